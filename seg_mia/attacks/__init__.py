@@ -1,0 +1,1 @@
+"""Adversarial attacks: functions on tensors."""

@@ -1,0 +1,194 @@
+"""ASMA, the adaptive segmentation mask attack (Ozbulak, Van Messem, De Neve, MICCAI 2019, arXiv 1907.13124)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.targets import Targeted
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
+from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
+from seg_mia.metrics.overlap import foreground_iou, pixel_accuracy
+from seg_mia.models.heads import class_count, class_logits, final, predicted
+
+Keep = Literal["best", "last"]
+OnStep = Callable[[int, Tensor, Tensor], None]
+
+
+def asma(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    steps: int = 2501,
+    tau: float = 1e-7,
+    beta: float = 1e-6,
+    keep: Keep = "best",
+    history_every: int = 0,
+    on_step: OnStep | None = None,
+) -> Adversarial:
+    """Make `model` predict `target`, by gradient ascent over the pixels that are not there yet.
+
+    With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
+    (a_0 = tau), iterates x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1): the paper's
+    equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one input
+    gradient an iteration, and one forward more to know the last iterate. The defaults are the published ones.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
+        x: images (N, C, H, W) in [0, 1].
+        target: class indices (N, h, w), 255 where any prediction will do.
+        steps: iterations, at least 0.
+        tau: the constant part of the step, in grey levels of [0, 1] per unit of gradient.
+        beta: the part of the step that grows with the foreground IoU reached.
+        keep: "best" returns the iterate of highest IoU, of least L2 among equals; "last" the last one, as published.
+        history_every: record IoU, pixel accuracy, L2 and L-infinity of every n-th iterate and of the last; 0: none.
+        on_step: called as on_step(n, images, prediction) for each of the steps + 1 iterates.
+
+    Returns:
+        images, and as notes: `iou`, `iou_8bit` (after rounding the image to 8 bits), `pixel_accuracy`, `l2`, `linf`,
+        `steps` (the iterate returned).
+
+    Raises:
+        InputError: inputs outside the contract, or knobs outside their range.
+    """
+    check_inputs(x, target)
+    _check_knobs(steps, tau, beta, history_every)
+    with attack_mode(model):
+        x, target = usable(x), usable(target)
+        best = _Best(x)
+        history: dict[str, list[Tensor]] = {}
+        for n, (image, logits, iou, distance) in enumerate(_iterates(model, x, target, steps, tau, beta)):
+            prediction = predicted(logits)
+            best.keep(n, image, iou, distance, always=keep == "last")
+            if history_every and (n % history_every == 0 or n == steps):
+                row = {
+                    "step": torch.full_like(iou, n),
+                    "iou": iou,
+                    "pixel_accuracy": pixel_accuracy(prediction, target, class_count(logits)),
+                    "l2": distance,
+                    "linf": linf_norm(image - x),
+                }
+                for name, values in row.items():
+                    history.setdefault(name, []).append(values)
+            if on_step is not None:
+                on_step(n, image, prediction)
+        notes = _measure(model, x, best.image, target) | {"steps": best.step}
+    return Adversarial(best.image, notes, {name: torch.stack(rows) for name, rows in history.items()})
+
+
+def _iterates(
+    model: nn.Module, x0: Tensor, target: Tensor, steps: int, tau: float, beta: float
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield steps + 1 times: image, logits, IoU and L2 norm, the last two (N,)."""
+    wanted = target.masked_fill(target == IGNORE, 0).unsqueeze(1)
+    image = x0.clone()
+    for n in range(steps + 1):
+        last = n == steps
+        image.requires_grad_(not last)
+        output = final(model(image))
+        if n == 0:
+            check_output(output, target)
+        prediction = predicted(output.detach())
+        iou = foreground_iou(prediction, target, class_count(output)).to(x0.dtype)
+        if not last:
+            wrong = (prediction != target) & (target != IGNORE)
+            reached = class_logits(output).gather(1, wanted).squeeze(1)
+            (ascent,) = torch.autograd.grad((reached * wrong).sum(), image)
+        image = image.detach()
+        change = image - x0
+        yield image, output.detach(), iou, l2_norm(change)
+        if not last:
+            step = (beta * iou + tau if n else torch.full_like(iou, tau)).view(-1, 1, 1, 1)
+            image = (image + step * (ascent - 2 * change)).clamp_(0, 1)
+
+
+class _Best:
+    """The iterate to return, per image."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.image = x.clone()
+        self.iou = x.new_full((len(x),), -1)
+        self.distance = x.new_full((len(x),), torch.inf)
+        self.step = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+
+    def keep(self, n: int, image: Tensor, iou: Tensor, distance: Tensor, *, always: bool) -> None:
+        better = (iou > self.iou) | ((iou == self.iou) & (distance < self.distance))
+        if always:
+            better = torch.ones_like(better)
+        self.image = torch.where(better.view(-1, 1, 1, 1), image, self.image)
+        self.iou = torch.where(better, iou, self.iou)
+        self.distance = torch.where(better, distance.to(self.distance.dtype), self.distance)
+        self.step = torch.where(better, n, self.step)
+
+
+def _measure(model: nn.Module, x: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What the returned image does, by a forward pass of its own."""
+    with torch.no_grad():
+        output = final(model(image))
+        coarse = final(model(rounded(image)))
+    classes = class_count(output)
+    return {
+        "iou": foreground_iou(predicted(output), target, classes),
+        "iou_8bit": foreground_iou(predicted(coarse), target, classes),
+        "pixel_accuracy": pixel_accuracy(predicted(output), target, classes),
+        "l2": l2_norm(image - x),
+        "linf": linf_norm(image - x),
+    }
+
+
+def _check_knobs(steps: int, tau: float, beta: float, history_every: int) -> None:
+    if steps < 0 or history_every < 0:
+        raise InputError(f"steps and history_every must be at least 0, got {steps} and {history_every}")
+    if not (0 <= tau < float("inf") and 0 <= beta < float("inf")):
+        raise InputError(f"tau and beta must be finite and at least 0, got {tau} and {beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asma(Targeted):
+    """`asma` with its settings bound, as a config names it.
+
+    Args:
+        target: which mask the network is to be made to predict.
+        target_class: the class that `white` paints everywhere.
+        target_folder: folder of masks named like the images, for `folder`.
+        target_seed: decides the draw of `random`.
+        steps: iterations.
+        tau: constant part of the step.
+        beta: part of the step that grows with the overlap.
+        keep: return the best iterate, or the last one as published.
+        history_every: record every n-th iterate; 0 records none.
+    """
+
+    sees: ClassVar[str] = "weights"
+    steps: int = 2501
+    tau: float = 1e-7
+    beta: float = 1e-6
+    keep: Keep = "best"
+    history_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_knobs(self.steps, self.tau, self.beta, self.history_every)
+        match self.keep:
+            case "best" | "last":
+                return
+            case _:
+                assert_never(self.keep)
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `asma`."""
+        return asma(
+            model,
+            x,
+            target,
+            steps=self.steps,
+            tau=self.tau,
+            beta=self.beta,
+            keep=self.keep,
+            history_every=self.history_every,
+        )

@@ -1,0 +1,88 @@
+"""Which mask a targeted attack asks for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
+
+TargetKind = Literal["random", "nearest", "white", "black", "folder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targeted(Perturbation):
+    """A perturbation that asks for a mask; its fields say for which.
+
+    Attributes:
+        target: `random`: another sample's mask, one per image; `nearest`: the other mask of highest mean IoU with
+            the image's own; `white`: `target_class` everywhere; `black`: background everywhere; `folder`: a file.
+        target_class: the class that `white` paints.
+        target_folder: folder of masks named like the images, read as the data set reads its own.
+        target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks alone.
+    """
+
+    target: TargetKind = "random"
+    target_class: int = 1
+    target_folder: str | None = None
+    target_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.target_class < 1:
+            raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
+        if (self.target == "folder") != (self.target_folder is not None):
+            raise InputError(
+                f"target 'folder' and target_folder go together, got target {self.target!r} and target_folder "
+                f"{self.target_folder!r}"
+            )
+
+
+def random_other(count: int, seed: int) -> Tensor:
+    """Return for each of `count` samples the index of another one, uniformly drawn, int64 (count,).
+
+    Raises InputError for fewer than two samples.
+    """
+    _need_two(count, "random")
+    draws = torch.from_numpy(np.random.default_rng(seed).integers(0, count - 1, count))
+    return draws + (draws >= torch.arange(count))
+
+
+def nearest_other(masks: Tensor, classes: int) -> Tensor:
+    """Return for each mask the index of the most similar other one, int64 (n,); ties go to the lowest index.
+
+    Similar means the mean IoU over the classes present in the image's own mask (Shukla et al. 2023).
+    """
+    _need_two(len(masks), "nearest")
+    return mean_iou_matrix(masks, classes).fill_diagonal_(-1).argmax(1)
+
+
+def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
+    """Return the (n, n) mean IoU of row's mask against column's, over the classes present in the row's.
+
+    By one matrix product per class; pixels ignored (255) in either mask count for neither.
+    Memory: 2 n h w + 4 n^2 floats.
+    """
+    flat = masks.flatten(1)
+    valid = (flat != IGNORE).float()
+    total = torch.zeros(len(flat), len(flat), device=masks.device)
+    present = torch.zeros(len(flat), 1, device=masks.device)
+    for value in range(classes):
+        one = (flat == value).float()
+        both = one @ one.T
+        either = one @ valid.T + valid @ one.T - both
+        here = one.any(1, keepdim=True)
+        total += torch.where(here, both / either.clamp(min=1), 0.0)
+        present += here
+    return total / present.clamp(min=1)
+
+
+def _need_two(count: int, kind: str) -> None:
+    if count < 2:
+        raise InputError(
+            f"target {kind!r} asks for another sample's mask, got a set of {count}; attack more samples "
+            "(--data.limit, --data.subset) or choose white, black or folder"
+        )

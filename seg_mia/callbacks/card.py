@@ -1,0 +1,125 @@
+"""The card that every checkpoint carries: what is needed to rebuild it and to refuse other data."""
+
+import os
+import secrets
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+
+import seg_mia
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.checkpoint import FORMAT, KEY
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.splits import hashed
+from seg_mia.errors import InputError
+from seg_mia.spec import is_plain
+
+SALT = "salt"
+
+
+def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """Return class path and constructor arguments of a task or data module, as plain values.
+
+    Raises InputError when an argument could not be read back from a file.
+    """
+    kind = type(component)
+    arguments = {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in component.hparams.items()
+        if not name.startswith("_")
+    }
+    for name, value in arguments.items():
+        if not is_plain(value):
+            raise InputError(
+                f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is no plain value; "
+                "build the run from a config (seg_mia fit), which passes class paths and numbers"
+            )
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+
+
+class CardWriter(Callback):
+    """Write the card into every checkpoint; refuse before training what could not be read after it.
+
+    Args:
+        seed: the run's seed, for the record.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fail in the first second, not after the last epoch."""
+        self.card(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the card."""
+        checkpoint[KEY] = self.card(trainer, pl_module)
+
+    def card(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return the card of the run as it stands."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, SegmentationData):
+            raise InputError(f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder")
+        return {
+            "format": FORMAT,
+            "model": spec_of(pl_module),
+            "data": spec_of(data),
+            "classes": data.source.classes,
+            "channels": data.source.channels,
+            "split": split_of(data, own_salt(run_folder(trainer))),
+            "fingerprint": data.fingerprint,
+            "training": {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "seed": self.seed,
+                "seg_mia": seg_mia.__version__,
+                "torch": str(torch.__version__),
+                "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
+            },
+        }
+
+
+def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
+    """Return the role and the salted hashes of the ids of each part."""
+    parts = {"members": data.splits.members, "nonmembers": data.splits.nonmembers, "reference": data.splits.reference}
+    return {
+        "role": data.role,
+        **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
+    }
+
+
+def own_salt(folder: Path) -> bytes:
+    """Return the salt beside a run, made at the first call.
+
+    Without it the hashed ids in a checkpoint tell nobody who was trained on.
+    """
+    file = folder / SALT
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{SALT}.{os.getpid()}"
+        partial.write_text(secrets.token_hex(16))
+        partial.chmod(0o600)
+        partial.replace(file)
+    return bytes.fromhex(file.read_text())
+
+
+def check_data(data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, run: Path) -> None:
+    """Raise InputError unless `data`, after setup, is what a checkpoint was trained on, split as it was.
+
+    The split is compared where the salt lies beside the checkpoint's run; an exported file has neither.
+    """
+    if fingerprint is not None and data.fingerprint != fingerprint:
+        raise InputError(
+            f"this data is not what the victim was trained on: fingerprint {data.fingerprint[:12]}, the checkpoint "
+            f"says {fingerprint[:12]}; point --data.root at the original, unchanged files, or train again"
+        )
+    if split is not None and (run / SALT).is_file() and split_of(data, own_salt(run)) != split:
+        raise InputError(
+            "these settings split the data otherwise than the victim's training did, so members and non-members would "
+            "be mixed up; leave out --data.members, nonmembers, reference, role, split_seed and shadow_share"
+        )

@@ -1,0 +1,35 @@
+"""Line plots of an attack's course."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg_mia.callbacks.pictures import rendered
+
+NAMES = {"iou": "IoU with target", "l2": "L2 of the perturbation", "linf": "L-infinity", "pixel_accuracy": "pixel accuracy"}
+
+
+def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[np.uint8]:
+    """Return a figure (H, W, 3): each measure over the steps, every image thin and the mean thick; IoU over L2.
+
+    Args:
+        steps: the iterates recorded, length T.
+        curves: a measure's name to (T, N).
+    """
+    paths = {name: value.cpu().numpy() for name, value in curves.items()}
+    both = "iou" in paths and "l2" in paths
+    figure = Figure(figsize=(3.3 * (len(paths) + both), 2.9), dpi=110, layout="constrained")
+    panes = np.atleast_1d(figure.subplots(1, len(paths) + both))
+    for pane, (name, path) in zip(panes, paths.items(), strict=False):
+        pane.plot(steps, path, color="0.7", lw=0.5)
+        pane.plot(steps, path.mean(1), color="C0", lw=2, label=f"mean of {path.shape[1]}")
+        pane.set(xlabel="iteration", title=NAMES.get(name, name))
+        pane.legend(fontsize=7)
+    if both:
+        panes[-1].plot(paths["l2"], paths["iou"], color="0.7", lw=0.5)
+        panes[-1].plot(paths["l2"].mean(1), paths["iou"].mean(1), color="C0", lw=2)
+        panes[-1].set(xlabel="L2 of the perturbation", title="IoU with target")
+    return rendered(figure)

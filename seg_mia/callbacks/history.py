@@ -1,0 +1,36 @@
+"""The logged numbers as a file beside TensorBoard's."""
+
+import json
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.tables import write_text
+
+
+class History(Callback):
+    """Write `metrics.jsonl`: one line of JSON per training epoch, with all that was logged for it."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Drop the epochs that a resumed run is about to repeat."""
+        file = _file(trainer)
+        if trainer.is_global_zero and file.is_file():
+            lines = [line for line in file.read_text().splitlines() if json.loads(line)["epoch"] < trainer.current_epoch]
+            write_text(file, "".join(f"{line}\n" for line in lines))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Add this epoch's line."""
+        if not trainer.is_global_zero:
+            return
+        logged = sorted(trainer.callback_metrics.items())
+        numbers = {name: value.item() for name, value in logged if not name.endswith(("_step", "_epoch"))}
+        line = json.dumps({"epoch": trainer.current_epoch, "step": trainer.global_step, **numbers})
+        file = _file(trainer)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+
+def _file(trainer: Trainer) -> Path:
+    return run_folder(trainer) / "metrics.jsonl"

@@ -1,0 +1,32 @@
+"""Predicted masks as files."""
+
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.pictures import png
+from seg_mia.data.base import Batch, SegmentationData
+
+
+class MaskWriter(Callback):
+    """Write `masks/ID.png`: 0 and 255 for a binary victim, class ids for several classes."""
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Write one batch."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        folder = run_folder(trainer) / "masks"
+        folder.mkdir(parents=True, exist_ok=True)
+        white = 255 if data.source.classes == 2 else 1
+        for index, mask in zip(batch.index.tolist(), outputs["prediction"].cpu().numpy(), strict=True):
+            name = data.source.ids[index].replace("/", "__")
+            (folder / f"{name}.png").write_bytes(png((mask * white).astype(np.uint8)))

@@ -1,0 +1,160 @@
+"""What an attack did, as tables, curves and pictures below the victim's folder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from seg_mia.callbacks.curves import trajectories
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.outputs import AttackOutput
+from seg_mia.callbacks.panels import show
+from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
+from seg_mia.callbacks.tables import write_csv, write_json, write_rows
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.metrics.per_image import PerImage
+
+TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "target", "prediction, adversarial")
+
+
+class PerturbationResults(Callback):
+    """Write `per_image.csv`, `history.csv`, `summary.json`, `panel.png`, and show them in TensorBoard.
+
+    Args:
+        sees: what the attacker sees of the victim.
+        attack: the attack's settings as plain values, for the summary.
+        victim: the attacked checkpoint, for the summary.
+        images: images shown in the panel.
+        save_images: write every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8 bits).
+    """
+
+    def __init__(
+        self, *, sees: str, attack: Mapping[str, Any], victim: str, images: int = 8, save_images: bool = False
+    ) -> None:
+        self.sees = sees
+        self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
+        self.measures, self.history = PerImage(), PerImage()
+        self.rows: list[list[Tile]] = []
+        self.names: list[str] = []
+        self.summary: dict[str, Any] = {}
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Gather where the victim computes."""
+        self.measures.to(pl_module.device)
+        self.history.to(pl_module.device)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Keep measures, history and the first pictures."""
+        output: AttackOutput = outputs
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        notes = {name: value for name, value in output["adversarial"].notes.items() if name not in output["measures"]}
+        self.measures.update(batch.index, {**output["measures"], **notes})
+        if history := output["adversarial"].history:
+            flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
+            self.history.update(batch.index, flat)
+        ids = [data.source.ids[int(index)] for index in batch.index]
+        for row in range(min(len(ids), self.images - len(self.rows))):
+            self.names.append(ids[row])
+            self.rows.append(_tiles(batch.image[row], output, row))
+        if self.save_images:
+            self._save(trainer, ids, output["adversarial"].images)
+
+    def _save(self, trainer: Trainer, ids: Sequence[str], images: Tensor) -> None:
+        folder = run_folder(trainer) / "adversarial"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in zip(ids, images, strict=True):
+            stem = name.replace("/", "__")
+            np.save(folder / f"{stem}.npy", image.float().cpu().numpy())
+            (folder / f"{stem}.png").write_bytes(png((picture(image) * 255).round().astype(np.uint8)))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write everything."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        index, values = self.measures.compute()
+        means = {name: float(value.mean()) for name, value in values.items()}
+        pl_module.log_dict({f"attack/{name}": mean for name, mean in means.items()}, sync_dist=True)
+        curves = self._curves()
+        if not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        write_rows(folder / "per_image.csv", data.source.ids, index, values)
+        self.summary = {
+            "attack": dict(self.attack),
+            "sees": self.sees,
+            "victim": self.victim,
+            "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
+            "images": len(index),
+            "results": {name: _spread(value) for name, value in values.items()},
+        }
+        write_json(folder / "summary.json", self.summary)
+        if curves:
+            _write_history(trainer, [data.source.ids[i] for i in index.tolist()], curves)
+        if self.rows:
+            sheet = draw(TITLES, self.rows, self.names)
+            (folder / "panel.png").write_bytes(png(sheet))
+            show(trainer, "attack/panel", sheet, 0)
+
+    def _curves(self) -> dict[str, Tensor]:
+        """Return each recorded name's (T, n)."""
+        if not self.history.names:
+            return {}
+        _, flat = self.history.compute()
+        names = dict.fromkeys(name.partition("@")[0] for name in flat)
+        return {
+            name: torch.stack([value for key, value in flat.items() if key.startswith(f"{name}@")]) for name in names
+        }
+
+
+def _tiles(image: Tensor, output: AttackOutput, row: int) -> list[Tile]:
+    adversarial, measures = output["adversarial"].images[row], output["measures"]
+    change, factor = magnified(adversarial - image)
+    return [
+        Tile(picture(image)),
+        Tile(change, f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255"),
+        Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
+        Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
+        Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
+        Tile(overlay(image, output["prediction"][row]), f"IoU to target {measures['iou'][row]:.3f}"),
+    ]
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(correction=0)),
+        "min": float(values.min()),
+        "median": float(values.median()),
+        "max": float(values.max()),
+    }
+
+
+def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]) -> None:
+    """One line per image and recorded iterate; TensorBoard gets the means over images and one figure."""
+    steps = curves["step"][:, 0].long().tolist()
+    measured = {name: value for name, value in curves.items() if name != "step"}
+    rows = [
+        [name, step, *(f"{value[t, n]:.6g}" for value in measured.values())]
+        for n, name in enumerate(ids)
+        for t, step in enumerate(steps)
+    ]
+    write_csv(run_folder(trainer) / "history.csv", ["id", "step", *measured], rows)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for name, value in measured.items():
+                for step, mean in zip(steps, value.mean(1).tolist(), strict=True):
+                    logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
+    sheet = trajectories(steps, measured)
+    (run_folder(trainer) / "history.png").write_bytes(png(sheet))
+    show(trainer, "attack/history", sheet, 0)

@@ -1,0 +1,83 @@
+"""Dice, IoU and loss of each image, gathered into means and tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.tables import write_json, write_rows
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.metrics.overlap import dice_per_class, foreground_dice, foreground_iou, pixel_accuracy
+from seg_mia.metrics.per_image import PerImage
+
+
+def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[str, Tensor]:
+    """Return the measures of each image, (N,): Dice and IoU over the foreground, per class if there are several."""
+    prediction = output["prediction"]
+    values = {
+        "dice": foreground_dice(prediction, mask, classes),
+        "iou": foreground_iou(prediction, mask, classes),
+        "pixel_accuracy": pixel_accuracy(prediction, mask, classes),
+    }
+    if classes > 2:
+        for number, value in enumerate(dice_per_class(prediction, mask, classes).unbind(1)[1:], start=1):
+            values[f"dice_class{number}"] = value
+    return values
+
+
+class Scores(Callback):
+    """Log means over images of training and validation; outside of training write each image's values too."""
+
+    def __init__(self) -> None:
+        self.train, self.val = PerImage(), PerImage()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Begin anew."""
+        self.train.reset()
+        self.train.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log the batch's loss and keep its scores."""
+        pl_module.log("train/loss", outputs["loss"].detach(), batch_size=len(batch.index), prog_bar=True, on_epoch=True)
+        self.train.update(batch.index, measures(outputs, batch.mask, _classes(trainer)))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Log the members' means."""
+        for name, value in self.train.means().items():
+            pl_module.log(f"train/{name}", value, sync_dist=True)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Begin anew."""
+        self.val.reset()
+        self.val.to(pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Keep the batch's scores."""
+        self.val.update(batch.index, {"loss": outputs["loss"], **measures(outputs, batch.mask, _classes(trainer))})
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over images, and write the table when this is no pause in a training."""
+        for name, value in self.val.means().items():
+            pl_module.log(f"val/{name}", value, prog_bar=name == "dice", sync_dist=True)
+        if trainer.state.fn == "validate" and trainer.is_global_zero:
+            data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+            index, values = self.val.compute()
+            write_rows(run_folder(trainer) / "per_image.csv", data.source.ids, index, values)
+            write_json(run_folder(trainer) / "summary.json", {"images": len(index), **self.val.means()})
+
+
+def _classes(trainer: Trainer) -> int:
+    data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+    return data.source.classes

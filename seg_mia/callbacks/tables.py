@@ -1,0 +1,57 @@
+"""Results as files that a script can read, written whole or not at all."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from seg_mia.errors import InputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step; raise InputError when the folder cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder with --runs") from None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain values; NaN and infinity become null, which every reader of JSON accepts."""
+    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_rows(path: Path, ids: Sequence[str], index: Tensor, values: Mapping[str, Tensor]) -> None:
+    """Write one line per image: its id, then its values to six significant digits."""
+    columns = [column.tolist() for column in values.values()]
+    rows = [
+        [ids[number], *(f"{column[row]:.6g}" for column in columns)] for row, number in enumerate(index.tolist())
+    ]
+    write_csv(path, ["id", *values], rows)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,175 @@
+"""What a checkpoint says about itself, read without trusting it."""
+
+import pickle
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_mia.errors import InputError
+from seg_mia.spec import check_spec, resolve
+
+KEY = "seg_mia"
+FORMAT = 1
+NETWORK = "network."
+
+
+@dataclass(frozen=True)
+class Card:
+    """A checked card: every class it names may be imported, every value is plain.
+
+    Attributes:
+        model: class_path and init_args of the task that was trained.
+        data: the same of the data module, or None in an exported file.
+        classes: number of classes, background included.
+        channels: image channels.
+        split: role, salted hashes of members, non-members and reference, or None in an exported file.
+        fingerprint: of ids and contents of the data set, or None in an exported file.
+        training: plain facts about the run: epoch, seed, versions, what was logged last.
+    """
+
+    model: dict[str, Any]
+    classes: int
+    channels: int
+    data: dict[str, Any] | None = None
+    split: dict[str, Any] | None = None
+    fingerprint: str | None = None
+    training: dict[str, Any] | None = None
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint: tensors and plain values; nothing in the file is executed.
+
+    Raises:
+        InputError: no such file, no checkpoint, or one that holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} is not a file; train one with `python -m seg_mia fit --config NAME`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would run; "
+            "nothing of it was executed. Use a file written by `seg_mia fit` or `seg_mia export`"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
+        raise InputError(f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `seg_mia fit`")
+    return content
+
+
+def read_card(path: str | Path, *, trust: Collection[str] = ()) -> Card:
+    """Return the card of a checkpoint after checking that it names nothing foreign.
+
+    Args:
+        path: checkpoint file.
+        trust: class paths outside `seg_mia` that the card may name, as the user allowed them.
+
+    Raises:
+        InputError: not a checkpoint of this tool, another format, or a card that names what it may not.
+    """
+    return card_of(read(path), path, trust=trust)
+
+
+def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[str] = ()) -> Card:
+    """Return the checked card in the `content` that `read` returned."""
+    card = content[KEY]
+    if card.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has card format {card.get('format')!r}, this version reads {FORMAT}; train again, or use the "
+            "version that wrote it"
+        )
+    try:
+        fields = {name: card[name] for name in Card.__dataclass_fields__ if card.get(name) is not None}
+        checked = Card(**fields)
+        check_spec(checked.model, trust=trust)
+        network_spec(checked)
+        if checked.data is not None:
+            check_spec(checked.data, trust=trust)
+        if not (isinstance(checked.classes, int) and isinstance(checked.channels, int)):
+            raise InputError("classes and channels must be whole numbers")
+    except (InputError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is refused: its card {_first_line(error)}") from None
+    return checked
+
+
+def network_spec(card: Card) -> dict[str, Any]:
+    """Return class_path and init_args of the network inside the task's."""
+    network = card.model["init_args"].get("network")
+    if not isinstance(network, dict):
+        raise InputError("names no network")
+    return network
+
+
+def load_victim(
+    path: str | Path, *, trust: Collection[str] = (), device: str | torch.device = "cpu"
+) -> nn.Module:
+    """Return the network that a checkpoint holds: eval mode, images in [0, 1] to logits (N, K, h, w).
+
+    Needs neither Lightning nor the data. Classes outside `seg_mia` are imported only if listed in `trust`.
+
+    Raises:
+        InputError: as `read_card`, or weights that do not fit the network.
+    """
+    content = read(path)
+    network = build(network_spec(card_of(content, path, trust=trust)), trust=trust)
+    load_weights(network, content, path)
+    return network.to(device).eval()
+
+
+def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
+    """Return the module that a checked specification describes, its nested modules built first."""
+    check_spec(spec, trust=trust, base=nn.Module)
+    arguments = {
+        name: build(value, trust=trust) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in spec.get("init_args", {}).items()
+    }
+    module = resolve(spec["class_path"])(**arguments)
+    assert isinstance(module, nn.Module)
+    return module
+
+
+def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
+    """Load into `network` the weights among a checkpoint's `content`, strictly."""
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
+        raise InputError(f"{path} has no weights ('state_dict'); was it written by `seg_mia fit`?")
+    weights = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"the weights in {path} do not fit its network: {_first_line(error)}") from None
+
+
+def export(path: str | Path, out: str | Path) -> Path:
+    """Write a checkpoint that anyone may have: weights and architecture, no split, no paths, no data settings.
+
+    Raises InputError when `out` exists or `path` is no checkpoint.
+    """
+    content, out = read(path), Path(out)
+    if out.exists():
+        raise InputError(f"{out} exists; name a new file or remove it first")
+    card = content[KEY]
+    network = card["model"]["init_args"]["network"]
+    public = {
+        "format": FORMAT,
+        "model": {"class_path": card["model"]["class_path"], "init_args": {"network": network}},
+        "classes": card["classes"],
+        "channels": card["channels"],
+    }
+    weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    torch.save({KEY: public, "state_dict": weights}, partial)
+    partial.replace(out)
+    return out
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__

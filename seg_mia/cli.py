@@ -1,0 +1,123 @@
+"""The command line: which word runs what, and what is said at the end. Nothing heavy is imported at the top."""
+
+import sys
+from collections.abc import Sequence
+
+from seg_mia import __version__
+from seg_mia.errors import InputError
+
+HELP = """\
+usage: python -m seg_mia COMMAND [options]
+
+Does a segmentation model leak its training patients, and can it be fooled?
+
+commands
+  audit     --config phantom_audit.yaml      train a victim, attack it, sum up
+  fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
+  test      --attack asma                    attack the newest victim under runs/ (or --victim PATH)
+  validate                                   Dice and IoU of each image (--victim PATH)
+  predict                                    predicted masks as PNG (--victim PATH)
+  export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
+
+COMMAND --help lists all options; every one can stand in YAML or on the command line, the latter wins:
+  python -m seg_mia fit --config kvasir_victim.yaml --data.root FOLDER --trainer.max_epochs 20
+  python -m seg_mia test --attack asma --attack.steps 500 --data.limit 16
+
+configs   {configs}
+attacks   {attacks}
+pictures  tensorboard --logdir runs
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 2 after one line on what was put in wrong."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _dispatch(words)
+    except InputError as error:
+        print(f"seg_mia: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("seg_mia: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    match words:
+        case [] | ["-h" | "--help" | "help", *_]:
+            _help()
+        case ["--version"]:
+            print(__version__)
+        case ["audit", *rest]:
+            _audit(rest)
+        case ["export", *rest]:
+            _export(rest)
+        case ["fit" | "validate" | "test" | "predict", *_]:
+            _experiment(words)
+        case _:
+            raise InputError(
+                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict and export "
+                "(--help says what they do)"
+            )
+    return 0
+
+
+def _help() -> None:
+    from seg_mia.configs import known
+
+    print(HELP.format(configs=" ".join(known()), attacks=" ".join(known("attack"))), end="")
+
+
+def _experiment(words: list[str]) -> None:
+    from seg_mia.plan import plan
+
+    what = plan(words)
+    if what.card is not None:
+        print(f"victim: {what.checkpoint}")
+    _quiet()
+    from seg_mia.experiment import Experiment
+
+    done = Experiment(what)
+    print(f"\nwritten to {done.folder}")
+    for line in done.headline():
+        print(line)
+    if what.command == "fit":
+        print(f"attack it:  python -m seg_mia test --attack asma --victim {done.folder}")
+    print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
+
+
+def _audit(words: list[str]) -> None:
+    _quiet()
+    from seg_mia.audit import audit, read_settings
+
+    result = audit(read_settings(words), say=print)
+    print(f"\naudit in {result.folder}")
+    for line in result.headline():
+        print(line)
+    print(f"look at it: tensorboard --logdir {result.runs}")
+
+
+def _export(words: list[str]) -> None:
+    if len(words) != 2 or words[0].startswith("-"):
+        if {"-h", "--help"} & set(words):
+            print("usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's description")
+            print("without the split, the data's settings and paths, to a new file that can be given away.")
+            return
+        raise InputError(f"export takes CHECKPOINT and FILE, got {len(words)} arguments")
+    from seg_mia.checkpoint import export
+    from seg_mia.runs import checkpoint_file
+
+    print(f"written: {export(checkpoint_file(words[0]), words[1])}")
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says about itself; its warnings about this run stay."""
+    import logging
+    import warnings
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Cached images are read faster by the main process than by workers (benchmarks/loading.py).
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The dashboard shows every epoch; a batch-wise log of fewer batches than its interval is no mistake.
+    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")

@@ -1,0 +1,58 @@
+"""Random changes of training samples that depend on seed, epoch and sample alone."""
+
+import os
+from typing import Literal, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.source import Image, Mask
+from seg_mia.masks import IGNORE
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version of itself
+
+import albumentations as A  # noqa: E402, N812  # after the line above; A is the name its users know
+
+Augmentation = Literal["none", "flip", "standard"]
+
+
+class Augmenter:
+    """One augmentation policy, the same for image and mask.
+
+    A sample's change is a function of (seed, epoch, index): the number of workers, the order of samples and an
+    interruption do not change it.
+    """
+
+    def __init__(self, policy: Augmentation, seed: int) -> None:
+        self.seed = seed
+        self.pipeline = A.Compose(_transforms(policy))
+
+    def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
+        """Return the changed image (H, W, C), same dtype, and mask (h, w).
+
+        A mask of another size than its image (an unpadded network's) is refused by the pipeline.
+        """
+        draw = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0]
+        self.pipeline.set_random_seed(int(draw))
+        changed = self.pipeline(image=image, mask=mask)
+        return _channels_last(changed["image"]), changed["mask"]
+
+
+def _transforms(policy: Augmentation) -> list[A.BasicTransform]:
+    match policy:
+        case "none":
+            return []
+        case "flip":
+            return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+        case "standard":
+            return [
+                A.HorizontalFlip(p=0.5),
+                A.Affine(scale=(0.9, 1.1), translate_percent=(-0.06, 0.06), rotate=(-15, 15), fill_mask=IGNORE, p=0.7),
+                A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=0.5),
+            ]
+        case _:
+            assert_never(policy)
+
+
+def _channels_last(image: NDArray[np.uint8] | NDArray[np.float32]) -> Image:
+    return image if image.ndim == 3 else image[..., None]

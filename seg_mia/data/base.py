@@ -1,0 +1,240 @@
+"""From a source of samples to loaders of members, non-members and reference."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seg_mia.data.augment import Augmentation, Augmenter
+from seg_mia.data.cache import Cached, default_folder, open_cache
+from seg_mia.data.progress import DecodingBar
+from seg_mia.data.source import Source
+from seg_mia.data.splits import Half, divide, halves
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
+
+Role = Literal["victim", "shadow"]
+Subset = Literal["nonmembers", "members", "reference", "all"]
+
+
+class Batch(NamedTuple):
+    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and the samples' indices (N,) in the data set."""
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor
+
+
+class Samples(Dataset[Batch]):
+    """Cached samples; an item is asked for with the epoch, so that its augmentation depends on nothing else."""
+
+    def __init__(self, cached: Cached, indices: NDArray[np.int64], augmenter: Augmenter | None = None) -> None:
+        self.cached = cached
+        self.indices = indices
+        self.augmenter = augmenter
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: tuple[int, int]) -> Batch:
+        """Return the sample at (epoch, position)."""
+        epoch, position = draw
+        index = int(self.indices[position])
+        image, mask = np.array(self.cached.images[index]), np.array(self.cached.masks[index])
+        if self.augmenter is not None:
+            image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
+        scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+        if image.dtype == np.uint8:
+            scaled = scaled / 255
+        return Batch(scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index))
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Positions with their epoch, in an order that seed and epoch decide; each rank gets every n-th.
+
+    In training every rank draws equally often, by starting over; in evaluation no sample is drawn twice.
+    """
+
+    def __init__(self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.count, self.shuffle, self.seed, self.rank, self.ranks = count, shuffle, seed, rank, ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def _order(self) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(self.count)[self.rank :: self.ranks]
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        even = -(-self.count // self.ranks) * self.ranks
+        return np.resize(order, even)[self.rank :: self.ranks]
+
+    def __len__(self) -> int:
+        return len(self._order())
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, int(position)) for position in self._order()])
+
+
+class SegmentationData(LightningDataModule):
+    """Images and masks of one data set, split into two halves of members, non-members and reference.
+
+    Args:
+        members: samples that the network trains on.
+        nonmembers: held-out samples of the same half: validation, and what membership is measured against.
+        reference: samples kept for defences; all that is left of the half if not given.
+        role: whose half of the split this run uses.
+        split_seed: decides the split, with the samples' ids and groups and nothing else.
+        shadow_share: the share of samples in the shadow's half.
+        subset: what validate, test and predict read.
+        limit: read at most so many samples of the subset.
+        batch_size: images in a batch.
+        workers: processes that load; 0 loads in the main one, which is fastest for small cached images.
+        augment: random changes in training: none, flips, or flips with small shifts, scalings, rotations and
+            contrast changes.
+        cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
+    """
+
+    source: Source
+    splits: Half
+    cached: Cached
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        nonmembers: int,
+        reference: int | None = None,
+        role: Role = "victim",
+        split_seed: int = 0,
+        shadow_share: float = 0.5,
+        subset: Subset = "nonmembers",
+        limit: int | None = None,
+        batch_size: int = 8,
+        workers: int = 0,
+        augment: Augmentation = "none",
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
+            raise InputError(
+                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, {workers}"
+            )
+        self.members, self.nonmembers, self.reference = members, nonmembers, reference
+        self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
+        self.subset, self.limit = subset, limit
+        self.batch_size, self.workers, self.augment = batch_size, workers, augment
+        self.cache = cache
+        self._ready = False
+
+    @abstractmethod
+    def read_source(self) -> Source:
+        """Return the samples; raise InputError when they are not there or not what they should be."""
+
+    def together(self) -> list[list[str]]:
+        """Return lists of ids that are known duplicates and must stay on one side."""
+        return []
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all ids and contents, after `setup`."""
+        return self.cached.fingerprint
+
+    def prepare_data(self) -> None:
+        """Decode once, in one process; the others find the cache."""
+        self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """List, split and open the samples."""
+        if self._ready:
+            return
+        self._open()
+        ids, groups = self.source.ids, self.source.groups
+        both = halves(
+            ids, groups, seed=self.split_seed, shadow_share=self.shadow_share, together=self.together()
+        )
+        half = both[0 if self.role == "victim" else 1]
+        self.splits = divide(
+            half,
+            ids,
+            groups,
+            seed=self.split_seed,
+            members=self.members,
+            nonmembers=self.nonmembers,
+            reference=self.reference,
+            together=self.together(),
+        )
+        self._refuse_empty()
+        self._ready = True
+
+    def _open(self) -> None:
+        self.source = self.read_source()
+        folder = Path(self.cache) if self.cache else default_folder()
+        with DecodingBar() as bar:
+            self.cached = open_cache(self.source, folder, progress=bar)
+
+    def _refuse_empty(self) -> None:
+        masks = self.cached.masks[list(self.splits.members)]
+        if not ((masks > 0) & (masks != IGNORE)).any():
+            raise InputError(
+                f"all {len(masks)} masks to train on are empty, a network cannot learn a foreground from them; "
+                "check the mask threshold or class ids (--data.threshold, --data.classes)"
+            )
+
+    def indices(self, subset: Subset) -> NDArray[np.int64]:
+        """Return the data-set indices of a part of this role's half, ascending."""
+        parts = {
+            "members": self.splits.members,
+            "nonmembers": self.splits.nonmembers,
+            "reference": self.splits.reference,
+            "all": (*self.splits.members, *self.splits.nonmembers, *self.splits.reference),
+        }
+        return np.array(sorted(parts[subset]), dtype=np.int64)
+
+    def evaluated(self) -> NDArray[np.int64]:
+        """Return the data-set indices that validate, test and predict read, ascending."""
+        chosen = self.indices(self.subset)[: self.limit]
+        if not len(chosen):
+            raise InputError(f"there are no {self.subset} in this split; choose another --data.subset")
+        return chosen
+
+    def dataset(self, indices: NDArray[np.int64], *, augmented: bool = False) -> Samples:
+        """Return the samples at some data-set indices."""
+        augmenter = Augmenter(self.augment, self.split_seed) if augmented and self.augment != "none" else None
+        return Samples(self.cached, indices, augmenter)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Members, shuffled and augmented."""
+        return self._loader(self.dataset(self.indices("members"), augmented=True), shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The evaluated subset in a fixed order."""
+        return self._loader(self.dataset(self.evaluated()), shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The evaluated subset in a fixed order."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The evaluated subset in a fixed order."""
+        return self.val_dataloader()
+
+    def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=self.split_seed, rank=rank, ranks=ranks)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,  # type: ignore[arg-type]  # DataLoader's stub allows int alone; any key works
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.split_seed),
+        )

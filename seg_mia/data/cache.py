@@ -1,0 +1,267 @@
+"""Decoded samples, kept on disk as two arrays that processes share."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from seg_mia.data.source import Image, Mask, Source
+from seg_mia.data.splits import fingerprint
+from seg_mia.errors import InputError
+
+Progress = Callable[[int, int], None]
+
+_FORMAT = 1  # raise it when equal files and settings decode to other pixels than before
+_PARTIAL = re.compile(r"[0-9a-f]{64}\.partial-\d+-[0-9a-f]{8}")
+_DAY = 86400.0
+_THREADS = min(8, os.cpu_count() or 1)
+_TRIES = 5  # builds, should other processes keep replacing the folder
+
+
+@dataclass(frozen=True)
+class Cached:
+    """All samples of a source, read-only and mapped into memory; pickled by its path, not its pixels.
+
+    Attributes:
+        folder: where the arrays lie.
+        fingerprint: see `seg_mia.data.splits.fingerprint`.
+        images: (n, H, W, C), uint8 or float32 in [0, 1].
+        masks: (n, h, w), uint8 class ids.
+    """
+
+    folder: Path
+    fingerprint: str
+    images: NDArray[np.uint8] | NDArray[np.float32]
+    masks: NDArray[np.uint8]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.folder, self.fingerprint)
+
+
+class _FloatFoundError(Exception):
+    """A sample is float32 while 8 bits were hoped for."""
+
+
+def default_folder() -> Path:
+    """Return $SEG_MIA_CACHE, else `seg_mia` in the user's cache folder."""
+    if own := os.environ.get("SEG_MIA_CACHE"):
+        return Path(own).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return (base if base.is_absolute() else Path.home() / ".cache") / "seg_mia"
+
+
+def open_cache(source: Source, folder: Path, *, progress: Progress | None = None) -> Cached:
+    """Return a source's decoded samples, decoding them if no process has before.
+
+    The cache's name is a hash of ids, groups, contents and settings. It is built beside its place and renamed
+    into it when whole, so that any number of processes may build at once and be killed at any moment. Images
+    are float32 if any of them is, else uint8.
+
+    Args:
+        source: what to decode, from several threads at once.
+        folder: holds all caches; made if missing.
+        progress: called with the samples done and their total after each; may start over once.
+
+    Raises:
+        InputError: if there are no samples, their shapes differ, a sample is outside the contract of
+            `Source.decode`, or the folder cannot be written.
+    """
+    if not len(source):
+        raise InputError("a data set must have samples, got none; check its folder")
+    contents = fingerprint(source)
+    place = folder / _key(source, contents)
+    for _ in range(_TRIES):
+        if place.is_dir():
+            try:
+                return _checked(_load(place, contents), source)
+            except (OSError, ValueError, EOFError):
+                _move_aside(place)
+        _build(source, place, progress or (lambda done, total: None))
+    raise InputError(f"{place} must stay as it is, got changed by others again and again; use another folder")
+
+
+def _key(source: Source, contents: str) -> str:
+    plain = [_FORMAT, contents, source.ids, source.channels, source.classes, sorted(source.settings.items())]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+
+def _load(place: Path, contents: str) -> Cached:
+    arrays = [
+        np.load(place / name, mmap_mode="r", allow_pickle=False) for name in ("images.npy", "masks.npy")
+    ]
+    return Cached(place, contents, *arrays)
+
+
+def _checked(cached: Cached, source: Source) -> Cached:
+    """Raise ValueError unless the arrays have the dimensions that a build gives them."""
+    shape = (cached.images.ndim, cached.images.shape[0], cached.images.shape[-1])
+    if shape != (4, len(source), source.channels) or cached.masks.shape[:1] != (len(source),):
+        raise ValueError("damaged")
+    return cached
+
+
+def _move_aside(place: Path) -> None:
+    """Remove a damaged cache, by a rename first, so that no process meets half of it."""
+    aside = _partial(place)
+    with _writing(place.parent):
+        try:
+            place.rename(aside)
+        except FileNotFoundError:  # another process was faster
+            return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _partial(place: Path) -> Path:
+    return place.with_name(f"{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _build(source: Source, place: Path, progress: Progress) -> None:
+    """Decode everything into a partial folder and rename it into place, unless another process just did."""
+    partial = _partial(place)
+    try:
+        with _writing(place.parent):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_old_partials(place.parent)
+            partial.mkdir()
+        try:
+            _write(source, partial, np.uint8, progress)
+        except _FloatFoundError:
+            _write(source, partial, np.float32, progress)
+        with _writing(place.parent):
+            _rename(partial, place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, place: Path) -> None:
+    try:
+        partial.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
+def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress) -> None:
+    """Write both arrays sample by sample.
+
+    Not through a memory map, where a full disk kills the process instead of raising an error.
+    """
+    with ExitStack() as stack:
+        files = list[IO[bytes]]()
+        shapes = list[tuple[int, ...]]()
+        for index, (image, mask) in enumerate(_decoded(source)):
+            _check(image, mask, source, index)
+            pixels = _as(image, dtype)
+            if not files:
+                shapes = [pixels.shape, mask.shape]
+                with _writing(partial.parent):
+                    files = [
+                        stack.enter_context(_started(partial / "images.npy", pixels, len(source))),
+                        stack.enter_context(_started(partial / "masks.npy", mask, len(source))),
+                    ]
+            _check_shapes(source, index, [pixels.shape, mask.shape], shapes)
+            with _writing(partial.parent):
+                for file, array in zip(files, (pixels, mask), strict=True):
+                    file.write(np.ascontiguousarray(array).data)
+            progress(index + 1, len(source))
+        with _writing(partial.parent):
+            for file in files:
+                os.fsync(file.fileno())
+
+
+def _started(path: Path, first: NDArray[Any], count: int) -> IO[bytes]:
+    """Open an .npy file and write the header for `count` arrays like the first."""
+    file = path.open("wb", buffering=0)
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *first.shape)})
+    return file
+
+
+def _decoded(source: Source) -> Iterator[tuple[Image, Mask]]:
+    """Decode in order, on several threads that run no more than a few samples ahead."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead = deque[Future[tuple[Image, Mask]]]()
+        for index in range(len(source)):
+            ahead.append(pool.submit(source.decode, index))
+            if len(ahead) > 2 * _THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _as(image: Image, dtype: DTypeLike) -> Image:
+    if image.dtype == dtype:
+        return image
+    if dtype == np.uint8:
+        raise _FloatFoundError
+    return image.astype(np.float32) / np.float32(255)
+
+
+def _check(image: Image, mask: Mask, source: Source, index: int) -> None:
+    """Refuse a sample that `Source.decode` must not return."""
+    name = source.ids[index]
+    if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != source.channels:
+        raise InputError(
+            f"sample {name!r} must be uint8 or float32 (H, W, {source.channels}), "
+            f"got {image.dtype} {image.shape}; correct its source"
+        )
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise InputError(
+            f"mask of {name!r} must be uint8 (h, w), got {mask.dtype} {mask.shape}; correct its source"
+        )
+    low, high = float(image.min()), float(image.max())
+    if image.dtype == np.float32 and not (low >= 0 and high <= 1):
+        raise InputError(
+            f"sample {name!r} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it"
+        )
+
+
+def _check_shapes(
+    source: Source, index: int, got: list[tuple[int, ...]], first: list[tuple[int, ...]]
+) -> None:
+    for kind, one, other in zip(("images", "masks"), got, first, strict=True):
+        if one != other:
+            raise InputError(
+                f"{kind} must have one shape, got {one} for {source.ids[index]!r} and {other} for "
+                f"{source.ids[0]!r}; set size to bring them to one"
+            )
+
+
+def _remove_old_partials(folder: Path) -> None:
+    """Remove what builds that were killed a day ago or earlier left behind."""
+    for path in folder.iterdir():
+        if _PARTIAL.fullmatch(path.name) and path.is_dir() and _age(path) > _DAY:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    """Return the seconds since anything in a folder was written; 0 if it went away meanwhile."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing into one line that says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cache folder {folder} must be writable with enough space, got: {error.strerror or error}; "
+            "free space or set SEG_MIA_CACHE to another folder"
+        ) from error

@@ -1,0 +1,285 @@
+"""Reading image and mask files so that nothing is guessed: what is not as it should be is refused."""
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps
+from PIL.PngImagePlugin import PngImageFile
+
+from seg_mia.data.source import Image, Mask
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_JPEG_NOISE = 16  # how far the channels of a grey picture may drift apart in a colour JPEG
+_ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 258
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    cv2.error,
+    PillowImage.DecompressionBombError,
+)
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+
+def read_image(path: Path, channels: int) -> Image:
+    """Read a PNG, JPEG, TIFF or BMP file as (H, W, channels): 8 bits as uint8, else float32 in [0, 1].
+
+    EXIF rotation is carried out, palettes are expanded, opaque alpha is dropped, and 16 bits are divided
+    by 65535. Grey is repeated for three channels.
+
+    Raises:
+        InputError: if the file is unreadable, truncated, of several pages, transparent, of another pixel
+            type, coloured while `channels` is 1, or of floats that leave [0, 1].
+    """
+    pixels: NDArray[Any] = _scaled(_read(path), path)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], channels, axis=2)
+    if channels == 3:
+        return pixels
+    if not _is_grey(pixels, tolerance=0):
+        raise InputError(
+            f"{path} must be grey for channels=1, got a colour image; set channels to 3 or convert it"
+        )
+    return pixels[..., :1]
+
+
+def read_mask(path: Path, *, threshold: int | None, classes: int) -> Mask:
+    """Read a mask file as class ids (h, w).
+
+    Args:
+        path: PNG, JPEG, TIFF or BMP of 8 or 16 bits.
+        threshold: pixels above it are class 1, all others class 0; None takes pixel values (of a palette
+            file, its indices) for class ids.
+        classes: ids must be below it, or 255 for pixels to ignore.
+
+    Raises:
+        InputError: if the file is unreadable, not grey, transparent, of floats, or holds an unknown id.
+    """
+    values = _read(path, indices=threshold is None)
+    if values.dtype == np.float32:
+        raise InputError(f"{path} must be a mask of whole numbers, got floats; save it as an 8-bit PNG")
+    if values.ndim == 3:
+        if not _is_grey(values, tolerance=0 if threshold is None else _JPEG_NOISE):
+            raise InputError(
+                f"{path} must be a grey or palette mask, got a colour one; save class ids as an 8-bit PNG"
+            )
+        values = values[..., 0]
+    if threshold is not None:
+        return (values > threshold).astype(np.uint8)
+    unknown = [i for i in np.unique(values).tolist() if i >= classes and i != IGNORE]
+    if unknown:
+        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+        raise InputError(
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; "
+            "set threshold for a black-and-white mask, or raise classes"
+        )
+    return values.astype(np.uint8)
+
+
+def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
+    """Return the files below a folder by their path without suffix, in the order of those names.
+
+    Names that start with a dot and other suffixes are passed over; case does not matter in suffixes.
+
+    Raises:
+        InputError: if the folder is missing or holds no such file, two files differ in suffix only, or a link
+            leads out of the folder or to a folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} must be a folder, found none; correct the path")
+    known = tuple(suffixes)
+    found = dict[str, Path]()
+    for path in _below(folder.resolve()):
+        if path.suffix.lower() not in known:
+            continue
+        name = path.relative_to(folder.resolve()).with_suffix("").as_posix()
+        if name in found:
+            raise InputError(
+                f"{folder} must hold one {name}, got {found[name].name} and {path.name}; remove one"
+            )
+        found[name] = path
+    if not found:
+        raise InputError(f"{folder} must hold images ({', '.join(known)}), found none; correct the path")
+    return dict(sorted(found.items()))
+
+
+def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
+    """Join images and masks of the same name into (name, image, mask), sorted by name.
+
+    Raises:
+        InputError: if an image has no mask or a mask no image.
+    """
+    for one, other, have, lack in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
+        alone = sorted(one.keys() - other.keys())
+        if alone:
+            raise InputError(
+                f"every {have} must have a {lack} of the same name, {len(alone)} of {len(one)} have none "
+                f"({', '.join(alone[:3])}{', ...' if len(alone) > 3 else ''}); rename or remove them"
+            )
+    return [(name, images[name], masks[name]) for name in sorted(images)]
+
+
+def digest(*paths: Path) -> str:
+    """Return a SHA-256 of the files' bytes, in this order.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(
+                f"{path} must be readable, got {error.strerror}; restore it or its rights"
+            ) from error
+    return whole.hexdigest()
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return all visible files below a resolved folder, having refused links that lead out of it."""
+    found = list[Path]()
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *files):
+            path = Path(where, name)
+            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder)):
+                raise InputError(
+                    f"{path} must not be a link out of {folder} or to a folder; put the files there"
+                )
+        found += [Path(where, name) for name in files if not name.startswith(".")]
+    return found
+
+
+def _read(path: Path, *, indices: bool = False) -> Pixels:
+    """Read a file as (h, w) or (h, w, 3) in its own depth, upright and without alpha."""
+    try:
+        with PillowImage.open(path, formats=_FORMATS) as image:
+            _check_kind(image, path)
+            image.load()
+            if image.mode in ("RGB", "RGBA") and _depth(image) == 16:
+                return _read_wide(image, path)
+            return _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=_depth(image))
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"{path} must be a whole PNG, JPEG, TIFF or BMP file, got: {why}; replace it"
+        ) from error
+
+
+def _depth(image: PillowImage.Image) -> int:
+    """Return the file's bits per channel, which Pillow's mode does not tell: it cuts 16-bit colour to 8."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        return int(max(tags.get(_BITS_PER_SAMPLE, (1,))))
+    raw = str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else ""
+    return next((bits for bits in (16, 4, 2) if f";{bits}" in raw), 8)
+
+
+def _check_kind(image: PillowImage.Image, path: Path) -> None:
+    """Refuse what could only be read in part or by guessing at the meaning of its numbers."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "MPO":  # the other pictures of an MPO are previews
+        raise InputError(f"{path} must hold one picture, got {pages} pages; save each as a file of its own")
+    depth = _depth(image)
+    match image.mode:
+        case "1" | "L" | "LA" | "P" | "RGB" | "RGBA":
+            known = depth in (1, 2, 4, 8, 16)
+        case "I;16" | "I;16B":
+            known = depth == 16
+        case mode:
+            known = mode == "F"
+    if not known:
+        raise InputError(
+            f"{path} must have 8 or 16 bits, grey or RGB, or grey 32-bit floats, "
+            f"got {depth} bits of kind {image.mode}; convert it to PNG"
+        )
+
+
+def _read_wide(image: PillowImage.Image, path: Path) -> NDArray[np.uint16]:
+    """Read 16-bit colour, of which Pillow gives the upper half only, and hold it against that half.
+
+    OpenCV reads truncated files without a word and some layouts wrongly; Pillow does neither.
+    """
+    wide = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    upper = np.asarray(image)
+    if wide is None or wide.dtype != np.uint16 or wide.shape != upper.shape:
+        raise InputError(_layout(path))
+    pixels = wide.astype(np.uint16)[..., [2, 1, 0, 3][: upper.shape[2]]]
+    if not np.array_equal(pixels >> 8, upper):
+        raise InputError(_layout(path))
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        raise InputError(
+            f"{path} must be upright where it has 16-bit RGB, got a rotated one; rotate its pixels"
+        )
+    if pixels.shape[2] == 4 and pixels[..., 3].min() < 65535:
+        raise InputError(_transparent(path))
+    return pixels[..., :3]
+
+
+def _narrow(image: PillowImage.Image, path: Path, *, indices: bool, depth: int) -> Pixels:
+    """Turn all but 16-bit colour into an array; with `indices`, into the numbers that the file holds."""
+    if indices and image.mode == "P":
+        return np.array(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise InputError(_transparent(path))
+    if image.mode in ("P", "RGBA"):
+        image = image.convert("RGB")
+    if image.mode in ("I;16", "I;16B"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "1":
+        return np.array(image.convert("L")) // np.uint8(255 if indices else 1)
+    if indices and depth < 8:  # Pillow spreads 2 and 4 bits over 0..255
+        return np.asarray(image) // np.uint8(255 // (2**depth - 1))
+    return np.array(image)
+
+
+def _layout(path: Path) -> str:
+    return f"{path} must be 16-bit RGB in a plain layout, got another; save it as PNG"
+
+
+def _transparent(path: Path) -> str:
+    return f"{path} must be opaque, got transparent pixels; flatten it"
+
+
+def _scaled(pixels: Pixels, path: Path) -> Image:
+    """Keep 8 bits, divide 16 bits by 65535 and check floats."""
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / np.float32(65535)
+    if pixels.dtype == np.float32:
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")
+        return pixels.astype(np.float32)
+    return pixels.astype(np.uint8)
+
+
+def _is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:
+    return bool((pixels.max(axis=-1) - pixels.min(axis=-1)).max() <= tolerance)

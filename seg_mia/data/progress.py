@@ -1,0 +1,28 @@
+"""The bar shown while samples are decoded."""
+
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class DecodingBar:
+    """A progress bar that appears with the first sample; nothing is shown when the cache is already there."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show `done` of `total`."""
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc="decoding once into the cache", unit="sample", leave=False)
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,46 @@
+"""What a data set must say about itself before anything is decoded."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+Mask = NDArray[np.uint8]
+
+
+class Source(ABC):
+    """Samples that are cheap to list and are decoded one by one.
+
+    Attributes:
+        ids: one name per sample, unique, in a stable order.
+        groups: the unit that must stay on one side of a split (patient, video), one per sample; the
+            sample's own id where samples are independent.
+        channels: image channels, 1 or 3.
+        classes: number of classes, background included; 2 for a binary mask.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    channels: int
+    classes: int
+
+    @abstractmethod
+    def digest(self, index: int) -> str:
+        """Return a hex digest of everything that the undecoded sample consists of."""
+
+    @abstractmethod
+    def decode(self, index: int) -> tuple[Image, Mask]:
+        """Return the image (H, W, C), uint8 or float32 in [0, 1], and its mask (h, w) of class ids.
+
+        Class id 255 marks pixels to ignore. Raises InputError when the sample is not what it should be.
+        """
+
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, bool | int | float | str | None]:
+        """What else decides the decoded pixels; part of the cache's key."""
+
+    def __len__(self) -> int:
+        return len(self.ids)

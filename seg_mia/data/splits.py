@@ -1,0 +1,271 @@
+"""Who is a member: the only place where it is decided."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.source import Source
+from seg_mia.errors import InputError
+
+T = TypeVar("T")
+_HALVES, _DIVIDE = 0, 1  # each decision draws from its own random stream
+_SHUFFLES = 32  # how many orders `divide` tries before it says that the groups do not fit
+
+
+@dataclass(frozen=True)
+class Half:
+    """One side's samples by role, as sorted indices into a source's ids.
+
+    Attributes:
+        members: what the side's network trains on.
+        nonmembers: what stands for the unseen data when membership is guessed.
+        reference: what the side may use for anything else (a teacher, a poison, a threshold).
+    """
+
+    members: tuple[int, ...]
+    nonmembers: tuple[int, ...] = ()
+    reference: tuple[int, ...] = ()
+
+    def __iter__(self) -> Iterator[int]:
+        return chain(self.members, self.nonmembers, self.reference)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Both sides of an audit; no sample plays two parts, which is checked when it is made."""
+
+    victim: Half
+    shadow: Half
+    seed: int
+
+    def __post_init__(self) -> None:
+        seen = set[int]()
+        for index in chain(self.victim, self.shadow):
+            if index in seen:
+                raise InputError(
+                    f"a sample must play one part only, index {index} plays two; "
+                    "make the split with seg_mia.data.splits"
+                )
+            seen.add(index)
+
+
+def halves(
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    seed: int,
+    shadow_share: float = 0.5,
+    together: Iterable[Sequence[str]] = (),
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Share the samples out between victim and shadow, as sorted indices into `ids`.
+
+    A unit, which is never cut here, is a group merged with every other that `together` ties it to. Units
+    are put in the order of their smallest id and then shuffled: the i-th gets the i-th raw 64-bit number
+    of PCG64([seed, 0]), a stream that NumPy promises to keep, and units are sorted by their numbers. The
+    victim gets round(n * (1 - shadow_share)) samples, or the nearest count that whole units allow (the
+    larger of two), made from the shortest run of shuffled units that can make it. The order of `ids` and
+    what either side is used for later do not matter.
+
+    Args:
+        ids: one name per sample, unique.
+        groups: what must stay on one side, one name per sample.
+        seed: 0 or more.
+        shadow_share: the shadow's part of all samples, at least 0 and below 1.
+        together: ids of samples that show the same thing, one sequence for each such set.
+
+    Raises:
+        InputError: if ids repeat, a tied id is unknown, or a number is out of range.
+    """
+    if not 0 <= shadow_share < 1:
+        raise InputError(f"shadow_share must be at least 0 and below 1, got {shadow_share}; 0.5 is fair")
+    units = _shuffled_units(_units(ids, groups, together), _bits(seed, _HALVES))
+    wanted = round(len(ids) * (1 - shadow_share))
+    reach = _reach([len(unit) for unit in units], wanted, limit=len(ids))
+    count = min(np.flatnonzero(reach >= 0).tolist(), key=lambda total: (abs(total - wanted), -total))
+    chosen = _take(units, reach, count)
+    victim = set(chain.from_iterable(units[i] for i in chosen))
+    return tuple(sorted(victim)), tuple(i for i in range(len(ids)) if i not in victim)
+
+
+def divide(
+    indices: Iterable[int],
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    seed: int,
+    members: int,
+    nonmembers: int,
+    reference: int | None = None,
+    together: Iterable[Sequence[str]] = (),
+) -> Half:
+    """Divide one side's samples into members, non-members and reference, exactly as many as asked.
+
+    Units (see `halves`) are shuffled with PCG64([seed, 1]). Members come first, then non-members, then
+    reference, each from the shortest run of the units left that can make the count. Where no whole units
+    make it, the smallest count above is made and the surplus of one unit is dropped from everything, so that
+    no unit plays two parts. Should a later part then find too little, up to 32 shuffles are tried.
+
+    Args:
+        indices: one side's samples, from `halves`.
+        ids: the names of all samples, as given to `halves`.
+        groups: the groups of all samples, as given to `halves`.
+        seed: 0 or more.
+        members: at least 1.
+        nonmembers: at least 0.
+        reference: at least 0; None takes all that is left.
+        together: as given to `halves`.
+
+    Raises:
+        InputError: if a number is out of range or there are too few samples or groups.
+    """
+    if members < 1 or nonmembers < 0 or (reference or 0) < 0:
+        raise InputError(
+            "members must be at least 1, nonmembers and reference at least 0, "
+            f"got {members}, {nonmembers} and {reference}; change these numbers"
+        )
+    mine = set(indices)
+    units = [unit for unit in _units(ids, groups, together) if mine.issuperset(unit)]
+    if sum(map(len, units)) != len(mine):
+        raise InputError("indices must hold whole groups, got part of one; take them from halves()")
+    bits = _bits(seed, _DIVIDE)
+    needs = (members, nonmembers, reference or 0)
+    for _ in range(_SHUFFLES):
+        left = _shuffled_units(units, bits)
+        parts = _parts(left, needs)
+        if parts is not None:
+            rest = sorted(chain.from_iterable(left)) if reference is None else parts[2]
+            return Half(tuple(parts[0]), tuple(parts[1]), tuple(rest))
+    raise InputError(_too_few(needs, units))
+
+
+def hashed(ids: Iterable[str], salt: bytes) -> tuple[str, ...]:
+    """Return a keyed 128-bit hash of each id, in hex: equal for equal ids only under the same salt.
+
+    Raises:
+        InputError: if the salt is not 16 to 64 bytes long.
+    """
+    if not 16 <= len(salt) <= 64:
+        raise InputError(f"the salt must have 16 to 64 bytes, got {len(salt)}; use secrets.token_bytes(16)")
+    return tuple(
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
+        for name in ids
+    )
+
+
+def fingerprint(source: Source) -> str:
+    """Return one SHA-256 of all ids, groups and contents, whatever their order and decoding."""
+    rows = sorted((name, source.groups[i], source.digest(i)) for i, name in enumerate(source.ids))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _units(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
+    """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
+    position = _positions(ids, groups)
+    parent = list(range(len(ids)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first = dict[str, int]()
+    for i, group in enumerate(groups):
+        parent[i] = root(first.setdefault(group, i))
+    for same in together:
+        for name in same:
+            if name not in position:
+                raise InputError(f"together must name ids of this data set, got {name!r}; correct it")
+            parent[root(position[name])] = root(position[same[0]])
+    units = dict[int, list[int]]()
+    for i in sorted(range(len(ids)), key=ids.__getitem__):
+        units.setdefault(root(i), []).append(i)
+    return list(units.values())
+
+
+def _positions(ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
+    """Return the index of each id, after checking that there is one of each, and one group for it."""
+    if len(ids) != len(groups):
+        raise InputError(f"each id must have a group, got {len(ids)} and {len(groups)}; give one each")
+    position = dict[str, int]()
+    for i, name in enumerate(ids):
+        if position.setdefault(name, i) != i:
+            raise InputError(f"ids must be unique, got {name!r} twice; rename or remove one of the two")
+    return position
+
+
+def _bits(seed: int, stream: int) -> np.random.PCG64:
+    if seed < 0:
+        raise InputError(f"the seed must be 0 or more, got {seed}; choose another")
+    return np.random.PCG64([seed, stream])
+
+
+def _shuffled(items: Sequence[T], bits: np.random.PCG64) -> list[T]:
+    """Sort by raw 64-bit numbers: unlike `Generator.shuffle`, the same in every release of NumPy."""
+    return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable")]
+
+
+def _shuffled_units(units: list[list[int]], bits: np.random.PCG64) -> list[list[int]]:
+    """Shuffle the units and, so that a unit that is cut keeps no particular samples, each of them."""
+    order = _shuffled(units, bits)
+    return [_shuffled(unit, bits) for unit in order]
+
+
+def _reach(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64]:
+    """For each total up to `limit`, return how many leading sizes it takes to make it of some of them, or -1.
+
+    Once `aim` is made, totals that would need more sizes are left at -1.
+    """
+    reach = np.full(limit + 1, -1, dtype=np.int64)
+    reach[0] = 0
+    ends = np.cumsum(sizes, dtype=np.int64)
+    if aim in ends:  # all of a leading run, and no shorter one holds as much
+        run = ends[ends <= aim]
+        reach[run] = np.arange(1, len(run) + 1)
+        return reach
+    for count, size in enumerate(sizes, start=1):
+        if reach[aim] >= 0:
+            break
+        reach[size:][(reach[size:] < 0) & (reach[: limit + 1 - size] >= 0)] = count
+    return reach
+
+
+def _take(units: Sequence[list[int]], reach: NDArray[np.int64], total: int) -> list[int]:
+    """Return the places of the units that make `total`; each step needs fewer leading units than the last."""
+    places = list[int]()
+    while total > 0:
+        place = int(reach[total]) - 1
+        places.append(place)
+        total -= len(units[place])
+    return places
+
+
+def _parts(left: list[list[int]], needs: Sequence[int]) -> list[list[int]] | None:
+    """Take each need's samples, and the units they cut, out of `left`; None where they do not suffice."""
+    parts = list[list[int]]()
+    for need in needs:
+        sizes = [len(unit) for unit in left]
+        reach = _reach(sizes, need, limit=need + max(sizes, default=0))
+        totals = np.flatnonzero(reach[need:] >= 0)
+        if totals.size == 0:
+            return None
+        places = _take(left, reach, need + int(totals[0]))
+        parts.append(sorted([i for place in places for i in left[place]][:need]))
+        for place in sorted(places, reverse=True):
+            del left[place]
+    return parts
+
+
+def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]]) -> str:
+    have, need = sum(len(unit) for unit in units), sum(needs)
+    why = "" if have < need else ", and a group cannot be on two sides"
+    return (
+        f"members + nonmembers + reference must fit into one side, {' + '.join(map(str, needs))} = {need} "
+        f"samples are needed, {have} in {len(units)} groups are there{why}; lower them or change shadow_share"
+    )

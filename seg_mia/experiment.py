@@ -1,0 +1,237 @@
+"""One run of one config: fit, validate, test or predict, through LightningCLI."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, assert_never
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.callbacks.card import CardWriter, check_data
+from seg_mia.callbacks.history import History
+from seg_mia.callbacks.hyperparameters import Hyperparameters
+from seg_mia.callbacks.masks import MaskWriter
+from seg_mia.callbacks.panels import Panels
+from seg_mia.callbacks.perturbation_results import PerturbationResults
+from seg_mia.callbacks.randomness import EpochSeed
+from seg_mia.callbacks.scores import Scores
+from seg_mia.checkpoint import load_weights
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.messages import one_line
+from seg_mia.plan import Plan, plan
+from seg_mia.runs import BEST, LAST
+from seg_mia.tasks.perturbation import PerturbationTest
+from seg_mia.tasks.segmentation import Segmentation
+
+def run(words: Sequence[str]) -> "Experiment":
+    """Run what the words mean, as `seg_mia WORDS` would, and return it with its results.
+
+    Raises InputError with one line for whatever the words, the config, the checkpoint or the data get wrong.
+    """
+    return Experiment(plan(words))
+
+
+class Experiment(LightningCLI):
+    """Bare names are files, the victim's card is the first config, the user's arguments win.
+
+    Attributes:
+        plan: what is run.
+        folder: the run's own folder.
+        summary: the headline numbers, after the run.
+    """
+
+    def __init__(self, what: Plan) -> None:
+        self.plan = what
+        self.summary: dict[str, Any] = {}
+        super().__init__(
+            LightningModule,
+            SegmentationData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"deterministic": "warn", "use_distributed_sampler": False},
+            parser_kwargs={"exit_on_error": False, "prog": "seg_mia"},
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes."""
+        return Path(self.trainer.log_dir or self.trainer.default_root_dir)
+
+    def headline(self) -> list[str]:
+        """Return the numbers that sum up the run, a line each."""
+        match self.plan.command:
+            case "fit" | "validate":
+                names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in self.summary]
+                return ["   ".join(f"{name} {self.summary[name]:.3f}" for name in names)] if names else []
+            case "test":
+                return attack_headline(self.plan.folder.name, self.summary)
+            case "predict":
+                return [f"masks in {self.folder / 'masks'}"]
+            case _:
+                assert_never(self.plan.command)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
+        return {name: skip | {"ckpt_path", "weights_only"} for name, skip in LightningCLI.subcommands().items()}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is this tool's own; `Plan` has read these already, here they are documented and recorded."""
+        options = self.plan.options or {}
+        parser.add_argument("--runs", type=str, default=options.get("runs"), help="Folder that runs are kept in.")
+        if self.plan.command == "fit":
+            parser.add_argument(
+                "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
+            )
+            return
+        parser.add_argument(
+            "--victim",
+            type=str | None,
+            default=options.get("victim"),
+            help="Checkpoint or run's folder; the newest victim under --runs if not given.",
+        )
+        parser.add_argument(
+            "--trust",
+            type=list[str],
+            default=options.get("trust"),
+            help="A class path outside seg_mia that the victim's card may name; may be repeated.",
+        )
+        if self.plan.command == "test":
+            parser.add_subclass_arguments(
+                Perturbation, "attack", required=False, help="The attack: a name in lightning_configs/attack, or a file."
+            )
+            parser.add_argument(
+                "--save_images", type=bool, default=False, help="Write every adversarial image as .npy and .png."
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
+        """Parse the plan's arguments; what does not fit is one line."""
+        try:
+            self.config = parser.parse_args(list(self.plan.args))
+        except argparse.ArgumentError as error:
+            raise InputError(one_line(str(error))) from None
+
+    def instantiate_classes(self) -> None:
+        """Build model, data, trainer; what a constructor refuses is one line."""
+        try:
+            super().instantiate_classes()
+        except argparse.ArgumentError as error:
+            raise InputError(one_line(str(error))) from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add logger and callbacks that belong to the command."""
+        given = self._get(self.config_init, "trainer")
+        if given["logger"] in {None, True} and not given["fast_dev_run"]:
+            kwargs["logger"] = TensorBoardLogger(
+                self.plan.folder.parent,
+                self.plan.folder.name,
+                self.plan.version,
+                default_hp_metric=False,
+            )
+        return super().instantiate_trainer(
+            **kwargs, callbacks=[*(given["callbacks"] or []), *self._callbacks()]
+        )
+
+    def _callbacks(self) -> list[Callback]:
+        match self.plan.command:
+            case "fit":
+                seed = int(self._get(self.config, "seed_everything"))
+                return [
+                    CardWriter(seed),
+                    EpochSeed(seed),
+                    Scores(),
+                    Panels(),
+                    History(),
+                    Hyperparameters(_settings(self._get(self.config, "model"), self._get(self.config, "data"))),
+                    _checkpoint(BEST, monitor="val/dice", mode="max"),
+                    _checkpoint(LAST),
+                ]
+            case "validate":
+                return [Scores(), Panels()]
+            case "test":
+                attack = self._get(self.config_init, "attack")
+                self.results = PerturbationResults(
+                    sees=attack.sees if attack else "",
+                    attack=_settings(self._get(self.config, "attack")),
+                    victim=str(self.plan.checkpoint),
+                    save_images=self._get(self.config, "save_images"),
+                )
+                return [self.results]
+            case "predict":
+                return [MaskWriter()]
+            case _:
+                assert_never(self.plan.command)
+
+    def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        """Train, from the start or from where a run stopped."""
+        datamodule.setup("fit")
+        resume = self.plan.checkpoint
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None)
+        self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+
+    def validate(self, model: LightningModule, datamodule: SegmentationData) -> None:
+        """Measure the victim on the chosen subset."""
+        self._load(model, datamodule)
+        self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+
+    def predict(self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None) -> None:
+        """Write the victim's masks of the chosen subset."""
+        self._load(model, datamodule)
+        self.trainer.predict(model, datamodule=datamodule, return_predictions=return_predictions or False)
+
+    def test(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
+        """Attack the victim on the chosen subset."""
+        victim = self._load(model, datamodule)
+        attack = self._get(self.config_init, "attack")
+        if attack is None:
+            raise InputError("test needs --attack NAME")
+        self.trainer.test(PerturbationTest(victim.network, attack), datamodule=datamodule, verbose=verbose)
+        self.summary = self.results.summary
+
+    def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
+        """Give the model the victim's weights, once the data is known to be the victim's."""
+        assert self.plan.card is not None
+        assert self.plan.content is not None
+        assert self.plan.checkpoint is not None
+        if not isinstance(model, Segmentation):
+            raise InputError(f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed")
+        datamodule.setup()
+        card = self.plan.card
+        check_data(datamodule, fingerprint=card.fingerprint, split=card.split, run=self.plan.run)
+        load_weights(model.network, self.plan.content, self.plan.checkpoint)
+        return model
+
+
+def _checkpoint(name: str, **monitor: str) -> ModelCheckpoint:
+    """Keep one file of a fixed name, replaced in one step at the end of each epoch."""
+    return ModelCheckpoint(
+        filename=name.removesuffix(".ckpt"),
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        **monitor,  # type: ignore[arg-type]  # monitor and mode are the only ones passed
+    )
+
+
+def _settings(*parts: Any) -> dict[str, Any]:
+    """Return parts of the config as one mapping of plain values."""
+    return {key: value for part in parts for key, value in (part.as_dict() if part else {}).items()}
+
+
+def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
+    """Return one line on what an attack reached, and what its attacker had to see."""
+    mean = {key: value["mean"] for key, value in summary["results"].items()}
+    return [
+        f"{name} (sees {summary['sees']}), {summary['images']} images: "
+        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), "
+        f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
+        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+    ]

@@ -1,0 +1,30 @@
+"""What every mask has in common, whatever reads it."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+
+IGNORE: Final = 255
+"""The class index of a pixel whose true class is unknown; no loss or metric counts it."""
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise InputError unless `labels` is int64 (N, h, w) with class indices 0 .. classes - 1 or IGNORE.
+
+    Looking at the values makes a GPU wait.
+    """
+    if labels.dtype != torch.int64 or labels.ndim != 3:
+        raise InputError(
+            f"a mask must be int64 class indices of shape (N, h, w), got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}; convert it with .long() and drop its channel axis"
+        )
+    known = ((labels >= 0) & (labels < classes)) | (labels == IGNORE)
+    if not known.all():
+        strange = sorted(set(labels[~known].tolist()))[:5]
+        raise InputError(
+            f"a mask must hold the classes 0 to {classes - 1}, or {IGNORE} where to ignore, got {strange}; "
+            "set the number of classes to that of the data, or map the values to class indices"
+        )

@@ -1,0 +1,92 @@
+"""How well two class maps agree, one value per image.
+
+Maps are int64 (N, h, w) with classes 0 .. classes - 1, background 0. Pixels where either map is IGNORE
+count for nothing. Means without anything to average are 1: nothing there, and nothing predicted. All
+raise InputError for maps that do not fit each other or `classes`. Ratios come in torch's default dtype.
+"""
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE, check_labels
+
+
+def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return pixel counts, int64 (N, classes, classes): rows are true classes, columns predicted ones."""
+    _check(pred, true, classes)
+    n, cells = pred.shape[0], classes * classes
+    first_cell = torch.arange(n, device=pred.device).view(n, 1, 1) * cells
+    cell = first_cell + true * classes + pred
+    ignored = n * cells
+    cell = cell.masked_fill((true == IGNORE) | (pred == IGNORE), ignored)
+    return torch.bincount(cell.flatten(), minlength=ignored + 1)[:ignored].view(n, classes, classes)
+
+
+def iou_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return intersection over union, (N, classes) in [0, 1]; NaN where in neither map."""
+    return _iou(confusion(pred, true, classes))
+
+
+def dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return 2 * intersection / (predicted + true), (N, classes) in [0, 1]; NaN where in neither map."""
+    hits, in_truth, in_pred = _counts(confusion(pred, true, classes))
+    return 2 * hits / (in_truth + in_pred)
+
+
+def foreground_iou(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return the mean IoU of the foreground classes that are in either map, (N,); 1 when there are none."""
+    return _mean_or_one(iou_per_class(pred, true, classes)[:, 1:])
+
+
+def foreground_dice(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return the mean Dice of the foreground classes that are in either map, (N,); 1 when there are none."""
+    return _mean_or_one(dice_per_class(pred, true, classes)[:, 1:])
+
+
+def mean_iou(pred: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Return the mean IoU of the classes in the target, background among them, (N,); 1 when all is ignored.
+
+    The success measure of MedIS (Shukla et al. 2023): a class that is only in the prediction lowers the
+    other classes' IoU but is not averaged in.
+    """
+    counts = confusion(pred, target, classes)
+    absent = counts.sum(dim=2) == 0
+    return _mean_or_one(_iou(counts).masked_fill(absent, torch.nan))
+
+
+def pixel_accuracy(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return the share of pixels predicted as their true class, (N,) in [0, 1]; 1 when all is ignored."""
+    hits, in_truth, _ = _counts(confusion(pred, true, classes))
+    return _one_for_nan(hits.sum(dim=1) / in_truth.sum(dim=1))
+
+
+def _counts(confused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return confused.diagonal(dim1=1, dim2=2), confused.sum(dim=2), confused.sum(dim=1)
+
+
+def _iou(confused: Tensor) -> Tensor:
+    hits, in_truth, in_pred = _counts(confused)
+    return hits / (in_truth + in_pred - hits)
+
+
+def _mean_or_one(per_class: Tensor) -> Tensor:
+    return _one_for_nan(per_class.nanmean(dim=1))
+
+
+def _one_for_nan(value: Tensor) -> Tensor:
+    return value.nan_to_num(nan=1.0)
+
+
+def _check(pred: Tensor, true: Tensor, classes: int) -> None:
+    if not 2 <= classes <= IGNORE:
+        raise InputError(
+            f"classes must lie in 2 .. {IGNORE}, background included, got {classes}; a binary mask has 2"
+        )
+    if pred.shape != true.shape:
+        raise InputError(
+            f"predicted and true maps must have one shape (N, h, w), got {tuple(pred.shape)} and "
+            f"{tuple(true.shape)}; crop or resize the mask to the network's output"
+        )
+    check_labels(pred, classes)
+    check_labels(true, classes)

@@ -1,0 +1,138 @@
+"""What stands between an image in [0, 1] at its own size and a network that wants something else."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+
+
+class InputAdapter(nn.Module):
+    """Normalise, resize and pad inside the network, and give its logits back at the size of the image.
+
+    A perturbation is then measured in [0, 1] at the image's own size, and its gradient passes through every
+    step. With `size=None` and `multiple=1` sizes are left alone: the only setting for a network with unpadded
+    convolutions, whose smaller map shows a smaller view.
+
+    Args:
+        network: maps (N, C, H, W) to logits (N, K, h, w) or to a tuple of them (deep supervision).
+        mean: subtracted from the image; one number for all channels or one for each.
+        std: what the image is divided by after that; one number or one for each channel.
+        size: side of the square that the network sees; None keeps the image's size.
+        multiple: height and width are padded at the bottom and right, by repeating the edge, to a multiple of
+            this.
+        channels: channels of an image; None takes the length of `mean` or `std`, if there is one.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        size: int | None = None,
+        multiple: int = 1,
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        require_positive(size=size, multiple=multiple, channels=channels)
+        self.network = network
+        self.size = size
+        self.multiple = multiple
+        self.channels = _channels(mean, std, channels)
+        self.register_buffer("mean", _per_channel(mean), persistent=False)
+        self.register_buffer("std", _per_channel(std), persistent=False)
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std must be above 0, got {std}; use 1 for no scaling")
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits for images `x` (N, C, H, W) in [0, 1], each map (N, K, H, W) unless sizes are left alone."""
+        require_images(x, self.channels)
+        inner, padded = self._sizes(x)
+        seen = _pad(_resize((x - self.mean) / self.std, inner), padded)
+        logits = self.network(seen)
+        match logits:
+            case Tensor():
+                return self._restore(logits, inner, padded, x)
+            case tuple() | list() if logits and all(isinstance(each, Tensor) for each in logits):
+                return tuple(self._restore(each, inner, padded, x) for each in logits)
+            case _:
+                raise InputError(
+                    f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
+                    "wrap it in a module that returns them"
+                )
+
+    def _sizes(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        height, width = (self.size, self.size) if self.size else (x.shape[-2], x.shape[-1])
+        return (height, width), (self._round_up(height), self._round_up(width))
+
+    def _round_up(self, length: int) -> int:
+        return math.ceil(length / self.multiple) * self.multiple
+
+    def _restore(self, logits: Tensor, inner: tuple[int, int], padded: tuple[int, int], x: Tensor) -> Tensor:
+        if self.size is None and self.multiple == 1:
+            return logits
+        _require_whole_view(logits, padded)
+        cropped = _resize(logits, padded)[..., : inner[0], : inner[1]]
+        return _resize(cropped, (x.shape[-2], x.shape[-1]))
+
+
+def require_images(x: Tensor, channels: int | None) -> None:
+    """Raise InputError unless `x` is a batch (N, C, H, W) with `channels` channels; None allows any number."""
+    if x.ndim != 4:
+        raise InputError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}; add the missing dimension")
+    if channels is not None and x.shape[1] != channels:
+        raise InputError(
+            f"network takes {channels} channel{'s'[: channels != 1]}, got images of {x.shape[1]}; "
+            f"set --model.network.channels {x.shape[1]} or convert the images"
+        )
+
+
+def require_positive(**settings: int | None) -> None:
+    """Raise InputError, with its name, for a setting that is below 1; None is unset."""
+    for name, value in settings.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}; set another {name}")
+
+
+def _channels(mean: float | Sequence[float], std: float | Sequence[float], channels: int | None) -> int | None:
+    counts = {len(each) for each in (mean, std) if isinstance(each, Sequence) and len(each) != 1}
+    counts |= {channels} - {None}
+    if len(counts) > 1:
+        raise InputError(
+            f"mean, std and channels must speak of as many channels, got mean {mean}, std {std}, "
+            f"channels {channels}; give one number for each channel or one for all"
+        )
+    return next(iter(counts), None)
+
+
+def _per_channel(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.get_default_dtype()).reshape(1, -1, 1, 1)
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(x.shape[-2:]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=False)
+
+
+def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
+    bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    # Repeating the edge is legal for any width of padding; reflection needs a larger image.
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def _require_whole_view(logits: Tensor, padded: tuple[int, int]) -> None:
+    height, width = logits.shape[-2:]
+    if padded[0] % height or padded[1] % width:
+        raise InputError(
+            f"a map must have the size of the network's input {padded[0]}x{padded[1]} or a whole fraction of it, "
+            f"got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1"
+        )

@@ -1,0 +1,57 @@
+"""Normalisation that keeps the samples of a batch apart, as per-sample gradients need."""
+
+import math
+
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+
+
+class ActivatedGroupNorm(nn.GroupNorm):
+    """GroupNorm followed by the drop-out and activation that some libraries fuse into their BatchNorm."""
+
+    def __init__(self, groups: int, channels: int, *, drop: nn.Module, act: nn.Module, **kwargs: float | bool) -> None:
+        super().__init__(groups, channels, **kwargs)  # type: ignore[arg-type]
+        self.drop = drop
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` (N, C, H, W) normalised, then activated."""
+        activated: Tensor = self.act(self.drop(super().forward(x)))
+        return activated
+
+
+def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
+    """Replace every BatchNorm2d of `network`, in place, by a GroupNorm that keeps its affine weights.
+
+    A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it before an optimiser takes
+    the parameters. Returns `network`, or the new layer where `network` itself is a BatchNorm2d.
+
+    Raises:
+        InputError: a layer derives from BatchNorm2d in a way that is not known here.
+    """
+    replaced: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, replaced.setdefault(child, _group_norm(child, groups)))
+    return _group_norm(network, groups) if isinstance(network, nn.BatchNorm2d) else network
+
+
+def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:
+    count = math.gcd(groups, norm.num_features)
+    layer: nn.GroupNorm
+    if type(norm) is nn.BatchNorm2d:
+        layer = nn.GroupNorm(count, norm.num_features, eps=norm.eps, affine=norm.affine)
+    elif isinstance(drop := getattr(norm, "drop", None), nn.Module) and isinstance(norm.act, nn.Module):
+        layer = ActivatedGroupNorm(
+            count, norm.num_features, drop=drop, act=norm.act, eps=norm.eps, affine=norm.affine
+        )
+    else:
+        raise InputError(
+            f"GroupNorm must replace every BatchNorm2d, got a {type(norm).__name__}, which is not known here; "
+            "replace it in the network itself"
+        )
+    if norm.affine:
+        layer.weight, layer.bias = norm.weight, norm.bias
+    return layer.train(norm.training)

@@ -1,0 +1,75 @@
+"""How to read what a network returns: one or several heads, one logit or one per class.
+
+Logits have shape (N, K, h, w). K = 1 is binary, and the logit z stands for the pair (-z/2, z/2), whose
+softmax is sigmoid(z).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+
+
+def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return all logits of a network's output, the final head's first.
+
+    Raises TypeError for anything but a tensor or a tuple or list of tensors, InputError for none of them
+    and for a shape other than (N, K, h, w).
+    """
+    if isinstance(output, Tensor):
+        return (_checked(output),)
+    if not isinstance(output, (tuple, list)):
+        raise TypeError(
+            f"a network must return its logits as a tensor, or a tuple of them with the final head first, "
+            f"got {type(output).__name__}; wrap the network in a module that returns only the logits"
+        )
+    if not output:
+        raise InputError(
+            "a network must return at least one tensor of logits, got an empty tuple; return the logits"
+        )
+    return tuple(_checked(head) for head in output)
+
+
+def final(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the logits (N, K, h, w) that decide the prediction; raises what `heads` raises."""
+    return heads(output)[0]
+
+
+def class_count(logits: Tensor) -> int:
+    """Return the number of classes that logits (N, K, h, w) tell apart: 2 for K = 1, else K."""
+    return max(2, _checked(logits).shape[1])
+
+
+def class_logits(logits: Tensor) -> Tensor:
+    """Return one map per class, (N, K >= 2, h, w): a single logit z as its pair, others as they are."""
+    if _checked(logits).shape[1] > 1:
+        return logits
+    return torch.cat((-logits / 2, logits / 2), dim=1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return class probabilities (N, K >= 2, h, w) that sum to 1 in every pixel."""
+    return class_logits(logits).softmax(dim=1)
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """Return the most likely class of each pixel, int64 (N, h, w); the lowest class of a tie."""
+    if _checked(logits).shape[1] > 1:
+        return logits.argmax(dim=1)
+    return (logits[:, 0] > 0).long()
+
+
+def _checked(logits: Tensor) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"logits must be a tensor, got {type(logits).__name__}; "
+            "pass a network's output through `final` first"
+        )
+    if logits.ndim != 4 or logits.shape[1] == 0 or not logits.is_floating_point():
+        raise InputError(
+            f"logits must be floats of shape (N, K, h, w) with K of at least 1, got {logits.dtype} of shape "
+            f"{tuple(logits.shape)}; return the scores of the last layer, batch and class axes included"
+        )
+    return logits

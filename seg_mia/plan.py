@@ -1,0 +1,206 @@
+"""From the words on the command line to what is to be run, on which checkpoint, and where results go."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from seg_mia.checkpoint import Card
+from seg_mia.configs import find_config, known
+from seg_mia.errors import InputError
+from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file, newest, read_run, run_of
+
+Command = Literal["fit", "validate", "test", "predict"]
+
+WITH_RESUME = (
+    "--trainer.max_epochs",
+    "--trainer.max_steps",
+    "--trainer.max_time",
+    "--trainer.limit_",
+    "--trainer.devices",
+    "--trainer.accelerator",
+    "--trainer.num_nodes",
+    "--trainer.strategy",
+    "--trainer.enable_progress_bar",
+)
+"""What may be changed when a run is taken up again: how long and on what it runs, not what it computes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        command: which of Lightning's methods.
+        args: arguments for LightningCLI, names resolved, a victim's card first.
+        folder: the folder that gets a `version_N` for this run.
+        version: the version's name where it exists already.
+        checkpoint: the file to resume from, or the victim.
+        content: the victim's checkpoint, read safely.
+        card: the victim's card, checked.
+        options: what was said to this tool alone: runs, victim, trust, resume.
+    """
+
+    command: Command
+    args: tuple[str, ...]
+    folder: Path
+    version: str | None = None
+    checkpoint: Path | None = None
+    content: dict[str, Any] | None = None
+    card: Card | None = None
+    options: dict[str, Any] | None = None
+
+    @property
+    def run(self) -> Path:
+        """The run that the checkpoint belongs to."""
+        assert self.checkpoint is not None
+        return run_of(self.checkpoint)
+
+
+def plan(words: Sequence[str]) -> Plan:
+    """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
+    command = cast(Command, words[0])
+    own, rest = _own_options(words[1:])
+    options = vars(own)
+    if {"-h", "--help"} & set(rest) or any(word.startswith("--data.help") for word in rest):
+        return Plan(command, (command, *rest), Path(own.runs), options=options)
+    if command == "fit":
+        return _resumed(own.resume, rest, options) if own.resume else _fit(rest, options)
+    if own.resume:
+        raise InputError(f"--resume goes with fit, not with {command}")
+    return _on_victim(command, rest, options)
+
+
+def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--victim")
+    parser.add_argument("--resume")
+    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--trust", action="append", default=[])
+    try:
+        return parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from None
+
+
+def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
+    args, configs = _resolve(rest, "--config", "-c", kind="")
+    if not configs and not any(word.startswith("--model") for word in rest):
+        raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
+    name = Path(configs[-1]).stem if configs else "fit"
+    return Plan("fit", ("fit", *args), Path(options["runs"]) / name, options=options)
+
+
+def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
+    run = Path(resume)
+    config = run / "config.yaml"
+    if not config.is_file():
+        raise InputError(f"--resume takes a run's folder, runs/NAME/version_N, and {run} holds no config.yaml")
+    flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
+    refused = [flag for flag in flags if not flag.startswith(WITH_RESUME)]
+    if refused:
+        raise InputError(
+            f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are trainer limits "
+            "and devices. Start a new run to change it"
+        )
+    last = run / CHECKPOINTS / LAST
+    return Plan(
+        "fit",
+        ("fit", "--config", str(config), *rest),
+        run.resolve().parent,
+        version=run.resolve().name,
+        checkpoint=last if last.is_file() else None,
+        options=options,
+    )
+
+
+def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Plan:
+    args, configs = _resolve(rest, "--config", "-c", kind="")
+    if command == "test":
+        args, attacks = _attack_first(args)
+        name = Path(attacks[-1]).stem if attacks else _attack_in(configs)
+    else:
+        name = command
+    said = options["victim"] or _in_yaml(configs, "victim")
+    file = checkpoint_file(said) if said else newest(Path(options["runs"]), "victim")
+    content, card = read_run(file, tuple(options["trust"]))
+    fragment = {"model": card.model} | ({"data": card.data} if card.data else {})
+    return Plan(
+        command,
+        (command, "--config", json.dumps(fragment), *args),
+        run_of(file) / name,
+        checkpoint=file,
+        content=content,
+        card=card,
+        options=options | {"victim": str(file)},
+    )
+
+
+def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
+    """Put `--attack NAME` before its options, which jsonargparse reads in order."""
+    resolved, attacks = _resolve(args, "--attack", kind="attack")
+    if not attacks:
+        return resolved, []
+    rest: list[str] = []
+    skip = False
+    for word in resolved:
+        if skip or word == "--attack" or word.startswith("--attack="):
+            skip = word == "--attack"
+            continue
+        rest.append(word)
+    return ["--attack", attacks[-1], *rest], attacks
+
+
+def _attack_in(configs: Sequence[str]) -> str:
+    if found := _in_yaml(configs, "attack"):
+        return Path(found).stem if isinstance(found, str) else str(found["class_path"]).rpartition(".")[2].lower()
+    raise InputError(f"test needs --attack NAME; known names: {', '.join(known('attack'))}")
+
+
+def _resolve(words: Sequence[str], *flags: str, kind: str) -> tuple[list[str], list[str]]:
+    """Return the words with the names after some flags replaced by files, and those files."""
+    resolved: list[str] = []
+    files: list[str] = []
+    pending = False
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if pending or (equals and flag in flags):
+            files.append(_file(word if pending else value, kind))
+            resolved.append(files[-1] if pending else f"{flag}={files[-1]}")
+            pending = False
+        else:
+            resolved.append(word)
+            pending = word in flags
+    if pending:
+        raise InputError(f"{words[-1]} needs a name; known names: {', '.join(known(kind))}")
+    return resolved, files
+
+
+def _file(name: str, kind: str) -> str:
+    inline = name.lstrip().startswith("{")
+    class_path = kind == "attack" and "." in name and not name.endswith((".yaml", ".yml")) and "/" not in name
+    return name if inline or class_path else str(find_config(name, kind))
+
+
+def _in_yaml(configs: Sequence[str], key: str) -> Any:
+    """Return the last value that the configs give to a top-level key."""
+    found = None
+    for config in configs:
+        content = read_yaml(Path(config)) if not config.lstrip().startswith("{") else json.loads(config)
+        found = content.get(key, found)
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping; raise InputError for anything else."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a mapping of options, got {type(content).__name__}")
+    return content

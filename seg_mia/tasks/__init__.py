@@ -1,0 +1,1 @@
+"""LightningModules: thin shells that turn a batch into tensors."""

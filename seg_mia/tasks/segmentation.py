@@ -1,0 +1,141 @@
+"""Training and running a segmentation network."""
+
+from typing import Any, Literal, assert_never
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from seg_mia.callbacks.outputs import StepOutput
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.losses import LOSSES, LossName
+from seg_mia.models.heads import class_count, final, heads, predicted
+from seg_mia.models.weights import load_encoder, load_state
+
+Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine"]
+
+
+class Segmentation(LightningModule):
+    """One network, one loss, one optimiser.
+
+    Args:
+        network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
+        loss: a loss with one value per image; the batch's loss is their mean. With several heads, the heads' mean.
+        optimizer: with its own defaults but for the two settings below; sgd has momentum 0.9.
+        lr: learning rate.
+        weight_decay: as the optimiser defines it.
+        schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
+        encoder_weights: what the encoder starts from: `imagenet` (downloads), a local file, or nothing.
+        weights: a local state-dict that the whole network starts from.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: LossName = "dice_cross_entropy",
+        optimizer: Optimizer = "nadam",
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        encoder_weights: str | None = None,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if not lr > 0 or weight_decay < 0:
+            raise InputError(f"lr must be above 0 and weight_decay not below, got {lr} and {weight_decay}")
+        self.network = network
+        self.loss_per_image = LOSSES[loss]
+        self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
+        self.encoder_weights, self.weights = encoder_weights, weights
+
+    def setup(self, stage: str) -> None:
+        """Load the weights to start from, unless a checkpoint is about to bring its own; try one sample."""
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            if self.encoder_weights is not None:
+                load_encoder(self.network, self.encoder_weights)
+            if self.weights is not None:
+                load_state(self.network, self.weights)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SegmentationData):
+            try_one(self.network, data)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K, h, w) of the final head."""
+        return final(self.network(x))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """Return the batch's mean loss."""
+        step = self._step(batch)
+        step["loss"] = step["loss"].mean()
+        return step
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """Return loss and prediction of each image."""
+        return self._step(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
+        """Return loss and prediction of each image."""
+        return self._step(batch)
+
+    def _step(self, batch: Batch) -> StepOutput:
+        output = self.network(batch.image)
+        losses = [self.loss_per_image(logits, batch.mask) for logits in heads(output)]
+        return {"loss": torch.stack(losses).mean(0), "prediction": predicted(final(output).detach())}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser, with a schedule over all steps where one is asked for."""
+        optimizer = _optimizer(self.optimizer, self.network, lr=self.lr, weight_decay=self.weight_decay)
+        match self.schedule:
+            case "constant":
+                return optimizer
+            case "cosine":
+                steps = int(self.trainer.estimated_stepping_batches)
+                scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            case _:
+                assert_never(self.schedule)
+
+
+def try_one(network: nn.Module, data: SegmentationData) -> None:
+    """Run one sample, and raise InputError when image, network and mask do not fit together."""
+    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
+    modes = [(module, module.training) for module in network.modules()]
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    network.eval()
+    try:
+        with torch.no_grad():
+            output = network(image[None].to(device))
+    finally:
+        for module, training in modes:
+            module.training = training
+    for logits in heads(output):
+        if logits.shape[2:] != mask.shape:
+            raise InputError(
+                f"the network's logits are {tuple(logits.shape[2:])} where the masks are {tuple(mask.shape)}; "
+                "crop the masks to the network's output, or wrap it in seg_mia.models.adapter.InputAdapter"
+            )
+        if class_count(logits) != data.source.classes:
+            raise InputError(
+                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the data has "
+                f"{data.source.classes}; set --model.network.classes to {data.source.classes} (1 logit for 2 classes)"
+            )
+
+
+def _optimizer(name: Optimizer, network: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+    match name:
+        case "nadam":
+            return torch.optim.NAdam(network.parameters(), **settings)
+        case "adam":
+            return torch.optim.Adam(network.parameters(), **settings)
+        case "adamw":
+            return torch.optim.AdamW(network.parameters(), **settings)
+        case "sgd":
+            return torch.optim.SGD(network.parameters(), momentum=0.9, **settings)
+        case _:
+            assert_never(name)

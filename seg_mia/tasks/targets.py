@@ -1,0 +1,78 @@
+"""The mask that an attack asks for, sample by sample of a test set."""
+
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.targets import Targeted, TargetKind, nearest_other, random_other
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.files import list_files, read_mask
+from seg_mia.errors import InputError
+
+
+class TargetMasks:
+    """Target masks of the tested samples; an untargeted attack gets the true masks.
+
+    Targets depend on the whole tested set and the attack's seed, not on batches or ranks.
+    """
+
+    def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
+        self.chosen = self._choose(attack, data) if isinstance(attack, Targeted) else None
+        self.row = {int(index): row for row, index in enumerate(data.evaluated())}
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return int64 (N, h, w) on the batch's device."""
+        if self.chosen is None:
+            return batch.mask
+        rows = [self.row[int(index)] for index in batch.index]
+        return self.chosen[rows].long().to(batch.mask.device)
+
+    def _choose(self, attack: Targeted, data: SegmentationData) -> Tensor:
+        classes = data.source.classes
+        masks = torch.from_numpy(np.array(data.cached.masks[data.evaluated()]))
+        kind: TargetKind = attack.target
+        match kind:
+            case "random":
+                return masks[random_other(len(masks), attack.target_seed)]
+            case "nearest":
+                return masks[nearest_other(masks, classes)]
+            case "white":
+                if attack.target_class >= classes:
+                    raise InputError(f"target_class must be below the {classes} classes, got {attack.target_class}")
+                return torch.full_like(masks, attack.target_class)
+            case "black":
+                return torch.zeros_like(masks)
+            case "folder":
+                return _from_folder(str(attack.target_folder), data, tuple(masks.shape[1:]))
+            case _:
+                assert_never(kind)
+
+
+def _from_folder(folder: str, data: SegmentationData, size: tuple[int, ...]) -> Tensor:
+    files = list_files(Path(folder))
+    ids = [data.source.ids[index] for index in data.evaluated()]
+    missing = [name for name in ids if name not in files]
+    if missing:
+        raise InputError(
+            f"target folder {folder} must hold a mask for each of the {len(ids)} tested images, {len(missing)} are "
+            f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
+        )
+    masks = [_target_mask(files[name], data.source.classes) for name in ids]
+    for name, mask in zip(ids, masks, strict=True):
+        if mask.shape != size:
+            raise InputError(f"target mask {files[name]} is {mask.shape}, the network predicts {size}; resize it")
+    return torch.from_numpy(np.stack(masks))
+
+
+def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Read class ids, or black and white for two classes, as `predict` writes them."""
+    try:
+        return read_mask(path, threshold=None, classes=classes)
+    except InputError:
+        if classes != 2:
+            raise
+        return read_mask(path, threshold=127, classes=classes)
