@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from seg_mia.callbacks.tables import write_json
-from seg_mia.configs import find_config
+from seg_mia.configs import find_config, resolve
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.messages import one_line
@@ -77,30 +77,32 @@ class Audit:
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit."""
-        return [f"victim      {self.victim}", *(line for result in self.results for line in result["headline"])]
+        return [
+            f"victim      {self.victim}",
+            *(line for result in self.results for line in result["headline"]),
+        ]
 
 
 def read_settings(words: Sequence[str]) -> Settings:
     """Return the settings on an audit's command line; raise InputError for what does not fit."""
-    parser = ArgumentParser(prog="seg_mia audit", description="Train a victim, attack it, sum up.", exit_on_error=False)
-    parser.add_argument("-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path.")
+    parser = ArgumentParser(
+        prog="seg_mia audit", description="Train a victim, attack it, sum up.", exit_on_error=False
+    )
+    parser.add_argument(
+        "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
+    )
     parser.add_class_arguments(Settings)
-    args, name = [], None
-    for number, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if equals and flag in {"-c", "--config"}:
-            word = f"{flag}={find_config(value)}"
-            name = Path(value).stem
-        elif number and words[number - 1] in {"-c", "--config"}:
-            word, name = str(find_config(word)), Path(word).stem
-        args.append(word)
+    args, files = resolve(words, "--config", "-c")
+    name = Path(files[-1]).stem if files else None
     if name is not None:
         parser.set_defaults({"name": name})
     try:
-        parsed = parser.instantiate_classes(parser.parse_args(args))
+        parsed = parser.instantiate(parser.parse_args(args))
     except argparse.ArgumentError as error:
         raise InputError(one_line(str(error))) from None
-    settings = Settings(**{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__})
+    settings = Settings(
+        **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
+    )
     if settings.version != VERSION:
         raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
     return settings
@@ -127,7 +129,12 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     result = Audit(folder, Path(settings.runs), victim, results)
     write_json(
         folder / "audit.json",
-        {"version": VERSION, "victim": str(victim), "attacks": results, "seconds": round(time.time() - begun, 1)},
+        {
+            "version": VERSION,
+            "victim": str(victim),
+            "attacks": results,
+            "seconds": round(time.time() - begun, 1),
+        },
     )
     return result
 
@@ -136,7 +143,15 @@ def _victim(settings: Settings) -> Path:
     """Return the run's folder or the checkpoint."""
     if Path(settings.victim).is_dir() or settings.victim.endswith(".ckpt"):
         return checkpoint_file(settings.victim)
-    fit = ["fit", "--config", settings.victim, "--runs", settings.runs, "--seed_everything", str(settings.seed)]
+    fit = [
+        "fit",
+        "--config",
+        settings.victim,
+        "--runs",
+        settings.runs,
+        "--seed_everything",
+        str(settings.seed),
+    ]
     return run([*fit, *_options("data", settings.data)]).folder
 
 

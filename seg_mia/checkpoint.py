@@ -48,7 +48,9 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} is not a file; train one with `python -m seg_mia fit --config NAME`")
+        raise InputError(
+            f"checkpoint {path} is not a file; train one with `python -m seg_mia fit --config NAME`"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -56,10 +58,23 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would run; "
             "nothing of it was executed. Use a file written by `seg_mia fit` or `seg_mia export`"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?") from None
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise InputError(
+            f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?"
+        ) from None
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
-        raise InputError(f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `seg_mia fit`")
+        raise InputError(
+            f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `seg_mia fit`"
+        )
     return content
 
 

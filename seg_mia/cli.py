@@ -74,9 +74,9 @@ def _experiment(words: list[str]) -> None:
     what = plan(words)
     if what.card is not None:
         print(f"victim: {what.checkpoint}")
-    _quiet()
     from seg_mia.experiment import Experiment
 
+    _quiet()
     done = Experiment(what)
     print(f"\nwritten to {done.folder}")
     for line in done.headline():
@@ -87,9 +87,9 @@ def _experiment(words: list[str]) -> None:
 
 
 def _audit(words: list[str]) -> None:
-    _quiet()
     from seg_mia.audit import audit, read_settings
 
+    _quiet()
     result = audit(read_settings(words), say=print)
     print(f"\naudit in {result.folder}")
     for line in result.headline():
@@ -100,7 +100,9 @@ def _audit(words: list[str]) -> None:
 def _export(words: list[str]) -> None:
     if len(words) != 2 or words[0].startswith("-"):
         if {"-h", "--help"} & set(words):
-            print("usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's description")
+            print(
+                "usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's description"
+            )
             print("without the split, the data's settings and paths, to a new file that can be given away.")
             return
         raise InputError(f"export takes CHECKPOINT and FILE, got {len(words)} arguments")
@@ -117,7 +119,11 @@ def _quiet() -> None:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Lightning's own code asks torch in a way that torch has replaced.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     # Cached images are read faster by the main process than by workers (benchmarks/loading.py).
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # The dashboard shows every epoch; a batch-wise log of fewer batches than its interval is no mistake.
-    warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
+    warnings.filterwarnings(
+        "ignore", message=".*number of training batches.*smaller than the logging interval.*"
+    )

@@ -1,5 +1,6 @@
 """Names to files: the configs that ship with the package, found from any working directory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from seg_mia.errors import InputError
@@ -22,9 +23,40 @@ def find_config(name: str, kind: str = "") -> Path:
         if candidate.is_file():
             return candidate
     what = f"{kind} config" if kind else "config"
-    raise InputError(f"no {what} {name!r}: not a file, and the known names are {', '.join(known(kind)) or 'none'}")
+    raise InputError(
+        f"no {what} {name!r}: not a file, and the known names are {', '.join(known(kind)) or 'none'}"
+    )
 
 
 def known(kind: str = "") -> list[str]:
     """Return the bare names of the shipped configs of a kind."""
     return sorted(path.stem for path in (config_folder() / kind).glob("*.yaml"))
+
+
+def resolve(words: Sequence[str], *flags: str, kind: str = "") -> tuple[list[str], list[str]]:
+    """Return command-line words with the names after some flags replaced by files, and those files.
+
+    Inline JSON after `--config` and class paths after `--attack` stay as they are.
+    """
+    resolved: list[str] = []
+    files: list[str] = []
+    pending = False
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if pending or (equals and flag in flags):
+            files.append(_file(word if pending else value, kind))
+            resolved.append(files[-1] if pending else f"{flag}={files[-1]}")
+            pending = False
+        else:
+            resolved.append(word)
+            pending = word in flags
+    if pending:
+        raise InputError(f"{words[-1]} needs a name; known names: {', '.join(known(kind))}")
+    return resolved, files
+
+
+def _file(name: str, kind: str) -> str:
+    inline = name.lstrip().startswith("{")
+    is_path = "/" in name or name.endswith((".yaml", ".yml"))
+    class_path = kind != "" and "." in name and not is_path
+    return name if inline or class_path else str(find_config(name, kind))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -27,6 +28,7 @@ from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, LAST
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.segmentation import Segmentation
+
 
 def run(words: Sequence[str]) -> "Experiment":
     """Run what the words mean, as `seg_mia WORDS` would, and return it with its results.
@@ -69,7 +71,9 @@ class Experiment(LightningCLI):
         """Return the numbers that sum up the run, a line each."""
         match self.plan.command:
             case "fit" | "validate":
-                names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in self.summary]
+                names = [
+                    name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in self.summary
+                ]
                 return ["   ".join(f"{name} {self.summary[name]:.3f}" for name in names)] if names else []
             case "test":
                 return attack_headline(self.plan.folder.name, self.summary)
@@ -81,12 +85,16 @@ class Experiment(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
-        return {name: skip | {"ckpt_path", "weights_only"} for name, skip in LightningCLI.subcommands().items()}
+        return {
+            name: skip | {"ckpt_path", "weights_only"} for name, skip in LightningCLI.subcommands().items()
+        }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is this tool's own; `Plan` has read these already, here they are documented and recorded."""
         options = self.plan.options or {}
-        parser.add_argument("--runs", type=str, default=options.get("runs"), help="Folder that runs are kept in.")
+        parser.add_argument(
+            "--runs", type=str, default=options.get("runs"), help="Folder that runs are kept in."
+        )
         if self.plan.command == "fit":
             parser.add_argument(
                 "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
@@ -106,10 +114,16 @@ class Experiment(LightningCLI):
         )
         if self.plan.command == "test":
             parser.add_subclass_arguments(
-                Perturbation, "attack", required=False, help="The attack: a name in lightning_configs/attack, or a file."
+                Perturbation,
+                "attack",
+                required=False,
+                help="The attack: a name in lightning_configs/attack, or a file.",
             )
             parser.add_argument(
-                "--save_images", type=bool, default=False, help="Write every adversarial image as .npy and .png."
+                "--save_images",
+                type=bool,
+                default=False,
+                help="Write every adversarial image as .npy and .png.",
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
@@ -150,7 +164,9 @@ class Experiment(LightningCLI):
                     Scores(),
                     Panels(),
                     History(),
-                    Hyperparameters(_settings(self._get(self.config, "model"), self._get(self.config, "data"))),
+                    Hyperparameters(
+                        {part: plain_settings(self._get(self.config, part)) for part in ("model", "data")}
+                    ),
                     _checkpoint(BEST, monitor="val/dice", mode="max"),
                     _checkpoint(LAST),
                 ]
@@ -160,7 +176,7 @@ class Experiment(LightningCLI):
                 attack = self._get(self.config_init, "attack")
                 self.results = PerturbationResults(
                     sees=attack.sees if attack else "",
-                    attack=_settings(self._get(self.config, "attack")),
+                    attack=plain_settings(self._get(self.config, "attack")) or {},
                     victim=str(self.plan.checkpoint),
                     save_images=self._get(self.config, "save_images"),
                 )
@@ -174,16 +190,20 @@ class Experiment(LightningCLI):
         """Train, from the start or from where a run stopped."""
         datamodule.setup("fit")
         resume = self.plan.checkpoint
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None)
+        self.trainer.fit(
+            model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
+        )
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
 
-    def validate(self, model: LightningModule, datamodule: SegmentationData) -> None:
+    def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
         """Measure the victim on the chosen subset."""
         self._load(model, datamodule)
-        self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
 
-    def predict(self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None) -> None:
+    def predict(
+        self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None
+    ) -> None:
         """Write the victim's masks of the chosen subset."""
         self._load(model, datamodule)
         self.trainer.predict(model, datamodule=datamodule, return_predictions=return_predictions or False)
@@ -203,7 +223,9 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            raise InputError(f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed")
+            raise InputError(
+                f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed"
+            )
         datamodule.setup()
         card = self.plan.card
         check_data(datamodule, fingerprint=card.fingerprint, split=card.split, run=self.plan.run)
@@ -221,9 +243,13 @@ def _checkpoint(name: str, **monitor: str) -> ModelCheckpoint:
     )
 
 
-def _settings(*parts: Any) -> dict[str, Any]:
-    """Return parts of the config as one mapping of plain values."""
-    return {key: value for part in parts for key, value in (part.as_dict() if part else {}).items()}
+def plain_settings(part: Any) -> Any:
+    """Return a part of the parsed config as plain values, without the parser's own notes."""
+    if isinstance(part, Namespace):
+        part = part.as_dict()
+    if isinstance(part, dict):
+        return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
+    return part
 
 
 def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:

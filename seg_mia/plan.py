@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import yaml
 
 from seg_mia.checkpoint import Card
-from seg_mia.configs import find_config, known
+from seg_mia.configs import known, resolve
 from seg_mia.errors import InputError
 from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file, newest, read_run, run_of
 
@@ -88,7 +88,7 @@ def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
-    args, configs = _resolve(rest, "--config", "-c", kind="")
+    args, configs = resolve(rest, "--config", "-c")
     if not configs and not any(word.startswith("--model") for word in rest):
         raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
     name = Path(configs[-1]).stem if configs else "fit"
@@ -99,7 +99,9 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
     run = Path(resume)
     config = run / "config.yaml"
     if not config.is_file():
-        raise InputError(f"--resume takes a run's folder, runs/NAME/version_N, and {run} holds no config.yaml")
+        raise InputError(
+            f"--resume takes a run's folder, runs/NAME/version_N, and {run} holds no config.yaml"
+        )
     flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
     refused = [flag for flag in flags if not flag.startswith(WITH_RESUME)]
     if refused:
@@ -119,7 +121,7 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
 
 
 def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Plan:
-    args, configs = _resolve(rest, "--config", "-c", kind="")
+    args, configs = resolve(rest, "--config", "-c")
     if command == "test":
         args, attacks = _attack_first(args)
         name = Path(attacks[-1]).stem if attacks else _attack_in(configs)
@@ -142,7 +144,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
 
 def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
     """Put `--attack NAME` before its options, which jsonargparse reads in order."""
-    resolved, attacks = _resolve(args, "--attack", kind="attack")
+    resolved, attacks = resolve(args, "--attack", kind="attack")
     if not attacks:
         return resolved, []
     rest: list[str] = []
@@ -157,33 +159,12 @@ def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
 
 def _attack_in(configs: Sequence[str]) -> str:
     if found := _in_yaml(configs, "attack"):
-        return Path(found).stem if isinstance(found, str) else str(found["class_path"]).rpartition(".")[2].lower()
+        return (
+            Path(found).stem
+            if isinstance(found, str)
+            else str(found["class_path"]).rpartition(".")[2].lower()
+        )
     raise InputError(f"test needs --attack NAME; known names: {', '.join(known('attack'))}")
-
-
-def _resolve(words: Sequence[str], *flags: str, kind: str) -> tuple[list[str], list[str]]:
-    """Return the words with the names after some flags replaced by files, and those files."""
-    resolved: list[str] = []
-    files: list[str] = []
-    pending = False
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if pending or (equals and flag in flags):
-            files.append(_file(word if pending else value, kind))
-            resolved.append(files[-1] if pending else f"{flag}={files[-1]}")
-            pending = False
-        else:
-            resolved.append(word)
-            pending = word in flags
-    if pending:
-        raise InputError(f"{words[-1]} needs a name; known names: {', '.join(known(kind))}")
-    return resolved, files
-
-
-def _file(name: str, kind: str) -> str:
-    inline = name.lstrip().startswith("{")
-    class_path = kind == "attack" and "." in name and not name.endswith((".yaml", ".yml")) and "/" not in name
-    return name if inline or class_path else str(find_config(name, kind))
 
 
 def _in_yaml(configs: Sequence[str], key: str) -> Any:

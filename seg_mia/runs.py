@@ -33,7 +33,9 @@ def newest(runs: Path, role: str) -> Path:
 
     Files that are no checkpoints of this tool are passed over. Raises InputError when there is none.
     """
-    files = sorted(runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(
+        runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
+    )
     for file in files:
         try:
             content = read(file)

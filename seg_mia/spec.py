@@ -66,7 +66,11 @@ def resolve(path: str) -> type:
 
 def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     unknown = set(spec) - {"class_path", "init_args"}
-    if unknown or not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
+    if (
+        unknown
+        or not isinstance(spec.get("class_path"), str)
+        or not isinstance(spec.get("init_args", {}), Mapping)
+    ):
         raise InputError(f"must hold class_path and init_args alone, got {sorted(spec)}")
     kind = resolve(spec["class_path"])
     if base is not None and not issubclass(kind, base):
@@ -74,9 +78,13 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     declared = parameters(kind)
     for name, value in spec.get("init_args", {}).items():
         if name not in declared:
-            raise InputError(f"gives {kind.__name__} an argument {name!r}, it takes {', '.join(declared) or 'none'}")
+            raise InputError(
+                f"gives {kind.__name__} an argument {name!r}, it takes {', '.join(declared) or 'none'}"
+            )
         if not _fits(value, declared[name]):
-            raise InputError(f"gives {kind.__name__}({name}={value!r}), which is not a {_name(declared[name])}")
+            raise InputError(
+                f"gives {kind.__name__}({name}={value!r}), which is not a {_name(declared[name])}"
+            )
 
 
 def parameters(kind: type) -> dict[str, Any]:
@@ -118,7 +126,9 @@ def _fits_compound(value: object, declared: Any, origin: Any, arguments: tuple[A
     if not isinstance(kind, type) or kind is type or not isinstance(value, list | tuple | dict):
         return False
     if issubclass(kind, dict | Mapping) and isinstance(value, dict):
-        return not class_paths(value) and all(_fits(item, arguments[1]) for item in value.values() if arguments)
+        return not class_paths(value) and all(
+            _fits(item, arguments[1]) for item in value.values() if arguments
+        )
     if issubclass(list, kind) or issubclass(kind, list | tuple):
         inner = arguments[0] if arguments else Any
         return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)

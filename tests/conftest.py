@@ -1,7 +1,21 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # answers are the CPU's
+torch.set_num_threads(1)  # tests run side by side
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """In CI a test that skips for want of the real data has failed."""
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if skipped and os.environ.get("CI") and "SEG_MIA_TEST_DATA" in str(call.excinfo):
+        pytest.exit(f"{item.nodeid} skipped in CI: SEG_MIA_TEST_DATA is not set", returncode=1)
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +25,57 @@ def shared() -> Path:
     if root is None:
         pytest.skip("SEG_MIA_TEST_DATA is not set: the real data is not at hand")
     return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in an empty folder, with a cache of its own."""
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("SEG_MIA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEG_MIA_DATA", raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Make a data set of bright squares on noise: images/NAME.png and masks/NAME.png (0 and 255)."""
+
+    def make(count: int = 12, size: int = 32, channels: int = 3) -> Path:
+        root = tmp_path / "data"
+        rng = np.random.default_rng(0)
+        for part in ("images", "masks"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            shape = (size, size) if channels == 1 else (size, size, channels)
+            image = rng.integers(0, 100, shape, dtype=np.uint8)
+            mask = np.zeros((size, size), np.uint8)
+            top, left = rng.integers(2, size // 2, 2)
+            image[top : top + size // 3, left : left + size // 3] += 120
+            mask[top : top + size // 3, left : left + size // 3] = 255
+            Image.fromarray(image).save(root / "images" / f"s{number:02d}.png")
+            Image.fromarray(mask).save(root / "masks" / f"s{number:02d}.png")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, folder: Callable[..., Path]) -> Path:
+    """Write a config that trains a very small network on the squares within a second."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(f"""
+seed_everything: 0
+trainer: {{max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}}
+model:
+  class_path: seg_mia.tasks.segmentation.Segmentation
+  init_args:
+    network:
+      class_path: seg_mia.models.smp.Smp
+      init_args: {{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}}
+    lr: 0.01
+data:
+  class_path: seg_mia.data.folder.Folder
+  init_args: {{root: {folder()}, threshold: 127, members: 4, nonmembers: 2, batch_size: 2}}
+""")
+    return file

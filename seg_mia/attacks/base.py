@@ -102,7 +102,7 @@ def check_output(logits: Tensor, target: Tensor) -> None:
     classes = class_count(logits)
     known = (target >= 0) & ((target < classes) | (target == IGNORE))
     if not known.all():
-        wrong = target[~known].unique().tolist()[:5]
+        wrong = sorted(set(target[~known].tolist()))[:5]
         raise InputError(
             f"masks must hold the network's classes 0..{classes - 1} or {IGNORE} (ignored), got {wrong}; "
             "map the mask's values to class indices first"

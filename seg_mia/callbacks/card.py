@@ -64,7 +64,9 @@ class CardWriter(Callback):
         """Return the card of the run as it stands."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SegmentationData):
-            raise InputError(f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder")
+            raise InputError(
+                f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder"
+            )
         return {
             "format": FORMAT,
             "model": spec_of(pl_module),
@@ -86,7 +88,11 @@ class CardWriter(Callback):
 
 def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
     """Return the role and the salted hashes of the ids of each part."""
-    parts = {"members": data.splits.members, "nonmembers": data.splits.nonmembers, "reference": data.splits.reference}
+    parts = {
+        "members": data.splits.members,
+        "nonmembers": data.splits.nonmembers,
+        "reference": data.splits.reference,
+    }
     return {
         "role": data.role,
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
@@ -108,7 +114,9 @@ def own_salt(folder: Path) -> bytes:
     return bytes.fromhex(file.read_text())
 
 
-def check_data(data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, run: Path) -> None:
+def check_data(
+    data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, run: Path
+) -> None:
     """Raise InputError unless `data`, after setup, is what a checkpoint was trained on, split as it was.
 
     The split is compared where the salt lies beside the checkpoint's run; an exported file has neither.

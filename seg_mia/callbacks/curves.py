@@ -9,7 +9,12 @@ from torch import Tensor
 
 from seg_mia.callbacks.pictures import rendered
 
-NAMES = {"iou": "IoU with target", "l2": "L2 of the perturbation", "linf": "L-infinity", "pixel_accuracy": "pixel accuracy"}
+NAMES = {
+    "iou": "IoU with target",
+    "l2": "L2 of the perturbation",
+    "linf": "L-infinity",
+    "pixel_accuracy": "pixel accuracy",
+}
 
 
 def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[np.uint8]:

@@ -16,7 +16,11 @@ class History(Callback):
         """Drop the epochs that a resumed run is about to repeat."""
         file = _file(trainer)
         if trainer.is_global_zero and file.is_file():
-            lines = [line for line in file.read_text().splitlines() if json.loads(line)["epoch"] < trainer.current_epoch]
+            lines = [
+                line
+                for line in file.read_text().splitlines()
+                if json.loads(line)["epoch"] < trainer.current_epoch
+            ]
             write_text(file, "".join(f"{line}\n" for line in lines))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

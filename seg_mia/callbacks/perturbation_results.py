@@ -59,7 +59,11 @@ class PerturbationResults(Callback):
         """Keep measures, history and the first pictures."""
         output: AttackOutput = outputs
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-        notes = {name: value for name, value in output["adversarial"].notes.items() if name not in output["measures"]}
+        notes = {
+            name: value
+            for name, value in output["adversarial"].notes.items()
+            if name not in output["measures"]
+        }
         self.measures.update(batch.index, {**output["measures"], **notes})
         if history := output["adversarial"].history:
             flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
@@ -113,7 +117,8 @@ class PerturbationResults(Callback):
         _, flat = self.history.compute()
         names = dict.fromkeys(name.partition("@")[0] for name in flat)
         return {
-            name: torch.stack([value for key, value in flat.items() if key.startswith(f"{name}@")]) for name in names
+            name: torch.stack([value for key, value in flat.items() if key.startswith(f"{name}@")])
+            for name in names
         }
 
 
@@ -122,7 +127,10 @@ def _tiles(image: Tensor, output: AttackOutput, row: int) -> list[Tile]:
     change, factor = magnified(adversarial - image)
     return [
         Tile(picture(image)),
-        Tile(change, f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255"),
+        Tile(
+            change,
+            f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255",
+        ),
         Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
         Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
         Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),

@@ -15,7 +15,16 @@ from seg_mia.masks import IGNORE
 Pixels = NDArray[np.float32]
 
 COLOURS = np.array(
-    [[0, 0, 0], [0, 158, 115], [213, 94, 0], [0, 114, 178], [230, 159, 0], [204, 121, 167], [86, 180, 233], [240, 228, 66]],
+    [
+        [0, 0, 0],
+        [0, 158, 115],
+        [213, 94, 0],
+        [0, 114, 178],
+        [230, 159, 0],
+        [204, 121, 167],
+        [86, 180, 233],
+        [240, 228, 66],
+    ],
     dtype=np.float32,
 ) / np.float32(255)
 """Okabe and Ito's palette, told apart by colour-blind readers too; background first, repeated from class 8 on."""
@@ -43,7 +52,8 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
     colour[labels == IGNORE] = 1
     weight = np.where(labels > 0, 0.35, 0.0)
     weight[_edge(labels)] = 1.0
-    return (base * (1 - weight[..., None]) + colour * weight[..., None]).astype(np.float32)
+    mixed = base * (1 - weight[..., None]) + colour * weight[..., None]
+    return np.asarray(mixed, dtype=np.float32)
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:
@@ -56,7 +66,8 @@ def magnified(change: Tensor) -> tuple[Pixels, float]:
 def centre(pixels: Pixels, height: int, width: int) -> Pixels:
     """Return the central part that an unpadded network predicts."""
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return pixels[top : top + height, left : left + width]
+    cut: Pixels = pixels[top : top + height, left : left + width]
+    return cut
 
 
 def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -75,7 +86,13 @@ def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[
     for row, tiles in enumerate(rows):
         bottom = (len(rows) - 1 - row) * (side + foot) + foot
         figure.text(
-            0.08 / width, (bottom + side / 2) / height, names[row][:28], rotation=90, va="center", ha="left", size=6
+            0.08 / width,
+            (bottom + side / 2) / height,
+            names[row][:28],
+            rotation=90,
+            va="center",
+            ha="left",
+            size=6,
         )
         for column, tile in enumerate(tiles):
             box = ((left + column * side) / width, bottom / height, (side - 0.06) / width, side / height)
@@ -84,15 +101,17 @@ def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(titles[column], size=8)
-            figure.text(box[0] + box[2] / 2, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5)
+            figure.text(
+                box[0] + box[2] / 2, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5
+            )
     return rendered(figure)
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:
     """Return a figure's pixels (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's backends carry no types
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

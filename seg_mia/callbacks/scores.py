@@ -42,7 +42,9 @@ class Scores(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Log the batch's loss and keep its scores."""
-        pl_module.log("train/loss", outputs["loss"].detach(), batch_size=len(batch.index), prog_bar=True, on_epoch=True)
+        pl_module.log(
+            "train/loss", outputs["loss"].detach(), batch_size=len(batch.index), prog_bar=True, on_epoch=True
+        )
         self.train.update(batch.index, measures(outputs, batch.mask, _classes(trainer)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -65,7 +67,9 @@ class Scores(Callback):
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
         """Keep the batch's scores."""
-        self.val.update(batch.index, {"loss": outputs["loss"], **measures(outputs, batch.mask, _classes(trainer))})
+        self.val.update(
+            batch.index, {"loss": outputs["loss"], **measures(outputs, batch.mask, _classes(trainer))}
+        )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over images, and write the table when this is no pause in a training."""

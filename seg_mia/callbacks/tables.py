@@ -23,7 +23,9 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder with --runs") from None
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; choose another folder with --runs"
+        ) from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -44,7 +46,8 @@ def write_rows(path: Path, ids: Sequence[str], index: Tensor, values: Mapping[st
     """Write one line per image: its id, then its values to six significant digits."""
     columns = [column.tolist() for column in values.values()]
     rows = [
-        [ids[number], *(f"{column[row]:.6g}" for column in columns)] for row, number in enumerate(index.tolist())
+        [ids[number], *(f"{column[row]:.6g}" for column in columns)]
+        for row, number in enumerate(index.tolist())
     ]
     write_csv(path, ["id", *values], rows)
 

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from seg_mia.data.source import Image, Mask
 from seg_mia.masks import IGNORE
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a newer version of itself
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # it would ask the network for a newer version of itself
 
-import albumentations as A  # noqa: E402, N812  # after the line above; A is the name its users know
+import albumentations as A  # noqa: N812  # after the line above; A is the name its users know
 
 Augmentation = Literal["none", "flip", "standard"]
 
@@ -47,7 +49,13 @@ def _transforms(policy: Augmentation) -> list[A.BasicTransform]:
         case "standard":
             return [
                 A.HorizontalFlip(p=0.5),
-                A.Affine(scale=(0.9, 1.1), translate_percent=(-0.06, 0.06), rotate=(-15, 15), fill_mask=IGNORE, p=0.7),
+                A.Affine(
+                    scale=(0.9, 1.1),
+                    translate_percent=(-0.06, 0.06),
+                    rotate=(-15, 15),
+                    fill_mask=IGNORE,
+                    p=0.7,
+                ),
                 A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=0.5),
             ]
         case _:

@@ -29,13 +29,15 @@ class Batch(NamedTuple):
 
     image: Tensor
     mask: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
 
 
 class Samples(Dataset[Batch]):
     """Cached samples; an item is asked for with the epoch, so that its augmentation depends on nothing else."""
 
-    def __init__(self, cached: Cached, indices: NDArray[np.int64], augmenter: Augmenter | None = None) -> None:
+    def __init__(
+        self, cached: Cached, indices: NDArray[np.int64], augmenter: Augmenter | None = None
+    ) -> None:
         self.cached = cached
         self.indices = indices
         self.augmenter = augmenter
@@ -53,7 +55,9 @@ class Samples(Dataset[Batch]):
         scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
         if image.dtype == np.uint8:
             scaled = scaled / 255
-        return Batch(scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index))
+        return Batch(
+            scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
+        )
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -152,7 +156,7 @@ class SegmentationData(LightningDataModule):
         """Decode once, in one process; the others find the cache."""
         self._open()
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """List, split and open the samples."""
         if self._ready:
             return
@@ -176,6 +180,8 @@ class SegmentationData(LightningDataModule):
         self._ready = True
 
     def _open(self) -> None:
+        if hasattr(self, "cached"):
+            return
         self.source = self.read_source()
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
@@ -233,7 +239,7 @@ class SegmentationData(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,  # type: ignore[arg-type]  # DataLoader's stub allows int alone; any key works
+            sampler=sampler,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.split_seed),

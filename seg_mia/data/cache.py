@@ -8,12 +8,13 @@ import secrets
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,7 +32,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 _TRIES = 5  # builds, should other processes keep replacing the folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cached:
     """All samples of a source, read-only and mapped into memory; pickled by its path, not its pixels.
 
@@ -84,12 +85,13 @@ def open_cache(source: Source, folder: Path, *, progress: Progress | None = None
     contents = fingerprint(source)
     place = folder / _key(source, contents)
     for _ in range(_TRIES):
-        if place.is_dir():
-            try:
-                return _checked(_load(place, contents), source)
-            except (OSError, ValueError, EOFError):
-                _move_aside(place)
-        _build(source, place, progress or (lambda done, total: None))
+        with _in(folder):
+            if place.is_dir():
+                try:
+                    return _checked(_load(place, contents), source)
+                except (FileNotFoundError, ValueError, EOFError):
+                    _move_aside(place)
+        _build(source, place, progress)
     raise InputError(f"{place} must stay as it is, got changed by others again and again; use another folder")
 
 
@@ -116,11 +118,10 @@ def _checked(cached: Cached, source: Source) -> Cached:
 def _move_aside(place: Path) -> None:
     """Remove a damaged cache, by a rename first, so that no process meets half of it."""
     aside = _partial(place)
-    with _writing(place.parent):
-        try:
-            place.rename(aside)
-        except FileNotFoundError:  # another process was faster
-            return
+    try:
+        place.rename(aside)
+    except FileNotFoundError:  # another process was faster
+        return
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -128,11 +129,11 @@ def _partial(place: Path) -> Path:
     return place.with_name(f"{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _build(source: Source, place: Path, progress: Progress) -> None:
+def _build(source: Source, place: Path, progress: Progress | None) -> None:
     """Decode everything into a partial folder and rename it into place, unless another process just did."""
     partial = _partial(place)
     try:
-        with _writing(place.parent):
+        with _in(place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)
             _remove_old_partials(place.parent)
             partial.mkdir()
@@ -140,7 +141,7 @@ def _build(source: Source, place: Path, progress: Progress) -> None:
             _write(source, partial, np.uint8, progress)
         except _FloatFoundError:
             _write(source, partial, np.float32, progress)
-        with _writing(place.parent):
+        with _in(place.parent):
             _rename(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -154,43 +155,52 @@ def _rename(partial: Path, place: Path) -> None:
             raise
 
 
-def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress) -> None:
+def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress | None) -> None:
     """Write both arrays sample by sample.
 
     Not through a memory map, where a full disk kills the process instead of raising an error.
     """
     with ExitStack() as stack:
-        files = list[IO[bytes]]()
+        files = list[FileIO]()
         shapes = list[tuple[int, ...]]()
-        for index, (image, mask) in enumerate(_decoded(source)):
+        samples = stack.enter_context(closing(_decoded(source)))
+        for index, (image, mask) in enumerate(samples):
             _check(image, mask, source, index)
             pixels = _as(image, dtype)
             if not files:
                 shapes = [pixels.shape, mask.shape]
-                with _writing(partial.parent):
+                with _in(partial.parent):
                     files = [
                         stack.enter_context(_started(partial / "images.npy", pixels, len(source))),
                         stack.enter_context(_started(partial / "masks.npy", mask, len(source))),
                     ]
             _check_shapes(source, index, [pixels.shape, mask.shape], shapes)
-            with _writing(partial.parent):
+            with _in(partial.parent):
                 for file, array in zip(files, (pixels, mask), strict=True):
-                    file.write(np.ascontiguousarray(array).data)
-            progress(index + 1, len(source))
-        with _writing(partial.parent):
+                    _put(file, array)
+            if progress is not None:
+                progress(index + 1, len(source))
+        with _in(partial.parent):
             for file in files:
                 os.fsync(file.fileno())
 
 
-def _started(path: Path, first: NDArray[Any], count: int) -> IO[bytes]:
+def _started(path: Path, first: NDArray[Any], count: int) -> FileIO:
     """Open an .npy file and write the header for `count` arrays like the first."""
-    file = path.open("wb", buffering=0)
+    file = FileIO(path, "w")
     header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
     np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *first.shape)})
     return file
 
 
-def _decoded(source: Source) -> Iterator[tuple[Image, Mask]]:
+def _put(file: FileIO, array: NDArray[Any]) -> None:
+    """Write all of an array; a single write may stop short without an error."""
+    left = memoryview(np.ascontiguousarray(array).data).cast("B")
+    while left:
+        left = left[file.write(left) :]
+
+
+def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     """Decode in order, on several threads that run no more than a few samples ahead."""
     with ThreadPoolExecutor(_THREADS) as pool:
         ahead = deque[Future[tuple[Image, Mask]]]()
@@ -256,12 +266,12 @@ def _age(folder: Path) -> float:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing into one line that says where and what to do."""
+def _in(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong on the disk into one line that says where and what to do."""
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cache folder {folder} must be writable with enough space, got: {error.strerror or error}; "
+            f"cache folder {folder} must be writable and have space left, got: {error.strerror or error}; "
             "free space or set SEG_MIA_CACHE to another folder"
         ) from error

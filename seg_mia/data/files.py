@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +132,11 @@ def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[s
     Raises:
         InputError: if an image has no mask or a mask no image.
     """
-    for one, other, have, lack in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
+    for one, other, kinds in ((images, masks, "images have no mask"), (masks, images, "masks have no image")):
         alone = sorted(one.keys() - other.keys())
         if alone:
             raise InputError(
-                f"every {have} must have a {lack} of the same name, {len(alone)} of {len(one)} have none "
+                f"images and masks must pair by name, {len(alone)} of {len(one)} {kinds} "
                 f"({', '.join(alone[:3])}{', ...' if len(alone) > 3 else ''}); rename or remove them"
             )
     return [(name, images[name], masks[name]) for name in sorted(images)]
@@ -177,12 +178,14 @@ def _below(folder: Path) -> list[Path]:
 def _read(path: Path, *, indices: bool = False) -> Pixels:
     """Read a file as (h, w) or (h, w, 3) in its own depth, upright and without alpha."""
     try:
-        with PillowImage.open(path, formats=_FORMATS) as image:
-            _check_kind(image, path)
+        data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
+        with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
+            depth = _depth(image)
+            _check_kind(image, path, depth)
             image.load()
-            if image.mode in ("RGB", "RGBA") and _depth(image) == 16:
-                return _read_wide(image, path)
-            return _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=_depth(image))
+            if image.mode in ("RGB", "RGBA") and depth == 16:
+                return _read_wide(image, data, path)
+            return _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=depth)
     except InputError:
         raise
     except _UNREADABLE as error:
@@ -193,7 +196,7 @@ def _read(path: Path, *, indices: bool = False) -> Pixels:
 
 
 def _depth(image: PillowImage.Image) -> int:
-    """Return the file's bits per channel, which Pillow's mode does not tell: it cuts 16-bit colour to 8."""
+    """Return the bits per channel of a file not yet loaded; Pillow's mode does not tell, it cuts 16 to 8."""
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
         return int(max(tags.get(_BITS_PER_SAMPLE, (1,))))
@@ -201,12 +204,11 @@ def _depth(image: PillowImage.Image) -> int:
     return next((bits for bits in (16, 4, 2) if f";{bits}" in raw), 8)
 
 
-def _check_kind(image: PillowImage.Image, path: Path) -> None:
+def _check_kind(image: PillowImage.Image, path: Path, depth: int) -> None:
     """Refuse what could only be read in part or by guessing at the meaning of its numbers."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":  # the other pictures of an MPO are previews
         raise InputError(f"{path} must hold one picture, got {pages} pages; save each as a file of its own")
-    depth = _depth(image)
     match image.mode:
         case "1" | "L" | "LA" | "P" | "RGB" | "RGBA":
             known = depth in (1, 2, 4, 8, 16)
@@ -221,12 +223,12 @@ def _check_kind(image: PillowImage.Image, path: Path) -> None:
         )
 
 
-def _read_wide(image: PillowImage.Image, path: Path) -> NDArray[np.uint16]:
+def _read_wide(image: PillowImage.Image, data: bytes, path: Path) -> NDArray[np.uint16]:
     """Read 16-bit colour, of which Pillow gives the upper half only, and hold it against that half.
 
     OpenCV reads truncated files without a word and some layouts wrongly; Pillow does neither.
     """
-    wide = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    wide = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     upper = np.asarray(image)
     if wide is None or wide.dtype != np.uint16 or wide.shape != upper.shape:
         raise InputError(_layout(path))

@@ -49,7 +49,7 @@ class Folder(SegmentationData):
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         if channels not in {1, 3} or classes < 2:
             raise InputError(f"channels must be 1 or 3 and classes at least 2, got {channels} and {classes}")
         self.root, self.images, self.masks = root, images, masks

@@ -38,7 +38,7 @@ class Kvasir(SegmentationData):
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.root, self.size = root, size
 
     def read_source(self) -> Source:

@@ -37,7 +37,9 @@ class PhantomSource(Source):
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return the slice as 8-bit grey values, as a viewer would export it, and its mask."""
         patient, number = divmod(index, self.slices)
-        image, labels = render(patient, self._position(patient, number), number, size=self.size, seed=self.seed)
+        image, labels = render(
+            patient, self._position(patient, number), number, size=self.size, seed=self.seed
+        )
         return np.round(image * 255).astype(np.uint8)[..., None], self._classes(labels)
 
     def _position(self, patient: int, number: int) -> float:
@@ -48,11 +50,11 @@ class PhantomSource(Source):
     def _classes(self, labels: Mask) -> Mask:
         match self.task:
             case "liver":
-                return (labels == LIVER).astype(np.uint8)
+                return np.asarray(labels == LIVER, dtype=np.uint8)
             case "organs":
                 table = np.zeros(256, np.uint8)
                 table[list(ORGANS)] = list(ORGANS.values())
-                return table[labels]
+                return np.asarray(table[labels], dtype=np.uint8)
             case _:
                 assert_never(self.task)
 
@@ -88,7 +90,7 @@ class Phantom(SegmentationData):
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         if patients < 1 or slices < 1:
             raise InputError(f"patients and slices must be at least 1, got {patients} and {slices}")
         self.patients, self.slices, self.size = patients, slices, size

@@ -1,7 +1,7 @@
 """The bar shown while samples are decoded."""
 
 from types import TracebackType
-from typing import Self
+from typing import Never, Self
 
 from tqdm import tqdm
 
@@ -10,7 +10,7 @@ class DecodingBar:
     """A progress bar that appears with the first sample; nothing is shown when the cache is already there."""
 
     def __init__(self) -> None:
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Never] | None = None
 
     def __enter__(self) -> Self:
         return self

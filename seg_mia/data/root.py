@@ -30,4 +30,6 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
         if (found := Path(str(base)) / name).is_dir():
             return found
     looked = f"none of {', '.join(names)} lies in {VARIABLE}={base}" if base else f"{VARIABLE} is not set"
-    raise InputError(f"no data root given and {looked}; get {get}, lay it out as {layout}, and pass --data.root FOLDER")
+    raise InputError(
+        f"no data root given and {looked}; get {get}, lay it out as {layout}, and pass --data.root FOLDER"
+    )

@@ -1,7 +1,9 @@
-"""What the scanner and the annotator make of a map of tissues: a windowed CT image and an organ contour."""
+"""Maps of tissues in one body, and what scanner and annotator make of them: a CT image and organ contours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -10,9 +12,15 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.uint8]
 Field = NDArray[np.float32]
+Points = NDArray[np.float64]
+Pair = Points | tuple[float, float]
+Rows = Sequence[tuple[float, ...]]
+Shapes = dict[float, list[tuple[float, float]]]
 
 WINDOW_LEVEL, WINDOW_WIDTH = 40.0, 400.0  # HU, abdominal soft tissue
-CONTOUR_ERROR = 3.3 / 128  # standard deviation of the annotator's grid nodes, as a fraction of the image side
+CONTOUR_ERROR = (
+    1.75 / 128
+)  # standard deviation of the annotator's grid nodes, as a fraction of the image side
 
 
 class Tissue(IntEnum):
@@ -81,7 +89,7 @@ HU: dict[Tissue, tuple[float, float, float]] = {
     T.FAT: (-104, 0, 9),
     T.MUSCLE: (50, 12, 11),
     T.BONE: (480, 0, 120),
-    T.MARROW: (185, 15, 45),
+    T.MARROW: (190, 15, 32),
     T.CARTILAGE: (105, 5, 20),
     T.CORD: (28, 5, 8),
     T.LUNG: (-840, 0, 40),
@@ -89,13 +97,13 @@ HU: dict[Tissue, tuple[float, float, float]] = {
     T.VISCERAL: (-98, 0, 12),
     T.VESSEL: (45, 105, 5),
     T.LIVER: (58, 44, 7),
-    T.LIVER_VEIN: (44, 92, 5),
+    T.LIVER_VEIN: (46, 112, 5),
     T.LESION: (28, 14, 9),
     T.SPLEEN: (50, 66, 7),
     T.KIDNEY_RIGHT: (38, 138, 10),
-    T.MEDULLA_RIGHT: (32, 98, 10),
+    T.MEDULLA_RIGHT: (34, 112, 10),
     T.KIDNEY_LEFT: (38, 138, 10),
-    T.MEDULLA_LEFT: (32, 98, 10),
+    T.MEDULLA_LEFT: (34, 112, 10),
     T.SINUS: (-70, 10, 30),
     T.GALLBLADDER: (10, 0, 4),
     T.STOMACH: (46, 38, 10),
@@ -112,8 +120,155 @@ HU: dict[Tissue, tuple[float, float, float]] = {
 
 
 @dataclass(frozen=True)
+class Build:
+    """How one body differs from the average: what every contour in it goes through."""
+
+    size: Points  # (2,) width and depth as a multiple of the average
+    view: Points  # (3,) centre of the image and its side, in centimetres
+    level: Points  # (tissues,) how much higher an organ lies, as a position
+    shift: Points  # (tissues, 2) how far an organ lies from its place, in centimetres
+    scale: Points  # (tissues,) how large an organ is
+    wobble: Points  # (tissues, 4, 3) amplitude, phase and change along the axis of each contour's harmonics
+    waves: Points  # (4, 6) displacement x and y, wave number x, y and along the axis, phase
+
+    @classmethod
+    def draw(cls, rng: Generator, *, half_width: float) -> "Build":
+        """Draw a body that fills most of the image; of average size it would be 2 `half_width` wide."""
+        count = len(Tissue)
+        own = np.where(np.isin(list(Tissue), [T.SKIN, T.FAT]), 0.0, 1.0)  # the trunk is nearly symmetrical
+        amplitude = rng.normal(0, (0.035, 0.025, 0.018, 0.012), (count, 4)) * (0.35 + 0.65 * own[:, None])
+        size = rng.normal((1, 1.1), (0.05, 0.07)).clip(0.87, 1.25)
+        side = 2 * half_width * size[0] * rng.uniform(1.02, 1.1)
+        turns = rng.uniform(0, 2 * np.pi, (count, 4)), rng.normal(0, 3, (count, 4))
+        waves = rng.normal(0, 0.3, (4, 2)), rng.uniform(-0.45, 0.45, (4, 2)), rng.uniform(-4, 4, (4, 2))
+        return cls(
+            size=size,
+            view=np.array([*rng.normal(0, 0.4, 2), side]),
+            level=rng.normal(0, 0.025, count).clip(-0.05, 0.05),
+            shift=rng.normal(0, 0.4, (count, 2)).clip(-0.9, 0.9) * own[:, None],
+            scale=1 + own * rng.normal(0, 0.07, count).clip(-0.15, 0.18),
+            wobble=np.stack([amplitude, *turns], axis=-1),
+            waves=np.concatenate(waves, axis=1),
+        )
+
+    def vary(self, tissue: Tissue, points: Points, position: float) -> Points:
+        """The contour (n, 2) with this body's harmonics, size and shift of that organ."""
+        amplitude, phase, drift = self.wobble[tissue].T
+        turn = np.linspace(0, 2 * np.pi, len(points), endpoint=False)[:, None] * (2, 3, 4, 5)
+        ripple = np.cos(turn + phase + drift * position) @ amplitude
+        centre = points.mean(axis=0)
+        size = self.scale[tissue] * (1 + ripple)
+        return np.asarray(centre + (points - centre) * size[:, None] + self.shift[tissue])
+
+    def bend(self, points: Points, position: float) -> Points:
+        """Points (n, 2) moved as everything around them moves in this body."""
+        angle = points @ self.waves[:, 2:4].T + position * self.waves[:, 4] + self.waves[:, 5]
+        return np.asarray(points + np.sin(angle) @ self.waves[:, :2])
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A square map of tissues at one level of a body, painted in centimetres."""
+
+    tissues: Map
+    build: Build
+    position: float
+
+    def level(self, tissue: Tissue) -> float:
+        """Where this slice lies on the organ's own axis."""
+        return float(self.position + self.build.level[tissue])
+
+    def bend(self, points: Points) -> Points:
+        """Points (n, 2) where they lie in this body."""
+        return self.build.bend(points, self.position)
+
+    def place(self, tissue: Tissue, points: Points) -> Points:
+        """An organ's contour (n, 2) as it is in this body."""
+        return self.bend(self.build.vary(tissue, points, self.position))
+
+    def organ(self, tissue: Tissue, points: Points, *, paint: Tissue | None = None) -> None:
+        """Paint an organ's contour (n, 2), by default with its own tissue."""
+        self.fill(tissue if paint is None else paint, self.place(tissue, points))
+
+    def fill(self, tissue: int, points: Points) -> None:
+        """Paint a closed contour (n, 2)."""
+        cv2.fillPoly(self.tissues, [self._pixels(points)], int(tissue), cv2.LINE_8, 4)
+
+    def stroke(self, tissue: int, points: Points, width: float) -> None:
+        """Paint a line (n, 2) of a width in centimetres, at least one pixel."""
+        thickness = max(1, round(width / self.build.view[2] * len(self.tissues)))
+        cv2.polylines(self.tissues, [self._pixels(points)], False, int(tissue), thickness, cv2.LINE_8, 4)
+
+    def discs(self, tissue: int, centres: Points, radii: Points) -> None:
+        """Paint discs at centres (n, 2) of radii (n,)."""
+        reach = np.rint(radii / self.build.view[2] * len(self.tissues) * 16).astype(int)
+        for centre, radius in zip(self._pixels(centres)[:, 0].tolist(), reach.tolist(), strict=True):
+            cv2.circle(self.tissues, centre, radius, int(tissue), -1, cv2.LINE_8, 4)
+
+    def gas(self, tissue: Tissue, lumen: Points, share: float) -> None:
+        """Paint the front of a lumen (n, 2): the patient lies on the back, so the gas ends at a level."""
+        front, back = lumen[:, 1].min(), lumen[:, 1].max()
+        above = lumen[lumen[:, 1] < front + share * (back - front)]
+        if len(above) > 3:
+            self.fill(tissue, above)
+
+    def _pixels(self, points: Points) -> NDArray[np.int32]:
+        """Pixels (n, 1, 2) with four fractional bits."""
+        x_y = (points * self.build.size - self.build.view[:2]) / self.build.view[2] + 0.5
+        return np.asarray(np.rint((x_y * len(self.tissues) - 0.5) * 16), np.int32)[:, None]
+
+
+def at(rows: Rows, position: float) -> Points:
+    """The columns after the first, interpolated where the first is the position."""
+    table = np.asarray(rows)
+    return np.array([np.interp(position, table[:, 0], column) for column in table[:, 1:].T])
+
+
+def between(shapes: Shapes, position: float) -> Points:
+    """The shape (n, 2) at a position between those given."""
+    levels, points = np.array(list(shapes)), np.array(list(shapes.values()))
+    upper = int(np.clip(np.searchsorted(levels, position), 1, len(levels) - 1))
+    share = np.clip((position - levels[upper - 1]) / (levels[upper] - levels[upper - 1]), 0, 1)
+    return np.asarray((1 - share) * points[upper - 1] + share * points[upper])
+
+
+@lru_cache(maxsize=32)
+def _spline(count: int, steps: int = 6) -> Points:
+    """Weights (count * steps, count) of a closed Catmull-Rom curve through `count` points."""
+    t = np.linspace(0, 1, steps, endpoint=False)
+    near, far = t * (1 - t) ** 2, t**2 * (1 - t)
+    cubic = np.array([-near, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -far]) / 2
+    weights = np.zeros((count * steps, count))
+    for knot in range(count):
+        for neighbour, weight in enumerate(cubic):
+            weights[knot * steps : (knot + 1) * steps, (knot + neighbour - 1) % count] += weight
+    return weights
+
+
+def curve(points: Points) -> Points:
+    """A smooth closed contour through points (n, 2)."""
+    return np.asarray(_spline(len(points)) @ points)
+
+
+def ellipse(centre: Pair, radii: Pair, tilt: float = 0) -> Points:
+    """Contour (40, 2) of an ellipse, tilted in degrees."""
+    turn, lean = np.linspace(0, 2 * np.pi, 40, endpoint=False), np.deg2rad(tilt)
+    x, y = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
+    return np.stack([x * np.cos(lean) - y * np.sin(lean), x * np.sin(lean) + y * np.cos(lean)], 1) + centre
+
+
+def hull(half_width: float, front: float, back: float, angle: Points | None = None) -> Points:
+    """Contour (n, 2) of the trunk, angles counted from the spine; flatter than an ellipse."""
+    angle = np.linspace(0, 2 * np.pi, 120, endpoint=False) if angle is None else angle
+    sine, cosine = np.sin(angle), np.cos(angle)
+    x = half_width * np.sign(sine) * np.abs(sine) ** 0.87
+    y = np.where(cosine > 0, back, front) * np.sign(cosine) * np.abs(cosine) ** 0.87
+    return np.stack([x, y], axis=1)
+
+
+@dataclass(frozen=True)
 class Texture:
-    """The grain of one patient's organs: random grids that are stretched over the image, so size does not matter."""
+    """The grain of one patient's organs: random grids, stretched over an image of any size."""
 
     coarse: Field
     fine: Field
@@ -122,75 +277,67 @@ class Texture:
 
     @classmethod
     def draw(cls, rng: Generator) -> "Texture":
-        """Draw the grids, and the dose of contrast agent in [0.1, 1]."""
+        """Draw the grids, and the dose of contrast agent in [0.2, 1]."""
         coarse, fine, oblique = (
             rng.standard_normal((2, nodes, nodes), dtype=np.float32) for nodes in (26, 88, 7)
         )
-        return cls(coarse, fine, oblique, float(rng.uniform(0.1, 1.0)))
+        return cls(coarse, fine, oblique, float(rng.uniform(0.2, 1.0)))
 
 
 def scan(tissues: Map, texture: Texture, position: float, rng: Generator, *, size: int) -> Field:
-    """CT image (size, size) in [0, 1] of a tissue map (n, n), n a multiple of size; `rng` is the scanner's noise."""
-    hounsfield = _hounsfield(tissues, texture, position)
-    hounsfield = cv2.resize(cv2.GaussianBlur(hounsfield, (5, 5), 0.9), (size, size), interpolation=cv2.INTER_AREA)
-    hounsfield = _thick_slice(hounsfield, _along(texture.oblique, position, size))
-    hounsfield += _noise(hounsfield, rng)
+    """CT image (size, size) in [0, 1] of a map (n, n), n a multiple of size; `rng` is the scanner's noise."""
+    sharp = cv2.GaussianBlur(_hounsfield(tissues, texture, position), (5, 5), 0.9)
+    pixels = np.asarray(cv2.resize(sharp, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    seen = _thick_slice(pixels, _along(texture.oblique, position, size))
     low = WINDOW_LEVEL - WINDOW_WIDTH / 2
-    return np.clip((hounsfield - low) / WINDOW_WIDTH, 0, 1, dtype=np.float32)
+    return np.asarray(np.clip((seen + _noise(rng, size) - low) / WINDOW_WIDTH, 0, 1), np.float32)
 
 
 def annotate(tissues: Map, rng: Generator, *, size: int) -> Map:
-    """Organ ids (size, size) as one annotator draws them: off the true border by a smooth random 1 to 3 pixels of 128."""
+    """Organ ids (size, size) as one annotator draws them: smoothly off the border by 1 to 3 pixels of 128."""
     organs = np.zeros(len(Tissue), np.uint8)
     organs[list(ORGAN_IDS)] = list(ORGAN_IDS.values())
-    grid = rng.normal(0, CONTOUR_ERROR * len(tissues), (11, 11, 2)).astype(np.float32)
-    where = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-    centres = (np.arange(size, dtype=np.float32) + 0.5) * (len(tissues) / size) - 0.5
-    where[..., 0] += centres
-    where[..., 1] += centres[:, None]
-    seen = cv2.remap(tissues, where, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.LUT(np.asarray(seen, np.uint8), _padded(organs))
-
-
-def _padded(table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.pad(table, (0, 256 - len(table)))
+    grid = rng.normal(0, CONTOUR_ERROR, (11, 11, 2)).astype(np.float32)
+    error = np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
+    centres = (np.arange(size) + 0.5) / size
+    x_y = np.rint((error + np.stack(np.meshgrid(centres, centres), axis=-1)) * len(tissues) - 0.5).astype(
+        np.intp
+    )
+    x, y = np.moveaxis(x_y.clip(0, len(tissues) - 1), -1, 0)
+    return np.asarray(organs[tissues[y, x]])
 
 
 def _hounsfield(tissues: Map, texture: Texture, position: float) -> Field:
     """Mean of every tissue plus its texture, which changes smoothly with the position."""
     base, gain, spread = np.array([HU[tissue] for tissue in Tissue], np.float32).T
+    mean = (base + texture.contrast * gain).astype(np.float32)
     grain = _along(texture.coarse, position, len(tissues)) + _along(texture.fine, position, len(tissues))
-    grain *= spread[tissues]
-    grain += (base + texture.contrast * gain)[tissues]
-    return grain
+    return np.asarray(grain * spread[tissues] + mean[tissues], np.float32)
 
 
 def _along(grids: Field, position: float, size: int) -> Field:
-    """One field (size, size) on the way from the first random grid to the second and back, at equal variance."""
+    """A field (size, size) on the way from the first random grid to the second, at equal variance."""
     angle = 1.5 * np.pi * position
     grid = np.float32(np.cos(angle)) * grids[0] + np.float32(np.sin(angle)) * grids[1]
     return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _thick_slice(hounsfield: Field, oblique: Field) -> Field:
-    """Smear soft tissue where an organ's surface runs obliquely through the slice: there no border can be seen."""
-    soft = np.clip(hounsfield, -160, 200)
-    nodes = (56, 56)
-    small = cv2.resize(soft, nodes, interpolation=cv2.INTER_AREA if len(soft) > nodes[0] else cv2.INTER_LINEAR)
-    smeared = cv2.resize(small, hounsfield.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    share = np.clip(0.9 * oblique, 0, 0.9)
-    share *= (hounsfield > -130) & (hounsfield < 220)
-    return hounsfield + share * (smeared - hounsfield)
+    """Smear soft tissue where surfaces run obliquely through the slice: no border can be seen there."""
+    soft, side, nodes = np.clip(hounsfield, -160, 200), len(hounsfield), 56
+    shrink = cv2.INTER_AREA if side > nodes else cv2.INTER_LINEAR
+    smeared = cv2.resize(cv2.resize(soft, (nodes, nodes), interpolation=shrink), (side, side))
+    share = np.clip(0.9 * oblique, 0, 0.9) * ((hounsfield > -130) & (hounsfield < 220))
+    return np.asarray(hounsfield + share * (smeared - hounsfield), np.float32)
 
 
-def _noise(hounsfield: Field, rng: Generator) -> Field:
-    """Correlated grain, stronger in the middle of the body, and faint streaks along the longest paths of the rays."""
-    size = len(hounsfield)
-    dose = rng.uniform(0.7, 1.5)
+def _noise(rng: Generator, size: int) -> Field:
+    """Correlated grain, stronger amid the body, and faint streaks along the longest paths of the rays."""
+    dose = np.float32(rng.uniform(0.7, 1.5))
     grain = cv2.GaussianBlur(rng.standard_normal((size, size), dtype=np.float32), (3, 3), 0.6)
-    profile = np.exp(-np.linspace(-1.6, 1.6, size, dtype=np.float32) ** 2)
-    grain *= np.float32(13 * dose) * (0.5 + 0.5 * profile[:, None] * profile)
-    return grain + np.float32(2.5 * dose) * _streaks(rng, size) * profile[:, None]
+    profile = np.exp(-(np.linspace(-1.6, 1.6, size, dtype=np.float32) ** 2))
+    depth = 0.5 + 0.5 * profile[:, None] * profile
+    return np.asarray(dose * (13 * depth * grain + 2.5 * profile[:, None] * _streaks(rng, size)), np.float32)
 
 
 def _streaks(rng: Generator, size: int) -> Field:

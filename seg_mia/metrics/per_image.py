@@ -15,6 +15,8 @@ class PerImage(Metric):
     """
 
     full_state_update = False
+    index: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -87,7 +87,9 @@ class InputAdapter(nn.Module):
 def require_images(x: Tensor, channels: int | None) -> None:
     """Raise InputError unless `x` is a batch (N, C, H, W) with `channels` channels; None allows any number."""
     if x.ndim != 4:
-        raise InputError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}; add the missing dimension")
+        raise InputError(
+            f"images must have shape (N, C, H, W), got {tuple(x.shape)}; add the missing dimension"
+        )
     if channels is not None and x.shape[1] != channels:
         raise InputError(
             f"network takes {channels} channel{'s'[: channels != 1]}, got images of {x.shape[1]}; "
@@ -102,7 +104,9 @@ def require_positive(**settings: int | None) -> None:
             raise InputError(f"{name} must be at least 1, got {value}; set another {name}")
 
 
-def _channels(mean: float | Sequence[float], std: float | Sequence[float], channels: int | None) -> int | None:
+def _channels(
+    mean: float | Sequence[float], std: float | Sequence[float], channels: int | None
+) -> int | None:
     counts = {len(each) for each in (mean, std) if isinstance(each, Sequence) and len(each) != 1}
     counts |= {channels} - {None}
     if len(counts) > 1:

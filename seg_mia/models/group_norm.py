@@ -10,7 +10,9 @@ from seg_mia.errors import InputError
 class ActivatedGroupNorm(nn.GroupNorm):
     """GroupNorm followed by the drop-out and activation that some libraries fuse into their BatchNorm."""
 
-    def __init__(self, groups: int, channels: int, *, drop: nn.Module, act: nn.Module, **kwargs: float | bool) -> None:
+    def __init__(
+        self, groups: int, channels: int, *, drop: nn.Module, act: nn.Module, **kwargs: float | bool
+    ) -> None:
         super().__init__(groups, channels, **kwargs)  # type: ignore[arg-type]
         self.drop = drop
         self.act = act

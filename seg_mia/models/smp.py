@@ -4,8 +4,9 @@ import difflib
 import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any, Literal, assert_never, cast
 
 import segmentation_models_pytorch as smp
 import timm
@@ -15,13 +16,15 @@ from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
 from seg_mia.models.group_norm import with_group_norm
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
+
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
     each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()
 }
-_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_RGB: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these numbers;
 # a checkpoint must rebuild its network offline.
-_OTHER_RGB = {
+_OTHER_RGB: dict[str, Statistics] = {
     "dpn": ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3),
     "inception": ((0.5,) * 3, (0.5,) * 3),
     "xception": ((0.5,) * 3, (0.5,) * 3),
@@ -29,8 +32,7 @@ _OTHER_RGB = {
 }
 # Set by the constructor, or: the network would no longer return logits alone.
 _OWN_OPTIONS = {
-    "encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "decoder_channels", "activation",
-    "aux_params", "kwargs",
+    "encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs",
 }  # fmt: skip
 # timm also takes options that download or read files; a checkpoint's settings must not reach those.
 _TIMM_OPTIONS = {"img_size", "strict_img_size", "dynamic_img_size", "drop_rate", "drop_path_rate"}
@@ -85,10 +87,16 @@ class Smp(InputAdapter):
             f"{architecture} with encoder {encoder}",
             lambda: _ARCHITECTURES[architecture](in_channels=channels, classes=classes, **settings),
         )
-        network = with_group_norm(network) if norm == "group" else network
+        match norm:
+            case "group":
+                with_group_norm(network)
+            case "batch":
+                pass
+            case _:
+                assert_never(norm)
         _add_dropout(network, dropout)
-        mean, std = _statistics(encoder, channels) if normalise == "imagenet" else ((0.0,), (1.0,))
-        stride = int(network.encoder.output_stride)  # type: ignore[union-attr, arg-type]
+        mean, std = _statistics(normalise, encoder, channels)
+        stride = int(cast(Any, network).encoder.output_stride)
         super().__init__(network, mean=mean, std=std, size=size, multiple=stride, channels=channels)
         self.encoder_name = encoder
         self._depth = depth
@@ -135,11 +143,11 @@ def _require_known(kind: str, name: str, known: Sequence[str]) -> None:
     if name in known:
         return
     spelling = {each.lower(): each for each in known}
-    close = [spelling[each] for each in difflib.get_close_matches(name.lower(), spelling, n=5, cutoff=0.5)]
+    close = [spelling[each] for each in difflib.get_close_matches(name.lower(), spelling, n=5)]
     raise InputError(
-        f"{kind} must be one that segmentation-models-pytorch knows, got {name!r}; "
-        f"{'close names: ' + ', '.join(close) if close else 'no name is close'}; "
-        f"all: python -c 'from seg_mia.models.smp import *; print({kind}_names())'"
+        f"{kind} must be a name in segmentation-models-pytorch, got {name!r}; "
+        f"close to it: {', '.join(close) or 'none'}; "
+        f'all: python -c "from seg_mia.models import smp; print(smp.{kind}_names())"'
     )
 
 
@@ -147,28 +155,75 @@ def _settings(
     architecture: str, encoder: str, decoder_channels: list[int] | None, depth: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     parameters = inspect.signature(_ARCHITECTURES[architecture]).parameters
-    known = set(parameters) - _OWN_OPTIONS
-    if "decoder_channels" in parameters:
-        default = parameters["decoder_channels"].default
-        if isinstance(default, Sequence):
-            widths = decoder_channels or list(default[-depth:])
-            options = {"decoder_channels": widths} | options
-        else:  # one width for the whole decoder: an option like others
-            known |= {"decoder_channels"}
-    if decoder_channels and "decoder_channels" not in options:
+    default = parameters["decoder_channels"].default if "decoder_channels" in parameters else None
+    allowed = set(parameters) - _OWN_OPTIONS | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
+    settings = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}
+    if isinstance(default, tuple):
+        allowed.remove("decoder_channels")
+        settings["decoder_channels"] = _widths(decoder_channels or default[-depth:], depth)
+    elif decoder_channels is not None:
         raise InputError(
-            f"decoder_channels are widths of the levels of Unet, UnetPlusPlus or MAnet, got them for {architecture}; "
-            "leave them out, or see options"
+            f"decoder_channels are for the levels of Unet, UnetPlusPlus and MAnet, got them for {architecture}; "
+            f"leave them out and use options: {', '.join(sorted(allowed))}"
         )
-    return {
-        "encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None,
-        **options,
-    }  # fmt: skip
+    # smp passes unknown arguments on to encoders that ignore them: a misspelt option would silently do nothing.
+    if unknown := sorted(options.keys() - allowed):
+        raise InputError(
+            f"options must be arguments that {architecture} takes with encoder {encoder}, got {', '.join(unknown)}; "
+            f"use {', '.join(sorted(allowed))}"
+        )
+    return settings | options
 
 
-def _quietly[T](what: str, build: Callable[[], T]) -> T:
-    ...
+def _widths(widths: Sequence[int], depth: int) -> list[int]:
+    require_positive(decoder_channels=min(widths))
+    if len(widths) != depth:
+        raise InputError(
+            f"decoder_channels must be as many as the depth, got {len(widths)} for depth {depth}; "
+            f"give {depth} widths, deepest first"
+        )
+    return list(widths)
 
 
-def _statistics(encoder: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    ...
+def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Return what `build` gives, its refusals as InputError."""
+    with warnings.catch_warnings():
+        # smp calls its timm- encoders deprecated, yet some weights load into these alone.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return build()
+        except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{what} cannot be built by segmentation-models-pytorch: {type(error).__name__}: {reason}; "
+                "change the settings or take another encoder"
+            ) from error
+
+
+def _add_dropout(network: nn.Module, probability: float) -> None:
+    """Drop channels before the last convolution; the keys of the head's weights stay as they were."""
+    if not 0 <= probability < 1:
+        raise InputError(f"dropout must lie in [0, 1), got {probability}; use 0 for none")
+    if probability:
+        layers = network.get_submodule("segmentation_head").named_children()
+        network.segmentation_head = nn.Sequential(
+            OrderedDict([("dropout", nn.Dropout2d(probability)), *layers])
+        )
+
+
+def _statistics(normalise: Literal["imagenet", "none"], encoder: str, channels: int) -> Statistics:
+    match normalise:
+        case "none":
+            return (0.0,), (1.0,)
+        case "imagenet":
+            mean, std = _imagenet_statistics(encoder)
+            return (mean, std) if channels == 3 else ((fmean(mean),), (fmean(std),))
+        case _:
+            assert_never(normalise)
+
+
+def _imagenet_statistics(encoder: str) -> Statistics:
+    if encoder.startswith("tu-"):
+        trained = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True)
+        return (tuple(trained.mean), tuple(trained.std)) if trained else _RGB
+    return next((rgb for prefix, rgb in _OTHER_RGB.items() if encoder.startswith(prefix)), _RGB)

@@ -80,7 +80,11 @@ def _state(path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         state = inner
-    if not isinstance(state, Mapping) or not state or not all(isinstance(each, Tensor) for each in state.values()):
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(each, Tensor) for each in state.values())
+    ):
         raise InputError(
             f"{path} must hold a state dict, names and their tensors, got a {type(state).__name__} of other things; "
             "save network.state_dict()"
@@ -108,7 +112,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path, device="cpu")
     except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file or is damaged; download or save it again") from error
+        raise InputError(
+            f"{path} is not a safetensors file or is damaged; download or save it again"
+        ) from error
 
 
 def _fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
@@ -169,7 +175,9 @@ def _require_same(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pro
     }
     found = [f"{what}: {_first(keys)}" for what, keys in differences.items() if keys]
     if found:
-        raise InputError(f"{problem}: {'; '.join(found)}; give the weights of the same architecture and settings")
+        raise InputError(
+            f"{problem}: {'; '.join(found)}; give the weights of the same architecture and settings"
+        )
 
 
 def _first(keys: list[str]) -> str:

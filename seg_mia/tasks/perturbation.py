@@ -44,16 +44,18 @@ class PerturbationTest(LightningModule):
                 for images in (batch.image, adversarial.images, rounded(adversarial.images))
             )
         classes = class_count(clean)
-        maps = {"clean": predicted(clean), "prediction": predicted(after)}
+        before, then = predicted(clean), predicted(after)
+        measures = {
+            **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
+            **against_target(target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes),
+            **distortion(batch.image, adversarial.images),
+        }
         return {
             "target": target,
-            **maps,
+            "clean": before,
+            "prediction": then,
             "adversarial": adversarial,
-            "measures": {
-                **against_truth(batch.mask, classes=classes, **maps),
-                **against_target(target, classes=classes, coarse=predicted(coarse), **maps),
-                **distortion(batch.image, adversarial.images),
-            },
+            "measures": measures,
         }
 
 

@@ -126,7 +126,9 @@ def try_one(network: nn.Module, data: SegmentationData) -> None:
             )
 
 
-def _optimizer(name: Optimizer, network: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def _optimizer(
+    name: Optimizer, network: nn.Module, *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     match name:
         case "nadam":

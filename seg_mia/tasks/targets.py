@@ -17,12 +17,13 @@ from seg_mia.errors import InputError
 class TargetMasks:
     """Target masks of the tested samples; an untargeted attack gets the true masks.
 
-    Targets depend on the whole tested set and the attack's seed, not on batches or ranks.
+    Other samples' masks come from the whole subset, so that a sample's target depends on it and on the attack's
+    seed, and not on batches, ranks or how many samples are tested.
     """
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
         self.chosen = self._choose(attack, data) if isinstance(attack, Targeted) else None
-        self.row = {int(index): row for row, index in enumerate(data.evaluated())}
+        self.row = {int(index): row for row, index in enumerate(data.indices(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return int64 (N, h, w) on the batch's device."""
@@ -33,7 +34,7 @@ class TargetMasks:
 
     def _choose(self, attack: Targeted, data: SegmentationData) -> Tensor:
         classes = data.source.classes
-        masks = torch.from_numpy(np.array(data.cached.masks[data.evaluated()]))
+        masks = torch.from_numpy(np.array(data.cached.masks[data.indices(data.subset)]))
         kind: TargetKind = attack.target
         match kind:
             case "random":
@@ -47,25 +48,32 @@ class TargetMasks:
             case "black":
                 return torch.zeros_like(masks)
             case "folder":
-                return _from_folder(str(attack.target_folder), data, tuple(masks.shape[1:]))
+                return _from_folder(Path(str(attack.target_folder)), data, masks)
             case _:
                 assert_never(kind)
 
 
-def _from_folder(folder: str, data: SegmentationData, size: tuple[int, ...]) -> Tensor:
-    files = list_files(Path(folder))
-    ids = [data.source.ids[index] for index in data.evaluated()]
-    missing = [name for name in ids if name not in files]
+def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
+    """Return a copy of the subset's masks with those of the tested samples read from files."""
+    files = list_files(folder)
+    wanted = {index: data.source.ids[index] for index in data.evaluated().tolist()}
+    missing = [name for name in wanted.values() if name not in files]
     if missing:
         raise InputError(
-            f"target folder {folder} must hold a mask for each of the {len(ids)} tested images, {len(missing)} are "
+            f"target folder {folder} must hold a mask for each of the {len(wanted)} tested images, {len(missing)} are "
             f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
         )
-    masks = [_target_mask(files[name], data.source.classes) for name in ids]
-    for name, mask in zip(ids, masks, strict=True):
-        if mask.shape != size:
-            raise InputError(f"target mask {files[name]} is {mask.shape}, the network predicts {size}; resize it")
-    return torch.from_numpy(np.stack(masks))
+    chosen = masks.clone()
+    for row, index in enumerate(data.indices(data.subset).tolist()):
+        if index in wanted:
+            file = files[wanted[index]]
+            mask = _target_mask(file, data.source.classes)
+            if mask.shape != tuple(masks.shape[1:]):
+                raise InputError(
+                    f"target mask {file} is {mask.shape}, the victim predicts {tuple(masks.shape[1:])}; resize it"
+                )
+            chosen[row] = torch.from_numpy(mask)
+    return chosen
 
 
 def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -27,7 +27,10 @@ def three_convolutions(vectors: dict[str, np.ndarray]) -> nn.Module:
     for number in range(3):
         weight = torch.from_numpy(vectors[f"conv{number}_weight"])
         convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 5, padding=2)
-        convolution.weight.data, convolution.bias.data = weight, torch.from_numpy(vectors[f"conv{number}_bias"])
+        convolution.weight.data, convolution.bias.data = (
+            weight,
+            torch.from_numpy(vectors[f"conv{number}_bias"]),
+        )
         layers += [convolution, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

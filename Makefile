@@ -1,0 +1,36 @@
+# Everything a newcomer needs: Python 3.11 or newer and make. The first target called sets up .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: audit check test slow format clean
+
+audit: $(READY)  ## train a victim on the built-in data, attack it, sum up
+	$(BIN)/python -m seg_mia audit --config phantom_audit.yaml
+
+check: $(READY)  ## ruff, formatting, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+slow: $(READY)  ## the tests that train
+	$(BIN)/python -m pytest -m slow
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seg_mia needs Python 3.11 or newer, PYTHON=$(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,161 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.testing import assert_close
+
+from seg_mia.cli import main
+from seg_mia.checkpoint import load_victim
+from seg_mia.runs import checkpoint_file
+
+RUN = Path("runs/tiny/version_0")
+
+
+def pixels(file: Path) -> NDArray[np.uint8]:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture
+def victim(tiny: Path) -> Path:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    return RUN
+
+
+def test_fit_leaves_a_run_that_describes_itself(victim: Path) -> None:
+    assert {"config.yaml", "checkpoints", "metrics.jsonl", "salt"} <= {file.name for file in victim.iterdir()}
+    assert {file.name for file in (victim / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    (line,) = [json.loads(text) for text in (victim / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/loss", "train/dice", "val/loss", "val/dice", "val/iou"} <= set(line)
+    network = load_victim(checkpoint_file(victim))
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 1, 32, 32)
+    assert not network.training
+
+
+def test_the_whole_path(victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--attack.steps", "3", "--attack", "asma", "--save_images", "true"]) == 0
+    said = capsys.readouterr().out
+    assert f"victim: {RUN}" in said
+    assert "asma (sees weights), 2 images" in said
+    results = victim / "asma" / "version_0"
+    table = rows(results / "per_image.csv")
+    assert len(table) == 2
+    assert {"id", "iou", "iou_8bit", "l2", "linf", "ssim", "dice_clean", "dice_adversarial"} <= set(table[0])
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["attack"]["init_args"]["steps"] == 3
+    assert summary["sees"] == "weights"
+    assert_close(summary["results"]["l2"]["mean"], np.mean([float(row["l2"]) for row in table]), rtol=1e-4, atol=1e-5)
+    history = rows(results / "history.csv")
+    assert [row["step"] for row in history] == ["0", "3"] * 2
+    for name in ("panel.png", "history.png"):
+        assert pixels(results / name).shape[1] > 300
+    saved = np.load(results / "adversarial" / f"{table[0]['id']}.npy")
+    assert saved.shape == (3, 32, 32)
+    assert saved.dtype == np.float32
+    assert list(results.glob("events*"))
+
+
+def test_validate_agrees_with_training(victim: Path) -> None:
+    assert main(["validate", "--victim", str(victim)]) == 0
+    summary = json.loads((victim / "validate" / "version_0" / "summary.json").read_text())
+    (line,) = [json.loads(text) for text in (victim / "metrics.jsonl").read_text().splitlines()]
+    assert summary["images"] == 2
+    assert_close(summary["dice"], line["val/dice"], atol=1e-6, rtol=0)
+    assert len(rows(victim / "validate" / "version_0" / "per_image.csv")) == 2
+
+
+def test_predict_writes_the_masks_that_the_network_gives(victim: Path) -> None:
+    assert main(["predict", "--data.subset", "members"]) == 0
+    masks = sorted((victim / "predict" / "version_0" / "masks").glob("*.png"))
+    assert len(masks) == 4
+    network = load_victim(checkpoint_file(victim))
+    root = Path((victim / "config.yaml").read_text().split("root: ")[1].split()[0])
+    image = pixels(root / "images" / masks[0].name)
+    logits = network(torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None])
+    expected = (logits[0, 0] > 0).numpy() * 255
+    assert (pixels(masks[0]) == expected).all()
+
+
+def test_targets_from_a_folder_are_those_that_predict_writes(victim: Path) -> None:
+    assert main(["predict"]) == 0
+    masks = victim / "predict" / "version_0" / "masks"
+    attack = ["test", "--attack", "asma", "--attack.steps=1", "--attack.target=folder"]
+    assert main([*attack, f"--attack.target_folder={masks}"]) == 0
+    table = rows(victim / "asma" / "version_0" / "per_image.csv")
+    assert all(float(row["iou_before"]) == 1 for row in table)  # the prediction itself was asked for
+
+
+@pytest.mark.parametrize("target", ["nearest", "white", "black"])
+def test_other_targets(victim: Path, target: str) -> None:
+    assert main(["test", "--attack", "asma", "--attack.steps=1", f"--attack.target={target}"]) == 0
+
+
+def test_a_multi_class_victim(tiny: Path) -> None:
+    text = tiny.read_text().replace("threshold: 127", "classes: 3").replace("classes: 1", "classes: 3")
+    tiny.write_text(text)
+    root = Path(text.split("root: ")[1].split(",")[0])
+    for file in (root / "masks").iterdir():
+        mask = pixels(file) // np.uint8(255)
+        mask[:, :16] *= 2
+        Image.fromarray(mask).save(file)
+    assert main(["fit", "--config", str(tiny)]) == 0
+    assert main(["test", "--attack", "asma", "--attack.steps=2"]) == 0
+    assert "val/dice_class2" in (RUN / "metrics.jsonl").read_text()
+    assert main(["predict"]) == 0
+    mask = pixels(next((RUN / "predict" / "version_0" / "masks").iterdir()))
+    assert mask.max() <= 2
+
+
+def test_export_gives_away_nothing_but_the_network(victim: Path) -> None:
+    assert main(["export", str(victim), "public.ckpt"]) == 0
+    content = torch.load("public.ckpt", weights_only=True)
+    assert set(content) == {"seg_mia", "state_dict"}
+    assert set(content["seg_mia"]) == {"format", "model", "classes", "channels"}
+    assert "images" not in str(content["seg_mia"])
+    x = torch.rand(1, 3, 32, 32)
+    assert_close(load_victim("public.ckpt")(x), load_victim(checkpoint_file(victim))(x))
+
+
+def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(
+        f"version: 1\nvictim: {tiny}\nattacks:\n- attack: asma\n  settings: {{steps: 2}}\n  data: {{limit: 1}}\n"
+    )
+    assert main(["audit", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "runs/small_audit/version_0" in said
+    assert "tensorboard --logdir runs" in said
+    assert "1 images: IoU with the target" in said
+    audit = json.loads(Path("runs/small_audit/version_0/audit.json").read_text())
+    assert audit["attacks"][0]["attack"]["init_args"]["steps"] == 2
+    # A victim that exists is taken as it is.
+    assert main(["audit", "--victim", str(RUN), "--attacks", "[asma]", "--data", "{limit: 1}"]) == 0
+    assert len(list(Path("runs/tiny").iterdir())) == 1
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    code = "import sys; from seg_mia.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "phantom_victim" in done.stdout
+    assert "asma" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate", "predict", "audit", "export"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as done:  # argparse ends the process after help
+        assert done.code == 0
+    assert "usage" in capsys.readouterr().out.lower()
