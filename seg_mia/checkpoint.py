@@ -1,6 +1,7 @@
 """What a checkpoint says about itself, read without trusting it."""
 
 import pickle
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,9 @@ def read(path: str | Path) -> dict[str, Any]:
             f"checkpoint {path} is not a file; train one with `python -m seg_mia fit --config NAME`"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about files that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would run; "

@@ -37,6 +37,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"seg_mia: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"seg_mia: error: {error}; is the disk full, or a folder not writable?", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("seg_mia: interrupted", file=sys.stderr)
         return 130

@@ -23,7 +23,7 @@ from seg_mia.callbacks.scores import Scores
 from seg_mia.checkpoint import load_weights
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
-from seg_mia.messages import one_line
+from seg_mia.messages import one_line, refusal
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, LAST
 from seg_mia.tasks.perturbation import PerturbationTest
@@ -59,7 +59,8 @@ class Experiment(LightningCLI):
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"deterministic": "warn", "use_distributed_sampler": False},
-            parser_kwargs={"exit_on_error": False, "prog": "seg_mia"},
+            parser_kwargs={name: {"exit_on_error": False, "allow_abbrev": False} for name in self.subcommands()}
+            | {"exit_on_error": False, "allow_abbrev": False, "prog": "seg_mia"},
         )
 
     @property
@@ -137,8 +138,20 @@ class Experiment(LightningCLI):
         """Build model, data, trainer; what a constructor refuses is one line."""
         try:
             super().instantiate_classes()
-        except argparse.ArgumentError as error:
-            raise InputError(one_line(str(error))) from None
+        except ValueError as error:
+            cause = refusal(error)
+            if cause is None:
+                raise
+            raise cause from None
+
+    def after_instantiate_classes(self) -> None:
+        """Find out now, not after the last epoch, that the folder cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.folder} ({error.strerror}); choose another folder with --runs"
+            ) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""

@@ -1,17 +1,41 @@
-"""Long messages of libraries in one line that says what to do."""
+"""Long messages of jsonargparse in one line that says what to do."""
 
 import re
 
+from seg_mia.errors import InputError
+from seg_mia.spec import parameters, resolve
+
+NOISE = re.compile(
+    r"^(Does not validate|Subtypes:|Errors:|Given value|Parser key|Problem with|Expected a <class 'NoneType'>)"
+)
 LIMIT = 400
 
 
 def one_line(message: str) -> str:
-    """Return the most telling line of a message of jsonargparse."""
+    """Return the most specific line of a message, after the option's name and before the names that are accepted."""
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    telling = [
-        line
-        for line in lines
-        if re.search(r"not accepted|[Ee]xpected|[Nn]ot a valid|does not|[Rr]equired", line)
-    ]
-    chosen = telling[-1] if telling else lines[0] if lines else "the arguments do not fit"
-    return chosen[:LIMIT]
+    telling = [line for line in lines if not NOISE.match(line)] or lines or ["the arguments do not fit"]
+    keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    line = telling[0].replace("<class '", "").replace("'>", "")
+    return f"{f'--{keys}: ' if keys else ''}{line}{_accepted(message)}"[:LIMIT]
+
+
+def _accepted(message: str) -> str:
+    path = re.search(r"given class_path '([\w.]+)'", message)
+    if path is None or "is not accepted" not in message:
+        return ""
+    try:
+        names = sorted(parameters(resolve(path.group(1))))
+    except (InputError, ImportError, AttributeError):
+        return ""
+    return f"; {path.group(1).rpartition('.')[2]} takes {', '.join(names)}"
+
+
+def refusal(error: BaseException) -> InputError | None:
+    """Return the InputError that led to `error`, if one did."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -86,7 +86,7 @@ class PerturbationResults(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-        index, values = self.measures.compute()
+        index, values = self.measures.table()
         means = {name: float(value.mean()) for name, value in values.items()}
         pl_module.log_dict({f"attack/{name}": mean for name, mean in means.items()}, sync_dist=True)
         curves = self._curves()
@@ -114,7 +114,7 @@ class PerturbationResults(Callback):
         """Return each recorded name's (T, n)."""
         if not self.history.names:
             return {}
-        _, flat = self.history.compute()
+        _, flat = self.history.table()
         names = dict.fromkeys(name.partition("@")[0] for name in flat)
         return {
             name: torch.stack([value for key, value in flat.items() if key.startswith(f"{name}@")])

@@ -77,7 +77,7 @@ class Scores(Callback):
             pl_module.log(f"val/{name}", value, prog_bar=name == "dice", sync_dist=True)
         if trainer.state.fn == "validate" and trainer.is_global_zero:
             data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-            index, values = self.val.compute()
+            index, values = self.val.table()
             write_rows(run_folder(trainer) / "per_image.csv", data.source.ids, index, values)
             write_json(run_folder(trainer) / "summary.json", {"images": len(index), **self.val.means()})
 

@@ -5,16 +5,16 @@ the back, the origin in the middle of the body. A patient scales and bends it; a
 """
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from seg_mia.data.scanner import (
     Build,
     Canvas,
+    Field,
     Map,
     Points,
     Rows,
@@ -46,10 +46,6 @@ TRACKS: dict[Tissue, Rows] = {
         (0.44, -5.6, 4.0, 0, 0, 30), (0.48, -5.8, 4.0, 1.9, 1.7, 30), (0.6, -6.3, 4.0, 2.9, 2.5, 32),
         (0.85, -6.9, 3.7, 3.0, 2.6, 38), (0.96, -7.2, 3.6, 2.0, 1.9, 40), (1.02, -7.3, 3.5, 0, 0, 40),
     ],
-    T.KIDNEY_LEFT: [
-        (0.36, 5.4, 3.8, 0, 0, -30), (0.4, 5.6, 3.8, 1.9, 1.7, -30), (0.52, 6.1, 3.8, 2.9, 2.5, -32),
-        (0.8, 6.8, 3.6, 3.0, 2.6, -38), (0.92, 7.1, 3.5, 2.0, 1.9, -40), (1.0, 7.2, 3.4, 0, 0, -40),
-    ],
     T.GALLBLADDER: [
         (0.46, -4.2, -2.6, 0, 0, 50), (0.52, -4.6, -3.4, 1.5, 1.0, 50), (0.62, -5.4, -4.4, 2.1, 1.4, 55),
         (0.72, -6.0, -5.2, 1.5, 1.2, 60), (0.78, -6.2, -5.6, 0, 0, 60),
@@ -59,6 +55,7 @@ TRACKS: dict[Tissue, Rows] = {
     T.BOWEL: [(0.54, -4.0, -0.4, 0, 0, 0), (0.6, -4.1, -0.6, 1.5, 1.2, 30), (0.86, -4.0, 0.0, 1.4, 1.3, 0)],
     T.MUSCLE: [(0.42, 3.0, 4.6, 0, 0, 0), (0.7, 3.4, 4.7, 1.4, 1.8, 10), (1.0, 3.9, 4.4, 2.0, 2.3, 15)],
 }
+TRACKS[T.KIDNEY_LEFT] = [(z - 0.06, -x, y - 0.1, w, d, -t) for z, x, y, w, d, t in TRACKS[T.KIDNEY_RIGHT]]
 # The domes of the diaphragm, right and left: position, x, y, half-width, half-depth. Around them is lung.
 DOMES: tuple[Rows, Rows] = (
     [(0.0, -6.2, -1.6, 5.6, 5.0), (0.1, -6.0, -1.6, 8.0, 7.2), (0.36, -6.0, -1.2, 12.0, 12.5)],
@@ -82,7 +79,10 @@ SPLEEN: Shapes = {
     0.5: [(12.6, -0.6), (10.9, 0.6), (9.5, 2.4), (9.2, 4.8), (9.2, 9.0)],
     0.66: [(15.0, 1.0), (14.4, 2.0), (13.6, 3.5), (13.0, 5.0), (13.0, 9.0)],
 }
-PANCREAS = [(-3.4, 0.2), (-2.6, -1.4), (-0.2, -2.2), (2.2, -1.6), (4.8, -0.6), (7.4, 0.6), (8.8, 1.0)]
+# Middle line of the pancreas, head to tail: part of its length, x, y.
+PANCREAS: Rows = [
+    (0.0, -3.4, 0.2), (0.17, -2.6, -1.4), (0.33, -0.2, -2.2), (0.5, 2.2, -1.6), (0.83, 7.4, 0.6), (1, 8.8, 1)
+]
 # Bowel: loops, x from and to, y from and to, position from and to, radius, half-length along the axis.
 LOOPS = [
     (7, -8.5, 9.0, -6.6, -5.6, 0.72, 0.88, 1.9, 0.16), (2, 10.6, 11.2, 1.6, 2.6, 0.5, 1.0, 1.5, 0.4),
@@ -100,9 +100,8 @@ TRUNKS = np.array([
 CORDS = [
     ([(-2.5, 4.0), (-2.0, 2.6), (-1.2, 1.2), (-0.3, 0.2)], 0.0, 0.7, 0.6),
     ([(2.9, 4.2), (2.8, 3.0), (2.5, 1.6), (1.9, 0.4)], 0.0, 0.66, 0.65),
-    ([(-3.4, 1.6), (-3.8, 3.0), (-3.6, 4.4)], 0.33, 0.47, 0.35),
-    ([(-3.8, 3.0), (-4.4, 4.2)], 0.36, 0.47, 0.3),
-    ([(4.2, 1.4), (4.3, 2.6), (3.7, 4.0)], 0.3, 0.46, 0.35), ([(4.3, 2.6), (5.2, 3.8)], 0.3, 0.46, 0.3),
+    ([(-4.4, 4.2), (-3.8, 3.0), (-3.4, 1.6), (-3.8, 3.0), (-3.6, 4.4)], 0.33, 0.47, 0.33),
+    ([(5.2, 3.8), (4.3, 2.6), (4.2, 1.4), (4.3, 2.6), (3.7, 4.0)], 0.3, 0.46, 0.33),
 ]
 # fmt: on
 LENGTH = 20.0  # centimetres from position 0 to position 1
@@ -132,7 +131,7 @@ def _patient(seed: int, number: int) -> Patient:
         fat=fat,
         spine=float(rng.uniform()),
         loops=_draw_loops(rng),
-        dots=rng.uniform((-13, -9, -0.1, 0.03, 0.1), (13, 7, 1.1, 0.12, 0.26), (190, 5)),
+        dots=rng.uniform((-13, -9, -0.1, 0.03, 0.1), (13, 7, 1.1, 0.12, 0.24), (320, 5)),
         veins=_draw_veins(rng),
         lesions=rng.uniform((-11, -6, 2, 0.4), (-2, 3, 14, 1.8), (rng.poisson(1.0), 4)),
     )
@@ -169,11 +168,6 @@ class Slice(Canvas):
 
     patient: Patient
 
-    @classmethod
-    def blank(cls, patient: Patient, position: float, pixels: int, tissue: int) -> "Slice":
-        """A canvas (pixels, pixels) of a single tissue."""
-        return cls(np.full((pixels, pixels), tissue, np.uint8), patient.build, position, patient)
-
     def track(self, tissue: Tissue, *, grow: float = 1.0, paint: Tissue | None = None) -> None:
         """Paint the ellipse that an organ of `TRACKS` is at this level."""
         row = at(TRACKS[tissue], self.level(tissue))
@@ -187,8 +181,7 @@ def paint_trunk(canvas: Slice) -> None:
     skin = hull(14.8 + side, 10.3 + front, 10.5 + back)
     skin[:, 1] -= np.where(skin[:, 1] > 0, 0.9 * np.exp(-((skin[:, 0] / 1.8) ** 2)), 0)
     skin = canvas.build.vary(T.SKIN, skin, canvas.position)
-    bottom = skin[:, 1].max()
-    across = np.linspace(-19, 19, 30)
+    bottom, across = skin[:, 1].max(), np.linspace(-19, 19, 30)
     for depth in (0.5, 2.4):
         canvas.stroke(T.TABLE, np.stack([across, bottom + depth - 0.012 * across**2], 1), 0.3)
     canvas.fill(T.SKIN, skin)
@@ -204,33 +197,34 @@ def paint_ribs(canvas: Slice) -> None:
     """Cuts through ribs, which run down and forward, and through their cartilage near the costal margin."""
     margin = np.interp(canvas.position, [0, 0.35, 0.7, 1], [2.75, 2.2, 1.45, 0.9])
     angles = (np.arange(-9, 9) + 0.5 + canvas.patient.spine + 6 * canvas.position) * 0.44
-    for angle in angles[(angles > 0.5) & (angles < margin)]:
-        for sign in (-1, 1):
-            here, there = hull(13.95, 9.7, 8.6, angle=sign * np.array([angle, angle + 0.02]) + 0.04)
-            tilt = float(np.rad2deg(np.arctan2(*(there - here)[::-1])))
-            bone = angle < margin - 0.5
-            canvas.fill(T.BONE if bone else T.CARTILAGE, ellipse(here, (1.25, 0.46), tilt))
-            if bone:
-                canvas.fill(T.MARROW, ellipse(here, (0.9, 0.2), tilt))
+    for angle, sign in product(angles[(angles > 0.5) & (angles < margin)], (-1, 1)):
+        here, there = hull(13.95, 9.7, 8.6, angle=sign * np.array([angle, angle + 0.02]) + 0.04)
+        tilt = float(np.rad2deg(np.arctan2(*(there - here)[::-1])))
+        bone = angle < margin - 0.5
+        canvas.fill(T.BONE if bone else T.CARTILAGE, ellipse(here, (1.25, 0.46), tilt))
+        if bone:
+            canvas.fill(T.MARROW, ellipse(here, (0.9, 0.2), tilt))
 
 
 def paint_spine(canvas: Slice) -> None:
     """Vertebra, or the disc between two, with canal and processes, and the muscles beside it."""
     phase = (canvas.patient.spine + 6 * canvas.position) % 1
+    psoas = at(TRACKS[T.MUSCLE], canvas.position)
     for sign in (-1, 1):
+        if psoas[2] > 0.1:
+            canvas.fill(T.MUSCLE, ellipse(psoas[:2] * (sign, 1), psoas[2:4], sign * psoas[4]))
         canvas.fill(T.FAT, ellipse((sign * 3.6, 8.7), (3.2, 1.75), sign * -8))
         canvas.fill(T.MUSCLE, ellipse((sign * 3.6, 8.7), (3.05, 1.6), sign * -8))
         if 0.3 < phase < 0.8:
             canvas.stroke(T.BONE, np.array([(sign * 1.6, 6.6), (sign * 4.2, 7.3)]), 0.7)
     arch = np.array([(-1.8, 5.2), (-1.9, 6.8), (0, 8.1), (1.9, 6.8), (1.8, 5.2)])
     canvas.stroke(T.BONE, arch, 0.85)
-    canvas.stroke(T.BONE, np.array([(0, 8.0), (0, 9.0 + phase)]), 0.7)
-    canvas.stroke(T.MARROW, np.array([(0, 8.2), (0, 8.8 + phase)]), 0.3)
+    for tissue, inset in ((T.BONE, 0.0), (T.MARROW, 0.2)):
+        canvas.stroke(tissue, np.array([(0, 8.0 + inset), (0, 9.0 + phase - inset)]), 0.7 - 2 * inset)
     body = ellipse((0, 3.9), (2.4, 1.8))
     body[:, 1] = np.minimum(body[:, 1], 5.45 - 0.2 * np.exp(-((body[:, 0]) ** 2)))
-    disc = phase < 0.18
-    canvas.fill(T.CARTILAGE if disc else T.BONE, body)
-    if not disc:
+    canvas.fill(T.BONE if phase > 0.18 else T.CARTILAGE, body)
+    if phase > 0.18:
         canvas.fill(T.MARROW, (body - (0, 3.9)) * 0.88 + (0, 3.9))
     canvas.fill(T.FAT, ellipse((0, 6.6), (1.25, 1.0)))
     canvas.fill(T.CORD, ellipse((0, 6.6), (0.95, 0.8)))
@@ -257,15 +251,13 @@ def paint_liver(canvas: Slice) -> None:
     shape = between(LIVER, canvas.level(T.LIVER))
     front = shape[0, 0] - 1.3
     wall = [(front, -12.0), (min(-4.0, front - 1), -13.0), (-12.0, -12.5), (-18.0, -3.0), (-16.0, 6.0)]
-    outline = np.concatenate([shape[:1], wall, shape[1:]])
-    canvas.organ(T.LIVER, curve(outline))
+    canvas.organ(T.LIVER, curve(np.concatenate([shape[:1], wall, shape[1:]])))
     if 0.33 < canvas.level(T.LIVER) < 0.52:
         cleft = np.array([(-1.4, -8.8), (-1.2, -6.8), (-1.9, -5.0)])
         canvas.stroke(T.VISCERAL, canvas.bend(cleft + canvas.build.shift[T.LIVER]), 0.35)
     before = canvas.tissues.copy()
-    depth = LENGTH * canvas.position
     for tissue, balls in ((T.LESION, canvas.patient.lesions), (T.LIVER_VEIN, canvas.patient.veins)):
-        square = balls[:, 3] ** 2 - (0.55 * (balls[:, 2] - depth)) ** 2
+        square = balls[:, 3] ** 2 - (0.55 * (balls[:, 2] - LENGTH * canvas.position)) ** 2
         cut = square > 0.004
         canvas.discs(tissue, canvas.bend(balls[cut, :2]), np.sqrt(square[cut]))
     np.copyto(canvas.tissues, before, where=before != T.LIVER)
@@ -287,17 +279,16 @@ def paint_kidney(canvas: Slice, cortex: Tissue, medulla: Tissue) -> None:
         size = row[2] - 1.5
         sinus = ellipse(place + inward * 0.9, (0.95 * size, 0.5 * size), np.sign(row[0]) * 30)
         canvas.fill(T.SINUS, canvas.bend(sinus))
-        if row[2] > 2.6:
-            mouth = np.stack([place + 0.8 * inward, place + 3.4 * inward])
-            canvas.stroke(T.VISCERAL, canvas.bend(mouth), 0.9)
-            canvas.stroke(T.VESSEL, canvas.bend(mouth), 0.4)
+    if row[2] > 2.6:
+        mouth = canvas.bend(np.stack([place + 0.8 * inward, place + 3.4 * inward]))
+        canvas.stroke(T.VISCERAL, mouth, 0.9)
+        canvas.stroke(T.VESSEL, mouth, 0.4)
 
 
 def paint_pancreas(canvas: Slice) -> None:
     """Pancreas: the head lies lower than the tail, so a slice shows a part of it."""
     along = np.linspace(0, 1, 24)
-    knots = np.linspace(0, 1, len(PANCREAS))
-    middle = np.stack([np.interp(along, knots, column) for column in np.array(PANCREAS).T], axis=1)
+    middle = np.stack([at(PANCREAS, share) for share in along])
     width = 1.15 * np.exp(-(((canvas.level(T.PANCREAS) - 0.62 + 0.17 * along) / 0.09) ** 2))
     width *= 1 + 0.15 * np.sin(40 * along + canvas.patient.spine * 6)
     shown = width > 0.3
@@ -315,11 +306,16 @@ def paint_stomach(canvas: Slice) -> None:
         canvas.gas(T.STOMACH_GAS, lumen, 0.15 + 0.5 * canvas.patient.spine)
 
 
+def paint_dots(canvas: Slice, tissue: Tissue) -> None:
+    """Vessels of fat or lung, which cross the slice."""
+    x_y, (z, length, radius) = canvas.patient.dots[:, :2], canvas.patient.dots[:, 2:].T
+    shown = np.abs(z - canvas.position) < length
+    canvas.discs(tissue, canvas.bend(x_y[shown]), radius[shown])
+
+
 def paint_abdomen(canvas: Slice) -> None:
     """Everything below the diaphragm, back to front."""
-    dots = canvas.patient.dots
-    shown = np.abs(dots[:, 2] - canvas.position) < dots[:, 3]
-    canvas.discs(T.VESSEL, dots[shown, :2], dots[shown, 4] * 0.8)
+    paint_dots(canvas, T.VESSEL)
     paint_bowel(canvas)
     canvas.track(T.BOWEL)
     paint_pancreas(canvas)
@@ -334,9 +330,7 @@ def paint_abdomen(canvas: Slice) -> None:
 
 def paint_thorax(canvas: Slice) -> None:
     """Lung, heart and what lies between the lungs."""
-    dots = canvas.patient.dots
-    shown = np.abs(dots[:, 2] / 3 - canvas.position) < dots[:, 3]
-    canvas.discs(T.MUSCLE, dots[shown, :2], dots[shown, 4])
+    paint_dots(canvas, T.MUSCLE)
     canvas.fill(T.VISCERAL, ellipse((0.3, 0.5), (2.6, 6.5)))
     canvas.track(T.HEART, grow=1.12, paint=T.VISCERAL)
     canvas.track(T.HEART)
@@ -347,8 +341,7 @@ def paint_cavity(canvas: Slice) -> None:
     """Chest and abdomen with the diaphragm between them, then the vessels that pass it."""
     paint_abdomen(canvas)
     if canvas.position < 0.36:
-        blank = partial(Slice.blank, canvas.patient, canvas.position, len(canvas.tissues))
-        chest, dome = blank(T.LUNG), blank(0)
+        chest, dome = canvas.blank(T.LUNG), canvas.blank(0)
         paint_thorax(chest)
         for rows in DOMES:
             row = at(rows, canvas.position)
@@ -363,22 +356,17 @@ def paint_cavity(canvas: Slice) -> None:
 
 def paint(patient: Patient, position: float, pixels: int) -> Map:
     """Map of tissues (pixels, pixels) of one slice."""
-    blank = partial(Slice.blank, patient, position, pixels)
-    trunk, inside, cavity = blank(T.AIR), blank(T.VISCERAL), blank(0)
+    trunk = Slice(np.full((pixels, pixels), T.AIR, np.uint8), patient.build, position, patient)
+    inside, cavity = trunk.blank(T.VISCERAL), trunk.blank(0)
     paint_trunk(trunk)
     paint_cavity(inside)
     cavity.fill(1, patient.build.vary(T.FAT, hull(13.2, 9.2, 7.6), position))
     np.copyto(trunk.tissues, inside.tissues, where=cavity.tissues > 0)
-    for sign in (-1, 1):
-        row = at(TRACKS[T.MUSCLE], position)
-        trunk.fill(T.MUSCLE, ellipse((sign * row[0], row[1]), row[2:4], sign * row[4]))
     paint_spine(trunk)
     return trunk.tissues
 
 
-def render(
-    patient: int, position: float, reading: int, *, size: int, seed: int = 0
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def render(patient: int, position: float, reading: int, *, size: int, seed: int = 0) -> tuple[Field, Map]:
     """CT slice of a procedural patient, as one scan shows it and one annotator labels it.
 
     Args:
@@ -389,7 +377,7 @@ def render(
         seed: chooses another population of patients.
 
     Returns:
-        Image (size, size) in [0, 1], Hounsfield units -160 to 240, patient's right on the left and spine down;
+        Image (size, size) in [0, 1], from -160 to 240 HU, the patient's right on the left, spine down;
         labels (size, size), organ ids of BTCV, 6 the liver.
 
     Raises:
@@ -408,6 +396,5 @@ def _check(patient: int, position: float, reading: int, *, size: int, seed: int)
         raise InputError(f"size must be at least 32, got {size}; ask for a larger image")
     if not 0 <= position <= 1:
         raise InputError(f"position must lie in [0, 1], got {position}; 0 is the dome of the liver")
-    if min(patient, reading, seed) < 0:
-        got = f"{patient}, {reading} and {seed}"
-        raise InputError(f"patient, reading and seed must not be negative, got {got}; count from 0")
+    if min(got := (patient, reading, seed)) < 0:
+        raise InputError(f"patient, reading and seed must be at least 0, got {got}; count from 0")

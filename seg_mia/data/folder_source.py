@@ -191,7 +191,7 @@ def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
     if None in row or None in row.values():
         raise InputError(f"{where} must have as many cells as the header, got more or fewer; quote commas")
     if not (text := str(row[column]).strip()):
-        raise InputError(f"{where} must have a {column}, got none; fill it in")
+        raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
     return text
 
 

@@ -1,9 +1,10 @@
 """Maps of tissues in one body, and what scanner and annotator make of them: a CT image and organ contours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 from functools import lru_cache
+from typing import Self
 
 import cv2
 import numpy as np
@@ -18,9 +19,8 @@ Rows = Sequence[tuple[float, ...]]
 Shapes = dict[float, list[tuple[float, float]]]
 
 WINDOW_LEVEL, WINDOW_WIDTH = 40.0, 400.0  # HU, abdominal soft tissue
-CONTOUR_ERROR = (
-    1.75 / 128
-)  # standard deviation of the annotator's grid nodes, as a fraction of the image side
+# Spread of the annotator's error at the nodes of a grid, as a fraction of the image's side.
+CONTOUR_ERROR = 1.6 / 128
 
 
 class Tissue(IntEnum):
@@ -173,6 +173,10 @@ class Canvas:
     tissues: Map
     build: Build
     position: float
+
+    def blank(self, tissue: int) -> Self:
+        """Another canvas of the same slice, of a single tissue."""
+        return replace(self, tissues=np.full_like(self.tissues, tissue))
 
     def level(self, tissue: Tissue) -> float:
         """Where this slice lies on the organ's own axis."""

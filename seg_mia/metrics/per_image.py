@@ -40,9 +40,14 @@ class PerImage(Metric):
         first[1:] = index[1:] != index[:-1]
         return index[first], dict(zip(self.names, rows[first].unbind(1), strict=True))
 
+    def table(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what `compute` does; torchmetrics makes a number of one image's values, here they stay (1,)."""
+        index, values = self.compute()
+        return index.reshape(-1), {name: value.reshape(-1) for name, value in values.items()}
+
     def means(self) -> dict[str, float]:
         """Return each name's mean over images; NaN entries (a class absent from an image) do not count."""
-        return {name: value.nanmean().item() for name, value in self.compute()[1].items()}
+        return {name: value.nanmean().item() for name, value in self.table()[1].items()}
 
 
 def _joined(state: Tensor | list[Tensor]) -> Tensor:

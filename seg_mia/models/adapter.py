@@ -53,7 +53,11 @@ class InputAdapter(nn.Module):
             raise InputError(f"std must be above 0, got {std}; use 1 for no scaling")
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the logits for images `x` (N, C, H, W) in [0, 1], each map (N, K, H, W) unless sizes are left alone."""
+        """Return the logits of images `x` (N, C, H, W) in [0, 1]: (N, K, H, W), unless sizes are left alone.
+
+        Raises:
+            InputError: `x` is no batch of images with the right channels, or the network returns no logits.
+        """
         require_images(x, self.channels)
         inner, padded = self._sizes(x)
         seen = _pad(_resize((x - self.mean) / self.std, inner), padded)
@@ -85,7 +89,7 @@ class InputAdapter(nn.Module):
 
 
 def require_images(x: Tensor, channels: int | None) -> None:
-    """Raise InputError unless `x` is a batch (N, C, H, W) with `channels` channels; None allows any number."""
+    """Raise InputError unless `x` is a batch (N, C, H, W) of `channels` channels; None allows any."""
     if x.ndim != 4:
         raise InputError(
             f"images must have shape (N, C, H, W), got {tuple(x.shape)}; add the missing dimension"
@@ -108,7 +112,8 @@ def _channels(
     mean: float | Sequence[float], std: float | Sequence[float], channels: int | None
 ) -> int | None:
     counts = {len(each) for each in (mean, std) if isinstance(each, Sequence) and len(each) != 1}
-    counts |= {channels} - {None}
+    if channels is not None:
+        counts.add(channels)
     if len(counts) > 1:
         raise InputError(
             f"mean, std and channels must speak of as many channels, got mean {mean}, std {std}, "
@@ -137,6 +142,6 @@ def _require_whole_view(logits: Tensor, padded: tuple[int, int]) -> None:
     height, width = logits.shape[-2:]
     if padded[0] % height or padded[1] % width:
         raise InputError(
-            f"a map must have the size of the network's input {padded[0]}x{padded[1]} or a whole fraction of it, "
-            f"got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1"
+            f"maps must have the size of the network's input {padded[0]}x{padded[1]} or a whole fraction of "
+            f"it, got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1"
         )

@@ -26,8 +26,8 @@ class ActivatedGroupNorm(nn.GroupNorm):
 def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
     """Replace every BatchNorm2d of `network`, in place, by a GroupNorm that keeps its affine weights.
 
-    A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it before an optimiser takes
-    the parameters. Returns `network`, or the new layer where `network` itself is a BatchNorm2d.
+    A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it before an optimiser
+    takes the parameters. Returns `network`, or the new layer where `network` itself is a BatchNorm2d.
 
     Raises:
         InputError: a layer derives from BatchNorm2d in a way that is not known here.
@@ -51,7 +51,7 @@ def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:
         )
     else:
         raise InputError(
-            f"GroupNorm must replace every BatchNorm2d, got a {type(norm).__name__}, which is not known here; "
+            f"GroupNorm must replace every BatchNorm2d, got a {type(norm).__name__}, unknown here; "
             "replace it in the network itself"
         )
     if norm.affine:

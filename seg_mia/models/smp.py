@@ -22,8 +22,8 @@ _ARCHITECTURES: dict[str, type[nn.Module]] = {
     each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()
 }
 _RGB: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these numbers;
-# a checkpoint must rebuild its network offline.
+# Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
+# numbers; a checkpoint must rebuild its network offline.
 _OTHER_RGB: dict[str, Statistics] = {
     "dpn": ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3),
     "inception": ((0.5,) * 3, (0.5,) * 3),
@@ -32,7 +32,8 @@ _OTHER_RGB: dict[str, Statistics] = {
 }
 # Set by the constructor, or: the network would no longer return logits alone.
 _OWN_OPTIONS = {
-    "encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs",
+    "encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params",
+    "kwargs",
 }  # fmt: skip
 # timm also takes options that download or read files; a checkpoint's settings must not reach those.
 _TIMM_OPTIONS = {"img_size", "strict_img_size", "dynamic_img_size", "drop_rate", "drop_path_rate"}
@@ -49,13 +50,13 @@ class Smp(InputAdapter):
         encoder: smp's encoder name, `resnet34`, or any timm model as `tu-NAME`; `encoder_names()` lists them.
         channels: channels of an image.
         classes: maps in the output: 1 is one logit of a binary network, K one for each of K classes.
-        normalise: subtract and divide by the mean and std of the encoder's ImageNet weights, averaged over RGB
+        normalise: `imagenet` uses the mean and std of the encoder's ImageNet weights, averaged over RGB
             unless there are three channels; `none` passes images on in [0, 1].
         size: side of the square to which images are resized inside; None keeps their size.
         norm: `group` replaces every BatchNorm2d by GroupNorm, as DP-SGD needs.
         dropout: probability that a channel of the last decoder map is dropped in training, in [0, 1).
-        decoder_channels: widths of the decoder of Unet, UnetPlusPlus or MAnet, deepest first, one for each level;
-            None takes the last `depth` of 256, 128, 64, 32, 16.
+        decoder_channels: widths of the decoder of Unet, UnetPlusPlus or MAnet, deepest first, one for each
+            level; None takes the last `depth` of 256, 128, 64, 32, 16.
         depth: how often the encoder halves the image; smp's own default is 5, but 3 for PSPNet and 4 for DPT.
         options: further arguments of the architecture, as smp names them: {"decoder_attention_type": "scse"}.
             For `tu-` encoders also img_size, strict_img_size, dynamic_img_size, drop_rate and drop_path_rate.
@@ -66,6 +67,7 @@ class Smp(InputAdapter):
 
     def __init__(
         self,
+        *,
         architecture: str = "Unet",
         encoder: str = "resnet34",
         channels: int = 1,
@@ -107,7 +109,7 @@ class Smp(InputAdapter):
         return self.network.get_submodule("encoder")
 
     def imagenet_encoder(self) -> dict[str, Tensor]:
-        """Download the encoder's ImageNet weights for RGB, or take them from the local cache, as a state dict.
+        """Return the encoder's ImageNet weights for RGB, from the local cache or downloaded.
 
         Raises:
             InputError: the encoder has no such weights, or they cannot be reached.
@@ -120,8 +122,8 @@ class Smp(InputAdapter):
             )
         except OSError as error:
             raise InputError(
-                f"the ImageNet weights of encoder {self.encoder_name} must be downloaded once and could not be "
-                "reached; connect to the network, or give the path of a local state dict"
+                f"the ImageNet weights of encoder {self.encoder_name} must be downloaded once and could not "
+                "be reached; connect to the network, or give the path of a local state dict"
             ) from error
         return encoder.state_dict()
 
@@ -163,13 +165,13 @@ def _settings(
         settings["decoder_channels"] = _widths(decoder_channels or default[-depth:], depth)
     elif decoder_channels is not None:
         raise InputError(
-            f"decoder_channels are for the levels of Unet, UnetPlusPlus and MAnet, got them for {architecture}; "
+            f"decoder_channels are for Unet, UnetPlusPlus and MAnet, got them for {architecture}; "
             f"leave them out and use options: {', '.join(sorted(allowed))}"
         )
-    # smp passes unknown arguments on to encoders that ignore them: a misspelt option would silently do nothing.
+    # smp passes unknown arguments on to encoders that ignore them: a misspelt option would do nothing.
     if unknown := sorted(options.keys() - allowed):
         raise InputError(
-            f"options must be arguments that {architecture} takes with encoder {encoder}, got {', '.join(unknown)}; "
+            f"options must be arguments of {architecture} with encoder {encoder}, got {', '.join(unknown)}; "
             f"use {', '.join(sorted(allowed))}"
         )
     return settings | options

@@ -1,6 +1,7 @@
 """The U-Net with unpadded convolutions that the published mask attack was shown on."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
@@ -13,9 +14,9 @@ from seg_mia.models.adapter import require_images, require_positive
 class UnpaddedUNet(nn.Module):
     """Plain U-Net whose map shows the centre of the image: 572x572 in, 388x388 out.
 
-    Ronneberger et al. (2015) with the narrower widths of Ozbulak et al. (2019). The names in the state dict are
-    the published ones, so published weights load strictly: `conv{k}_block` down, `up_{k}` and `conv_up_{k}` up
-    from the deepest level, `conv_final`. Images go in as they are, in [0, 1].
+    Ronneberger et al. (2015) with the narrower widths of Ozbulak et al. (2019). The names in the state dict
+    are the published ones, so published weights load strictly: `conv{k}_block` down, `up_{k}` and
+    `conv_up_{k}` up from the deepest level, `conv_final`. Images go in as they are, in [0, 1].
 
     Args:
         channels: channels of an image.
@@ -35,7 +36,7 @@ class UnpaddedUNet(nn.Module):
         for level, (before, width) in enumerate(zip([channels, *widths], widths, strict=False), start=1):
             setattr(self, f"conv{level}_block", _two_convolutions(before, width))
         upward = list(reversed(widths))
-        for step, (before, width) in enumerate(zip(upward, upward[1:], strict=False), start=1):
+        for step, (before, width) in enumerate(pairwise(upward), start=1):
             setattr(self, f"up_{step}", nn.ConvTranspose2d(before, width, kernel_size=2, stride=2))
             setattr(self, f"conv_up_{step}", _two_convolutions(2 * width, width))
         self.conv_final = nn.Conv2d(widths[0], classes, kernel_size=1)
@@ -63,8 +64,8 @@ class UnpaddedUNet(nn.Module):
         """Return the side of the map for an image of side `size`; the map lies (size - side) / 2 inside.
 
         Raises:
-            InputError: nothing is left of the image, or a pooling would meet an odd side and drop its last row,
-                which would shift the skip connections against the rest without notice.
+            InputError: nothing is left of the image, or a pooling would meet an odd side and drop its last
+                row, which would shift the skip connections against the rest without notice.
         """
         output = self._output_size(size)
         if output is not None:
@@ -74,8 +75,8 @@ class UnpaddedUNet(nn.Module):
         smaller = larger - step
         fitting = f"{smaller} or {larger}" if self._output_size(smaller) else f"{larger}"
         raise InputError(
-            f"sides must be large enough and even at each of the {self.levels - 1} poolings of an unpadded U-Net, "
-            f"got {size}; pad or crop the images to {fitting}"
+            f"sides must be large enough, and even at each of the {self.levels - 1} poolings of an unpadded "
+            f"U-Net, got {size}; pad or crop the images to {fitting}"
         )
 
     def _output_size(self, size: int) -> int | None:

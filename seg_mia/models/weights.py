@@ -28,11 +28,11 @@ class Pretrained(Protocol):
 def load_encoder(network: nn.Module, source: str | Path) -> None:
     """Load pre-trained weights into `network.encoder`, in place, every tensor of it or none.
 
-    `source` is "imagenet", which downloads the weights that the network's library offers, or a local state dict
-    (.pth, .pt or .safetensors) with the encoder's own key names; timm's names load into smp's `timm-` and `tu-`
-    encoders. Classifier layers are dropped, and so are the batch statistics of layers that are GroupNorm now.
-    A first convolution for RGB is summed over RGB for one channel; for other numbers its channels are repeated in
-    turn and scaled by 3 / channels, as smp does.
+    `source` is "imagenet", which downloads the weights that the network's library offers, or a local state
+    dict (.pth, .pt or .safetensors) with the encoder's own key names; timm's load into smp's `timm-` and `tu-`
+    encoders. Classifier layers are dropped, and so are batch statistics where GroupNorm replaced BatchNorm.
+    A first convolution for RGB is summed over RGB for one channel; for other numbers its channels are repeated
+    in turn and scaled by 3 / channels, as smp does.
 
     Raises:
         InputError: no such weights, or they do not fit the encoder.
@@ -49,7 +49,8 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
         state = network.imagenet_encoder()
     else:
         raise InputError(
-            f"{type(network).__name__} has no ImageNet weights to download; give the path of a state dict instead"
+            f"{type(network).__name__} must offer ImageNet weights to be given them, got none; "
+            "give the path of a state dict"
         )
     name = getattr(network, "encoder_name", type(encoder).__name__)
     encoder.load_state_dict(_fitted(state, encoder.state_dict(), f"{source} does not fit encoder {name}"))
@@ -58,8 +59,8 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
 def load_state(network: nn.Module, path: str | Path) -> None:
     """Load a whole state dict into `network`, in place, every tensor of it or none.
 
-    The file holds the state dict itself, or a dict with the state dict under "state_dict" or "model"; a "module."
-    before every key, as DataParallel leaves it, is dropped.
+    The file holds the state dict itself, or a dict with the state dict under "state_dict" or "model"; a
+    "module." before every key, as DataParallel leaves it, is dropped.
 
     Raises:
         InputError: no such file, it holds more than tensors, or its keys or shapes are not the network's.
@@ -86,7 +87,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(each, Tensor) for each in state.values())
     ):
         raise InputError(
-            f"{path} must hold a state dict, names and their tensors, got a {type(state).__name__} of other things; "
+            f"{path} must hold names and their tensors, got a {type(state).__name__} of something else; "
             "save network.state_dict()"
         )
     return {str(key): tensor for key, tensor in state.items()}
