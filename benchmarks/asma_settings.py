@@ -16,7 +16,9 @@ SETTINGS = [(1, 300), (3, 200), (10, 100), (10, 200), (20, 200), (30, 200), (100
 
 def main() -> None:
     """Run every setting and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("victim")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--figure", type=Path, help="write the curve as PNG")
@@ -27,10 +29,13 @@ def main() -> None:
     for factor, steps in SETTINGS:
         knobs = {"steps": steps, "tau": factor * 1e-7, "beta": factor * 1e-6, "history_every": 0}
         words = [f"--attack.{name}={value}" for name, value in knobs.items()]
-        done = run(["test", "--attack", "asma", "--victim", given.victim, f"--data.limit={given.images}", *words])
+        done = run(
+            ["test", "--attack", "asma", "--victim", given.victim, f"--data.limit={given.images}", *words]
+        )
         mean = {name: value["mean"] for name, value in done.summary["results"].items()}
         print(
-            f"| published x {factor} | {steps} | {mean['iou']:.3f} | {mean['iou_8bit']:.3f} | {mean['l2']:.2f} "
+            f"| published x {factor} | {steps} | {mean['iou']:.3f} | {mean['iou_8bit']:.3f} | "
+            f"{mean['l2']:.2f} "
             f"| {mean['linf'] * 255:.1f} |",
             flush=True,
         )

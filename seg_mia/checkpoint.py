@@ -58,7 +58,8 @@ def read(path: str | Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would run; "
+            f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would "
+            "run; "
             "nothing of it was executed. Use a file written by `seg_mia fit` or `seg_mia export`"
         ) from None
     except (
@@ -99,7 +100,8 @@ def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[s
     card = content[KEY]
     if card.get("format") != FORMAT:
         raise InputError(
-            f"{path} has card format {card.get('format')!r}, this version reads {FORMAT}; train again, or use the "
+            f"{path} has card format {card.get('format')!r}, this version reads {FORMAT}; train again, or "
+            "use the "
             "version that wrote it"
         )
     try:
@@ -165,7 +167,7 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
 
 
 def export(path: str | Path, out: str | Path) -> Path:
-    """Write a checkpoint that anyone may have: weights and architecture, no split, no paths, no data settings.
+    """Write a checkpoint that anyone may have: weights and architecture; no split, paths or data settings.
 
     Raises InputError when `out` exists or `path` is no checkpoint.
     """

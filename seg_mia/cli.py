@@ -1,4 +1,4 @@
-"""The command line: which word runs what, and what is said at the end. Nothing heavy is imported at the top."""
+"""The command line: which word runs what, and what is said at the end; heavy imports only where needed."""
 
 import sys
 from collections.abc import Sequence
@@ -104,7 +104,8 @@ def _export(words: list[str]) -> None:
     if len(words) != 2 or words[0].startswith("-"):
         if {"-h", "--help"} & set(words):
             print(
-                "usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's description"
+                "usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's "
+                "description"
             )
             print("without the split, the data's settings and paths, to a new file that can be given away.")
             return
@@ -126,6 +127,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     # Cached images are read faster by the main process than by workers (benchmarks/loading.py).
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # A resumed run writes where it wrote before.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
     # The dashboard shows every epoch; a batch-wise log of fewer batches than its interval is no mistake.
     warnings.filterwarnings(
         "ignore", message=".*number of training batches.*smaller than the logging interval.*"

@@ -14,7 +14,7 @@ def config_folder() -> Path:
 
 
 def find_config(name: str, kind: str = "") -> Path:
-    """Return the file that `name` means: a path, or a bare name in the sub-folder `kind` of the shipped configs.
+    """Return the file that `name` means: a path, or a bare name among the shipped configs of a kind.
 
     Raises InputError with the known names when there is no such file.
     """

@@ -7,7 +7,6 @@ from typing import Any, assert_never
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -15,6 +14,7 @@ from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import CardWriter, check_data
 from seg_mia.callbacks.history import History
 from seg_mia.callbacks.hyperparameters import Hyperparameters
+from seg_mia.callbacks.keeping import KeptCheckpoint
 from seg_mia.callbacks.masks import MaskWriter
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
@@ -59,7 +59,9 @@ class Experiment(LightningCLI):
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"deterministic": "warn", "use_distributed_sampler": False},
-            parser_kwargs={name: {"exit_on_error": False, "allow_abbrev": False} for name in self.subcommands()}
+            parser_kwargs={
+                name: {"exit_on_error": False, "allow_abbrev": False} for name in self.subcommands()
+            }
             | {"exit_on_error": False, "allow_abbrev": False, "prog": "seg_mia"},
         )
 
@@ -91,7 +93,7 @@ class Experiment(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is this tool's own; `Plan` has read these already, here they are documented and recorded."""
+        """Add this tool's own; `Plan` has read them already, here they are documented and recorded."""
         options = self.plan.options or {}
         parser.add_argument(
             "--runs", type=str, default=options.get("runs"), help="Folder that runs are kept in."
@@ -180,8 +182,8 @@ class Experiment(LightningCLI):
                     Hyperparameters(
                         {part: plain_settings(self._get(self.config, part)) for part in ("model", "data")}
                     ),
-                    _checkpoint(BEST, monitor="val/dice", mode="max"),
-                    _checkpoint(LAST),
+                    KeptCheckpoint(BEST, monitor="val/dice"),
+                    KeptCheckpoint(LAST),
                 ]
             case "validate":
                 return [Scores(), Panels()]
@@ -246,16 +248,6 @@ class Experiment(LightningCLI):
         return model
 
 
-def _checkpoint(name: str, **monitor: str) -> ModelCheckpoint:
-    """Keep one file of a fixed name, replaced in one step at the end of each epoch."""
-    return ModelCheckpoint(
-        filename=name.removesuffix(".ckpt"),
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        **monitor,  # type: ignore[arg-type]  # monitor and mode are the only ones passed
-    )
-
-
 def plain_settings(part: Any) -> Any:
     """Return a part of the parsed config as plain values, without the parser's own notes."""
     if isinstance(part, Namespace):
@@ -270,7 +262,8 @@ def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
     mean = {key: value["mean"] for key, value in summary["results"].items()}
     return [
         f"{name} (sees {summary['sees']}), {summary['images']} images: "
-        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), "
+        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
+        "bits), "
         f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
         f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
     ]

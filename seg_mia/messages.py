@@ -6,13 +6,14 @@ from seg_mia.errors import InputError
 from seg_mia.spec import parameters, resolve
 
 NOISE = re.compile(
-    r"^(Does not validate|Subtypes:|Errors:|Given value|Parser key|Problem with|Expected a <class 'NoneType'>)"
+    r"^(Does not validate|Subtypes:|Errors:|Given value|Parser key|Problem with|"
+    r"Expected a <class 'NoneType'>)"
 )
 LIMIT = 400
 
 
 def one_line(message: str) -> str:
-    """Return the most specific line of a message, after the option's name and before the names that are accepted."""
+    """Return the most specific line of a message, with the option's name and the names accepted."""
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     telling = [line for line in lines if not NOISE.match(line)] or lines or ["the arguments do not fit"]
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))

@@ -106,7 +106,8 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
     refused = [flag for flag in flags if not flag.startswith(WITH_RESUME)]
     if refused:
         raise InputError(
-            f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are trainer limits "
+            f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are "
+            "trainer limits "
             "and devices. Start a new run to change it"
         )
     last = run / CHECKPOINTS / LAST

@@ -45,7 +45,8 @@ def newest(runs: Path, role: str) -> Path:
         if isinstance(split, dict) and split.get("role") == role:
             return file
     raise InputError(
-        f"no {role} found under {runs}/; train one with `python -m seg_mia fit --config phantom_{role}.yaml`, or name "
+        f"no {role} found under {runs}/; train one with `python -m seg_mia fit --config "
+        f"phantom_{role}.yaml`, or name "
         f"one with --{role} PATH"
     )
 

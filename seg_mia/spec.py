@@ -10,11 +10,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seg_mia.errors import InputError
 
+_PLAIN: dict[Any, set[type]] = {
+    None: {type(None)},
+    type(None): {type(None)},
+    bool: {bool},
+    int: {int},
+    float: {int, float},
+    str: {str},
+}
 OWN = re.compile(r"seg_mia(\.[a-z_][a-z0-9_]*)+\.[A-Za-z]\w*")
 
 
 def is_plain(value: object) -> bool:
-    """Say whether `value` is made of None, bool, int, float, str, lists, tuples and string-keyed dicts alone."""
+    """Say whether `value` is made of None, bool, int, float, str, lists and string-keyed dicts alone."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -33,7 +41,7 @@ def class_paths(value: object) -> list[str]:
 
 
 def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None = None) -> None:
-    """Raise InputError unless `spec` names allowed classes and gives them plain arguments of the declared types.
+    """Raise InputError unless `spec` names allowed classes and gives them arguments they declare.
 
     All class paths are checked before the first import, so that a refused specification imports nothing.
 
@@ -88,7 +96,7 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
 
 
 def parameters(kind: type) -> dict[str, Any]:
-    """Return the constructor's parameters and their declared types, through `**kwargs` to the base classes'."""
+    """Return the constructor's parameters and declared types, through `**kwargs` to the base's."""
     found: dict[str, Any] = {}
     for owner in kind.__mro__:
         init = owner.__dict__.get("__init__")
@@ -106,18 +114,14 @@ def parameters(kind: type) -> dict[str, Any]:
 
 def _fits(value: object, declared: Any) -> bool:
     origin, arguments = get_origin(declared), get_args(declared)
-    if declared is Any or declared is object:
+    if declared in {Any, object}:
         return not class_paths(value)
     if origin in {Union, types.UnionType}:
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in arguments)
-    if declared is None or declared is type(None):
-        return value is None
-    if declared is float:
-        return type(value) in {int, float}
-    if declared in {bool, int, str}:
-        return type(value) is declared
+    if declared in _PLAIN:
+        return type(value) in _PLAIN[declared]
     return _fits_compound(value, declared, origin, arguments)
 
 

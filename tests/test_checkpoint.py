@@ -15,7 +15,11 @@ from seg_mia.checkpoint import FORMAT, KEY, load_victim, read, read_card
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 
-NETWORK = {"class_path": "seg_mia.models.unpadded_unet.UnpaddedUNet", "init_args": {"widths": [2, 2, 2, 2, 2]}}
+NETWORK = {
+    "class_path": "seg_mia.models.unpadded_unet.UnpaddedUNet",
+    "init_args": {"widths": [2, 2, 2, 2, 2]},
+}
+SMP = "seg_mia.models.smp.Smp"
 TASK = "seg_mia.tasks.segmentation.Segmentation"
 DATA = {"class_path": "seg_mia.data.phantom.Phantom", "init_args": {"size": 64}}
 
@@ -67,7 +71,7 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
                 "init_args": {"network": {"class_path": "trap_module.Net", "init_args": {}}},
             }
         ),
-        network_of({"class_path": "seg_mia.models.smp.Smp", "init_args": {"options": {"class_path": "trap_module.Net"}}}),
+        network_of({"class_path": SMP, "init_args": {"options": {"class_path": "trap_module.Net"}}}),
         {"class_path": TASK, "init_args": {"network": NETWORK, "loss": {"class_path": "trap_module.run"}}},
         {"class_path": TASK, "init_args": {"network": "trap_module.Net"}},
         {"class_path": TASK, "init_args": {"network": NETWORK, "loss": "trap_module.run"}},
@@ -78,7 +82,7 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         {"class_path": "seg_mia/../trap_module.Net", "init_args": {}},
     ],
     ids=[
-        "foreign network", "foreign task", "nested", "in a dict", "as a loss", "bare class name", "callable name",
+        "network", "task", "nested", "in a dict", "as a loss", "bare class name", "callable name",
         "function", "through a module", "own function", "imported name", "odd path",
     ],
 )  # fmt: skip
@@ -123,7 +127,9 @@ def test_trust_names_one_class_and_no_other(tmp_path: Path, trap: Path) -> None:
         ({"widths": [2, 2, 2, 2, {"class_path": "seg_mia.models.unpadded_unet.UnpaddedUNet"}]}, "not a"),
     ],
 )
-def test_arguments_must_have_the_declared_types(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+def test_arguments_must_have_the_declared_types(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
     spec = {"class_path": NETWORK["class_path"], "init_args": arguments}
     with pytest.raises(InputError, match=message):
         load_victim(write(tmp_path / "odd.ckpt", model=network_of(spec)))
@@ -176,8 +182,14 @@ def test_a_network_of_networks_is_rebuilt(tmp_path: Path) -> None:
     from seg_mia.models.unpadded_unet import UnpaddedUNet
 
     inner: nn.Module = InputAdapter(UnpaddedUNet(widths=[2, 2, 2, 2, 2]), mean=0.5, std=0.25)
-    spec = {"class_path": "seg_mia.models.adapter.InputAdapter", "init_args": {"network": NETWORK, "mean": 0.5, "std": 0.25}}
+    spec = {
+        "class_path": "seg_mia.models.adapter.InputAdapter",
+        "init_args": {"network": NETWORK, "mean": 0.5, "std": 0.25},
+    }
     card = {"format": FORMAT, "model": network_of(spec), "classes": 2, "channels": 3}
-    torch.save({KEY: card, "state_dict": {f"network.{k}": v for k, v in inner.state_dict().items()}}, tmp_path / "n.ckpt")
+    torch.save(
+        {KEY: card, "state_dict": {f"network.{k}": v for k, v in inner.state_dict().items()}},
+        tmp_path / "n.ckpt",
+    )
     x = torch.rand(1, 3, 188, 188)
     assert_close(load_victim(tmp_path / "n.ckpt")(x), inner.eval()(x))

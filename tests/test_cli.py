@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 import subprocess
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.testing import assert_close
 
-from seg_mia.cli import main
 from seg_mia.checkpoint import load_victim
+from seg_mia.cli import main
 from seg_mia.runs import checkpoint_file
 
 RUN = Path("runs/tiny/version_0")
@@ -56,7 +57,9 @@ def test_the_whole_path(victim: Path, capsys: pytest.CaptureFixture[str]) -> Non
     summary = json.loads((results / "summary.json").read_text())
     assert summary["attack"]["init_args"]["steps"] == 3
     assert summary["sees"] == "weights"
-    assert_close(summary["results"]["l2"]["mean"], np.mean([float(row["l2"]) for row in table]), rtol=1e-4, atol=1e-5)
+    assert_close(
+        summary["results"]["l2"]["mean"], np.mean([float(row["l2"]) for row in table]), rtol=1e-4, atol=1e-5
+    )
     history = rows(results / "history.csv")
     assert [row["step"] for row in history] == ["0", "3"] * 2
     for name in ("panel.png", "history.png"):
@@ -98,7 +101,8 @@ def test_targets_from_a_folder_are_those_that_predict_writes(victim: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["nearest", "white", "black"])
-def test_other_targets(victim: Path, target: str) -> None:
+@pytest.mark.usefixtures("victim")
+def test_other_targets(target: str) -> None:
     assert main(["test", "--attack", "asma", "--attack.steps=1", f"--attack.target={target}"]) == 0
 
 
@@ -131,7 +135,8 @@ def test_export_gives_away_nothing_but_the_network(victim: Path) -> None:
 def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "small_audit.yaml"
     file.write_text(
-        f"version: 1\nvictim: {tiny}\nattacks:\n- attack: asma\n  settings: {{steps: 2}}\n  data: {{limit: 1}}\n"
+        f"version: 1\nvictim: {tiny}\nattacks:\n- attack: asma\n  settings: {{steps: 2}}\n  data: "
+        f"{{limit: 1}}\n"
     )
     assert main(["audit", "--config", str(file)]) == 0
     said = capsys.readouterr().out
@@ -154,8 +159,6 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", ["fit", "test", "validate", "predict", "audit", "export"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
+    with contextlib.suppress(SystemExit):  # argparse ends the process after help
         assert main([command, "--help"]) == 0
-    except SystemExit as done:  # argparse ends the process after help
-        assert done.code == 0
     assert "usage" in capsys.readouterr().out.lower()

@@ -1,4 +1,4 @@
-"""ASMA, the adaptive segmentation mask attack (Ozbulak, Van Messem, De Neve, MICCAI 2019, arXiv 1907.13124)."""
+"""ASMA, the adaptive segmentation mask attack: Ozbulak, Van Messem, De Neve, MICCAI 2019 (1907.13124)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,8 +35,9 @@ def asma(
 
     With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
     (a_0 = tau), iterates x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1): the paper's
-    equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one input
-    gradient an iteration, and one forward more to know the last iterate. The defaults are the published ones.
+    equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one
+    input gradient an iteration, and one forward more to know the last iterate. The defaults are the published
+    ones.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
@@ -45,13 +46,15 @@ def asma(
         steps: iterations, at least 0.
         tau: the constant part of the step, in grey levels of [0, 1] per unit of gradient.
         beta: the part of the step that grows with the foreground IoU reached.
-        keep: "best" returns the iterate of highest IoU, of least L2 among equals; "last" the last one, as published.
-        history_every: record IoU, pixel accuracy, L2 and L-infinity of every n-th iterate and of the last; 0: none.
+        keep: "best" returns the iterate of highest IoU, of least L2 among equals; "last" the last one, as
+            published.
+        history_every: record IoU, pixel accuracy, L2 and L-infinity of every n-th iterate and of the last; 0:
+            none.
         on_step: called as on_step(n, images, prediction) for each of the steps + 1 iterates.
 
     Returns:
-        images, and as notes: `iou`, `iou_8bit` (after rounding the image to 8 bits), `pixel_accuracy`, `l2`, `linf`,
-        `steps` (the iterate returned).
+        images, and as notes: `iou`, `iou_8bit` (after rounding the image to 8 bits), `pixel_accuracy`, `l2`,
+        `linf`, `steps` (the iterate returned).
 
     Raises:
         InputError: inputs outside the contract, or knobs outside their range.

@@ -44,7 +44,8 @@ class Perturbation(ABC):
 def attack_mode(model: nn.Module) -> Iterator[None]:
     """Give gradients with respect to inputs, and leave `model` as it was found.
 
-    `Trainer.test` may run under inference mode, where `enable_grad` alone does nothing. Normalisation statistics
+    `Trainer.test` may run under inference mode, where `enable_grad` alone does nothing. Normalisation
+    statistics
     and dropout must be frozen, and parameters need no gradient: theirs would cost as much as the image's.
     """
     modes = [(module, module.training) for module in model.modules()]
@@ -93,7 +94,7 @@ def check_inputs(x: Tensor, target: Tensor) -> None:
 
 
 def check_output(logits: Tensor, target: Tensor) -> None:
-    """Raise InputError when the network's `logits` (N, K, h, w) cannot be compared with `target` (N, h, w)."""
+    """Raise InputError when the logits (N, K, h, w) cannot be compared with `target` (N, h, w)."""
     if logits.ndim != 4 or logits.shape[0] != len(target) or logits.shape[2:] != target.shape[1:]:
         raise InputError(
             f"the network's logits must be (N, K, h, w) with the masks' {tuple(target.shape)}, "

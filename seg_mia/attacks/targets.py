@@ -19,11 +19,13 @@ class Targeted(Perturbation):
     """A perturbation that asks for a mask; its fields say for which.
 
     Attributes:
-        target: `random`: another sample's mask, one per image; `nearest`: the other mask of highest mean IoU with
-            the image's own; `white`: `target_class` everywhere; `black`: background everywhere; `folder`: a file.
+        target: `random`: another sample's mask, one per image; `nearest`: the other mask of highest mean IoU
+            with the image's own; `white`: `target_class` everywhere; `black`: background everywhere;
+            `folder`: a file.
         target_class: the class that `white` paints.
         target_folder: folder of masks named like the images, read as the data set reads its own.
-        target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks alone.
+        target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks
+            alone.
     """
 
     target: TargetKind = "random"
@@ -36,7 +38,8 @@ class Targeted(Perturbation):
             raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
         if (self.target == "folder") != (self.target_folder is not None):
             raise InputError(
-                f"target 'folder' and target_folder go together, got target {self.target!r} and target_folder "
+                f"target 'folder' and target_folder go together, got target {self.target!r} and "
+                "target_folder "
                 f"{self.target_folder!r}"
             )
 

@@ -34,7 +34,8 @@ def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
     for name, value in arguments.items():
         if not is_plain(value):
             raise InputError(
-                f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is no plain value; "
+                f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is no "
+                "plain value; "
                 "build the run from a config (seg_mia fit), which passes class paths and numbers"
             )
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
@@ -123,11 +124,13 @@ def check_data(
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(
-            f"this data is not what the victim was trained on: fingerprint {data.fingerprint[:12]}, the checkpoint "
+            f"this data is not what the victim was trained on: fingerprint {data.fingerprint[:12]}, the "
+            "checkpoint "
             f"says {fingerprint[:12]}; point --data.root at the original, unchanged files, or train again"
         )
     if split is not None and (run / SALT).is_file() and split_of(data, own_salt(run)) != split:
         raise InputError(
-            "these settings split the data otherwise than the victim's training did, so members and non-members would "
+            "these settings split the data otherwise than the victim's training did, so members and "
+            "non-members would "
             "be mixed up; leave out --data.members, nonmembers, reference, role, split_seed and shadow_share"
         )

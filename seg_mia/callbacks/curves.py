@@ -18,7 +18,7 @@ NAMES = {
 
 
 def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[np.uint8]:
-    """Return a figure (H, W, 3): each measure over the steps, every image thin and the mean thick; IoU over L2.
+    """Return a figure (H, W, 3): measures over the steps, images thin and their mean thick; IoU over L2.
 
     Args:
         steps: the iterates recorded, length T.

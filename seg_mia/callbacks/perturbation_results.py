@@ -29,7 +29,8 @@ class PerturbationResults(Callback):
         attack: the attack's settings as plain values, for the summary.
         victim: the attacked checkpoint, for the summary.
         images: images shown in the panel.
-        save_images: write every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8 bits).
+        save_images: write every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8
+            bits).
     """
 
     def __init__(

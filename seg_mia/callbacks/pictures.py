@@ -27,7 +27,7 @@ COLOURS = np.array(
     ],
     dtype=np.float32,
 ) / np.float32(255)
-"""Okabe and Ito's palette, told apart by colour-blind readers too; background first, repeated from class 8 on."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; background first."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:
-    """Return a perturbation (C, H, W) around mid-grey, and the factor that brings its largest value to the end."""
+    """Return a perturbation (C, H, W) around mid-grey, and the factor that makes its largest value 0.5."""
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return picture(0.5 + change * factor), factor

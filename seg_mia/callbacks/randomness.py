@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class EpochSeed(Callback):
     """Seed every generator anew at each epoch from (seed, epoch, rank).
 
-    Lightning's checkpoint holds no random state. With this, a run that was killed in mid-epoch and resumed from the
+    Lightning's checkpoint holds no random state. With this, a run that was killed in mid-epoch and resumed
+    from the
     last finished one draws what it would have drawn: dropout here, order and augmentation in the data module.
     """
 

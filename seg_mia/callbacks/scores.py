@@ -14,7 +14,7 @@ from seg_mia.metrics.per_image import PerImage
 
 
 def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the measures of each image, (N,): Dice and IoU over the foreground, per class if there are several."""
+    """Return measures of each image, (N,): Dice and IoU over the foreground, Dice per class if several."""
     prediction = output["prediction"]
     values = {
         "dice": foreground_dice(prediction, mask, classes),
@@ -39,7 +39,12 @@ class Scores(Callback):
         self.train.to(pl_module.device)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Log the batch's loss and keep its scores."""
         pl_module.log(

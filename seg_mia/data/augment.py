@@ -21,8 +21,8 @@ Augmentation = Literal["none", "flip", "standard"]
 class Augmenter:
     """One augmentation policy, the same for image and mask.
 
-    A sample's change is a function of (seed, epoch, index): the number of workers, the order of samples and an
-    interruption do not change it.
+    A sample's change is a function of (seed, epoch, index): the number of workers, the order of samples and
+    an interruption do not change it.
     """
 
     def __init__(self, policy: Augmentation, seed: int) -> None:

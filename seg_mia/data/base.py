@@ -25,7 +25,7 @@ Subset = Literal["nonmembers", "members", "reference", "all"]
 
 
 class Batch(NamedTuple):
-    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and the samples' indices (N,) in the data set."""
+    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and indices (N,) in the data set."""
 
     image: Tensor
     mask: Tensor
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class Samples(Dataset[Batch]):
-    """Cached samples; an item is asked for with the epoch, so that its augmentation depends on nothing else."""
+    """Cached samples, asked for with the epoch, so that augmentation depends on nothing else."""
 
     def __init__(
         self, cached: Cached, indices: NDArray[np.int64], augmenter: Augmenter | None = None
@@ -130,7 +130,8 @@ class SegmentationData(LightningDataModule):
         super().__init__()
         if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
             raise InputError(
-                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, {workers}"
+                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
+                f"{workers}"
             )
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
@@ -162,9 +163,8 @@ class SegmentationData(LightningDataModule):
             return
         self._open()
         ids, groups = self.source.ids, self.source.groups
-        both = halves(
-            ids, groups, seed=self.split_seed, shadow_share=self.shadow_share, together=self.together()
-        )
+        together = [*self.together(), *_equal_files(self.source)]
+        both = halves(ids, groups, seed=self.split_seed, shadow_share=self.shadow_share, together=together)
         half = both[0 if self.role == "victim" else 1]
         self.splits = divide(
             half,
@@ -174,7 +174,7 @@ class SegmentationData(LightningDataModule):
             members=self.members,
             nonmembers=self.nonmembers,
             reference=self.reference,
-            together=self.together(),
+            together=together,
         )
         self._refuse_empty()
         self._ready = True
@@ -191,7 +191,8 @@ class SegmentationData(LightningDataModule):
         masks = self.cached.masks[list(self.splits.members)]
         if not ((masks > 0) & (masks != IGNORE)).any():
             raise InputError(
-                f"all {len(masks)} masks to train on are empty, a network cannot learn a foreground from them; "
+                f"all {len(masks)} masks to train on are empty, a network cannot learn a foreground from "
+                "them; "
                 "check the mask threshold or class ids (--data.threshold, --data.classes)"
             )
 
@@ -244,3 +245,11 @@ class SegmentationData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.split_seed),
         )
+
+
+def _equal_files(source: Source) -> list[list[str]]:
+    """Return the ids of samples with the same content, which no split may part."""
+    alike: dict[str, list[str]] = {}
+    for index, name in enumerate(source.ids):
+        alike.setdefault(source.digest(index), []).append(name)
+    return [names for names in alike.values() if len(names) > 1]

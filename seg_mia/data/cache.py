@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,11 @@ def _load(place: Path, contents: str) -> Cached:
 
 
 def _checked(cached: Cached, source: Source) -> Cached:
-    """Raise ValueError unless the arrays have the dimensions that a build gives them."""
-    shape = (cached.images.ndim, cached.images.shape[0], cached.images.shape[-1])
-    if shape != (4, len(source), source.channels) or cached.masks.shape[:1] != (len(source),):
+    """Raise ValueError unless the arrays have the dimensions and types that a build gives them."""
+    images, masks, count = cached.images, cached.masks, len(source)
+    whole_images = images.ndim == 4 and (images.shape[0], images.shape[3]) == (count, source.channels)
+    whole_masks = masks.ndim == 3 and len(masks) == count and masks.dtype == np.uint8
+    if not (whole_images and whole_masks and images.dtype in (np.uint8, np.float32)):
         raise ValueError("damaged")
     return cached
 
@@ -177,7 +179,7 @@ def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress |
             _check_shapes(source, index, [pixels.shape, mask.shape], shapes)
             with _in(partial.parent):
                 for file, array in zip(files, (pixels, mask), strict=True):
-                    _put(file, array)
+                    _put(file, np.ascontiguousarray(array).data)
             if progress is not None:
                 progress(index + 1, len(source))
         with _in(partial.parent):
@@ -187,15 +189,17 @@ def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress |
 
 def _started(path: Path, first: NDArray[Any], count: int) -> FileIO:
     """Open an .npy file and write the header for `count` arrays like the first."""
+    header = BytesIO()
+    kind = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(header, {**kind, "shape": (count, *first.shape)})
     file = FileIO(path, "w")
-    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *first.shape)})
+    _put(file, header.getbuffer())
     return file
 
 
-def _put(file: FileIO, array: NDArray[Any]) -> None:
-    """Write all of an array; a single write may stop short without an error."""
-    left = memoryview(np.ascontiguousarray(array).data).cast("B")
+def _put(file: FileIO, data: memoryview) -> None:
+    """Write all of it; a single write may stop short without an error."""
+    left = data.cast("B")
     while left:
         left = left[file.write(left) :]
 

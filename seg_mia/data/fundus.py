@@ -16,7 +16,7 @@ HEIGHT, WIDTH = 569, 428
 CROP = (slice(70, 478), slice(10, 418))
 PAD = 82
 SEEN = (slice(80, 468), slice(20, 408))
-"""What a U-Net with unpadded convolutions predicts of the padded crop, in rows and columns of the original."""
+"""What an unpadded U-Net predicts of the padded crop, in rows and columns of the original."""
 PUBLISHED = (slice(70, 458), slice(20, 408))
 """Where the published code cuts the mask instead: ten rows too high."""
 THRESHOLD = 20
@@ -48,7 +48,8 @@ class FundusSource(Source):
                     f"{file} must be {HEIGHT} rows by {WIDTH} columns, got {shape}; "
                     "use seg_mia.data.folder.Folder for other sizes"
                 )
-        padded: Image = np.pad(image[CROP], ((PAD, PAD), (PAD, PAD), (0, 0)), mode="edge")
+        rows, columns = (np.clip(np.arange(-PAD, side + PAD), 0, side - 1) for side in image[CROP].shape[:2])
+        padded: Image = image[CROP][rows[:, None], columns]
         return padded, mask[PUBLISHED if self.published_crop else SEEN]
 
     @property

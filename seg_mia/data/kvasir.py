@@ -20,7 +20,8 @@ class Kvasir(SegmentationData):
     """Kvasir-SEG in its own layout: `images/*.jpg` and `masks/*.jpg` with equal names.
 
     Args:
-        root: the folder with `images` and `masks`; if not given, `kvasir_seg` or `Kvasir-SEG` under $SEG_MIA_DATA.
+        root: the folder with `images` and `masks`; if not given, `kvasir_seg` or `Kvasir-SEG` under
+            $SEG_MIA_DATA.
         size: side in pixels that images are resized to.
         members: as in the base class, and so are all further arguments.
         nonmembers: as in the base class.

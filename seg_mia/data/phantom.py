@@ -16,7 +16,7 @@ LIVER = 6
 ORGANS = {1: 1, 2: 2, 3: 3, 6: 4, 7: 5}
 """BTCV organ id to class: spleen, right kidney, left kidney, liver, stomach."""
 VERSION = 1
-"""Raise it when the drawing changes: a victim trained on the old phantoms must meet an error, not other images."""
+"""Raise it when the drawing changes: an old victim must then meet an error, not other images."""
 
 
 class PhantomSource(Source):

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 
 class PerImage(Metric):
-    """Rows of values, one per image, that come out in the order of their indices however many ranks made them.
+    """Rows of values, one per image, in the order of their indices however many ranks made them.
 
     An image that several ranks or batches saw counts once, so that a mean does not depend on their number.
     """
@@ -41,7 +41,7 @@ class PerImage(Metric):
         return index[first], dict(zip(self.names, rows[first].unbind(1), strict=True))
 
     def table(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what `compute` does; torchmetrics makes a number of one image's values, here they stay (1,)."""
+        """Return what `compute` does, but (1,) for one image, of which torchmetrics makes a number."""
         index, values = self.compute()
         return index.reshape(-1), {name: value.reshape(-1) for name, value in values.items()}
 

@@ -29,10 +29,10 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
     """Load pre-trained weights into `network.encoder`, in place, every tensor of it or none.
 
     `source` is "imagenet", which downloads the weights that the network's library offers, or a local state
-    dict (.pth, .pt or .safetensors) with the encoder's own key names; timm's load into smp's `timm-` and `tu-`
+    dict (.pth, .pt or .safetensors) with the encoder's own key names; timm's fit smp's `timm-` and `tu-`
     encoders. Classifier layers are dropped, and so are batch statistics where GroupNorm replaced BatchNorm.
-    A first convolution for RGB is summed over RGB for one channel; for other numbers its channels are repeated
-    in turn and scaled by 3 / channels, as smp does.
+    A first convolution for RGB is summed over RGB for one channel; for other numbers its channels are
+    repeated in turn and scaled by 3 / channels, as smp does.
 
     Raises:
         InputError: no such weights, or they do not fit the encoder.

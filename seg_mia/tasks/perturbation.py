@@ -47,7 +47,9 @@ class PerturbationTest(LightningModule):
         before, then = predicted(clean), predicted(after)
         measures = {
             **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
-            **against_target(target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes),
+            **against_target(
+                target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes
+            ),
             **distortion(batch.image, adversarial.images),
         }
         return {

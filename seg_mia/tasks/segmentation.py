@@ -23,7 +23,8 @@ class Segmentation(LightningModule):
 
     Args:
         network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
-        loss: a loss with one value per image; the batch's loss is their mean. With several heads, the heads' mean.
+        loss: a loss with one value per image; the batch's loss is their mean. With several heads, the heads'
+            mean.
         optimizer: with its own defaults but for the two settings below; sgd has momentum 0.9.
         lr: learning rate.
         weight_decay: as the optimiser defines it.
@@ -116,13 +117,16 @@ def try_one(network: nn.Module, data: SegmentationData) -> None:
     for logits in heads(output):
         if logits.shape[2:] != mask.shape:
             raise InputError(
-                f"the network's logits are {tuple(logits.shape[2:])} where the masks are {tuple(mask.shape)}; "
+                f"the network's logits are {tuple(logits.shape[2:])} where the masks are "
+                f"{tuple(mask.shape)}; "
                 "crop the masks to the network's output, or wrap it in seg_mia.models.adapter.InputAdapter"
             )
         if class_count(logits) != data.source.classes:
             raise InputError(
-                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the data has "
-                f"{data.source.classes}; set --model.network.classes to {data.source.classes} (1 logit for 2 classes)"
+                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the "
+                "data has "
+                f"{data.source.classes}; set --model.network.classes to {data.source.classes} (1 logit for 2 "
+                "classes)"
             )
 
 

@@ -17,8 +17,8 @@ from seg_mia.errors import InputError
 class TargetMasks:
     """Target masks of the tested samples; an untargeted attack gets the true masks.
 
-    Other samples' masks come from the whole subset, so that a sample's target depends on it and on the attack's
-    seed, and not on batches, ranks or how many samples are tested.
+    Other samples' masks come from the whole subset, so that a sample's target depends on it and on the
+    attack's seed, and not on batches, ranks or how many samples are tested.
     """
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
@@ -43,7 +43,9 @@ class TargetMasks:
                 return masks[nearest_other(masks, classes)]
             case "white":
                 if attack.target_class >= classes:
-                    raise InputError(f"target_class must be below the {classes} classes, got {attack.target_class}")
+                    raise InputError(
+                        f"target_class must be below the {classes} classes, got {attack.target_class}"
+                    )
                 return torch.full_like(masks, attack.target_class)
             case "black":
                 return torch.zeros_like(masks)
@@ -60,7 +62,8 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
     missing = [name for name in wanted.values() if name not in files]
     if missing:
         raise InputError(
-            f"target folder {folder} must hold a mask for each of the {len(wanted)} tested images, {len(missing)} are "
+            f"target folder {folder} must hold a mask for each of the {len(wanted)} tested images, "
+            f"{len(missing)} are "
             f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
         )
     chosen = masks.clone()
@@ -70,7 +73,8 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
             mask = _target_mask(file, data.source.classes)
             if mask.shape != tuple(masks.shape[1:]):
                 raise InputError(
-                    f"target mask {file} is {mask.shape}, the victim predicts {tuple(masks.shape[1:])}; resize it"
+                    f"target mask {file} is {mask.shape}, the victim predicts {tuple(masks.shape[1:])}; "
+                    "resize it"
                 )
             chosen[row] = torch.from_numpy(mask)
     return chosen

@@ -27,10 +27,8 @@ def three_convolutions(vectors: dict[str, np.ndarray]) -> nn.Module:
     for number in range(3):
         weight = torch.from_numpy(vectors[f"conv{number}_weight"])
         convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 5, padding=2)
-        convolution.weight.data, convolution.bias.data = (
-            weight,
-            torch.from_numpy(vectors[f"conv{number}_bias"]),
-        )
+        bias = torch.from_numpy(vectors[f"conv{number}_bias"])
+        convolution.load_state_dict({"weight": weight, "bias": bias})
         layers += [convolution, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -77,7 +75,8 @@ class Linear(nn.Module):
 
 
 def test_a_linear_network_by_hand() -> None:
-    # The pair is (-4 (x - .5), 4 (x - .5)); a pixel of 0.45 that should be 1 climbs by a * 4 while it is wrong,
+    # The pair is (-4 (x - .5), 4 (x - .5)); a pixel of 0.45 that should be 1 climbs by a * 4 while it is
+    # wrong,
     # and falls back by a * 2 (x - x0) at every step. One step of tau = 0.01 gives 0.45 + 0.04.
     x = torch.full((1, 1, 2, 2), 0.45)
     target = torch.ones(1, 2, 2, dtype=torch.int64)
@@ -104,7 +103,8 @@ def test_the_step_grows_with_the_overlap_from_the_second_iteration() -> None:
 def test_keeps_the_best_iterate() -> None:
     x = torch.full((1, 1, 2, 2), 0.45)
     target = torch.ones(1, 2, 2, dtype=torch.int64)
-    # 0.45 + 0.06 crosses at the first step; each later one lies closer to x, until the prediction would flip back.
+    # 0.45 + 0.06 crosses at the first step; each later one lies closer to x, until the prediction would flip
+    # back.
     best = asma(Linear(), x, target, steps=30, tau=0.015, beta=0)
     last = asma(Linear(), x, target, steps=30, tau=0.015, beta=0, keep="last")
     assert best.notes["iou"].item() == 1

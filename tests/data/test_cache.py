@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,10 @@ def test_memory_stays_bounded_while_decoding(store: Path) -> None:
         lambda place: os.truncate(place / "masks.npy", 0),
         lambda place: (place / "masks.npy").write_bytes(b"no array of any kind"),
         lambda place: np.save(place / "images.npy", np.zeros((5, 4, 6, 1), np.uint8)),
+        lambda place: np.save(place / "images.npy", np.zeros((5, 4, 6, 3), np.float64)),
+        lambda place: np.save(place / "images.npy", np.zeros((), np.uint8)),
         lambda place: np.save(place / "masks.npy", np.zeros((4, 4, 6), np.uint8)),
+        lambda place: np.save(place / "masks.npy", np.zeros((5, 4, 6), np.int64)),
     ],
 )
 def test_a_damaged_cache_is_built_again(store: Path, damage: Callable[[Path], object]) -> None:
@@ -252,6 +256,18 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(store: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert entries(store) == []
+
+
+class ShortWrites(FileIO):
+    """A file that takes seven bytes at a time, as a disk may that is nearly full."""
+
+    def write(self, data: Any) -> int:
+        return super().write(memoryview(data)[:7])
+
+
+def test_writes_that_stop_short_are_carried_on(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "FileIO", ShortWrites)
+    assert levels(open_cache(Numbers(), store)) == [0, 1, 2, 3, 4]
 
 
 def open_levels(store: Path) -> list[float]:

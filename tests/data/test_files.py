@@ -66,11 +66,6 @@ def test_eight_bits_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_image(save(tmp_path / f"b{suffix}", GREY), 1), GREY[..., None])
 
 
-def test_a_grey_jpeg_is_near_what_it_was(tmp_path: Path) -> None:
-    flat = np.full((16, 16), 77, np.uint8)
-    assert abs(read_image(save(tmp_path / "a.jpg", flat), 1).astype(int) - 77).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("name", "pixels", "options"),
     [
@@ -240,10 +235,7 @@ def test_what_could_only_be_guessed_at_is_refused(
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [
-        ("a.png", RGB),
-        ("a.jpg", RGB),
-        ("a.bmp", RGB),
-        ("a.tif", RGB),
+        *((name, RGB) for name in ("a.png", "a.jpg", "a.bmp", "a.tif")),
         ("grey16.png", GREY16),
         ("rgb16.png", RGB16),
         ("grey16.tif", GREY16),
@@ -251,9 +243,7 @@ def test_what_could_only_be_guessed_at_is_refused(
         ("float.tif", FLOATS),
     ],
 )
-@pytest.mark.filterwarnings(
-    "ignore::UserWarning"
-)  # Pillow warns of a cut TIFF directory before it refuses it
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of a cut directory, then refuses it
 def test_a_truncated_file_never_gives_other_pixels(tmp_path: Path, name: str, pixels: NDArray[Any]) -> None:
     options = {"photometric": "rgb"} if name == "rgb16.tif" else {}
     path = save(tmp_path / name, pixels, **options)
@@ -364,8 +354,7 @@ def test_a_link_to_a_file_inside_is_followed_and_so_is_the_folder(tmp_path: Path
     ("names", "message"),
     [
         (["folder/a.png", "folder/a.jpg"], r"must hold one a, got a\.(png|jpg) and a\.(png|jpg); remove"),
-        (["other/a.png"], "folder must be a folder, found none; correct the path"),
-        (["folder"], "folder must be a folder, found none"),
+        (["folder"], "folder must be a folder, found none; correct the path"),
         (["folder/notes.txt"], r"folder must hold images \(.png, .*\), found none; correct"),
     ],
 )

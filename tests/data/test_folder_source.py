@@ -107,9 +107,9 @@ def test_masks_keep_their_ids_when_resized(tmp_path: Path) -> None:
 
 
 def test_white_floats_stay_in_range_when_resized(tmp_path: Path) -> None:
-    write(tmp_path, "images/a.png", np.full((37, 53), 65535, np.uint16))
-    write(tmp_path, "masks/a.png", np.zeros((37, 53), np.uint8))
-    image: Image = grey(tmp_path, size=29).decode(0)[0]
+    write(tmp_path, "images/a.png", np.full((89, 68), 65535, np.uint16))
+    write(tmp_path, "masks/a.png", np.zeros((89, 68), np.uint8))
+    image: Image = grey(tmp_path, size=11).decode(0)[0]
     assert image.dtype == np.float32
     assert 1 - 1e-6 < image.min() <= image.max() <= 1
 

@@ -127,6 +127,12 @@ def test_the_victim_takes_all_when_the_shadow_has_no_share() -> None:
     assert halves(ids, groups, seed=0, shadow_share=0) == (tuple(range(7)), ())
 
 
+def test_of_two_counts_as_near_the_victim_gets_the_larger() -> None:
+    ids, groups = grouped([4, 4, 4])
+    for seed in range(5):
+        assert [len(side) for side in halves(ids, groups, seed=seed)] == [8, 4]
+
+
 def test_no_samples_make_empty_halves() -> None:
     assert halves([], [], seed=0) == ((), ())
 

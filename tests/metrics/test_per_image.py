@@ -6,8 +6,12 @@ from seg_mia.metrics.per_image import PerImage
 
 def test_rows_come_out_by_index_and_once() -> None:
     gathered = PerImage()
-    gathered.update(torch.tensor([4, 1]), {"dice": torch.tensor([0.4, 0.1]), "loss": torch.tensor([4.0, 1.0])})
-    gathered.update(torch.tensor([2, 4]), {"dice": torch.tensor([0.2, 0.4]), "loss": torch.tensor([2.0, 4.0])})
+    gathered.update(
+        torch.tensor([4, 1]), {"dice": torch.tensor([0.4, 0.1]), "loss": torch.tensor([4.0, 1.0])}
+    )
+    gathered.update(
+        torch.tensor([2, 4]), {"dice": torch.tensor([0.2, 0.4]), "loss": torch.tensor([2.0, 4.0])}
+    )
     index, values = gathered.table()
     assert index.tolist() == [1, 2, 4]
     assert_close(values["dice"], torch.tensor([0.1, 0.2, 0.4]).double())

@@ -1,0 +1,37 @@
+"""Checkpoints under fixed names that survive a move of their folder."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class KeptCheckpoint(ModelCheckpoint):
+    """One file of a fixed name, replaced in one step at the end of each epoch.
+
+    Lightning forgets the best score of a run that is resumed under another path, and would then replace the
+    best checkpoint by a worse one; here the score goes with the folder.
+
+    Args:
+        name: file name; the newest is kept, or the best where `monitor` names a logged value.
+        monitor: the larger, the better.
+    """
+
+    def __init__(self, name: str, *, monitor: str | None = None) -> None:
+        super().__init__(
+            filename=name.removesuffix(".ckpt"),
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+            monitor=monitor,
+            mode="max",
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state as if the folder had always been where it is now."""
+        folder = Path(str(self.dirpath))
+        moved = {
+            name: str(folder / Path(value).name) if name.endswith("model_path") and value else value
+            for name, value in state_dict.items()
+        }
+        models = {str(folder / Path(file).name): score for file, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(moved | {"dirpath": self.dirpath, "best_k_models": models})

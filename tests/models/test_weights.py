@@ -1,0 +1,237 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+from seg_mia.models.smp import Smp
+from seg_mia.models.weights import load_encoder, load_state
+
+LITE = "timm-tf_efficientnet_lite0"
+TEST_DATA = os.environ.get("SEG_MIA_TEST_DATA")
+
+
+class Network(nn.Module):
+    """Any network with an encoder."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1))
+        self.head = nn.Conv2d(4, 1, 1)
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    state: dict[str, Tensor] = Network().encoder.state_dict()
+    return {**state, "classifier.weight": torch.ones(2, 4)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "weights.pth"
+
+
+def assert_loaded(network: nn.Module, state: dict[str, Tensor]) -> None:
+    for key, tensor in network.get_submodule("encoder").state_dict().items():
+        assert torch.equal(tensor, state[key]), key
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "encoder.", "module.model.encoder.", "model.module."]
+)
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_reads_the_usual_wrappers(
+    state: dict[str, Tensor], path: Path, prefix: str, wrapper: str | None
+) -> None:
+    named = {prefix + key: tensor for key, tensor in state.items()}
+    torch.save({wrapper: named, "epoch": 3} if wrapper else named, path)
+    network = Network()
+    load_encoder(network, path)
+    assert_loaded(network, state)
+
+
+def test_takes_the_encoder_out_of_a_whole_network(path: Path) -> None:
+    source, network = Network(), Network()
+    torch.save(source.state_dict(), path)
+    before = network.head.weight.clone()
+    load_encoder(network, str(path))
+    assert_loaded(network, source.encoder.state_dict())
+    assert torch.equal(network.head.weight, before)
+
+
+def test_reads_safetensors(state: dict[str, Tensor], tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(state, file)
+    network = Network()
+    load_encoder(network, file)
+    assert_loaded(network, state)
+
+
+def test_sums_the_first_convolution_over_rgb_for_one_channel(state: dict[str, Tensor], path: Path) -> None:
+    torch.save(state, path)
+    grey, colour = Network(1).double().eval(), Network().double().eval()
+    load_encoder(grey, path)
+    load_encoder(colour, path)
+    x = torch.rand(2, 1, 8, 8).double()
+    torch.testing.assert_close(grey.encoder(x), colour.encoder(x.expand(-1, 3, -1, -1)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_repeats_and_scales_the_first_convolution_for_other_channels(
+    state: dict[str, Tensor], path: Path, channels: int
+) -> None:
+    torch.save(state, path)
+    network = Network(channels)
+    load_encoder(network, path)
+    expected = torch.stack([state["0.weight"][:, i % 3] for i in range(channels)], 1) * 3 / channels
+    torch.testing.assert_close(network.encoder[0].weight.detach(), expected)
+
+
+def test_batch_statistics_are_dropped_where_group_norm_took_over(path: Path) -> None:
+    source = Smp(encoder="resnet18", channels=3)
+    torch.save(source.encoder.state_dict(), path)
+    network = Smp(encoder="resnet18", channels=3, norm="group")
+    load_encoder(network, path)
+    assert_loaded(network, source.encoder.state_dict())
+
+
+def test_old_files_without_a_batch_counter_are_read(state: dict[str, Tensor], path: Path) -> None:
+    del state["1.num_batches_tracked"]
+    torch.save(state, path)
+    load_encoder(Network(), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"2.weight": None}, "does not fit encoder Sequential: missing: 2.weight;"),
+        ({"other.weight": torch.ones(1)}, "unexpected: other.weight;"),
+        ({"2.weight": torch.ones(4, 5, 1, 1)}, r"other shape: 2.weight \(4, 5, 1, 1\) for \(4, 4, 1, 1\);"),
+        ({f"x{i}": torch.ones(1) for i in range(5)}, "unexpected: x0, x1, x2 and 2 more;"),
+    ],
+)
+def test_refuses_weights_of_another_encoder_and_leaves_the_network_alone(
+    state: dict[str, Tensor], path: Path, change: dict[str, Tensor | None], message: str
+) -> None:
+    changed = {key: tensor for key, tensor in {**state, **change}.items() if tensor is not None}
+    torch.save(changed, path)
+    network = Network()
+    before = {key: tensor.clone() for key, tensor in network.encoder.state_dict().items()}
+    with pytest.raises(InputError, match=message) as caught:
+        load_encoder(network, path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert_loaded(network, before)
+
+
+def test_refuses_networks_it_cannot_serve(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="with an `encoder`, got Conv2d"):
+        load_encoder(nn.Conv2d(1, 1, 1), "imagenet")
+    with pytest.raises(InputError, match="Network must offer ImageNet weights"):
+        load_encoder(Network(), "imagenet")
+    with pytest.raises(InputError, match="found none at .*nowhere.pth"):
+        load_encoder(Network(), tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_loads_a_whole_network(path: Path, wrapper: str | None, prefix: str) -> None:
+    source, network = Network(), Network()
+    named = {prefix + key: tensor for key, tensor in source.state_dict().items()}
+    torch.save({wrapper: named} if wrapper else named, path)
+    load_state(network, path)
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[key])
+
+
+def test_a_whole_network_loads_strictly(path: Path) -> None:
+    torch.save(Network().encoder.state_dict(), path)
+    with pytest.raises(
+        InputError, match="does not fit Network: missing: encoder.0.weight, .*unexpected: 0.weight"
+    ):
+        load_state(Network(), path)
+
+
+class Code:
+    """Would run code if it were unpickled."""
+
+    ran = False
+
+    def __reduce__(self) -> Any:
+        return exec, ("from pathlib import Path; Path('ran').touch()",)
+
+
+@pytest.mark.parametrize(
+    "content", [Code(), Network(), {"state_dict": Network().state_dict(), "net": Code()}]
+)
+def test_a_pickle_with_code_is_refused_and_not_run(
+    content: object, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"holds more than tensors .*save network\.state_dict\(\)$"):
+        load_state(Network(), path)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("content", [torch.ones(2), {"lr": 0.1}, {}, [1, 2], {"state_dict": {"a": "b"}}])
+def test_a_file_without_a_state_dict_is_refused(content: object, path: Path) -> None:
+    torch.save(content, path)
+    with pytest.raises(InputError, match="must hold names and their tensors"):
+        load_state(Network(), path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut short", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_damaged_file_is_refused_in_one_line(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)) as caught:
+        load_state(Network(), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(TEST_DATA is None, reason="SEG_MIA_TEST_DATA names no folder of real data")
+class TestEfficientNetLite:
+    """ImageNet weights in timm's key names, as a file brings them."""
+
+    @pytest.fixture
+    def file(self) -> Path:
+        return Path(str(TEST_DATA), "data/weights/efficientnet_lite0/tf_efficientnet_lite0_timm_keys.pth")
+
+    @pytest.mark.parametrize("encoder", [LITE, "tu-tf_efficientnet_lite0"])
+    def test_features_are_those_of_timm(self, file: Path, encoder: str) -> None:
+        network = Smp(encoder=encoder, channels=3).eval()
+        load_encoder(network, file)
+        state = torch.load(file, weights_only=True)
+        for key, tensor in network.encoder.state_dict().items():
+            assert torch.equal(tensor, state[key.removeprefix("model.")]), key
+        reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+        reference.load_state_dict(state)
+        x = torch.rand(1, 3, 64, 64)
+        expected = reference.forward_intermediates(x, intermediates_only=True)
+        with torch.no_grad():
+            features = network.encoder(x)
+        for mine, theirs in zip(features[2:], expected[1:], strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+    @pytest.mark.parametrize("encoder", [LITE, "tu-tf_efficientnet_lite0"])
+    def test_a_grey_image_is_seen_as_its_rgb_replication(self, file: Path, encoder: str) -> None:
+        grey, colour = (Smp(encoder=encoder, channels=c, normalise="none").double().eval() for c in (1, 3))
+        load_encoder(grey, file)
+        load_encoder(colour, file)
+        x = torch.rand(2, 1, 64, 64).double()
+        with torch.no_grad():
+            pairs = zip(grey.encoder(x)[1:], colour.encoder(x.expand(-1, 3, -1, -1))[1:], strict=True)
+        for mine, theirs in pairs:
+            torch.testing.assert_close(mine, theirs)
+
+    def test_another_encoder_is_refused(self, file: Path) -> None:
+        with pytest.raises(InputError, match="does not fit encoder resnet18: missing: conv1.weight"):
+            load_encoder(Smp(encoder="resnet18"), file)
