@@ -1,15 +1,20 @@
 """One run of one config: fit, validate, test or predict, through LightningCLI."""
 
 import argparse
+import pkgutil
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, assert_never
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from seg_mia import attacks, data
 from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import CardWriter, check_data
 from seg_mia.callbacks.history import History
@@ -49,6 +54,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, what: Plan) -> None:
         self.plan = what
+        _import_all(data, attacks)
         self.summary: dict[str, Any] = {}
         super().__init__(
             LightningModule,
@@ -89,7 +95,8 @@ class Experiment(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
         return {
-            name: skip | {"ckpt_path", "weights_only"} for name, skip in LightningCLI.subcommands().items()
+            name: skip | {"ckpt_path", "weights_only", "verbose"}
+            for name, skip in LightningCLI.subcommands().items()
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -165,9 +172,12 @@ class Experiment(LightningCLI):
                 self.plan.version,
                 default_hp_metric=False,
             )
-        return super().instantiate_trainer(
-            **kwargs, callbacks=[*(given["callbacks"] or []), *self._callbacks()]
-        )
+        callbacks = [*(given["callbacks"] or []), *self._callbacks()]
+        if given["enable_progress_bar"] is not False:
+            callbacks.append(
+                TQDMProgressBar()
+            )  # an attack's own bar stands below it; Rich's would overwrite it
+        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def _callbacks(self) -> list[Callback]:
         match self.plan.command:
@@ -246,6 +256,13 @@ class Experiment(LightningCLI):
         check_data(datamodule, fingerprint=card.fingerprint, split=card.split, run=self.plan.run)
         load_weights(model.network, self.plan.content, self.plan.checkpoint)
         return model
+
+
+def _import_all(*packages: ModuleType) -> None:
+    """Import every module of some packages, so that help lists their classes."""
+    for package in packages:
+        for module in pkgutil.iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
 
 
 def plain_settings(part: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, assert_never
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, steps_bar, usable
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
@@ -184,14 +184,16 @@ class Asma(Targeted):
                 assert_never(self.keep)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
-        """Run `asma`."""
-        return asma(
-            model,
-            x,
-            target,
-            steps=self.steps,
-            tau=self.tau,
-            beta=self.beta,
-            keep=self.keep,
-            history_every=self.history_every,
-        )
+        """Run `asma`, with a progress bar."""
+        with steps_bar("asma", self.steps) as show:
+            return asma(
+                model,
+                x,
+                target,
+                steps=self.steps,
+                tau=self.tau,
+                beta=self.beta,
+                keep=self.keep,
+                history_every=self.history_every,
+                on_step=lambda n, _image, _prediction: show(n),
+            )

@@ -1,13 +1,14 @@
 """What every perturbation shares: its call signature, its input checks, and gradients under any mode."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
@@ -59,6 +60,17 @@ def attack_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, flag in needs:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def steps_bar(name: str, steps: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows how many of the steps are done; nothing is shown where nobody looks on."""
+    with tqdm(total=steps, desc=name, unit="step", leave=False, disable=None) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def usable(x: Tensor) -> Tensor:

@@ -32,12 +32,15 @@ def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
     Raises:
         InputError: a layer derives from BatchNorm2d in a way that is not known here.
     """
+    if isinstance(network, nn.BatchNorm2d):
+        return _group_norm(network, groups)
     replaced: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, replaced.setdefault(child, _group_norm(child, groups)))
-    return _group_norm(network, groups) if isinstance(network, nn.BatchNorm2d) else network
+    for name, layer in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(layer, nn.BatchNorm2d):
+            parent, _, attribute = name.rpartition(".")
+            new = replaced.setdefault(layer, _group_norm(layer, groups))
+            setattr(network.get_submodule(parent), attribute, new)
+    return network
 
 
 def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:

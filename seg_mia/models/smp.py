@@ -48,6 +48,8 @@ class Smp(InputAdapter):
         architecture: class name in smp: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
             DeepLabV3Plus, PAN, UPerNet, Segformer or DPT.
         encoder: smp's encoder name, `resnet34`, or any timm model as `tu-NAME`; `encoder_names()` lists them.
+            smp's own `timm-` EfficientNets pad evenly and normalise with another epsilon than the TensorFlow
+            weights they load; `tu-tf_efficientnet_lite0` gives timm's features exactly.
         channels: channels of an image.
         classes: maps in the output: 1 is one logit of a binary network, K one for each of K classes.
         normalise: `imagenet` uses the mean and std of the encoder's ImageNet weights, averaged over RGB

@@ -157,7 +157,7 @@ def _with_channels(weight: Tensor, wanted: Tensor) -> Tensor:
     """Turn a convolution over RGB, (O, 3, h, w), into one over the channels of `wanted`."""
     if weight.ndim != 4 or weight.shape[1] != 3 or wanted.ndim != 4 or wanted.shape[1] == 3:
         return weight
-    channels = wanted.shape[1]
+    channels, weight = wanted.shape[1], weight.to(wanted.dtype)
     if channels == 1:
         return weight.sum(1, keepdim=True)
     return weight[:, torch.arange(channels) % 3] * (3 / channels)

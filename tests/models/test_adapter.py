@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
@@ -149,6 +151,6 @@ def test_refuses_a_network_without_logits() -> None:
         ({"mean": [0.1, 0.2], "channels": 1}, "as many channels"),
     ],
 )
-def test_refuses_settings_that_mean_nothing(settings: dict[str, int], message: str) -> None:
+def test_refuses_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        InputAdapter(Recorder(), **settings)  # type: ignore[arg-type]
+        InputAdapter(Recorder(), **settings)

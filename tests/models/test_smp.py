@@ -122,7 +122,9 @@ def test_dropout_acts_in_training_only_and_keeps_the_keys() -> None:
 
 
 def test_rebuilds_from_plain_settings_and_a_state_dict() -> None:
-    settings = json.loads(json.dumps({**SMALL, "classes": 3, "options": {"decoder_attention_type": "scse"}}))
+    settings = json.loads(
+        json.dumps({**SMALL, "classes": 3, "options": {"decoder_interpolation": "bilinear"}})
+    )
     network, x = Smp(**settings).eval(), images(1, 1, 20, 20)
     twin = Smp(**settings).eval()
     twin.load_state_dict(network.state_dict())
@@ -133,7 +135,7 @@ def test_rebuilds_from_plain_settings_and_a_state_dict() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architecture": "unet"}, "got 'unet'; close to it: Unet, .*architecture_names"),
+        ({"architecture": "unet"}, "got 'unet'; close to it: Unet, .*smp.architecture_names"),
         ({"encoder": "resnet33"}, "got 'resnet33'; close to it: resnet34, .*encoder_names"),
         ({"encoder": "timm-regnety_008"}, "close to it: tu-regnety_008"),
         ({"encoder": "tu-hf-hub:someone/resnet18"}, "encoder must be a name"),

@@ -1,0 +1,26 @@
+"""The built-in data does what real data does: a network that learns it learns its members better."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seg_mia.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["audit", "--config", "phantom_audit"]) == 0
+    said = capsys.readouterr().out
+    assert "tensorboard --logdir runs" in said
+    run = Path("runs/phantom_victim/version_0")
+    assert main(["validate", "--victim", str(run), "--data.subset", "members"]) == 0
+    members = json.loads((run / "validate" / "version_0" / "summary.json").read_text())["dice"]
+    nonmembers = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val/dice"]
+    assert members > nonmembers + 0.04
+    assert nonmembers > 0.8
+    summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())["results"]
+    assert summary["iou"]["mean"] > 0.9 > summary["iou_before"]["mean"]
