@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from seg_mia.experiment import run
 
-SETTINGS = [(10, 200), (20, 200), (1, 300), (100, 100)]
+SETTINGS = [(1, 300), (10, 100), (10, 200), (100, 100)]
 """Times the published tau = 1e-7 and beta = 1e-6, and iterations."""
 
 

@@ -79,7 +79,7 @@ def main() -> None:
     exact = asma(model, x, target, steps=20, tau=1e-5, beta=1e-4).images
     ious = [foreground_iou(predicted(model(result)), target, 2).mean().item() for result in (exact, images)]
     print(f"bfloat16 autocast: {full / half:.2f} times as fast; IoU after 20 steps, judged in float32:")
-    print(f"  attacked in float32 {ious[0]:.4f}, in bfloat16 {ious[1]:.4f}")
+    print(f"  attacked in float32 {ious[0]:.6f}, in bfloat16 {ious[1]:.6f}")
 
 
 if __name__ == "__main__":

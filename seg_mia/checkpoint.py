@@ -174,15 +174,18 @@ def export(path: str | Path, out: str | Path) -> Path:
     content, out = read(path), Path(out)
     if out.exists():
         raise InputError(f"{out} exists; name a new file or remove it first")
-    card = content[KEY]
-    network = card["model"]["init_args"]["network"]
-    public = {
-        "format": FORMAT,
-        "model": {"class_path": card["model"]["class_path"], "init_args": {"network": network}},
-        "classes": card["classes"],
-        "channels": card["channels"],
-    }
-    weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
+    try:
+        card = content[KEY]
+        model = {
+            "class_path": card["model"]["class_path"],
+            "init_args": {"network": card["model"]["init_args"]["network"]},
+        }
+        public = {"format": FORMAT, "model": model, "classes": card["classes"], "channels": card["channels"]}
+        weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{path} has no complete card and weights; was it written by `seg_mia fit`?"
+        ) from None
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     torch.save({KEY: public, "state_dict": weights}, partial)

@@ -81,6 +81,8 @@ def _experiment(words: list[str]) -> None:
 
     _quiet()
     done = Experiment(what)
+    if not done.trainer.is_global_zero:
+        return
     print(f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)

@@ -1,6 +1,7 @@
 """Names to files: the configs that ship with the package, found from any working directory."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from seg_mia.errors import InputError
@@ -58,5 +59,12 @@ def resolve(words: Sequence[str], *flags: str, kind: str = "") -> tuple[list[str
 def _file(name: str, kind: str) -> str:
     inline = name.lstrip().startswith("{")
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
-    class_path = kind != "" and "." in name and not is_path
+    class_path = kind != "" and "." in name and not is_path and _importable(name.rpartition(".")[0])
     return name if inline or class_path else str(find_config(name, kind))
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seg_mia import attacks, data
 from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import CardWriter, check_data
+from seg_mia.callbacks.folder import OneFolder, run_folder
 from seg_mia.callbacks.history import History
 from seg_mia.callbacks.hyperparameters import Hyperparameters
 from seg_mia.callbacks.keeping import KeptCheckpoint
@@ -74,7 +75,7 @@ class Experiment(LightningCLI):
     @property
     def folder(self) -> Path:
         """Where this run writes."""
-        return Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        return run_folder(self.trainer)
 
     def headline(self) -> list[str]:
         """Return the numbers that sum up the run, a line each."""
@@ -155,6 +156,8 @@ class Experiment(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find out now, not after the last epoch, that the folder cannot be written."""
+        if not self.trainer.is_global_zero:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -172,11 +175,10 @@ class Experiment(LightningCLI):
                 self.plan.version,
                 default_hp_metric=False,
             )
-        callbacks = [*(given["callbacks"] or []), *self._callbacks()]
+        callbacks = [OneFolder(), *(given["callbacks"] or []), *self._callbacks()]
         if given["enable_progress_bar"] is not False:
-            callbacks.append(
-                TQDMProgressBar()
-            )  # an attack's own bar stands below it; Rich's would overwrite it
+            # An attack's own bar stands below this one; Rich's would overwrite it.
+            callbacks.append(TQDMProgressBar())
         return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def _callbacks(self) -> list[Callback]:
@@ -277,10 +279,12 @@ def plain_settings(part: Any) -> Any:
 def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
     """Return one line on what an attack reached, and what its attacker had to see."""
     mean = {key: value["mean"] for key, value in summary["results"].items()}
+    unchanged = [f"{name} found nothing better than the clean image for {summary['unchanged']} images"]
     return [
         f"{name} (sees {summary['sees']}), {summary['images']} images: "
         f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
         "bits), "
         f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
-        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255",
+        *(unchanged if summary["unchanged"] else []),
     ]

@@ -131,6 +131,11 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     said = options["victim"] or _in_yaml(configs, "victim")
     file = checkpoint_file(said) if said else newest(Path(options["runs"]), "victim")
     content, card = read_run(file, tuple(options["trust"]))
+    if card.data is None and not configs and not any(word.startswith("--data") for word in args):
+        raise InputError(
+            f"{file} was exported without its data: say which to use, --config NAME or --data CLASS with "
+            "its options (--data.root FOLDER ...)"
+        )
     fragment = {"model": card.model} | ({"data": card.data} if card.data else {})
     return Plan(
         command,

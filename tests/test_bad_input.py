@@ -181,6 +181,7 @@ def test_unknown_names_list_the_known(said: Said) -> None:
     assert "kvasir_victim" in said("fit", "--config", "nothing")
     assert "kvasir_victim" in said("fit")
     assert "asma" in said("test", "--attack", "nothing")
+    assert "asma" in said("test", "--attack", "nothing.at.All")
     assert "audit" in said("nonsense")
 
 

@@ -100,6 +100,12 @@ def test_targets_from_a_folder_are_those_that_predict_writes(victim: Path) -> No
     assert all(float(row["iou_before"]) == 1 for row in table)  # the prediction itself was asked for
 
 
+@pytest.mark.usefixtures("victim")
+def test_an_attack_that_changed_nothing_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--attack", "asma", "--attack.steps=0"]) == 0
+    assert "found nothing better than the clean image for 2 images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("target", ["nearest", "white", "black"])
 @pytest.mark.usefixtures("victim")
 def test_other_targets(target: str) -> None:
@@ -122,7 +128,7 @@ def test_a_multi_class_victim(tiny: Path) -> None:
     assert mask.max() <= 2
 
 
-def test_export_gives_away_nothing_but_the_network(victim: Path) -> None:
+def test_export_gives_away_nothing_but_the_network(victim: Path, tiny: Path) -> None:
     assert main(["export", str(victim), "public.ckpt"]) == 0
     content = torch.load("public.ckpt", weights_only=True)
     assert set(content) == {"seg_mia", "state_dict"}
@@ -130,6 +136,19 @@ def test_export_gives_away_nothing_but_the_network(victim: Path) -> None:
     assert "images" not in str(content["seg_mia"])
     x = torch.rand(1, 3, 32, 32)
     assert_close(load_victim("public.ckpt")(x), load_victim(checkpoint_file(victim))(x))
+    # Whoever gets it says what to attack it on.
+    assert main(["test", "--attack", "asma", "--victim", "public.ckpt"]) == 2
+    words = ["test", "--attack", "asma", "--attack.steps=1", "--victim", "public.ckpt", "--config", str(tiny)]
+    assert main(words) == 0
+    assert Path("asma/version_0/per_image.csv").is_file()
+
+
+def test_early_stopping_and_precision_are_lightnings_own(tiny: Path) -> None:
+    stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    assert main(["fit", "--config", str(tiny), *stop, "--trainer.precision=bf16-mixed"]) == 0
+    words = ["test", "--attack", "asma", "--attack.steps=2", "--trainer.precision=bf16-mixed"]
+    assert main(words) == 0
+    assert (RUN / "asma" / "version_0" / "summary.json").is_file()
 
 
 def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

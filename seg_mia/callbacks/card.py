@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,11 @@ def own_salt(folder: Path) -> bytes:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{SALT}.{os.getpid()}"
+        partial.touch(mode=0o600)
         partial.write_text(secrets.token_hex(16))
-        partial.chmod(0o600)
-        partial.replace(file)
+        with suppress(FileExistsError):  # another rank was first; all of them must read the same salt
+            file.hardlink_to(partial)
+        partial.unlink()
     return bytes.fromhex(file.read_text())
 
 

@@ -26,15 +26,21 @@ def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[
     """
     paths = {name: value.cpu().numpy() for name, value in curves.items()}
     both = "iou" in paths and "l2" in paths
-    figure = Figure(figsize=(3.3 * (len(paths) + both), 2.9), dpi=110, layout="constrained")
-    panes = np.atleast_1d(figure.subplots(1, len(paths) + both))
+    count = len(paths) + both
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(3.3 * columns, 2.7 * lines), dpi=110, layout="constrained")
+    panes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for unused in panes[count:]:
+        unused.set_axis_off()
     for pane, (name, path) in zip(panes, paths.items(), strict=False):
         pane.plot(steps, path, color="0.7", lw=0.5)
         pane.plot(steps, path.mean(1), color="C0", lw=2, label=f"mean of {path.shape[1]}")
         pane.set(xlabel="iteration", title=NAMES.get(name, name))
         pane.legend(fontsize=7)
     if both:
-        panes[-1].plot(paths["l2"], paths["iou"], color="0.7", lw=0.5)
-        panes[-1].plot(paths["l2"].mean(1), paths["iou"].mean(1), color="C0", lw=2)
-        panes[-1].set(xlabel="L2 of the perturbation", title="IoU with target")
+        pane = panes[count - 1]
+        pane.plot(paths["l2"], paths["iou"], color="0.7", lw=0.5)
+        pane.plot(paths["l2"].mean(1), paths["iou"].mean(1), color="C0", lw=2)
+        pane.set(xlabel="L2 of the perturbation", title="IoU with target")
     return rendered(figure)

@@ -25,9 +25,9 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Add this epoch's line."""
+        logged = sorted(trainer.callback_metrics.items())  # on every rank: reading them may gather them
         if not trainer.is_global_zero:
             return
-        logged = sorted(trainer.callback_metrics.items())
         numbers = {name: value.item() for name, value in logged if not name.endswith(("_step", "_epoch"))}
         line = json.dumps({"epoch": trainer.current_epoch, "step": trainer.global_step, **numbers})
         file = _file(trainer)

@@ -21,7 +21,7 @@ class Panels(Callback):
         every: epochs between two panels; the last epoch is always shown.
     """
 
-    def __init__(self, count: int = 6, every: int = 5) -> None:
+    def __init__(self, count: int = 4, every: int = 5) -> None:
         self.count, self.every = count, every
         self.rows: list[list[Tile]] = []
         self.names: list[str] = []

@@ -20,6 +20,9 @@ from seg_mia.metrics.per_image import PerImage
 
 TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "target", "prediction, adversarial")
 
+PAGE = 3
+"""Images on one sheet in TensorBoard, where a sheet is as wide as a card; a slider turns the pages."""
+
 
 class PerturbationResults(Callback):
     """Write `per_image.csv`, `history.csv`, `summary.json`, `panel.png`, and show them in TensorBoard.
@@ -101,15 +104,17 @@ class PerturbationResults(Callback):
             "victim": self.victim,
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
+            "unchanged": int((values["l2"] == 0).sum()),
             "results": {name: _spread(value) for name, value in values.items()},
         }
         write_json(folder / "summary.json", self.summary)
         if curves:
             _write_history(trainer, [data.source.ids[i] for i in index.tolist()], curves)
         if self.rows:
-            sheet = draw(TITLES, self.rows, self.names)
-            (folder / "panel.png").write_bytes(png(sheet))
-            show(trainer, "attack/panel", sheet, 0)
+            (folder / "panel.png").write_bytes(png(draw(TITLES, self.rows, self.names)))
+            for page, row in enumerate(range(0, len(self.rows), PAGE)):
+                sheet = draw(TITLES, self.rows[row : row + PAGE], self.names[row : row + PAGE])
+                show(trainer, "attack/panel", sheet, page)
 
     def _curves(self) -> dict[str, Tensor]:
         """Return each recorded name's (T, n)."""

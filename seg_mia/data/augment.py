@@ -1,6 +1,7 @@
 """Random changes of training samples that depend on seed, epoch and sample alone."""
 
 import os
+from random import Random
 from typing import Literal, assert_never
 
 import numpy as np
@@ -34,8 +35,10 @@ class Augmenter:
 
         A mask of another size than its image (an unpadded network's) is refused by the pipeline.
         """
-        draw = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0]
-        self.pipeline.set_random_seed(int(draw))
+        draw = np.random.SeedSequence([self.seed, epoch, index])
+        # One stream for all steps; set_random_seed would start each at the same number, so that all of them
+        # happen or none.
+        self.pipeline.set_random_state(np.random.default_rng(draw), Random(int(draw.generate_state(1)[0])))
         changed = self.pipeline(image=image, mask=mask)
         return _channels_last(changed["image"]), changed["mask"]
 

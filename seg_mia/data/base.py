@@ -63,7 +63,8 @@ class Samples(Dataset[Batch]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Positions with their epoch, in an order that seed and epoch decide; each rank gets every n-th.
 
-    In training every rank draws equally often, by starting over; in evaluation no sample is drawn twice.
+    In training every rank draws equally often, by starting over; in evaluation no sample is drawn twice, but
+    where there are more ranks than samples: a rank with nothing to do would keep the others waiting forever.
     """
 
     def __init__(self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1) -> None:
@@ -76,7 +77,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _order(self) -> NDArray[np.int64]:
         if not self.shuffle:
-            return np.arange(self.count)[self.rank :: self.ranks]
+            return np.arange(self.count)[self.rank % max(self.count, 1) :: self.ranks]
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         even = -(-self.count // self.ranks) * self.ranks
         return np.resize(order, even)[self.rank :: self.ranks]

@@ -114,7 +114,11 @@ def try_one(network: nn.Module, data: SegmentationData) -> None:
     finally:
         for module, training in modes:
             module.training = training
-    for logits in heads(output):
+    try:
+        found = heads(output)
+    except TypeError as error:
+        raise InputError(str(error)) from None
+    for logits in found:
         if logits.shape[2:] != mask.shape:
             raise InputError(
                 f"the network's logits are {tuple(logits.shape[2:])} where the masks are "

@@ -80,6 +80,23 @@ def test_the_mask_moves_with_the_image() -> None:
     assert moved > 20
 
 
+def test_the_steps_of_a_policy_are_drawn_independently() -> None:
+    # Flipped 1/2, moved 7/10 and brightened 1/2 of the time: untouched 0.5 * 0.3 * 0.5 of it.
+    picture = shape()[..., None] * np.uint8(120) + np.uint8(60)
+    moved, brightened, untouched = [], [], 0
+    for index in range(400):
+        image, mask = Augmenter("standard", 0)(picture, shape(), epoch=0, index=index)
+        in_place = any(np.array_equal(mask, view) for view in (shape(), shape()[:, ::-1]))
+        moved.append(not in_place)
+        brightened.append(not {60, 180} <= set(np.unique(image).tolist()))
+        untouched += np.array_equal(image, picture)
+    share = untouched / 400
+    assert abs(share - 0.075) < 0.05
+    assert abs(np.mean(moved) - 0.7) < 0.1
+    assert abs(np.mean(brightened) - 0.5) < 0.1
+    assert abs(np.corrcoef(moved, brightened)[0, 1]) < 0.15
+
+
 def test_what_comes_in_from_outside_is_ignored_not_background() -> None:
     white, full = np.full((32, 32, 3), 200, np.uint8), np.ones((32, 32), np.uint8)
     brought_in = 0
@@ -101,8 +118,10 @@ def test_type_shape_and_range_are_kept(policy: Augmentation, channels: int, dtyp
     before, mask = image.copy(), shape()
     for index in range(30):
         out, labels = Augmenter(policy, 0)(image, mask, epoch=0, index=index)
-        assert (out.dtype, out.shape) == (dtype, (32, 32, channels))
-        assert (labels.dtype, labels.shape) == (np.uint8, (32, 32))
+        assert out.dtype == dtype
+        assert out.shape == (32, 32, channels)
+        assert labels.dtype == np.uint8
+        assert labels.shape == (32, 32)
         if dtype is np.float32:
             assert out.min() >= 0
             assert out.max() <= 1

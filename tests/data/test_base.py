@@ -121,6 +121,11 @@ def test_evaluation_shares_the_samples_out_without_repeating_one(ranks: int) -> 
     assert all(share == sorted(share) for share in shares)
 
 
+def test_no_rank_is_left_without_a_sample() -> None:
+    shares = [drawn(count=2, shuffle=False, rank=rank, ranks=5) for rank in range(5)]
+    assert shares == [[0], [1], [0], [1], [0]]
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5, 7])
 def test_in_training_all_ranks_draw_equally_often_and_together_everything(ranks: int) -> None:
     shares = [drawn(2, rank=rank, ranks=ranks) for rank in range(ranks)]
@@ -194,7 +199,8 @@ def test_a_second_data_module_reads_the_first_ones_cache() -> None:
 
 
 def squares(root: Path, **options: Any) -> Folder:
-    data = Folder(**({"root": str(root), "threshold": 127, "members": 3, "nonmembers": 2} | options))
+    settings: dict[str, Any] = {"root": str(root), "threshold": 127, "members": 3, "nonmembers": 2}
+    data = Folder(**(settings | options))
     data.setup()
     return data
 
@@ -211,7 +217,6 @@ def test_one_file_under_two_names_stays_on_one_side(folder: Callable[..., Path])
             for part in parts(data).values()
         ]
         assert sum(bool({"s00", "copy_of_s00"} & side) for side in sides) <= 1
-        assert all(len({"s00", "copy_of_s00"} & side) != 1 or len(side) < 4 for side in sides)
 
 
 def test_equal_images_with_different_masks_are_different_samples(folder: Callable[..., Path]) -> None:
@@ -265,5 +270,6 @@ def test_sixteen_bits_arrive_in_full(tmp_path: Path) -> None:
     for number, pixels in enumerate(values):
         image, _, _ = samples[0, number]
         assert image.dtype == torch.float32
-        assert (image.min(), image.max()) == (0, 1)
+        assert image.min() == 0
+        assert image.max() == 1
         assert_close(image[0].double(), torch.from_numpy(pixels / 65535), rtol=0, atol=1e-7)

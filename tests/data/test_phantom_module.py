@@ -14,7 +14,7 @@ ROLES: tuple[Role, ...] = ("victim", "shadow")
 
 
 def source(**changes: Any) -> PhantomSource:
-    settings = {"patients": 2, "slices": 2, "size": 32, "task": "liver", "seed": 0}
+    settings: dict[str, Any] = {"patients": 2, "slices": 2, "size": 32, "task": "liver", "seed": 0}
     return PhantomSource(**(settings | changes))
 
 
@@ -68,7 +68,8 @@ def test_the_liver_task_is_liver_and_nothing_else() -> None:
     assert (made.classes, made.channels) == (2, 1)
     for index in range(len(made)):
         image, mask = made.decode(index)
-        assert (image.dtype, image.shape) == (np.uint8, (32, 32, 1))
+        assert image.dtype == np.uint8
+        assert image.shape == (32, 32, 1)
         assert np.array_equal(mask, labels_of(made, index) == LIVER)
     assert any(made.decode(index)[1].any() for index in range(len(made)))
 

@@ -1,0 +1,151 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
+
+from seg_mia import configs
+from seg_mia.attacks.base import Perturbation
+from seg_mia.audit import Stage, read_settings
+from seg_mia.checkpoint import build
+from seg_mia.cli import main
+from seg_mia.configs import config_folder, find_config, known, resolve
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.experiment import Experiment
+from seg_mia.plan import read_yaml
+from seg_mia.spec import check_spec
+from seg_mia.tasks.segmentation import Segmentation
+
+AUDITS = [name for name in known() if name.endswith("_audit")]
+EXPERIMENTS = [name for name in known() if name not in AUDITS]
+
+
+@pytest.mark.parametrize("kind", ["", "attack"])
+def test_a_bare_name_a_file_name_and_a_path_are_the_same_file(kind: str) -> None:
+    for name in known(kind):
+        file = config_folder() / kind / f"{name}.yaml"
+        assert file.is_file()
+        assert find_config(name, kind) == find_config(f"{name}.yaml", kind) == find_config(str(file), kind)
+        assert find_config(name, kind) == file
+    assert known(kind)
+
+
+def test_the_users_own_file_wins_over_a_shipped_name() -> None:
+    Path("kvasir_victim.yaml").write_text("mine: 1")
+    assert find_config("kvasir_victim.yaml") == Path("kvasir_victim.yaml")
+    assert find_config("kvasir_victim") == config_folder() / "kvasir_victim.yaml"
+
+
+@pytest.mark.parametrize("kind", ["", "attack"])
+def test_an_unknown_name_lists_the_known(kind: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_config("nothing", kind)
+    assert "'nothing'" in str(caught.value)
+    for name in known(kind):
+        assert name in str(caught.value)
+    with pytest.raises(InputError, match="known names: "):
+        resolve(["fit", "--config"], "--config", kind=kind)
+
+
+def test_names_after_a_flag_become_files_and_other_words_stay() -> None:
+    file = str(config_folder() / "kvasir_victim.yaml")
+    words = ["fit", "--config", "kvasir_victim", "-c=kvasir_victim.yaml", "--data.root", "kvasir_victim"]
+    resolved, files = resolve(words, "--config", "-c")
+    assert resolved == ["fit", "--config", file, f"-c={file}", "--data.root", "kvasir_victim"]
+    assert files == [file, file]
+    path = "seg_mia.attacks.asma.Asma"
+    assert resolve(["--attack", path], "--attack", kind="attack")[0] == ["--attack", path]
+    inline = '{"seed_everything": 1}'
+    assert resolve([f"--config={inline}"], "--config")[0] == [f"--config={inline}"]
+
+
+def test_configs_inside_an_installed_package_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "seg_mia"
+    (package / "lightning_configs").mkdir(parents=True)
+    monkeypatch.setattr(configs, "__file__", str(package / "configs.py"))
+    assert config_folder() == package / "lightning_configs"
+    (package / "lightning_configs").rmdir()
+    assert config_folder() == tmp_path / "site" / "lightning_configs"
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LightningModule, LightningDataModule]]:
+    """What `fit` would have trained."""
+    seen: list[tuple[LightningModule, LightningDataModule]] = []
+
+    def fit(self: Experiment, model: LightningModule, datamodule: LightningDataModule) -> None:
+        del self
+        seen.append((model, datamodule))
+
+    monkeypatch.setattr(Experiment, "fit", fit)
+    return seen
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds_its_network_and_data(
+    name: str, built: list[tuple[LightningModule, LightningDataModule]]
+) -> None:
+    assert main(["fit", "--config", name]) == 0
+    ((model, data),) = built
+    assert isinstance(model, Segmentation)
+    assert isinstance(model.network, nn.Module)
+    assert isinstance(data, SegmentationData)
+    assert Path("runs", name, "version_0").is_dir()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_could_be_read_back_from_a_checkpoint(name: str) -> None:
+    settings = read_yaml(find_config(name))
+    check_spec(settings["model"])
+    check_spec(settings["data"])
+    assert isinstance(build(settings["model"]["init_args"]["network"]), nn.Module)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS + AUDITS)
+def test_every_config_opens_with_its_command(name: str) -> None:
+    first = find_config(name).read_text().splitlines()[0]
+    command = "audit" if name in AUDITS else "fit"
+    assert first.startswith(f"# python -m seg_mia {command} --config {name}.yaml")
+
+
+@pytest.mark.parametrize("name", AUDITS)
+def test_every_audit_names_a_victim_and_attacks_that_exist(name: str) -> None:
+    settings = read_settings(["--config", name])
+    assert settings.name == name
+    assert find_config(settings.victim).stem in EXPERIMENTS
+    assert settings.attacks
+    for entry in settings.attacks:
+        stage = Stage(entry) if isinstance(entry, str) else entry
+        attack = read_yaml(find_config(stage.attack, "attack"))
+        check_spec({**attack, "init_args": attack["init_args"] | stage.settings}, base=Perturbation)
+
+
+@pytest.mark.parametrize("name", known("attack"))
+def test_every_attack_config_is_a_perturbation_with_arguments_it_takes(name: str) -> None:
+    check_spec(read_yaml(find_config(name, "attack")), base=Perturbation)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_config_inside_the_package(tmp_path: Path) -> None:
+    root = Path(configs.__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("the package is installed, there is nothing to build from")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(root)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    shipped = {file.relative_to(root).as_posix() for file in (root / "lightning_configs").rglob("*.yaml")}
+    assert {f"seg_mia/{name}" for name in shipped} <= names
+    modules = {file.relative_to(root).as_posix() for file in (root / "seg_mia").rglob("*.py")}
+    assert modules <= names
+    assert not [name for name in names if name.startswith(("tests/", "runs/"))]

@@ -1,0 +1,126 @@
+"""Results must not depend on the number of processes that share the work."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seg_mia.cli import main
+
+pytestmark = pytest.mark.slow
+
+RUN = Path("runs/tiny/version_0")
+TWO = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+
+
+def on_two(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "seg_mia", *words, *TWO],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def table(folder: Path, name: str = "per_image.csv") -> list[dict[str, str]]:
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_table(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
+    assert [row["id"] for row in one] == [row["id"] for row in other]
+    assert len({row["id"] for row in one} if "step" not in one[0] else one) == len(one)
+    for mine, theirs in zip(one, other, strict=True):
+        assert set(mine) == set(theirs)
+        for name in set(mine) - {"id"}:
+            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-4, abs=1e-4), name
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Compare plain values, numbers to 1e-4."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert set(one) == set(other)
+        for name in one:
+            assert_same(one[name], other[name])
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
+    else:
+        assert one == other
+
+
+@pytest.fixture
+def config(tiny: Path, folder: Callable[..., Path]) -> Path:
+    """Five members and five non-members: two ranks cannot share either evenly."""
+    folder(count=20)
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 5, nonmembers: 5"))
+    return tiny
+
+
+def versions(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["validate"], ["test", "--attack", "asma", "--attack.steps=4", "--attack.history_every=2"]],
+    ids=["validate", "asma"],
+)
+def test_two_processes_measure_what_one_does(config: Path, words: list[str]) -> None:
+    assert main(["fit", "--config", str(config)]) == 0
+    assert main(words) == 0
+    said = on_two(*words)
+    name = "asma" if "asma" in words else "validate"
+    results = RUN / name
+    assert versions(results) == ["version_0", "version_1"]
+    one, two = results / "version_0", results / "version_1"
+    assert len(table(one)) == 5
+    assert_same_table(table(one), table(two))
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, two)]
+    assert summaries[0]["images"] == 5
+    assert_same(*summaries)
+    assert {file.name for file in one.iterdir() if not file.name.startswith("events")} == {
+        file.name for file in two.iterdir() if not file.name.startswith("events")
+    }
+    assert said.count("written to") == 1
+    if name == "asma":
+        assert_same_table(table(one, "history.csv"), table(two, "history.csv"))
+
+
+def test_one_image_is_enough_for_two_processes(config: Path) -> None:
+    assert main(["fit", "--config", str(config)]) == 0
+    on_two("validate", "--data.limit=1")
+    assert len(table(RUN / "validate" / "version_0")) == 1
+
+
+def test_two_processes_predict_every_image_into_one_folder(config: Path) -> None:
+    assert main(["fit", "--config", str(config)]) == 0
+    on_two("predict")
+    assert versions(RUN / "predict") == ["version_0"]
+    assert len(list((RUN / "predict" / "version_0" / "masks").glob("*.png"))) == 5
+
+
+def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
+    said = on_two("fit", "--config", str(config), "--trainer.max_epochs=2")
+    assert versions(Path("runs/tiny")) == ["version_0"]
+    assert versions(RUN / "checkpoints") == ["best.ckpt", "last.ckpt"]
+    assert said.count("written to") == 1
+    lines = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    # Five members in batches of two: one process takes 3 steps an epoch, each of two takes 3 images in 2.
+    content = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 4
+    assert len(content["seg_mia"]["split"]["members"]) == 5
+    # The victim belongs to its run: the split is checked against the salt, on one process as on two.
+    assert main(["validate"]) == 0
+    (again,) = (RUN / "validate").iterdir()
+    assert_same(json.loads((again / "summary.json").read_text())["dice"], lines[-1]["val/dice"])
