@@ -1,6 +1,7 @@
 """One victim, every attack asked for, one summary."""
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from seg_mia.callbacks.tables import write_json
-from seg_mia.configs import find_config, resolve
+from seg_mia.configs import find_config, is_inline, resolve
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.messages import one_line
@@ -42,7 +43,7 @@ class Settings:
         victim: a config to train, or a checkpoint or run's folder.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
         data: options of the data module for every stage, such as `root`.
-        seed: of the victim's training.
+        seeds: of the victim's training; one victim, and all attacks on it, for each.
         runs: folder that runs are kept in.
         trust: class paths outside seg_mia that the victim's card may name.
         name: of the audit's folder; the config's name if not given.
@@ -52,7 +53,7 @@ class Settings:
     victim: str
     attacks: list[str | Stage]
     data: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seeds: list[int] = field(default_factory=lambda: [0])
     runs: str = "runs"
     trust: list[str] = field(default_factory=list)
     name: str = "audit"
@@ -66,21 +67,27 @@ class Audit:
     Attributes:
         folder: where `audit.json` lies.
         runs: the folder of all runs.
-        victim: the victim's run.
-        results: one mapping per attack.
+        victims: the victims' runs or files, one per seed.
+        results: one mapping per victim and attack.
     """
 
     folder: Path
     runs: Path
-    victim: Path
+    victims: list[Path]
     results: list[dict[str, Any]]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit."""
-        return [
-            f"victim      {self.victim}",
-            *(line for result in self.results for line in result["headline"]),
-        ]
+        lines = []
+        for victim in self.victims:
+            lines.append(f"victim {victim}")
+            lines += [
+                line
+                for result in self.results
+                if result["victim_run"] == str(victim)
+                for line in result["headline"]
+            ]
+        return lines
 
 
 def read_settings(words: Sequence[str]) -> Settings:
@@ -93,7 +100,8 @@ def read_settings(words: Sequence[str]) -> Settings:
     )
     parser.add_class_arguments(Settings)
     args, files = resolve(words, "--config", "-c")
-    name = Path(files[-1]).stem if files else None
+    names = [Path(file).stem for file in files if not is_inline(file)]
+    name = names[-1] if names else None
     if name is not None:
         parser.set_defaults({"name": name})
     try:
@@ -119,29 +127,25 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     for stage in stages:
         find_config(stage.attack, "attack")
     begun = time.time()
-    say(f"stage 1 of {1 + len(stages)}: victim {settings.victim}")
-    victim = _victim(settings)
-    results = []
-    for number, stage in enumerate(stages, start=2):
-        say(f"stage {number} of {1 + len(stages)}: {stage.attack}")
-        results.append(_attack(stage, victim, settings))
+    total = len(settings.seeds) * (1 + len(stages))
+    victims, results = [], []
+    for round_, seed in enumerate(settings.seeds):
+        done = round_ * (1 + len(stages))
+        say(f"stage {done + 1} of {total}: victim {settings.victim}, seed {seed}")
+        victims.append(_victim(settings, seed))
+        for number, stage in enumerate(stages, start=done + 2):
+            say(f"stage {number} of {total}: {stage.attack}")
+            results.append({"seed": seed, **_attack(stage, victims[-1], settings)})
     folder = _new_folder(Path(settings.runs) / settings.name)
-    result = Audit(folder, Path(settings.runs), victim, results)
-    write_json(
-        folder / "audit.json",
-        {
-            "version": VERSION,
-            "victim": str(victim),
-            "attacks": results,
-            "seconds": round(time.time() - begun, 1),
-        },
-    )
-    return result
+    content = {"version": VERSION, "victims": [str(victim) for victim in victims], "attacks": results}
+    write_json(folder / "audit.json", content | {"seconds": round(time.time() - begun, 1)})
+    return Audit(folder, Path(settings.runs), victims, results)
 
 
-def _victim(settings: Settings) -> Path:
+def _victim(settings: Settings, seed: int) -> Path:
     """Return the run's folder or the checkpoint."""
-    if Path(settings.victim).is_dir() or settings.victim.endswith(".ckpt"):
+    path = Path(settings.victim)
+    if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
         return checkpoint_file(settings.victim)
     fit = [
         "fit",
@@ -150,7 +154,7 @@ def _victim(settings: Settings) -> Path:
         "--runs",
         settings.runs,
         "--seed_everything",
-        str(settings.seed),
+        str(seed),
     ]
     return run([*fit, *_options("data", settings.data)]).folder
 
@@ -160,11 +164,18 @@ def _attack(stage: Stage, victim: Path, settings: Settings) -> dict[str, Any]:
     trust = [word for name in settings.trust for word in ("--trust", name)]
     data = _options("data", {**settings.data, **stage.data})
     done = run([*words, *trust, *_options("attack", stage.settings), *data])
-    return {"attack": stage.attack, "folder": str(done.folder), "headline": done.headline(), **done.summary}
+    own = {
+        "name": stage.attack,
+        "victim_run": str(victim),
+        "folder": str(done.folder),
+        "headline": done.headline(),
+    }
+    return own | done.summary
 
 
 def _options(prefix: str, settings: Mapping[str, Any]) -> list[str]:
-    return [f"--{prefix}.{name}={value}" for name, value in settings.items()]
+    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return [f"--{prefix}.{name}={value}" for name, value in plain.items()]
 
 
 def _new_folder(parent: Path) -> Path:

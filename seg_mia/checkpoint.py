@@ -1,6 +1,7 @@
 """What a checkpoint says about itself, read without trusting it."""
 
 import pickle
+import struct
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,19 @@ from seg_mia.spec import check_spec, resolve
 KEY = "seg_mia"
 FORMAT = 1
 NETWORK = "network."
+MACHINE = ("cache", "workers", "limit")
+"""Settings of a data module that a card does not carry."""
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -62,16 +76,7 @@ def read(path: str | Path) -> dict[str, Any]:
             "run; "
             "nothing of it was executed. Use a file written by `seg_mia fit` or `seg_mia export`"
         ) from None
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?"
         ) from None
@@ -107,15 +112,32 @@ def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[s
     try:
         fields = {name: card[name] for name in Card.__dataclass_fields__ if card.get(name) is not None}
         checked = Card(**fields)
-        check_spec(checked.model, trust=trust)
+        _check_types(checked)
+        check_spec(checked.model, trust=trust, base=nn.Module)
         network_spec(checked)
         if checked.data is not None:
             check_spec(checked.data, trust=trust)
-        if not (isinstance(checked.classes, int) and isinstance(checked.channels, int)):
-            raise InputError("classes and channels must be whole numbers")
-    except (InputError, TypeError, KeyError) as error:
+    except (InputError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is refused: its card {_first_line(error)}") from None
     return checked
+
+
+def _check_types(card: Card) -> None:
+    numbers = type(card.classes) is int and type(card.channels) is int
+    parts = all(part is None or isinstance(part, dict) for part in (card.data, card.split, card.training))
+    if not (numbers and parts and isinstance(card.fingerprint, str | None)):
+        raise InputError("has entries of other types than this tool writes")
+    if card.data is not None and not isinstance(card.data.get("init_args"), dict):
+        raise InputError("describes its data without init_args")
+
+
+def without_machine(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data module's specification without what belongs to one machine, such as where its cache lies.
+
+    It is left out when a card is written, and again when one is read: a stranger's card has no say in it.
+    """
+    kept = {name: value for name, value in data["init_args"].items() if name not in MACHINE}
+    return {"class_path": data["class_path"], "init_args": kept}
 
 
 def network_spec(card: Card) -> dict[str, Any]:
@@ -157,7 +179,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
 def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
     """Load into `network` the weights among a checkpoint's `content`, strictly."""
     state = content.get("state_dict")
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise InputError(f"{path} has no weights ('state_dict'); was it written by `seg_mia fit`?")
     weights = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
     try:

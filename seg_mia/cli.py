@@ -127,7 +127,7 @@ def _quiet() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # Lightning's own code asks torch in a way that torch has replaced.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-    # Cached images are read faster by the main process than by workers (benchmarks/loading.py).
+    # Cached images are read faster by the main process than by workers.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # A resumed run writes where it wrote before.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")

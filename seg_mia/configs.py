@@ -56,11 +56,15 @@ def resolve(words: Sequence[str], *flags: str, kind: str = "") -> tuple[list[str
     return resolved, files
 
 
+def is_inline(config: str) -> bool:
+    """Say whether a config is given as text instead of a file's name."""
+    return config.lstrip().startswith("{")
+
+
 def _file(name: str, kind: str) -> str:
-    inline = name.lstrip().startswith("{")
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
     class_path = kind != "" and "." in name and not is_path and _importable(name.rpartition(".")[0])
-    return name if inline or class_path else str(find_config(name, kind))
+    return name if is_inline(name) or class_path else str(find_config(name, kind))
 
 
 def _importable(module: str) -> bool:

@@ -1,6 +1,7 @@
 """One run of one config: fit, validate, test or predict, through LightningCLI."""
 
 import argparse
+import logging
 import pkgutil
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -8,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, assert_never
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -26,14 +27,17 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
-from seg_mia.checkpoint import load_weights
+from seg_mia.checkpoint import load_weights, read_card
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line, refusal
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, LAST
+from seg_mia.spec import class_paths
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.segmentation import Segmentation
+
+log = logging.getLogger(__name__)
 
 
 def run(words: Sequence[str]) -> "Experiment":
@@ -56,6 +60,8 @@ class Experiment(LightningCLI):
     def __init__(self, what: Plan) -> None:
         self.plan = what
         _import_all(data, attacks)
+        # A string in a card must not become a class: values without a declared type are never built.
+        set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
         super().__init__(
             LightningModule,
@@ -168,14 +174,17 @@ class Experiment(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""
         given = self._get(self.config_init, "trainer")
-        if given["logger"] in {None, True} and not given["fast_dev_run"]:
+        if (given["logger"] is None or given["logger"] is True) and not given["fast_dev_run"]:
             kwargs["logger"] = TensorBoardLogger(
                 self.plan.folder.parent,
                 self.plan.folder.name,
                 self.plan.version,
                 default_hp_metric=False,
             )
-        callbacks = [OneFolder(), *(given["callbacks"] or []), *self._callbacks()]
+        if given["default_root_dir"] is None:
+            kwargs["default_root_dir"] = str(self.plan.folder)
+        own = given["callbacks"] or []
+        callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(TQDMProgressBar())
@@ -217,6 +226,9 @@ class Experiment(LightningCLI):
         """Train, from the start or from where a run stopped."""
         datamodule.setup("fit")
         resume = self.plan.checkpoint
+        if resume is not None and isinstance(datamodule, SegmentationData):
+            card = read_card(resume, trust=class_paths(self.config.as_dict()))
+            check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
         self.trainer.fit(
             model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
         )
@@ -243,6 +255,10 @@ class Experiment(LightningCLI):
             raise InputError("test needs --attack NAME")
         self.trainer.test(PerturbationTest(victim.network, attack), datamodule=datamodule, verbose=verbose)
         self.summary = self.results.summary
+        if not self.split_checked and self.trainer.is_global_zero:
+            log.warning(
+                "the victim's file does not say how its data was split: it may have trained on these samples"
+            )
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Give the model the victim's weights, once the data is known to be the victim's."""
@@ -255,7 +271,7 @@ class Experiment(LightningCLI):
             )
         datamodule.setup()
         card = self.plan.card
-        check_data(datamodule, fingerprint=card.fingerprint, split=card.split, run=self.plan.run)
+        self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
         load_weights(model.network, self.plan.content, self.plan.checkpoint)
         return model
 

@@ -1,9 +1,10 @@
 """Long messages of jsonargparse in one line that says what to do."""
 
 import re
+import sys
 
 from seg_mia.errors import InputError
-from seg_mia.spec import parameters, resolve
+from seg_mia.spec import parameters
 
 NOISE = re.compile(
     r"^(Does not validate|Subtypes:|Errors:|Given value|Parser key|Problem with|"
@@ -25,11 +26,9 @@ def _accepted(message: str) -> str:
     path = re.search(r"given class_path '([\w.]+)'", message)
     if path is None or "is not accepted" not in message:
         return ""
-    try:
-        names = sorted(parameters(resolve(path.group(1))))
-    except (InputError, ImportError, AttributeError):
-        return ""
-    return f"; {path.group(1).rpartition('.')[2]} takes {', '.join(names)}"
+    module, _, name = path.group(1).rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)  # a name in an error text is no reason to import it
+    return f"; {name} takes {', '.join(sorted(parameters(kind)))}" if isinstance(kind, type) else ""
 
 
 def refusal(error: BaseException) -> InputError | None:

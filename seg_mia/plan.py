@@ -9,10 +9,10 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from seg_mia.checkpoint import Card
-from seg_mia.configs import known, resolve
+from seg_mia.checkpoint import Card, without_machine
+from seg_mia.configs import is_inline, known, resolve
 from seg_mia.errors import InputError
-from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file, newest, read_run, run_of
+from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, read_run, run_of
 
 Command = Literal["fit", "validate", "test", "predict"]
 
@@ -65,21 +65,30 @@ def plan(words: Sequence[str]) -> Plan:
     """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])
-    options = vars(own)
+    options = {"runs": own.runs or "runs", "victim": own.victim, "trust": own.trust}
     if {"-h", "--help"} & set(rest) or any(word.startswith("--data.help") for word in rest):
-        return Plan(command, (command, *rest), Path(own.runs), options=options)
+        return Plan(command, (command, *rest), Path(options["runs"]), options=options)
     if command == "fit":
-        return _resumed(own.resume, rest, options) if own.resume else _fit(rest, options)
-    if own.resume:
-        raise InputError(f"--resume goes with fit, not with {command}")
+        _refuse(own, "fit", "victim", "trust")
+        if own.resume:
+            _refuse(own, "--resume", "runs")
+            return _resumed(own.resume, rest, options)
+        return _fit(rest, options)
+    _refuse(own, command, "resume")
     return _on_victim(command, rest, options)
+
+
+def _refuse(own: argparse.Namespace, what: str, *names: str) -> None:
+    for name in names:
+        if getattr(own, name):
+            raise InputError(f"--{name} does not go with {what}; leave it out")
 
 
 def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--victim")
     parser.add_argument("--resume")
-    parser.add_argument("--runs", default="runs")
+    parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
     try:
         return parser.parse_known_args(list(words))
@@ -91,7 +100,8 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = resolve(rest, "--config", "-c")
     if not configs and not any(word.startswith("--model") for word in rest):
         raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
-    name = Path(configs[-1]).stem if configs else "fit"
+    files = [config for config in configs if not is_inline(config)]
+    name = Path(files[-1]).stem if files else "fit"
     return Plan("fit", ("fit", *args), Path(options["runs"]) / name, options=options)
 
 
@@ -125,7 +135,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     args, configs = resolve(rest, "--config", "-c")
     if command == "test":
         args, attacks = _attack_first(args)
-        name = Path(attacks[-1]).stem if attacks else _attack_in(configs)
+        name = _attack_name(attacks[-1] if attacks else _in_yaml(configs, "attack"))
     else:
         name = command
     said = options["victim"] or _in_yaml(configs, "victim")
@@ -136,7 +146,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
             f"{file} was exported without its data: say which to use, --config NAME or --data CLASS with "
             "its options (--data.root FOLDER ...)"
         )
-    fragment = {"model": card.model} | ({"data": card.data} if card.data else {})
+    fragment = {"model": card.model} | ({"data": _data(card.data, run_of(file))} if card.data else {})
     return Plan(
         command,
         (command, "--config", json.dumps(fragment), *args),
@@ -146,6 +156,14 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
         card=card,
         options=options | {"victim": str(file)},
     )
+
+
+def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:
+    """Return a card's data settings; its paths count only where the run that it belongs to lies."""
+    spec = without_machine(data)
+    if not (run / SALT).is_file():
+        spec["init_args"].pop("root", None)
+    return spec
 
 
 def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
@@ -163,31 +181,31 @@ def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
     return ["--attack", attacks[-1], *rest], attacks
 
 
-def _attack_in(configs: Sequence[str]) -> str:
-    if found := _in_yaml(configs, "attack"):
-        return (
-            Path(found).stem
-            if isinstance(found, str)
-            else str(found["class_path"]).rpartition(".")[2].lower()
-        )
-    raise InputError(f"test needs --attack NAME; known names: {', '.join(known('attack'))}")
+def _attack_name(attack: Any) -> str:
+    """Return what to call an attack's folder: its file's name, or its class's."""
+    if isinstance(attack, dict) and isinstance(attack.get("class_path"), str):
+        attack = attack["class_path"]
+    if not isinstance(attack, str):
+        raise InputError(f"test needs --attack NAME; known names: {', '.join(known('attack'))}")
+    return Path(attack).stem if attack.endswith((".yaml", ".yml")) else attack.rpartition(".")[2].lower()
 
 
 def _in_yaml(configs: Sequence[str], key: str) -> Any:
     """Return the last value that the configs give to a top-level key."""
     found = None
     for config in configs:
-        content = read_yaml(Path(config)) if not config.lstrip().startswith("{") else json.loads(config)
-        found = content.get(key, found)
+        found = read_yaml(config).get(key, found)
     return found
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's mapping; raise InputError for anything else."""
+def read_yaml(config: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file, or in text that stands for one."""
+    where = "the inline config" if is_inline(config) else config
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = config if is_inline(config) else Path(config).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where} is not readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a mapping of options, got {type(content).__name__}")
+        raise InputError(f"{where} must hold a mapping of options, got {type(content).__name__}")
     return content

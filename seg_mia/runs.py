@@ -8,6 +8,7 @@ from seg_mia.errors import InputError
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+SALT = "salt"
 
 
 def checkpoint_file(path: str | Path) -> Path:

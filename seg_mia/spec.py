@@ -50,6 +50,7 @@ def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None =
         trust: class paths outside `seg_mia` that are allowed.
         base: the class that the outermost one must derive from.
     """
+    trust = {trust} if isinstance(trust, str) else set(trust)
     if not isinstance(spec, Mapping) or not is_plain(dict(spec)):
         raise InputError("must hold plain values under class_path and init_args")
     for path in class_paths(spec):
@@ -114,8 +115,8 @@ def parameters(kind: type) -> dict[str, Any]:
 
 def _fits(value: object, declared: Any) -> bool:
     origin, arguments = get_origin(declared), get_args(declared)
-    if declared in {Any, object}:
-        return not class_paths(value)
+    if declared in {Any, object}:  # a parser may read a string as YAML, and a class path out of that
+        return not isinstance(value, str | dict | list | tuple)
     if origin in {Union, types.UnionType}:
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:

@@ -98,6 +98,12 @@ def test_targets_from_a_folder_are_those_that_predict_writes(victim: Path) -> No
     assert main([*attack, f"--attack.target_folder={masks}"]) == 0
     table = rows(victim / "asma" / "version_0" / "per_image.csv")
     assert all(float(row["iou_before"]) == 1 for row in table)  # the prediction itself was asked for
+    assert all(float(row["pixel_accuracy"]) == 1 for row in table)
+    for file in masks.iterdir():
+        Image.fromarray(255 - pixels(file)).save(file)
+    assert main([*attack, f"--attack.target_folder={masks}"]) == 0
+    table = rows(victim / "asma" / "version_1" / "per_image.csv")
+    assert all(float(row["iou_before"]) == 0 for row in table)  # its opposite was
 
 
 @pytest.mark.usefixtures("victim")

@@ -101,7 +101,7 @@ def test_every_experiment_builds_its_network_and_data(
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_could_be_read_back_from_a_checkpoint(name: str) -> None:
-    settings = read_yaml(find_config(name))
+    settings = read_yaml(str(find_config(name)))
     check_spec(settings["model"])
     check_spec(settings["data"])
     assert isinstance(build(settings["model"]["init_args"]["network"]), nn.Module)
@@ -122,13 +122,13 @@ def test_every_audit_names_a_victim_and_attacks_that_exist(name: str) -> None:
     assert settings.attacks
     for entry in settings.attacks:
         stage = Stage(entry) if isinstance(entry, str) else entry
-        attack = read_yaml(find_config(stage.attack, "attack"))
+        attack = read_yaml(str(find_config(stage.attack, "attack")))
         check_spec({**attack, "init_args": attack["init_args"] | stage.settings}, base=Perturbation)
 
 
 @pytest.mark.parametrize("name", known("attack"))
 def test_every_attack_config_is_a_perturbation_with_arguments_it_takes(name: str) -> None:
-    check_spec(read_yaml(find_config(name, "attack")), base=Perturbation)
+    check_spec(read_yaml(str(find_config(name, "attack"))), base=Perturbation)
 
 
 @pytest.mark.slow

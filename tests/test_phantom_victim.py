@@ -20,7 +20,8 @@ def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
     assert main(["validate", "--victim", str(run), "--data.subset", "members"]) == 0
     members = json.loads((run / "validate" / "version_0" / "summary.json").read_text())["dice"]
     nonmembers = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val/dice"]
-    assert members > nonmembers + 0.04
-    assert nonmembers > 0.8
+    assert members > nonmembers + 0.03
+    assert nonmembers > 0.85
     summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())["results"]
-    assert summary["iou"]["mean"] > 0.9 > summary["iou_before"]["mean"]
+    assert summary["iou"]["mean"] > 0.85
+    assert summary["iou_before"]["mean"] < 0.7

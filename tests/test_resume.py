@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,7 +60,10 @@ def epochs(run: Path) -> list[int]:
 
 def kill_in_mid_epoch(words: list[str], run: Path, after: int) -> None:
     """Start a training, and kill it a little after it has finished some epochs."""
-    process = subprocess.Popen([sys.executable, "-m", "seg_mia", *words], stdout=subprocess.DEVNULL)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the tests' own process: sums depend on it
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seg_mia", *words], stdout=subprocess.DEVNULL, env=one_thread
+    )
     while len(epochs(run)) < after:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.02)
@@ -108,6 +112,15 @@ def test_the_best_checkpoint_stays_the_best_when_the_folder_moves(config: Path, 
     assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 0
     assert best_score(run) >= score
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_data_that_changed_meanwhile_is_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(config), "--trainer.max_epochs=1"]) == 0
+    root = Path(config.read_text().split("root: ")[1].split()[0])
+    for part in ("images", "masks"):
+        shutil.copy(root / part / "s00.png", root / part / "more.png")
+    assert main(["fit", "--resume", "runs/shaky/version_0", "--trainer.max_epochs=2"]) == 2
+    assert "fingerprint" in capsys.readouterr().err
 
 
 def test_more_epochs_than_planned(config: Path) -> None:

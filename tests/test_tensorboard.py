@@ -26,7 +26,7 @@ def run(tiny: Path) -> Path:
 def test_a_training_shows_its_curves_pictures_and_settings(run: Path) -> None:
     found = events(run)
     tags = found.Tags()
-    per_epoch = {"train/loss_epoch", "train/dice", "train/iou", "val/loss", "val/dice", "val/iou"}
+    per_epoch = {"train/loss", "train/dice", "train/iou", "val/loss", "val/dice", "val/iou"}
     assert per_epoch | {"train/loss_step"} <= set(tags["scalars"])
     for name in per_epoch:
         assert len(found.Scalars(name)) == 2, name

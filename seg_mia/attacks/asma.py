@@ -36,8 +36,8 @@ def asma(
     With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
     (a_0 = tau), iterates x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1): the paper's
     equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one
-    input gradient an iteration, and one forward more to know the last iterate. The defaults are the published
-    ones.
+    input gradient an iteration, one forward more to know the last iterate, two to measure what is returned.
+    The defaults are the published ones.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.

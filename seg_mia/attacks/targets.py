@@ -23,7 +23,7 @@ class Targeted(Perturbation):
             with the image's own; `white`: `target_class` everywhere; `black`: background everywhere;
             `folder`: a file.
         target_class: the class that `white` paints.
-        target_folder: folder of masks named like the images, read as the data set reads its own.
+        target_folder: folder of masks named like the images: class ids, or black and white for two classes.
         target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks
             alone.
     """

@@ -1,8 +1,9 @@
 """The card that every checkpoint carries: what is needed to rebuild it and to refuse other data."""
 
+import hashlib
+import json
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 
 import seg_mia
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.checkpoint import FORMAT, KEY
+from seg_mia.checkpoint import FORMAT, KEY, without_machine
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.splits import hashed
 from seg_mia.errors import InputError
+from seg_mia.runs import SALT
 from seg_mia.spec import is_plain
-
-SALT = "salt"
 
 
 def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class CardWriter(Callback):
         return {
             "format": FORMAT,
             "model": spec_of(pl_module),
-            "data": spec_of(data),
+            "data": without_machine(spec_of(data)),
             "classes": data.source.classes,
             "channels": data.source.channels,
             "split": split_of(data, own_salt(run_folder(trainer))),
@@ -89,14 +89,17 @@ class CardWriter(Callback):
 
 
 def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
-    """Return the role and the salted hashes of the ids of each part."""
+    """Return the role, a digest of the split as a whole, and the salted hashes of the ids of each part."""
     parts = {
         "members": data.splits.members,
         "nonmembers": data.splits.nonmembers,
         "reference": data.splits.reference,
     }
+    named = {name: sorted(data.source.ids[i] for i in part) for name, part in parts.items()}
+    whole = json.dumps([data.role, named]).encode("utf-8", "surrogateescape")
     return {
         "role": data.role,
+        "digest": hashlib.sha256(whole).hexdigest(),
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
     }
 
@@ -112,28 +115,33 @@ def own_salt(folder: Path) -> bytes:
         partial = folder / f".{SALT}.{os.getpid()}"
         partial.touch(mode=0o600)
         partial.write_text(secrets.token_hex(16))
-        with suppress(FileExistsError):  # another rank was first; all of them must read the same salt
+        try:
             file.hardlink_to(partial)
-        partial.unlink()
+        except FileExistsError:  # another rank was first; all of them must read the same salt
+            pass
+        except OSError:  # a file system without links
+            partial.replace(file)
+        partial.unlink(missing_ok=True)
     return bytes.fromhex(file.read_text())
 
 
-def check_data(
-    data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, run: Path
-) -> None:
-    """Raise InputError unless `data`, after setup, is what a checkpoint was trained on, split as it was.
+def check_data(data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None) -> bool:
+    """Raise InputError unless `data`, after setup, is what a checkpoint was trained on.
 
-    The split is compared where the salt lies beside the checkpoint's run; an exported file has neither.
+    Returns whether the split could be checked: an exported file does not say how it was.
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(
             f"this data is not what the victim was trained on: fingerprint {data.fingerprint[:12]}, the "
-            "checkpoint "
-            f"says {fingerprint[:12]}; point --data.root at the original, unchanged files, or train again"
+            f"checkpoint says {fingerprint[:12]}; point --data.root at the original, unchanged files, or "
+            "train again"
         )
-    if split is not None and (run / SALT).is_file() and split_of(data, own_salt(run)) != split:
+    if split is None:
+        return False
+    if split_of(data, bytes(16))["digest"] != split.get("digest"):
         raise InputError(
             "these settings split the data otherwise than the victim's training did, so members and "
-            "non-members would "
-            "be mixed up; leave out --data.members, nonmembers, reference, role, split_seed and shadow_share"
+            "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
+            "split_seed and shadow_share"
         )
+    return True

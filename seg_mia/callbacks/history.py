@@ -16,12 +16,8 @@ class History(Callback):
         """Drop the epochs that a resumed run is about to repeat."""
         file = _file(trainer)
         if trainer.is_global_zero and file.is_file():
-            lines = [
-                line
-                for line in file.read_text().splitlines()
-                if json.loads(line)["epoch"] < trainer.current_epoch
-            ]
-            write_text(file, "".join(f"{line}\n" for line in lines))
+            lines = file.read_text().splitlines()
+            write_text(file, "".join(f"{line}\n" for line in lines if _epoch(line) < trainer.current_epoch))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Add this epoch's line."""
@@ -34,6 +30,14 @@ class History(Callback):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
+
+
+def _epoch(line: str) -> float:
+    """Return a line's epoch, infinity for one that an interruption cut short."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
 
 
 def _file(trainer: Trainer) -> Path:

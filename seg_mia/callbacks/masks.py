@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.pictures import png
+from seg_mia.callbacks.tables import file_name
 from seg_mia.data.base import Batch, SegmentationData
 
 
@@ -28,5 +29,5 @@ class MaskWriter(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         white = 255 if data.source.classes == 2 else 1
         for index, mask in zip(batch.index.tolist(), outputs["prediction"].cpu().numpy(), strict=True):
-            name = data.source.ids[index].replace("/", "__")
+            name = file_name(data.source.ids[index])
             (folder / f"{name}.png").write_bytes(png((mask * white).astype(np.uint8)))

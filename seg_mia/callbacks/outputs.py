@@ -8,9 +8,10 @@ from seg_mia.attacks.base import Adversarial
 
 
 class StepOutput(TypedDict):
-    """`loss` of each image (N,), or their mean in training, and `prediction` (N, h, w) int64."""
+    """`losses` of each image (N,), their mean `loss`, and `prediction` (N, h, w) int64."""
 
     loss: Tensor
+    losses: Tensor
     prediction: Tensor
 
 

@@ -18,7 +18,7 @@ class Panels(Callback):
 
     Args:
         count: images shown.
-        every: epochs between two panels; the last epoch is always shown.
+        every: epochs between two panels; the last planned one is always shown.
     """
 
     def __init__(self, count: int = 4, every: int = 5) -> None:

@@ -14,7 +14,7 @@ from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.callbacks.tables import write_csv, write_json, write_rows
+from seg_mia.callbacks.tables import file_name, write_csv, write_json, write_rows
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.metrics.per_image import PerImage
 
@@ -83,7 +83,7 @@ class PerturbationResults(Callback):
         folder = run_folder(trainer) / "adversarial"
         folder.mkdir(parents=True, exist_ok=True)
         for name, image in zip(ids, images, strict=True):
-            stem = name.replace("/", "__")
+            stem = file_name(name)
             np.save(folder / f"{stem}.npy", image.float().cpu().numpy())
             (folder / f"{stem}.png").write_bytes(png((picture(image) * 255).round().astype(np.uint8)))
 

@@ -47,10 +47,10 @@ class Scores(Callback):
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Log the batch's loss and keep its scores."""
-        pl_module.log(
-            "train/loss", outputs["loss"].detach(), batch_size=len(batch.index), prog_bar=True, on_epoch=True
+        pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
+        self.train.update(
+            batch.index, {"loss": outputs["losses"], **measures(outputs, batch.mask, _classes(trainer))}
         )
-        self.train.update(batch.index, measures(outputs, batch.mask, _classes(trainer)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Log the members' means."""
@@ -73,7 +73,7 @@ class Scores(Callback):
     ) -> None:
         """Keep the batch's scores."""
         self.val.update(
-            batch.index, {"loss": outputs["loss"], **measures(outputs, batch.mask, _classes(trainer))}
+            batch.index, {"loss": outputs["losses"], **measures(outputs, batch.mask, _classes(trainer))}
         )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,6 +15,11 @@ from torch import Tensor
 from seg_mia.errors import InputError
 
 
+def file_name(name: str) -> str:
+    """Return a sample's id as a file name without folders."""
+    return name.replace("/", "__").replace("\\", "__")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step; raise InputError when the folder cannot be written."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,5 +1,6 @@
 """From a source of samples to loaders of members, non-members and reference."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,11 @@ class SegmentationData(LightningDataModule):
             together=together,
         )
         self._refuse_empty()
+        if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
+            raise InputError(
+                "augmentation moves image and mask together, but images and masks differ in size: "
+                f"{self.cached.images.shape[1:3]} and {self.cached.masks.shape[1:3]}; use --data.augment none"
+            )
         self._ready = True
 
     def _open(self) -> None:
@@ -216,7 +222,7 @@ class SegmentationData(LightningDataModule):
 
     def dataset(self, indices: NDArray[np.int64], *, augmented: bool = False) -> Samples:
         """Return the samples at some data-set indices."""
-        augmenter = Augmenter(self.augment, self.split_seed) if augmented and self.augment != "none" else None
+        augmenter = Augmenter(self.augment, _run_seed()) if augmented and self.augment != "none" else None
         return Samples(self.cached, indices, augmenter)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -237,20 +243,25 @@ class SegmentationData(LightningDataModule):
 
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=self.split_seed, rank=rank, ranks=ranks)
+        sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=_run_seed(), rank=rank, ranks=ranks)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.split_seed),
+            generator=torch.Generator().manual_seed(_run_seed()),
         )
 
 
+def _run_seed() -> int:
+    """Return what seed_everything was given: order and augmentation are a run's, not a split's."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
 def _equal_files(source: Source) -> list[list[str]]:
-    """Return the ids of samples with the same content, which no split may part."""
+    """Return the ids of samples with the same image, which no split may part, whatever their masks."""
     alike: dict[str, list[str]] = {}
     for index, name in enumerate(source.ids):
-        alike.setdefault(source.digest(index), []).append(name)
+        alike.setdefault(source.image_digest(index), []).append(name)
     return [names for names in alike.values() if len(names) > 1]

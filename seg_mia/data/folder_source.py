@@ -90,6 +90,10 @@ class FolderSource(Source):
         """Return a SHA-256 of the bytes of image and mask file."""
         return digest(self.samples[index].image, self.samples[index].mask)
 
+    def image_digest(self, index: int) -> str:
+        """Return a SHA-256 of the bytes of the image file."""
+        return digest(self.samples[index].image)
+
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return image and mask at `size`, the image by area or bilinear, the mask by nearest neighbour."""
         sample = self.samples[index]

@@ -37,6 +37,10 @@ class FundusSource(Source):
         """Return a digest of both files."""
         return digest(*self.files[index][1:])
 
+    def image_digest(self, index: int) -> str:
+        """Return a digest of the image file."""
+        return digest(self.files[index][1])
+
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return the crop with 82 pixels of repeated edge around it, and the mask of its predicted centre."""
         _, image_file, mask_file = self.files[index]
@@ -97,4 +101,9 @@ class Fundus(SegmentationData):
             get="RIM-ONE, or the samples in github.com/utkuozbulak/adaptive-segmentation-mask-attack",
             layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
         )
-        return FundusSource(root / self.images, root / self.masks, published_crop=self.published_crop)
+        images, masks = ((root / part).resolve() for part in (self.images, self.masks))
+        if not (images.is_relative_to(root.resolve()) and masks.is_relative_to(root.resolve())):
+            raise InputError(
+                f"images and masks must lie inside {root}, got {self.images!r} and {self.masks!r}"
+            )
+        return FundusSource(images, masks, published_crop=self.published_crop)

@@ -30,6 +30,10 @@ class Source(ABC):
     def digest(self, index: int) -> str:
         """Return a hex digest of everything that the undecoded sample consists of."""
 
+    def image_digest(self, index: int) -> str:
+        """Return a hex digest of the undecoded image alone: a split must not part equal images."""
+        return self.digest(index)
+
     @abstractmethod
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return the image (H, W, C), uint8 or float32 in [0, 1], and its mask (h, w) of class ids.

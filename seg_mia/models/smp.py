@@ -80,7 +80,7 @@ class Smp(InputAdapter):
         dropout: float = 0.0,
         decoder_channels: list[int] | None = None,
         depth: int = 5,
-        options: dict[str, Any] | None = None,
+        options: dict[str, bool | int | float | str | list[int] | None] | None = None,
     ) -> None:
         _require_known("architecture", architecture, architecture_names())
         if not (encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))):

@@ -70,10 +70,8 @@ class Segmentation(LightningModule):
         return final(self.network(x))
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
-        """Return the batch's mean loss."""
-        step = self._step(batch)
-        step["loss"] = step["loss"].mean()
-        return step
+        """Return the batch's mean loss, and each image's."""
+        return self._step(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -85,8 +83,12 @@ class Segmentation(LightningModule):
 
     def _step(self, batch: Batch) -> StepOutput:
         output = self.network(batch.image)
-        losses = [self.loss_per_image(logits, batch.mask) for logits in heads(output)]
-        return {"loss": torch.stack(losses).mean(0), "prediction": predicted(final(output).detach())}
+        losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(output)]).mean(0)
+        return {
+            "loss": losses.mean(),
+            "losses": losses.detach(),
+            "prediction": predicted(final(output).detach()),
+        }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser, with a schedule over all steps where one is asked for."""
@@ -111,6 +113,12 @@ def try_one(network: nn.Module, data: SegmentationData) -> None:
     try:
         with torch.no_grad():
             output = network(image[None].to(device))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the network cannot take an image of channels, height, width {tuple(image.shape)}: {reason}; "
+            "set its channels, or wrap it in seg_mia.models.adapter.InputAdapter"
+        ) from error
     finally:
         for module, training in modes:
             module.training = training

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.targets import Targeted, TargetKind, nearest_other, random_other
+from seg_mia.callbacks.tables import file_name
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.data.files import list_files, read_mask
 from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
 
 
 class TargetMasks:
@@ -58,7 +60,7 @@ class TargetMasks:
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
     """Return a copy of the subset's masks with those of the tested samples read from files."""
     files = list_files(folder)
-    wanted = {index: data.source.ids[index] for index in data.evaluated().tolist()}
+    wanted = {index: file_name(data.source.ids[index]) for index in data.evaluated().tolist()}
     missing = [name for name in wanted.values() if name not in files]
     if missing:
         raise InputError(
@@ -81,10 +83,13 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
 
 
 def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Read class ids, or black and white for two classes, as `predict` writes them."""
+    """Read class ids; for two classes also black and white, as `predict` writes them."""
     try:
-        return read_mask(path, threshold=None, classes=classes)
+        mask = read_mask(path, threshold=None, classes=classes)
     except InputError:
         if classes != 2:
             raise
         return read_mask(path, threshold=127, classes=classes)
+    if classes == 2 and not (mask == 1).any():
+        return np.asarray(mask == IGNORE, dtype=np.uint8)  # 255 without any 1 is white
+    return mask
