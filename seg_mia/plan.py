@@ -54,20 +54,14 @@ class Plan:
     card: Card | None = None
     options: dict[str, Any] | None = None
 
-    @property
-    def run(self) -> Path:
-        """The run that the checkpoint belongs to."""
-        assert self.checkpoint is not None
-        return run_of(self.checkpoint)
-
 
 def plan(words: Sequence[str]) -> Plan:
     """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])
-    options = {"runs": own.runs or "runs", "victim": own.victim, "trust": own.trust}
-    if {"-h", "--help"} & set(rest) or any(word.startswith("--data.help") for word in rest):
-        return Plan(command, (command, *rest), Path(options["runs"]), options=options)
+    options = {"runs": own.runs, "victim": own.victim, "trust": own.trust}
+    if {"-h", "--help"} & set(rest) or any(".help" in word.partition("=")[0] for word in rest):
+        return Plan(command, (command, *rest), Path("runs"), options=options | {"runs": "runs"})
     if command == "fit":
         _refuse(own, "fit", "victim", "trust")
         if own.resume:
@@ -100,6 +94,9 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = resolve(rest, "--config", "-c")
     if not configs and not any(word.startswith("--model") for word in rest):
         raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
+    if _in_yaml(configs, "resume"):
+        raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
+    options["runs"] = options["runs"] or _in_yaml(configs, "runs") or "runs"
     files = [config for config in configs if not is_inline(config)]
     name = Path(files[-1]).stem if files else "fit"
     return Plan("fit", ("fit", *args), Path(options["runs"]) / name, options=options)
@@ -117,8 +114,7 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
     if refused:
         raise InputError(
             f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are "
-            "trainer limits "
-            "and devices. Start a new run to change it"
+            "trainer limits and devices. Start a new run to change it"
         )
     last = run / CHECKPOINTS / LAST
     return Plan(
@@ -127,7 +123,7 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
         run.resolve().parent,
         version=run.resolve().name,
         checkpoint=last if last.is_file() else None,
-        options=options,
+        options=options | {"runs": str(run.parent.parent)},
     )
 
 
@@ -138,6 +134,8 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
         name = _attack_name(attacks[-1] if attacks else _in_yaml(configs, "attack"))
     else:
         name = command
+    options["runs"] = options["runs"] or _in_yaml(configs, "runs") or "runs"
+    options["trust"] = options["trust"] or _in_yaml(configs, "trust") or []
     said = options["victim"] or _in_yaml(configs, "victim")
     file = checkpoint_file(said) if said else newest(Path(options["runs"]), "victim")
     content, card = read_run(file, tuple(options["trust"]))

@@ -213,6 +213,9 @@ class TestOnAVictim:
         assert "--resume" in said("test", "--attack", "asma", "--resume", "runs/tiny/version_0")
         assert "--model.lr" in said("fit", "--resume", "runs/tiny/version_0", "--model.lr", "0.9")
         assert "config.yaml" in said("fit", "--resume", "runs/nowhere")
+        assert "--runs" in said("fit", "--resume", "runs/tiny/version_0", "--runs", "elsewhere")
+        assert "--trust" in said("fit", "--config", "phantom_victim", "--trust", "a.B")
+        assert "inline config" in said("test", "--attack", "asma", "--config", "{a: [")
         assert "exists" in said("export", "runs/tiny/version_0", "runs/tiny/version_0/config.yaml")
         assert "no reference" in said("validate", "--data.subset=reference", "--data.reference=0")
 

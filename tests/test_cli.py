@@ -175,6 +175,31 @@ def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(list(Path("runs/tiny").iterdir())) == 1
 
 
+def test_what_is_this_tools_own_may_stand_in_yaml_too(tiny: Path) -> None:
+    tiny.write_text(tiny.read_text() + "runs: elsewhere\n")
+    assert main(["fit", "--config", str(tiny), "--config", "{seed_everything: 5}"]) == 0
+    run = Path("elsewhere/tiny/version_0")
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    Path("attack.yaml").write_text(
+        f"victim: {run}\nattack: {{class_path: seg_mia.attacks.asma.Asma, init_args: {{steps: 1}}}}\n"
+    )
+    assert main(["test", "--config", "attack.yaml"]) == 0
+    assert (run / "asma" / "version_0" / "summary.json").is_file()
+
+
+def test_an_audit_over_two_seeds(tiny: Path) -> None:
+    words = [
+        "--victim",
+        str(tiny),
+        "--attacks",
+        '[{"attack": "asma", "settings": {"steps": 1, "target_folder": null}}]',
+    ]
+    assert main(["audit", *words, "--seeds", "[1, 2]", "--name", "two"]) == 0
+    audit = json.loads(Path("runs/two/version_0/audit.json").read_text())
+    assert [result["seed"] for result in audit["attacks"]] == [1, 2]
+    assert len(set(audit["victims"])) == 2
+
+
 def test_help_is_fast_and_imports_nothing_heavy() -> None:
     code = "import sys; from seg_mia.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
