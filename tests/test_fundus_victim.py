@@ -20,9 +20,9 @@ def test_the_unpadded_network_of_the_paper_from_fit_to_panel(tmp_path: Path) -> 
         Image.fromarray(image).save(tmp_path / "fundus" / "image_samples" / f"eye{number}.png")
         Image.fromarray(mask).save(tmp_path / "fundus" / "mask_samples" / f"eye{number}.png")
     small = [
-        "--model.network.widths=[2,2,2,2,2]",
-        "--trainer.max_epochs=1",
-        "--trainer.check_val_every_n_epoch=1",
+        "--model.network.init_args.network.init_args.widths=[2,2,2,2,2]",
+        "--trainer.max_epochs=3",
+        "--trainer.check_val_every_n_epoch=2",
     ]
     assert main(["fit", "--config", "fundus_victim", f"--data.root={tmp_path / 'fundus'}", *small]) == 0
     assert main(["test", "--attack", "asma", "--attack.steps=2", "--attack.tau=1e-4"]) == 0

@@ -40,6 +40,7 @@ class UnpaddedUNet(nn.Module):
             setattr(self, f"up_{step}", nn.ConvTranspose2d(before, width, kernel_size=2, stride=2))
             setattr(self, f"conv_up_{step}", _two_convolutions(2 * width, width))
         self.conv_final = nn.Conv2d(widths[0], classes, kernel_size=1)
+        self.apply(_he)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K, h, w) of the centre of images `x` (N, C, H, W) in [0, 1].
@@ -106,3 +107,11 @@ def _centre(skip: Tensor, like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
     top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
     return skip[..., top : top + height, left : left + width]
+
+
+def _he(module: nn.Module) -> None:
+    """Draw weights from N(0, 2 / fan_in), as Ronneberger et al. do: nothing else keeps 18 layers' scale."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
