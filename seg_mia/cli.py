@@ -77,6 +77,8 @@ def _experiment(words: list[str]) -> None:
     what = plan(words)
     if what.card is not None:
         print(f"victim: {what.checkpoint}")
+    if what.shadow is not None:
+        print(f"shadow: {what.shadow.file}")
     from seg_mia.experiment import Experiment
 
     _quiet()

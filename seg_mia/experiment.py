@@ -3,7 +3,7 @@
 import argparse
 import logging
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -12,10 +12,11 @@ from typing import Any, assert_never
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
-from seg_mia import attacks, data
+from seg_mia import attacks, data, membership
 from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import CardWriter, check_data
 from seg_mia.callbacks.folder import OneFolder, run_folder
@@ -23,17 +24,24 @@ from seg_mia.callbacks.history import History
 from seg_mia.callbacks.hyperparameters import Hyperparameters
 from seg_mia.callbacks.keeping import KeptCheckpoint
 from seg_mia.callbacks.masks import MaskWriter
+from seg_mia.callbacks.membership_curves import MembershipCurves
+from seg_mia.callbacks.membership_results import summarise, write_membership
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
-from seg_mia.checkpoint import load_weights, read_card
-from seg_mia.data.base import SegmentationData
+from seg_mia.checkpoint import MACHINE, build, load_weights, network_spec, read_card
+from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.errors import InputError
+from seg_mia.headlines import attack_headline
+from seg_mia.inference import Side, infer
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
-from seg_mia.plan import Plan, plan
+from seg_mia.plan import Plan, Shadow, plan
 from seg_mia.runs import BEST, LAST
 from seg_mia.spec import class_paths
+from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -59,7 +67,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, what: Plan) -> None:
         self.plan = what
-        _import_all(data, attacks)
+        _import_all(data, attacks, membership)
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
@@ -130,8 +138,22 @@ class Experiment(LightningCLI):
             help="A class path outside seg_mia that the victim's card may name; may be repeated.",
         )
         if self.plan.command == "test":
+            parser.add_argument(
+                "--shadow",
+                type=str | None,
+                default=options.get("shadow"),
+                help="What a membership attack learns on, a checkpoint or run's folder; the newest that fits "
+                "the victim if not given.",
+            )
+            parser.add_argument(
+                "--control",
+                type=bool,
+                default=options.get("control") or False,
+                help="Ask the shadow instead of the victim about the victim's samples: a negative control, "
+                "whose AUC must be 0.5.",
+            )
             parser.add_subclass_arguments(
-                Perturbation,
+                self._family(),
                 "attack",
                 required=False,
                 help="The attack: a name in lightning_configs/attack, or a file.",
@@ -174,7 +196,8 @@ class Experiment(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""
         given = self._get(self.config_init, "trainer")
-        if (given["logger"] is None or given["logger"] is True) and not given["fast_dev_run"]:
+        asked = given["logger"] is None or given["logger"] is True
+        if asked and not given["fast_dev_run"] and "logger" not in kwargs:
             kwargs["logger"] = TensorBoardLogger(
                 self.plan.folder.parent,
                 self.plan.folder.name,
@@ -185,6 +208,8 @@ class Experiment(LightningCLI):
             kwargs["default_root_dir"] = str(self.plan.folder)
         own = given["callbacks"] or []
         callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
+        if isinstance(self.attack, Membership):
+            kwargs |= self._short(given["max_epochs"])
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(TQDMProgressBar())
@@ -209,18 +234,54 @@ class Experiment(LightningCLI):
             case "validate":
                 return [Scores(), Panels()]
             case "test":
-                attack = self._get(self.config_init, "attack")
-                self.results = PerturbationResults(
-                    sees=attack.sees if attack else "",
-                    attack=plain_settings(self._get(self.config, "attack")) or {},
-                    victim=str(self.plan.checkpoint),
-                    save_images=self._get(self.config, "save_images"),
-                )
-                return [self.results]
+                return self._attack_callbacks()
             case "predict":
                 return [MaskWriter()]
             case _:
                 assert_never(self.plan.command)
+
+    @property
+    def attack(self) -> Perturbation | Membership | None:
+        """The attack that was asked for."""
+        found: Perturbation | Membership | None = (
+            self._get(self.config_init, "attack") if self.plan.command == "test" else None
+        )
+        return found
+
+    def _family(self) -> type | tuple[type, ...]:
+        """Return what the attack must be: of two families, an error would tell of the wrong one."""
+        if self.plan.checkpoint is None:
+            return (Perturbation, Membership)
+        return Membership if self.plan.shadow else Perturbation
+
+    def _attack_callbacks(self) -> list[Callback]:
+        attack = self.attack
+        settings = plain_settings(self._get(self.config, "attack")) or {}
+        if isinstance(attack, Membership):
+            last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
+            return [EpochSeed(run_seed()), MembershipCurves(last), History()]
+        self.results = PerturbationResults(
+            sees=attack.sees if attack else "",
+            attack=settings,
+            victim=str(self.plan.checkpoint),
+            save_images=self._get(self.config, "save_images"),
+        )
+        return [self.results]
+
+    def _short(self, epochs: int | None) -> dict[str, Any]:
+        """Return what a trainer of a membership classifier needs: its epochs, and nothing saved."""
+        assert isinstance(self.attack, Membership)
+        if epochs is not None:
+            raise InputError(
+                "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
+            )
+        scorer = self.attack.scorer
+        return {
+            "max_epochs": scorer.epochs if isinstance(scorer, Classifier) else 1,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+        }
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from where a run stopped."""
@@ -250,15 +311,62 @@ class Experiment(LightningCLI):
     def test(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
         """Attack the victim on the chosen subset."""
         victim = self._load(model, datamodule)
-        attack = self._get(self.config_init, "attack")
+        attack = self.attack
         if attack is None:
             raise InputError("test needs --attack NAME")
-        self.trainer.test(PerturbationTest(victim.network, attack), datamodule=datamodule, verbose=verbose)
-        self.summary = self.results.summary
+        if isinstance(attack, Membership):
+            self._infer(attack, victim.network, datamodule)
+        else:
+            task = PerturbationTest(victim.network, attack)
+            self.trainer.test(task, datamodule=datamodule, verbose=verbose)
+            self.summary = self.results.summary
         if not self.split_checked and self.trainer.is_global_zero:
             log.warning(
                 "the victim's file does not say how its data was split: it may have trained on these samples"
             )
+
+    def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
+        """Learn on the shadow, guess the victim's members, write what was found."""
+        assert self.plan.shadow is not None
+        assert self.plan.checkpoint is not None
+        assert self.plan.options is not None
+        if data.subset not in {"nonmembers", "all"} or self._get(self.config, "save_images"):
+            raise InputError(
+                "membership attacks look at members and non-members and change no image; leave out "
+                "--data.subset and --save_images"
+            )
+        shadow = _shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
+        control = self.plan.options["control"]
+        found = infer(
+            attack,
+            Side(network, data, self.plan.checkpoint),
+            shadow,
+            trainer=self._trainer_of,
+            seed=int(self._get(self.config, "seed_everything")),
+            control=control,
+        )
+        if not self.trainer.is_global_zero:
+            return
+        self.summary = {
+            "attack": plain_settings(self._get(self.config, "attack")),
+            "sees": attack.sees,
+            "victim": str(self.plan.checkpoint),
+            "shadow": str(shadow.file),
+            "control": control,
+            "data": {"fingerprint": data.fingerprint, "split_seed": data.split_seed},
+            **summarise(found),
+        }
+        write_membership(self.trainer, self.plan.folder.name, found, self.summary)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+            if isinstance(callback, SaveConfigCallback):
+                callback.setup(self.trainer, self.model, "test")  # where no classifier was trained
+
+    def _trainer_of(self, number: int) -> Trainer:
+        """Return a trainer for the classifier of a seed: this run's own, then new ones below its folder."""
+        if number == 0:
+            return self.trainer
+        logger = TensorBoardLogger(self.folder, "", f"seed_{number}", default_hp_metric=False)
+        return self.instantiate_trainer(logger=logger)
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Give the model the victim's weights, once the data is known to be the victim's."""
@@ -276,6 +384,24 @@ class Experiment(LightningCLI):
         return model
 
 
+def _shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]) -> Side:
+    """Return the shadow's network and its half of the data, read from where the victim's is."""
+    card = found.card
+    if card.data is None:
+        raise InputError(
+            f"shadow {found.file} was exported without its split: its members are unknown; name the original"
+        )
+    here = {name: data.hparams[name] for name in ("root", *MACHINE) if name in data.hparams}
+    arguments = {**card.data["init_args"], **here, "batch_size": data.batch_size}
+    own = class_at(card.data["class_path"])(**arguments)
+    assert isinstance(own, SegmentationData)
+    own.setup()
+    check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    network = build(network_spec(card), trust=trust)
+    load_weights(network, found.content, found.file)
+    return Side(network, own, found.file)
+
+
 def _import_all(*packages: ModuleType) -> None:
     """Import every module of some packages, so that help lists their classes."""
     for package in packages:
@@ -290,17 +416,3 @@ def plain_settings(part: Any) -> Any:
     if isinstance(part, dict):
         return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
     return part
-
-
-def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
-    """Return one line on what an attack reached, and what its attacker had to see."""
-    mean = {key: value["mean"] for key, value in summary["results"].items()}
-    unchanged = [f"{name} found nothing better than the clean image for {summary['unchanged']} images"]
-    return [
-        f"{name} (sees {summary['sees']}), {summary['images']} images: "
-        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
-        "bits), "
-        f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
-        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255",
-        *(unchanged if summary["unchanged"] else []),
-    ]

@@ -12,7 +12,10 @@ import yaml
 from seg_mia.checkpoint import Card, without_machine
 from seg_mia.configs import is_inline, known, resolve
 from seg_mia.errors import InputError
-from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, read_run, run_of
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
+from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, newest_pair, read_run, run_of
+from seg_mia.spec import resolve as class_at
 
 Command = Literal["fit", "validate", "test", "predict"]
 
@@ -42,7 +45,8 @@ class Plan:
         checkpoint: the file to resume from, or the victim.
         content: the victim's checkpoint, read safely.
         card: the victim's card, checked.
-        options: what was said to this tool alone: runs, victim, trust, resume.
+        shadow: what a membership attack learns on.
+        options: what was said to this tool alone: runs, victim, shadow, control, trust, resume.
     """
 
     command: Command
@@ -52,23 +56,33 @@ class Plan:
     checkpoint: Path | None = None
     content: dict[str, Any] | None = None
     card: Card | None = None
+    shadow: "Shadow | None" = None
     options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A shadow's checkpoint, read safely: its file, its content and its card."""
+
+    file: Path
+    content: dict[str, Any]
+    card: Card
 
 
 def plan(words: Sequence[str]) -> Plan:
     """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])
-    options = {"runs": own.runs, "victim": own.victim, "trust": own.trust}
+    options = vars(own) | {}
     if {"-h", "--help"} & set(rest) or any(".help" in word.partition("=")[0] for word in rest):
         return Plan(command, (command, *rest), Path("runs"), options=options | {"runs": "runs"})
     if command == "fit":
-        _refuse(own, "fit", "victim", "trust")
+        _refuse(own, "fit", "victim", "shadow", "control", "trust")
         if own.resume:
             _refuse(own, "--resume", "runs")
             return _resumed(own.resume, rest, options)
         return _fit(rest, options)
-    _refuse(own, command, "resume")
+    _refuse(own, command, "resume", *(() if command == "test" else ("shadow", "control")))
     return _on_victim(command, rest, options)
 
 
@@ -81,6 +95,8 @@ def _refuse(own: argparse.Namespace, what: str, *names: str) -> None:
 def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--victim")
+    parser.add_argument("--shadow")
+    parser.add_argument("--control", nargs="?", const="true", choices=("true", "false"))
     parser.add_argument("--resume")
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
@@ -129,16 +145,21 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
 
 def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = resolve(rest, "--config", "-c")
+    name: str = command
+    membership = False
     if command == "test":
         args, attacks = _attack_first(args)
-        name = _attack_name(attacks[-1] if attacks else _in_yaml(configs, "attack"))
-    else:
-        name = command
-    options["runs"] = options["runs"] or _in_yaml(configs, "runs") or "runs"
-    options["trust"] = options["trust"] or _in_yaml(configs, "trust") or []
-    said = options["victim"] or _in_yaml(configs, "victim")
-    file = checkpoint_file(said) if said else newest(Path(options["runs"]), "victim")
-    content, card = read_run(file, tuple(options["trust"]))
+        attack = attacks[-1] if attacks else _in_yaml(configs, "attack")
+        name, membership = _attack_name(attack), is_membership(attack)
+    for key, default in (("runs", "runs"), ("victim", None), ("shadow", None), ("trust", [])):
+        options[key] = options[key] or _in_yaml(configs, key) or default
+    options["control"] = options["control"] == "true" or bool(_in_yaml(configs, "control"))
+    for key in ("shadow", "control"):
+        if options[key] and not membership:
+            raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
+    file, shadow_file = _files(options, membership)
+    trust = tuple(options["trust"])
+    content, card = read_run(file, trust)
     if card.data is None and not configs and not any(word.startswith("--data") for word in args):
         raise InputError(
             f"{file} was exported without its data: say which to use, --config NAME or --data CLASS with "
@@ -148,12 +169,40 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     return Plan(
         command,
         (command, "--config", json.dumps(fragment), *args),
-        run_of(file) / name,
+        run_of(file) / (f"{name}-control" if options["control"] else name),
         checkpoint=file,
         content=content,
         card=card,
-        options=options | {"victim": str(file)},
+        shadow=Shadow(shadow_file, *read_run(shadow_file, trust)) if shadow_file else None,
+        options=options | {"victim": str(file), "shadow": shadow_file and str(shadow_file)},
     )
+
+
+def _files(options: dict[str, Any], membership: bool) -> tuple[Path, Path | None]:
+    """Return the victim's checkpoint, and the shadow's if one is needed."""
+    runs = Path(options["runs"])
+    victim = checkpoint_file(options["victim"]) if options["victim"] else None
+    if not membership:
+        return victim or newest(runs, "victim"), None
+    shadow = checkpoint_file(options["shadow"], "shadow") if options["shadow"] else None
+    return newest_pair(runs, victim, shadow)
+
+
+def is_membership(attack: Any) -> bool:
+    """Say whether an attack, given as file, class path or inline mapping, is a membership attack."""
+    if isinstance(attack, str) and (is_inline(attack) or attack.endswith((".yaml", ".yml"))):
+        attack = read_yaml(attack)
+    if isinstance(attack, dict):
+        attack = attack.get("class_path")
+    if not isinstance(attack, str) or "." not in attack:
+        return False
+    return issubclass(class_at(attack), Membership)
+
+
+def has_classifier(attack: str) -> bool:
+    """Say whether a membership attack's file trains a classifier."""
+    scorer = read_yaml(attack).get("init_args", {}).get("scorer", {}).get("class_path", "")
+    return issubclass(class_at(scorer), Classifier)
 
 
 def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Where runs lie, and which of them is meant."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from seg_mia.checkpoint import Card, card_of, read
+from seg_mia.configs import known
 from seg_mia.errors import InputError
 
 CHECKPOINTS = "checkpoints"
@@ -11,7 +14,7 @@ BEST = "best.ckpt"
 SALT = "salt"
 
 
-def checkpoint_file(path: str | Path) -> Path:
+def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
     """Return the checkpoint that `path` means: the file itself, or the last one of a run's folder."""
     path = Path(path)
     if path.is_dir():
@@ -20,7 +23,7 @@ def checkpoint_file(path: str | Path) -> Path:
                 return file
         raise InputError(f"{path} holds no {CHECKPOINTS}/{LAST}; name a run's folder or a checkpoint file")
     if not path.is_file():
-        raise InputError(f"victim {str(path)!r} is neither a file nor a folder; train one with `seg_mia fit`")
+        raise InputError(f"{what} {str(path)!r} is neither a file nor a folder; train one with `seg_mia fit`")
     return path
 
 
@@ -34,22 +37,79 @@ def newest(runs: Path, role: str) -> Path:
 
     Files that are no checkpoints of this tool are passed over. Raises InputError when there is none.
     """
-    files = sorted(
-        runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
-    )
-    for file in files:
-        try:
-            content = read(file)
-        except InputError:
-            continue
-        split = content["seg_mia"].get("split")
-        if isinstance(split, dict) and split.get("role") == role:
-            return file
+    for file, _ in _of_role(runs, role):
+        return file
     raise InputError(
         f"no {role} found under {runs}/; train one with `python -m seg_mia fit --config "
         f"phantom_{role}.yaml`, or name "
         f"one with --{role} PATH"
     )
+
+
+def newest_pair(runs: Path, victim: Path | None, shadow: Path | None) -> tuple[Path, Path]:
+    """Return a victim's checkpoint and a shadow's: those named, else the newest that fit together.
+
+    Raises InputError with the command that makes what is missing.
+    """
+    if victim and shadow:
+        return victim, shadow
+    victims = [(victim, read(victim)["seg_mia"])] if victim else list(_of_role(runs, "victim"))
+    if not victims:
+        newest(runs, "victim")
+    shadows = [(shadow, read(shadow)["seg_mia"])] if shadow else list(_of_role(runs, "shadow"))
+    for file, card in victims:
+        for other, its_card in shadows:
+            if _fit(card, its_card):
+                return file, other
+    if shadow:
+        raise InputError(
+            f"no victim under {runs}/ goes with shadow {shadow}: same data, same split, other half; name one "
+            "with --victim PATH"
+        )
+    file = victims[0][0]
+    raise InputError(
+        f"no shadow under {runs}/ goes with victim {file}: same data, same split, other half; train one with "
+        f"`python -m seg_mia fit {_like(file)}`, or name one with --shadow PATH"
+    )
+
+
+def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield checkpoints and their cards as they stand, the newest first."""
+    files = sorted(
+        runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
+    )
+    for file in files:
+        try:
+            card = read(file)["seg_mia"]
+        except InputError:
+            continue
+        if isinstance(card.get("split"), dict) and card["split"].get("role") == role:
+            yield file, card
+
+
+def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
+    """Say whether two cards speak of the two halves of one split; the data itself is compared later."""
+    alike = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
+    roles = {card["split"].get("role") for card in (victim, shadow) if isinstance(card.get("split"), dict)}
+    splits = [
+        [_arguments(card).get(name) for name in ("split_seed", "shadow_share")] for card in (victim, shadow)
+    ]
+    return alike and len(roles) == 2 and splits[0] == splits[1]
+
+
+def _arguments(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = card.get("data")
+    arguments = data.get("init_args") if isinstance(data, dict) else None
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _like(victim: Path) -> str:
+    """Return the options that train a shadow like a victim."""
+    name = run_of(victim).parent.name
+    if (shadow := name.replace("victim", "shadow")) in known() and shadow != name:
+        return f"--config {shadow}.yaml"
+    own = f"{name}.yaml" if name in known() else str(run_of(victim) / "config.yaml")
+    return f"--config {own} --data.role shadow --seed_everything 1"
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:

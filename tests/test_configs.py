@@ -16,7 +16,8 @@ from seg_mia.configs import config_folder, find_config, known, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.experiment import Experiment
-from seg_mia.plan import read_yaml
+from seg_mia.membership.base import Membership
+from seg_mia.plan import is_membership, read_yaml
 from seg_mia.spec import check_spec
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -115,20 +116,27 @@ def test_every_config_opens_with_its_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AUDITS)
-def test_every_audit_names_a_victim_and_attacks_that_exist(name: str) -> None:
+def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
     settings = read_settings(["--config", name])
     assert settings.name == name
-    assert find_config(settings.victim).stem in EXPERIMENTS
+    for what in (settings.victim, settings.shadow):
+        if what is not None:
+            assert find_config(what if isinstance(what, str) else what.config).stem in EXPERIMENTS
     assert settings.attacks
     for entry in settings.attacks:
         stage = Stage(entry) if isinstance(entry, str) else entry
         attack = read_yaml(str(find_config(stage.attack, "attack")))
-        check_spec({**attack, "init_args": attack["init_args"] | stage.settings}, base=Perturbation)
+        if not stage.settings:
+            check_spec(attack)
+        else:
+            check_spec({**attack, "init_args": attack["init_args"] | stage.settings}, base=Perturbation)
 
 
 @pytest.mark.parametrize("name", known("attack"))
-def test_every_attack_config_is_a_perturbation_with_arguments_it_takes(name: str) -> None:
-    check_spec(read_yaml(str(find_config(name, "attack"))), base=Perturbation)
+def test_every_attack_config_names_an_attack_with_arguments_it_takes(name: str) -> None:
+    file = find_config(name, "attack")
+    check_spec(read_yaml(str(file)), base=Membership if is_membership(str(file)) else Perturbation)
+    assert file.read_text().startswith(f"# python -m seg_mia test --attack {name}\n")
 
 
 @pytest.mark.slow

@@ -125,14 +125,16 @@ def own_salt(folder: Path) -> bytes:
     return bytes.fromhex(file.read_text())
 
 
-def check_data(data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None) -> bool:
+def check_data(
+    data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, whose: str = "victim"
+) -> bool:
     """Raise InputError unless `data`, after setup, is what a checkpoint was trained on.
 
     Returns whether the split could be checked: an exported file does not say how it was.
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(
-            f"this data is not what the victim was trained on: fingerprint {data.fingerprint[:12]}, the "
+            f"this data is not what the {whose} was trained on: fingerprint {data.fingerprint[:12]}, the "
             f"checkpoint says {fingerprint[:12]}; point --data.root at the original, unchanged files, or "
             "train again"
         )
@@ -140,7 +142,7 @@ def check_data(data: SegmentationData, *, fingerprint: str | None, split: dict[s
         return False
     if split_of(data, bytes(16))["digest"] != split.get("digest"):
         raise InputError(
-            "these settings split the data otherwise than the victim's training did, so members and "
+            f"these settings split the data otherwise than the {whose}'s training did, so members and "
             "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
             "split_seed and shadow_share"
         )

@@ -1,10 +1,16 @@
 """What a task's steps return, and callbacks read."""
 
+from dataclasses import dataclass, field
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.attacks.base import Adversarial
+from seg_mia.data.predictions import SignalSamples
+
+Scores = NDArray[np.float64]
 
 
 class StepOutput(TypedDict):
@@ -23,3 +29,30 @@ class AttackOutput(TypedDict):
     prediction: Tensor
     adversarial: Adversarial
     measures: dict[str, Tensor]
+
+
+class MembershipOutput(TypedDict):
+    """`losses` of each signal (N,), their mean `loss`, and `scores` (N,), higher for members."""
+
+    loss: Tensor
+    losses: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Scores of the victim's members and non-members, in the order of `samples`.
+
+    Attributes:
+        samples: who was scored, with the answers of the network that was asked.
+        scores: (n,), higher for members; the mean over seeds.
+        threshold: the least score of what is called a member.
+        seeds: scores and threshold of each seed.
+        last: scores after each of the last epochs of the first seed, if asked for.
+    """
+
+    samples: SignalSamples
+    scores: Scores
+    threshold: float
+    seeds: list[tuple[Scores, float]] = field(default_factory=list)
+    last: list[Scores] = field(default_factory=list)

@@ -222,7 +222,7 @@ class SegmentationData(LightningDataModule):
 
     def dataset(self, indices: NDArray[np.int64], *, augmented: bool = False) -> Samples:
         """Return the samples at some data-set indices."""
-        augmenter = Augmenter(self.augment, _run_seed()) if augmented and self.augment != "none" else None
+        augmenter = Augmenter(self.augment, run_seed()) if augmented and self.augment != "none" else None
         return Samples(self.cached, indices, augmenter)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -243,18 +243,18 @@ class SegmentationData(LightningDataModule):
 
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=_run_seed(), rank=rank, ranks=ranks)
+        sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(_run_seed()),
+            generator=torch.Generator().manual_seed(run_seed()),
         )
 
 
-def _run_seed() -> int:
+def run_seed() -> int:
     """Return what seed_everything was given: order and augmentation are a run's, not a split's."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 

@@ -14,7 +14,7 @@ from seg_mia.data.source import Source
 from seg_mia.errors import InputError
 
 T = TypeVar("T")
-_HALVES, _DIVIDE = 0, 1  # each decision draws from its own random stream
+_HALVES, _DIVIDE, _HOLD_OUT = 0, 1, 2  # each decision draws from its own random stream
 _SHUFFLES = 32  # how many orders `divide` tries before it says that the groups do not fit
 
 
@@ -142,6 +142,47 @@ def divide(
             rest = sorted(chain.from_iterable(left)) if reference is None else parts[2]
             return Half(tuple(parts[0]), tuple(parts[1]), tuple(rest))
     raise InputError(_too_few(needs, units))
+
+
+def hold_out(
+    members: NDArray[np.bool_], groups: Sequence[str], *, part: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return positions to train a membership classifier on, and positions kept out, both ascending.
+
+    Whole groups are kept out, of members and of non-members the same part, at least two samples of each; the
+    shuffles are PCG64([seed, 2])'s.
+
+    Args:
+        members: who is a member, (n,).
+        groups: what must not be parted, one name per sample; no group has both kinds.
+        part: to keep out, between 0 and 1.
+        seed: 0 or more.
+
+    Raises:
+        InputError: if members or non-members are too few for that.
+    """
+    bits = _bits(seed, _HOLD_OUT)
+    kept = list[int]()
+    for kind in (True, False):
+        positions = np.flatnonzero(members == kind).tolist()
+        units = dict[str, list[int]]()
+        for position in sorted(positions, key=lambda place: groups[place]):
+            units.setdefault(groups[position], []).append(position)
+        wanted, own = max(2, round(part * len(positions))), list[int]()
+        for unit in _shuffled(list(units.values()), bits)[:-1]:
+            own += unit
+            if len(own) >= wanted:
+                break
+        if len(own) < 2:
+            raise InputError(
+                f"a classifier needs {('non-members', 'members')[kind]} of the shadow's half to train on and "
+                f"2 in other groups to keep out, got {len(positions)} in {len(units)} groups; train a larger "
+                "shadow"
+            )
+        kept += own
+    out = np.zeros(len(members), dtype=bool)
+    out[kept] = True
+    return np.flatnonzero(~out), np.flatnonzero(out)
 
 
 def hashed(ids: Iterable[str], salt: bytes) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Weights from a file, read without running any of it, into an encoder or a whole network."""
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,7 +44,7 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
             "load a whole state dict instead"
         )
     if str(source) != "imagenet":
-        state = _state(Path(source))
+        state = read_state(Path(source))
     elif isinstance(network, Pretrained):
         state = network.imagenet_encoder()
     else:
@@ -53,7 +53,8 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
             "give the path of a state dict"
         )
     name = getattr(network, "encoder_name", type(encoder).__name__)
-    encoder.load_state_dict(_fitted(state, encoder.state_dict(), f"{source} does not fit encoder {name}"))
+    problem = f"{source} does not fit encoder {name}"
+    encoder.load_state_dict(_fitted_encoder(state, encoder.state_dict(), problem))
 
 
 def load_state(network: nn.Module, path: str | Path) -> None:
@@ -65,14 +66,19 @@ def load_state(network: nn.Module, path: str | Path) -> None:
     Raises:
         InputError: no such file, it holds more than tensors, or its keys or shapes are not the network's.
     """
-    state, wanted = _state(Path(path)), network.state_dict()
+    state, wanted = read_state(Path(path)), network.state_dict()
     if not wanted.keys() <= state.keys() and all(key.startswith("module.") for key in state):
         state = _strip(state, "module.")
     _require_same(state, wanted, f"{path} does not fit {type(network).__name__}")
     network.load_state_dict(state)
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a .pth, .pt or .safetensors file, taken out of its usual wrappers.
+
+    Raises:
+        InputError: no such file, or it holds more than tensors.
+    """
     if not path.is_file():
         raise InputError(f"weights must be a file, found none at {path}; check the path")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
@@ -118,19 +124,45 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
-    """Return `state` with the keys and shapes of `wanted`, or raise InputError."""
-    own_prefix = "model." if all(key.startswith("model.") for key in wanted) else ""  # timm's encoders in smp
-    bare = {key.removeprefix(own_prefix): tensor for key, tensor in wanted.items()}
-    state = _without_prefixes(state, bare.keys())
-    kept = {key: tensor for key, tensor in state.items() if key in bare or not _is_unused(key, bare)}
-    for key, tensor in bare.items():
+def fitted_state(
+    state: dict[str, Tensor], wanted: Mapping[str, Tensor], problem: str, *, unused: Callable[[str], bool]
+) -> dict[str, Tensor]:
+    """Return `state` with the keys and shapes of `wanted`, its first convolution fitted to their channels.
+
+    Prefixes of usual wrappers go, and so do the keys that `wanted` lacks where `unused` holds for them.
+
+    Raises:
+        InputError: they still differ; the message starts with `problem`.
+    """
+    state = _without_prefixes(state, wanted.keys())
+    kept = {key: tensor for key, tensor in state.items() if key in wanted or not unused(key)}
+    for key, tensor in wanted.items():
         if key in kept:
-            kept[key] = _with_channels(kept[key], tensor)
+            kept[key] = with_channels(kept[key], tensor)
         elif key.endswith(".num_batches_tracked"):  # absent from old files, and read by nothing
             kept[key] = tensor
-    _require_same(kept, bare, problem)
-    return {own_prefix + key: tensor for key, tensor in kept.items()}
+    _require_same(kept, wanted, problem)
+    return kept
+
+
+def with_channels(weight: Tensor, wanted: Tensor) -> Tensor:
+    """Turn a convolution over RGB, (O, 3, h, w), into one over the channels of `wanted`; others stay.
+
+    One channel is seen as its RGB replication; channel c of C is seen as RGB channel c % 3, times 3 / C.
+    """
+    if weight.ndim != 4 or weight.shape[1] != 3 or wanted.ndim != 4 or wanted.shape[1] == 3:
+        return weight
+    channels, weight = wanted.shape[1], weight.to(wanted.dtype)
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight[:, torch.arange(channels) % 3] * (3 / channels)
+
+
+def _fitted_encoder(state: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
+    own_prefix = "model." if all(key.startswith("model.") for key in wanted) else ""  # timm's encoders in smp
+    bare = {key.removeprefix(own_prefix): tensor for key, tensor in wanted.items()}
+    fitted = fitted_state(state, bare, problem, unused=lambda key: _is_unused(key, bare))
+    return {own_prefix + key: tensor for key, tensor in fitted.items()}
 
 
 def _without_prefixes(state: dict[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
@@ -151,16 +183,6 @@ def _is_unused(key: str, wanted: Mapping[str, Tensor]) -> bool:
         return True
     layer, _, statistic = key.rpartition(".")
     return f".{statistic}" in _BATCH_STATISTICS and f"{layer}.weight" in wanted
-
-
-def _with_channels(weight: Tensor, wanted: Tensor) -> Tensor:
-    """Turn a convolution over RGB, (O, 3, h, w), into one over the channels of `wanted`."""
-    if weight.ndim != 4 or weight.shape[1] != 3 or wanted.ndim != 4 or wanted.shape[1] == 3:
-        return weight
-    channels, weight = wanted.shape[1], weight.to(wanted.dtype)
-    if channels == 1:
-        return weight.sum(1, keepdim=True)
-    return weight[:, torch.arange(channels) % 3] * (3 / channels)
 
 
 def _require_same(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], problem: str) -> None:

@@ -13,6 +13,7 @@ from seg_mia.attacks.base import Perturbation, attack_mode
 from seg_mia.attacks.targets import Targeted
 from seg_mia.configs import find_config, known
 from seg_mia.errors import InputError
+from seg_mia.plan import is_membership
 
 
 def configured(name: str) -> Perturbation:
@@ -23,7 +24,9 @@ def configured(name: str) -> Perturbation:
     return replace(attack, steps=5) if hasattr(attack, "steps") else attack  # type: ignore[type-var]
 
 
-@pytest.fixture(params=known("attack"))
+@pytest.fixture(
+    params=[name for name in known("attack") if not is_membership(str(find_config(name, "attack")))]
+)
 def attack(request: pytest.FixtureRequest) -> Perturbation:
     return configured(request.param)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seg_mia.data.files import list_files, pairs
 from seg_mia.data.source import Image, Mask, Source
-from seg_mia.data.splits import Half, Splits, divide, fingerprint, halves, hashed
+from seg_mia.data.splits import Half, Splits, divide, fingerprint, halves, hashed, hold_out
 from seg_mia.errors import InputError
 
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=12)
@@ -285,3 +285,31 @@ def test_kvasir_splits_exactly_with_its_duplicates_on_one_side(shared: Path) -> 
         Splits(victim, shadow, seed)
         assert all(sum(name in role for role in roles) == 1 for pair in together for name in pair)
         assert all(any(role.issuperset(pair) for role in roles) for pair in together)
+
+
+class TestHoldOut:
+    def test_whole_groups_of_both_kinds_are_kept_out(self) -> None:
+        groups = [f"p{number // 4}" for number in range(80)]
+        members = np.arange(80) < 48
+        train, held = hold_out(members, groups, part=0.25, seed=0)
+        assert sorted([*train, *held]) == list(range(80))
+        assert not {groups[i] for i in train} & {groups[i] for i in held}
+        assert (members[held].sum(), (~members[held]).sum()) == (12, 8)
+
+    def test_the_seed_decides(self) -> None:
+        groups = [str(number) for number in range(40)]
+        members = np.arange(40) < 20
+        first, again, other = (
+            hold_out(members, groups, part=0.2, seed=seed)[1].tolist() for seed in (1, 1, 2)
+        )
+        assert first == again != other
+        assert len(first) == 8
+
+    def test_something_is_left_on_either_side(self) -> None:
+        members = np.array([True] * 3 + [False] * 4)
+        for part in (0.01, 0.99):
+            train, held = hold_out(members, list("abcdeff"), part=part, seed=0)
+            assert min(members[held].sum(), (~members)[held].sum()) >= 2
+            assert min(members[train].sum(), (~members)[train].sum()) >= 1
+        with pytest.raises(InputError, match="needs non-members of the shadow's .* got 4 in 1 groups"):
+            hold_out(members, list("abcdddd"), part=0.2, seed=0)

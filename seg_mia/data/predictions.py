@@ -1,0 +1,149 @@
+"""What a checkpoint's network answers on samples, asked once and kept beside the checkpoint."""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.models.heads import final
+
+FOLDER = "predictions"
+_LARGEST = 60000.0  # half precision ends at 65504
+
+
+class SignalBatch(NamedTuple):
+    """What signals are made of: logits (N, K, h, w), images, masks (N, h, w), membership and indices (N,)."""
+
+    logits: Tensor
+    image: Tensor
+    mask: Tensor
+    member: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
+
+
+class SignalSamples(Dataset[SignalBatch]):
+    """Samples with a network's cached answers.
+
+    Args:
+        data: after setup.
+        indices: of the samples in the data set, (n,).
+        members: who of them is a member, (n,).
+        logits: answers, (m, K, h, w).
+        rows: each sample's place among the answers, (n,); the first n if not given.
+    """
+
+    def __init__(
+        self,
+        data: SegmentationData,
+        indices: NDArray[np.int64],
+        members: NDArray[np.bool_],
+        logits: NDArray[np.float16],
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.data, self.indices, self.members, self.logits = data, indices, members, logits
+        self.rows = np.arange(len(indices)) if rows is None else rows
+        self.samples = data.dataset(indices)
+        self.groups = np.array([data.source.groups[i] for i in indices])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: tuple[int, int]) -> SignalBatch:
+        """Return the sample at (epoch, position)."""
+        position = draw[1]
+        image, mask, index = self.samples[draw]
+        logits = torch.from_numpy(np.array(self.logits[self.rows[position]]))
+        return SignalBatch(logits, image, mask, torch.tensor(bool(self.members[position])), index)
+
+    def part(self, positions: NDArray[np.int64]) -> "SignalSamples":
+        """Return some of the samples."""
+        indices, members, rows = self.indices[positions], self.members[positions], self.rows[positions]
+        return SignalSamples(self.data, indices, members, self.logits, rows)
+
+
+def predictions(
+    network: nn.Module,
+    data: SegmentationData,
+    indices: NDArray[np.int64],
+    *,
+    checkpoint: Path,
+    folder: Path,
+    device: torch.device,
+) -> NDArray[np.float16]:
+    """Return the network's logits on some samples, (n, K, h, w), computed unless they lie in `folder`.
+
+    The network is asked in evaluation mode, about samples without augmentation, in float32.
+
+    Args:
+        network: with the checkpoint's weights.
+        data: after setup.
+        indices: of the samples in the data set, (n,).
+        checkpoint: the file that the weights came from; with other content, other answers.
+        folder: where answers are kept, named by a digest of all that decides them.
+        device: where the network is asked.
+
+    Raises:
+        InputError: an answer is not finite.
+    """
+    key = [
+        hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        data.fingerprint,
+        dict(data.source.settings),
+        indices.tolist(),
+    ]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    place = folder / f"{name}.npy"
+    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
+        return _read(place, len(indices))
+    _keep(place, _ask(network, data, indices, device))
+    return _read(place, len(indices))
+
+
+def _read(place: Path, count: int) -> NDArray[np.float16]:
+    found: NDArray[np.float16] = np.load(place, mmap_mode="r", allow_pickle=False)
+    if found.ndim != 4 or len(found) != count or found.dtype != np.float16:
+        raise ValueError("damaged")
+    return found
+
+
+@torch.no_grad()
+def _ask(
+    network: nn.Module, data: SegmentationData, indices: NDArray[np.int64], device: torch.device
+) -> NDArray[np.float16]:
+    network.to(device).eval()
+    samples, size = data.dataset(indices), data.batch_size
+    answers = []
+    for start in tqdm(range(0, len(indices), size), desc="asking the network", leave=False, disable=None):
+        batch = [samples[0, row].image for row in range(start, min(start + size, len(indices)))]
+        logits = final(network(torch.stack(batch).to(device))).float()
+        if not torch.isfinite(logits).all():
+            name = data.source.ids[int(indices[start])]
+            raise InputError(
+                f"the network's logits must be finite, got others near sample {name!r}; "
+                "its training diverged: train it again with a lower --model.lr"
+            )
+        answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
+    return np.concatenate(answers)
+
+
+def _keep(place: Path, answers: NDArray[np.float16]) -> None:
+    """Write the file in one step."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as file:
+            np.save(file, answers, allow_pickle=False)
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""The numbers that sum up a run, in words."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+
+def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
+    """Return one line on what an attack reached, and what its attacker had to see."""
+    if "auc" in summary["results"]:
+        return _membership(name, summary)
+    return _perturbation(name, summary)
+
+
+def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
+    mean = {key: value["mean"] for key, value in summary["results"].items()}
+    unchanged = [f"{name} found nothing better than the clean image for {summary['unchanged']} images"]
+    return [
+        f"{name} (sees {summary['sees']}), {summary['images']} images: "
+        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
+        "bits), "
+        f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
+        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255",
+        *(unchanged if summary["unchanged"] else []),
+    ]
+
+
+def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
+    results = summary["results"]
+    asked = ", the shadow asked instead (negative control)" if summary["control"] else ""
+    lines = [
+        f"{name} (sees {summary['sees']}{asked}), {results['members']} members, {results['nonmembers']} "
+        f"non-members: AUC {interval(results['auc'])}, balanced accuracy "
+        f"{interval(results['balanced_accuracy'])}, TPR {low_fpr(results)}"
+    ]
+    if groups := summary.get("groups"):
+        lines.append(f"  pooled over {groups['groups']} groups: AUC {interval(groups['auc'])}")
+    if seeds := summary.get("seeds"):
+        spread = seeds["auc"]
+        lines.append(f"  {len(spread['values'])} seeds: AUC {spread['mean']:.3f} +- {spread['std']:.3f} each")
+    if last := summary.get("published_mean_of_last_epochs"):
+        lines.append(
+            f"  mean over the last {last['epochs']} epochs, as published: accuracy {last['accuracy']:.3f}, "
+            f"F1 {last['f1']:.3f}"
+        )
+    return lines
+
+
+def interval(measure: Mapping[str, float]) -> str:
+    """Return a value with its 95 % interval."""
+    return f"{measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
+
+
+def low_fpr(results: Mapping[str, Any]) -> str:
+    """Return the true positive rates at low false positive rates, marked where too few non-members."""
+    parts = [
+        f"{results[name]['value']:.3f}{'' if results[name]['resolvable'] else ' (unresolvable)'} at FPR {fpr}"
+        for name, fpr in (
+            ("tpr_at_fpr_0.1", "10 %"),
+            ("tpr_at_fpr_0.01", "1 %"),
+            ("tpr_at_fpr_0.001", "0.1 %"),
+        )
+    ]
+    return ", ".join(parts)
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return what makes the other numbers of an audit void: a control whose interval leaves out 0.5."""
+    results = result["results"]
+    if "auc" not in results or results["auc"]["low"] <= 0.5 <= results["auc"]["high"]:
+        return []
+    if result["attack"]["init_args"]["signal"]["class_path"].endswith(".ImageAndMask"):
+        return [
+            f"WARNING: {result['name']} tells members from non-members without the victim, AUC "
+            f"{interval(results['auc'])}: the split itself leaks, no membership result below means anything"
+        ]
+    if result["control"]:
+        return [
+            f"WARNING: {result['name']} guesses about samples that the asked network never saw, AUC "
+            f"{interval(results['auc'])}: one interval in twenty may, more point to a fault in the split"
+        ]
+    return []
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line per attack: its name, what its attacker sees, and what came out."""
+    rows = [("attack", "the attacker sees", "outcome")]
+    for result in results:
+        measured = result["results"]
+        if "auc" in measured:
+            outcome = f"AUC {interval(measured['auc'])}, TPR {low_fpr(measured)}"
+        else:
+            mean = {name: value["mean"] for name, value in measured.items()}
+            outcome = (
+                f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f}, L2 {mean['l2']:.2f}, "
+                f"L-infinity {mean['linf'] * 255:.1f}/255"
+            )
+        rows.append((result["name"], result["sees"], outcome))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+
+
+def spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line per attack that ran for several seeds: mean and standard deviation over them."""
+    lines = []
+    for name in dict.fromkeys(result["name"] for result in results):
+        own = [result["results"] for result in results if result["name"] == name]
+        what = "auc" if "auc" in own[0] else "iou"
+        values = [measured[what].get("value", measured[what].get("mean")) for measured in own]
+        lines.append(
+            f"{name}: {'AUC' if what == 'auc' else 'IoU with the target'} {fmean(values):.3f} +- "
+            f"{stdev(values):.3f} over {len(values)} seeds"
+        )
+    return lines

@@ -1,0 +1,216 @@
+"""Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch import nn
+from torch.utils.data import DataLoader
+
+from seg_mia.callbacks.membership_curves import MembershipCurves
+from seg_mia.callbacks.outputs import Findings, Scores
+from seg_mia.data.base import EpochSampler, SegmentationData, run_seed
+from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
+from seg_mia.data.splits import hold_out
+from seg_mia.errors import InputError
+from seg_mia.membership.base import Membership
+from seg_mia.membership.roc import best_threshold
+from seg_mia.membership.scorers import Classifier, Threshold
+from seg_mia.membership.signals import Signal, checked
+from seg_mia.runs import run_of
+from seg_mia.tasks.membership import MembershipTask
+
+
+@dataclass(frozen=True)
+class Side:
+    """One half of the split and the network that trained on its members.
+
+    Attributes:
+        network: with its weights.
+        data: after setup.
+        file: the checkpoint.
+    """
+
+    network: nn.Module
+    data: SegmentationData
+    file: Path
+
+
+def infer(
+    attack: Membership,
+    victim: Side,
+    shadow: Side,
+    *,
+    trainer: Callable[[int], Trainer],
+    seed: int,
+    control: bool = False,
+) -> Findings:
+    """Score the victim's members and non-members with what the shadow's taught.
+
+    Args:
+        attack: signal and scorer.
+        victim: whose members are guessed.
+        shadow: trained on the other half.
+        trainer: gives a new trainer for the classifier of each seed, numbered from 0; its callbacks hold a
+            `MembershipCurves`.
+        seed: of the first classifier.
+        control: ask the shadow about the victim's samples instead, none of which it saw: a negative control,
+            whose AUC must be 0.5.
+
+    Raises:
+        InputError: sides that do not go together, or too few samples.
+    """
+    check_pair(victim, shadow)
+    first = trainer(0)
+    device = first.strategy.root_device
+    learn = _samples(shadow, shadow, attack.signal, device)
+    judge = _samples(victim, shadow if control else victim, attack.signal, device)
+    if learn.logits.shape[2:] != judge.logits.shape[2:]:
+        raise InputError(
+            f"shadow and victim must answer in maps of one size, got {learn.logits.shape[2:]} and "
+            f"{judge.logits.shape[2:]}; train the shadow with the victim's --data.size"
+        )
+    scorer = attack.scorer
+    if isinstance(scorer, Threshold):
+        known = -_numbers(attack.signal, learn, device)
+        threshold = scorer.threshold(known, learn.members)
+        return Findings(judge, -_numbers(attack.signal, judge, device), threshold)
+    assert isinstance(scorer, Classifier)
+    found, last = [], list[Scores]()
+    for number in range(scorer.seeds):
+        seed_everything(seed + number, verbose=False)
+        own = first if number == 0 else trainer(number)
+        scores, threshold, extra = _classified(attack.signal, scorer, learn, judge, own)
+        found.append((scores, threshold))
+        last = last or extra
+    return Findings(
+        judge,
+        np.mean([scores for scores, _ in found], axis=0),
+        float(np.mean([threshold for _, threshold in found])),
+        found,
+        last,
+    )
+
+
+def check_pair(victim: Side, shadow: Side) -> None:
+    """Raise InputError unless the shadow saw none of the victim's samples and knows the same classes."""
+    mine, other = victim.data, shadow.data
+    if mine.fingerprint != other.fingerprint:
+        raise InputError(
+            f"shadow {shadow.file} was trained on other data (fingerprint {other.fingerprint[:12]}) than "
+            f"{victim.file} ({mine.fingerprint[:12]}); train one on the other half of the victim's data"
+        )
+    for what in ("classes", "channels"):
+        if getattr(mine.source, what) != getattr(other.source, what):
+            raise InputError(
+                f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
+                f"{getattr(mine.source, what)}; train the shadow with the victim's --data.{what}"
+            )
+    for part in ("members", "nonmembers"):
+        for side in (mine, other):
+            if len(getattr(side.splits, part)) < 2:
+                raise InputError(
+                    f"membership needs at least 2 {part} on either side, the {side.role}'s half has "
+                    f"{len(getattr(side.splits, part))}; train again with more --data.{part}"
+                )
+    judged = {mine.source.groups[i] for i in (*mine.splits.members, *mine.splits.nonmembers)}
+    shared = judged & {mine.source.groups[i] for i in other.splits}
+    if shared:
+        raise InputError(
+            f"the shadow's half overlaps with the victim's in {len(shared)} samples or groups, so the "
+            "attacker would know what it guesses about; train the shadow with --data.role shadow and the "
+            "victim's --data.split_seed and --data.shadow_share"
+        )
+
+
+def _samples(side: Side, asked: Side, signal: Signal, device: torch.device) -> SignalSamples:
+    """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
+    data = side.data
+    parts = [data.indices(part)[: data.limit] for part in ("members", "nonmembers")]
+    indices = np.concatenate(parts)
+    members = np.arange(len(indices)) < len(parts[0])
+    if not signal.asks:
+        unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
+        return SignalSamples(data, indices, members, unasked)
+    answers = predictions(
+        asked.network,
+        data,
+        indices,
+        checkpoint=asked.file,
+        folder=run_of(asked.file) / FOLDER,
+        device=device,
+    )
+    return SignalSamples(data, indices, members, answers)
+
+
+def _numbers(signal: Signal, samples: SignalSamples, device: torch.device) -> Scores:
+    """Return a signal that is one number per image, in the samples' order."""
+    values = [signal(*(part.to(device) for part in batch[:3])).cpu() for batch in _loader(samples, 32)]
+    return checked(torch.cat(values), type(signal).__name__).double().numpy()
+
+
+def _loader(
+    samples: SignalSamples, size: int, *, shuffle: bool = False, trainer: Trainer | None = None
+) -> DataLoader[SignalBatch]:
+    rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    sampler = EpochSampler(len(samples), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
+    return DataLoader(
+        samples,
+        batch_size=size,
+        sampler=sampler,
+        num_workers=samples.data.workers,
+        # A last batch of one has no batch statistics.
+        drop_last=shuffle and len(sampler) % size == 1 and len(sampler) > size,
+    )
+
+
+def _classified(
+    signal: Signal, settings: Classifier, learn: SignalSamples, judge: SignalSamples, trainer: Trainer
+) -> tuple[Scores, float, list[Scores]]:
+    """Train on the shadow's signals, then score the victim's: its scores, the threshold, and the extra."""
+    train, held = hold_out(learn.members, learn.groups.tolist(), part=settings.validation, seed=run_seed())
+    shown, kept = learn.part(train), learn.part(held)
+    mean, std = _statistics(signal, shown)
+    members = float(shown.members.mean())
+    task = MembershipTask(signal, settings, mean=mean, std=std, members=members)
+    trainer.fit(
+        task,
+        _loader(shown, settings.batch_size, shuffle=True, trainer=trainer),
+        _loader(kept, settings.batch_size, trainer=trainer),
+    )
+    threshold = best_threshold(_scored(trainer, task, kept), kept.members)
+    scores = _scored(trainer, task, judge)
+    last = []
+    for weights in _curves(trainer).weights:
+        task.load_state_dict(weights)
+        last.append(_scored(trainer, task, judge))
+    return scores, threshold, last
+
+
+def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> Scores:
+    """Return each sample's score, in their order, however many ranks score."""
+    trainer.test(task, _loader(samples, task.settings.batch_size, trainer=trainer), verbose=False)
+    table = _curves(trainer).table
+    assert table is not None
+    scores = dict(zip(table[0].tolist(), table[1].tolist(), strict=True))
+    return np.array([scores[index] for index in samples.indices.tolist()])
+
+
+def _curves(trainer: Trainer) -> MembershipCurves:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    (found,) = [callback for callback in callbacks if isinstance(callback, MembershipCurves)]
+    return found
+
+
+def _statistics(signal: Signal, samples: SignalSamples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each channel, (C,), float64."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in _loader(samples, 32):
+        maps = checked(signal(*batch[:3]), type(signal).__name__).double()
+        count += maps[:, 0].numel()
+        total, squares = total + maps.sum((0, 2, 3)), squares + maps.square().sum((0, 2, 3))
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp(min=0).sqrt()

@@ -1,0 +1,1 @@
+"""Membership inference: what an attacker sees of a network, and how it decides from that."""

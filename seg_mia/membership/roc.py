@@ -1,0 +1,203 @@
+"""How well scores tell members from non-members: the ROC, its area, its low end, one threshold's decisions.
+
+Scores are float (n,), one per image, higher for members; members is bool (n,). All raise InputError for
+what `check_scores` refuses. Equal scores are one point of the ROC: no threshold parts them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+Scores = NDArray[np.floating[Any]]
+Members = NDArray[np.bool_]
+Groups = Sequence[str] | NDArray[np.str_]
+
+
+def check_scores(scores: Scores, members: Members, groups: Groups | None = None) -> None:
+    """Raise InputError unless scores are finite (n,) and `check_members` agrees with members and groups."""
+    if scores.ndim != 1 or members.shape != scores.shape:
+        raise InputError(
+            f"scores and members must have one shape (n,), got {scores.shape} and {members.shape}; "
+            "give one score and one flag per image"
+        )
+    broken = np.count_nonzero(~np.isfinite(scores))
+    if broken:
+        raise InputError(
+            f"scores must be finite, {broken} of {len(scores)} are NaN or infinite; "
+            "see what the network gives for these images"
+        )
+    check_members(members, groups)
+
+
+def check_members(members: Members, groups: Groups | None = None) -> None:
+    """Raise InputError unless members is bool (n,), with two on either side, and each group on one side."""
+    if members.ndim != 1 or members.dtype != np.bool_:
+        raise InputError(
+            f"members must be bool (n,), got {members.dtype} {members.shape}; convert it with .astype(bool)"
+        )
+    inside = np.count_nonzero(members)
+    outside = len(members) - inside
+    if min(inside, outside) < 2:
+        raise InputError(
+            f"at least 2 members and 2 non-members are needed, got {inside} and {outside}; score more images"
+        )
+    if groups is not None:
+        _check_groups(members, groups)
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Points by ascending FPR: (0, 0) at threshold inf, one per distinct score, the last (1, 1); float64."""
+
+    fpr: NDArray[np.float64]
+    tpr: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+
+def roc(scores: Scores, members: Members) -> Roc:
+    """Return the ROC of the rule "a member where score >= threshold"."""
+    thresholds, true, false = _points(scores, members)
+    return Roc(false / false[-1], true / true[-1], thresholds)
+
+
+def auc(scores: Scores, members: Members) -> float:
+    """Return the chance that a member scores above a non-member, ties count half (Mann and Whitney 1947)."""
+    _, true, false = _points(scores, members)
+    doubled_area = (np.diff(false) * (true[1:] + true[:-1])).sum()
+    return float(doubled_area / (2 * true[-1] * false[-1]))
+
+
+def tpr_at_fpr(scores: Scores, members: Members, fpr: float) -> float:
+    """Return the highest TPR among the ROC's points with FPR <= fpr; never interpolated.
+
+    Below one non-member in all (see `resolvable`) it is the share of members above every non-member.
+    """
+    if not 0 <= fpr <= 1:
+        raise InputError(f"fpr must lie in [0, 1], got {fpr}; 0.001 is one false alarm in a thousand")
+    _, true, false = _points(scores, members)
+    last = np.searchsorted(false, allowed_false_positives(int(false[-1]), fpr), side="right") - 1
+    return float(true[last] / true[-1])
+
+
+def resolvable(nonmembers: int, fpr: float) -> bool:
+    """Whether so many non-members can show that FPR: one false positive of theirs does not exceed it."""
+    return bool(allowed_false_positives(nonmembers, fpr) >= 1)
+
+
+def allowed_false_positives(nonmembers: int | NDArray[np.int64], fpr: float) -> NDArray[np.float64]:
+    """Return how many false positives there may be, a whole number; 0.29 of 100 are 29."""
+    # 100 * 0.29 is 28.999999999999996.
+    return np.floor(np.asarray(nonmembers) * fpr + 1e-9)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How one threshold decides; members are the positives, and there are some on either side."""
+
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+
+    @property
+    def members(self) -> int:
+        """How many are members."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def nonmembers(self) -> int:
+        """How many are not."""
+        return self.true_negatives + self.false_positives
+
+    @property
+    def accuracy(self) -> float:
+        """The share decided rightly, in [0, 1]."""
+        return (self.true_positives + self.true_negatives) / (self.members + self.nonmembers)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of members' and non-members' accuracy, in [0, 1]; 0.5 is chance whatever their numbers."""
+        return (self.true_positives / self.members + self.true_negatives / self.nonmembers) / 2
+
+    @property
+    def f1(self) -> float:
+        """2 TP / (2 TP + FP + FN), in [0, 1]; 0 when no member is found, even when nothing is called one."""
+        return 2 * self.true_positives / (self.true_positives + self.false_positives + self.members)
+
+
+def confusion(scores: Scores, members: Members, threshold: float) -> Confusion:
+    """Count the decisions of the rule "a member where score >= threshold"."""
+    check_scores(scores, members)
+    if math.isnan(threshold):
+        raise InputError("threshold must be a number, got nan; choose it on the shadow with best_threshold")
+    # NumPy would round the threshold to the scores' precision, onto one of them.
+    called = scores.astype(np.float64) >= threshold
+    return Confusion(
+        true_positives=int(np.count_nonzero(called & members)),
+        false_positives=int(np.count_nonzero(called & ~members)),
+        true_negatives=int(np.count_nonzero(~called & ~members)),
+        false_negatives=int(np.count_nonzero(~called & members)),
+    )
+
+
+def best_threshold(scores: Scores, members: Members) -> float:
+    """Return the threshold of highest balanced accuracy (Youden 1950), one that carries over to other scores.
+
+    It lies midway between the lowest score that it calls a member and the next one below. Of several best, by
+    falling threshold, the middle one is taken, of two middle ones the lower. When nothing beats chance, as
+    when all scores are equal, and the lowest score is taken itself, all are called members.
+    """
+    thresholds, true, false = _points(scores, members)
+    # In whole numbers, so that equal ones are equal.
+    youden = true * false[-1] - false * true[-1]
+    best = np.flatnonzero(youden == youden.max())
+    chosen = best[len(best) // 2]
+    # The first point, which calls nobody a member, is never chosen: the last is as good and comes after it.
+    if chosen == len(thresholds) - 1:
+        return float(thresholds[-1])
+    high, low = float(thresholds[chosen]), float(thresholds[chosen + 1])
+    middle = high / 2 + low / 2
+    return middle if middle > low else high
+
+
+def pooled(
+    scores: Scores, members: Members, groups: Groups
+) -> tuple[NDArray[np.float64], Members, list[str]]:
+    """Return mean scores (g,), members (g,) and names of the groups, sorted: what is known of a patient."""
+    check_scores(scores, members, groups)
+    names, first, unit = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    sums = np.bincount(unit, weights=scores)
+    return sums / np.bincount(unit), members[first], names.tolist()
+
+
+def _points(
+    scores: Scores, members: Members
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return thresholds, true and false positives of the ROC's points."""
+    check_scores(scores, members)
+    distinct, rank = np.unique(scores.astype(np.float64), return_inverse=True)
+    both = (np.bincount(rank[side], minlength=len(distinct))[::-1].cumsum() for side in (members, ~members))
+    true, false = (np.concatenate([[0], counts]) for counts in both)
+    return np.concatenate([[np.inf], distinct[::-1]]), true, false
+
+
+def _check_groups(members: Members, groups: Groups) -> None:
+    if np.shape(groups) != members.shape:
+        raise InputError(
+            f"groups must have the members' shape {members.shape}, got {np.shape(groups)}; "
+            "name one group per image"
+        )
+    names, unit = np.unique(np.asarray(groups), return_inverse=True)
+    inside, size = np.bincount(unit, weights=members), np.bincount(unit)
+    torn = names[(inside > 0) & (inside < size)]
+    if len(torn):
+        raise InputError(
+            f"a group must be on one side, {len(torn)} of {len(names)} hold members and non-members, "
+            f"{str(torn[0])!r} first; split by group"
+        )

@@ -1,0 +1,232 @@
+"""What an attacker sees of a network when it holds an image: a map for a classifier, or one number.
+
+A signal is computed from the network's logits (N, K, h, w), the images (N, C, H, W) in [0, 1] and the true
+masks (N, h, w). Two classes give one channel, the foreground's, however many logits the network has, so that
+shadow and victim need not agree in that. Pixels whose true mask says ignore are 0 in every signal that the
+mask is part of.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, assert_never
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seg_mia.errors import InputError
+from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
+from seg_mia.masks import IGNORE
+from seg_mia.models.heads import class_count, predicted, probabilities
+
+Released = Literal["probabilities", "logits", "labels"]
+
+LABEL = 1e-6
+"""What a released label leaves to the other classes together, so that its loss stays finite."""
+
+_NAMES: dict[Released, str] = {
+    "probabilities": "released probabilities",
+    "logits": "released logits",
+    "labels": "released labels",
+}
+
+
+class Signal(ABC):
+    """A view of the victim.
+
+    Attributes:
+        maps: whether it is a map (N, C, h, w) for a classifier; otherwise one number per image, (N,), that is
+            the lower, the more the image looks like a member.
+        asks: whether the victim is asked at all.
+    """
+
+    maps: ClassVar[bool] = True
+    asks: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def sees(self) -> str:
+        """What the attacker must see, as every table of results says it."""
+
+    @abstractmethod
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the signal of each sample, float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior(Signal):
+    """Type-I of Chobola et al. 2022: the released map alone.
+
+    Args:
+        released: what the victim gives out. The published code takes raw logits.
+    """
+
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output."""
+        return _NAMES[self.released]
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return one channel for two classes, else one per class."""
+        return _shown(logits, self.released)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosteriorAndMask(Signal):
+    """Type-II of Chobola et al. 2022: the released map and the true mask, stacked.
+
+    Args:
+        released: what the victim gives out.
+    """
+
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output and the mask."""
+        return f"{_NAMES[self.released]}, true mask"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the map's channels, then as many of the mask: the foreground, or one-hot."""
+        shown = _shown(logits, self.released)
+        hidden = (mask == IGNORE).unsqueeze(1)
+        return torch.cat((shown.masked_fill(hidden, 0), one_hot(mask, class_count(logits))), dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossMap(Signal):
+    """The structured loss map of Segmentations-Leak (He et al., ECCV 2020): -log p of the true class.
+
+    Args:
+        released: what the victim gives out.
+    """
+
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output and the mask."""
+        return f"{_NAMES[self.released]}, true mask"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return log(1 + cross-entropy), (N, 1, h, w): a few huge losses would drown the others."""
+        return per_pixel_cross_entropy(released(logits, self.released), mask).log1p().unsqueeze(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLoss(Signal):
+    """The loss of the whole image: what the global loss attack of Chobola et al. 2022 compares.
+
+    Args:
+        loss: which one; that of the victim's training is the strongest guess.
+        released: what the victim gives out.
+    """
+
+    maps: ClassVar[bool] = False
+    loss: LossName = "dice_cross_entropy"
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output and the mask."""
+        return f"{_NAMES[self.released]}, true mask"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return each image's loss, (N,); computed in float64, so that equal answers are ties."""
+        return LOSSES[self.loss](released(logits, self.released).double(), mask).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEntropy(Signal):
+    """The mean entropy of the released distribution over the pixels: confidence, without the true mask.
+
+    Args:
+        released: what the victim gives out.
+    """
+
+    maps: ClassVar[bool] = False
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output."""
+        return _NAMES[self.released]
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""
+        p = probabilities(released(logits, self.released).double())
+        entropy: Tensor = torch.special.entr(p)
+        return entropy.sum(1).mean(dim=(1, 2)).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAndMask(Signal):
+    """The blind baseline: image and true mask, without the victim; a fair split gives an AUC of 0.5."""
+
+    asks: ClassVar[bool] = False
+
+    @property
+    def sees(self) -> str:
+        """Nothing of the victim."""
+        return "image and true mask, not the victim"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the central part of the image that the mask covers, and the mask."""
+        height, width = mask.shape[1:]
+        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+        part = image[:, :, top : top + height, left : left + width].float()
+        return torch.cat((part, one_hot(mask, class_count(logits))), dim=1)
+
+
+def released(logits: Tensor, what: Released) -> Tensor:
+    """Return logits that say as much as what is released: for labels, those of an almost certain answer."""
+    match what:
+        case "probabilities" | "logits":
+            return logits.float()
+        case "labels":
+            classes = class_count(logits)
+            certain = math.log((1 - LABEL) * (classes - 1) / LABEL)
+            labels = predicted(logits)
+            if logits.shape[1] == 1:
+                return (2 * labels.unsqueeze(1) - 1).float() * certain
+            return functional.one_hot(labels, classes).movedim(-1, 1).float() * certain
+        case _:
+            assert_never(what)
+
+
+def one_hot(mask: Tensor, classes: int) -> Tensor:
+    """Return the mask as float channels, (N, 1, h, w) of the foreground for two classes, else one per class.
+
+    Ignored pixels are 0 in all of them.
+    """
+    channels = [mask == value for value in (range(1, 2) if classes == 2 else range(classes))]
+    return torch.stack(channels, dim=1).float()
+
+
+def _shown(logits: Tensor, what: Released) -> Tensor:
+    logits = logits.float()
+    two = class_count(logits) == 2
+    match what:
+        case "probabilities":
+            p = probabilities(logits)
+            return p[:, 1:] if two else p
+        case "logits":
+            return logits[:, -1:] - logits[:, :1] if two and logits.shape[1] == 2 else logits
+        case "labels":
+            return one_hot(predicted(logits), class_count(logits))
+        case _:
+            assert_never(what)
+
+
+def checked(signal: Tensor, name: str) -> Tensor:
+    """Return a signal; raise InputError if it holds anything but finite numbers."""
+    if not torch.isfinite(signal).all():
+        wrong = int((~torch.isfinite(signal)).sum())
+        raise InputError(
+            f"{name} must be finite, got {wrong} of {signal.numel()} values that are not; the network's "
+            "output is broken: validate it first (seg_mia validate)"
+        )
+    return signal

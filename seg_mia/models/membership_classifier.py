@@ -1,0 +1,147 @@
+"""The network of an attack that reads membership off the maps of a segmentation: any classifier of timm."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, assert_never, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+from seg_mia.models.adapter import require_positive
+from seg_mia.models.weights import fitted_state, read_state, with_channels
+
+Adapter = Literal["convolution", "first_layer"]
+
+
+class MembershipClassifier(nn.Module):
+    """A timm classifier with one logit, behind an adapter from a signal's channels to its own.
+
+    The weights are random; `load_classifier` brings pre-trained ones. After that both adapters start as the
+    same function: one channel is seen as its RGB replication, channel c of C as RGB channel c % 3, times
+    3 / C. Signals are not standardised here. Convolutional models take maps of any size; vision transformers
+    mostly insist on their own.
+
+    Args:
+        architecture: any timm model by name, `resnet34` as published (Chobola et al. 2022, arXiv:2212.01082);
+            with a tag, `resnet34.a1_in1k`, "imagenet" means those weights.
+        channels: of the signal.
+        adapter: `convolution` puts a 1x1 convolution to 3 channels in front, as published; `first_layer`
+            gives the network's own first convolution as many inputs, as the published code does for
+            Cityscapes.
+        dropout: probability that a feature is dropped before the last layer in training, in [0, 1).
+
+    Raises:
+        InputError: an unknown name, a setting out of range, or a combination that timm refuses.
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: str = "resnet34",
+        channels: int,
+        adapter: Adapter = "convolution",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _require_known(architecture)
+        require_positive(channels=channels)
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must lie in [0, 1), got {dropout}; use 0 for none")
+        self.architecture = architecture
+        self.channels = channels
+        match adapter:
+            case "convolution":
+                self.adapter: nn.Module = _to_rgb(channels)
+                self.network = _built(architecture, dropout, channels=3)
+            case "first_layer":
+                self.adapter = nn.Identity()
+                self.network = _built(architecture, dropout, channels=channels)
+            case _:
+                assert_never(adapter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a logit for each signal of `x` (N, C, H, W): (N,), higher means more likely a member.
+
+        Raises:
+            InputError: `x` is no batch of signals with the right channels.
+        """
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise InputError(
+                f"signals must have shape (N, {self.channels}, H, W), got {tuple(x.shape)}; "
+                "build the classifier with the channels of the signal"
+            )
+        logits: Tensor = self.network(self.adapter(x))
+        return logits.squeeze(1)
+
+
+def load_classifier(network: MembershipClassifier, source: str | Path) -> None:
+    """Load pre-trained weights into the classifier, in place, every tensor but its head's or none.
+
+    `source` is "imagenet", which downloads the weights that timm offers for the architecture, or a local
+    state dict (.pth, .pt or .safetensors) with timm's key names. The source's head is dropped and ours, which
+    has one output, stays as it was; so does a 1x1 adapter. A first convolution for RGB is fitted to other
+    numbers of channels as `load_encoder` does.
+
+    Raises:
+        InputError: no such weights, or they do not fit the architecture.
+    """
+    imagenet = str(source) == "imagenet"
+    state = _imagenet(network.architecture) if imagenet else read_state(Path(source))
+    own, head = network.network.state_dict(), _head(network.network)
+    wanted = {key: tensor for key, tensor in own.items() if not key.startswith(head)}
+    problem = f"{source} does not fit classifier {network.architecture}"
+    fitted = fitted_state(state, wanted, problem, unused=lambda key: key.startswith(head))
+    network.network.load_state_dict(own | fitted)
+
+
+def _require_known(architecture: str) -> None:
+    if timm.is_model(architecture):
+        return
+    close = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=5)
+    raise InputError(
+        f"architecture must be a model of timm, got {architecture!r}; "
+        f"close to it: {', '.join(close) or 'none'}; "
+        'all: python -c "import timm; print(timm.list_models())"'
+    )
+
+
+def _built(architecture: str, dropout: float, *, channels: int) -> nn.Module:
+    try:
+        return timm.create_model(architecture, num_classes=1, drop_rate=dropout, in_chans=channels)
+    except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"a classifier {architecture} with one logit cannot be built by timm: "
+            f"{type(error).__name__}: {reason}; change the settings or take another architecture"
+        ) from error
+
+
+def _to_rgb(channels: int) -> nn.Conv2d:
+    """Return a 1x1 convolution that does to a signal what `with_channels` does to RGB weights."""
+    layer, identity = nn.Conv2d(channels, 3, 1), torch.eye(3)[:, :, None, None]
+    layer.load_state_dict({"weight": with_channels(identity, layer.weight), "bias": torch.zeros(3)})
+    return layer
+
+
+def _head(network: nn.Module) -> tuple[str, ...]:
+    """Return what the keys of the layers start with whose outputs are the classes; some models have two."""
+    names = cast(Any, network).pretrained_cfg.get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+
+def _imagenet(architecture: str) -> dict[str, Tensor]:
+    trained = timm.get_pretrained_cfg(architecture)
+    if trained is None or not trained.has_weights:
+        raise InputError(
+            f"timm must offer weights for {architecture} to load imagenet, got none; "
+            "give the path of a local state dict, or take another architecture"
+        )
+    try:
+        return timm.create_model(architecture, pretrained=True).state_dict()
+    except OSError as error:
+        raise InputError(
+            f"the ImageNet weights of classifier {architecture} must be downloaded once and could not be "
+            "reached; connect to the network, or give the path of a local state dict"
+        ) from error

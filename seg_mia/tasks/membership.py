@@ -1,0 +1,103 @@
+"""Training a classifier that tells members from non-members by their signals."""
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from seg_mia.callbacks.outputs import MembershipOutput
+from seg_mia.data.predictions import SignalBatch
+from seg_mia.errors import InputError
+from seg_mia.membership.scorers import Classifier
+from seg_mia.membership.signals import Signal, checked
+from seg_mia.membership.views import cropped, patches, turned
+from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
+
+
+class MembershipTask(LightningModule):
+    """A classifier of one signal, which is computed from cached answers: no victim or shadow is asked here.
+
+    Args:
+        signal: what it sees.
+        settings: how it is trained.
+        channels: of the signal.
+        mean: of each channel over the training part, which the signal is standardised by.
+        std: likewise; 0 counts as 1.
+        members: the members' part of the training samples, in (0, 1); both kinds weigh alike in the loss.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, signal: Signal, settings: Classifier, *, mean: Tensor, std: Tensor, members: float
+    ) -> None:
+        super().__init__()
+        self.signal, self.settings = signal, settings
+        self.network = MembershipClassifier(
+            architecture=settings.architecture,
+            channels=len(mean),
+            adapter=settings.adapter,
+            dropout=settings.dropout,
+        ).to(memory_format=torch.channels_last)  # depthwise convolutions train 1.6 times as fast on a CPU
+        if settings.weights is not None:
+            load_classifier(self.network, settings.weights)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1).float())
+        self.register_buffer("std", torch.where(std > 0, std, 1).view(1, -1, 1, 1).float())
+        self.weight = (0.5 / (1 - members), 0.5 / members)
+
+    def maps(self, batch: SignalBatch) -> Tensor:
+        """Return the standardised signal, (N, C, h, w)."""
+        signal = checked(self.signal(batch.logits, batch.image, batch.mask), type(self.signal).__name__)
+        return ((signal - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def training_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
+        """Classify one view of each signal."""
+        maps = self.maps(batch)
+        if self.settings.augment:
+            maps = turned(maps)
+        if self.settings.patch is not None:
+            maps = cropped(maps, self.settings.patch)
+        output = self._output(self.network(maps), batch)
+        if not torch.isfinite(output["loss"]):
+            raise InputError(
+                "the membership classifier's loss must be finite, and is not; lower --attack.scorer.lr"
+            )
+        return output
+
+    def validation_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
+        """Score the signals kept out of training."""
+        return self._output(self.scores(self.maps(batch)), batch)
+
+    def test_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
+        """Score."""
+        return self._output(self.scores(self.maps(batch)), batch)
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Return logits of membership, (N,); with patches their mean vote."""
+        if self.settings.patch is None:
+            logits: Tensor = self.network(maps)
+            return logits
+        squares = patches(maps, self.settings.patch)
+        votes: Tensor = self.network(squares.flatten(0, 1))
+        return votes.view(squares.shape[:2]).mean(1)
+
+    def _output(self, logits: Tensor, batch: SignalBatch) -> MembershipOutput:
+        member = batch.member.to(logits.dtype)
+        losses = functional.binary_cross_entropy_with_logits(logits, member, reduction="none")
+        losses = losses * torch.where(batch.member, self.weight[1], self.weight[0])
+        return {"loss": losses.mean(), "losses": losses.detach(), "scores": logits.detach()}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """NAdam, whose rate falls to 0 along a cosine."""
+        settings = self.settings
+        optimizer = torch.optim.NAdam(
+            self.network.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            decoupled_weight_decay=True,
+        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

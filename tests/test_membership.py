@@ -1,0 +1,260 @@
+"""Membership attacks through the command line."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seg_mia.cli import main
+from seg_mia.configs import known
+from seg_mia.errors import InputError
+from seg_mia.plan import is_membership, plan
+
+VICTIM = Path("runs/tiny/version_0")
+ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
+NUMBERS = ["mia-entropy", "mia-global-loss"]
+SMALL = [
+    "--attack.scorer.architecture=test_resnet",
+    "--attack.scorer.epochs=1",
+    "--trainer.enable_progress_bar=false",
+]
+
+
+@pytest.fixture
+def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
+    """The tiny config with enough samples to keep some out."""
+    folder(count=24)
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
+    return tiny
+
+
+@pytest.fixture
+def victim(tiny: Path) -> Path:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    return VICTIM
+
+
+@pytest.fixture
+def pair(victim: Path, tiny: Path) -> tuple[Path, Path]:
+    assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=1"]) == 0
+    return victim, Path("runs/tiny/version_1")
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_membership_attack_needs_only_its_name(
+    name: str, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [] if name in NUMBERS else SMALL
+    assert main(["test", "--attack", name, *own]) == 0
+    said = capsys.readouterr().out
+    victim, shadow = pair
+    assert f"victim: {victim}" in said
+    assert f"shadow: {shadow}" in said
+    assert f"{name} (sees " in said
+    assert "6 members, 6 non-members: AUC" in said
+    folder = victim / name / "version_0"
+    expected = {"scores.csv", "summary.json", "roc.png", "histogram.png", "exposed.png", "config.yaml"}
+    assert expected | ({"metrics.jsonl"} if own else set()) <= {file.name for file in folder.iterdir()}
+    table = rows(folder / "scores.csv")
+    assert [row["member"] for row in table] == ["1"] * 6 + ["0"] * 6
+    assert len({row["id"] for row in table}) == 12
+    summary = json.loads((folder / "summary.json").read_text())
+    for key in ("auc", "accuracy", "balanced_accuracy", "f1", "tpr_at_fpr_0.1", "tpr_at_fpr_0.001"):
+        value = summary["results"][key]
+        assert 0 <= value["low"] <= value["value"] <= value["high"] <= 1
+    assert summary["results"]["tpr_at_fpr_0.1"]["resolvable"] is False
+    assert sum(summary["results"]["confusion"].values()) == 12
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"membership/roc", "membership/histogram", "membership/members_most_exposed"} <= set(
+        events.Tags()["images"]
+    )
+    assert "membership/auc" in events.Tags()["scalars"]
+    assert ("val/auc" in events.Tags()["scalars"]) == bool(own)
+
+
+def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
+    more = ["--attack.scorer.seeds=2", "--attack.scorer.last_epochs=1", "--attack.signal.released=labels"]
+    assert main(["test", "--attack", "mia-type1", *SMALL, *more]) == 0
+    folder = pair[0] / "mia-type1" / "version_0"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["sees"] == "released labels"
+    assert len(summary["seeds"]["auc"]["values"]) == 2
+    assert summary["published_mean_of_last_epochs"]["epochs"] == 1
+    assert (folder / "seed_1" / "metrics.jsonl").is_file()
+    assert {"score_seed0", "score_seed1"} <= set(rows(folder / "scores.csv")[0])
+    settings = yaml.safe_load((folder / "config.yaml").read_text())["attack"]["init_args"]
+    assert settings["signal"]["init_args"] == {"released": "labels"}
+    assert settings["scorer"]["init_args"]["seeds"] == 2
+
+
+def test_the_control_has_a_folder_of_its_own(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", "--attack", "mia-global-loss", "--control"]) == 0
+    assert "negative control" in capsys.readouterr().out
+    summary = json.loads((pair[0] / "mia-global-loss-control/version_0/summary.json").read_text())
+    assert summary["control"] is True
+
+
+def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> None:
+    for _ in range(2):
+        assert main(["test", "--attack", "mia-type2", *SMALL]) == 0
+    first, again = (pair[0] / f"mia-type2/version_{number}/scores.csv" for number in range(2))
+    assert first.read_text() == again.read_text()
+
+
+def test_limit_is_for_each_part(pair: tuple[Path, Path]) -> None:
+    assert main(["test", "--attack", "mia-global-loss", "--data.limit=2"]) == 0
+    table = rows(pair[0] / "mia-global-loss/version_0/scores.csv")
+    assert [row["member"] for row in table] == ["1", "1", "0", "0"]
+
+
+class TestPairing:
+    def test_without_a_shadow_the_command_is_told(
+        self, victim: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["test", "--attack", "mia-type2"]) == 2
+        said = capsys.readouterr().err
+        assert f"no shadow under runs/ goes with victim {victim}" in said
+        assert "python -m seg_mia fit --config runs/tiny/version_0/config.yaml --data.role shadow" in said
+
+    def test_the_newest_that_fit_together(self, pair: tuple[Path, Path], tiny: Path) -> None:
+        assert main(["fit", "--config", str(tiny), "--data.split_seed=3"]) == 0
+        found = plan(["test", "--attack", "mia-type2"])
+        assert found.checkpoint is not None
+        assert found.shadow is not None
+        assert (found.checkpoint.parents[1], found.shadow.file.parents[1]) == pair
+
+    def test_a_shadow_without_its_victim(
+        self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = ["--data.split_seed=3", "--data.role=shadow"]
+        assert main(["fit", "--config", str(tiny), *other]) == 0
+        lone = "runs/tiny/version_2"
+        assert main(["test", "--attack", "mia-type2", "--shadow", lone]) == 2
+        assert f"no victim under runs/ goes with shadow {lone}" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-global-loss", "--victim", str(pair[0]), "--shadow", lone]) == 2
+        assert "the shadow's half overlaps with the victim's" in capsys.readouterr().err
+
+    def test_the_victim_as_its_own_shadow(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        both = ["--victim", str(pair[0]), "--shadow", str(pair[0])]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "overlaps with the victim's in 12 samples" in capsys.readouterr().err
+
+    def test_an_exported_shadow(self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["export", str(pair[1]), "shadow.ckpt"]) == 0
+        assert main(["test", "--attack", "mia-global-loss", "--shadow", "shadow.ckpt"]) == 2
+        assert "no victim under runs/ goes with shadow" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-type1", "--shadow=shadow.ckpt", f"--victim={pair[0]}"]) == 2
+        assert "exported without its split: its members are unknown" in capsys.readouterr().err
+
+    def test_a_shadow_of_changed_data(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = Path(yaml.safe_load((pair[0] / "config.yaml").read_text())["data"]["init_args"]["root"])
+        next((root / "images").iterdir()).rename(root / "images" / "other.png")
+        next(
+            file for file in (root / "masks").iterdir() if not (root / "images" / file.name).exists()
+        ).rename(root / "masks" / "other.png")
+        assert main(["test", "--attack", "mia-global-loss"]) == 2
+        assert "this data is not what the victim was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "telling"),
+    [
+        (
+            ["--attack", "asma", "--shadow", "runs/tiny/version_1"],
+            "--shadow goes with membership attacks alone",
+        ),
+        (["--attack", "asma", "--control"], "--control goes with membership attacks alone"),
+        (["--attack", "mia-type1", "--trainer.max_epochs=3"], "trains for --attack.scorer.epochs"),
+        (["--attack", "mia-type1", "--data.subset=members"], "leave out --data.subset"),
+        (["--attack", "mia-type1", "--save_images=true"], "--save_images"),
+        (["--attack", "mia-type1", "--attack.scorer.epochs=0"], "epochs must be at least 1, got 0"),
+        (["--attack", "mia-type1", "--attack.scorer.validation=1"], "validation must lie between 0 and 1"),
+        (
+            ["--attack", "mia-type1", "--attack.scorer.patch=64"],
+            "patch must fit into the maps of 32x32, got 64",
+        ),
+        (["--attack", "mia-type1", "--attack.scorer.architecture=resnet3"], "resnet3"),
+        (["--attack", "mia-type1", "--attack.signal.released=maps"], "maps"),
+        (["--attack", "mia-type1", "--attack.scorer.weights=none.pth"], "none.pth"),
+        (["--attack", "mia-type1", "--shadow", "nowhere"], "shadow 'nowhere' is neither a file nor a folder"),
+    ],
+)
+def test_bad_settings_are_one_line(
+    words: list[str], telling: str, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pair
+    assert main(["test", *words]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("seg_mia: error: ")
+    assert telling in said
+
+
+def test_fit_takes_no_shadow(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(tiny), "--shadow", "x"]) == 2
+    assert "--shadow does not go with fit" in capsys.readouterr().err
+
+
+def test_a_class_path_is_told_apart_from_an_image_attack() -> None:
+    assert is_membership("seg_mia.membership.base.Membership")
+    assert not is_membership("seg_mia.attacks.asma.Asma")
+    with pytest.raises(InputError, match="names 'nowhere.Attack'"):
+        is_membership("nowhere.Attack")
+
+
+def test_an_audit_trains_both_and_begins_with_the_blind_baseline(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+version: 1
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow, model.lr: 0.02}}}}
+scorer: {{architecture: test_resnet, epochs: 1}}
+control: true
+attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
+""")
+    assert main(["audit", "--config", str(file), "--scorer.batch_size=3"]) == 0
+    said = capsys.readouterr().out
+    assert "stage 8 of 8: mia-type2, negative control" in said
+    (folder,) = Path("runs/small_audit").iterdir()
+    results = json.loads((folder / "audit.json").read_text())["attacks"]
+    names = [
+        "mia-blind",
+        "mia-global-loss",
+        "mia-type2",
+        "asma",
+        "mia-global-loss-control",
+        "mia-type2-control",
+    ]
+    assert [result["name"] for result in results] == names
+    assert results[2]["attack"]["init_args"]["scorer"]["init_args"]["batch_size"] == 3
+    assert "the attacker sees" in said
+    assert "image and true mask, not the victim" in said
+    shadow = yaml.safe_load(Path("runs/tiny/version_1/config.yaml").read_text())
+    assert (shadow["data"]["init_args"]["role"], shadow["model"]["init_args"]["lr"]) == ("shadow", 0.02)
+    assert shadow["seed_everything"] != 0
+
+
+def test_an_audit_with_membership_needs_a_shadow(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"{{victim: {tiny}, attacks: [mia-type2]}}")
+    assert main(["audit", "--config", str(file)]) == 2
+    assert "mia-type2 learn on a shadow; name one in the audit" in capsys.readouterr().err
+    assert not Path("runs").exists()
