@@ -95,19 +95,21 @@ class Audit:
         runs: the folder of all runs.
         victims: the victims' runs or files, one per seed.
         results: one mapping per victim and attack.
+        utility: how well each victim that was trained here segments, in words.
     """
 
     folder: Path
     runs: Path
     victims: list[Path]
     results: list[dict[str, Any]]
+    utility: dict[Path, str]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit: first what makes the others void, then one table."""
         lines = [line for result in self.results for line in warnings(result)]
         for victim in self.victims:
             own = [result for result in self.results if result["victim_run"] == str(victim)]
-            lines += [f"victim {victim}", *table(own)]
+            lines += [f"victim {victim}{self.utility.get(victim, '')}", *table(own)]
         if len(self.victims) > 1:
             lines += ["over all seeds", *spread(self.results)]
         return lines
@@ -153,7 +155,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     begun = time.time()
     trainings = 1 + (settings.shadow is not None)
     total = len(settings.seeds) * (trainings + len(stages))
-    victims, results, number = [], [], 0
+    victims, results, utility, number = list[Path](), list[dict[str, Any]](), dict[Path, str](), 0
     for seed in settings.seeds:
         shadow = None
         for role, what in (("victim", settings.victim), ("shadow", settings.shadow)):
@@ -161,10 +163,12 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
                 continue
             number += 1
             say(f"stage {number} of {total}: {role} {_called(what)}, seed {seed}")
+            run_, told = _trained(what, settings, seed if role == "victim" else seed + SHADOW_SEED)
             if role == "victim":
-                victims.append(_trained(what, settings, seed))
+                victims.append(run_)
+                utility[run_] = told
             else:
-                shadow = _trained(what, settings, seed + SHADOW_SEED)
+                shadow = run_
         for stage, control in stages:
             number += 1
             say(f"stage {number} of {total}: {stage.attack}{', negative control' if control else ''}")
@@ -173,7 +177,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     folder = _new_folder(Path(settings.runs) / settings.name)
     content = {"version": VERSION, "victims": [str(victim) for victim in victims], "attacks": results}
     write_json(folder / "audit.json", content | {"seconds": round(time.time() - begun, 1)})
-    return Audit(folder, Path(settings.runs), victims, results)
+    return Audit(folder, Path(settings.runs), victims, results, utility)
 
 
 def _stages(settings: Settings) -> list[tuple[Stage, bool]]:
@@ -198,15 +202,16 @@ def _called(what: str | Training) -> str:
     return what if isinstance(what, str) else what.config
 
 
-def _trained(what: str | Training, settings: Settings, seed: int) -> Path:
-    """Return the run's folder or the checkpoint."""
+def _trained(what: str | Training, settings: Settings, seed: int) -> tuple[Path, str]:
+    """Return the run's folder or the checkpoint, and how well it segments where it was trained here."""
     training = Training(what) if isinstance(what, str) else what
     path = Path(training.config)
     if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
-        return checkpoint_file(path)
+        return checkpoint_file(path), ""
     fit = ["fit", "--config", training.config, "--runs", settings.runs, "--seed_everything", str(seed)]
     own = [*_options("data.", settings.data), *_options("model.", settings.model)]
-    return run([*fit, *own, *_options("", training.options)]).folder
+    done = run([*fit, *own, *_options("", training.options)])
+    return done.folder, "".join(f": {line}" for line in done.headline())
 
 
 def _attack(

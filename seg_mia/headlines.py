@@ -13,16 +13,7 @@ def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
-    mean = {key: value["mean"] for key, value in summary["results"].items()}
-    unchanged = [f"{name} found nothing better than the clean image for {summary['unchanged']} images"]
-    return [
-        f"{name} (sees {summary['sees']}), {summary['images']} images: "
-        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
-        "bits), "
-        f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}, "
-        f"L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255",
-        *(unchanged if summary["unchanged"] else []),
-    ]
+    return [f"{name} (sees {summary['sees']}), {_fooled(summary)}"]
 
 
 def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
@@ -86,18 +77,28 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one line per attack: its name, what its attacker sees, and what came out."""
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
-        measured = result["results"]
-        if "auc" in measured:
-            outcome = f"AUC {interval(measured['auc'])}, TPR {low_fpr(measured)}"
-        else:
-            mean = {name: value["mean"] for name, value in measured.items()}
-            outcome = (
-                f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f}, L2 {mean['l2']:.2f}, "
-                f"L-infinity {mean['linf'] * 255:.1f}/255"
-            )
-        rows.append((result["name"], result["sees"], outcome))
+        membership = "auc" in result["results"]
+        rows.append(
+            (result["name"], result["sees"], _guessed(result) if membership else _fooled(result)),
+        )
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+
+
+def _guessed(result: Mapping[str, Any]) -> str:
+    results, groups = result["results"], result.get("groups")
+    pooled = f"; over {groups['groups']} groups AUC {interval(groups['auc'])}" if groups else ""
+    return f"AUC {interval(results['auc'])}, TPR {low_fpr(results)}{pooled}"
+
+
+def _fooled(result: Mapping[str, Any]) -> str:
+    mean = {name: value["mean"] for name, value in result["results"].items()}
+    unchanged = f", {result['unchanged']} unchanged" if result["unchanged"] else ""
+    return (
+        f"{result['images']} images{unchanged}: IoU with the target {mean['iou_before']:.3f} -> "
+        f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} -> "
+        f"{mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+    )
 
 
 def spread(results: Sequence[Mapping[str, Any]]) -> list[str]:

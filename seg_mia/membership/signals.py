@@ -80,9 +80,12 @@ class PosteriorAndMask(Signal):
 
     Args:
         released: what the victim gives out.
+        difference: stack how far the map is from the mask, too: it says nothing new, but a network that starts
+            from nothing and sees a few hundred maps hardly learns to subtract them.
     """
 
     released: Released = "probabilities"
+    difference: bool = False
 
     @property
     def sees(self) -> str:
@@ -90,10 +93,11 @@ class PosteriorAndMask(Signal):
         return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the map's channels, then as many of the mask: the foreground, or one-hot."""
-        shown = _shown(logits, self.released)
-        hidden = (mask == IGNORE).unsqueeze(1)
-        return torch.cat((shown.masked_fill(hidden, 0), one_hot(mask, class_count(logits))), dim=1)
+        """Return the map's channels, then as many of the mask: the foreground, or one-hot; then of both."""
+        shown = _shown(logits, self.released).masked_fill((mask == IGNORE).unsqueeze(1), 0)
+        truth = one_hot(mask, class_count(logits))
+        maps = (shown, truth, (shown - truth).abs()) if self.difference else (shown, truth)
+        return torch.cat(maps, dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
