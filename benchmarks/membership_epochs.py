@@ -77,9 +77,8 @@ def main() -> None:
         f"{given.count} samples of {given.size}x{given.size}"
     )
     print(f"an epoch on cached answers takes {statistics.median(cached for cached, _ in pairs):.2f} s")
-    print(
-        f"asking again takes {statistics.median(ratios):.2f} times as long (pairs {ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
+    spread = f"pairs {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"asking again takes {statistics.median(ratios):.2f} times as long ({spread})")
 
 
 if __name__ == "__main__":

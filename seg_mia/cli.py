@@ -12,11 +12,13 @@ usage: python -m seg_mia COMMAND [options]
 Does a segmentation model leak its training patients, and can it be fooled?
 
 commands
-  audit     --config phantom_audit.yaml      train a victim, attack it, sum up
+  audit     --config phantom_audit.yaml      train a victim and a shadow, attack, sum up
   fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
-  test      --attack asma                    attack the newest victim under runs/ (or --victim PATH)
+  test      --attack asma                    fool the newest victim under runs/ (or --victim PATH)
+  test      --attack mia-type2               guess its members, with the newest shadow (or --shadow PATH)
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
+  compare   FOLDER FOLDER                    membership results on two victims: does one leak more
   export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
 
 COMMAND --help lists all options; every one can stand in YAML or on the command line, the latter wins:
@@ -55,12 +57,14 @@ def _dispatch(words: list[str]) -> int:
             _audit(rest)
         case ["export", *rest]:
             _export(rest)
+        case ["compare", *rest]:
+            _compare(rest)
         case ["fit" | "validate" | "test" | "predict", *_]:
             _experiment(words)
         case _:
             raise InputError(
-                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict and export "
-                "(--help says what they do)"
+                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict, compare "
+                "and export (--help says what they do)"
             )
     return 0
 
@@ -118,6 +122,23 @@ def _export(words: list[str]) -> None:
     from seg_mia.runs import checkpoint_file
 
     print(f"written: {export(checkpoint_file(words[0]), words[1])}")
+
+
+def _compare(words: list[str]) -> None:
+    if {"-h", "--help"} & set(words):
+        print(
+            "usage: python -m seg_mia compare FIRST SECOND\n\nFolders of the same membership attack on two "
+            "victims, RUN/mia-type2/version_0: the AUC of the first"
+        )
+        print("minus that of the second, with a 95 % interval from a bootstrap that resamples both at once.")
+        return
+    if len(words) != 2 or any(word.startswith("-") for word in words):
+        raise InputError(f"compare takes two folders of membership results, got {len(words)} arguments")
+    from seg_mia.membership.compare import compare
+
+    found = compare(*words)
+    sure = "the interval leaves out 0" if found.low > 0 or found.high < 0 else "0 is within the interval"
+    print(f"difference of AUC {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]: {sure}")
 
 
 def _quiet() -> None:

@@ -96,8 +96,8 @@ def _fooled(result: Mapping[str, Any]) -> str:
     unchanged = f", {result['unchanged']} unchanged" if result["unchanged"] else ""
     return (
         f"{result['images']} images{unchanged}: IoU with the target {mean['iou_before']:.3f} -> "
-        f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} -> "
-        f"{mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+        f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} "
+        f"-> {mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
     )
 
 

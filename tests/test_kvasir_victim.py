@@ -1,9 +1,10 @@
-"""A polyp victim on the real images, trained and fooled as the README says, with some room."""
+"""A polyp victim on the real images, trained, fooled and guessed about as the README says, with some room."""
 
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 from seg_mia.cli import main
 
 pytestmark = pytest.mark.slow
+
+RUN = Path("runs/kvasir_victim/version_0")
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +24,26 @@ def all_cores() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_a_victim_learns_polyps_and_draws_another_images_mask(shared: Path) -> None:
+def results(name: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((RUN / name / "version_0" / "summary.json").read_text())
+    return summary
+
+
+def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
     weights = shared / "data" / "weights" / "efficientnet_lite0" / "tf_efficientnet_lite0_timm_keys.pth"
     data, start = f"--data.root={shared / 'data' / 'kvasir_seg'}", f"--model.encoder_weights={weights}"
     assert main(["fit", "--config", "kvasir_victim", data, start]) == 0
-    run = Path("runs/kvasir_victim/version_0")
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["val/dice"] >= 0.78
     assert last["train/dice"] > last["val/dice"] + 0.1  # members and non-members can be told apart
+    it_is_fooled()
+    assert main(["fit", "--config", "kvasir_shadow", data, start, "--trainer.max_epochs=24"]) == 0
+    it_leaks(["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"])
+
+
+def it_is_fooled() -> None:
     assert main(["test", "--attack", "asma", "--data.limit=32"]) == 0
-    summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())
+    summary = results("asma")
     mean = {name: value["mean"] for name, value in summary["results"].items()}
     assert (summary["images"], summary["unchanged"]) == (32, 0)
     assert mean["iou_before"] < 0.3
@@ -38,3 +51,15 @@ def test_a_victim_learns_polyps_and_draws_another_images_mask(shared: Path) -> N
     assert mean["l2"] <= 1.2
     assert mean["iou_8bit"] > 0.9
     assert mean["dice_adversarial"] < mean["dice_clean"] - 0.3
+
+
+def it_leaks(pretrained: list[str]) -> None:
+    assert main(["test", "--attack", "mia-global-loss"]) == 0
+    for name in ("mia-blind", "mia-type2"):
+        assert main(["test", "--attack", name, *pretrained]) == 0
+    for name in ("mia-global-loss", "mia-type2"):
+        assert results(name)["results"]["auc"]["value"] >= 0.85
+    assert main(["test", "--attack", "mia-global-loss", "--control"]) == 0
+    for name in ("mia-blind", "mia-global-loss-control"):
+        auc = results(name)["results"]["auc"]
+        assert auc["low"] <= 0.5 <= auc["high"]

@@ -25,3 +25,11 @@ def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
     summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())["results"]
     assert summary["iou"]["mean"] > 0.85
     assert summary["iou_before"]["mean"] < 0.7
+    auc = {
+        name: json.loads((run / name / "version_0" / "summary.json").read_text())["results"]["auc"]
+        for name in ("mia-blind", "mia-global-loss", "mia-type1", "mia-type2", "mia-loss-map")
+    }
+    assert auc["mia-blind"]["low"] < 0.5 < auc["mia-blind"]["high"]
+    assert "WARNING" not in said
+    for name in ("mia-global-loss", "mia-type2", "mia-loss-map"):
+        assert auc[name]["value"] > 0.9

@@ -114,7 +114,7 @@ def _write_scores(
 def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, scores: Scores) -> None:
     rows, names = [], list[str]()
     for kind, positions in extremes(scores, samples.members, PAGE).items():
-        own = [_tiles(samples, scores, int(position)) for position in positions]
+        own = [_tiles(samples, scores, int(position), kind) for position in positions]
         ids = [samples.data.source.ids[int(samples.indices[position])] for position in positions]
         if own:
             show(trainer, f"membership/{kind.replace(' ', '_')}", exposed_sheet(own, ids), 0)
@@ -123,12 +123,12 @@ def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, score
     (folder / "exposed.png").write_bytes(png(exposed_sheet(rows, names)))
 
 
-def _tiles(samples: SignalSamples, scores: Scores, position: int) -> list[Tile]:
-    logits, image, mask, member, _ = samples[0, position]
+def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> list[Tile]:
+    logits, image, mask, _, _ = samples[0, position]
     asked = logits.shape[1:] == mask.shape
     prediction = predicted(logits.float()[None])[0] if asked else torch.zeros_like(mask)
     return [
-        Tile(picture(image), "member" if member else "non-member"),
+        Tile(picture(image), kind),
         Tile(overlay(image, mask), f"score {scores[position]:.3g}"),
         Tile(overlay(image, prediction), "" if asked else "victim not asked"),
     ]

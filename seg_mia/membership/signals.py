@@ -80,8 +80,8 @@ class PosteriorAndMask(Signal):
 
     Args:
         released: what the victim gives out.
-        difference: stack how far the map is from the mask, too: it says nothing new, but a network that starts
-            from nothing and sees a few hundred maps hardly learns to subtract them.
+        difference: stack how far the map is from the mask, too: it says nothing new, but spares a small
+            classifier that starts from nothing to learn the subtraction.
     """
 
     released: Released = "probabilities"

@@ -1,0 +1,60 @@
+"""Two victims attacked alike on the same samples: does one leak less?"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+from seg_mia.membership.bootstrap import Interval, paired_difference
+
+COLUMNS = ("id", "group", "member", "score")
+
+
+class Scored(NamedTuple):
+    """What `scores.csv` says, its lines in the order of their ids: all (n,)."""
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    members: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+
+def read_scores(folder: str | Path) -> Scored:
+    """Return the scores that a membership attack wrote into its folder.
+
+    Raises InputError when there are none, or the file is not what an attack writes.
+    """
+    file = Path(folder) / "scores.csv"
+    if not file.is_file():
+        raise InputError(
+            f"{folder} holds no scores.csv; name a membership attack's folder, RUN/mia-type2/version_0"
+        )
+    with file.open(newline="", encoding="utf-8") as text:
+        rows = sorted(csv.DictReader(text), key=lambda row: str(row.get("id")))
+    try:
+        columns = [np.array([row[name] for row in rows]) for name in COLUMNS]
+        return Scored(columns[0], columns[1], columns[2].astype(int) == 1, columns[3].astype(np.float64))
+    except (KeyError, ValueError):
+        raise InputError(f"{file} must have the columns {', '.join(COLUMNS)}; run the attack again") from None
+
+
+def compare(first: str | Path, second: str | Path) -> Interval:
+    """Return the AUC in the first folder minus that in the second, with its 95 % paired bootstrap interval.
+
+    Samples are resampled for both at once, by group where there are groups: what makes a sample hard to guess
+    for either victim cancels out.
+
+    Raises:
+        InputError: scores of other samples, or members of one that are non-members of the other.
+    """
+    one, other = read_scores(first), read_scores(second)
+    alike = [np.array_equal(here, there) for here, there in zip(one[:3], other[:3], strict=True)]
+    if not all(alike):
+        raise InputError(
+            f"{first} and {second} must tell of the same samples, members and groups; attack both victims "
+            "with the same data, split and limit"
+        )
+    return paired_difference(one.scores, other.scores, one.members, one.groups)

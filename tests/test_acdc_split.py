@@ -1,0 +1,37 @@
+"""Heart slices of real patients: split by patient, the data alone does not tell who was trained on."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from seg_mia.cli import main
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+
+
+@pytest.fixture(autouse=True)
+def all_cores() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_blind_baseline_is_at_chance_by_patient(shared: Path) -> None:
+    weights = shared / "data" / "weights" / "efficientnet_lite0" / "tf_efficientnet_lite0_timm_keys.pth"
+    data = f"--data.root={shared / 'data' / 'acdc'}"
+    for name in ("acdc_victim", "acdc_shadow"):
+        assert main(["fit", "--config", name, data, *SHORT]) == 0
+    pretrained = ["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"]
+    assert main(["test", "--attack", "mia-blind", *pretrained]) == 0
+    (file,) = Path("runs/acdc_victim/version_0/mia-blind").glob("*/summary.json")
+    summary = json.loads(file.read_text())
+    assert summary["groups"]["groups"] < summary["results"]["members"]
+    for auc in (summary["results"]["auc"], summary["groups"]["auc"]):
+        assert auc["low"] <= 0.5 <= auc["high"]
