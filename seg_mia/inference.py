@@ -196,6 +196,11 @@ def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> S
     table = _curves(trainer).table
     assert table is not None
     scores = dict(zip(table[0].tolist(), table[1].tolist(), strict=True))
+    if len(scores) < len(samples):
+        raise InputError(
+            f"every sample must be scored, got {len(scores)} of {len(samples)}; leave out --trainer.limit_ "
+            "and fast_dev_run, and use --data.limit to attack fewer"
+        )
     return np.array([scores[index] for index in samples.indices.tolist()])
 
 

@@ -182,6 +182,16 @@ class TestPairing:
         (["--attack", "mia-type1", "--trainer.max_epochs=3"], "trains for --attack.scorer.epochs"),
         (["--attack", "mia-type1", "--data.subset=members"], "leave out --data.subset"),
         (["--attack", "mia-type1", "--save_images=true"], "--save_images"),
+        (
+            [
+                "--attack",
+                "mia-blind",
+                *SMALL,
+                "--attack.scorer.batch_size=2",
+                "--trainer.limit_test_batches=1",
+            ],
+            "use --data.limit to attack fewer",
+        ),
         (["--attack", "mia-type1", "--attack.scorer.epochs=0"], "epochs must be at least 1, got 0"),
         (["--attack", "mia-type1", "--attack.scorer.validation=1"], "validation must lie between 0 and 1"),
         (
