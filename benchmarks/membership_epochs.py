@@ -44,7 +44,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights"
         file.touch()
-        answers = predictions(network, data, indices, checkpoint=file, folder=Path(folder), device=device)
+        place = Path(folder)
+        answers = predictions(
+            network, data, indices, built=None, checkpoint=file, folder=place, device=device
+        )
         samples = SignalSamples(data, indices, np.arange(len(indices)) % 2 == 0, np.array(answers))
     settings = Classifier(architecture=given.classifier, batch_size=16, augment=True)
     zero, one = torch.zeros(2), torch.ones(2)

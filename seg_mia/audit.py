@@ -4,25 +4,27 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.tables import write_json
 from seg_mia.configs import find_config, is_inline, resolve
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.headlines import spread, table, warnings
-from seg_mia.messages import one_line
-from seg_mia.plan import has_classifier, is_membership
-from seg_mia.runs import checkpoint_file
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
+from seg_mia.messages import one_line, refusal
+from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
+from seg_mia.plan import is_membership
+from seg_mia.runs import SHADOW_SEED, checkpoint_file
 
 VERSION = 1
 BLIND = "mia-blind"
-SHADOW_SEED = 10_000
-"""Added to the seed for the shadow: an attacker does not know what the victim's training began with."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +97,21 @@ class Audit:
         runs: the folder of all runs.
         victims: the victims' runs or files, one per seed.
         results: one mapping per victim and attack.
-        utility: how well each victim that was trained here segments, in words.
+        utility: how well each victim segments, in words, where it was trained here.
     """
 
     folder: Path
     runs: Path
     victims: list[Path]
     results: list[dict[str, Any]]
-    utility: dict[Path, str]
+    utility: list[str]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit: first what makes the others void, then one table."""
         lines = [line for result in self.results for line in warnings(result)]
-        for victim in self.victims:
-            own = [result for result in self.results if result["victim_run"] == str(victim)]
-            lines += [f"victim {victim}{self.utility.get(victim, '')}", *table(own)]
+        for number, victim in enumerate(self.victims):
+            own = [result for result in self.results if result["round"] == number]
+            lines += [f"victim {victim}{self.utility[number]}", *table(own)]
         if len(self.victims) > 1:
             lines += ["over all seeds", *spread(self.results)]
         return lines
@@ -153,49 +155,87 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     """
     stages = _stages(settings)
     begun = time.time()
-    trainings = 1 + (settings.shadow is not None)
-    total = len(settings.seeds) * (trainings + len(stages))
-    victims, results, utility, number = list[Path](), list[dict[str, Any]](), dict[Path, str](), 0
-    for seed in settings.seeds:
-        shadow = None
-        for role, what in (("victim", settings.victim), ("shadow", settings.shadow)):
-            if what is None:
-                continue
+    roles = [role for role in ("victim", "shadow") if getattr(settings, role) is not None]
+    total = len(settings.seeds) * (len(roles) + len(stages))
+    victims, utility, results, number = list[Path](), list[str](), list[dict[str, Any]](), 0
+    for round_, seed in enumerate(settings.seeds):
+        files: dict[str, Path] = {}
+        for role in roles:
             number += 1
+            what = getattr(settings, role)
             say(f"stage {number} of {total}: {role} {_called(what)}, seed {seed}")
-            run_, told = _trained(what, settings, seed if role == "victim" else seed + SHADOW_SEED)
+            files[role], told = _trained(what, settings, seed + SHADOW_SEED * (role == "shadow"))
             if role == "victim":
-                victims.append(run_)
-                utility[run_] = told
-            else:
-                shadow = run_
-        for stage, control in stages:
+                victims.append(files[role])
+                utility.append(told)
+        for stage in stages:
             number += 1
-            say(f"stage {number} of {total}: {stage.attack}{', negative control' if control else ''}")
-            done = _attack(stage, victims[-1], shadow, settings, control=control)
-            results.append({"seed": seed, **done})
+            say(f"stage {number} of {total}: {stage.name}{', negative control' if stage.control else ''}")
+            results.append({"seed": seed, "round": round_, **_attack(stage, files, settings, seed)})
     folder = _new_folder(Path(settings.runs) / settings.name)
     content = {"version": VERSION, "victims": [str(victim) for victim in victims], "attacks": results}
     write_json(folder / "audit.json", content | {"seconds": round(time.time() - begun, 1)})
     return Audit(folder, Path(settings.runs), victims, results, utility)
 
 
-def _stages(settings: Settings) -> list[tuple[Stage, bool]]:
-    """Return what is run, and whether as a negative control; raise InputError before anything is trained."""
-    stages = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
-    files = {stage.attack: str(find_config(stage.attack, "attack")) for stage in stages}
-    inferring = {name for name, file in files.items() if is_membership(file)}
+@dataclass(frozen=True)
+class _Checked:
+    """A stage whose attack was built once: what is wrong with it is told before anything is trained."""
+
+    name: str
+    words: list[str]
+    attack: Perturbation | Membership
+    control: bool = False
+
+
+def _stages(settings: Settings) -> list[_Checked]:
+    """Return what is run, the blind baseline first; raise InputError for what could not be."""
+    entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
+    stages = [_checked(stage, settings) for stage in entries]
+    inferring = [stage for stage in stages if isinstance(stage.attack, Membership)]
     if not inferring:
-        return [(stage, False) for stage in stages]
+        return stages
     if settings.shadow is None:
         raise InputError(
-            f"{', '.join(sorted(inferring))} learn on a shadow; name one in the audit, `shadow: CONFIG` or a "
-            "checkpoint"
+            f"{', '.join(sorted({stage.name for stage in inferring}))} learn on a shadow; name one in the "
+            "audit, `shadow: CONFIG` or a checkpoint"
         )
-    if BLIND not in inferring:
-        stages.insert(0, Stage(BLIND))
-    controls = [(stage, True) for stage in stages if settings.control and stage.attack in inferring - {BLIND}]
-    return [(stage, False) for stage in stages] + controls
+    blind = [stage for stage in inferring if not _asks(stage)] or [_checked(Stage(BLIND), settings)]
+    controls = [replace(stage, control=True) for stage in inferring if settings.control and _asks(stage)]
+    return [*blind, *(stage for stage in stages if stage not in blind), *controls]
+
+
+def _asks(stage: _Checked) -> bool:
+    return isinstance(stage.attack, Membership) and stage.attack.signal.asks
+
+
+def _checked(stage: Stage, settings: Settings) -> _Checked:
+    file = str(find_config(stage.attack, "attack"))
+    words = _options("attack.", stage.settings)
+    scorer = _options("attack.scorer.", settings.scorer)
+    attack = _built(file, [])
+    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+        words = [*scorer, *words]
+    attack = _built(file, words)
+    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+        network = MembershipClassifier(architecture=attack.scorer.architecture, channels=1)
+        if attack.scorer.weights is not None:
+            load_classifier(network, attack.scorer.weights)
+    data = _options("data.", {**settings.data, **stage.data})
+    return _Checked(stage.attack, ["--attack", file, *words, *data], attack)
+
+
+def _built(file: str, words: Sequence[str]) -> Perturbation | Membership:
+    family = Membership if is_membership(file) else Perturbation
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(family, "attack")
+    try:
+        built: Perturbation | Membership = parser.instantiate(
+            parser.parse_args([f"--attack={file}", *words])
+        )["attack"]
+    except (argparse.ArgumentError, ValueError) as error:
+        raise refusal(error) or InputError(f"{file}: {one_line(str(error))}") from None
+    return built
 
 
 def _called(what: str | Training) -> str:
@@ -207,6 +247,8 @@ def _trained(what: str | Training, settings: Settings, seed: int) -> tuple[Path,
     training = Training(what) if isinstance(what, str) else what
     path = Path(training.config)
     if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
+        if training.options:
+            raise InputError(f"options are for a training, {path} is trained already; leave them out")
         return checkpoint_file(path), ""
     fit = ["fit", "--config", training.config, "--runs", settings.runs, "--seed_everything", str(seed)]
     own = [*_options("data.", settings.data), *_options("model.", settings.model)]
@@ -214,19 +256,13 @@ def _trained(what: str | Training, settings: Settings, seed: int) -> tuple[Path,
     return done.folder, "".join(f": {line}" for line in done.headline())
 
 
-def _attack(
-    stage: Stage, victim: Path, shadow: Path | None, settings: Settings, *, control: bool
-) -> dict[str, Any]:
-    file = str(find_config(stage.attack, "attack"))
-    words = ["test", "--attack", stage.attack, "--victim", str(victim), "--runs", settings.runs]
-    if is_membership(file):
-        words += ["--shadow", str(shadow), *(["--control"] if control else [])]
-        if has_classifier(file):
-            words += _options("attack.scorer.", settings.scorer)
-    trust = [word for name in settings.trust for word in ("--trust", name)]
-    data = _options("data.", {**settings.data, **stage.data})
-    done = run([*words, *trust, *_options("attack.", stage.settings), *data])
-    own = {"name": done.plan.folder.name, "victim_run": str(victim), "folder": str(done.folder)}
+def _attack(stage: _Checked, files: Mapping[str, Path], settings: Settings, seed: int) -> dict[str, Any]:
+    words = ["test", *stage.words, "--victim", str(files["victim"]), "--runs", settings.runs]
+    words += ["--seed_everything", str(seed)]
+    if isinstance(stage.attack, Membership):
+        words += ["--shadow", str(files["shadow"]), *(["--control"] if stage.control else [])]
+    done = run([*words, *(word for name in settings.trust for word in ("--trust", name))])
+    own = {"name": done.plan.folder.name, "victim_run": str(files["victim"]), "folder": str(done.folder)}
     return own | {"headline": done.headline()} | done.summary
 
 

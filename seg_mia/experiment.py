@@ -3,7 +3,7 @@
 import argparse
 import logging
 import pkgutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,18 +30,17 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
-from seg_mia.checkpoint import MACHINE, build, load_weights, network_spec, read_card
+from seg_mia.checkpoint import load_weights, read_card
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline
-from seg_mia.inference import Side, infer
+from seg_mia.inference import Side, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
-from seg_mia.plan import Plan, Shadow, plan
+from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, LAST
 from seg_mia.spec import class_paths
-from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -209,7 +208,7 @@ class Experiment(LightningCLI):
         own = given["callbacks"] or []
         callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
         if isinstance(self.attack, Membership):
-            kwargs |= self._short(given["max_epochs"])
+            kwargs |= self._short()
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(TQDMProgressBar())
@@ -268,10 +267,10 @@ class Experiment(LightningCLI):
         )
         return [self.results]
 
-    def _short(self, epochs: int | None) -> dict[str, Any]:
+    def _short(self) -> dict[str, Any]:
         """Return what a trainer of a membership classifier needs: its epochs, and nothing saved."""
         assert isinstance(self.attack, Membership)
-        if epochs is not None:
+        if any(word.startswith("--trainer.max_epochs") for word in self.plan.args):
             raise InputError(
                 "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
             )
@@ -330,21 +329,24 @@ class Experiment(LightningCLI):
         assert self.plan.shadow is not None
         assert self.plan.checkpoint is not None
         assert self.plan.options is not None
-        if data.subset not in {"nonmembers", "all"} or self._get(self.config, "save_images"):
+        assert self.plan.card is not None
+        said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
+        if said:
             raise InputError(
                 "membership attacks look at members and non-members and change no image; leave out "
-                "--data.subset and --save_images"
+                f"{said[0].partition('=')[0]}"
             )
-        shadow = _shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
+        if not self.split_checked:
+            raise InputError(
+                f"{self.plan.checkpoint} does not say who its members are, it was exported without its "
+                "split; use the original checkpoint"
+            )
+        shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
         control = self.plan.options["control"]
-        found = infer(
-            attack,
-            Side(network, data, self.plan.checkpoint),
-            shadow,
-            trainer=self._trainer_of,
-            seed=int(self._get(self.config, "seed_everything")),
-            control=control,
-        )
+        built = plain_settings(self._get(self.config, "model"))
+        victim = Side(network, data, self.plan.checkpoint, built, seed_of(self.plan.card))
+        seed = int(self._get(self.config, "seed_everything"))
+        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
             return
         self.summary = {
@@ -353,7 +355,8 @@ class Experiment(LightningCLI):
             "victim": str(self.plan.checkpoint),
             "shadow": str(shadow.file),
             "control": control,
-            "data": {"fingerprint": data.fingerprint, "split_seed": data.split_seed},
+            "same_seed": victim.seed is not None and victim.seed == shadow.seed,
+            "data": {name: getattr(data, name) for name in ("fingerprint", "split_seed", "limit")},
             **summarise(found),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)
@@ -366,7 +369,7 @@ class Experiment(LightningCLI):
         if number == 0:
             return self.trainer
         logger = TensorBoardLogger(self.folder, "", f"seed_{number}", default_hp_metric=False)
-        return self.instantiate_trainer(logger=logger)
+        return self.instantiate_trainer(logger=logger if self.trainer.loggers else False)
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Give the model the victim's weights, once the data is known to be the victim's."""
@@ -382,24 +385,6 @@ class Experiment(LightningCLI):
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
         load_weights(model.network, self.plan.content, self.plan.checkpoint)
         return model
-
-
-def _shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]) -> Side:
-    """Return the shadow's network and its half of the data, read from where the victim's is."""
-    card = found.card
-    if card.data is None:
-        raise InputError(
-            f"shadow {found.file} was exported without its split: its members are unknown; name the original"
-        )
-    here = {name: data.hparams[name] for name in ("root", *MACHINE) if name in data.hparams}
-    arguments = {**card.data["init_args"], **here, "batch_size": data.batch_size}
-    own = class_at(card.data["class_path"])(**arguments)
-    assert isinstance(own, SegmentationData)
-    own.setup()
-    check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
-    network = build(network_spec(card), trust=trust)
-    load_weights(network, found.content, found.file)
-    return Side(network, own, found.file)
 
 
 def _import_all(*packages: ModuleType) -> None:

@@ -1,5 +1,6 @@
 """The numbers that sum up a run, in words."""
 
+import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -24,6 +25,11 @@ def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
         f"non-members: AUC {interval(results['auc'])}, balanced accuracy "
         f"{interval(results['balanced_accuracy'])}, TPR {low_fpr(results)}"
     ]
+    if summary["same_seed"]:
+        lines.append(
+            "  victim and shadow began with the same weights, which an attacker cannot arrange: train the "
+            "shadow with another --seed_everything"
+        )
     if groups := summary.get("groups"):
         lines.append(f"  pooled over {groups['groups']} groups: AUC {interval(groups['auc'])}")
     if seeds := summary.get("seeds"):
@@ -63,7 +69,9 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     if result["attack"]["init_args"]["signal"]["class_path"].endswith(".ImageAndMask"):
         return [
             f"WARNING: {result['name']} tells members from non-members without the victim, AUC "
-            f"{interval(results['auc'])}: the split itself leaks, no membership result below means anything"
+            f"{interval(results['auc'])}: the split itself leaks and no membership result below means "
+            "anything, or it is the one fair split in twenty whose interval leaves out 0.5: try another "
+            "split_seed"
         ]
     if result["control"]:
         return [
@@ -104,8 +112,11 @@ def _fooled(result: Mapping[str, Any]) -> str:
 def spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one line per attack that ran for several seeds: mean and standard deviation over them."""
     lines = []
-    for name in dict.fromkeys(result["name"] for result in results):
-        own = [result["results"] for result in results if result["name"] == name]
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        kinds.setdefault(json.dumps([result["name"], result["attack"]], sort_keys=True), []).append(result)
+    for same in kinds.values():
+        name, own = same[0]["name"], [result["results"] for result in same]
         what = "auc" if "auc" in own[0] else "iou"
         values = [measured[what].get("value", measured[what].get("mean")) for measured in own]
         lines.append(

@@ -1,8 +1,9 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
 from torch.utils.data import DataLoader
 
+from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings, Scores
+from seg_mia.checkpoint import Card, build, load_weights, network_spec, without_machine
 from seg_mia.data.base import EpochSampler, SegmentationData, run_seed
 from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
 from seg_mia.data.splits import hold_out
@@ -20,7 +23,10 @@ from seg_mia.membership.base import Membership
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Classifier, Threshold
 from seg_mia.membership.signals import Signal, checked
+from seg_mia.plan import Shadow
 from seg_mia.runs import run_of
+from seg_mia.spec import parameters
+from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.membership import MembershipTask
 
 
@@ -32,11 +38,15 @@ class Side:
         network: with its weights.
         data: after setup.
         file: the checkpoint.
+        built: what the network was built from, as plain values.
+        seed: of its training.
     """
 
     network: nn.Module
     data: SegmentationData
     file: Path
+    built: Any = None
+    seed: int | None = None
 
 
 def infer(
@@ -67,12 +77,14 @@ def infer(
     first = trainer(0)
     device = first.strategy.root_device
     learn = _samples(shadow, shadow, attack.signal, device)
-    judge = _samples(victim, shadow if control else victim, attack.signal, device)
-    if learn.logits.shape[2:] != judge.logits.shape[2:]:
-        raise InputError(
-            f"shadow and victim must answer in maps of one size, got {learn.logits.shape[2:]} and "
-            f"{judge.logits.shape[2:]}; train the shadow with the victim's --data.size"
-        )
+    judge = _samples(victim, shadow if control else victim, attack.signal, device, limit=victim.data.limit)
+    for whose, samples in (("shadow", learn), ("victim", judge)):
+        answered = max(2, samples.logits.shape[1])
+        if answered != victim.data.source.classes:
+            raise InputError(
+                f"the {whose}'s network tells {answered} classes apart, the data has "
+                f"{victim.data.source.classes}; name the data it was trained on"
+            )
     scorer = attack.scorer
     if isinstance(scorer, Threshold):
         known = -_numbers(attack.signal, learn, device)
@@ -109,15 +121,16 @@ def check_pair(victim: Side, shadow: Side) -> None:
                 f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
                 f"{getattr(mine.source, what)}; train the shadow with the victim's --data.{what}"
             )
-    for part in ("members", "nonmembers"):
-        for side in (mine, other):
-            if len(getattr(side.splits, part)) < 2:
-                raise InputError(
-                    f"membership needs at least 2 {part} on either side, the {side.role}'s half has "
-                    f"{len(getattr(side.splits, part))}; train again with more --data.{part}"
-                )
+    for side in (mine, other):
+        _check_enough(side)
+    sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (other, mine)]
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
+            "the shadow with the victim's --data.size"
+        )
     judged = {mine.source.groups[i] for i in (*mine.splits.members, *mine.splits.nonmembers)}
-    shared = judged & {mine.source.groups[i] for i in other.splits}
+    shared = judged & {other.source.groups[i] for i in other.splits}
     if shared:
         raise InputError(
             f"the shadow's half overlaps with the victim's in {len(shared)} samples or groups, so the "
@@ -126,10 +139,22 @@ def check_pair(victim: Side, shadow: Side) -> None:
         )
 
 
-def _samples(side: Side, asked: Side, signal: Signal, device: torch.device) -> SignalSamples:
+def _check_enough(data: SegmentationData) -> None:
+    for part in ("members", "nonmembers"):
+        groups = {data.source.groups[i] for i in getattr(data.splits, part)}
+        if len(groups) < 2:
+            raise InputError(
+                f"membership needs at least 2 {part} on either side, of 2 groups where there are groups, the "
+                f"{data.role}'s half has {len(groups)}; train again with more --data.{part}"
+            )
+
+
+def _samples(
+    side: Side, asked: Side, signal: Signal, device: torch.device, *, limit: int | None = None
+) -> SignalSamples:
     """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
     data = side.data
-    parts = [data.indices(part)[: data.limit] for part in ("members", "nonmembers")]
+    parts = [data.indices(part)[:limit] for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
     if not signal.asks:
@@ -139,6 +164,7 @@ def _samples(side: Side, asked: Side, signal: Signal, device: torch.device) -> S
         asked.network,
         data,
         indices,
+        built=asked.built,
         checkpoint=asked.file,
         folder=run_of(asked.file) / FOLDER,
         device=device,
@@ -176,11 +202,15 @@ def _classified(
     mean, std = _statistics(signal, shown)
     members = float(shown.members.mean())
     task = MembershipTask(signal, settings, mean=mean, std=std, members=members)
-    trainer.fit(
-        task,
-        _loader(shown, settings.batch_size, shuffle=True, trainer=trainer),
-        _loader(kept, settings.batch_size, trainer=trainer),
-    )
+    loader = _loader(shown, settings.batch_size, shuffle=True, trainer=trainer)
+    task.try_one(next(iter(_loader(kept, 2))))
+    trainer.fit(task, loader, _loader(kept, settings.batch_size, trainer=trainer))
+    if trainer.global_step != settings.epochs * len(loader):
+        raise InputError(
+            f"the membership classifier must train for {settings.epochs} epochs of {len(loader)} steps, "
+            f"it took {trainer.global_step} steps; leave out --trainer.max_steps, max_time, limit_ and "
+            "fast_dev_run"
+        )
     threshold = best_threshold(_scored(trainer, task, kept), kept.members)
     scores = _scored(trainer, task, judge)
     last = []
@@ -198,8 +228,8 @@ def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> S
     scores = dict(zip(table[0].tolist(), table[1].tolist(), strict=True))
     if len(scores) < len(samples):
         raise InputError(
-            f"every sample must be scored, got {len(scores)} of {len(samples)}; leave out --trainer.limit_ "
-            "and fast_dev_run, and use --data.limit to attack fewer"
+            f"every sample must be scored, got {len(scores)} of {len(samples)}; leave out "
+            "--trainer.limit_test_batches, and use --data.limit to attack fewer"
         )
     return np.array([scores[index] for index in samples.indices.tolist()])
 
@@ -219,3 +249,48 @@ def _statistics(signal: Signal, samples: SignalSamples) -> tuple[torch.Tensor, t
         total, squares = total + maps.sum((0, 2, 3)), squares + maps.square().sum((0, 2, 3))
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0).sqrt()
+
+
+def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]) -> Side:
+    """Return the shadow's network and its half of the data, which is read from where the victim's is.
+
+    Args:
+        found: the checkpoint, its card checked.
+        data: the victim's, after setup.
+        trust: class paths outside seg_mia that the card may name.
+
+    Raises:
+        InputError: a shadow whose members are unknown, or of other data.
+    """
+    card = found.card
+    if card.data is None or card.split is None:
+        raise InputError(
+            f"shadow {found.file} was exported without its split: its members are unknown; name the original"
+        )
+    if card.fingerprint != data.fingerprint:
+        raise InputError(
+            f"shadow {found.file} was trained on other data (fingerprint {str(card.fingerprint)[:12]}) than "
+            f"the victim ({data.fingerprint[:12]}); train one on the other half of the victim's data"
+        )
+    kind = class_at(card.data["class_path"])
+    if not issubclass(kind, SegmentationData):
+        raise InputError(f"{found.file} is refused: its card names {kind.__name__} where data is needed")
+    here = {name: data.hparams[name] for name in ("root", "cache", "workers") if name in data.hparams}
+    arguments = without_machine(card.data)["init_args"] | here | {"batch_size": data.batch_size}
+    if "root" not in here:
+        arguments.pop("root", None)
+    try:
+        own = kind(**{name: value for name, value in arguments.items() if name in parameters(kind)})
+    except TypeError as error:
+        raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
+    own.setup()
+    check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    network = build(network_spec(card), trust=trust)
+    load_weights(network, found.content, found.file)
+    return Side(network, own, found.file, network_spec(card), seed_of(card))
+
+
+def seed_of(card: Card) -> int | None:
+    """Return the seed of a checkpoint's training, if its card says it."""
+    seed = (card.training or {}).get("seed")
+    return seed if isinstance(seed, int) else None

@@ -13,7 +13,6 @@ from seg_mia.checkpoint import Card, without_machine
 from seg_mia.configs import is_inline, known, resolve
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
-from seg_mia.membership.scorers import Classifier
 from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, newest_pair, read_run, run_of
 from seg_mia.spec import resolve as class_at
 
@@ -114,8 +113,15 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
         raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
     options["runs"] = options["runs"] or _in_yaml(configs, "runs") or "runs"
     files = [config for config in configs if not is_inline(config)]
-    name = Path(files[-1]).stem if files else "fit"
+    name = _run_name(Path(files[-1])) if files else "fit"
     return Plan("fit", ("fit", *args), Path(options["runs"]) / name, options=options)
+
+
+def _run_name(config: Path) -> str:
+    """Return what to call runs of a config: by its own name, or by its run's where a run left it."""
+    version = config.resolve().parent
+    of_a_run = config.name == "config.yaml" and (version / CHECKPOINTS).is_dir()
+    return version.parent.name if of_a_run else config.stem
 
 
 def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
@@ -153,7 +159,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
         name, membership = _attack_name(attack), is_membership(attack)
     for key, default in (("runs", "runs"), ("victim", None), ("shadow", None), ("trust", [])):
         options[key] = options[key] or _in_yaml(configs, key) or default
-    options["control"] = options["control"] == "true" or bool(_in_yaml(configs, "control"))
+    options["control"] = _control(options["control"], _in_yaml(configs, "control"))
     for key in ("shadow", "control"):
         if options[key] and not membership:
             raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
@@ -178,6 +184,14 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     )
 
 
+def _control(said: str | None, in_yaml: Any) -> bool:
+    if said is not None:
+        return said == "true"
+    if not isinstance(in_yaml, bool | None):
+        raise InputError(f"control must be true or false, got {in_yaml!r}")
+    return bool(in_yaml)
+
+
 def _files(options: dict[str, Any], membership: bool) -> tuple[Path, Path | None]:
     """Return the victim's checkpoint, and the shadow's if one is needed."""
     runs = Path(options["runs"])
@@ -197,12 +211,6 @@ def is_membership(attack: Any) -> bool:
     if not isinstance(attack, str) or "." not in attack:
         return False
     return issubclass(class_at(attack), Membership)
-
-
-def has_classifier(attack: str) -> bool:
-    """Say whether a membership attack's file trains a classifier."""
-    scorer = read_yaml(attack).get("init_args", {}).get("scorer", {}).get("class_path", "")
-    return issubclass(class_at(scorer), Classifier)
 
 
 def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.checkpoint import Card, card_of, read
-from seg_mia.configs import known
 from seg_mia.errors import InputError
 
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 SALT = "salt"
+SHADOW_SEED = 10_000
+"""Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
+OF_A_ROLE = {
+    "role", "members", "nonmembers", "reference", "subset", "limit", "batch_size", "workers", "augment",
+    "cache", "root",
+}  # fmt: skip
+"""Settings of a data module that victim and shadow need not share."""
 
 
 def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
@@ -66,10 +72,14 @@ def newest_pair(runs: Path, victim: Path | None, shadow: Path | None) -> tuple[P
             f"no victim under {runs}/ goes with shadow {shadow}: same data, same split, other half; name one "
             "with --victim PATH"
         )
-    file = victims[0][0]
+    file, card = victims[0]
+    if card.get("split") is None:
+        raise InputError(
+            f"{file} was exported without its split, so nobody can say who its members are; use the original"
+        )
     raise InputError(
         f"no shadow under {runs}/ goes with victim {file}: same data, same split, other half; train one with "
-        f"`python -m seg_mia fit {_like(file)}`, or name one with --shadow PATH"
+        f"`python -m seg_mia fit {_like(file, card)}`, or name one with --shadow PATH"
     )
 
 
@@ -90,26 +100,25 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
     """Say whether two cards speak of the two halves of one split; the data itself is compared later."""
     alike = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
-    roles = {card["split"].get("role") for card in (victim, shadow) if isinstance(card.get("split"), dict)}
-    splits = [
-        [_arguments(card).get(name) for name in ("split_seed", "shadow_share")] for card in (victim, shadow)
-    ]
-    return alike and len(roles) == 2 and splits[0] == splits[1]
+    roles = [card["split"].get("role") for card in (victim, shadow) if isinstance(card.get("split"), dict)]
+    return alike and len(roles) == 2 and roles[0] != roles[1] and _source(victim) == _source(shadow)
 
 
-def _arguments(card: Mapping[str, Any]) -> Mapping[str, Any]:
+def _source(card: Mapping[str, Any]) -> object:
+    """Return what a card says of the data as a whole: which samples, how large, how halved."""
     data = card.get("data")
     arguments = data.get("init_args") if isinstance(data, dict) else None
-    return arguments if isinstance(arguments, dict) else {}
+    if not isinstance(data, dict) or not isinstance(arguments, dict):
+        return None
+    return data.get("class_path"), {name: arguments[name] for name in arguments if name not in OF_A_ROLE}
 
 
-def _like(victim: Path) -> str:
-    """Return the options that train a shadow like a victim."""
-    name = run_of(victim).parent.name
-    if (shadow := name.replace("victim", "shadow")) in known() and shadow != name:
-        return f"--config {shadow}.yaml"
-    own = f"{name}.yaml" if name in known() else str(run_of(victim) / "config.yaml")
-    return f"--config {own} --data.role shadow --seed_everything 1"
+def _like(victim: Path, card: Mapping[str, Any]) -> str:
+    """Return the options that train a shadow like a victim, from another seed."""
+    training = card.get("training")
+    seed = training.get("seed") if isinstance(training, dict) else None
+    other = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
+    return f"--config {run_of(victim) / 'config.yaml'} --data.role shadow --seed_everything {other}"
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:

@@ -257,12 +257,35 @@ class TestRefusals:
     def test_too_few(self, root: Path) -> None:
         shadow = side(root, "shadow", Random())
         one = side(root, "victim", Random(), nonmembers=1)
-        self.refused(one, shadow, "at least 2 nonmembers on either side, the victim's half has 1")
+        self.refused(one, shadow, "at least 2 nonmembers on either side, .* the victim's half has 1")
 
     def test_other_sizes(self, root: Path) -> None:
         self.refused(
-            side(root, "victim", Random()), side(root, "shadow", Random(), size=24), "maps of one size, got"
+            side(root, "victim", Random()),
+            side(root, "shadow", Random(), size=24),
+            "images and masks of one size, got",
         )
+
+    def test_a_network_of_other_classes(self, root: Path) -> None:
+        class Three(Random):
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x).expand(-1, 3, -1, -1)
+
+        self.refused(
+            side(root, "victim", Random()),
+            side(root, "shadow", Three()),
+            "shadow's network tells 3 classes apart",
+        )
+
+    def test_a_classifier_for_other_maps(self, root: Path) -> None:
+        attack = Membership(signal=Posterior(), scorer=Classifier(architecture="vit_tiny_patch16_224"))
+        with pytest.raises(InputError, match="cannot take maps of .16, 16.: .* name another"):
+            infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
+
+    def test_a_classifier_that_was_not_trained_to_the_end(self, root: Path) -> None:
+        attack = Membership(signal=Posterior(), scorer=Classifier(architecture="test_resnet", epochs=13))
+        with pytest.raises(InputError, match="must train for 13 epochs of 6 steps, it took 72 steps"):
+            infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
 
     def test_answers_that_are_no_numbers(self, root: Path) -> None:
         class Broken(Random):

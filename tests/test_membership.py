@@ -4,8 +4,10 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -96,6 +98,14 @@ def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     assert settings["scorer"]["init_args"]["seeds"] == 2
 
 
+def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -> None:
+    Path("mine.yaml").write_text("control: true")
+    for word in ("--control=false", "--control"):
+        assert main(["test", "--attack", "mia-global-loss", "--config", "mine.yaml", word]) == 0
+    assert (pair[0] / "mia-global-loss/version_0").is_dir()
+    assert (pair[0] / "mia-global-loss-control/version_0").is_dir()
+
+
 def test_the_control_has_a_folder_of_its_own(
     pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,10 +122,17 @@ def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> No
     assert first.read_text() == again.read_text()
 
 
-def test_limit_is_for_each_part(pair: tuple[Path, Path]) -> None:
-    assert main(["test", "--attack", "mia-global-loss", "--data.limit=2"]) == 0
+def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
+    for words in (["--data.limit=2"], []):
+        assert main(["test", "--attack", "mia-global-loss", *words]) == 0
     table = rows(pair[0] / "mia-global-loss/version_0/scores.csv")
     assert [row["member"] for row in table] == ["1", "1", "0", "0"]
+    first, limited = (
+        json.loads((pair[0] / f"mia-global-loss/version_{number}/summary.json").read_text())
+        for number in (1, 0)
+    )
+    assert limited["data"]["limit"] == 2
+    assert limited["results"]["threshold"] == first["results"]["threshold"]
 
 
 class TestPairing:
@@ -125,7 +142,10 @@ class TestPairing:
         assert main(["test", "--attack", "mia-type2"]) == 2
         said = capsys.readouterr().err
         assert f"no shadow under runs/ goes with victim {victim}" in said
-        assert "python -m seg_mia fit --config runs/tiny/version_0/config.yaml --data.role shadow" in said
+        command = said.partition("`python -m seg_mia ")[2].partition("`")[0].split()
+        assert main(command) == 0
+        assert main(["test", "--attack", "mia-global-loss"]) == 0
+        assert "shadow: runs/tiny/version_1" in capsys.readouterr().out
 
     def test_the_newest_that_fit_together(self, pair: tuple[Path, Path], tiny: Path) -> None:
         assert main(["fit", "--config", str(tiny), "--data.split_seed=3"]) == 0
@@ -152,12 +172,79 @@ class TestPairing:
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
         assert "overlaps with the victim's in 12 samples" in capsys.readouterr().err
 
-    def test_an_exported_shadow(self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["export", str(pair[1]), "shadow.ckpt"]) == 0
-        assert main(["test", "--attack", "mia-global-loss", "--shadow", "shadow.ckpt"]) == 2
+    def test_without_its_split_nobody_knows_the_members(
+        self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for number, role in enumerate(("victim", "shadow")):
+            assert main(["export", str(pair[number]), f"{role}.ckpt"]) == 0
+        assert main(["test", "--attack", "mia-global-loss", "--shadow=shadow.ckpt"]) == 2
         assert "no victim under runs/ goes with shadow" in capsys.readouterr().err
         assert main(["test", "--attack", "mia-type1", "--shadow=shadow.ckpt", f"--victim={pair[0]}"]) == 2
         assert "exported without its split: its members are unknown" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-type1", "--victim=victim.ckpt", "--config", str(tiny)]) == 2
+        assert "exported without its split, so nobody can say who its members are" in capsys.readouterr().err
+        both = ["--victim=victim.ckpt", f"--shadow={pair[1]}", "--config", str(tiny)]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "does not say who its members are" in capsys.readouterr().err
+
+    def test_a_shadow_of_another_data_set(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+        small = [
+            "--data.size=32",
+            "--data.members=4",
+            "--data.nonmembers=4",
+            "--trainer.enable_progress_bar=false",
+        ]
+        assert main(["fit", "--config", "phantom_shadow", *short, *small]) == 0
+        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_shadow/version_0"]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "was trained on other data" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("change", "telling"),
+        [
+            (
+                {"data": {"class_path": "seg_mia.models.smp.Smp", "init_args": {}}},
+                "names Smp where data is needed",
+            ),
+            (
+                {"data": {"class_path": "seg_mia.data.base.SegmentationData", "init_args": {}}},
+                "does not describe its data",
+            ),
+            ({"split": {"role": ["shadow"]}}, "the shadow's training did"),
+        ],
+    )
+    def test_a_forged_shadow(
+        self,
+        change: dict[str, Any],
+        telling: str,
+        pair: tuple[Path, Path],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        file = pair[1] / "checkpoints" / "last.ckpt"
+        content = torch.load(file, weights_only=True)
+        content["seg_mia"] |= change
+        torch.save(content, file)
+        both = [f"--victim={pair[0]}", f"--shadow={pair[1]}"]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert telling in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-global-loss"]) == 2
+
+    def test_the_same_seed_is_told(
+        self, victim: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert victim
+        assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+        assert main(["test", "--attack", "mia-global-loss"]) == 0
+        assert "victim and shadow began with the same weights" in capsys.readouterr().out
+
+    def test_other_settings_of_the_network_are_other_answers(self, pair: tuple[Path, Path]) -> None:
+        for words in ([], ["--model.network.normalise=none"], []):
+            assert main(["test", "--attack", "mia-global-loss", *words]) == 0
+        tables = [(pair[0] / f"mia-global-loss/version_{n}/scores.csv").read_text() for n in range(3)]
+        assert tables[0] == tables[2] != tables[1]
 
     def test_a_shadow_of_changed_data(
         self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
@@ -192,6 +279,8 @@ class TestPairing:
             ],
             "use --data.limit to attack fewer",
         ),
+        (["--attack", "mia-type1", *SMALL, "--trainer.limit_train_batches=0"], "it took 0 steps"),
+        (["--attack", "mia-type1", *SMALL, "--attack.scorer.batch_size=1"], "batch_size must be at least 2"),
         (["--attack", "mia-type1", "--attack.scorer.epochs=0"], "epochs must be at least 1, got 0"),
         (["--attack", "mia-type1", "--attack.scorer.validation=1"], "validation must lie between 0 and 1"),
         (
@@ -258,6 +347,44 @@ attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
     shadow = yaml.safe_load(Path("runs/tiny/version_1/config.yaml").read_text())
     assert (shadow["data"]["init_args"]["role"], shadow["model"]["init_args"]["lr"]) == ("shadow", 0.02)
     assert shadow["seed_everything"] != 0
+
+
+def test_an_audit_of_checkpoints_over_two_seeds(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+victim: {pair[0]}
+shadow: {pair[1]}
+scorer: {{architecture: test_resnet, epochs: 1}}
+seeds: [0, 1]
+attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}}]
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("mia-type2  released labels, true mask") == 2
+    assert said.count("mia-type2: AUC ") == 2
+    assert "over 2 seeds" in said
+    assert "over 4 seeds" not in said
+    file.write_text(f"{{victim: {{config: {pair[0]}, options: {{model.lr: 1}}}}, attacks: [asma]}}")
+    assert main(["audit", "--config", str(file)]) == 2
+    assert "is trained already; leave them out" in capsys.readouterr().err
+
+
+def test_an_audit_finds_out_first_what_cannot_run(
+    tiny: Path, tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shared / "data" / "weights" / "efficientnet_lite0" / "tf_efficientnet_lite0_timm_keys.pth"
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"{{victim: {tiny}, shadow: {tiny}, attacks: [mia-type2]}}")
+    for words, telling in (
+        ([f"--scorer.weights={weights}"], "does not fit classifier resnet18"),
+        (["--scorer.nothing=1"], "nothing"),
+        (["--scorer.epochs=0"], "epochs must be at least 1"),
+    ):
+        assert main(["audit", "--config", str(file), *words]) == 2
+        assert telling in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_an_audit_with_membership_needs_a_shadow(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+import seg_mia
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
@@ -77,6 +78,7 @@ def predictions(
     data: SegmentationData,
     indices: NDArray[np.int64],
     *,
+    built: object,
     checkpoint: Path,
     folder: Path,
     device: torch.device,
@@ -89,6 +91,7 @@ def predictions(
         network: with the checkpoint's weights.
         data: after setup.
         indices: of the samples in the data set, (n,).
+        built: what the network was built from, as plain values: equal weights may answer otherwise.
         checkpoint: the file that the weights came from; with other content, other answers.
         folder: where answers are kept, named by a digest of all that decides them.
         device: where the network is asked.
@@ -100,7 +103,9 @@ def predictions(
         hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         data.fingerprint,
         dict(data.source.settings),
-        indices.tolist(),
+        [data.source.ids[index] for index in indices],
+        built,
+        seg_mia.__version__,
     ]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     place = folder / f"{name}.npy"

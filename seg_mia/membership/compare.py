@@ -1,6 +1,7 @@
 """Two victims attacked alike on the same samples: does one leak less?"""
 
 import csv
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +33,24 @@ def read_scores(folder: str | Path) -> Scored:
         raise InputError(
             f"{folder} holds no scores.csv; name a membership attack's folder, RUN/mia-type2/version_0"
         )
-    with file.open(newline="", encoding="utf-8") as text:
-        rows = sorted(csv.DictReader(text), key=lambda row: str(row.get("id")))
     try:
+        with file.open(newline="", encoding="utf-8") as text:
+            rows = sorted(csv.DictReader(text), key=lambda row: str(row["id"]))
         columns = [np.array([row[name] for row in rows]) for name in COLUMNS]
         return Scored(columns[0], columns[1], columns[2].astype(int) == 1, columns[3].astype(np.float64))
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise InputError(f"{file} must have the columns {', '.join(COLUMNS)}; run the attack again") from None
+
+
+def _attack(folder: Path) -> tuple[object, ...]:
+    """Return what must be equal of two results: attack, control and data."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return summary["attack"], summary["control"], summary["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder} must hold the summary.json of a membership attack; run it again"
+        ) from None
 
 
 def compare(first: str | Path, second: str | Path) -> Interval:
@@ -48,7 +60,7 @@ def compare(first: str | Path, second: str | Path) -> Interval:
     for either victim cancels out.
 
     Raises:
-        InputError: scores of other samples, or members of one that are non-members of the other.
+        InputError: scores of another attack or other samples, or whose members differ.
     """
     one, other = read_scores(first), read_scores(second)
     alike = [np.array_equal(here, there) for here, there in zip(one[:3], other[:3], strict=True)]
@@ -56,5 +68,11 @@ def compare(first: str | Path, second: str | Path) -> Interval:
         raise InputError(
             f"{first} and {second} must tell of the same samples, members and groups; attack both victims "
             "with the same data, split and limit"
+        )
+    attacks = [_attack(Path(folder)) for folder in (first, second)]
+    if attacks[0] != attacks[1]:
+        raise InputError(
+            f"{first} and {second} must come from one attack with the same settings on the same data; run it "
+            "on both victims"
         )
     return paired_difference(one.scores, other.scores, one.members, one.groups)

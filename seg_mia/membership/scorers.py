@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.roc import best_threshold
+from seg_mia.models.membership_classifier import Adapter
 
-Adapter = Literal["convolution", "first_layer"]
 Rule = Literal["shadow_mean", "shadow_roc"]
 
 
@@ -56,7 +56,7 @@ class Classifier(Scorer):
         epochs: passes over the training part.
         lr: learning rate at the start; it falls to 0 along a cosine.
         weight_decay: of NAdam, decoupled.
-        batch_size: signals in a batch.
+        batch_size: signals in a batch, at least 2.
         dropout: before the last layer.
         augment: flip each signal at random in training.
         patch: side of the patches that vote, as in Segmentations-Leak; None shows the whole map.
@@ -81,7 +81,8 @@ class Classifier(Scorer):
     last_epochs: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(1, epochs=self.epochs, batch_size=self.batch_size, seeds=self.seeds)
+        _at_least(1, epochs=self.epochs, seeds=self.seeds)
+        _at_least(2, batch_size=self.batch_size)
         _at_least(0, last_epochs=self.last_epochs, weight_decay=self.weight_decay)
         if not 0 < self.lr < float("inf"):
             raise InputError(f"lr must be above 0, got {self.lr}; 1e-4 is published")

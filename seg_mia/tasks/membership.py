@@ -21,9 +21,8 @@ class MembershipTask(LightningModule):
     Args:
         signal: what it sees.
         settings: how it is trained.
-        channels: of the signal.
         mean: of each channel over the training part, which the signal is standardised by.
-        std: likewise; 0 counts as 1.
+        std: likewise; next to nothing counts as 1.
         members: the members' part of the training samples, in (0, 1); both kinds weigh alike in the loss.
     """
 
@@ -44,13 +43,14 @@ class MembershipTask(LightningModule):
         if settings.weights is not None:
             load_classifier(self.network, settings.weights)
         self.register_buffer("mean", mean.view(1, -1, 1, 1).float())
-        self.register_buffer("std", torch.where(std > 0, std, 1).view(1, -1, 1, 1).float())
+        self.register_buffer("std", torch.where(std > 1e-6, std, 1).view(1, -1, 1, 1).float())
         self.weight = (0.5 / (1 - members), 0.5 / members)
 
     def maps(self, batch: SignalBatch) -> Tensor:
-        """Return the standardised signal, (N, C, h, w)."""
+        """Return the standardised signal, (N, C, h, w), in the network's precision."""
         signal = checked(self.signal(batch.logits, batch.image, batch.mask), type(self.signal).__name__)
-        return ((signal - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        dtype = next(self.network.parameters()).dtype
+        return ((signal - self.mean) / self.std).to(dtype, memory_format=torch.channels_last)
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Classify one view of each signal."""
@@ -71,8 +71,27 @@ class MembershipTask(LightningModule):
         return self._output(self.scores(self.maps(batch)), batch)
 
     def test_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
-        """Score."""
-        return self._output(self.scores(self.maps(batch)), batch)
+        """Score, without half precision, which would tie scores."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._output(self.scores(self.maps(batch)), batch)
+
+    def try_one(self, batch: SignalBatch) -> None:
+        """Raise InputError when the classifier cannot take such maps; leaves it as it was."""
+        training = self.network.training
+        try:
+            with torch.no_grad():
+                self.network.eval()
+                self.scores(self.maps(batch))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.settings.architecture} cannot take maps of {tuple(batch.mask.shape[1:])}: {reason}; "
+                "name another --attack.scorer.architecture"
+            ) from error
+        finally:
+            self.network.train(training)
 
     def scores(self, maps: Tensor) -> Tensor:
         """Return logits of membership, (N,); with patches their mean vote."""

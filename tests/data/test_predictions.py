@@ -39,10 +39,15 @@ def ask(data: Folder, tmp_path: Path) -> Callable[..., np.ndarray]:
     file = tmp_path / "last.ckpt"
     file.write_bytes(b"weights")
 
-    def asked(network: nn.Module, indices: list[int] | None = None) -> np.ndarray:
-        chosen = data.indices("all") if indices is None else np.array(indices)
+    def asked(network: nn.Module, indices: list[int] | None = None, built: object = None) -> np.ndarray:
         return predictions(
-            network, data, chosen, checkpoint=file, folder=tmp_path / "run", device=torch.device("cpu")
+            network,
+            data,
+            data.indices("all") if indices is None else np.array(indices),
+            built=built,
+            checkpoint=file,
+            folder=tmp_path / "run",
+            device=torch.device("cpu"),
         )
 
     return asked
@@ -77,12 +82,14 @@ def test_other_samples_another_file_and_damage_ask_again(
     ask(network, data.indices("members").tolist())
     assert network.asked == 6 + 4
     (tmp_path / "last.ckpt").write_bytes(b"other weights")
-    ask(network)
+    ask(network, built={"mean": 0.5})
     assert network.asked == 6 + 4 + 6
+    ask(network, built={"mean": 0.4})  # not among the weights, and yet another network
+    assert network.asked == 6 + 4 + 6 + 6
     for file in (tmp_path / "run").glob("*.npy"):
         file.write_bytes(file.read_bytes()[:100])
-    assert len(ask(network)) == 6
-    assert network.asked == 6 + 4 + 6 + 6
+    assert len(ask(network, built={"mean": 0.4})) == 6
+    assert network.asked == 6 + 4 + 6 + 6 + 6
     assert not list((tmp_path / "run").glob(".*"))
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ from seg_mia.membership.bootstrap import paired_difference
 from seg_mia.membership.compare import compare, read_scores
 
 
-def written(folder: Path, scores: np.ndarray, members: np.ndarray, *, order: int = 1) -> Path:
+def written(
+    folder: Path, scores: np.ndarray, members: np.ndarray, *, order: int = 1, attack: str = "a"
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [f"s{n:03d},g{n // 2},{int(members[n])},{scores[n]:.9g}" for n in range(len(scores))][::order]
     (folder / "scores.csv").write_text("\n".join(["id,group,member,score", *rows, ""]))
+    summary = {"attack": {"class_path": attack}, "control": False, "data": {"fingerprint": "f"}}
+    (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
 
@@ -58,8 +63,11 @@ def test_what_cannot_be_compared(scores: tuple[np.ndarray, np.ndarray, np.ndarra
         compare(a, written(tmp_path / "b", first, ~members))
     with pytest.raises(InputError, match="must tell of the same samples"):
         compare(a, written(tmp_path / "c", first[:60], members[:60]))
+    with pytest.raises(InputError, match="must come from one attack"):
+        compare(a, written(tmp_path / "d", first, members, attack="other"))
     with pytest.raises(InputError, match="holds no scores.csv; name a membership attack's folder"):
         read_scores(tmp_path)
-    (tmp_path / "scores.csv").write_text("id,score\na,1\n")
-    with pytest.raises(InputError, match="must have the columns id, group, member, score"):
-        read_scores(tmp_path)
+    for damage in (b"id,score\na,1\n", b"id,group,member,score\na,g,1\n", b"\xff\xfe\x00"):
+        (tmp_path / "scores.csv").write_bytes(damage)
+        with pytest.raises(InputError, match="must have the columns id, group, member, score"):
+            read_scores(tmp_path)
