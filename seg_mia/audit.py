@@ -179,7 +179,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
 
 
 @dataclass(frozen=True)
-class _Checked:
+class _Ready:
     """A stage whose attack was built once: what is wrong with it is told before anything is trained."""
 
     name: str
@@ -188,7 +188,7 @@ class _Checked:
     control: bool = False
 
 
-def _stages(settings: Settings) -> list[_Checked]:
+def _stages(settings: Settings) -> list[_Ready]:
     """Return what is run, the blind baseline first; raise InputError for what could not be."""
     entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
     stages = [_checked(stage, settings) for stage in entries]
@@ -205,11 +205,11 @@ def _stages(settings: Settings) -> list[_Checked]:
     return [*blind, *(stage for stage in stages if stage not in blind), *controls]
 
 
-def _asks(stage: _Checked) -> bool:
+def _asks(stage: _Ready) -> bool:
     return isinstance(stage.attack, Membership) and stage.attack.signal.asks
 
 
-def _checked(stage: Stage, settings: Settings) -> _Checked:
+def _checked(stage: Stage, settings: Settings) -> _Ready:
     file = str(find_config(stage.attack, "attack"))
     words = _options("attack.", stage.settings)
     scorer = _options("attack.scorer.", settings.scorer)
@@ -218,11 +218,17 @@ def _checked(stage: Stage, settings: Settings) -> _Checked:
         words = [*scorer, *words]
     attack = _built(file, words)
     if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
-        network = MembershipClassifier(architecture=attack.scorer.architecture, channels=1)
-        if attack.scorer.weights is not None:
-            load_classifier(network, attack.scorer.weights)
+        _try(attack.scorer)
     data = _options("data.", {**settings.data, **stage.data})
-    return _Checked(stage.attack, ["--attack", file, *words, *data], attack)
+    return _Ready(stage.attack, ["--attack", file, *words, *data], attack)
+
+
+def _try(scorer: Classifier) -> None:
+    network = MembershipClassifier(
+        architecture=scorer.architecture, channels=1, adapter=scorer.adapter, dropout=scorer.dropout
+    )
+    if scorer.weights is not None:
+        load_classifier(network, scorer.weights)
 
 
 def _built(file: str, words: Sequence[str]) -> Perturbation | Membership:
@@ -256,7 +262,7 @@ def _trained(what: str | Training, settings: Settings, seed: int) -> tuple[Path,
     return done.folder, "".join(f": {line}" for line in done.headline())
 
 
-def _attack(stage: _Checked, files: Mapping[str, Path], settings: Settings, seed: int) -> dict[str, Any]:
+def _attack(stage: _Ready, files: Mapping[str, Path], settings: Settings, seed: int) -> dict[str, Any]:
     words = ["test", *stage.words, "--victim", str(files["victim"]), "--runs", settings.runs]
     words += ["--seed_everything", str(seed)]
     if isinstance(stage.attack, Membership):

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,15 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("SEG_MIA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SEG_MIA_DATA", raising=False)
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """Let a test that runs alone use every core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

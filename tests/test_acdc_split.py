@@ -1,26 +1,15 @@
 """Heart slices of real patients: split by patient, the data alone does not tell who was trained on."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from seg_mia.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
-
-
-@pytest.fixture(autouse=True)
-def all_cores() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_blind_baseline_is_at_chance_by_patient(shared: Path) -> None:

@@ -1,6 +1,7 @@
 """Membership inference on networks whose leak is known: all of it, or none."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,22 @@ def test_a_classifier_gives_it_away_too(root: Path, signal: Signal) -> None:
     auc = measured(signal, classifier(), side(root, "victim"), side(root, "shadow"))
     assert auc["value"] == 1
     assert auc["balanced_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("signal", [PosteriorAndMask(), LossMap()], ids=lambda signal: type(signal).__name__)
+def test_a_shadow_of_one_logit_teaches_about_a_victim_of_two(root: Path, signal: Signal) -> None:
+    class OneLogit(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: Tensor) -> Tensor:
+            pair: Tensor = self.network(x)
+            return pair[:, 1:] - pair[:, :1]
+
+    shadow = side(root, "shadow")
+    shadow = replace(shadow, network=OneLogit(shadow.network))
+    assert measured(signal, classifier(), side(root, "victim"), shadow)["value"] == 1
 
 
 def test_patches_that_vote_give_it_away_too(root: Path) -> None:

@@ -1,27 +1,16 @@
 """A polyp victim on the real images, trained, fooled and guessed about as the README says, with some room."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from seg_mia.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
-
-
-@pytest.fixture(autouse=True)
-def all_cores() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def results(name: str) -> dict[str, Any]:

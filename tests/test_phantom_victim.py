@@ -7,7 +7,7 @@ import pytest
 
 from seg_mia.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 
 def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(

@@ -124,3 +124,22 @@ def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
     assert main(["validate"]) == 0
     (again,) = (RUN / "validate").iterdir()
     assert_same(json.loads((again / "summary.json").read_text())["dice"], lines[-1]["val/dice"])
+
+
+def test_two_processes_guess_about_every_sample_once(config: Path) -> None:
+    for words in ([], ["--data.role=shadow", "--seed_everything=1"]):
+        assert main(["fit", "--config", str(config), *words]) == 0
+    small = [
+        "--attack.scorer.architecture=test_resnet",
+        "--attack.scorer.epochs=2",
+        "--attack.scorer.batch_size=2",
+    ]
+    for name, words in (("mia-type2", small), ("mia-global-loss", [])):
+        assert main(["test", "--attack", name, *words]) == 0
+        said = on_two("test", "--attack", name, *words)
+        assert said.count("written to") == 1
+        assert versions(RUN / name) == ["version_0", "version_1"]
+        one, two = (table(RUN / name / version, "scores.csv") for version in versions(RUN / name))
+        assert len({row["id"] for row in two}) == 10
+        keys = ("id", "group", "member") if words else tuple(one[0])  # two ranks take other training steps
+        assert [[row[key] for key in keys] for row in one] == [[row[key] for key in keys] for row in two]
