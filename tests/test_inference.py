@@ -301,7 +301,7 @@ class TestRefusals:
 
     def test_a_classifier_that_was_not_trained_to_the_end(self, root: Path) -> None:
         attack = Membership(signal=Posterior(), scorer=Classifier(architecture="test_resnet", epochs=13))
-        with pytest.raises(InputError, match="must train for 13 epochs of 6 steps, it took 72 steps"):
+        with pytest.raises(InputError, match="must train for 13 epochs of 7 steps, it took 84 steps"):
             infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
 
     def test_answers_that_are_no_numbers(self, root: Path) -> None:

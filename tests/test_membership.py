@@ -275,7 +275,7 @@ class TestPairing:
                 "mia-blind",
                 *SMALL,
                 "--attack.scorer.batch_size=2",
-                "--trainer.limit_test_batches=1",
+                "--trainer.limit_test_batches=0.5",
             ],
             "use --data.limit to attack fewer",
         ),

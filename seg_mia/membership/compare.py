@@ -36,7 +36,7 @@ def read_scores(folder: str | Path) -> Scored:
     try:
         with file.open(newline="", encoding="utf-8") as text:
             rows = sorted(csv.DictReader(text), key=lambda row: str(row["id"]))
-        columns = [np.array([row[name] for row in rows]) for name in COLUMNS]
+        columns = [np.array([str(row[name]) for row in rows]) for name in COLUMNS]
         return Scored(columns[0], columns[1], columns[2].astype(int) == 1, columns[3].astype(np.float64))
     except (KeyError, TypeError, ValueError, csv.Error):
         raise InputError(f"{file} must have the columns {', '.join(COLUMNS)}; run the attack again") from None
