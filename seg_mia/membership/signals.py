@@ -60,9 +60,11 @@ class Posterior(Signal):
 
     Args:
         released: what the victim gives out. The published code takes raw logits.
+        entropy: stack the entropy of each pixel, too: it says nothing new, but shows where the victim wavers.
     """
 
     released: Released = "probabilities"
+    entropy: bool = False
 
     @property
     def sees(self) -> str:
@@ -70,8 +72,9 @@ class Posterior(Signal):
         return _NAMES[self.released]
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return one channel for two classes, else one per class."""
-        return _shown(logits, self.released)
+        """Return one channel for two classes, else one per class; then the entropy."""
+        shown = _shown(logits, self.released)
+        return torch.cat((shown, _entropy(logits, self.released)), dim=1) if self.entropy else shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +164,7 @@ class ImageEntropy(Signal):
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""
-        p = probabilities(released(logits, self.released).double())
-        entropy: Tensor = torch.special.entr(p)
-        return entropy.sum(1).mean(dim=(1, 2)).float()
+        return _entropy(logits.double(), self.released).mean(dim=(1, 2, 3)).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +190,7 @@ def released(logits: Tensor, what: Released) -> Tensor:
     """Return logits that say as much as what is released: for labels, those of an almost certain answer."""
     match what:
         case "probabilities" | "logits":
-            return logits.float()
+            return logits.to(torch.promote_types(logits.dtype, torch.float32))
         case "labels":
             classes = class_count(logits)
             certain = math.log((1 - LABEL) * (classes - 1) / LABEL)
@@ -208,6 +209,13 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
     """
     channels = [mask == value for value in (range(1, 2) if classes == 2 else range(classes))]
     return torch.stack(channels, dim=1).float()
+
+
+def _entropy(logits: Tensor, what: Released) -> Tensor:
+    """Return the entropy of each pixel's distribution in nats, (N, 1, h, w)."""
+    p = probabilities(released(logits, what).to(torch.promote_types(logits.dtype, torch.float32)))
+    entropy: Tensor = torch.special.entr(p)
+    return entropy.sum(1, keepdim=True)
 
 
 def _shown(logits: Tensor, what: Released) -> Tensor:

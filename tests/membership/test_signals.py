@@ -94,6 +94,21 @@ def test_entropy_needs_no_mask_and_is_largest_where_nothing_is_known() -> None:
     assert entropy(torch.full((1, 1, 2, 2), 50.0), image, mask).item() < 1e-6
 
 
+def test_the_entropy_of_each_pixel_may_be_stacked() -> None:
+    logits, image, mask = sample(4)
+    maps = Posterior(entropy=True)(logits, image, mask)
+    p = logits.softmax(1)
+    assert_close(maps[:, :4], p)
+    assert_close(maps[:, 4], -(p * p.log()).sum(1))
+
+
+def test_the_difference_of_map_and_mask_may_be_stacked() -> None:
+    logits, image, mask = sample(2, ignored=True)
+    maps = PosteriorAndMask(difference=True)(logits, image, mask)
+    assert_close(maps[:, 2], (maps[:, 0] - maps[:, 1]).abs())
+    assert maps[:, :, 0, :2].abs().max() == 0
+
+
 def test_the_blind_baseline_sees_the_masks_part_of_the_image_and_no_answer() -> None:
     image = torch.rand(1, 3, 8, 8)
     mask = torch.randint(0, 2, (1, 4, 4))
