@@ -11,12 +11,16 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.callbacks.membership_figures import Curve, roc_figure
+from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.tables import write_json
 from seg_mia.configs import find_config, is_inline, resolve
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.headlines import spread, table, warnings
 from seg_mia.membership.base import Membership
+from seg_mia.membership.compare import read_scores
+from seg_mia.membership.roc import roc
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
@@ -144,7 +148,7 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
-    """Train or take victim and shadow, run the attacks one after the other, write `audit.json`.
+    """Train or take victim and shadow, run the attacks one after the other, write `audit.json` and the ROCs.
 
     Membership attacks begin with the blind baseline, asked for or not: without it nobody knows whether the
     split itself tells members from non-members.
@@ -175,6 +179,8 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     folder = _new_folder(Path(settings.runs) / settings.name)
     content = {"version": VERSION, "victims": [str(victim) for victim in victims], "attacks": results}
     write_json(folder / "audit.json", content | {"seconds": round(time.time() - begun, 1)})
+    for round_, seed in enumerate(settings.seeds):
+        _draw_roc(folder / f"roc_seed_{seed}.png", [one for one in results if one["round"] == round_])
     return Audit(folder, Path(settings.runs), victims, results, utility)
 
 
@@ -270,6 +276,23 @@ def _attack(stage: _Ready, files: Mapping[str, Path], settings: Settings, seed: 
     done = run([*words, *(word for name in settings.trust for word in ("--trust", name))])
     own = {"name": done.plan.folder.name, "victim_run": str(files["victim"]), "folder": str(done.folder)}
     return own | {"headline": done.headline()} | done.summary
+
+
+def _draw_roc(file: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the membership attacks of one victim into one figure, but for the controls."""
+    curves, nonmembers = dict[str, Curve](), 0
+    for result in results:
+        if "auc" in result["results"] and not result["control"]:
+            scored = read_scores(result["folder"])
+            points = roc(scored.scores, scored.members)
+            label = "AUC {value:.3f} [{low:.3f}, {high:.3f}]".format(**result["results"]["auc"])
+            curves[f"{result['name']} {Path(result['folder']).name}"] = Curve(points.fpr, points.tpr, label)
+            nonmembers = int(result["results"]["nonmembers"])
+    if curves:
+        plain = {name.partition(" ")[0] for name in curves}
+        if len(plain) == len(curves):
+            curves = {name.partition(" ")[0]: curve for name, curve in curves.items()}
+        file.write_bytes(png(roc_figure(curves, nonmembers)))
 
 
 def _options(prefix: str, settings: Mapping[str, Any]) -> list[str]:

@@ -331,6 +331,7 @@ attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
     said = capsys.readouterr().out
     assert "stage 8 of 8: mia-type2, negative control" in said
     (folder,) = Path("runs/small_audit").iterdir()
+    assert (folder / "roc_seed_0.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((folder / "audit.json").read_text())["attacks"]
     names = [
         "mia-blind",
