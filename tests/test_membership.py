@@ -94,7 +94,7 @@ def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     assert (folder / "seed_1" / "metrics.jsonl").is_file()
     assert {"score_seed0", "score_seed1"} <= set(rows(folder / "scores.csv")[0])
     settings = yaml.safe_load((folder / "config.yaml").read_text())["attack"]["init_args"]
-    assert settings["signal"]["init_args"] == {"released": "labels"}
+    assert settings["signal"]["init_args"] == {"released": "labels", "entropy": True}
     assert settings["scorer"]["init_args"]["seeds"] == 2
 
 
