@@ -79,7 +79,8 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     if result["control"]:
         return [
             f"WARNING: {result['name']} guesses about samples that the asked network never saw, AUC "
-            f"{interval(results['auc'])}: one interval in forty may, more point to a fault in the split"
+            f"{interval(results['auc'])}: this split's members are easier by chance, which adds to every "
+            "attack's AUC, or the split has a fault; compare another split_seed"
         ]
     return []
 
