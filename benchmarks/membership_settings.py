@@ -4,6 +4,7 @@ python benchmarks/membership_settings.py runs/VICTIM/version_0 runs/SHADOW/versi
 """
 
 import argparse
+import json
 
 from seg_mia.experiment import run
 
@@ -48,7 +49,8 @@ def main() -> None:
         words = [f"--attack.{option}={value}" for option, value in (options | start).items()]
         both = ["--victim", given.victim, "--shadow", given.shadow, "--trainer.enable_progress_bar=false"]
         done = run(["test", "--attack", given.attack, *both, *words])
-        results, logged = done.summary["results"], done.trainer.logged_metrics
+        results = done.summary["results"]
+        logged = json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[-1])
         print(
             f"| {name} | {results['auc']['value']:.3f} | {results['tpr_at_fpr_0.01']['value']:.3f} "
             f"| {logged['train/auc']:.3f} | {logged['val/auc']:.3f} |",
