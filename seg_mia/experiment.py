@@ -38,6 +38,7 @@ from seg_mia.inference import Side, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
+from seg_mia.options import add_options
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, LAST
 from seg_mia.spec import class_paths
@@ -115,54 +116,7 @@ class Experiment(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add this tool's own; `Plan` has read them already, here they are documented and recorded."""
-        options = self.plan.options or {}
-        parser.add_argument(
-            "--runs", type=str, default=options.get("runs"), help="Folder that runs are kept in."
-        )
-        if self.plan.command == "fit":
-            parser.add_argument(
-                "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
-            )
-            return
-        parser.add_argument(
-            "--victim",
-            type=str | None,
-            default=options.get("victim"),
-            help="Checkpoint or run's folder; the newest victim under --runs if not given.",
-        )
-        parser.add_argument(
-            "--trust",
-            type=list[str],
-            default=options.get("trust"),
-            help="A class path outside seg_mia that the victim's card may name; may be repeated.",
-        )
-        if self.plan.command == "test":
-            parser.add_argument(
-                "--shadow",
-                type=str | None,
-                default=options.get("shadow"),
-                help="What a membership attack learns on, a checkpoint or run's folder; the newest that fits "
-                "the victim if not given.",
-            )
-            parser.add_argument(
-                "--control",
-                type=bool,
-                default=options.get("control") or False,
-                help="Ask the shadow instead of the victim about the victim's samples: a negative control, "
-                "whose AUC must be 0.5.",
-            )
-            parser.add_subclass_arguments(
-                self._family(),
-                "attack",
-                required=False,
-                help="The attack: a name in lightning_configs/attack, or a file.",
-            )
-            parser.add_argument(
-                "--save_images",
-                type=bool,
-                default=False,
-                help="Write every adversarial image as .npy and .png.",
-            )
+        add_options(parser, self.plan)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
@@ -246,12 +200,6 @@ class Experiment(LightningCLI):
             self._get(self.config_init, "attack") if self.plan.command == "test" else None
         )
         return found
-
-    def _family(self) -> type | tuple[type, ...]:
-        """Return what the attack must be: of two families, an error would tell of the wrong one."""
-        if self.plan.checkpoint is None:
-            return (Perturbation, Membership)
-        return Membership if self.plan.shadow else Perturbation
 
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
