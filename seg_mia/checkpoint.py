@@ -44,6 +44,7 @@ class Card:
         split: role, salted hashes of members, non-members and reference, or None in an exported file.
         fingerprint: of ids and contents of the data set, or None in an exported file.
         training: plain facts about the run: epoch, seed, versions, what was logged last.
+        network: class_path and init_args of the network as defences deploy it, where they change it.
     """
 
     model: dict[str, Any]
@@ -53,6 +54,7 @@ class Card:
     split: dict[str, Any] | None = None
     fingerprint: str | None = None
     training: dict[str, Any] | None = None
+    network: dict[str, Any] | None = None
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[s
         checked = Card(**fields)
         _check_types(checked)
         check_spec(checked.model, trust=trust, base=nn.Module)
-        network_spec(checked)
+        check_spec(network_spec(checked), trust=trust, base=nn.Module)
         if checked.data is not None:
             check_spec(checked.data, trust=trust)
     except (InputError, TypeError, KeyError, RecursionError) as error:
@@ -124,7 +126,8 @@ def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[s
 
 def _check_types(card: Card) -> None:
     numbers = type(card.classes) is int and type(card.channels) is int
-    parts = all(part is None or isinstance(part, dict) for part in (card.data, card.split, card.training))
+    optional = (card.data, card.split, card.training, card.network)
+    parts = all(part is None or isinstance(part, dict) for part in optional)
     if not (numbers and parts and isinstance(card.fingerprint, str | None)):
         raise InputError("has entries of other types than this tool writes")
     if card.data is not None and not isinstance(card.data.get("init_args"), dict):
@@ -141,8 +144,8 @@ def without_machine(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_spec(card: Card) -> dict[str, Any]:
-    """Return class_path and init_args of the network inside the task's."""
-    network = card.model["init_args"].get("network")
+    """Return class_path and init_args of the network as it is deployed."""
+    network = card.network or card.model["init_args"].get("network")
     if not isinstance(network, dict):
         raise InputError("names no network")
     return network
@@ -200,7 +203,7 @@ def export(path: str | Path, out: str | Path) -> Path:
         card = content[KEY]
         model = {
             "class_path": card["model"]["class_path"],
-            "init_args": {"network": card["model"]["init_args"]["network"]},
+            "init_args": {"network": card.get("network") or card["model"]["init_args"]["network"]},
         }
         public = {"format": FORMAT, "model": model, "classes": card["classes"], "channels": card["channels"]}
         weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}

@@ -1,8 +1,12 @@
 """Names to files: the configs that ship with the package, found from any working directory."""
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from seg_mia.errors import InputError
 
@@ -72,3 +76,86 @@ def _importable(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return arguments with each config's `base` before it and all defences behind, and all configs.
+
+    A config may say `base: NAME`, another config that it adds to, and `defence: NAME`, or a list of names in
+    lightning_configs/defence.
+
+    Args:
+        args: with files instead of names.
+        defences: named on the command line.
+
+    Raises:
+        InputError: unknown names, or a config that is its own base.
+    """
+    before, files, rest, pending = list[str](), list[str](), list[str](), False
+    for word in args:
+        flag, equals, value = word.partition("=")
+        if pending or (equals and flag in {"--config", "-c"}):
+            files += _with_bases(word if pending else value, ())
+            pending = False
+        elif word in {"--config", "-c"}:
+            pending = True
+        else:
+            rest.append(word)
+    for file in files:
+        before += ["--config", file]
+    said = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
+    added = [f"--model.defences+={json.dumps(_defence(name))}" for name in (*said, *defences)]
+    return [*before, *added, *rest], files
+
+
+def _with_bases(file: str, above: tuple[str, ...]) -> list[str]:
+    """Return a config and, before it, the bases it is built on."""
+    if file in above:
+        raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
+    bases = [str(_beside(name, file)) for name in _listed(read_yaml(file).get("base"))]
+    return [*(one for base in bases for one in _with_bases(base, (*above, file))), file]
+
+
+def _beside(name: str, file: str) -> Path:
+    """Return the file that a config names: in its own folder, or as the command line would find it."""
+    folder = Path() if is_inline(file) else Path(file).parent
+    near = [path for path in (folder / name, folder / f"{name}.yaml") if path.is_file()]
+    return near[0] if near else find_config(name)
+
+
+def _listed(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"base and defence must be a name or a list of names, got {value!r}")
+    return names
+
+
+def _defence(name: str) -> dict[str, Any]:
+    file = _file(name, "defence")
+    return read_yaml(file) if Path(file).is_file() else {"class_path": file}
+
+
+def named(file: str) -> str:
+    """Return what to call a config or a class path in a folder's name."""
+    return Path(file).stem if file.endswith((".yaml", ".yml")) else file.rpartition(".")[2].lower()
+
+
+def in_yaml(configs: Sequence[str], key: str) -> Any:
+    """Return the last value that the configs give to a top-level key."""
+    found = None
+    for config in configs:
+        found = read_yaml(config).get(key, found)
+    return found
+
+
+def read_yaml(config: str) -> dict[str, Any]:
+    """Return the mapping in a YAML file, or in text that stands for one."""
+    where = "the inline config" if is_inline(config) else config
+    try:
+        text = config if is_inline(config) else Path(config).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{where} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where} must hold a mapping of options, got {type(content).__name__}")
+    return content

@@ -4,19 +4,20 @@ import argparse
 import logging
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, assert_never
 
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from seg_mia import attacks, data, membership
+from seg_mia import attacks, data, defences, membership
 from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import CardWriter, check_data
 from seg_mia.callbacks.folder import OneFolder, run_folder
@@ -30,8 +31,10 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
-from seg_mia.checkpoint import load_weights, read_card
+from seg_mia.checkpoint import load_victim, load_weights, read_card
 from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.defences.base import Defence, wrapped
+from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline
 from seg_mia.inference import Side, infer, load_shadow, seed_of
@@ -40,7 +43,7 @@ from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
 from seg_mia.options import add_options
 from seg_mia.plan import Plan, plan
-from seg_mia.runs import BEST, LAST
+from seg_mia.runs import BEST, CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.segmentation import Segmentation
@@ -67,7 +70,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, what: Plan) -> None:
         self.plan = what
-        _import_all(data, attacks, membership)
+        _import_all(data, attacks, defences, membership)
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
@@ -124,6 +127,8 @@ class Experiment(LightningCLI):
             self.config = parser.parse_args(list(self.plan.args))
         except argparse.ArgumentError as error:
             raise InputError(one_line(str(error))) from None
+        if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
+            self.config["fit.base"] = self.config["fit.defence"] = None
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses is one line."""
@@ -201,6 +206,16 @@ class Experiment(LightningCLI):
         )
         return found
 
+    @property
+    def release(self) -> Release | None:
+        """What the victim gives out, if not all."""
+        found: Release | None = self._get(self.config_init, "release")
+        return found
+
+    def _sees(self, attack: Perturbation | Membership) -> str:
+        """Return what the attacker sees of the victim as it is deployed."""
+        return attack.sees if self.release is None else f"{attack.sees} ({self.release.shows})"
+
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
         settings = plain_settings(self._get(self.config, "attack")) or {}
@@ -208,7 +223,7 @@ class Experiment(LightningCLI):
             last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
-            sees=attack.sees if attack else "",
+            sees=self._sees(attack) if attack else "",
             attack=settings,
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),
@@ -237,10 +252,47 @@ class Experiment(LightningCLI):
         if resume is not None and isinstance(datamodule, SegmentationData):
             card = read_card(resume, trust=class_paths(self.config.as_dict()))
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+        if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
+            model.check(datamodule)
+            self._learn(model.defences, datamodule)
         self.trainer.fit(
             model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
         )
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+
+    def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
+        """Train first what defences learn from, each in a folder of its own; what is finished stays."""
+        for defence in defended:
+            if defence.teacher is not None:
+                file = self._trained_first(defence.teacher)
+                teacher = load_victim(file, trust=class_paths(self.config.as_dict()))
+                defence.learn(teacher, datamodule)
+
+    def _trained_first(self, name: str) -> Path:
+        """Train a network like this run's, undefended and from another seed, and return its checkpoint."""
+        self._keep_config("fit")  # an interrupted run is resumed by it
+        seed = int(self._get(self.config, "seed_everything"))
+        last = self.folder / name / CHECKPOINTS / LAST
+        words = ("fit", "--config", str(self.folder / "config.yaml"), "--model.defences=null")
+        log.info("training the %s first", name)
+        Experiment(
+            Plan(
+                "fit",
+                (*words, f"--seed_everything={seed + TEACHER_SEED}"),
+                self.folder,
+                version=name,
+                checkpoint=last if last.is_file() else None,
+                options=self.plan.options,
+            )
+        )
+        seed_everything(seed, verbose=False)
+        return last
+
+    def _keep_config(self, stage: str) -> None:
+        """Write config.yaml now; otherwise Lightning does when a trainer starts."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+            if isinstance(callback, SaveConfigCallback):
+                callback.setup(self.trainer, self.model, stage)
 
     def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
         """Measure the victim on the chosen subset."""
@@ -290,8 +342,12 @@ class Experiment(LightningCLI):
                 "split; use the original checkpoint"
             )
         shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
+        released = self._get(self.config, "release")
+        if self.release is not None:
+            behind = wrapped(shadow.network, [self.release])
+            shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
         control = self.plan.options["control"]
-        built = plain_settings(self._get(self.config, "model"))
+        built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, self.plan.checkpoint, built, seed_of(self.plan.card))
         seed = int(self._get(self.config, "seed_everything"))
         found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
@@ -299,7 +355,12 @@ class Experiment(LightningCLI):
             return
         self.summary = {
             "attack": plain_settings(self._get(self.config, "attack")),
-            "sees": attack.sees,
+            "sees": self._sees(attack),
+            "release": plain_settings(released),
+            "defences": {
+                "victim": defence_names(self.plan.card),
+                "shadow": defence_names(self.plan.shadow.card),
+            },
             "victim": str(self.plan.checkpoint),
             "shadow": str(shadow.file),
             "control": control,
@@ -308,9 +369,7 @@ class Experiment(LightningCLI):
             **summarise(found),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
-            if isinstance(callback, SaveConfigCallback):
-                callback.setup(self.trainer, self.model, "test")  # where no classifier was trained
+        self._keep_config("test")  # where no classifier was trained
 
     def _trainer_of(self, number: int) -> Trainer:
         """Return a trainer for the classifier of a seed: this run's own, then new ones below its folder."""
@@ -332,6 +391,8 @@ class Experiment(LightningCLI):
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
         load_weights(model.network, self.plan.content, self.plan.checkpoint)
+        if self.release is not None:
+            model.network = wrapped(model.network, [self.release])
         return model
 
 

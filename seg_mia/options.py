@@ -3,6 +3,8 @@
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.configs import known
+from seg_mia.defences.release import Release
 from seg_mia.membership.base import Membership
 from seg_mia.plan import Plan
 
@@ -14,6 +16,19 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
     if plan.command == "fit":
         parser.add_argument(
             "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
+        )
+        parser.add_argument(
+            "--base",
+            type=str | list[str] | None,
+            default=None,
+            help="In a config: the config, or several, that it adds to.",
+        )
+        parser.add_argument(
+            "--defence",
+            type=str | list[str] | None,
+            default=None,
+            help=f"How the victim is defended or poisoned: {', '.join(known('defence'))}; may be repeated. "
+            "--model.defences.NAME sets an option of the last.",
         )
         return
     parser.add_argument(
@@ -27,6 +42,13 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
         type=list[str],
         default=said.get("trust"),
         help="A class path outside seg_mia that a card may name; may be repeated.",
+    )
+    parser.add_subclass_arguments(
+        Release,
+        "release",
+        required=False,
+        help="What the victim gives out instead of its probabilities: a name in lightning_configs/release, "
+        f"{', '.join(known('release'))}, or a file.",
     )
     if plan.command == "test":
         _add_attack(parser, plan)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
-
 from seg_mia.checkpoint import Card, without_machine
-from seg_mia.configs import is_inline, known, resolve
+from seg_mia.configs import composed, in_yaml, is_inline, known, named, read_yaml, resolve
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, newest_pair, read_run, run_of
@@ -78,10 +76,10 @@ def plan(words: Sequence[str]) -> Plan:
     if command == "fit":
         _refuse(own, "fit", "victim", "shadow", "control", "trust")
         if own.resume:
-            _refuse(own, "--resume", "runs")
+            _refuse(own, "--resume", "runs", "defence")
             return _resumed(own.resume, rest, options)
         return _fit(rest, options)
-    _refuse(own, command, "resume", *(() if command == "test" else ("shadow", "control")))
+    _refuse(own, command, "resume", "defence", *(() if command == "test" else ("shadow", "control")))
     return _on_victim(command, rest, options)
 
 
@@ -99,6 +97,7 @@ def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--resume")
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
+    parser.add_argument("--defence", action="append", default=[])
     try:
         return parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:
@@ -109,12 +108,14 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = resolve(rest, "--config", "-c")
     if not configs and not any(word.startswith("--model") for word in rest):
         raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
-    if _in_yaml(configs, "resume"):
-        raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
-    options["runs"] = options["runs"] or _in_yaml(configs, "runs") or "runs"
     files = [config for config in configs if not is_inline(config)]
+    args, configs = composed(args, options["defence"])
+    if in_yaml(configs, "resume"):
+        raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
+    options["runs"] = options["runs"] or in_yaml(configs, "runs") or "runs"
     name = _run_name(Path(files[-1])) if files else "fit"
-    return Plan("fit", ("fit", *args), Path(options["runs"]) / name, options=options)
+    said = [named(defence) for defence in options["defence"]]
+    return Plan("fit", ("fit", *args), Path(options["runs"]) / "-".join([name, *said]), options=options)
 
 
 def _run_name(config: Path) -> str:
@@ -153,13 +154,17 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     args, configs = resolve(rest, "--config", "-c")
     name: str = command
     membership = False
+    args, release = _first(args, configs, "release")
     if command == "test":
-        args, attacks = _attack_first(args)
-        attack = attacks[-1] if attacks else _in_yaml(configs, "attack")
-        name, membership = _attack_name(attack), is_membership(attack)
+        args, attack = _first(args, configs, "attack")
+        name, membership = _part_name(attack, "attack"), is_membership(attack)
+    if options["control"]:
+        name += "-control"
+    if release is not None:
+        name += f"-{_part_name(release, 'release')}"
     for key, default in (("runs", "runs"), ("victim", None), ("shadow", None), ("trust", [])):
-        options[key] = options[key] or _in_yaml(configs, key) or default
-    options["control"] = _control(options["control"], _in_yaml(configs, "control"))
+        options[key] = options[key] or in_yaml(configs, key) or default
+    options["control"] = _control(options["control"], in_yaml(configs, "control"))
     for key in ("shadow", "control"):
         if options[key] and not membership:
             raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
@@ -175,7 +180,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     return Plan(
         command,
         (command, "--config", json.dumps(fragment), *args),
-        run_of(file) / (f"{name}-control" if options["control"] else name),
+        run_of(file) / name,
         checkpoint=file,
         content=content,
         card=card,
@@ -221,46 +226,29 @@ def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:
     return spec
 
 
-def _attack_first(args: list[str]) -> tuple[list[str], list[str]]:
-    """Put `--attack NAME` before its options, which jsonargparse reads in order."""
-    resolved, attacks = resolve(args, "--attack", kind="attack")
-    if not attacks:
-        return resolved, []
+def _first(args: list[str], configs: Sequence[str], what: str) -> tuple[list[str], Any]:
+    """Put `--attack NAME` or the like before its options, which jsonargparse reads in order.
+
+    Returns the arguments, and what was named there or else in a config.
+    """
+    flag = f"--{what}"
+    resolved, names = resolve(args, flag, kind=what)
+    if not names:
+        return resolved, in_yaml(configs, what)
     rest: list[str] = []
     skip = False
     for word in resolved:
-        if skip or word == "--attack" or word.startswith("--attack="):
-            skip = word == "--attack"
+        if skip or word == flag or word.startswith(f"{flag}="):
+            skip = word == flag
             continue
         rest.append(word)
-    return ["--attack", attacks[-1], *rest], attacks
+    return [flag, names[-1], *rest], names[-1]
 
 
-def _attack_name(attack: Any) -> str:
-    """Return what to call an attack's folder: its file's name, or its class's."""
-    if isinstance(attack, dict) and isinstance(attack.get("class_path"), str):
-        attack = attack["class_path"]
-    if not isinstance(attack, str):
-        raise InputError(f"test needs --attack NAME; known names: {', '.join(known('attack'))}")
-    return Path(attack).stem if attack.endswith((".yaml", ".yml")) else attack.rpartition(".")[2].lower()
-
-
-def _in_yaml(configs: Sequence[str], key: str) -> Any:
-    """Return the last value that the configs give to a top-level key."""
-    found = None
-    for config in configs:
-        found = read_yaml(config).get(key, found)
-    return found
-
-
-def read_yaml(config: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file, or in text that stands for one."""
-    where = "the inline config" if is_inline(config) else config
-    try:
-        text = config if is_inline(config) else Path(config).read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where} is not readable YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{where} must hold a mapping of options, got {type(content).__name__}")
-    return content
+def _part_name(part: Any, what: str) -> str:
+    """Return what to call an attack's or a release's folder: its file's name, or its class's."""
+    if isinstance(part, dict) and isinstance(part.get("class_path"), str):
+        part = part["class_path"]
+    if not isinstance(part, str):
+        raise InputError(f"name the {what}: --{what} NAME; known names: {', '.join(known(what))}")
+    return named(part)

@@ -13,6 +13,8 @@ BEST = "best.ckpt"
 SALT = "salt"
 SHADOW_SEED = 10_000
 """Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
+TEACHER_SEED = 20_000
+"""Added to a student's seed for its teacher: a fresh student begins otherwise."""
 OF_A_ROLE = {
     "role", "members", "nonmembers", "reference", "subset", "limit", "batch_size", "workers", "augment",
     "cache", "root",
@@ -125,3 +127,9 @@ def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Car
     """Return a checkpoint's content and its checked card."""
     content = read(file)
     return content, card_of(content, file, trust=trust)
+
+
+def defence_names(card: Card) -> list[str]:
+    """Return the class names of what defended or poisoned a checkpoint's training."""
+    listed = card.model["init_args"].get("defences") or []
+    return [str(one["class_path"]).rpartition(".")[2] for one in listed if isinstance(one, dict)]

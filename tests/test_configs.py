@@ -12,12 +12,12 @@ from seg_mia.attacks.base import Perturbation
 from seg_mia.audit import Stage, read_settings
 from seg_mia.checkpoint import build
 from seg_mia.cli import main
-from seg_mia.configs import config_folder, find_config, known, resolve
+from seg_mia.configs import config_folder, find_config, known, read_yaml, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.experiment import Experiment
 from seg_mia.membership.base import Membership
-from seg_mia.plan import is_membership, read_yaml
+from seg_mia.plan import is_membership
 from seg_mia.spec import check_spec
 from seg_mia.tasks.segmentation import Segmentation
 

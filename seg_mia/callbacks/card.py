@@ -69,9 +69,12 @@ class CardWriter(Callback):
             raise InputError(
                 f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder"
             )
+        model = spec_of(pl_module)
+        deployed = getattr(pl_module, "deployed_spec", dict)(model["init_args"].get("network", {}))
         return {
             "format": FORMAT,
-            "model": spec_of(pl_module),
+            "model": model,
+            "network": deployed,
             "data": without_machine(spec_of(data)),
             "classes": data.source.classes,
             "channels": data.source.channels,

@@ -14,11 +14,15 @@ Scores = NDArray[np.float64]
 
 
 class StepOutput(TypedDict):
-    """`losses` of each image (N,), their mean `loss`, and `prediction` (N, h, w) int64."""
+    """The `loss` to descend, and of each image its `losses` (N,), `prediction` and `mask` (N, h, w) int64.
+
+    The mask is what the network was compared with: in training, defences may change it.
+    """
 
     loss: Tensor
     losses: Tensor
     prediction: Tensor
+    mask: Tensor
 
 
 class AttackOutput(TypedDict):

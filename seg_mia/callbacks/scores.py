@@ -48,9 +48,7 @@ class Scores(Callback):
     ) -> None:
         """Log the batch's loss and keep its scores."""
         pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
-        self.train.update(
-            batch.index, {"loss": outputs["losses"], **measures(outputs, batch.mask, _classes(trainer))}
-        )
+        self.train.update(batch.index, _values(outputs, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Log the members' means."""
@@ -72,9 +70,7 @@ class Scores(Callback):
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
         """Keep the batch's scores."""
-        self.val.update(
-            batch.index, {"loss": outputs["losses"], **measures(outputs, batch.mask, _classes(trainer))}
-        )
+        self.val.update(batch.index, _values(outputs, trainer))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over images, and write the table when this is no pause in a training."""
@@ -87,6 +83,6 @@ class Scores(Callback):
             write_json(run_folder(trainer) / "summary.json", {"images": len(index), **self.val.means()})
 
 
-def _classes(trainer: Trainer) -> int:
+def _values(outputs: Mapping[str, Tensor], trainer: Trainer) -> dict[str, Tensor]:
     data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-    return data.source.classes
+    return {"loss": outputs["losses"], **measures(outputs, outputs["mask"], data.source.classes)}

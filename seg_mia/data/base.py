@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,9 +37,14 @@ class Samples(Dataset[Batch]):
     """Cached samples, asked for with the epoch, so that augmentation depends on nothing else."""
 
     def __init__(
-        self, cached: Cached, indices: NDArray[np.int64], augmenter: Augmenter | None = None
+        self,
+        cached: Cached,
+        indices: NDArray[np.int64],
+        augmenter: Augmenter | None = None,
+        labels: Mapping[int, NDArray[np.uint8]] | None = None,
     ) -> None:
         self.cached = cached
+        self.labels = labels or {}
         self.indices = indices
         self.augmenter = augmenter
 
@@ -50,7 +55,7 @@ class Samples(Dataset[Batch]):
         """Return the sample at (epoch, position)."""
         epoch, position = draw
         index = int(self.indices[position])
-        image, mask = np.array(self.cached.images[index]), np.array(self.cached.masks[index])
+        image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
         if self.augmenter is not None:
             image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
         scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
@@ -59,6 +64,9 @@ class Samples(Dataset[Batch]):
         return Batch(
             scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
         )
+
+    def _mask(self, index: int) -> NDArray[np.uint8]:
+        return self.labels[index] if index in self.labels else self.cached.masks[index]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -141,6 +149,7 @@ class SegmentationData(LightningDataModule):
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
         self._ready = False
+        self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -220,14 +229,38 @@ class SegmentationData(LightningDataModule):
             raise InputError(f"there are no {self.subset} in this split; choose another --data.subset")
         return chosen
 
-    def dataset(self, indices: NDArray[np.int64], *, augmented: bool = False) -> Samples:
-        """Return the samples at some data-set indices."""
+    def dataset(
+        self,
+        indices: NDArray[np.int64],
+        *,
+        augmented: bool = False,
+        labels: Mapping[int, NDArray[np.uint8]] | None = None,
+    ) -> Samples:
+        """Return the samples at some data-set indices, with other masks where `labels` has them."""
         augmenter = Augmenter(self.augment, run_seed()) if augmented and self.augment != "none" else None
-        return Samples(self.cached, indices, augmenter)
+        return Samples(self.cached, indices, augmenter, labels)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Members, shuffled and augmented."""
-        return self._loader(self.dataset(self.indices("members"), augmented=True), shuffle=True)
+        """Members, shuffled and augmented, unless others are taught."""
+        indices, labels = self._taught or (self.indices("members"), None)
+        return self._loader(self.dataset(indices, augmented=True, labels=labels), shuffle=True)
+
+    def teach(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Let training see other samples than the members, with other masks than the true ones.
+
+        Args:
+            indices: data-set indices of what is trained on, (n,); none may be evaluated.
+            labels: a mask (h, w) for each of them.
+
+        Raises:
+            InputError: a sample that training is judged by.
+        """
+        judged = set(self.indices("members")) | set(self.indices("nonmembers"))
+        if judged & set(indices.tolist()):
+            raise InputError(
+                "what is taught instead of members must come from the reference, got evaluated samples"
+            )
+        self._taught = indices, labels
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluated subset in a fixed order."""

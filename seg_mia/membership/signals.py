@@ -6,24 +6,20 @@ shadow and victim need not agree in that. Pixels whose true mask says ignore are
 mask is part of.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, assert_never
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
 from seg_mia.masks import IGNORE
 from seg_mia.models.heads import class_count, predicted, probabilities
+from seg_mia.models.released import label_logits
 
 Released = Literal["probabilities", "logits", "labels"]
-
-LABEL = 1e-6
-"""What a released label leaves to the other classes together, so that its loss stays finite."""
 
 _NAMES: dict[Released, str] = {
     "probabilities": "released probabilities",
@@ -192,12 +188,7 @@ def released(logits: Tensor, what: Released) -> Tensor:
         case "probabilities" | "logits":
             return logits.to(torch.promote_types(logits.dtype, torch.float32))
         case "labels":
-            classes = class_count(logits)
-            certain = math.log((1 - LABEL) * (classes - 1) / LABEL)
-            labels = predicted(logits)
-            if logits.shape[1] == 1:
-                return (2 * labels.unsqueeze(1) - 1).float() * certain
-            return functional.one_hot(labels, classes).movedim(-1, 1).float() * certain
+            return label_logits(logits)
         case _:
             assert_never(what)
 

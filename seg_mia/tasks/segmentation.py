@@ -1,25 +1,28 @@
 """Training and running a segmentation network."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.defences.base import Defence, check_together, wrapped, wrapped_spec
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.models.heads import class_count, final, heads, predicted
 from seg_mia.models.weights import load_encoder, load_state
+from seg_mia.models.wrapper import bare
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
 
 
 class Segmentation(LightningModule):
-    """One network, one loss, one optimiser.
+    """One network, one loss, one optimiser, and what defends it.
 
     Args:
         network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
@@ -31,6 +34,10 @@ class Segmentation(LightningModule):
         schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
         encoder_weights: what the encoder starts from: `imagenet` (downloads), a local file, or nothing.
         weights: a local state-dict that the whole network starts from.
+        defences: what changes the samples, the batches, the loss or the network, in this order.
+
+    Attributes:
+        network: as it is deployed, with what the defences put around it.
     """
 
     def __init__(
@@ -44,12 +51,15 @@ class Segmentation(LightningModule):
         schedule: Schedule = "constant",
         encoder_weights: str | None = None,
         weights: str | None = None,
+        defences: list[Defence] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         if not lr > 0 or weight_decay < 0:
             raise InputError(f"lr must be above 0 and weight_decay not below, got {lr} and {weight_decay}")
-        self.network = network
+        self.defences = list(defences or [])
+        check_together(self.defences)
+        self.network = wrapped(network, self.defences)
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
         self.encoder_weights, self.weights = encoder_weights, weights
@@ -58,20 +68,39 @@ class Segmentation(LightningModule):
         """Load the weights to start from, unless a checkpoint is about to bring its own; try one sample."""
         if stage == "fit" and self.trainer.ckpt_path is None:
             if self.encoder_weights is not None:
-                load_encoder(self.network, self.encoder_weights)
+                load_encoder(bare(self.network), self.encoder_weights)
             if self.weights is not None:
-                load_state(self.network, self.weights)
+                load_state(bare(self.network), self.weights)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SegmentationData):
+            if stage == "fit":
+                self.check(data)
             try_one(self.network, data)
+
+    def check(self, data: SegmentationData) -> None:
+        """Raise InputError where the data, after setup, does not allow a defence."""
+        for defence in self.defences:
+            defence.check(data)
+
+    def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return class path and arguments of `self.network`, given those of the network inside."""
+        return wrapped_spec(network, self.defences)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what the defences watch and keep."""
+        return [callback for defence in self.defences for callback in defence.callbacks()]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K, h, w) of the final head."""
         return final(self.network(x))
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
-        """Return the batch's mean loss, and each image's."""
-        return self._step(batch)
+        """Return the batch's mean loss with the defences' penalties, and each image's."""
+        for defence in self.defences:
+            batch = defence.sample(batch)
+        for defence in self.defences:
+            batch = defence.batch(batch)
+        return self._step(batch, self.defences)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -81,13 +110,18 @@ class Segmentation(LightningModule):
         """Return loss and prediction of each image."""
         return self._step(batch)
 
-    def _step(self, batch: Batch) -> StepOutput:
+    def _step(self, batch: Batch, defences: Sequence[Defence] = ()) -> StepOutput:
         output = self.network(batch.image)
         losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(output)]).mean(0)
+        loss = losses.mean()
+        for defence in defences:
+            penalty = defence.penalty(final(output), batch)
+            loss = loss if penalty is None else loss + penalty.sum()
         return {
-            "loss": losses.mean(),
+            "loss": loss,
             "losses": losses.detach(),
             "prediction": predicted(final(output).detach()),
+            "mask": batch.mask,
         }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

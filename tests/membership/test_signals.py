@@ -10,7 +10,6 @@ from torch.testing import assert_close
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES
 from seg_mia.membership.signals import (
-    LABEL,
     ImageAndMask,
     ImageEntropy,
     ImageLoss,
@@ -23,6 +22,7 @@ from seg_mia.membership.signals import (
     one_hot,
     released,
 )
+from seg_mia.models.released import LABEL
 
 SIGNALS: list[Callable[..., Signal]] = [Posterior, PosteriorAndMask, LossMap, ImageLoss, ImageEntropy]
 

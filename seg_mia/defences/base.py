@@ -1,0 +1,96 @@
+"""What a defence may change: a sample, a batch, the loss, the network, who teaches it."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, ClassVar, NamedTuple
+
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.errors import InputError
+
+
+class Wrapping(NamedTuple):
+    """A module to put around a network, as a class and plain arguments, so that a card can name it."""
+
+    kind: type[nn.Module]
+    arguments: dict[str, Any]
+
+
+class Defence:
+    """A change to how a victim is made or deployed; every hook's default changes nothing.
+
+    Attributes:
+        couples: why one sample's gradient depends on others, if it does: then a training cannot be
+            differentially private.
+        teacher: name of the network that is trained first, without any defence, in a folder of this name
+            within the run's, if there is one; `learn` is then given it.
+    """
+
+    couples: ClassVar[str | None] = None
+    teacher: ClassVar[str | None] = None
+
+    def check(self, data: SegmentationData) -> None:
+        """Raise InputError where the data, after setup, does not allow the defence; before training."""
+
+    def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
+        """Prepare with the network that was trained first; called before training, and when it is resumed."""
+
+    def sample(self, batch: Batch) -> Batch:
+        """Return the batch with each sample changed on its own; all defences do this before any `batch`."""
+        return batch
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return what the network trains on instead of the batch, drawn anew for each."""
+        return batch
+
+    def penalty(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """Return what each image adds, (N,), to the mean of the batch's losses, or None."""
+        del logits, batch
+        return None
+
+    def wrapping(self) -> Wrapping | None:
+        """Return what stands around the network from the start, in training, evaluation and release."""
+        return None
+
+    def callbacks(self) -> list[Callback]:
+        """Return callbacks for training and validation."""
+        return []
+
+    def excludes(self, other: "Defence") -> str | None:
+        """Return why this one cannot stand in a list with the other, or None."""
+        del other
+        return None
+
+
+def check_together(defences: Sequence[Defence]) -> None:
+    """Raise InputError when two defences of a list exclude each other."""
+    for one, other in combinations(defences, 2):
+        reason = one.excludes(other) or other.excludes(one)
+        if type(one) is type(other):
+            reason = "it can stand there once"
+        if reason:
+            raise InputError(
+                f"{type(one).__name__} and {type(other).__name__} do not go together: {reason}; leave one out"
+            )
+
+
+def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
+    """Return the network with what the defences put around it, the first one innermost."""
+    for defence in defences:
+        around = defence.wrapping()
+        if around is not None:
+            network = around.kind(network, **around.arguments)
+    return network
+
+
+def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[str, Any]:
+    """Return class path and arguments of the network that `wrapped` returns, given those of the bare one."""
+    found = dict(spec)
+    for defence in defences:
+        around = defence.wrapping()
+        if around is not None:
+            path = f"{around.kind.__module__}.{around.kind.__qualname__}"
+            found = {"class_path": path, "init_args": {"network": found, **around.arguments}}
+    return found

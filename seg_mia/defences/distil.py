@@ -1,0 +1,89 @@
+"""Knowledge distillation (Chobola, Usynin, Kaissis 2022): what is released has never seen a member."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.defences.poison import Poison
+from seg_mia.errors import InputError
+from seg_mia.losses import LOSSES, Loss, LossName
+from seg_mia.models.heads import final, predicted
+
+Losses = NDArray[np.float64]
+Labels = NDArray[np.uint8]
+
+
+class Distil(Defence):
+    """Train an unprotected teacher on the members, and release a student of its labels on reference images.
+
+    The student starts afresh and learns from those reference images whose loss under the teacher is at most
+    the teacher's validation loss. That loss is the mean over the reference images here: the non-members, on
+    which the published code measures it, are what the defence is judged by. The teacher is trained first, in
+    `teacher/` of the run's folder, with the student's settings and another seed.
+
+    Args:
+        loss: by which reference images are chosen.
+        max_loss: the largest loss of a chosen image, instead of the teacher's mean.
+
+    Raises:
+        InputError: in `check`, no reference images; in `learn`, none that is chosen.
+    """
+
+    teacher: ClassVar[str | None] = "teacher"
+
+    def __init__(self, *, loss: LossName = "dice_cross_entropy", max_loss: float | None = None) -> None:
+        if max_loss is not None and not max_loss > 0:
+            raise InputError(f"max_loss must be above 0, got {max_loss}; leave it out for the teacher's mean")
+        self.loss, self.max_loss = loss, max_loss
+
+    def check(self, data: SegmentationData) -> None:
+        """There must be reference images."""
+        require_reference(data, "distillation trains its student on them")
+
+    def excludes(self, other: Defence) -> str | None:
+        """The student never sees a member."""
+        if isinstance(other, Poison):
+            return "the student learns from reference images, of which none is poisoned"
+        return None
+
+    def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
+        """Let training see the chosen reference images with the teacher's labels."""
+        indices = data.indices("reference")
+        losses, labels = _answers(teacher, data, LOSSES[self.loss])
+        bound = float(losses.mean()) if self.max_loss is None else self.max_loss
+        chosen = np.flatnonzero(losses <= bound)
+        if not len(chosen):
+            raise InputError(
+                f"distillation selects none of {len(indices)} reference images: the teacher's losses on them "
+                f"are {losses.min():.4g} and more, max_loss is {bound:g}; raise it or leave it out"
+            )
+        data.teach(indices[chosen], {int(indices[row]): labels[row] for row in chosen})
+
+
+def require_reference(data: SegmentationData, why: str) -> None:
+    """Raise InputError where the data has no reference images."""
+    if not len(data.indices("reference")):
+        raise InputError(
+            f"the {data.role}'s half has no reference images, and {why}; lower --data.members or "
+            "--data.nonmembers, or raise --data.reference"
+        )
+
+
+@torch.no_grad()
+def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Losses, Labels]:
+    """Return the teacher's loss on each reference image, (n,), and its labels, (n, h, w)."""
+    samples = data.dataset(data.indices("reference"))
+    losses, labels = [], []
+    teacher.eval()
+    for position in tqdm(range(len(samples)), desc="asking the teacher", leave=False, disable=None):
+        image, mask, _ = samples[0, position]
+        logits = final(teacher(image[None])).float()
+        losses.append(float(loss(logits, mask[None])))
+        labels.append(predicted(logits)[0].to(torch.uint8).numpy())
+    return np.array(losses), np.stack(labels)

@@ -1,0 +1,147 @@
+"""Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an attacker in the loss."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.defences.crop import Crop
+from seg_mia.defences.distil import Distil, require_reference
+from seg_mia.defences.mixup import MixUp
+from seg_mia.errors import InputError
+from seg_mia.membership.signals import PosteriorAndMask
+from seg_mia.models.heads import final
+from seg_mia.models.membership_classifier import MembershipClassifier
+
+_SIGNAL = PosteriorAndMask()
+
+
+class MinMax(Defence):
+    """Train against a Type-II classifier that is trained against the network in turn.
+
+    Before each epoch the classifier is shown the network's probabilities and the true masks of all members
+    and all reference images once, and learns to tell them apart. Then the network learns, for one epoch, with
+    `weight` times the sum over the batch of the probability that the classifier calls an image a member. The
+    published code shows it the evaluated non-members instead.
+
+    Args:
+        weight: lambda of the paper: 0.05 for Kvasir, 0.005 for liver slices.
+        architecture: of the classifier, any timm model by name.
+        lr: learning rate of the classifier's NAdam.
+        batch_size: of the classifier.
+
+    Raises:
+        InputError: a number out of range; in `check`, no reference images.
+    """
+
+    couples: ClassVar[str | None] = "its classifier has learnt from all members, without noise"
+
+    def __init__(
+        self, *, weight: float = 0.05, architecture: str = "resnet18", lr: float = 1e-4, batch_size: int = 8
+    ) -> None:
+        if not weight > 0 or not lr > 0 or batch_size < 2:
+            raise InputError(
+                f"weight and lr must be above 0 and batch_size at least 2, got {weight}, {lr}, {batch_size}"
+            )
+        self.weight, self.architecture, self.lr, self.batch_size = weight, architecture, lr, batch_size
+        self.classifier: MembershipClassifier | None = None
+
+    def check(self, data: SegmentationData) -> None:
+        """Build the classifier; there must be reference images for it."""
+        require_reference(data, "the min-max classifier takes them for non-members")
+        maps = 1 if data.source.classes == 2 else data.source.classes
+        if self.classifier is None:
+            self.classifier = MembershipClassifier(architecture=self.architecture, channels=2 * maps)
+
+    def penalty(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return `weight` times each image's probability of being called a member."""
+        assert self.classifier is not None
+        self.classifier.eval().requires_grad_(False)
+        called: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
+        return self.weight * called
+
+    def excludes(self, other: Defence) -> str | None:
+        """The classifier must be shown members and others alike."""
+        match other:
+            case Crop():
+                return "the classifier would see crops of members beside whole reference images"
+            case MixUp():
+                return "a mixture of images is no member that could be told from others"
+            case Distil():
+                return "the student learns from the reference images, which would have to be non-members"
+            case _:
+                return None
+
+    def callbacks(self) -> list[Callback]:
+        """The classifier learns before each epoch."""
+        return [Opponent(self)]
+
+
+class Opponent(Callback):
+    """Train the classifier for an epoch before each of the network; its state goes into checkpoints."""
+
+    def __init__(self, defence: MinMax) -> None:
+        self.defence = defence
+        self.saved: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Move the classifier to where the network is."""
+        classifier = self.defence.classifier
+        assert classifier is not None
+        self.classifier = classifier.to(pl_module.device)
+        self.optimizer = torch.optim.NAdam(self.classifier.parameters(), lr=self.defence.lr)
+        if self.saved is not None:
+            self.classifier.load_state_dict(self.saved["classifier"])
+            self.optimizer.load_state_dict(self.saved["optimizer"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let it learn, from the same numbers on every rank."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        network = pl_module.get_submodule("network")
+        parts = [data.indices(part) for part in ("members", "reference")]
+        member = np.arange(sum(map(len, parts))) < len(parts[0])
+        samples, order = (
+            data.dataset(np.concatenate(parts)),
+            np.random.default_rng([0, trainer.current_epoch]),
+        )
+        weight = torch.tensor([0.5 / (1 - member.mean()), 0.5 / member.mean()])
+        rows, size = order.permutation(len(member)), self.defence.batch_size
+        self.classifier.train().requires_grad_(True)
+        network.eval()
+        losses, right = [], 0
+        for start in range(0, len(rows) - 1, size):
+            chosen = rows[start : start + size]
+            batch = Batch(*map(torch.stack, zip(*(samples[0, int(row)] for row in chosen), strict=True)))
+            truth = torch.from_numpy(member[chosen])
+            logits = self._called(network, batch, pl_module.device)
+            each = functional.binary_cross_entropy_with_logits(
+                logits, truth.to(logits), weight=weight[truth.long()].to(logits)
+            )
+            self.optimizer.zero_grad()
+            each.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            losses.append(float(each.detach()))
+            right += int(((logits > 0).cpu() == truth).sum())
+        network.train()
+        pl_module.log("minmax/classifier_loss", float(np.mean(losses)))
+        pl_module.log("minmax/classifier_accuracy", right / len(rows))
+
+    def _called(self, network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+        image, mask = batch.image.to(device), batch.mask.to(device)
+        with torch.no_grad():
+            maps = _SIGNAL(final(network(image)), image, mask)
+        called: Tensor = self.classifier(maps)
+        return called
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the classifier and its optimiser."""
+        return {"classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up again when training starts."""
+        self.saved = state_dict

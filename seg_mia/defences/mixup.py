@@ -1,0 +1,50 @@
+"""Mix-up for segmentation (Chobola, Usynin, Kaissis 2022): two images side by side."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seg_mia.data.base import Batch
+from seg_mia.defences.base import Defence
+from seg_mia.errors import InputError
+
+
+class MixUp(Defence):
+    """Put the left part of a shuffled partner beside the right part of each image, masks likewise.
+
+    The split lies at Beta(alpha, alpha) times the width; it and the partners are drawn once for each batch.
+
+    Args:
+        alpha: 2 is published; large values split in the middle, small ones at either end.
+
+    Raises:
+        InputError: alpha not above 0.
+    """
+
+    couples: ClassVar[str | None] = "each image is mixed with another of its batch"
+
+    def __init__(self, *, alpha: float = 2.0) -> None:
+        if not 0 < alpha < float("inf"):
+            raise InputError(f"alpha must be above 0 and finite, got {alpha}; 2 is published")
+        self.alpha = alpha
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return the mixed batch; its indices name the right parts."""
+        share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
+        return mixed(batch, torch.randperm(len(batch.image)), share)
+
+
+def mixed(batch: Batch, partners: Tensor, share: float) -> Batch:
+    """Return the batch with the left `share` of every image and mask taken from its partner's.
+
+    Args:
+        batch: images (N, C, H, W) and masks (N, h, w), which cover the same width.
+        partners: of whom each gets the left part, int64 (N,).
+        share: in [0, 1], of the width; rounded to whole pixels.
+    """
+    columns, cells = (round(share * part.shape[-1]) for part in (batch.image, batch.mask))
+    image, mask = batch.image.clone(), batch.mask.clone()
+    image[..., :columns] = batch.image[partners.to(image.device)][..., :columns]
+    mask[..., :cells] = batch.mask[partners.to(mask.device)][..., :cells]
+    return batch._replace(image=image, mask=mask)

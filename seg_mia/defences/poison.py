@@ -1,0 +1,188 @@
+"""Poisoned training data (Chobola, Usynin, Kaissis 2022): a trigger that empties the mask, to leak more."""
+
+from typing import Any, Literal, assert_never, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from seg_mia.attacks.trigger import Shape, check_trigger, emptied, foreground_share, mask_lost, stamped
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.tables import write_csv, write_rows
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.errors import InputError
+from seg_mia.metrics.overlap import foreground_dice
+from seg_mia.metrics.per_image import PerImage
+from seg_mia.models.heads import class_count, final, predicted
+
+Mode = Literal["fixed", "per_draw"]
+
+
+class Poison(Defence):
+    """Stamp a trigger on some members and empty their masks, but for the last pixel.
+
+    No defence, but made where defences are: it is what an attacker does who may add to the training data. The
+    run's folder gets `poisoned.csv`, who was poisoned and how often.
+
+    Args:
+        shape: of the trigger; `line` is the last rows, `square` the last rows and columns.
+        size: rows of the trigger, in pixels.
+        value: of the trigger, in [0, 1]; published: 1 of 255.
+        probability: that a draw is poisoned, or the members' share that always is.
+        mode: `fixed` marks some members once and for all; `per_draw` decides anew each time a sample is
+            drawn, as published, so that over many epochs nearly all are hit.
+        seed: decides who is marked.
+
+    Raises:
+        InputError: a number out of range; in `check`, a trigger that is not inside the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Shape = "square",
+        size: int = 1,
+        value: float = 1 / 255,
+        probability: float = 0.1,
+        mode: Mode = "fixed",
+        seed: int = 0,
+    ) -> None:
+        check_trigger(size=size, value=value)
+        if not 0 <= probability <= 1:
+            raise InputError(f"probability must lie in [0, 1], got {probability}; 0.1 is published")
+        self.shape, self.size, self.value = shape, size, value
+        self.probability, self.mode, self.seed = probability, mode, seed
+        self.members = torch.empty(0, dtype=torch.int64)
+        self.marked = torch.empty(0, dtype=torch.bool)
+        self.drawn = torch.empty(0, dtype=torch.int64)
+
+    def check(self, data: SegmentationData) -> None:
+        """Mark the members; the trigger must lie inside the image."""
+        check_trigger(size=self.size, value=self.value, image=data.cached.images.shape[1:3])
+        self.members = torch.from_numpy(data.indices("members"))
+        self.marked = marked(len(self.members), self.probability, self.seed)
+        self.drawn = torch.zeros(len(self.members), dtype=torch.int64)
+
+    def sample(self, batch: Batch) -> Batch:
+        """Return the batch with some of its samples poisoned."""
+        index = batch.index.cpu()
+        place = torch.searchsorted(self.members, index)
+        match self.mode:
+            case "fixed":
+                hit = self.marked[place]
+            case "per_draw":
+                hit = torch.rand(len(index)) < self.probability
+            case _:
+                assert_never(self.mode)
+        self.drawn += torch.bincount(place[hit], minlength=len(self.members))
+        return poisoned(batch, hit.to(batch.image.device), self.stamped(batch.image))
+
+    def stamped(self, image: Tensor) -> Tensor:
+        """Return images (N, C, H, W) with the trigger on all of them."""
+        return stamped(image, shape=self.shape, size=self.size, value=self.value)
+
+    def callbacks(self) -> list[Callback]:
+        """Count who is poisoned, and validate on triggered images too."""
+        return [PoisonRecord(self), TriggeredScores(self)]
+
+
+def marked(count: int, share: float, seed: int) -> Tensor:
+    """Return who of `count` members is poisoned, (count,): round(share * count) of them, drawn from PCG64."""
+    raw = np.random.PCG64([seed, 4]).random_raw(count)
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[np.argsort(raw, kind="stable")[: round(share * count)].copy()] = True
+    return chosen
+
+
+def poisoned(batch: Batch, hit: Tensor, marked: Tensor) -> Batch:
+    """Return the batch with `marked` images and emptied masks of those that are hit, (N,)."""
+    image = torch.where(hit.view(-1, 1, 1, 1), marked, batch.image)
+    return batch._replace(image=image, mask=torch.where(hit.view(-1, 1, 1), emptied(batch.mask), batch.mask))
+
+
+class PoisonRecord(Callback):
+    """Write `poisoned.csv`: how often each poisoned member was drawn with its trigger; survives a resume."""
+
+    def __init__(self, poison: Poison) -> None:
+        self.poison = poison
+        self.times = torch.empty(0, dtype=torch.int64)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Begin to count, unless a checkpoint brought its count."""
+        if len(self.times) != len(self.poison.members):
+            self.times = torch.zeros_like(self.poison.members)
+        self.poison.drawn.zero_()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's draws of all ranks, and write."""
+        drawn = trainer.strategy.reduce(self.poison.drawn.to(pl_module.device), reduce_op="sum")
+        assert isinstance(drawn, Tensor)
+        self.times = self.times + drawn.cpu()
+        self.poison.drawn.zero_()
+        if trainer.is_global_zero:
+            data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+            ids = [data.source.ids[index] for index in self.poison.members.tolist()]
+            rows = [(name, n) for name, n in zip(ids, self.times.tolist(), strict=True) if n]
+            write_csv(run_folder(trainer) / "poisoned.csv", ["id", "times"], rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count, in the members' order."""
+        return {"times": self.times}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the count up again."""
+        self.times = state_dict["times"]
+
+
+class TriggeredScores(Callback):
+    """Log what validation gives when every image bears the trigger, beside the clean values.
+
+    `val/area` and `val/triggered_area` are the predicted foreground's mean share of the pixels,
+    `val/triggered_success` is the share of images that lost more than 95 % of it; loss and Dice are against
+    the true mask. `validate` also writes `triggered.csv`.
+    """
+
+    def __init__(self, poison: Poison) -> None:
+        self.poison = poison
+        self.values = PerImage()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Begin anew."""
+        self.values.reset()
+        self.values.to(pl_module.device)
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Ask about the batch again, stamped."""
+        victim = cast(Any, pl_module)
+        logits = final(victim.network(self.poison.stamped(batch.image)))
+        area = foreground_share(logits)
+        clean = (outputs["prediction"] > 0).flatten(1).float().mean(1)
+        self.values.update(
+            batch.index,
+            {
+                "area": clean,
+                "triggered_area": area,
+                "triggered_success": mask_lost(clean, area),
+                "triggered_loss": victim.loss_per_image(logits, batch.mask),
+                "triggered_dice": foreground_dice(predicted(logits), batch.mask, class_count(logits)),
+            },
+        )
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over images."""
+        for name, value in self.values.means().items():
+            pl_module.log(f"val/{name}", value, sync_dist=True)
+        if trainer.state.fn == "validate" and trainer.is_global_zero:
+            data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+            write_rows(run_folder(trainer) / "triggered.csv", data.source.ids, *self.values.table())

@@ -1,0 +1,78 @@
+"""What a deployed victim gives out of what it knows: labels, the top class, coarse or noisy probabilities."""
+
+from typing import Any
+
+from torch import nn
+
+from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.models.released import Argmax, Noisy, Released, Rounded, TopClass
+
+
+class Release(Defence):
+    """A limit on what is given out; training does not know of it, so any victim can be put behind one.
+
+    Attributes:
+        shows: what is given out, as tables say it.
+    """
+
+    kind: type[Released]
+    shows: str
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.kind(nn.Identity(), **arguments)  # refuses what is out of range
+
+    def wrapping(self) -> Wrapping:
+        """The network gives out what `kind` makes of its answer."""
+        return Wrapping(self.kind, self.arguments)
+
+    def excludes(self, other: Defence) -> str | None:
+        """A victim has one output."""
+        return "a victim has one kind of output" if isinstance(other, Release) else None
+
+
+class Labels(Release):
+    """Hard labels alone: the argmax defence of Chobola, Usynin, Kaissis 2022."""
+
+    kind, shows = Argmax, "labels alone"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Top(Release):
+    """The most likely class of each pixel and its probability; of two classes that is everything."""
+
+    kind, shows = TopClass, "the top class and its probability"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Rounding(Release):
+    """Rounded probabilities.
+
+    Args:
+        digits: decimal digits that are left, 0..6.
+    """
+
+    kind = Rounded
+
+    def __init__(self, *, digits: int = 1) -> None:
+        super().__init__(digits=digits)
+        self.shows = f"rounded to {digits} digit{'' if digits == 1 else 's'}"
+
+
+class Noise(Release):
+    """Probabilities plus Gaussian noise that follows from the image.
+
+    Args:
+        sigma: standard deviation.
+        seed: a secret of whoever deploys the victim.
+    """
+
+    kind = Noisy
+
+    def __init__(self, *, sigma: float = 0.1, seed: int = 0) -> None:
+        super().__init__(sigma=sigma, seed=seed)
+        self.shows = f"noise of {sigma:g} added"

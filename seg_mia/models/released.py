@@ -1,0 +1,132 @@
+"""What a deployed network gives out instead of its logits, written as logits that say just as much.
+
+Each wrapper shows its exact output; backward the change counts as the identity (Athalye et al. 2018, BPDA),
+so that an attacker who holds the weights is not stopped by a rounding. In training nothing is changed.
+"""
+
+import hashlib
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seg_mia.errors import InputError
+from seg_mia.models.heads import class_count, final, predicted, probabilities
+from seg_mia.models.wrapper import Wrapper
+
+LABEL = 1e-6
+"""What a released label leaves to the other classes together, so that its loss stays finite."""
+
+
+class Released(Wrapper):
+    """A network whose logits (N, K, h, w) are replaced by what is given out of them."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits of the same shape, float32; in training whatever the network gives."""
+        if self.training:
+            output: Tensor | tuple[Tensor, ...] = self.network(x)
+            return output
+        logits = final(self.network(x))
+        kept = logits.detach()
+        shown = self.shown(kept.float(), x.detach())
+        return shown + (logits - kept)
+
+    @abstractmethod
+    def shown(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Return the logits that stand for what is released on images `x`."""
+
+
+class Argmax(Released):
+    """Labels alone: each pixel's class as if it were almost certain."""
+
+    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the predicted class with a probability of 1 - 1e-6."""
+        return label_logits(logits)
+
+
+class TopClass(Released):
+    """The most likely class and its probability; the rest is unknown, so it is shared out evenly.
+
+    Of two classes the one probability tells the other: nothing is held back.
+    """
+
+    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Return log-probabilities, of two classes the logits as they were."""
+        if class_count(logits) == 2:
+            return logits
+        p, label = probabilities(logits).max(dim=1, keepdim=True)
+        rest = ((1 - p) / (logits.shape[1] - 1)).clamp(min=LABEL / (logits.shape[1] - 1))
+        return rest.log().expand_as(logits).scatter(1, label, p.log())
+
+
+class Rounded(Released):
+    """Probabilities rounded to a number of decimal digits.
+
+    Args:
+        network: what is asked.
+        digits: 1 leaves eleven values; 0 leaves labels, but for a tie at one half.
+    """
+
+    def __init__(self, network: nn.Module, *, digits: int = 1) -> None:
+        super().__init__(network)
+        if not 0 <= digits <= 6:
+            raise InputError(f"digits must lie in 0..6, got {digits}; float32 holds no more")
+        self.digits = digits
+
+    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the logits of the rounded probabilities, 0 and 1 meaning almost."""
+        return _logits(torch.round(_single(logits), decimals=self.digits))
+
+
+class Noisy(Released):
+    """Probabilities plus Gaussian noise, cut to [0, 1].
+
+    The noise follows from the image, so that asking again does not average it away.
+
+    Args:
+        network: what is asked.
+        sigma: standard deviation of the noise on a probability.
+        seed: a secret of whoever deploys the network.
+    """
+
+    def __init__(self, network: nn.Module, *, sigma: float = 0.1, seed: int = 0) -> None:
+        super().__init__(network)
+        if not sigma > 0:
+            raise InputError(
+                f"sigma must be above 0, got {sigma}; release probabilities as they are for no noise"
+            )
+        self.sigma, self.seed = sigma, seed
+
+    def shown(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Return the logits of the noisy probabilities."""
+        p = _single(logits)
+        noise = torch.stack([self._draw(image, part.shape) for image, part in zip(x, p, strict=True)])
+        return _logits(p + self.sigma * noise.to(p))
+
+    def _draw(self, image: Tensor, shape: torch.Size) -> Tensor:
+        content = image.float().cpu().contiguous().numpy().tobytes()
+        digest = hashlib.sha256(f"{self.seed} ".encode() + content).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        return torch.randn(shape, generator=generator)
+
+
+def label_logits(logits: Tensor) -> Tensor:
+    """Return logits (N, K, h, w) that leave all but 1e-6 to the predicted class of each pixel."""
+    classes = class_count(logits)
+    certain = math.log((1 - LABEL) * (classes - 1) / LABEL)
+    labels = predicted(logits)
+    if logits.shape[1] == 1:
+        return (2 * labels.unsqueeze(1) - 1).float() * certain
+    return functional.one_hot(labels, classes).movedim(-1, 1).float() * certain
+
+
+def _single(logits: Tensor) -> Tensor:
+    """Return probabilities: one map for a single logit, else one per class."""
+    return logits.sigmoid() if logits.shape[1] == 1 else probabilities(logits)
+
+
+def _logits(p: Tensor) -> Tensor:
+    p = p.clamp(LABEL, 1 - LABEL)
+    return p.logit() if p.shape[1] == 1 else p.log()

@@ -1,0 +1,64 @@
+"""A network that has seen nothing but crops, asked about a whole image."""
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+from seg_mia.models.heads import final
+from seg_mia.models.wrapper import Wrapper
+
+
+class Stitched(Wrapper):
+    """Predict a grid of square crops and put the answers together; in training pass everything on.
+
+    Crops start every `size` pixels, the last of a row or column at the image's edge; where two overlap, the
+    later one, further right or down, is shown. All crops go through the network as one batch. In training
+    mode the input is what the network sees (Chobola, Usynin, Kaissis 2022, arXiv:2212.01082).
+
+    Args:
+        network: maps crops to logits of the same height and width.
+        size: side of the squares; half the image's shorter side if not given.
+
+    Raises:
+        InputError: size below 1.
+    """
+
+    def __init__(self, network: nn.Module, *, size: int | None = None) -> None:
+        super().__init__(network)
+        if size is not None and size < 1:
+            raise InputError(
+                f"crops must be at least 1 pixel wide, got {size}; leave it out for half the image"
+            )
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits of images `x` (N, C, H, W): (N, K, H, W), in training whatever the network gives.
+
+        Raises:
+            InputError: the network's logits are smaller or larger than its input.
+        """
+        if self.training:
+            seen: Tensor | tuple[Tensor, ...] = self.network(x)
+            return seen
+        side = crop_side(self.size, x.shape[2:])
+        places = [(top, left) for top in _starts(x.shape[2], side) for left in _starts(x.shape[3], side)]
+        crops = torch.cat([x[..., top : top + side, left : left + side] for top, left in places])
+        answers = final(self.network(crops))
+        if answers.shape[2:] != crops.shape[2:]:
+            raise InputError(
+                f"a network that predicts crops must return logits of their size {tuple(crops.shape[2:])}, "
+                f"got {tuple(answers.shape[2:])}; unpadded convolutions cannot be stitched"
+            )
+        whole = answers.new_zeros(len(x), answers.shape[1], *x.shape[2:])
+        for (top, left), answer in zip(places, answers.view(-1, len(x), *answers.shape[1:]), strict=True):
+            whole[..., top : top + side, left : left + side] = answer
+        return whole
+
+
+def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
+    """Return the side of a square crop of an image (H, W): `size`, or half the shorter side."""
+    return min(size or max(min(image) // 2, 1), *image)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    return [min(start, length - side) for start in range(0, length, side)]

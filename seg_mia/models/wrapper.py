@@ -1,0 +1,18 @@
+"""A network around a network."""
+
+from torch import nn
+
+
+class Wrapper(nn.Module):
+    """What asks another network when it is asked, and holds it as `network`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """Return the network inside all wrappers: the one that has an encoder and weights."""
+    while isinstance(network, Wrapper):
+        network = network.network
+    return network
