@@ -98,7 +98,8 @@ def _experiment(words: list[str]) -> None:
 
 
 def _audit(words: list[str]) -> None:
-    from seg_mia.audit import audit, read_settings
+    from seg_mia.audit.run import audit
+    from seg_mia.audit.settings import read_settings
 
     _quiet()
     result = audit(read_settings(words), say=print)

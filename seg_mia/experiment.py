@@ -2,15 +2,12 @@
 
 import argparse
 import logging
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, assert_never
 
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -36,12 +33,12 @@ from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
-from seg_mia.headlines import attack_headline
+from seg_mia.headlines import attack_headline, utility_headline
 from seg_mia.inference import Side, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
-from seg_mia.options import add_options
+from seg_mia.options import add_options, import_all, plain_settings
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
@@ -70,7 +67,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, what: Plan) -> None:
         self.plan = what
-        _import_all(data, attacks, defences, membership)
+        import_all(data, attacks, defences, membership)
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
@@ -98,10 +95,7 @@ class Experiment(LightningCLI):
         """Return the numbers that sum up the run, a line each."""
         match self.plan.command:
             case "fit" | "validate":
-                names = [
-                    name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in self.summary
-                ]
-                return ["   ".join(f"{name} {self.summary[name]:.3f}" for name in names)] if names else []
+                return utility_headline(self.summary)
             case "test":
                 return attack_headline(self.plan.folder.name, self.summary)
             case "predict":
@@ -394,19 +388,3 @@ class Experiment(LightningCLI):
         if self.release is not None:
             model.network = wrapped(model.network, [self.release])
         return model
-
-
-def _import_all(*packages: ModuleType) -> None:
-    """Import every module of some packages, so that help lists their classes."""
-    for package in packages:
-        for module in pkgutil.iter_modules(package.__path__):
-            import_module(f"{package.__name__}.{module.name}")
-
-
-def plain_settings(part: Any) -> Any:
-    """Return a part of the parsed config as plain values, without the parser's own notes."""
-    if isinstance(part, Namespace):
-        part = part.as_dict()
-    if isinstance(part, dict):
-        return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
-    return part

@@ -6,6 +6,16 @@ from statistics import fmean, stdev
 from typing import Any
 
 
+def utility_headline(summary: Mapping[str, float]) -> list[str]:
+    """Return how well a network segments, and what a trigger does to it where it was poisoned."""
+    names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
+    lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
+    if "val/triggered_area" in summary:
+        areas = {name: summary[f"val/{name}"] for name in ("area", "triggered_area", "triggered_success")}
+        lines.append(lost(*areas.values()))
+    return lines
+
+
 def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
     """Return one line on what an attack reached, and what its attacker had to see."""
     if "auc" in summary["results"]:
@@ -90,9 +100,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
         membership = "auc" in result["results"]
-        rows.append(
-            (result["name"], result["sees"], _guessed(result) if membership else _fooled(result)),
-        )
+        name = f"{result['name']}, control" if result.get("control") else result["name"]
+        rows.append((name, result["sees"], _guessed(result) if membership else _fooled(result)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
 
@@ -106,10 +115,25 @@ def _guessed(result: Mapping[str, Any]) -> str:
 def _fooled(result: Mapping[str, Any]) -> str:
     mean = {name: value["mean"] for name, value in result["results"].items()}
     unchanged = f", {result['unchanged']} unchanged" if result["unchanged"] else ""
+    if "area_clean" in mean:
+        return (
+            f"{result['images']} images{unchanged}: "
+            f"{lost(mean['area_clean'], mean['area'], mean['success'])}, "
+            f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}"
+        )
     return (
         f"{result['images']} images{unchanged}: IoU with the target {mean['iou_before']:.3f} -> "
         f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} "
         f"-> {mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+    )
+
+
+def lost(clean: float, triggered: float, success: float) -> str:
+    """Return what a trigger does to the predicted foreground, given its mean shares of the pixels."""
+    part = f" ({triggered / clean:.1%} of it)" if clean else ""
+    return (
+        f"predicted area {clean:.4f} -> {triggered:.4f}{part} with the trigger, mask lost on {success:.0%} "
+        "of images"
     )
 
 

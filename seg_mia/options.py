@@ -1,6 +1,11 @@
 """This tool's own options, as `--help` shows and config.yaml records them; `Plan` has read them before."""
 
-from jsonargparse import ArgumentParser
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.configs import known
@@ -89,3 +94,19 @@ def _family(plan: Plan) -> type | tuple[type, ...]:
     if plan.checkpoint is None:
         return (Perturbation, Membership)
     return Membership if plan.shadow else Perturbation
+
+
+def import_all(*packages: ModuleType) -> None:
+    """Import every module of some packages, so that help lists their classes."""
+    for package in packages:
+        for module in pkgutil.iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
+
+
+def plain_settings(part: Any) -> Any:
+    """Return a part of the parsed config as plain values, without the parser's own notes."""
+    if isinstance(part, Namespace):
+        part = part.as_dict()
+    if isinstance(part, dict):
+        return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
+    return part

@@ -9,14 +9,16 @@ from torch import nn
 
 from seg_mia import configs
 from seg_mia.attacks.base import Perturbation
-from seg_mia.audit import Stage, read_settings
-from seg_mia.checkpoint import build
+from seg_mia.audit.settings import Stage, read_settings, rows
 from seg_mia.cli import main
 from seg_mia.configs import config_folder, find_config, known, read_yaml, resolve
 from seg_mia.data.base import SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment import Experiment
 from seg_mia.membership.base import Membership
+from seg_mia.options import plain_settings
 from seg_mia.plan import is_membership
 from seg_mia.spec import check_spec
 from seg_mia.tasks.segmentation import Segmentation
@@ -25,7 +27,7 @@ AUDITS = [name for name in known() if name.endswith("_audit")]
 EXPERIMENTS = [name for name in known() if name not in AUDITS]
 
 
-@pytest.mark.parametrize("kind", ["", "attack"])
+@pytest.mark.parametrize("kind", ["", "attack", "defence", "release"])
 def test_a_bare_name_a_file_name_and_a_path_are_the_same_file(kind: str) -> None:
     for name in known(kind):
         file = config_folder() / kind / f"{name}.yaml"
@@ -41,7 +43,7 @@ def test_the_users_own_file_wins_over_a_shipped_name() -> None:
     assert find_config("kvasir_victim") == config_folder() / "kvasir_victim.yaml"
 
 
-@pytest.mark.parametrize("kind", ["", "attack"])
+@pytest.mark.parametrize("kind", ["", "attack", "defence", "release"])
 def test_an_unknown_name_lists_the_known(kind: str) -> None:
     with pytest.raises(InputError) as caught:
         find_config("nothing", kind)
@@ -81,7 +83,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LightningModule, Lightn
     seen: list[tuple[LightningModule, LightningDataModule]] = []
 
     def fit(self: Experiment, model: LightningModule, datamodule: LightningDataModule) -> None:
-        del self
+        for part, kind in (("model", nn.Module), ("data", LightningDataModule)):
+            check_spec(plain_settings(self.config["fit"][part]), base=kind)  # as a checkpoint's card
         seen.append((model, datamodule))
 
     monkeypatch.setattr(Experiment, "fit", fit)
@@ -89,7 +92,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[LightningModule, Lightn
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_builds_its_network_and_data(
+def test_every_experiment_builds_its_network_and_data_and_could_be_read_back(
     name: str, built: list[tuple[LightningModule, LightningDataModule]]
 ) -> None:
     assert main(["fit", "--config", name]) == 0
@@ -98,14 +101,6 @@ def test_every_experiment_builds_its_network_and_data(
     assert isinstance(model.network, nn.Module)
     assert isinstance(data, SegmentationData)
     assert Path("runs", name, "version_0").is_dir()
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_could_be_read_back_from_a_checkpoint(name: str) -> None:
-    settings = read_yaml(str(find_config(name)))
-    check_spec(settings["model"])
-    check_spec(settings["data"])
-    assert isinstance(build(settings["model"]["init_args"]["network"]), nn.Module)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS + AUDITS)
@@ -123,6 +118,7 @@ def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
         if what is not None:
             assert find_config(what if isinstance(what, str) else what.config).stem in EXPERIMENTS
     assert settings.attacks
+    assert rows(settings)
     for entry in settings.attacks:
         stage = Stage(entry) if isinstance(entry, str) else entry
         attack = read_yaml(str(find_config(stage.attack, "attack")))
@@ -137,6 +133,16 @@ def test_every_attack_config_names_an_attack_with_arguments_it_takes(name: str) 
     file = find_config(name, "attack")
     check_spec(read_yaml(str(file)), base=Membership if is_membership(str(file)) else Perturbation)
     assert file.read_text().startswith(f"# python -m seg_mia test --attack {name}\n")
+
+
+@pytest.mark.parametrize(("kind", "base"), [("defence", Defence), ("release", Release)])
+def test_every_defence_and_release_names_its_class_and_opens_with_its_command(kind: str, base: type) -> None:
+    for name in known(kind):
+        file = find_config(name, kind)
+        check_spec(read_yaml(str(file)), base=base)
+        first = file.read_text().splitlines()[0]
+        assert first.startswith("# python -m seg_mia ")
+        assert f"--{kind} {name}" in first
 
 
 @pytest.mark.slow

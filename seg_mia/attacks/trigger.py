@@ -87,9 +87,9 @@ def trigger(
     check_inputs(x, target)
     with attack_mode(model), torch.no_grad():
         clean = usable(x)
-        marked = stamped(clean, shape=shape, size=size, value=value)
         logits = final(model(clean))
         check_output(logits, target)
+        marked = stamped(clean, shape=shape, size=size, value=value)
         before, after = foreground_share(logits), foreground_share(final(model(marked)))
     return Adversarial(marked, {"area_clean": before, "area": after, "success": mask_lost(before, after)})
 

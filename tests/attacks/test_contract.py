@@ -60,8 +60,8 @@ def model() -> Small:
 
 def inputs(count: int = 3, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = torch.rand(count, 2, 9, 7, generator=generator, dtype=dtype)
-    return x, torch.randint(0, 3, (count, 9, 7), generator=generator)
+    x = torch.rand(count, 2, 12, 10, generator=generator, dtype=dtype)
+    return x, torch.randint(0, 3, (count, 12, 10), generator=generator)
 
 
 def state(network: nn.Module) -> tuple[Any, ...]:

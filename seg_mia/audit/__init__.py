@@ -1,0 +1,1 @@
+"""One audit file: what is trained, what attacks it, what came out."""

@@ -1,0 +1,170 @@
+"""What an audit file says."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from seg_mia.configs import find_config, is_inline, known, named, resolve
+from seg_mia.errors import InputError
+from seg_mia.messages import one_line
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An attack with its settings.
+
+    Args:
+        attack: a name in lightning_configs/attack, or a file.
+        settings: options of the attack.
+        data: options of the data module, such as `limit`.
+    """
+
+    attack: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A config with options.
+
+    Args:
+        config: a name in lightning_configs, or a file.
+        options: as on the command line, by their dotted names: {"model.network.encoder": "resnet34"}.
+    """
+
+    config: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Defended:
+    """One row of a comparison: a victim that is trained or deployed in another way.
+
+    Args:
+        defence: names in lightning_configs/defence, or files; none is the undefended victim.
+        release: a name in lightning_configs/release, or a file.
+        options: of the training, by their dotted names: {"trainer.max_epochs": 45}.
+        adaptive: the attacker knows the defence, and trains the shadow with it, too.
+        name: in tables; what it is made of if not given.
+    """
+
+    defence: list[str] = field(default_factory=list)
+    release: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    adaptive: bool = False
+    name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """What tables say."""
+        parts = [named(part) for part in (*self.defence, *([self.release] if self.release else []))]
+        return self.name or " + ".join(parts) or "none"
+
+    @property
+    def trained(self) -> str:
+        """What decides the training, as a key."""
+        return json.dumps([self.defence, self.options], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an audit file says, version 1.
+
+    Args:
+        victim: a config to train, with or without options, or a checkpoint or run's folder.
+        attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
+        shadow: the same as `victim`, for what membership attacks learn on; they need one.
+        defences: victims to compare, each attacked alike: names in lightning_configs/defence or release,
+            `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
+            to the first.
+        data: options of the data module for every stage, such as `root`.
+        model: options of the victim's and the shadow's task, such as `encoder_weights`.
+        scorer: options of every membership classifier, such as `weights`.
+        control: also run each membership attack on a network that saw none of the samples: AUC must be 0.5.
+        seeds: of the victim's training; one victim, one shadow and all attacks for each.
+        runs: folder that runs are kept in.
+        trust: class paths outside seg_mia that cards may name.
+        name: of the audit's folder; the config's name if not given.
+        version: of this file format.
+    """
+
+    victim: str | Training
+    attacks: list[str | Stage]
+    shadow: str | Training | None = None
+    defences: list[str | Defended] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    scorer: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
+    seeds: list[int] = field(default_factory=lambda: [0])
+    runs: str = "runs"
+    trust: list[str] = field(default_factory=list)
+    name: str = "audit"
+    version: int = VERSION
+
+
+def read_settings(words: Sequence[str]) -> Settings:
+    """Return the settings on an audit's command line; raise InputError for what does not fit."""
+    parser = ArgumentParser(
+        prog="seg_mia audit", description="Train a victim and a shadow, attack, sum up.", exit_on_error=False
+    )
+    parser.add_argument(
+        "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
+    )
+    parser.add_class_arguments(Settings)
+    args, files = resolve(words, "--config", "-c")
+    names = [Path(file).stem for file in files if not is_inline(file)]
+    name = names[-1] if names else None
+    if name is not None:
+        parser.set_defaults({"name": name})
+    try:
+        parsed = parser.instantiate(parser.parse_args(args))
+    except argparse.ArgumentError as error:
+        raise InputError(one_line(str(error))) from None
+    settings = Settings(
+        **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
+    )
+    if settings.version != VERSION:
+        raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
+    return settings
+
+
+def rows(settings: Settings) -> list[Defended]:
+    """Return the victims to compare; raise InputError for unknown names, or a victim trained already."""
+    found = [_row(entry) if isinstance(entry, str) else entry for entry in settings.defences]
+    for row in found:
+        for name in row.defence:
+            find_config(name, "defence")
+        if row.release is not None:
+            find_config(row.release, "release")
+    if len({row_key(row) for row in found}) < len(found):
+        raise InputError("each of an audit's defences must differ from the others in what it is or its name")
+    trained = isinstance(settings.victim, str) and Path(settings.victim).exists()
+    if trained and not str(settings.victim).endswith((".yaml", ".yml")) and any(row.defence for row in found):
+        raise InputError(f"{settings.victim} is trained already, a defence needs a config to train with")
+    return found or [Defended()]
+
+
+def row_key(row: Defended) -> tuple[str, bool]:
+    """Return what tells rows of a table apart."""
+    return row.called, row.adaptive
+
+
+def _row(name: str) -> Defended:
+    if name == "none":
+        return Defended()
+    if name in known("release"):
+        return Defended(release=name)
+    if name not in known("defence") and not Path(name).is_file():
+        raise InputError(
+            f"no defence {name!r}: known names are none, {', '.join((*known('defence'), *known('release')))}"
+        )
+    return Defended(defence=[name])

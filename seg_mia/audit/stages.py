@@ -1,0 +1,106 @@
+"""An audit's attacks, each built once before anything is trained: what is wrong with one is told first."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.audit.settings import Settings, Stage
+from seg_mia.configs import find_config
+from seg_mia.errors import InputError
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
+from seg_mia.messages import one_line, refusal
+from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
+from seg_mia.plan import is_membership
+
+BLIND = "mia-blind"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An attack and the words that run it.
+
+    Attributes:
+        name: of its config.
+        words: for the command line.
+        attack: as it was built.
+        control: ask the shadow instead of the victim.
+    """
+
+    name: str
+    words: list[str]
+    attack: Perturbation | Membership
+    control: bool = False
+
+
+def ready_stages(settings: Settings) -> list[Ready]:
+    """Return what is run, the blind baseline first; raise InputError for what could not be."""
+    entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
+    stages = [_checked(stage, settings) for stage in entries]
+    inferring = [stage for stage in stages if isinstance(stage.attack, Membership)]
+    if not inferring:
+        return stages
+    if settings.shadow is None:
+        raise InputError(
+            f"{', '.join(sorted({stage.name for stage in inferring}))} learn on a shadow; name one in the "
+            "audit, `shadow: CONFIG` or a checkpoint"
+        )
+    blind = [stage for stage in inferring if not asks(stage)] or [_checked(Stage(BLIND), settings)]
+    controls = [replace(stage, control=True) for stage in inferring if settings.control and asks(stage)]
+    return [*blind, *(stage for stage in stages if stage not in blind), *controls]
+
+
+def asks(stage: Ready) -> bool:
+    """Say whether a stage is a membership attack that asks the victim."""
+    return isinstance(stage.attack, Membership) and stage.attack.signal.asks
+
+
+def _checked(stage: Stage, settings: Settings) -> Ready:
+    file = str(find_config(stage.attack, "attack"))
+    words = options("attack.", stage.settings)
+    scorer = options("attack.scorer.", settings.scorer)
+    attack = _built(file, [])
+    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+        words = [*scorer, *words]
+    attack = _built(file, words)
+    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+        _try(attack.scorer)
+    data = options("data.", {**settings.data, **stage.data})
+    return Ready(stage.attack, ["--attack", file, *words, *data], attack)
+
+
+def _try(scorer: Classifier) -> None:
+    network = MembershipClassifier(
+        architecture=scorer.architecture, channels=1, adapter=scorer.adapter, dropout=scorer.dropout
+    )
+    if scorer.weights is not None:
+        load_classifier(network, scorer.weights)
+
+
+def _built(file: str, words: Sequence[str]) -> Perturbation | Membership:
+    family = Membership if is_membership(file) else Perturbation
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(family, "attack")
+    try:
+        built: Perturbation | Membership = parser.instantiate(
+            parser.parse_args([f"--attack={file}", *words])
+        )["attack"]
+    except (argparse.ArgumentError, ValueError) as error:
+        raise refusal(error) or InputError(f"{file}: {one_line(str(error))}") from None
+    return built
+
+
+def is_run(stage: Ready, row: int) -> bool:
+    """Say whether a stage is run for a victim: the first has all, the others what a defence may change."""
+    return row == 0 or not isinstance(stage.attack, Membership) or (asks(stage) and not stage.control)
+
+
+def options(prefix: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as words on a command line."""
+    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return [f"--{prefix}{name}={value}" for name, value in plain.items()]
