@@ -259,7 +259,8 @@ class Experiment(LightningCLI):
         for defence in defended:
             if defence.teacher is not None:
                 file = self._trained_first(defence.teacher)
-                teacher = load_victim(file, trust=class_paths(self.config.as_dict()))
+                device = self.trainer.strategy.root_device
+                teacher = load_victim(file, trust=class_paths(self.config.as_dict()), device=device)
                 defence.learn(teacher, datamodule)
 
     def _trained_first(self, name: str) -> Path:

@@ -94,3 +94,13 @@ def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[s
             path = f"{around.kind.__module__}.{around.kind.__qualname__}"
             found = {"class_path": path, "init_args": {"network": found, **around.arguments}}
     return found
+
+
+def require_full_masks(data: SegmentationData, what: str, why: str) -> None:
+    """Raise InputError where masks are smaller than images, as for networks with unpadded convolutions."""
+    image, mask = data.cached.images.shape[1:3], data.cached.masks.shape[1:]
+    if image != mask:
+        raise InputError(
+            f"{what} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; leave "
+            "it out, or take a padded network"
+        )

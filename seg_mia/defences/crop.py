@@ -3,7 +3,7 @@
 import torch
 
 from seg_mia.data.base import Batch, SegmentationData
-from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.defences.base import Defence, Wrapping, require_full_masks
 from seg_mia.errors import InputError
 from seg_mia.models.stitched import Stitched, crop_side
 
@@ -31,11 +31,7 @@ class Crop(Defence):
     def check(self, data: SegmentationData) -> None:
         """Crops must be smaller than the image, and masks as large."""
         height, width = data.cached.images.shape[1:3]
-        if data.cached.masks.shape[1:] != (height, width):
-            raise InputError(
-                f"crops need masks as large as the images, got {data.cached.masks.shape[1:]} and "
-                f"{(height, width)}; a network with unpadded convolutions cannot be trained on crops"
-            )
+        require_full_masks(data, "crop training", "a crop would show another place")
         if self.size is not None and self.size >= min(height, width):
             raise InputError(
                 f"crops must be smaller than the images of {height}x{width}, got size {self.size}; leave it "

@@ -40,7 +40,7 @@ class Distil(Defence):
     def __init__(self, *, loss: LossName = "dice_cross_entropy", max_loss: float | None = None) -> None:
         if max_loss is not None and not max_loss > 0:
             raise InputError(f"max_loss must be above 0, got {max_loss}; leave it out for the teacher's mean")
-        self.loss, self.max_loss = loss, max_loss
+        self.loss_per_image, self.max_loss = LOSSES[loss], max_loss
 
     def check(self, data: SegmentationData) -> None:
         """There must be reference images."""
@@ -55,7 +55,7 @@ class Distil(Defence):
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
         """Let training see the chosen reference images with the teacher's labels."""
         indices = data.indices("reference")
-        losses, labels = _answers(teacher, data, LOSSES[self.loss])
+        losses, labels = _answers(teacher, data, self.loss_per_image)
         bound = float(losses.mean()) if self.max_loss is None else self.max_loss
         chosen = np.flatnonzero(losses <= bound)
         if not len(chosen):
@@ -81,9 +81,12 @@ def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Lo
     samples = data.dataset(data.indices("reference"))
     losses, labels = [], []
     teacher.eval()
-    for position in tqdm(range(len(samples)), desc="asking the teacher", leave=False, disable=None):
-        image, mask, _ = samples[0, position]
-        logits = final(teacher(image[None])).float()
-        losses.append(float(loss(logits, mask[None])))
-        labels.append(predicted(logits)[0].to(torch.uint8).numpy())
-    return np.array(losses), np.stack(labels)
+    device = next(teacher.parameters()).device
+    for start in tqdm(
+        range(0, len(samples), data.batch_size), desc="asking the teacher", leave=False, disable=None
+    ):
+        drawn = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
+        logits = final(teacher(torch.stack([one.image for one in drawn]).to(device))).float().cpu()
+        losses.append(loss(logits, torch.stack([one.mask for one in drawn])).double().numpy())
+        labels.append(predicted(logits).to(torch.uint8).numpy())
+    return np.concatenate(losses), np.concatenate(labels)

@@ -17,6 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.signals import PosteriorAndMask
 from seg_mia.models.heads import final
 from seg_mia.models.membership_classifier import MembershipClassifier
+from seg_mia.models.wrapper import bare
 
 _SIGNAL = PosteriorAndMask()
 
@@ -44,9 +45,10 @@ class MinMax(Defence):
     def __init__(
         self, *, weight: float = 0.05, architecture: str = "resnet18", lr: float = 1e-4, batch_size: int = 8
     ) -> None:
-        if not weight > 0 or not lr > 0 or batch_size < 2:
+        if not 0 < weight < float("inf") or not 0 < lr < float("inf") or batch_size < 2:
             raise InputError(
-                f"weight and lr must be above 0 and batch_size at least 2, got {weight}, {lr}, {batch_size}"
+                f"weight and lr must be above 0 and finite, batch_size at least 2, got {weight}, {lr}, "
+                f"{batch_size}"
             )
         self.weight, self.architecture, self.lr, self.batch_size = weight, architecture, lr, batch_size
         self.classifier: MembershipClassifier | None = None
@@ -102,7 +104,7 @@ class Opponent(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let it learn, from the same numbers on every rank."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-        network = pl_module.get_submodule("network")
+        network = bare(pl_module.get_submodule("network"))  # a release is not known to training
         parts = [data.indices(part) for part in ("members", "reference")]
         member = np.arange(sum(map(len, parts))) < len(parts[0])
         samples, order = (

@@ -5,8 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seg_mia.data.base import Batch
-from seg_mia.defences.base import Defence
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.defences.base import Defence, require_full_masks
 from seg_mia.errors import InputError
 
 
@@ -19,7 +19,7 @@ class MixUp(Defence):
         alpha: 2 is published; large values split in the middle, small ones at either end.
 
     Raises:
-        InputError: alpha not above 0.
+        InputError: alpha not above 0; in `check`, masks of another size than the images.
     """
 
     couples: ClassVar[str | None] = "each image is mixed with another of its batch"
@@ -28,6 +28,10 @@ class MixUp(Defence):
         if not 0 < alpha < float("inf"):
             raise InputError(f"alpha must be above 0 and finite, got {alpha}; 2 is published")
         self.alpha = alpha
+
+    def check(self, data: SegmentationData) -> None:
+        """The split must lie at the same place in image and mask."""
+        require_full_masks(data, "mix-up", "its left part would not be the image's")
 
     def batch(self, batch: Batch) -> Batch:
         """Return the mixed batch; its indices name the right parts."""

@@ -24,7 +24,7 @@ class Released(Wrapper):
     """A network whose logits (N, K, h, w) are replaced by what is given out of them."""
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits of the same shape, float32; in training whatever the network gives."""
+        """Return logits of the same shape; in training whatever the network gives."""
         if self.training:
             output: Tensor | tuple[Tensor, ...] = self.network(x)
             return output
@@ -56,9 +56,12 @@ class TopClass(Released):
         """Return log-probabilities, of two classes the logits as they were."""
         if class_count(logits) == 2:
             return logits
-        p, label = probabilities(logits).max(dim=1, keepdim=True)
-        rest = ((1 - p) / (logits.shape[1] - 1)).clamp(min=LABEL / (logits.shape[1] - 1))
-        return rest.log().expand_as(logits).scatter(1, label, p.log())
+        others, label = logits.shape[1] - 1, predicted(logits).unsqueeze(1)
+        p = probabilities(logits).gather(1, label)
+        rest = (
+            ((1 - p) / others).clamp(min=LABEL / others).log().minimum(p.log() - LABEL)
+        )  # no tie with the top
+        return rest.expand_as(logits).scatter(1, label, p.log())
 
 
 class Rounded(Released):
@@ -66,7 +69,7 @@ class Rounded(Released):
 
     Args:
         network: what is asked.
-        digits: 1 leaves eleven values; 0 leaves labels, but for a tie at one half.
+        digits: 1 leaves eleven values; 0 leaves two: 1 for a class that has more than half, else 0.
     """
 
     def __init__(self, network: nn.Module, *, digits: int = 1) -> None:
@@ -77,7 +80,7 @@ class Rounded(Released):
 
     def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the logits of the rounded probabilities, 0 and 1 meaning almost."""
-        return _logits(torch.round(_single(logits), decimals=self.digits))
+        return _logits(torch.round(_single(logits), decimals=self.digits), logits)
 
 
 class Noisy(Released):
@@ -93,17 +96,15 @@ class Noisy(Released):
 
     def __init__(self, network: nn.Module, *, sigma: float = 0.1, seed: int = 0) -> None:
         super().__init__(network)
-        if not sigma > 0:
-            raise InputError(
-                f"sigma must be above 0, got {sigma}; release probabilities as they are for no noise"
-            )
+        if not 0 < sigma < float("inf"):
+            raise InputError(f"sigma must be above 0 and finite, got {sigma}; leave it out for no noise")
         self.sigma, self.seed = sigma, seed
 
     def shown(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the logits of the noisy probabilities."""
         p = _single(logits)
         noise = torch.stack([self._draw(image, part.shape) for image, part in zip(x, p, strict=True)])
-        return _logits(p + self.sigma * noise.to(p))
+        return _logits(p + self.sigma * noise.to(p), logits)
 
     def _draw(self, image: Tensor, shape: torch.Size) -> Tensor:
         content = image.float().cpu().contiguous().numpy().tobytes()
@@ -123,10 +124,14 @@ def label_logits(logits: Tensor) -> Tensor:
 
 
 def _single(logits: Tensor) -> Tensor:
-    """Return probabilities: one map for a single logit, else one per class."""
-    return logits.sigmoid() if logits.shape[1] == 1 else probabilities(logits)
+    """Return probabilities: of two classes the foreground's alone, (N, 1, h, w), else one map per class."""
+    p = probabilities(logits)
+    return p[:, 1:] if class_count(logits) == 2 else p
 
 
-def _logits(p: Tensor) -> Tensor:
+def _logits(p: Tensor, like: Tensor) -> Tensor:
+    """Return logits, as many as `like` has, for what `_single` returns."""
     p = p.clamp(LABEL, 1 - LABEL)
-    return p.logit() if p.shape[1] == 1 else p.log()
+    if like.shape[1] == 1:
+        return p.logit()
+    return torch.cat((1 - p, p), dim=1).log() if like.shape[1] == 2 else p.log()

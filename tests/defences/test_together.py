@@ -1,0 +1,130 @@
+"""What every defence keeps: who goes with whom, what a card says of it, what is refused."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import permutations, product
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seg_mia.checkpoint import build
+from seg_mia.data.base import SegmentationData
+from seg_mia.defences.base import Defence, check_together, wrapped, wrapped_spec
+from seg_mia.defences.crop import Crop
+from seg_mia.defences.distil import Distil
+from seg_mia.defences.minmax import MinMax
+from seg_mia.defences.mixup import MixUp
+from seg_mia.defences.poison import Poison
+from seg_mia.defences.release import Labels, Noise, Rounding, Top
+from seg_mia.errors import InputError
+
+RELEASES: list[type[Defence]] = [Labels, Top, Rounding, Noise]
+ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, *RELEASES]
+NETWORK = {
+    "class_path": "seg_mia.models.smp.Smp",
+    "init_args": {"encoder": "tu-test_resnet", "channels": 1, "classes": 3, "depth": 3},
+}
+
+
+def without_reference(masks: tuple[int, int] = (6, 8)) -> SegmentationData:
+    """Stand in for a data module of one image of 6x8 whose half has no reference images."""
+    stored = SimpleNamespace(images=np.zeros((1, 6, 8, 3)), masks=np.zeros((1, *masks)))
+    parts = {"members": np.array([0]), "reference": np.array([], dtype=np.int64)}
+    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=parts.__getitem__, role="victim"))
+
+
+def test_exactly_these_pairs_are_refused_in_either_order() -> None:
+    pairs = [(MinMax, Crop), (MinMax, MixUp), (MinMax, Distil), (Distil, Poison), *permutations(RELEASES, 2)]
+    expected = {pair for one, other in pairs for pair in ((one, other), (other, one))}
+    refused = set()
+    for one, other in product(ALL, ALL):
+        try:
+            check_together([one(), other()])
+        except InputError:
+            refused.add((one, other))
+    assert refused == expected | {(kind, kind) for kind in ALL}
+
+
+def test_a_pair_is_refused_wherever_it_stands() -> None:
+    check_together([])
+    check_together([Crop(), MixUp(), Poison(), Labels()])
+    with pytest.raises(InputError, match="^Distil and Poison do not go together: .*; leave one out$"):
+        check_together([Distil(), Crop(), Labels(), Poison()])
+    with pytest.raises(InputError, match="^Noise and Noise do not go together: it can stand there once"):
+        check_together([Noise(seed=1), Crop(), Noise(seed=2)])
+
+
+@pytest.mark.parametrize(
+    "defences",
+    [
+        [Crop()],
+        [Crop(size=9), Rounding(digits=2)],
+        [Noise(sigma=0.3, seed=4), Crop(size=16)],
+        [MixUp(), Top(), Poison()],
+        [Labels()],
+    ],
+)
+def test_the_specification_describes_what_is_built(defences: list[Defence]) -> None:
+    given = deepcopy(NETWORK)
+    made = wrapped(build(given), defences)
+    again = build(wrapped_spec(given, defences))
+    assert given == NETWORK
+    assert [type(part) for part in again.modules()] == [type(part) for part in made.modules()]
+    again.load_state_dict(made.state_dict())
+    x = torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again.eval()(x), made.eval()(x))
+
+
+def test_the_first_defence_stands_innermost_and_some_stand_nowhere() -> None:
+    spec = wrapped_spec(NETWORK, [Crop(size=5), MixUp(), Labels()])
+    inner = {"class_path": "seg_mia.models.stitched.Stitched", "init_args": {"network": NETWORK, "size": 5}}
+    assert spec == {"class_path": "seg_mia.models.released.Argmax", "init_args": {"network": inner}}
+    network, bare = nn.Identity(), [MixUp(), MinMax(), Poison(), Distil()]
+    assert wrapped_spec(NETWORK, bare) == NETWORK
+    assert wrapped(network, bare) is network
+
+
+NAN = float("nan")
+BAD: list[tuple[type[Defence], str, list[float]]] = [
+    (Crop, "size", [0, -1]),
+    (MixUp, "alpha", [0.0, -1.0, float("inf"), NAN]),
+    (Poison, "size", [0]),
+    (Poison, "value", [-0.1, 1.1, NAN]),
+    (Poison, "probability", [-0.1, 1.1, NAN]),
+    (MinMax, "weight", [0.0, NAN]),
+    (MinMax, "lr", [-1.0, NAN]),
+    (MinMax, "batch_size", [1]),
+    (Distil, "max_loss", [0.0, NAN]),
+    (Rounding, "digits", [-1, 7]),
+    (Noise, "sigma", [0.0, NAN]),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), [(k, n, value) for k, n, bad in BAD for value in bad])
+def test_settings_that_mean_nothing_are_refused_in_one_line(
+    kind: Callable[..., Defence], name: str, value: float
+) -> None:
+    with pytest.raises(InputError, match=rf"must .*got .*{value}") as refusal:
+        kind(**{name: value})
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("defence", "where", "message"),
+    [
+        (Crop(size=6), without_reference(), "smaller than the images of 6x8, got size 6"),
+        (Crop(), without_reference(masks=(4, 8)), "masks as large as the images"),
+        (Poison(size=6), without_reference(), "inside the image of 6x8, got size 6"),
+        (MinMax(), without_reference(), "no reference images, and the min-max classifier"),
+        (Distil(), without_reference(), "no reference images, and distillation"),
+    ],
+)
+def test_data_that_do_not_allow_a_defence_are_refused(
+    defence: Defence, where: SegmentationData, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        defence.check(where)
