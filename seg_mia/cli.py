@@ -14,8 +14,10 @@ Does a segmentation model leak its training patients, and can it be fooled?
 commands
   audit     --config phantom_audit.yaml      train a victim and a shadow, attack, sum up
   fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
+  fit       --config ... --defence crop      train a defended or poisoned one
   test      --attack asma                    fool the newest victim under runs/ (or --victim PATH)
   test      --attack mia-type2               guess its members, with the newest shadow (or --shadow PATH)
+  test      --attack ... --release argmax    attack it where it gives out labels alone
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
   compare   FOLDER FOLDER                    membership results on two victims: does one leak more
@@ -27,6 +29,8 @@ COMMAND --help lists all options; every one can stand in YAML or on the command 
 
 configs   {configs}
 attacks   {attacks}
+defences  {defences}
+releases  {releases}
 pictures  tensorboard --logdir runs
 """
 
@@ -72,7 +76,8 @@ def _dispatch(words: list[str]) -> int:
 def _help() -> None:
     from seg_mia.configs import known
 
-    print(HELP.format(configs=" ".join(known()), attacks=" ".join(known("attack"))), end="")
+    names = {f"{kind}s": " ".join(known(kind)) for kind in ("attack", "defence", "release")}
+    print(HELP.format(configs=" ".join(known()), **names), end="")
 
 
 def _experiment(words: list[str]) -> None:

@@ -105,7 +105,8 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
         before += ["--config", file]
     said = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
     added = [f"--model.defences+={json.dumps(_defence(name))}" for name in (*said, *defences)]
-    return [*before, *added, *rest], files
+    place = next((n for n, word in enumerate(rest) if word.startswith("--model.defences")), len(rest))
+    return [*before, *rest[:place], *added, *rest[place:]], files
 
 
 def _with_bases(file: str, above: tuple[str, ...]) -> list[str]:

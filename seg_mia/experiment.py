@@ -255,19 +255,38 @@ class Experiment(LightningCLI):
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
-        """Train first what defences learn from, each in a folder of its own; what is finished stays."""
+        """Train first what defences learn from, each in a folder of its own.
+
+        Once the network itself has begun, what it learns from stays as it was.
+        """
         for defence in defended:
             if defence.teacher is not None:
-                file = self._trained_first(defence.teacher)
+                self._check_place(defence.teacher)
+                file = self.folder / defence.teacher / CHECKPOINTS / LAST
+                if self.plan.checkpoint is None or not file.is_file():
+                    self._train_first(defence.teacher, file)
                 device = self.trainer.strategy.root_device
                 teacher = load_victim(file, trust=class_paths(self.config.as_dict()), device=device)
                 defence.learn(teacher, datamodule)
 
-    def _trained_first(self, name: str) -> Path:
-        """Train a network like this run's, undefended and from another seed, and return its checkpoint."""
+    def _check_place(self, name: str) -> None:
+        """Raise InputError where the trainer was told to keep nothing, so that there is no place for a teacher."""
+        given = self._get(self.config, "trainer")
+        for setting, needed in (
+            ("logger", (None, True)),
+            ("fast_dev_run", (False, 0)),
+            ("enable_checkpointing", (None, True)),
+        ):
+            if given[setting] not in needed:
+                raise InputError(
+                    f"a {name} is trained first and kept in the run's folder, which --trainer.{setting} "
+                    f"{given[setting]} does not make; leave it out"
+                )
+
+    def _train_first(self, name: str, last: Path) -> None:
+        """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
         self._keep_config("fit")  # an interrupted run is resumed by it
         seed = int(self._get(self.config, "seed_everything"))
-        last = self.folder / name / CHECKPOINTS / LAST
         words = ("fit", "--config", str(self.folder / "config.yaml"), "--model.defences=null")
         log.info("training the %s first", name)
         Experiment(
@@ -281,7 +300,6 @@ class Experiment(LightningCLI):
             )
         )
         seed_everything(seed, verbose=False)
-        return last
 
     def _keep_config(self, stage: str) -> None:
         """Write config.yaml now; otherwise Lightning does when a trainer starts."""

@@ -158,13 +158,12 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     if command == "test":
         args, attack = _first(args, configs, "attack")
         name, membership = _part_name(attack, "attack"), is_membership(attack)
-    if options["control"]:
-        name += "-control"
-    if release is not None:
-        name += f"-{_part_name(release, 'release')}"
     for key, default in (("runs", "runs"), ("victim", None), ("shadow", None), ("trust", [])):
         options[key] = options[key] or in_yaml(configs, key) or default
     options["control"] = _control(options["control"], in_yaml(configs, "control"))
+    place = f"{name}-control" if options["control"] else name
+    if release is not None:
+        place += f"-{_part_name(release, 'release')}"
     for key in ("shadow", "control"):
         if options[key] and not membership:
             raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
@@ -180,7 +179,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     return Plan(
         command,
         (command, "--config", json.dumps(fragment), *args),
-        run_of(file) / name,
+        run_of(file) / place,
         checkpoint=file,
         content=content,
         card=card,
