@@ -38,7 +38,7 @@ from seg_mia.inference import Side, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
-from seg_mia.options import add_options, import_all, plain_settings
+from seg_mia.options import add_options, check_kept, import_all, plain_settings
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
@@ -208,7 +208,10 @@ class Experiment(LightningCLI):
 
     def _sees(self, attack: Perturbation | Membership) -> str:
         """Return what the attacker sees of the victim as it is deployed."""
-        return attack.sees if self.release is None else f"{attack.sees} ({self.release.shows})"
+        if self.release is None:
+            return attack.sees
+        told = attack.sees.replace("released probabilities", f"released {self.release.shows}")
+        return told if told != attack.sees else f"{attack.sees} (the victim releases {self.release.shows})"
 
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
@@ -261,27 +264,13 @@ class Experiment(LightningCLI):
         """
         for defence in defended:
             if defence.teacher is not None:
-                self._check_place(defence.teacher)
+                check_kept(self._get(self.config, "trainer"), defence.teacher)
                 file = self.folder / defence.teacher / CHECKPOINTS / LAST
                 if self.plan.checkpoint is None or not file.is_file():
                     self._train_first(defence.teacher, file)
                 device = self.trainer.strategy.root_device
                 teacher = load_victim(file, trust=class_paths(self.config.as_dict()), device=device)
                 defence.learn(teacher, datamodule)
-
-    def _check_place(self, name: str) -> None:
-        """Raise InputError where the trainer was told to keep nothing, so that there is no place for a teacher."""
-        given = self._get(self.config, "trainer")
-        for setting, needed in (
-            ("logger", (None, True)),
-            ("fast_dev_run", (False, 0)),
-            ("enable_checkpointing", (None, True)),
-        ):
-            if given[setting] not in needed:
-                raise InputError(
-                    f"a {name} is trained first and kept in the run's folder, which --trainer.{setting} "
-                    f"{given[setting]} does not make; leave it out"
-                )
 
     def _train_first(self, name: str, last: Path) -> None:
         """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""

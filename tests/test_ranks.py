@@ -109,6 +109,19 @@ def test_two_processes_predict_every_image_into_one_folder(config: Path) -> None
     assert len(list((RUN / "predict" / "version_0" / "masks").glob("*.png"))) == 5
 
 
+@pytest.mark.parametrize("defence", ["distilled", "poisoned", "minmax"])
+def test_two_processes_train_one_defended_victim(
+    config: Path, folder: Callable[..., Path], defence: str
+) -> None:
+    folder(count=40)
+    on_two("fit", "--config", str(config), "--defence", defence, "--data.reference=4")
+    run = Path(f"runs/tiny-{defence}")
+    assert versions(run) == ["version_0"]
+    assert versions(run / "version_0" / "checkpoints") == ["best.ckpt", "last.ckpt"]
+    if defence == "distilled":
+        assert versions(run / "version_0" / "teacher" / "checkpoints") == ["best.ckpt", "last.ckpt"]
+
+
 def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
     said = on_two("fit", "--config", str(config), "--trainer.max_epochs=2")
     assert versions(Path("runs/tiny")) == ["version_0"]

@@ -106,7 +106,7 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     victim = Path("runs/tiny-mixup-poisoned/version_0")
     for words in ([], ["--release", "argmax"]):
         assert main(["test", "--attack", "mia-global-loss", *words]) == 0
-    assert "mia-global-loss-argmax (sees released probabilities, true mask (labels alone))" in (
+    assert "mia-global-loss-argmax (sees released labels, true mask)" in (
         capsys.readouterr().out
     )
     plain, limited = (
@@ -115,8 +115,8 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     )
     assert plain["release"] is None
     assert limited["release"]["class_path"] == "seg_mia.defences.release.Labels"
-    assert "labels alone" in limited["sees"]
-    assert "labels alone" not in plain["sees"]
+    assert limited["sees"] == "released labels, true mask"
+    assert plain["sees"] == "released probabilities, true mask"
     assert plain["defences"] == limited["defences"] == {"victim": ["MixUp", "Poison"], "shadow": []}
     for folder in (victim, Path("runs/tiny/version_0")):  # the attacker puts its shadow behind the same limit
         first, second = (np.load(file) for file in (folder / "predictions").iterdir())

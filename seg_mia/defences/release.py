@@ -34,7 +34,7 @@ class Release(Defence):
 class Labels(Release):
     """Hard labels alone: the argmax defence of Chobola, Usynin, Kaissis 2022."""
 
-    kind, shows = Argmax, "labels alone"
+    kind, shows = Argmax, "labels"
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Labels(Release):
 class Top(Release):
     """The most likely class of each pixel and its probability; of two classes that is everything."""
 
-    kind, shows = TopClass, "the top class and its probability"
+    kind, shows = TopClass, "top class and its probability"
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Rounding(Release):
 
     def __init__(self, *, digits: int = 1) -> None:
         super().__init__(digits=digits)
-        self.shows = f"rounded to {digits} digit{'' if digits == 1 else 's'}"
+        self.shows = f"probabilities rounded to {digits} digit{'' if digits == 1 else 's'}"
 
 
 class Noise(Release):
@@ -75,4 +75,4 @@ class Noise(Release):
 
     def __init__(self, *, sigma: float = 0.1, seed: int = 0) -> None:
         super().__init__(sigma=sigma, seed=seed)
-        self.shows = f"noise of {sigma:g} added"
+        self.shows = f"probabilities with noise of {sigma:g}"

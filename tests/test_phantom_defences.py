@@ -1,0 +1,48 @@
+"""On the built-in data a distilled victim leaks clearly less, and a poisoned one loses its mask."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
+
+AUDIT = {
+    "victim": {"config": "phantom_victim", "options": {"trainer.max_epochs": 20}},
+    "shadow": {"config": "phantom_shadow", "options": {"trainer.max_epochs": 20}},
+    "data": {"size": 64},
+    "attacks": ["mia-global-loss"],
+    "defences": ["none", "argmax", "distilled", "poisoned"],
+}
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "defences.yaml"
+    file.write_text(json.dumps(AUDIT))
+    assert main(["audit", "--config", str(file)]) == 0
+    rows = json.loads(Path("runs/defences/version_0/audit.json").read_text())["defences"]
+    return {row["defence"]: row for row in rows}
+
+
+def test_distillation_cuts_the_leak_and_a_trigger_empties_a_poisoned_victims_masks(
+    compared: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, distilled, poisoned = (compared[name] for name in ("none", "distilled", "poisoned"))
+    leak = plain["attacks"][0]["auc"]["value"]
+    assert leak > 0.8
+    assert distilled["attacks"][0]["auc"]["value"] < leak - 0.1
+    assert distilled["attacks"][0]["difference"]["high"] < 0
+    assert distilled["utility"]["nonmembers"]["dice"] > 0.6
+    shown = poisoned["utility"]["nonmembers"]
+    assert shown["triggered_area"] < 0.05 * shown["area"]
+    assert shown["dice"] > plain["utility"]["nonmembers"]["dice"] - 0.05
+    assert compared["argmax"]["utility"]["nonmembers"]["dice"] == plain["utility"]["nonmembers"]["dice"]
+    said = capsys.readouterr().out
+    assert "mask lost on" in said
+    folder = Path("runs/defences/version_0")
+    assert (folder / "defences_seed_0.png").is_file()
+    assert (folder / "defences_seed_0.md").read_text().count("\n| ") == 5
