@@ -100,8 +100,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
         membership = "auc" in result["results"]
-        name = f"{result['name']}, control" if result.get("control") else result["name"]
-        rows.append((name, result["sees"], _guessed(result) if membership else _fooled(result)))
+        rows.append((result["name"], result["sees"], _guessed(result) if membership else _fooled(result)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
 

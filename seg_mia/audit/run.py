@@ -175,7 +175,7 @@ class _Round:
         if isinstance(stage.attack, Membership):
             words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]
         done = run(words)
-        own = {"name": stage.name, "victim_run": str(victim), "folder": str(done.folder)}
+        own = {"name": done.plan.folder.name, "victim_run": str(victim), "folder": str(done.folder)}
         return own | {"headline": done.headline()} | done.summary
 
     def _common(self, row: Defended) -> list[str]:
