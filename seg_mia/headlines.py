@@ -141,9 +141,12 @@ def spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        kinds.setdefault(json.dumps([result["name"], result["attack"]], sort_keys=True), []).append(result)
+        key = [result["name"], result["attack"], result.get("row")]
+        kinds.setdefault(json.dumps(key, sort_keys=True), []).append(result)
     for same in kinds.values():
-        name, own = same[0]["name"], [result["results"] for result in same]
+        own = [result["results"] for result in same]
+        behind = f" on {same[0]['defence']}" if same[0].get("row") else ""
+        name = f"{same[0]['name']}{behind}"
         what = "auc" if "auc" in own[0] else "iou"
         values = [measured[what].get("value", measured[what].get("mean")) for measured in own]
         lines.append(
