@@ -264,7 +264,7 @@ class Experiment(LightningCLI):
         """
         for defence in defended:
             if defence.teacher is not None:
-                check_kept(self._get(self.config, "trainer"), defence.teacher)
+                check_kept(self._get(self.config, "trainer"), self.trainer.world_size, defence.teacher)
                 file = self.folder / defence.teacher / CHECKPOINTS / LAST
                 if self.plan.checkpoint is None or not file.is_file():
                     self._train_first(defence.teacher, file)

@@ -113,8 +113,12 @@ def plain_settings(part: Any) -> Any:
     return part
 
 
-def check_kept(trainer: Namespace, name: str) -> None:
-    """Raise InputError where trainer settings keep nothing, so that a network trained first has no place."""
+def check_kept(trainer: Namespace, processes: int, name: str) -> None:
+    """Raise InputError where a network cannot be trained first: nothing is kept, or many processes run."""
+    if processes > 1:
+        raise InputError(
+            f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
+        )
     for setting, needed in (
         ("logger", (None, True)),
         ("enable_checkpointing", (None, True)),

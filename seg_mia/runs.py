@@ -120,7 +120,8 @@ def _like(victim: Path, card: Mapping[str, Any]) -> str:
     training = card.get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
     other = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
-    return f"--config {run_of(victim) / 'config.yaml'} --data.role shadow --seed_everything {other}"
+    plain = " --model.defences null" if _defences(card) else ""
+    return f"--config {run_of(victim) / 'config.yaml'} --data.role shadow --seed_everything {other}{plain}"
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:
@@ -131,5 +132,13 @@ def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Car
 
 def defence_names(card: Card) -> list[str]:
     """Return the class names of what defended or poisoned a checkpoint's training."""
-    listed = card.model["init_args"].get("defences") or []
-    return [str(one["class_path"]).rpartition(".")[2] for one in listed if isinstance(one, dict)]
+    return _defences({"model": card.model})
+
+
+def _defences(card: Mapping[str, Any]) -> list[str]:
+    """Return the class names of the defences in a card as it stands, which may hold anything."""
+    model = card.get("model")
+    arguments = model.get("init_args") if isinstance(model, dict) else None
+    listed = arguments.get("defences") if isinstance(arguments, dict) else None
+    specs = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [str(one.get("class_path")).rpartition(".")[2] for one in specs]

@@ -109,7 +109,7 @@ def test_two_processes_predict_every_image_into_one_folder(config: Path) -> None
     assert len(list((RUN / "predict" / "version_0" / "masks").glob("*.png"))) == 5
 
 
-@pytest.mark.parametrize("defence", ["distilled", "poisoned", "minmax"])
+@pytest.mark.parametrize("defence", ["poisoned", "minmax"])
 def test_two_processes_train_one_defended_victim(
     config: Path, folder: Callable[..., Path], defence: str
 ) -> None:
@@ -118,8 +118,6 @@ def test_two_processes_train_one_defended_victim(
     run = Path(f"runs/tiny-{defence}")
     assert versions(run) == ["version_0"]
     assert versions(run / "version_0" / "checkpoints") == ["best.ckpt", "last.ckpt"]
-    if defence == "distilled":
-        assert versions(run / "version_0" / "teacher" / "checkpoints") == ["best.ckpt", "last.ckpt"]
 
 
 def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:

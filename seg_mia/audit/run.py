@@ -148,7 +148,8 @@ class _Round:
             self.files[key], told = _fitted(
                 training, row, self.settings, self.seed + SHADOW_SEED * (role == "shadow")
             )
-            self.told = self.told or told
+            if role == "victim":
+                self.told = self.told or told
         return self.files[key]
 
     def _utility(self, victim: Path, row: Defended) -> dict[str, Any]:
@@ -188,8 +189,11 @@ def _fitted(training: Training, row: Defended, settings: Settings, seed: int) ->
     """Return the run's folder or the checkpoint, and how well it segments where it was trained here."""
     path = Path(training.config)
     if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
-        if training.options:
-            raise InputError(f"options are for a training, {path} is trained already; leave them out")
+        if training.options or row.defence or row.options:
+            raise InputError(
+                f"{path} is trained already, options and defences are for a training; leave them out, or "
+                "name a config"
+            )
         return checkpoint_file(path), ""
     fit = ["fit", "--config", training.config, "--runs", settings.runs, "--seed_everything", str(seed)]
     fit += [word for name in row.defence for word in ("--defence", name)]

@@ -147,10 +147,23 @@ def rows(settings: Settings) -> list[Defended]:
             find_config(row.release, "release")
     if len({row_key(row) for row in found}) < len(found):
         raise InputError("each of an audit's defences must differ from the others in what it is or its name")
-    trained = isinstance(settings.victim, str) and Path(settings.victim).exists()
-    if trained and not str(settings.victim).endswith((".yaml", ".yml")) and any(row.defence for row in found):
-        raise InputError(f"{settings.victim} is trained already, a defence needs a config to train with")
+    for row in found:
+        _check_trainable(row, settings)
     return found or [Defended()]
+
+
+def _check_trainable(row: Defended, settings: Settings) -> None:
+    if row.adaptive and not row.defence:
+        raise InputError(
+            f"the row {row.called} has no defence that a shadow could be trained with; leave out adaptive"
+        )
+    for what in (settings.victim, settings.shadow if row.adaptive else None):
+        config = what.config if isinstance(what, Training) else what or ""
+        trained = Path(config).exists() and not config.endswith((".yaml", ".yml"))
+        if trained and (row.defence or row.options):
+            raise InputError(
+                f"{config} is trained already, the row {row.called} needs a config to train with; name one"
+            )
 
 
 def row_key(row: Defended) -> tuple[str, bool]:

@@ -51,7 +51,7 @@ class Scores(Callback):
         self.train.update(batch.index, _values(outputs, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Log the members' means."""
+        """Log the means over what was trained on: the members, unless defences changed images or masks."""
         for name, value in self.train.means().items():
             pl_module.log(f"train/{name}", value, sync_dist=True)
 

@@ -97,12 +97,15 @@ class Opponent(Callback):
         assert classifier is not None
         self.classifier = classifier.to(pl_module.device)
         self.optimizer = torch.optim.NAdam(self.classifier.parameters(), lr=self.defence.lr)
+        self._restore()
+
+    def _restore(self) -> None:
         if self.saved is not None:
             self.classifier.load_state_dict(self.saved["classifier"])
             self.optimizer.load_state_dict(self.saved["optimizer"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let it learn, from the same numbers on every rank."""
+        """Let it learn; all ranks go on with what the first one's has learnt."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         network = bare(pl_module.get_submodule("network"))  # a release is not known to training
         parts = [data.indices(part) for part in ("members", "reference")]
@@ -130,6 +133,9 @@ class Opponent(Callback):
             losses.append(float(each.detach()))
             right += int(((logits > 0).cpu() == truth).sum())
         network.train()
+        if trainer.world_size > 1:  # batch statistics differ between ranks, so what was learnt does
+            self.saved = trainer.strategy.broadcast(self.state_dict())
+            self._restore()
         pl_module.log("minmax/classifier_loss", float(np.mean(losses)))
         pl_module.log("minmax/classifier_accuracy", right / len(rows))
 

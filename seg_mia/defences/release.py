@@ -1,5 +1,6 @@
 """What a deployed victim gives out of what it knows: labels, the top class, coarse or noisy probabilities."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import nn
@@ -8,7 +9,7 @@ from seg_mia.defences.base import Defence, Wrapping
 from seg_mia.models.released import Argmax, Noisy, Released, Rounded, TopClass
 
 
-class Release(Defence):
+class Release(Defence, ABC):
     """A limit on what is given out; training does not know of it, so any victim can be put behind one.
 
     Attributes:
@@ -18,6 +19,7 @@ class Release(Defence):
     kind: type[Released]
     shows: str
 
+    @abstractmethod
     def __init__(self, **arguments: Any) -> None:
         self.arguments = arguments
         self.kind(nn.Identity(), **arguments)  # refuses what is out of range

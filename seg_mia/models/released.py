@@ -1,6 +1,7 @@
 """What a deployed network gives out instead of its logits, written as logits that say just as much.
 
-Each wrapper shows its exact output; backward the change counts as the identity (Athalye et al. 2018, BPDA),
+With more than two classes rounded and noisy probabilities are shared out anew so that they sum to 1, as every
+reader of logits does. Backward the change counts as the identity (Athalye et al. 2018, BPDA),
 so that an attacker who holds the weights is not stopped by a rounding. In training nothing is changed.
 """
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.defences.base import Defence, check_together, wrapped, wrapped_spec
+from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.models.heads import class_count, final, heads, predicted
@@ -59,6 +60,10 @@ class Segmentation(LightningModule):
             raise InputError(f"lr must be above 0 and weight_decay not below, got {lr} and {weight_decay}")
         self.defences = list(defences or [])
         check_together(self.defences)
+        if any(isinstance(defence, Release) for defence in self.defences):
+            raise InputError(
+                "a limit on what is released is chosen at test time, test --release NAME; leave it out"
+            )
         self.network = wrapped(network, self.defences)
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
