@@ -369,7 +369,7 @@ attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}
     assert "over 4 seeds" not in said
     file.write_text(f"{{victim: {{config: {pair[0]}, options: {{model.lr: 1}}}}, attacks: [asma]}}")
     assert main(["audit", "--config", str(file)]) == 2
-    assert "is trained already; leave them out" in capsys.readouterr().err
+    assert "is trained already, options and defences are for a training" in capsys.readouterr().err
 
 
 def test_an_audit_finds_out_first_what_cannot_run(

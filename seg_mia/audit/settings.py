@@ -157,8 +157,10 @@ def _check_trainable(row: Defended, settings: Settings) -> None:
         raise InputError(
             f"the row {row.called} has no defence that a shadow could be trained with; leave out adaptive"
         )
-    for what in (settings.victim, settings.shadow if row.adaptive else None):
-        config = what.config if isinstance(what, Training) else what or ""
+    for what in (settings.victim, settings.shadow if row.adaptive else settings.victim):
+        config = what.config if isinstance(what, Training) else what
+        if config is None:
+            continue
         trained = Path(config).exists() and not config.endswith((".yaml", ".yml"))
         if trained and (row.defence or row.options):
             raise InputError(
