@@ -19,7 +19,7 @@ test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 slow: $(READY)  ## the tests that train
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=20
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

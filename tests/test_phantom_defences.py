@@ -19,16 +19,17 @@ AUDIT = {
 
 
 @pytest.fixture
-def compared(tmp_path: Path) -> dict[str, Any]:
+def compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     file = tmp_path / "defences.yaml"
     file.write_text(json.dumps(AUDIT))
     assert main(["audit", "--config", str(file)]) == 0
+    assert "mask lost on" in capsys.readouterr().out
     rows = json.loads(Path("runs/defences/version_0/audit.json").read_text())["defences"]
     return {row["defence"]: row for row in rows}
 
 
 def test_distillation_cuts_the_leak_and_a_trigger_empties_a_poisoned_victims_masks(
-    compared: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    compared: dict[str, Any],
 ) -> None:
     plain, distilled, poisoned = (compared[name] for name in ("none", "distilled", "poisoned"))
     leak = plain["attacks"][0]["auc"]["value"]
@@ -40,8 +41,6 @@ def test_distillation_cuts_the_leak_and_a_trigger_empties_a_poisoned_victims_mas
     assert shown["triggered_area"] < 0.05 * shown["area"]
     assert shown["dice"] > plain["utility"]["nonmembers"]["dice"] - 0.05
     assert compared["argmax"]["utility"]["nonmembers"]["dice"] == plain["utility"]["nonmembers"]["dice"]
-    said = capsys.readouterr().out
-    assert "mask lost on" in said
     folder = Path("runs/defences/version_0")
     assert (folder / "defences_seed_0.png").is_file()
     assert (folder / "defences_seed_0.md").read_text().count("\n| ") == 5
