@@ -45,6 +45,7 @@ class Card:
         fingerprint: of ids and contents of the data set, or None in an exported file.
         training: plain facts about the run: epoch, seed, versions, what was logged last.
         network: class_path and init_args of the network as defences deploy it, where they change it.
+        privacy: what a differentially private training promised and spent, in plain values.
     """
 
     model: dict[str, Any]
@@ -55,6 +56,7 @@ class Card:
     fingerprint: str | None = None
     training: dict[str, Any] | None = None
     network: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[s
 
 def _check_types(card: Card) -> None:
     numbers = type(card.classes) is int and type(card.channels) is int
-    optional = (card.data, card.split, card.training, card.network)
+    optional = (card.data, card.split, card.training, card.network, card.privacy)
     parts = all(part is None or isinstance(part, dict) for part in optional)
     if not (numbers and parts and isinstance(card.fingerprint, str | None)):
         raise InputError("has entries of other types than this tool writes")
@@ -206,6 +208,8 @@ def export(path: str | Path, out: str | Path) -> Path:
             "init_args": {"network": card.get("network") or card["model"]["init_args"]["network"]},
         }
         public = {"format": FORMAT, "model": model, "classes": card["classes"], "channels": card["channels"]}
+        if card.get("privacy") is not None:
+            public["privacy"] = card["privacy"]
         weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
     except (KeyError, TypeError, AttributeError):
         raise InputError(

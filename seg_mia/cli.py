@@ -152,6 +152,13 @@ def _quiet() -> None:
     import logging
     import warnings
 
+    own = logging.getLogger("seg_mia")
+    own.setLevel(logging.INFO)
+    for handler in [each for each in own.handlers if each.name == "seg_mia"]:
+        own.removeHandler(handler)  # it writes to the standard error of an earlier call
+    shown = logging.StreamHandler()
+    shown.name = "seg_mia"
+    own.addHandler(shown)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # Lightning's own code asks torch in a way that torch has replaced.

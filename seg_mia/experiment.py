@@ -255,7 +255,7 @@ class Experiment(LightningCLI):
         self.trainer.fit(
             model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
         )
-        self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        self._sum_up(model.promise if isinstance(model, Segmentation) else None)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
         """Train first what defences learn from, each in a folder of its own.
@@ -300,7 +300,11 @@ class Experiment(LightningCLI):
         """Measure the victim on the chosen subset."""
         self._load(model, datamodule)
         self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
+        self._sum_up(self.plan.card.privacy if self.plan.card else None)
+
+    def _sum_up(self, promise: dict[str, Any] | None) -> None:
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        self.summary |= {"privacy": promise} if promise else {}
 
     def predict(
         self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None
@@ -328,10 +332,8 @@ class Experiment(LightningCLI):
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Learn on the shadow, guess the victim's members, write what was found."""
-        assert self.plan.shadow is not None
-        assert self.plan.checkpoint is not None
+        assert self.plan.shadow and self.plan.checkpoint and self.plan.card
         assert self.plan.options is not None
-        assert self.plan.card is not None
         said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
         if said:
             raise InputError(
@@ -348,8 +350,8 @@ class Experiment(LightningCLI):
         if self.release is not None:
             behind = wrapped(shadow.network, [self.release])
             shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
-        control = self.plan.options["control"]
-        built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
+        control, parts = self.plan.options["control"], ("model", "release")
+        built = [plain_settings(self._get(self.config, part)) for part in parts]
         victim = Side(network, data, self.plan.checkpoint, built, seed_of(self.plan.card))
         seed = int(self._get(self.config, "seed_everything"))
         found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
@@ -366,9 +368,10 @@ class Experiment(LightningCLI):
             "victim": str(self.plan.checkpoint),
             "shadow": str(shadow.file),
             "control": control,
+            "privacy": self.plan.card.privacy,
             "same_seed": victim.seed is not None and victim.seed == shadow.seed,
             "data": {name: getattr(data, name) for name in ("fingerprint", "split_seed", "limit")},
-            **summarise(found),
+            **summarise(found, self.plan.card.privacy),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)
         self._keep_config("test")  # where no classifier was trained
@@ -382,9 +385,8 @@ class Experiment(LightningCLI):
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Give the model the victim's weights, once the data is known to be the victim's."""
-        assert self.plan.card is not None
+        assert self.plan.card and self.plan.checkpoint
         assert self.plan.content is not None
-        assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
             raise InputError(
                 f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed"

@@ -6,14 +6,60 @@ from statistics import fmean, stdev
 from typing import Any
 
 
-def utility_headline(summary: Mapping[str, float]) -> list[str]:
-    """Return how well a network segments, and what a trigger does to it where it was poisoned."""
+def utility_headline(summary: Mapping[str, Any]) -> list[str]:
+    """Return how well a network segments, what its training promised, and what a trigger does to it."""
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
     lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
+    if "privacy" in summary:
+        lines.append(privacy_headline(summary["privacy"]))
     if "val/triggered_area" in summary:
         areas = {name: summary[f"val/{name}"] for name in ("area", "triggered_area", "triggered_success")}
         lines.append(lost(*areas.values()))
     return lines
+
+
+def privacy_headline(promise: Mapping[str, Any]) -> str:
+    """Return what a differentially private training has spent, and of what unit."""
+    spent = "infinite (no noise)" if promise["epsilon"] == float("inf") else f"{promise['epsilon']:.3g}"
+    budget = f" of {promise['budget']:g}" if promise["budget"] is not None else ""
+    void = "; void against whoever knows the seed" if promise["reproducible"] else ""
+    return (
+        f"privacy spent: epsilon {spent}{budget} at delta {promise['delta']:.3g} per {promise['unit']} "
+        f"({promise['units']} units, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
+        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']}){void}"
+    )
+
+
+def certified_headline(
+    certified: Mapping[str, Any], promise: Mapping[str, Any] | None, *, unit: str | None = None
+) -> str:
+    """Return the epsilon that an attack proves, what it could have proved, and what was promised.
+
+    Args:
+        certified: fields of `seg_mia.membership.certify.Certified`.
+        promise: of the victim, if it made one.
+        unit: whose presence was guessed; what is proved of patients says nothing about a promise for images.
+    """
+    line = (
+        f"proves epsilon >= {certified['epsilon']:.2f} ({certified['confidence']:.0%} confidence; perfect "
+        f"guesses on as many would prove {certified['most']:.2f})"
+    )
+    if promise is None or promise["epsilon"] == float("inf"):
+        return f"{line}; none was promised"
+    if unit is not None and unit != promise["unit"]:
+        return (
+            f"{line} per {unit}; {promise['epsilon']:.3g} was promised per {promise['unit']}, not comparable"
+        )
+    broken = "" if certified["epsilon"] <= promise["epsilon"] else ", WHICH IS BROKEN"
+    return f"{line}; {promise['epsilon']:.3g} was promised{broken}"
+
+
+def canary_headline(found: Mapping[str, Any]) -> str:
+    """Return how well canaries were found again, and what that proves."""
+    return (
+        f"canaries: {found['inserted']} inserted, {found['left_out']} left out, AUC {found['auc']:.3f}, "
+        f"{certified_headline(found['certified'], found['privacy'])}"
+    )
 
 
 def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
@@ -35,6 +81,8 @@ def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
         f"non-members: AUC {interval(results['auc'])}, balanced accuracy "
         f"{interval(results['balanced_accuracy'])}, TPR {low_fpr(results)}"
     ]
+    if certified := summary.get("certified"):
+        lines.append(f"  {certified_headline(certified, summary.get('privacy'), unit=certified['unit'])}")
     if summary["same_seed"]:
         lines.append(
             "  victim and shadow began with the same weights, which an attacker cannot arrange: train the "

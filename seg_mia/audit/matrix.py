@@ -27,6 +27,8 @@ def outcome(result: Mapping[str, Any]) -> dict[str, Any]:
         ("auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01") if "auc" in results else ("iou", "dice_adversarial")
     )
     own = {name: results[name] for name in measures}
+    if "certified" in result:
+        own["certified"] = result["certified"]
     return {name: result[name] for name in ("name", "sees", "folder")} | own
 
 
@@ -40,7 +42,7 @@ def compared_to_first(rows: Sequence[dict[str, Any]]) -> None:
 
 def defence_table(rows: Sequence[Row]) -> list[str]:
     """Return the comparison as lines of aligned columns, one per defence."""
-    cells = [_header(rows), *map(_cells, rows)]
+    cells = [_header(rows), *(_cells(row, promised=private(rows)) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -61,7 +63,8 @@ def triggers(rows: Sequence[Row]) -> list[str]:
 
 def write_matrix(folder: Path, seed: int, rows: Sequence[Row]) -> None:
     """Write the comparison as `defences_seed_N.md` and, where members were guessed, `.png`."""
-    lines = [_header(rows), ["---"] * len(_header(rows)), *map(_cells, rows)]
+    body = [_cells(row, promised=private(rows)) for row in rows]
+    lines = [_header(rows), ["---"] * len(_header(rows)), *body]
     text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     notes = "".join(f"\n{line}\n" for line in triggers(rows))
     write_text(folder / f"defences_seed_{seed}.md", f"{text}\n{notes}")
@@ -114,24 +117,43 @@ def _panel(axes: Axes, rows: Sequence[Row], number: int) -> None:
 
 def _header(rows: Sequence[Row]) -> list[str]:
     header = ["defence", "shadow", "Dice, others", "Dice, members"]
+    if private(rows):
+        header.append("epsilon promised")
     for attack in rows[0]["attacks"]:
         name = attack["name"]
         if "auc" in attack:
             header += [f"{name}: AUC", "TPR at 10 %, 1 % FPR", f"difference to {rows[0]['defence']}"]
+            if private(rows):
+                header.append("epsilon proved (at most)")
         else:
             header.append(f"{name}: IoU with its target")
     return header
 
 
-def _cells(row: Row) -> list[str]:
+def private(rows: Sequence[Row]) -> bool:
+    """Return whether any victim promised differential privacy."""
+    return any(row.get("privacy") for row in rows)
+
+
+def _promised(row: Row) -> str:
+    promise = row.get("privacy")
+    return f"{promise['epsilon']:.3g} per {promise['unit']}" if promise else "none"
+
+
+def _cells(row: Row, *, promised: bool) -> list[str]:
     dice = [f"{row['utility'][subset]['dice']:.3f}" for subset in ("nonmembers", "members")]
     cells = [row["defence"], row["shadow"] or "none", *dice]
+    if promised:
+        cells.append(_promised(row))
     for attack in row["attacks"]:
         if "auc" in attack:
             low = [attack[name] for name in ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")]
             rates = ", ".join(f"{tpr['value']:.2f}{'' if tpr['resolvable'] else '*'}" for tpr in low)
             difference = attack.get("difference")
             cells += [interval(attack["auc"]), rates, interval(difference) if difference else ""]
+            if promised:
+                proved = attack["certified"]
+                cells.append(f"{proved['epsilon']:.2f} ({proved['most']:.2f})")
         else:
             cells.append(f"{attack['iou']['mean']:.3f}")
     return cells

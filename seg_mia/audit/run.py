@@ -12,6 +12,7 @@ from seg_mia.audit.stages import Ready, is_run, options, ready_stages
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.tables import write_json
+from seg_mia.checkpoint import read_card
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.headlines import spread, table, warnings
@@ -133,6 +134,7 @@ class _Round:
             self.compared.append(
                 place
                 | {"victim": str(victim), "shadow": _shadow(row) if shadow else None, "utility": utility}
+                | {"privacy": read_card(checkpoint_file(victim), trust=self.settings.trust).privacy}
                 | {"attacks": [outcome(result) for result in repeated]}
             )
 
@@ -165,7 +167,9 @@ class _Round:
         found = {}
         for subset in ("nonmembers", "members"):
             done = run([*words, f"--data.subset={subset}"])
-            found[subset] = {name.removeprefix("val/"): value for name, value in done.summary.items()}
+            found[subset] = {
+                name.removeprefix("val/"): value for name, value in done.summary.items() if name != "privacy"
+            }
         return found
 
     def _attack(self, stage: Ready, victim: Path, shadow: Path | None, row: Defended) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class CardWriter(Callback):
                 f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder"
             )
         model = spec_of(pl_module)
+        promise = getattr(pl_module, "promise", None)
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        if promise is not None:  # the promise is about the weights: means over members would not keep it
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         deployed = getattr(pl_module, "deployed_spec", dict)(model["init_args"].get("network", {}))
         return {
             "format": FORMAT,
@@ -86,8 +90,9 @@ class CardWriter(Callback):
                 "seed": self.seed,
                 "seg_mia": seg_mia.__version__,
                 "torch": str(torch.__version__),
-                "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
+                "metrics": metrics,
             },
+            "privacy": promise,
         }
 
 

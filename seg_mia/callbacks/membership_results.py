@@ -1,6 +1,7 @@
 """What a membership attack found, as tables and pictures below the victim's folder."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,32 @@ from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, overlay, picture, png
 from seg_mia.callbacks.tables import write_csv, write_json
 from seg_mia.data.predictions import SignalSamples
+from seg_mia.membership.certify import epsilon_lower_bound
 from seg_mia.membership.evaluation import evaluate, evaluate_groups
-from seg_mia.membership.roc import auc, confusion, roc
+from seg_mia.membership.roc import auc, confusion, pooled, roc
 from seg_mia.models.heads import predicted
 
 PAGE = 3
 """Samples on one sheet."""
 
 
-def summarise(found: Findings) -> dict[str, Any]:
+def summarise(found: Findings, promise: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return all measures as plain values.
 
-    `results`; `groups`, where samples have groups; `seeds`, where there are several; and the mean over the
-    last epochs, decided at 0, where it was asked for: what the published code reports.
+    `results`; `groups`, where samples have groups; `certified`, the epsilon that the scores prove, at the
+    promised delta or one over the members; `seeds`, where there are several; and the mean over the last
+    epochs, decided at 0, where it was asked for: what the published code reports.
+
+    Args:
+        found: the scores.
+        promise: of the victim's training, where it made one about privacy.
     """
     members, groups = found.samples.members, found.samples.groups
     least = found.threshold
     measures: dict[str, Any] = {"results": evaluate(found.scores, members, groups, threshold=least)}
     if (pooled := evaluate_groups(found.scores, members, groups, threshold=least)) is not None:
         measures["groups"] = pooled
+    measures["certified"] = _certified(found, promise)
     if len(found.seeds) > 1:
         decided = [confusion(scores, members, own) for scores, own in found.seeds]
         measures["seeds"] = {
@@ -49,6 +57,17 @@ def summarise(found: Findings) -> dict[str, Any]:
             "f1": float(np.mean([count.f1 for count in counts])),
         }
     return measures
+
+
+def _certified(found: Findings, promise: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the scores prove of epsilon; where groups have several samples, of whole groups."""
+    scores, members, unit = found.scores, found.samples.members, "image"
+    if len(np.unique(found.samples.groups)) < len(scores):
+        means, whose, _ = pooled(scores, members, found.samples.groups)
+        if min(int(whose.sum()), int((~whose).sum())) >= 2:
+            scores, members, unit = means, whose, "patient"
+    delta = promise["delta"] if promise else 1 / int(members.sum())
+    return {"unit": unit, "delta": delta, **asdict(epsilon_lower_bound(scores, members, delta=delta))}
 
 
 def write_membership(trainer: Trainer, name: str, found: Findings, summary: Mapping[str, Any]) -> None:

@@ -46,12 +46,16 @@ class Scores(Callback):
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Log the batch's loss and keep its scores."""
+        """Log the batch's loss and keep its scores; Poisson sampling draws empty batches too."""
+        if not len(outputs["losses"]):
+            return
         pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
         self.train.update(batch.index, _values(outputs, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Log the means over what was trained on: the members, unless defences changed images or masks."""
+        if not self.train.index:
+            return
         for name, value in self.train.means().items():
             pl_module.log(f"train/{name}", value, sync_dist=True)
 

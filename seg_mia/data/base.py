@@ -1,7 +1,7 @@
 """From a source of samples to loaders of members, non-members and reference."""
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -98,6 +98,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(position)) for position in self._order()])
 
 
+class Batches(ABC):
+    """What decides which samples are trained on together, instead of a shuffled epoch."""
+
+    @abstractmethod
+    def loader(self, samples: Samples, *, workers: int, rank: int, ranks: int) -> DataLoader[Batch]:
+        """Return the training loader of one of several ranks."""
+
+
 class SegmentationData(LightningDataModule):
     """Images and masks of one data set, split into two halves of members, non-members and reference.
 
@@ -115,6 +123,9 @@ class SegmentationData(LightningDataModule):
         augment: random changes in training: none, flips, or flips with small shifts, scalings, rotations and
             contrast changes.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
+
+    Attributes:
+        batches: what draws the training's batches, where a defence has set it.
     """
 
     source: Source
@@ -150,6 +161,7 @@ class SegmentationData(LightningDataModule):
         self.cache = cache
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
+        self.batches: Batches | None = None
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -242,8 +254,16 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Members, shuffled and augmented, unless others are taught."""
-        indices, labels = self._taught or (self.indices("members"), None)
-        return self._loader(self.dataset(indices, augmented=True, labels=labels), shuffle=True)
+        labels = self._taught[1] if self._taught else None
+        samples = self.dataset(self.trained(), augmented=True, labels=labels)
+        if self.batches is None:
+            return self._loader(samples, shuffle=True)
+        rank, ranks = self._ranks()
+        return self.batches.loader(samples, workers=self.workers, rank=rank, ranks=ranks)
+
+    def trained(self) -> NDArray[np.int64]:
+        """Return the data-set indices of what is trained on: the members, unless others are taught."""
+        return self._taught[0] if self._taught else self.indices("members")
 
     def teach(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
         """Let training see other samples than the members, with other masks than the true ones.
@@ -255,12 +275,29 @@ class SegmentationData(LightningDataModule):
         Raises:
             InputError: a sample that training is judged by.
         """
+        self._refuse_judged(indices)
+        self._taught = indices, labels
+
+    def insert(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Let training see more samples, with other masks than the true ones.
+
+        Args:
+            indices: data-set indices of what is trained on besides, (n,); none may be evaluated.
+            labels: a mask (h, w) for each of them.
+
+        Raises:
+            InputError: a sample that training is judged by.
+        """
+        self._refuse_judged(indices)
+        before = self._taught[1] if self._taught else {}
+        self._taught = np.concatenate([self.trained(), indices]), {**before, **labels}
+
+    def _refuse_judged(self, indices: NDArray[np.int64]) -> None:
         judged = set(self.indices("members")) | set(self.indices("nonmembers"))
         if judged & set(indices.tolist()):
             raise InputError(
-                "what is taught instead of members must come from the reference, got evaluated samples"
+                "what is taught besides members must come from the reference, got evaluated samples"
             )
-        self._taught = indices, labels
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluated subset in a fixed order."""
@@ -275,7 +312,7 @@ class SegmentationData(LightningDataModule):
         return self.val_dataloader()
 
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, ranks = self._ranks()
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
         return DataLoader(
             dataset,
@@ -285,6 +322,9 @@ class SegmentationData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(run_seed()),
         )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 def run_seed() -> int:

@@ -1,12 +1,14 @@
 """What a defence may change: a sample, a batch, the loss, the network, who teaches it."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, ClassVar, NamedTuple
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.errors import InputError
 
@@ -18,6 +20,22 @@ class Wrapping(NamedTuple):
     arguments: dict[str, Any]
 
 
+Forward = Callable[[Batch], tuple[Tensor, StepOutput]]
+"""From a batch to each image's loss (N,), with its graph, and what the step returns of it."""
+
+
+class Descent(ABC):
+    """What makes the gradient of a batch, instead of backpropagation of its mean loss."""
+
+    @abstractmethod
+    def step(self, forward: Forward, batch: Batch, parameters: Mapping[str, nn.Parameter]) -> StepOutput:
+        """Run the batch, which may be empty, and keep what its gradient is made of."""
+
+    @abstractmethod
+    def write(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Set `.grad` of each parameter."""
+
+
 class Defence:
     """A change to how a victim is made or deployed; every hook's default changes nothing.
 
@@ -26,10 +44,14 @@ class Defence:
             differentially private.
         teacher: name of the network that is trained first, without any defence, in a folder of this name
             within the run's, if there is one; `learn` is then given it.
+        descent: what makes the gradients, if not backpropagation; set before training starts.
+        lr_factor: what the learning rate is multiplied with.
     """
 
     couples: ClassVar[str | None] = None
     teacher: ClassVar[str | None] = None
+    descent: Descent | None = None
+    lr_factor: float = 1.0
 
     def check(self, data: SegmentationData) -> None:
         """Raise InputError where the data, after setup, does not allow the defence; before training."""
@@ -57,6 +79,10 @@ class Defence:
     def callbacks(self) -> list[Callback]:
         """Return callbacks for training and validation."""
         return []
+
+    def promise(self) -> dict[str, Any] | None:
+        """Return what the training has promised about privacy so far, in plain values, or None."""
+        return None
 
     def excludes(self, other: "Defence") -> str | None:
         """Return why this one cannot stand in a list with the other, or None."""

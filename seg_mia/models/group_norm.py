@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
+from seg_mia.models.wrapper import Wrapper
 
 
 class ActivatedGroupNorm(nn.GroupNorm):
@@ -41,6 +42,18 @@ def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
             new = replaced.setdefault(layer, _group_norm(layer, groups))
             setattr(network.get_submodule(parent), attribute, new)
     return network
+
+
+class GroupNormed(Wrapper):
+    """A network of which every BatchNorm2d has become a GroupNorm, as `with_group_norm` makes it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(with_group_norm(network))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return whatever the network gives for `x` (N, C, H, W)."""
+        answer: Tensor | tuple[Tensor, ...] = self.network(x)
+        return answer
 
 
 def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:

@@ -1,6 +1,7 @@
 """Training and running a segmentation network."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import Batch, SegmentationData
-from seg_mia.defences.base import Defence, check_together, wrapped, wrapped_spec
+from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wrapped_spec
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
@@ -35,6 +36,7 @@ class Segmentation(LightningModule):
         schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
         encoder_weights: what the encoder starts from: `imagenet` (downloads), a local file, or nothing.
         weights: a local state-dict that the whole network starts from.
+        frozen: beginnings of parameter names, such as `encoder.conv1`, that keep their first values.
         defences: what changes the samples, the batches, the loss or the network, in this order.
 
     Attributes:
@@ -52,6 +54,7 @@ class Segmentation(LightningModule):
         schedule: Schedule = "constant",
         encoder_weights: str | None = None,
         weights: str | None = None,
+        frozen: list[str] | None = None,
         defences: list[Defence] | None = None,
     ) -> None:
         super().__init__()
@@ -65,6 +68,7 @@ class Segmentation(LightningModule):
                 "a limit on what is released is chosen at test time, test --release NAME; leave it out"
             )
         self.network = wrapped(network, self.defences)
+        _freeze(bare(self.network), frozen or [])
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
         self.encoder_weights, self.weights = encoder_weights, weights
@@ -101,11 +105,38 @@ class Segmentation(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return the batch's mean loss with the defences' penalties, and each image's."""
-        for defence in self.defences:
-            batch = defence.sample(batch)
-        for defence in self.defences:
-            batch = defence.batch(batch)
-        return self._step(batch, self.defences)
+        if len(batch.image):  # Poisson sampling draws empty batches
+            for defence in self.defences:
+                batch = defence.sample(batch)
+            for defence in self.defences:
+                batch = defence.batch(batch)
+        descent = self.descent
+        if descent is None:
+            return self._step(batch, self.defences)
+        return descent.step(self.forward_batch, batch, self.trained_parameters())
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Set the gradients: by backpropagation, or as a defence makes them."""
+        descent = self.descent
+        if descent is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            descent.write(self.trained_parameters())
+
+    @property
+    def descent(self) -> Descent | None:
+        """What makes the gradients, if not backpropagation."""
+        return next((defence.descent for defence in self.defences if defence.descent is not None), None)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are not frozen, by name."""
+        return {name: each for name, each in self.network.named_parameters() if each.requires_grad}
+
+    @property
+    def promise(self) -> dict[str, Any] | None:
+        """What the training has promised about privacy so far, if anything."""
+        found = [defence.promise() for defence in self.defences]
+        return next((promise for promise in found if promise is not None), None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -115,23 +146,36 @@ class Segmentation(LightningModule):
         """Return loss and prediction of each image."""
         return self._step(batch)
 
-    def _step(self, batch: Batch, defences: Sequence[Defence] = ()) -> StepOutput:
-        output = self.network(batch.image)
-        losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(output)]).mean(0)
-        loss = losses.mean()
-        for defence in defences:
-            penalty = defence.penalty(final(output), batch)
-            loss = loss if penalty is None else loss + penalty.sum()
-        return {
-            "loss": loss,
+    def forward_batch(self, batch: Batch) -> tuple[Tensor, StepOutput]:
+        """Return each image's loss (N,), with its graph, and the step's output without penalties."""
+        losses, _, output = self._forward(batch)
+        return losses, output
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, StepOutput]:
+        answer = self.network(batch.image)
+        losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(answer)]).mean(0)
+        output: StepOutput = {
+            "loss": losses.mean(),
             "losses": losses.detach(),
-            "prediction": predicted(final(output).detach()),
+            "prediction": predicted(final(answer).detach()),
             "mask": batch.mask,
         }
+        return losses, final(answer), output
+
+    def _step(self, batch: Batch, defences: Sequence[Defence] = ()) -> StepOutput:
+        _, logits, output = self._forward(batch)
+        for defence in defences:
+            penalty = defence.penalty(logits, batch)
+            if penalty is not None:
+                output["loss"] = output["loss"] + penalty.sum()
+        return output
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser, with a schedule over all steps where one is asked for."""
-        optimizer = _optimizer(self.optimizer, self.network, lr=self.lr, weight_decay=self.weight_decay)
+        lr = self.lr * math.prod(defence.lr_factor for defence in self.defences)
+        optimizer = _optimizer(
+            self.optimizer, self.trained_parameters().values(), lr=lr, weight_decay=self.weight_decay
+        )
         match self.schedule:
             case "constant":
                 return optimizer
@@ -181,18 +225,33 @@ def try_one(network: nn.Module, data: SegmentationData) -> None:
             )
 
 
+def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:
+    named = {name.removeprefix("network."): each for name, each in network.named_parameters()}
+    for beginning in beginnings:
+        frozen = [name for name in named if name.startswith(beginning)]
+        if not frozen or len(frozen) == len(named):
+            parts = sorted({".".join(name.split(".")[:2]) for name in named})
+            raise InputError(
+                "frozen must name parts of the network, not none or all of it, got "
+                f"{beginning!r}; its parts: "
+                f"{', '.join(parts[:30])}"
+            )
+        for name in frozen:
+            named[name].requires_grad_(False)
+
+
 def _optimizer(
-    name: Optimizer, network: nn.Module, *, lr: float, weight_decay: float
+    name: Optimizer, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     match name:
         case "nadam":
-            return torch.optim.NAdam(network.parameters(), **settings)
+            return torch.optim.NAdam(parameters, **settings)
         case "adam":
-            return torch.optim.Adam(network.parameters(), **settings)
+            return torch.optim.Adam(parameters, **settings)
         case "adamw":
-            return torch.optim.AdamW(network.parameters(), **settings)
+            return torch.optim.AdamW(parameters, **settings)
         case "sgd":
-            return torch.optim.SGD(network.parameters(), momentum=0.9, **settings)
+            return torch.optim.SGD(parameters, momentum=0.9, **settings)
         case _:
             assert_never(name)

@@ -1,0 +1,100 @@
+"""Batches into which every unit of privacy comes by a coin of its own, as DP-SGD's accounting assumes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from seg_mia.data.base import Batch, Batches, Samples, SegmentationData
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who is drawn from.
+
+    Attributes:
+        units: the unit of each position of the data set, (n,), numbered from 0.
+        count: how many units there are.
+        rate: the chance of each unit to be in a batch.
+        steps: batches in an epoch.
+    """
+
+    units: NDArray[np.int64]
+    count: int
+    rate: float
+    steps: int
+
+
+class PoissonBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, position), some of them empty; all that is drawn follows from key, epoch and step.
+
+    Each rank gets every n-th of the units that were drawn, so that all ranks together see one batch.
+    """
+
+    def __init__(self, population: Population, *, key: int, rank: int = 0, ranks: int = 1) -> None:
+        self.population, self.key, self.rank, self.ranks = population, key, rank, ranks
+        self.epoch = 0
+        self.sampler = self  # where Lightning looks for what to tell the epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def drawn(self, step: int) -> NDArray[np.int64]:
+        """Return the units of one batch of this epoch, over all ranks, ascending."""
+        coins = np.random.default_rng([self.key, self.epoch, step]).random(self.population.count)
+        return np.flatnonzero(coins < self.population.rate)
+
+    def __len__(self) -> int:
+        return self.population.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(len(self)):
+            mine = self.drawn(step)[self.rank :: self.ranks]
+            positions = np.flatnonzero(np.isin(self.population.units, mine))
+            yield [(self.epoch, int(position)) for position in positions]
+
+
+class PoissonData(Batches):
+    """What `SegmentationData.train_dataloader` asks for its batches once it has been set.
+
+    Args:
+        data: whose training samples are drawn, after setup.
+        grouped: whether all samples of a group (patient, video) are one unit.
+        key: secret number that all draws follow from.
+    """
+
+    def __init__(self, data: SegmentationData, *, grouped: bool, key: int) -> None:
+        self.key = key
+        indices = data.trained()
+        names = np.array([data.source.groups[i] if grouped else data.source.ids[i] for i in indices])
+        unique, units = np.unique(names, return_inverse=True)
+        rate = min(data.batch_size / len(indices), 1.0)
+        self.population = Population(units.reshape(-1), len(unique), rate, max(round(1 / rate), 1))
+        self.unit_of = torch.full((len(data.source),), -1)
+        self.unit_of[torch.from_numpy(indices)] = torch.from_numpy(self.population.units)
+
+    def loader(self, samples: Samples, *, workers: int, rank: int, ranks: int) -> DataLoader[Batch]:
+        """Return the loader of one rank."""
+        image, mask, _ = samples[0, 0]
+        nothing = Batch(
+            image.new_empty(0, *image.shape), mask.new_empty(0, *mask.shape), torch.empty(0, dtype=torch.long)
+        )
+        return DataLoader(
+            samples,
+            batch_sampler=PoissonBatches(self.population, key=self.key, rank=rank, ranks=ranks),
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=partial(_collate, nothing=nothing),
+        )
+
+
+def _collate(samples: list[Batch], *, nothing: Batch) -> Batch:
+    if not samples:
+        return nothing
+    batch: Batch = default_collate(samples)
+    return batch

@@ -1,0 +1,141 @@
+"""Samples put in to be found again: how much a training gives away of its least typical data."""
+
+import logging
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.outputs import StepOutput
+from seg_mia.callbacks.tables import write_csv, write_json
+from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.defences.distil import Distil, require_reference
+from seg_mia.defences.minmax import MinMax
+from seg_mia.defences.poison import Poison
+from seg_mia.errors import InputError
+from seg_mia.headlines import canary_headline
+from seg_mia.masks import IGNORE
+from seg_mia.membership.certify import epsilon_lower_bound
+from seg_mia.membership.roc import auc
+
+log = logging.getLogger(__name__)
+
+
+class Canaries(Defence):
+    """Train on mislabelled reference images besides the members, and ask how well they are told from others.
+
+    Of `2 * count` reference images, one per group, a random half is inserted; the others are left out. In
+    the masks of all, every pixel bears the next class (of two, the mask is inverted), which no network
+    predicts that has not learnt the image by heart. After training the loss on these masks guesses who was
+    inserted, and certifies a lower bound on epsilon (Jagielski, Ullman, Oprea 2020, arXiv:2006.07709).
+    A measurement, no defence: it costs Dice, so do it on a copy of what will be deployed.
+
+    Args:
+        count: how many are inserted, and how many are left out.
+        seed: of the draw.
+
+    Raises:
+        InputError: fewer than 4; in `check`, a reference of too few groups.
+    """
+
+    def __init__(self, *, count: int = 100, seed: int = 0) -> None:
+        if count < 4:
+            raise InputError(f"canaries must be at least 4, got {count}; 100 can certify an epsilon of 2.6")
+        self.count, self.seed = count, seed
+        self.indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+
+    def check(self, data: SegmentationData) -> None:
+        """Draw the canaries, and let training see those that are inserted."""
+        require_reference(data, "canaries are taken from them")
+        if len(self.indices):
+            return
+        reference = data.indices("reference")
+        _, first = np.unique([data.source.groups[i] for i in reference], return_index=True)
+        if len(first) < 2 * self.count:
+            raise InputError(
+                f"{self.count} canaries need {2 * self.count} groups in the reference, half of them left "
+                f"out, got {len(first)}; lower --model.defences.count, or raise --data.reference"
+            )
+        generator = np.random.default_rng([self.seed, 2 * self.count])
+        chosen = generator.permutation(reference[np.sort(first)])[: 2 * self.count]
+        self.inserted = np.arange(len(chosen)) < self.count
+        self.indices = chosen
+        inside = chosen[self.inserted]
+        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inside}
+        data.insert(inside, labels)
+
+    def excludes(self, other: Defence) -> str | None:
+        """The reference cannot serve two purposes, and a trigger is for members."""
+        if isinstance(other, MinMax | Distil):
+            return "it learns from the reference images, which canaries are taken from"
+        return "canaries are no members that could bear a trigger" if isinstance(other, Poison) else None
+
+    def callbacks(self) -> list[Callback]:
+        """Ask after training."""
+        return [CanaryScores(self)]
+
+
+def false_mask(mask: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
+    """Return a mask (h, w) with every pixel's class moved on by one, the last to background."""
+    return np.where(mask == IGNORE, mask, (mask + 1) % classes).astype(np.uint8)
+
+
+class _Judged(Protocol):
+    def forward_batch(self, batch: Batch) -> tuple[Tensor, StepOutput]: ...
+
+
+class CanaryScores(Callback):
+    """When training ends, write `canaries.csv` and `canaries.json` and log what the canaries certify."""
+
+    def __init__(self, canaries: Canaries) -> None:
+        self.canaries = canaries
+        self.found: dict[str, Any] | None = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score each canary by the negative of its loss."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        scores = self._scores(pl_module, data)
+        if not trainer.is_global_zero:
+            return
+        inserted, folder = self.canaries.inserted, run_folder(trainer)
+        promise = getattr(pl_module, "promise", None)
+        delta = promise["delta"] if promise else 1 / len(data.trained())
+        self.found = {
+            "inserted": int(inserted.sum()),
+            "left_out": int((~inserted).sum()),
+            "auc": auc(scores, inserted),
+            "delta": delta,
+            "certified": vars(epsilon_lower_bound(scores, inserted, delta=delta)),
+            "privacy": promise,
+        }
+        ids = [data.source.ids[i] for i in self.canaries.indices]
+        rows = [
+            (name, int(inside), f"{score:.9g}")
+            for name, inside, score in zip(ids, inserted, scores, strict=True)
+        ]
+        write_csv(folder / "canaries.csv", ["id", "inserted", "score"], rows)
+        write_json(folder / "canaries.json", self.found)
+        for logger in trainer.loggers:
+            values = {"auc": self.found["auc"], "epsilon_at_least": self.found["certified"]["epsilon"]}
+            logger.log_metrics({f"canaries/{name}": value for name, value in values.items()}, 0)
+        log.info(canary_headline(self.found))
+
+    @torch.no_grad()
+    def _scores(self, pl_module: LightningModule, data: SegmentationData) -> NDArray[np.float64]:
+        indices = self.canaries.indices
+        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in indices}
+        samples = data.dataset(indices, labels=labels)
+        training, losses = pl_module.training, []
+        pl_module.eval()
+        for start in range(0, len(samples), data.batch_size):
+            rows = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
+            batch = Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
+            losses.append(cast(_Judged, pl_module).forward_batch(batch)[0])
+        pl_module.train(training)
+        return -torch.cat(losses).double().cpu().numpy()

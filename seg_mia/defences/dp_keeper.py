@@ -1,0 +1,209 @@
+"""What must hold around a differentially private training: checked before it, accounted for during it."""
+
+import hashlib
+import logging
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from seg_mia.callbacks.card import own_salt
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.poisson import PoissonBatches
+from seg_mia.defences.accounting import Mechanism
+from seg_mia.defences.dp_checks import Trained, choose_mode, require_separable
+from seg_mia.defences.dp_descent import Private, PrivateDescent
+from seg_mia.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class PrivacyKeeper(Callback):
+    """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
+
+    Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with.
+    """
+
+    def __init__(self, private: Private, descent: PrivateDescent) -> None:
+        self.private, self.descent = private, descent
+        self.settings = private.settings
+        self.saved: dict[str, Any] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
+        if stage != "fit":
+            return
+        _refuse(trainer)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        secret = str(run_seed()).encode() if self.settings.reproducible else own_salt(run_folder(trainer))
+        # A number of its own: what is known of the salt through hashed ids must not tell the noise.
+        self.private.begin(data, hashlib.sha256(b"dp-sgd" + secret).digest(), lambda: _planned(trainer))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Go on with the mechanism of a resumed training."""
+        if self.saved is None:
+            return
+        begun = self.saved
+        self.private.steps = begun["steps"]
+        mechanism = Mechanism(begun["noise"], begun["rate"], begun["delta"], begun["accountant"])
+        if (mechanism.rate, mechanism.delta) != (self.private.population.rate, self.private.mechanism.delta):
+            raise InputError(
+                f"this training began with sampling rate {mechanism.rate:.4g} and delta "
+                f"{mechanism.delta:.3g}, "
+                f"and would go on with {self.private.population.rate:.4g} and "
+                f"{self.private.mechanism.delta:.3g}; resume it with the settings it was started with"
+            )
+        self.private.use(mechanism, max(_planned(trainer), self.private.steps))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what is really used: the sampler, the network's mode, each sample's loss and gradient."""
+        _require_poisson(trainer, self.private.drawn.key)
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            trainer.strategy.model.require_backward_grad_sync = False  # sums are reduced after clipping
+        if trainer.world_size > 1:
+            self.descent.reduce = lambda tensor: _summed(trainer, tensor)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        task = cast(Trained, pl_module)
+        require_separable(task, data)
+        if self.settings.gradients == "auto":
+            self.descent.mode = "loop" if self.settings.unit == "patient" else choose_mode(task, data)
+        self._announce(data)
+        if self.private.steps >= self.private.allowed:
+            trainer.should_stop = True
+
+    def _announce(self, data: SegmentationData) -> None:
+        private, mechanism = self.private, self.private.mechanism
+        ahead = mechanism.spent(min(private.planned, private.allowed))
+        log.info(
+            "DP-SGD over %d units (%s): noise %.3g, clip %g, sampling rate %.4g; %d steps will "
+            "spend epsilon %.3g "
+            "at delta %.3g",
+            private.population.count,
+            self.settings.unit,
+            mechanism.noise,
+            self.settings.clip,
+            mechanism.rate,
+            min(private.planned, private.allowed),
+            ahead,
+            mechanism.delta,
+        )
+        names = [data.source.groups[i] for i in data.trained()]
+        if self.settings.unit == "image" and len(set(names)) < len(names):
+            most = max(names.count(name) for name in set(names))
+            log.warning(
+                "the promise is for single images, but groups (patients) have up to %d of them; set "
+                "--model.defences.unit patient to promise it for whole groups",
+                most,
+            )
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Stop where the next step would spend too much."""
+        private = self.private
+        if len(self.descent.norms):
+            clipped = (self.descent.norms > self.settings.clip).float().mean()
+            pl_module.log("privacy/clipped", clipped, batch_size=1)
+            pl_module.log("privacy/median_norm", self.descent.norms.median(), batch_size=1)
+        spent = private.steps >= private.allowed
+        if spent and private.allowed < private.planned:
+            log.warning("the privacy budget is spent after %d steps; training stops", private.steps)
+            trainer.should_stop = True
+        if trainer.is_last_batch or spent:
+            self._show(pl_module)
+
+    def _show(self, pl_module: LightningModule) -> None:
+        mechanism = self.private.mechanism
+        values = {
+            "epsilon": mechanism.spent(self.private.steps),
+            "delta": mechanism.delta,
+            "noise": mechanism.noise,
+            "sampling_rate": mechanism.rate,
+            "steps": float(self.private.steps),
+        }
+        for name, value in values.items():
+            pl_module.log(
+                f"privacy/{name}",
+                value,
+                prog_bar=name == "epsilon",
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+                rank_zero_only=True,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the accountant's state."""
+        mechanism = self.private.mechanism
+        return {
+            "steps": self.private.steps,
+            "noise": mechanism.noise,
+            "rate": mechanism.rate,
+            "delta": mechanism.delta,
+            "accountant": mechanism.accountant,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again when training starts."""
+        self.saved = state_dict
+
+
+def _refuse(trainer: Trainer) -> None:
+    """Raise InputError for what the accounting does not cover."""
+    if trainer.gradient_clip_val is not None:
+        raise InputError(
+            "gradient_clip_val would clip the noisy sum, not each unit's gradient, got "
+            f"{trainer.gradient_clip_val}; "
+            "leave it out, and set the clip of DP-SGD"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise InputError(
+            f"accumulate_grad_batches must be 1 under DP-SGD, got {trainer.accumulate_grad_batches}: each "
+            "batch is a step of the accounting; raise batch_size, physical_batch limits memory"
+        )
+    if trainer.precision not in {"32-true", "64-true"}:
+        raise InputError(
+            f"DP-SGD needs precision 32-true, got {trainer.precision}: norms and noise lose bits "
+            "in half precision"
+        )
+    if trainer.fit_loop.min_epochs or trainer.fit_loop.min_steps:
+        raise InputError(
+            "min_epochs and min_steps cannot be kept when the privacy budget is spent; leave them out"
+        )
+    if getattr(trainer, "overfit_batches", 0):
+        raise InputError("overfit_batches repeats one batch, which is no Poisson sampling; leave it out")
+
+
+def _planned(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise InputError(
+            "the noise follows from the planned number of steps, got no end; set --trainer.max_epochs or "
+            "--trainer.max_steps"
+        )
+    return int(steps)
+
+
+def _require_poisson(trainer: Trainer, key: int) -> None:
+    sampler = getattr(trainer.train_dataloader, "batch_sampler", None)
+    expected = (key, trainer.global_rank, trainer.world_size)
+    if not isinstance(sampler, PoissonBatches) or (sampler.key, sampler.rank, sampler.ranks) != expected:
+        raise InputError(
+            "DP-SGD needs batches drawn by Poisson sampling, got a loader with "
+            f"{type(sampler).__name__}; let "
+            "train_dataloader of the data module return what seg_mia.data.base returns"
+        )
+
+
+def _summed(trainer: Trainer, tensor: Tensor) -> Tensor:
+    total = trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total

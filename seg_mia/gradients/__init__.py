@@ -1,0 +1,1 @@
+"""Gradients of single samples, clipped and summed: what DP-SGD adds to backpropagation. Knows torch only."""

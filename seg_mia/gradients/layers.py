@@ -1,0 +1,249 @@
+"""What each known layer's weight gradient is for every sample of a batch on its own.
+
+A layer is a function of an input x (N, ...) and its parameters. Its backward pass meets x and the gradient g
+of its output; from the two follow, without another pass through the network,
+
+- the gradient of each sample, (N, *shape of the weight), or
+- only its squared norm (N,), by the Gram matrices of x and g over positions ("ghost norm", Li et al. 2022,
+  arXiv:2110.05679; for convolutions Bu, Mao, Xu 2022, arXiv:2205.10683), and
+- the gradient of the whole batch, for a g in which each sample has been scaled.
+
+Ghost norms cost L^2 (D + O) products where the gradients themselves cost L D O, for L positions, D inputs and
+O outputs to each; `ghost_pays` says which is cheaper.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Layer(ABC):
+    """One layer's arithmetic, with its settings bound."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the layer's output."""
+
+    @abstractmethod
+    def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of the input."""
+
+    @abstractmethod
+    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the weight's gradient of each sample, (N, *weight.shape)."""
+
+    @abstractmethod
+    def each_bias(self, g: Tensor) -> Tensor:
+        """Return the bias's gradient of each sample, (N, *bias.shape)."""
+
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:  # noqa: ARG002
+        """Return whether the squared norm comes cheaper than the gradient."""
+        return False
+
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the squared norm of the weight's gradient of each sample, (N,)."""
+        return self.each_weight(x, g, weight).flatten(1).square().sum(1)
+
+    def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the weight's gradient of the batch."""
+        return self.each_weight(x, g, weight).sum(0)
+
+
+def _gram(left: Tensor, right: Tensor) -> Tensor:
+    """Return the squared norm of each sum over positions of outer products, of (N, D, L) and (N, O, L)."""
+    inner = torch.bmm(left.transpose(1, 2), left)
+    return (inner * torch.bmm(right.transpose(1, 2), right)).sum((1, 2))
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """x (N, ..., D), weight (O, D)."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x W^T + b."""
+        return functional.linear(x, weight, bias)
+
+    def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """Return g W."""
+        return g @ weight
+
+    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the sum over positions of outer products."""
+        left, right = self._positions(x, g)
+        return torch.bmm(right, left.transpose(1, 2))
+
+    def each_bias(self, g: Tensor) -> Tensor:
+        """Return the sum over positions."""
+        return g.flatten(1, -2).sum(1) if g.ndim > 2 else g
+
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:
+        """Compare the products needed."""
+        return 2 * x[0, ..., 0].numel() * (x.shape[-1] + g.shape[-1]) <= weight.numel()
+
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """By Gram matrices over positions."""
+        return _gram(*self._positions(x, g))
+
+    def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """As one product."""
+        return g.flatten(0, -2).T @ x.flatten(0, -2)
+
+    @staticmethod
+    def _positions(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = (each.reshape(len(each), -1, each.shape[-1]).transpose(1, 2) for each in (x, g))
+        return left, right
+
+
+@dataclass(frozen=True)
+class Convolution(Layer):
+    """x (N, C, H, W), with the settings of torch's two-dimensional convolution, transposed or not."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    transposed: bool = False
+    output_padding: tuple[int, int] = (0, 0)
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the convolution."""
+        return torch.convolution(
+            x,
+            weight,
+            bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
+
+    def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of the input alone."""
+        return self._backward(x, g, weight, self.groups, of_input=True)
+
+    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Ask the library's own kernel, for one sample at a time or, with samples as groups, for all."""
+        if self.groups == 1 and not x.is_cuda:  # measured: as fast as the gradient of the whole batch
+            return torch.stack([self.weight_gradient(x[[i]], g[[i]], weight) for i in range(len(x))])
+        many = weight.repeat(len(x), 1, 1, 1)
+        rows, outputs = (each.reshape(1, -1, *each.shape[2:]) for each in (x, g))
+        found = self._backward(rows, outputs, many, self.groups * len(x), of_input=False)
+        return found.view(len(x), *weight.shape)
+
+    def each_bias(self, g: Tensor) -> Tensor:
+        """Return the sum over positions."""
+        return g.sum((2, 3))
+
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:
+        """Compare the products needed."""
+        fixed = x if self.transposed else g  # the side that is not unfolded
+        positions, outputs = fixed[0, 0].numel(), fixed.shape[1]
+        inputs = weight.numel() // max(outputs, 1)
+        return self.groups == 1 and 2 * positions * (inputs + outputs) <= weight.numel()
+
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """By Gram matrices over positions; a transposed convolution is one with x and g exchanged."""
+        wide, fixed = (g, x) if self.transposed else (x, g)
+        unfolded = functional.unfold(
+            wide, weight.shape[2:], dilation=self.dilation, padding=self.padding, stride=self.stride
+        )
+        return _gram(unfolded, fixed.flatten(2))
+
+    def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the weight's gradient of the batch alone."""
+        return self._backward(x, g, weight, self.groups, of_input=False)
+
+    def _backward(self, x: Tensor, g: Tensor, weight: Tensor, groups: int, *, of_input: bool) -> Tensor:
+        found = torch.ops.aten.convolution_backward(
+            g,
+            x,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            groups,
+            [of_input, not of_input, False],
+        )
+        gradient: Tensor = found[0 if of_input else 1]
+        return gradient
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """x (N, C, ...) normalised over groups of channels, weight (C,)."""
+
+    groups: int
+    eps: float
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the normalised input, scaled and shifted."""
+        return functional.group_norm(x, self.groups, weight, bias, self.eps)
+
+    def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of the input alone."""
+        count, channels = x.shape[:2]
+        x, positions = x.contiguous(), x[0, 0].numel()
+        _, mean, scale = torch.native_group_norm(
+            x, weight, None, count, channels, positions, self.groups, self.eps
+        )
+        found = torch.ops.aten.native_group_norm_backward(
+            g.contiguous(),
+            x,
+            mean,
+            scale,
+            weight,
+            count,
+            channels,
+            positions,
+            self.groups,
+            [True, False, False],
+        )
+        gradient: Tensor = found[0]
+        return gradient
+
+    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the sum over positions of g times the normalised input."""
+        normal = functional.group_norm(x, self.groups, None, None, self.eps)
+        return (g * normal).flatten(2).sum(2)
+
+    def each_bias(self, g: Tensor) -> Tensor:
+        """Return the sum over positions."""
+        return g.flatten(2).sum(2)
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """x (N, ..., *shape) normalised over its last axes, weight of that shape."""
+
+    shape: tuple[int, ...]
+    eps: float
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the normalised input, scaled and shifted."""
+        return functional.layer_norm(x, self.shape, weight, bias, self.eps)
+
+    def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of the input alone."""
+        x = x.contiguous()
+        _, mean, scale = torch.native_layer_norm(x, self.shape, weight, None, self.eps)
+        found = torch.ops.aten.native_layer_norm_backward(
+            g.contiguous(), x, list(self.shape), mean, scale, weight, None, [True, False, False]
+        )
+        gradient: Tensor = found[0]
+        return gradient
+
+    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the sum over positions of g times the normalised input."""
+        return self.each_bias(g * functional.layer_norm(x, self.shape, None, None, self.eps))
+
+    def each_bias(self, g: Tensor) -> Tensor:
+        """Return the sum over positions."""
+        return g.reshape(len(g), -1, *self.shape).sum(1)

@@ -1,0 +1,279 @@
+"""What a membership attack proves about a training: that its privacy loss is at least so much.
+
+A training that is (epsilon, delta)-differentially private holds every rule that tells members from
+non-members to TPR <= e^epsilon FPR + delta and TNR <= e^epsilon FNR + delta (Kairouz, Oh and Viswanath 2015).
+Rates seen in an attack, with confidence bounds around them, thus prove a least epsilon (Jagielski, Ullman and
+Oprea 2020, arXiv:2006.07709; Nasr et al. 2021, arXiv:2101.04535).
+
+The bound says only that the loss is at least so much. 0 is no proof of privacy: another attack may show more,
+and few samples show little whatever the attack, see `Certified.most`.
+
+It supposes samples that are independent. Those of one training are not independent runs: one network saw
+them all. `epsilon_lower_bound` counts them as if they were, which is usual in audits of one run and not
+proven. Neighbouring slices of one patient are certainly not independent: give one score per patient (see
+`pooled`). `one_run_lower_bound` needs no such assumption, but that a fair coin decided for each sample,
+alone, whether it was inserted.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.roc import Members, Scores, check_scores
+
+Rule = Literal["members_above", "nonmembers_below", "one_run"]
+Counts = NDArray[np.integer[Any]]
+Values = NDArray[np.float64]
+
+UNFAIR = 1e-6
+"""A coin that falls as unevenly as this, or more so, is not believed to be fair."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A lower bound on the epsilon of (epsilon, delta)-differential privacy, and what it was computed from.
+
+    Attributes:
+        epsilon: the bound, at least 0.
+        most: what a perfect attack on as many samples certifies, with this delta and confidence.
+        confidence: the least chance, before the data are seen, that the bound does not exceed the truth.
+        members: how many members the bound itself was computed from; those that chose the rule do not count.
+        nonmembers: how many non-members.
+        rule: the inequality that gave it: of TPR and FPR, of TNR and FNR, or the guesses of one run.
+        threshold: members are called from this score upwards ("members_above"), non-members from it downwards
+            ("nonmembers_below"); of one run the lowest score that was guessed inserted.
+    """
+
+    epsilon: float
+    most: float
+    confidence: float
+    members: int
+    nonmembers: int
+    rule: Rule
+    threshold: float
+
+
+def epsilon_lower_bound(
+    scores: Scores, members: Members, *, delta: float, confidence: float = 0.95, seed: int = 0
+) -> Certified:
+    """Return the epsilon that the best threshold on one half of the samples certifies on the other half.
+
+    A threshold chosen on the scores that certify would prove too much. So members and non-members are each
+    put in random order and halved, of an odd number the certifying half has one more. The first halves choose
+    the rule and its threshold among their scores: what has the highest bound there. The second halves give
+    log((rate - delta) / other rate), with Clopper-Pearson bounds that both hold at `confidence` (Bonferroni).
+    Only the order of scores matters.
+
+    Args:
+        scores: float (n,), higher for members.
+        members: bool (n,).
+        delta: of the privacy that is tested, in [0, 1); usual is less than one over the training's size.
+        confidence: in (0, 1).
+        seed: of the halves; to try several and keep the highest bound is not valid.
+
+    Raises:
+        InputError: what `check_scores` refuses, delta or confidence out of range.
+    """
+    check_scores(scores, members)
+    tail = _alpha(delta, confidence) / 2
+    generator = np.random.default_rng(seed)
+    inside, outside = (generator.permutation(scores[side].astype(np.float64)) for side in (members, ~members))
+    middles = len(inside) // 2, len(outside) // 2
+    rule, threshold = _best_rule(inside[: middles[0]], outside[: middles[1]], delta, tail)
+    inside, outside = inside[middles[0] :], outside[middles[1] :]
+    bound = _rule_bounds(rule, inside, outside, np.array([threshold]), delta, tail)
+    return Certified(
+        epsilon=max(0.0, float(bound[0])),
+        most=most_certifiable(len(inside), len(outside), delta=delta, confidence=confidence),
+        confidence=confidence,
+        members=len(inside),
+        nonmembers=len(outside),
+        rule=rule,
+        threshold=threshold,
+    )
+
+
+def most_certifiable(members: int, nonmembers: int, *, delta: float, confidence: float = 0.95) -> float:
+    """Return the epsilon that a perfect attack certifies on so many samples, by the better of the two rules.
+
+    The samples are those that certify, in `epsilon_lower_bound` half of all. Raises InputError when either
+    are fewer than one, or delta or confidence out of range.
+    """
+    if min(members, nonmembers) < 1:
+        raise InputError(
+            f"at least 1 member and 1 non-member must certify, got {members} and {nonmembers}; score more"
+        )
+    tail = _alpha(delta, confidence) / 2
+    none = np.array([0])
+    sides = [(members, nonmembers), (nonmembers, members)]
+    return max(0.0, *(float(_log_ratio(none + a, a, none, b, delta, tail)[0]) for a, b in sides))
+
+
+def clopper_pearson(successes: int, trials: int, *, level: float) -> tuple[float, float]:
+    """Return the lower and the upper bound of a chance (Clopper and Pearson 1934), each one-sided at `level`.
+
+    Whatever the chance, the lower bound exceeds it with probability at most `level`, and so does the upper
+    fall short of it; both at once hold with at least 1 - 2 level. Raises InputError for counts that cannot be
+    and a level outside (0, 1).
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise InputError(
+            f"successes must lie between 0 and the trials, which are 1 or more, got {successes} of {trials}; "
+            "count again"
+        )
+    if not 0 < level < 1:
+        raise InputError(
+            f"level must lie between 0 and 1, got {level}; 0.025 is usual for each of two bounds"
+        )
+    counts = np.array([successes])
+    return float(_low(counts, trials, level)[0]), float(_high(counts, trials, level)[0])
+
+
+def one_run_lower_bound(
+    scores: Scores,
+    inserted: Members,
+    *,
+    delta: float,
+    guesses: int | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Certified:
+    """Return the epsilon that right guesses in one training certify, however its samples hang together.
+
+    Steinke, Nasr and Jagielski 2023 (arXiv:2305.08846), Corollary 5.4. Each of the n samples was inserted
+    into the training or left out by a fair coin of its own. The attack guesses that those of highest score
+    were inserted and those of lowest were not, half of the guesses each, of an odd number one more inserted.
+    Equal scores are put in random order, for their order in the array may tell. Returned is an epsilon whose
+    `one_run_p_value` is just below 1 - confidence.
+
+    Args:
+        scores: float (n,), higher for the inserted; they may depend on the coins through the network alone.
+        inserted: bool (n,), the coins.
+        delta: as in `epsilon_lower_bound`.
+        guesses: in [1, n], fixed before the scores are seen; by default half of the samples, 2 * (n // 4).
+        confidence: in (0, 1).
+        seed: of the order of equal scores.
+
+    Raises:
+        InputError: what `check_scores` refuses; delta, confidence or guesses out of range; no fair coin.
+    """
+    check_scores(scores, inserted)
+    alpha = _alpha(delta, confidence)
+    _check_coin(inserted)
+    samples = len(scores)
+    guesses = 2 * (samples // 4) if guesses is None else guesses
+    if not 1 <= guesses <= samples:
+        raise InputError(f"guesses must lie in [1, {samples}], got {guesses}; half of the samples is usual")
+    scores = scores.astype(np.float64)
+    order = np.lexsort((np.random.default_rng(seed).permutation(samples), -scores))
+    high, low = order[: guesses - guesses // 2], order[samples - guesses // 2 :]
+    right = int(np.count_nonzero(inserted[high]) + np.count_nonzero(~inserted[low]))
+    guessed = inserted[np.concatenate([high, low])]
+    return Certified(
+        epsilon=_one_run_epsilon(samples, guesses, right, delta, alpha),
+        most=_one_run_epsilon(samples, guesses, guesses, delta, alpha),
+        confidence=confidence,
+        members=int(np.count_nonzero(guessed)),
+        nonmembers=int(np.count_nonzero(~guessed)),
+        rule="one_run",
+        threshold=float(scores[high[-1]]),
+    )
+
+
+def one_run_p_value(samples: int, guesses: int, right: int, *, epsilon: float, delta: float) -> float:
+    """Return a bound on the chance of so many right guesses or more under (epsilon, delta)-privacy.
+
+    Corollary 5.4 of Steinke, Nasr and Jagielski 2023. Without delta a guess is right with at most the chance
+    q = e^epsilon / (1 + e^epsilon) of randomised response, whatever the others, and right guesses are at most
+    as many as W ~ Binomial(guesses, q). Delta adds failures, 2 delta samples on average; if i of them make up
+    what W lacks, that is least rare where P[right - i <= W < right] / i is highest.
+    """
+    if right == 0:
+        return 1.0
+    chance = 1 / (1 + math.exp(-epsilon))
+    p_value = float(stats.binom.sf(right - 1, guesses, chance))
+    if delta > 0:
+        lacking = np.arange(1, right + 1)
+        short = np.cumsum(stats.binom.pmf(right - lacking, guesses, chance))
+        p_value += 2 * samples * delta * float(np.max(short / lacking))
+    return min(1.0, p_value)
+
+
+def _one_run_epsilon(samples: int, guesses: int, right: int, delta: float, alpha: float) -> float:
+    """Return an epsilon that is rejected at alpha, next to one that is not; 0 if 0 is not.
+
+    Any rejected epsilon is a valid bound: if the truth is less, the training also has that epsilon.
+    """
+
+    def rejected(epsilon: float) -> bool:
+        return one_run_p_value(samples, guesses, right, epsilon=epsilon, delta=delta) < alpha
+
+    if not rejected(0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while rejected(high):
+        low, high = high, 2 * high
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if rejected(middle) else (low, middle)
+    return low
+
+
+def _best_rule(inside: Values, outside: Values, delta: float, tail: float) -> tuple[Rule, float]:
+    """Return the rule and threshold of highest bound; of equal ones members_above, then the higher score."""
+    candidates = np.unique(np.concatenate([inside, outside]))[::-1]
+    rules: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
+    bounds = {rule: _rule_bounds(rule, inside, outside, candidates, delta, tail) for rule in rules}
+    best = max(rules, key=lambda rule: bounds[rule].max())
+    return best, float(candidates[bounds[best].argmax()])
+
+
+def _rule_bounds(
+    rule: Rule, inside: Values, outside: Values, thresholds: Values, delta: float, tail: float
+) -> Values:
+    """Return the lower bound on epsilon that each threshold gives, -inf or negative ones as they come."""
+    # Turned round, non-members are what lies above.
+    sides = (inside, outside, thresholds) if rule == "members_above" else (-outside, -inside, -thresholds)
+    meant, other, floors = sides
+    hits, alarms = (len(side) - np.searchsorted(np.sort(side), floors) for side in (meant, other))
+    return _log_ratio(hits, len(meant), alarms, len(other), delta, tail)
+
+
+def _log_ratio(hits: Counts, meant: int, alarms: Counts, other: int, delta: float, tail: float) -> Values:
+    """Return log((rate - delta) / other rate), each at its bound; -inf where delta is all of the rate."""
+    rate = _low(hits, meant, tail) - delta
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.maximum(rate, 0) / _high(alarms, other, tail)))
+
+
+def _low(successes: Counts, trials: int, level: float) -> Values:
+    # With no success the first parameter would be 0, which is no beta distribution.
+    bounds = stats.beta.ppf(level, np.maximum(successes, 1), trials - successes + 1)
+    return np.where(successes == 0, 0.0, bounds)
+
+
+def _high(successes: Counts, trials: int, level: float) -> Values:
+    return 1 - _low(trials - successes, trials, level)
+
+
+def _alpha(delta: float, confidence: float) -> float:
+    """Return 1 - confidence, or raise InputError when it or delta is out of range."""
+    if not 0 <= delta < 1:
+        raise InputError(f"delta must lie in [0, 1), got {delta}; 1e-5 is usual, 0 is pure privacy")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
+    return 1 - confidence
+
+
+def _check_coin(inserted: Members) -> None:
+    heads = int(np.count_nonzero(inserted))
+    if stats.binomtest(heads, len(inserted)).pvalue < UNFAIR:
+        raise InputError(
+            f"a fair coin must have decided what was inserted, got {heads} of {len(inserted)}; "
+            "use epsilon_lower_bound, which needs no coin"
+        )
