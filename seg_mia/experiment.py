@@ -195,9 +195,9 @@ class Experiment(LightningCLI):
     @property
     def attack(self) -> Perturbation | Membership | None:
         """The attack that was asked for."""
-        found: Perturbation | Membership | None = (
-            self._get(self.config_init, "attack") if self.plan.command == "test" else None
-        )
+        if self.plan.command != "test":
+            return None
+        found: Perturbation | Membership | None = self._get(self.config_init, "attack")
         return found
 
     @property
@@ -332,8 +332,11 @@ class Experiment(LightningCLI):
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Learn on the shadow, guess the victim's members, write what was found."""
-        assert self.plan.shadow and self.plan.checkpoint and self.plan.card
+        assert self.plan.shadow is not None
+        assert self.plan.checkpoint is not None
         assert self.plan.options is not None
+        card = self.plan.card
+        assert card is not None
         said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
         if said:
             raise InputError(
@@ -352,7 +355,7 @@ class Experiment(LightningCLI):
             shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
         control, parts = self.plan.options["control"], ("model", "release")
         built = [plain_settings(self._get(self.config, part)) for part in parts]
-        victim = Side(network, data, self.plan.checkpoint, built, seed_of(self.plan.card))
+        victim = Side(network, data, self.plan.checkpoint, built, seed_of(card))
         seed = int(self._get(self.config, "seed_everything"))
         found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
@@ -361,17 +364,14 @@ class Experiment(LightningCLI):
             "attack": plain_settings(self._get(self.config, "attack")),
             "sees": self._sees(attack),
             "release": plain_settings(released),
-            "defences": {
-                "victim": defence_names(self.plan.card),
-                "shadow": defence_names(self.plan.shadow.card),
-            },
+            "defences": {"victim": defence_names(card), "shadow": defence_names(self.plan.shadow.card)},
             "victim": str(self.plan.checkpoint),
             "shadow": str(shadow.file),
             "control": control,
-            "privacy": self.plan.card.privacy,
+            "privacy": card.privacy,
             "same_seed": victim.seed is not None and victim.seed == shadow.seed,
             "data": {name: getattr(data, name) for name in ("fingerprint", "split_seed", "limit")},
-            **summarise(found, self.plan.card.privacy),
+            **summarise(found, card.privacy),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)
         self._keep_config("test")  # where no classifier was trained
@@ -385,12 +385,12 @@ class Experiment(LightningCLI):
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
         """Give the model the victim's weights, once the data is known to be the victim's."""
-        assert self.plan.card and self.plan.checkpoint
+        assert self.plan.card is not None
         assert self.plan.content is not None
+        assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            raise InputError(
-                f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed"
-            )
+            kind = type(model).__name__
+            raise InputError(f"{self.plan.checkpoint} holds a {kind}, a segmentation victim is needed")
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
