@@ -11,7 +11,7 @@ from seg_mia.defences.distil import Distil
 from seg_mia.defences.dp_descent import Private, PrivateDescent, Settings, Unit
 from seg_mia.defences.dp_keeper import PrivacyKeeper
 from seg_mia.errors import InputError
-from seg_mia.models.group_norm import GroupNormed
+from seg_mia.models.group_norm import Apart
 
 
 class DPSGD(Defence):
@@ -19,9 +19,9 @@ class DPSGD(Defence):
 
     The promise is (epsilon, delta)-differential privacy of the trained weights under adding or removing one
     unit: an image, or a patient with all of its slices. It holds for whoever has the weights and does not
-    know the run's folder, whose curves and pictures of members are not private. Every BatchNorm2d of the
-    network becomes a GroupNorm. Batches are drawn by Poisson sampling with `batch_size` as the expected
-    number of images over all processes; an epoch has n / batch_size of them.
+    know the run's folder, whose curves and pictures of members are not private. No BatchNorm2d of the
+    network looks at the batch any more. Batches are drawn by Poisson sampling with `batch_size` as the
+    expected number of images over all processes; an epoch has n / batch_size of them.
 
     Args:
         epsilon: what may be spent at most. Without `noise`, the noise is calibrated to spend it over the
@@ -33,6 +33,9 @@ class DPSGD(Defence):
         unit: whose presence is hidden. A patient is whatever the data calls a group.
         accountant: `prv` (tight) or `rdp`, both Opacus'.
         physical_batch: images that pass through the network at once, at most; what memory allows.
+        batch_norm: what becomes of BatchNorm2d, which mixes samples: `group` makes every one a GroupNorm;
+            `fixed` does so outside the encoder, and keeps the encoder's with the statistics and weights of
+            its pre-training, frozen. Pre-trained features survive that better.
         lr_factor: what the learning rate is multiplied with.
         gradients: `fused` takes images together and is fastest; `loop` takes unit after unit, through layers
             of any kind; `auto` takes `fused` where it is exact.
@@ -53,6 +56,7 @@ class DPSGD(Defence):
         unit: Unit = "image",
         accountant: Accountant = "prv",
         physical_batch: int = 64,
+        batch_norm: Literal["group", "fixed"] = "group",
         lr_factor: float = 1.0,
         gradients: Literal["auto", "fused", "loop"] = "auto",
         reproducible: bool = False,
@@ -72,7 +76,7 @@ class DPSGD(Defence):
             raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
         if gradients == "fused" and unit == "patient":
             raise InputError("fused gradients are of single images; for patients leave gradients on auto")
-        self.unit, self.delta, self.lr_factor = unit, delta, lr_factor
+        self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
         self.private = Private(
             Settings(
                 epsilon=epsilon,
@@ -90,7 +94,7 @@ class DPSGD(Defence):
 
     def wrapping(self) -> Wrapping:
         """No layer may mix samples."""
-        return Wrapping(GroupNormed, {})
+        return Wrapping(Apart, {"fixed": self.batch_norm == "fixed"})
 
     def check(self, data: SegmentationData) -> None:
         """There must be groups where patients are promised, and delta must not give a unit away."""

@@ -14,6 +14,7 @@ from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.gradients.clipping import Mode, clipped_sum
 from seg_mia.gradients.recording import UnknownUseError
+from seg_mia.models.group_norm import Apart
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,16 @@ def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
 
 
 def _require_training(task: Trained) -> None:
+    wrappers = [module for module in task.network.modules() if isinstance(module, Apart)]
+    fixed = {layer for wrapper in wrappers for layer in wrapper.fixed}
+    if any(bool((layer.running_var == 1).all()) for layer in fixed if layer.running_var is not None):
+        raise InputError(
+            "fixed statistics need a pre-trained encoder, got one that has seen no images; set "
+            "--model.encoder_weights, or --model.defences.batch_norm group"
+        )
+    inside = {part for layer in fixed for part in layer.modules()}
     for name, module in task.network.named_modules():
-        if not module.training:
+        if not module.training and module not in inside:
             raise InputError(
                 f"DP-SGD needs a network in training mode, got {name or 'the network'} "
                 f"({type(module).__name__}) in evaluation mode, which would hide layers that mix "

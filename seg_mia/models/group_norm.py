@@ -1,11 +1,13 @@
 """Normalisation that keeps the samples of a batch apart, as per-sample gradients need."""
 
 import math
+from collections.abc import Collection
+from typing import Self
 
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
-from seg_mia.models.wrapper import Wrapper
+from seg_mia.models.wrapper import Wrapper, bare
 
 
 class ActivatedGroupNorm(nn.GroupNorm):
@@ -24,11 +26,12 @@ class ActivatedGroupNorm(nn.GroupNorm):
         return activated
 
 
-def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
+def with_group_norm(network: nn.Module, *, groups: int = 32, but: Collection[nn.Module] = ()) -> nn.Module:
     """Replace every BatchNorm2d of `network`, in place, by a GroupNorm that keeps its affine weights.
 
-    A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it before an optimiser
-    takes the parameters. Returns `network`, or the new layer where `network` itself is a BatchNorm2d.
+    Layers in `but` stay. A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it
+    before an optimiser takes the parameters. Returns `network`, or the new layer where `network` itself is a
+    BatchNorm2d.
 
     Raises:
         InputError: a layer derives from BatchNorm2d in a way that is not known here.
@@ -37,18 +40,48 @@ def with_group_norm(network: nn.Module, *, groups: int = 32) -> nn.Module:
         return _group_norm(network, groups)
     replaced: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
     for name, layer in list(network.named_modules(remove_duplicate=False)):
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and layer not in but:
             parent, _, attribute = name.rpartition(".")
             new = replaced.setdefault(layer, _group_norm(layer, groups))
             setattr(network.get_submodule(parent), attribute, new)
     return network
 
 
-class GroupNormed(Wrapper):
-    """A network of which every BatchNorm2d has become a GroupNorm, as `with_group_norm` makes it."""
+class Apart(Wrapper):
+    """A network none of whose BatchNorm2d looks at the batch.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__(with_group_norm(network))
+    Args:
+        network: any.
+        fixed: let those of the network's `encoder` normalise, for good, by the statistics and affine weights
+            that its pre-trained weights bring; nothing of them is trained. All others become GroupNorm, as
+            `with_group_norm` makes it.
+
+    Attributes:
+        fixed: the layers that keep their statistics.
+
+    Raises:
+        InputError: fixed, and the network has no encoder with a BatchNorm2d.
+    """
+
+    def __init__(self, network: nn.Module, *, fixed: bool = False) -> None:
+        encoder = getattr(bare(network), "encoder", None)
+        inside = encoder.modules() if fixed and isinstance(encoder, nn.Module) else ()
+        kept = [layer for layer in inside if isinstance(layer, nn.BatchNorm2d)]
+        if fixed and not kept:
+            name = type(bare(network)).__name__
+            raise InputError(f"fixed statistics need an encoder with BatchNorm2d, {name} has none; use group")
+        super().__init__(with_group_norm(network, but=kept))
+        self.fixed = tuple(kept)
+        for layer in self.fixed:
+            layer.requires_grad_(False)
+        self.train(network.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers but the fixed ones, which never train."""
+        super().train(mode)
+        for layer in self.fixed:
+            layer.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return whatever the network gives for `x` (N, C, H, W)."""
