@@ -145,6 +145,7 @@ class _Round:
             what = self.settings.victim if role == "victim" else self.settings.shadow
             assert what is not None
             training = Training(what) if isinstance(what, str) else what
+            training = Training(row.config) if row.config is not None else training
             defended = f", {' + '.join(row.defence)}" if row.defence else ""
             self.progress(f"{role} {training.config}{defended}, seed {self.seed}")
             self.files[key], told = _fitted(

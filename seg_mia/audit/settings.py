@@ -51,6 +51,8 @@ class Defended:
     Args:
         defence: names in lightning_configs/defence, or files; none is the undefended victim.
         release: a name in lightning_configs/release, or a file.
+        config: what is trained instead of the audit's victim, with none of that one's options; the audit's
+            data and model settings hold for it, too.
         options: of the training, by their dotted names: {"trainer.max_epochs": 45}.
         adaptive: the attacker knows the defence, and trains the shadow with it, too.
         name: in tables; what it is made of if not given.
@@ -58,6 +60,7 @@ class Defended:
 
     defence: list[str] = field(default_factory=list)
     release: str | None = None
+    config: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     adaptive: bool = False
     name: str | None = None
@@ -65,13 +68,13 @@ class Defended:
     @property
     def called(self) -> str:
         """What tables say."""
-        parts = [named(part) for part in (*self.defence, *([self.release] if self.release else []))]
+        parts = [named(part) for part in (self.config, *self.defence, self.release) if part]
         return self.name or " + ".join(parts) or "none"
 
     @property
     def trained(self) -> str:
         """What decides the training, as a key."""
-        return json.dumps([self.defence, self.options], sort_keys=True)
+        return json.dumps([self.config, self.defence, self.options], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ def rows(settings: Settings) -> list[Defended]:
     for row in found:
         for name in row.defence:
             find_config(name, "defence")
+        if row.config is not None:
+            find_config(row.config)
         if row.release is not None:
             find_config(row.release, "release")
     if len({row_key(row) for row in found}) < len(found):
@@ -157,6 +162,12 @@ def _check_trainable(row: Defended, settings: Settings) -> None:
         raise InputError(
             f"the row {row.called} has no defence that a shadow could be trained with; leave out adaptive"
         )
+    if row.config is not None:
+        if row.adaptive:
+            raise InputError(
+                f"the row {row.called} has a config of its own, and no shadow's; leave out adaptive"
+            )
+        return
     for what in (settings.victim, settings.shadow if row.adaptive else settings.victim):
         config = what.config if isinstance(what, Training) else what
         if config is None:

@@ -102,5 +102,10 @@ def is_run(stage: Ready, row: int) -> bool:
 
 def options(prefix: str, settings: Mapping[str, Any]) -> list[str]:
     """Return settings as words on a command line."""
-    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-    return [f"--{prefix}{name}={value}" for name, value in plain.items()]
+    return [f"--{prefix}{name}={_word(value)}" for name, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    if value == float("inf"):
+        return ".inf"  # as YAML has it
+    return value if isinstance(value, str) else json.dumps(value)

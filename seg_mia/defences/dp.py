@@ -26,7 +26,7 @@ class DPSGD(Defence):
     Args:
         epsilon: what may be spent at most. Without `noise`, the noise is calibrated to spend it over the
             planned epochs, however many these are; with it, training stops before it is exceeded. None
-            needs `noise`, and sets no limit.
+            or .inf needs `noise`, and sets no limit.
         noise: standard deviation of the noise, as a multiple of the clip. 0 clips only and promises nothing.
         delta: of the promise; 1/n, for n units, if not given; never more.
         clip: the greatest L2 norm of a unit's gradient.
@@ -61,6 +61,7 @@ class DPSGD(Defence):
         gradients: Literal["auto", "fused", "loop"] = "auto",
         reproducible: bool = False,
     ) -> None:
+        epsilon = None if epsilon == float("inf") else epsilon
         if epsilon is None and noise is None:
             raise InputError("DP-SGD needs epsilon or noise, got neither; set epsilon, such as 8")
         _require_positive(epsilon=epsilon, delta=delta, clip=clip, lr_factor=lr_factor)
@@ -68,7 +69,7 @@ class DPSGD(Defence):
             raise InputError(f"noise must be 0 or more and finite, got {noise}; leave it out to calibrate it")
         if noise == 0 and epsilon is not None:
             raise InputError(
-                f"noise 0 promises nothing, got epsilon {epsilon:g} with it; set epsilon to null"
+                f"noise 0 promises nothing, got epsilon {epsilon:g} with it; set epsilon to .inf"
             )
         if delta is not None and delta >= 1:
             raise InputError(f"delta must be below 1, got {delta}; leave it out for 1/n")
