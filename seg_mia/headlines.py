@@ -58,7 +58,8 @@ def canary_headline(found: Mapping[str, Any]) -> str:
     """Return how well canaries were found again, and what that proves."""
     return (
         f"canaries: {found['inserted']} inserted, {found['left_out']} left out, AUC {found['auc']:.3f}, "
-        f"{certified_headline(found['certified'], found['privacy'])}"
+        f"{certified_headline(found['certified'], found['privacy'])}; without supposing samples of one run "
+        f"independent >= {found['one_run']['epsilon']:.2f} (of {found['one_run']['most']:.2f})"
     )
 
 

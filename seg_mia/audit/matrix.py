@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seg_mia.audit.privacy import finite, over_epsilon
 from seg_mia.callbacks.membership_figures import LINES
 from seg_mia.callbacks.pictures import png, rendered
 from seg_mia.callbacks.tables import write_text
@@ -62,7 +63,10 @@ def triggers(rows: Sequence[Row]) -> list[str]:
 
 
 def write_matrix(folder: Path, seed: int, rows: Sequence[Row]) -> None:
-    """Write the comparison as `defences_seed_N.md` and, where members were guessed, `.png`."""
+    """Write the comparison as `defences_seed_N.md` and, where members were guessed, `.png`.
+
+    Where some victim's training was differentially private, also `privacy_seed_N.png`.
+    """
     body = [_cells(row, promised=private(rows)) for row in rows]
     lines = [_header(rows), ["---"] * len(_header(rows)), *body]
     text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
@@ -70,6 +74,8 @@ def write_matrix(folder: Path, seed: int, rows: Sequence[Row]) -> None:
     write_text(folder / f"defences_seed_{seed}.md", f"{text}\n{notes}")
     if any("auc" in attack for attack in rows[0]["attacks"]):
         (folder / f"defences_seed_{seed}.png").write_bytes(png(trade_off(rows)))
+        if any(map(finite, rows)):
+            (folder / f"privacy_seed_{seed}.png").write_bytes(png(over_epsilon(rows)))
 
 
 def trade_off(rows: Sequence[Row]) -> NDArray[np.uint8]:
