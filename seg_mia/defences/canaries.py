@@ -47,8 +47,8 @@ class Canaries(Defence):
     """
 
     def __init__(self, *, count: int = 100, seed: int = 0) -> None:
-        if count < 4:
-            raise InputError(f"canaries must be at least 4, got {count}; 100 can certify an epsilon of 2.6")
+        if count < 8:
+            raise InputError(f"canaries must be at least 8, got {count}; 100 can certify an epsilon of 2.6")
         self.count, self.seed = count, seed
         self.indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -68,6 +68,10 @@ class Canaries(Defence):
         generator = np.random.default_rng([self.seed, 2 * self.count])
         chosen = generator.permutation(reference[np.sort(first)])[: 2 * self.count]
         self.inserted = generator.random(len(chosen)) < 0.5
+        if min(self.inserted.sum(), (~self.inserted).sum()) < 2:
+            raise InputError(
+                f"the coins of seed {self.seed} fell all alike; take another --model.defences.seed"
+            )
         self.indices = chosen
         inside = chosen[self.inserted]
         labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inside}
