@@ -1,6 +1,7 @@
 """Names to files: the configs that ship with the package, found from any working directory."""
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,7 +105,7 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
     for file in files:
         before += ["--config", file]
     said = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
-    added = [f"--model.defences+={json.dumps(_defence(name))}" for name in (*said, *defences)]
+    added = [f"--model.defences+={inline(_defence(name))}" for name in (*said, *defences)]
     place = next((n for n, word in enumerate(rest) if word.startswith("--model.defences")), len(rest))
     return [*before, *rest[:place], *added, *rest[place:]], files
 
@@ -139,6 +140,13 @@ def _defence(name: str) -> dict[str, Any]:
 def named(file: str) -> str:
     """Return what to call a config or a class path in a folder's name."""
     return Path(file).stem if file.endswith((".yaml", ".yml")) else file.rpartition(".")[2].lower()
+
+
+def inline(value: Any) -> str:
+    """Return plain values as JSON that YAML reads, too: infinity is `.inf` there."""
+    words = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
+    parts = r'"(?:\\.|[^"\\])*"|-?Infinity|NaN'
+    return re.sub(parts, lambda found: words.get(found[0], found[0]), json.dumps(value))
 
 
 def in_yaml(configs: Sequence[str], key: str) -> Any:

@@ -1,14 +1,13 @@
 """From the words on the command line to what is to be run, on which checkpoint, and where results go."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from seg_mia.checkpoint import Card, without_machine
-from seg_mia.configs import composed, in_yaml, is_inline, known, named, read_yaml, resolve
+from seg_mia.configs import composed, in_yaml, inline, is_inline, known, named, read_yaml, resolve
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, newest_pair, read_run, run_of
@@ -178,7 +177,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     fragment = {"model": card.model} | ({"data": _data(card.data, run_of(file))} if card.data else {})
     return Plan(
         command,
-        (command, "--config", json.dumps(fragment), *args),
+        (command, "--config", inline(fragment), *args),
         run_of(file) / place,
         checkpoint=file,
         content=content,

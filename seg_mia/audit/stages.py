@@ -1,7 +1,6 @@
 """An audit's attacks, each built once before anything is trained: what is wrong with one is told first."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.audit.settings import Settings, Stage
-from seg_mia.configs import find_config
+from seg_mia.configs import find_config, inline
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
@@ -106,6 +105,4 @@ def options(prefix: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    if value == float("inf"):
-        return ".inf"  # as YAML has it
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else inline(value)

@@ -125,7 +125,7 @@ class PrivateDescent(Descent):
 
     def __init__(self, private: Private) -> None:
         self.private = private
-        self.mode: Mode = "fused" if private.settings.gradients == "fused" else "loop"
+        self.mode: Mode = "loop"
         self.reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
         self.norms = torch.zeros(0)
         self.sums: dict[str, Tensor] = {}

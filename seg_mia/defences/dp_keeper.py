@@ -68,8 +68,12 @@ class PrivacyKeeper(Callback):
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         task = cast(Trained, pl_module)
         require_separable(task, data)
-        if self.settings.gradients == "auto":
-            self.descent.mode = "loop" if self.settings.unit == "patient" else choose_mode(task, data)
+        if self.settings.gradients != "loop" and self.settings.unit == "image":
+            self.descent.mode = choose_mode(task, data)
+        if self.settings.gradients == "fused" != self.descent.mode:
+            raise InputError(
+                "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
+            )
         self._announce(data)
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True

@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
-from seg_mia.gradients.recording import Ledger, Recording
+from seg_mia.gradients.recording import Ledger, Recording, UnknownUseError
 
 Objective = Callable[[Tensor], Tensor]
 """From row numbers (n,) of a batch to the losses (n,) of these rows, with their graph."""
@@ -27,7 +28,7 @@ def clipped_sum(
 ) -> Clipped:
     """Return the sum over units of g_u min(1, clip / |g_u|), g_u the gradient of the unit's mean loss.
 
-    `.grad` is neither read nor written, and no hook of a parameter is called.
+    `.grad` is neither read nor written.
 
     Args:
         objective: of rows of the batch.
@@ -40,9 +41,11 @@ def clipped_sum(
 
     Raises:
         UnknownUseError: fused, and a parameter is used in a way whose single gradients are not known.
-        ValueError: fused, and a unit has several rows.
+        ValueError: fused, and a unit has several rows; a parameter with two names; losses of another shape.
     """
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    if len(set(parameters.values())) < len(parameters):
+        raise ValueError("each parameter must have one name")
     rows, names = torch.arange(len(units), device=units.device), torch.unique(units)
     if not len(units):
         return Clipped(sums, torch.zeros(0, device=units.device))
@@ -54,7 +57,7 @@ def clipped_sum(
                 _fused(objective, parameters, part, clip=clip, sums=sums)
                 for part in torch.split(rows, physical)
             ]
-            norms = torch.cat(found)
+            norms = torch.cat(found)[units.argsort()]
         case "loop":
             order = [rows[units == unit] for unit in names]
             found = [
@@ -75,14 +78,28 @@ def _fused(
 ) -> Tensor:
     ledger = Ledger({parameter: name for name, parameter in parameters.items()}, len(rows))
     with Recording(ledger):
-        losses = objective(rows)
+        losses = _losses(objective, rows)
     if losses.requires_grad:
-        torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        try:
+            escaped = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        except CheckpointError as error:
+            raise UnknownUseError("layers are checkpointed") from error
+        for name, gradient in zip(parameters, escaped, strict=True):
+            if gradient is not None:
+                raise UnknownUseError(f"parameter {name} is used where it is not seen")
     squared = ledger.squared_norms()
     norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
     for parameter, gradient in ledger.weighted(_factors(norms, clip)).items():
         sums[ledger.names[parameter]] += gradient
+    ledger.kept.clear()
     return norms
+
+
+def _losses(objective: Objective, rows: Tensor) -> Tensor:
+    losses = objective(rows)
+    if losses.shape != rows.shape:
+        raise ValueError(f"losses must be one of each row, got {tuple(losses.shape)} for {len(rows)} rows")
+    return losses
 
 
 def _alone(
@@ -96,11 +113,15 @@ def _alone(
 ) -> Tensor:
     total: dict[str, Tensor] = {}
     for part in torch.split(rows, physical):
-        loss = objective(part).sum() / len(rows)
+        loss = _losses(objective, part).sum() / len(rows)
+        if not loss.requires_grad:
+            continue
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 total[name] = gradient if name not in total else total[name] + gradient
+    if not total:
+        return loss.detach() * 0
     norm = torch.stack([gradient.square().sum() for gradient in total.values()]).sum().sqrt()
     factor = _factors(norm, clip)
     for name, gradient in total.items():

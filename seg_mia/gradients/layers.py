@@ -27,6 +27,10 @@ class Layer(ABC):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer's output."""
 
+    def takes(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:  # noqa: ARG002
+        """Return whether these shapes are known."""
+        return True
+
     @abstractmethod
     def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the gradient of the input."""
@@ -54,8 +58,10 @@ class Layer(ABC):
 
 def _gram(left: Tensor, right: Tensor) -> Tensor:
     """Return the squared norm of each sum over positions of outer products, of (N, D, L) and (N, O, L)."""
-    inner = torch.bmm(left.transpose(1, 2), left)
-    return (inner * torch.bmm(right.transpose(1, 2), right)).sum((1, 2))
+    inner, outer = (torch.bmm(each.transpose(1, 2), each) for each in (left, right))
+    bound = inner.diagonal(dim1=1, dim2=2).sum(1) * outer.diagonal(dim1=1, dim2=2).sum(1)
+    slack = 8 * torch.finfo(inner.dtype).eps * bound  # rounding must not make a norm too small
+    return (inner * outer).sum((1, 2)).clamp(min=0) + slack
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Linear(Layer):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return x W^T + b."""
         return functional.linear(x, weight, bias)
+
+    def takes(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Return whether these shapes are known."""
+        return x.ndim > 1 and weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
 
     def back(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return g W."""
@@ -107,6 +117,10 @@ class Convolution(Layer):
     groups: int
     transposed: bool = False
     output_padding: tuple[int, int] = (0, 0)
+
+    def takes(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:  # noqa: ARG002
+        """Return whether these shapes are known."""
+        return x.ndim == 4
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the convolution."""
@@ -152,6 +166,8 @@ class Convolution(Layer):
         unfolded = functional.unfold(
             wide, weight.shape[2:], dilation=self.dilation, padding=self.padding, stride=self.stride
         )
+        if unfolded.shape[2] != fixed[0, 0].numel():  # output padding beyond the stride
+            return super().squared_norm(x, g, weight)
         return _gram(unfolded, fixed.flatten(2))
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
@@ -212,11 +228,11 @@ class GroupNorm(Layer):
     def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return the sum over positions of g times the normalised input."""
         normal = functional.group_norm(x, self.groups, None, None, self.eps)
-        return (g * normal).flatten(2).sum(2)
+        return (g * normal).reshape(*g.shape[:2], -1).sum(2)
 
     def each_bias(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
-        return g.flatten(2).sum(2)
+        return g.reshape(*g.shape[:2], -1).sum(2)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Ledger:
     samples: int
     uses: dict[nn.Parameter, int] = field(default_factory=dict)
     kept: dict[nn.Parameter, _Kept] = field(default_factory=dict)
+    listening: bool = False
 
     def squared_norms(self) -> Tensor | None:
         """Return the squared norm of each sample's whole gradient, (N,), after the backward pass."""
@@ -56,6 +57,8 @@ class Ledger:
 
     def meet(self, layer: Layer, weight: Tensor, bias: Tensor | None, x: Tensor, g: Tensor) -> None:
         """Take a layer's input and its output's gradient into account."""
+        if not self.listening:  # a backward pass within the objective, such as an attack's
+            return
         if isinstance(weight, nn.Parameter) and weight in self.names:
             if self.uses[weight] == 1 and layer.ghost_pays(x, g, weight):
                 norm = layer.squared_norm(x, g, weight)
@@ -114,11 +117,19 @@ class Recording(TorchFunctionMode):
             )
         return found
 
+    def __exit__(self, *error: Any) -> None:
+        """Listen to gradients from now on; those within the objective are its own."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.ledger.listening = True
+
     def _trained(self, tensor: Tensor | None) -> TypeGuard[nn.Parameter]:
         return isinstance(tensor, nn.Parameter) and tensor in self.ledger.names
 
     def run(self, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer's output, which will tell the ledger when gradients come back."""
+        if not torch.is_grad_enabled():
+            return layer.forward(x, weight, bias)
+        self._require_known(layer, x, weight, bias)
         if len(x) != self.ledger.samples:
             name = next(self.ledger.names[p] for p in (weight, bias) if self._trained(p))
             raise UnknownUseError(
@@ -132,6 +143,15 @@ class Recording(TorchFunctionMode):
         output: Tensor = _Recorded.apply(self.ledger, layer, x, weight, bias)
         return output
 
+    def _require_known(self, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        name = next(self.ledger.names[p] for p in (weight, bias, x) if self._trained(p))
+        if self._trained(x):
+            raise UnknownUseError(f"parameter {name} is the input of a layer")
+        if any(p is not None and p.grad_fn is not None for p in (weight, bias)):
+            raise UnknownUseError(f"a layer has computed weights beside parameter {name}")
+        if not layer.takes(x, weight, bias):
+            raise UnknownUseError(f"the layer of parameter {name} has shapes that are not known")
+
 
 class _Recorded(torch.autograd.Function):
     """A layer whose parameters get no gradient."""
@@ -141,14 +161,19 @@ class _Recorded(torch.autograd.Function):
         ctx: Any, ledger: Ledger, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         ctx.ledger, ctx.layer, ctx.bias, ctx.weight = ledger, layer, bias, weight
-        ctx.save_for_backward(x)  # an input changed in place since is an error, not a wrong gradient
+        ctx.place = x.data_ptr()
+        ctx.save_for_backward(x, weight)  # an input changed in place since is an error, not a wrong gradient
         return layer.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[None, None, Tensor | None, None, None]:
-        (x,) = ctx.saved_tensors
-        with torch.no_grad():
-            ctx.ledger.meet(ctx.layer, ctx.weight, ctx.bias, x, g)
+        x, _ = ctx.saved_tensors
+        if x.data_ptr() != ctx.place:
+            raise UnknownUseError("a layer's input was computed anew or moved, as by checkpointing")
+        if torch.is_grad_enabled():
+            raise UnknownUseError("a gradient takes part in the loss, and must itself be differentiated")
+        with torch.no_grad():  # detached, or the ledger would keep the graph that keeps the ledger
+            ctx.ledger.meet(ctx.layer, ctx.weight, ctx.bias, x.detach(), g.detach())
             back = ctx.layer.back(x, g, ctx.weight) if ctx.needs_input_grad[2] else None
         return None, None, back, None, None
 
@@ -220,7 +245,8 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    assert weight is not None
+    if weight is None:
+        raise UnknownUseError("a group norm without weight has a trained bias or input")
     return mode.run(GroupNorm(num_groups, eps), input, weight, bias)
 
 
@@ -232,7 +258,8 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    assert weight is not None
+    if weight is None:
+        raise UnknownUseError("a layer norm without weight has a trained bias or input")
     return mode.run(LayerNorm(tuple(normalized_shape), eps), input, weight, bias)
 
 
