@@ -56,10 +56,13 @@ def certified_headline(
 
 def canary_headline(found: Mapping[str, Any]) -> str:
     """Return how well canaries were found again, and what that proves."""
+    one_run, promise = found["one_run"], found["privacy"]
+    broken = promise is not None and one_run["epsilon"] > promise["epsilon"] >= found["certified"]["epsilon"]
     return (
         f"canaries: {found['inserted']} inserted, {found['left_out']} left out, AUC {found['auc']:.3f}, "
-        f"{certified_headline(found['certified'], found['privacy'])}; without supposing samples of one run "
-        f"independent >= {found['one_run']['epsilon']:.2f} (of {found['one_run']['most']:.2f})"
+        f"{certified_headline(found['certified'], promise)}; without supposing samples of one run "
+        f"independent >= {one_run['epsilon']:.2f} (of {one_run['most']:.2f})"
+        f"{', ABOVE THE PROMISE, WHICH IS BROKEN' if broken else ''}"
     )
 
 

@@ -18,6 +18,12 @@ _REMARKS = ("Optimal order is the", "invalid value", "overflow", "divide by zero
 MOST_NOISE = 1e4
 """A noise multiplier beyond which nothing is learnt."""
 
+LEAST_NOISE = 0.01
+"""A noise multiplier below which there is none to speak of."""
+
+SAME = 1e-4
+"""Noise multipliers whose ratio is nearer to 1 are the same."""
+
 LOOSE_IS_ENOUGH = 200.0
 """The epsilon above which `prv`, slow there, is left out: nothing is private."""
 
@@ -74,7 +80,7 @@ def _opacus(accountant: Accountant, noise: float, rate: float, steps: int, delta
     with warnings.catch_warnings():
         for remark in _REMARKS:
             warnings.filterwarnings("ignore", message=remark)
-        return float(books.get_epsilon(delta=delta))
+        return max(float(books.get_epsilon(delta=delta)), 0.0)  # a large delta may leave nothing to spend
 
 
 def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
@@ -101,14 +107,14 @@ def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accounta
 def _least(epsilon: float, enough: float, spent: Callable[[float], float]) -> float:
     """Return a noise with which `spent` is at most epsilon, but hardly less; `enough` is such a noise."""
     tolerance = min(0.01, epsilon / 100)
-    lacking, reached = enough, spent(enough)
-    while reached <= epsilon:
-        enough, lacking = lacking, lacking * 0.8
-        reached = spent(lacking)
-    while epsilon - spent(enough) > tolerance:
+    reached, lacking = spent(enough), enough * 0.8
+    while lacking > LEAST_NOISE and (lower := spent(lacking)) <= epsilon:
+        enough, reached, lacking = lacking, lower, lacking * 0.8
+    while epsilon - reached > tolerance and enough / lacking > 1 + SAME:
         middle = (enough * lacking) ** 0.5
-        if spent(middle) <= epsilon:
-            enough = middle
+        between = spent(middle)
+        if between <= epsilon:
+            enough, reached = middle, between
         else:
             lacking = middle
     return enough

@@ -53,6 +53,9 @@ class Defence:
     descent: Descent | None = None
     lr_factor: float = 1.0
 
+    def enter(self, data: SegmentationData) -> None:
+        """Add to what is trained on, once; before any `check`, and called as often."""
+
     def check(self, data: SegmentationData) -> None:
         """Raise InputError where the data, after setup, does not allow the defence; before training."""
 

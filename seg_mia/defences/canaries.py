@@ -43,7 +43,7 @@ class Canaries(Defence):
         seed: of the draw and the coins.
 
     Raises:
-        InputError: fewer than 8; in `check`, a reference of too few groups.
+        InputError: fewer than 8; in `enter`, a reference of too few groups.
     """
 
     def __init__(self, *, count: int = 100, seed: int = 0) -> None:
@@ -53,7 +53,7 @@ class Canaries(Defence):
         self.indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
-    def check(self, data: SegmentationData) -> None:
+    def enter(self, data: SegmentationData) -> None:
         """Draw the canaries, and let training see those that are inserted."""
         require_reference(data, "canaries are taken from them")
         if len(self.indices):

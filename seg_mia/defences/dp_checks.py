@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Trained(Protocol):
     def forward_batch(self, batch: Batch) -> tuple[Tensor, StepOutput]:
         """Return each image's loss, with its graph, and the step's output."""
 
+    def check(self, data: SegmentationData) -> None:
+        """Let defences add to what is trained on."""
+
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are not frozen, by name."""
 
@@ -43,16 +46,23 @@ class Trained(Protocol):
 def require_separable(task: Trained, data: SegmentationData) -> None:
     """Raise InputError when a sample's logits or loss depend on its neighbours, or a layer is in eval mode.
 
-    A pair of samples and a pair with another second one are run; the first sample must not see the change,
-    and the gradient of its loss must not reach the second.
+    Pairs that share one sample are run; it must not see what stands beside it, and the gradient of its loss
+    must not reach there. No buffer may change: it would go into the checkpoint without clipping or noise.
     """
     _require_training(task)
     batch = _few(data, task.device)
     with precise(task):
+        before = {name: buffer.clone() for name, buffer in task.network.named_buffers()}
         reached = _touched(lambda part: task(part.image), batch)
         if reached:
             raise InputError(
                 f"DP-SGD needs a network that keeps samples apart, {reached}: {_suspect(task.network)}"
+            )
+        if name := _kept(task.network, before):
+            raise InputError(
+                f"DP-SGD needs a network that keeps nothing of what it sees but its weights, got {name}, "
+                "which changes as images pass and gets no noise; replace the layer by one without running "
+                "statistics"
             )
         reached = _touched(lambda part: task.forward_batch(part)[0], batch)
         if reached:
@@ -107,19 +117,26 @@ def _few(data: SegmentationData, device: torch.device) -> Batch:
 
 
 def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
-    """Return how the first sample's values depend on the second sample, or None."""
+    """Return how a sample's values depend on the one beside it, first or second, or None."""
     image = batch.image.clone().requires_grad_()
-    pairs = [Batch(image[rows], batch.mask[rows], batch.index[rows]) for rows in ([0, 1], [0, 2])]
-    with torch.enable_grad():
-        one, other = (values(pair) for pair in pairs)
-    if one.shape[:1] != (2,):
-        return f"got values of shape {tuple(one.shape)} for 2 images"
-    (reached,) = torch.autograd.grad(one[0].sum(), image, allow_unused=True)
-    if reached is not None and bool((reached[1:] != 0).any()):
-        return "but the first of two samples gets another value when the second is changed"
-    if not torch.allclose(one[0], other[0], rtol=TOLERANCE, atol=TOLERANCE):
-        return "but the first of two samples has another value beside another sample"
+    for place, beside in ((0, ([0, 1], [0, 2])), (1, ([1, 0], [2, 0]))):
+        pairs = [Batch(image[rows], batch.mask[rows], batch.index[rows]) for rows in beside]
+        with torch.enable_grad():
+            one, other = (values(pair) for pair in pairs)
+        if one.shape[:1] != (2,):
+            return f"got values of shape {tuple(one.shape)} for 2 images"
+        gradients = torch.autograd.grad(one[place].sum(), image, allow_unused=True)
+        if gradients[0] is not None and bool((gradients[0][1:] != 0).any()):
+            return f"but sample {place + 1} of two gets another value when the other is changed"
+        if not torch.allclose(one[place], other[place], rtol=TOLERANCE, atol=TOLERANCE):
+            return f"but sample {place + 1} of two has another value beside another sample"
     return None
+
+
+def _kept(network: nn.Module, before: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a buffer that a forward pass has changed, or None."""
+    after = network.named_buffers()
+    return next((name for name, buffer in after if not torch.equal(buffer, before[name])), None)
 
 
 def _require_training(task: Trained) -> None:
@@ -136,8 +153,7 @@ def _require_training(task: Trained) -> None:
             raise InputError(
                 f"DP-SGD needs a network in training mode, got {name or 'the network'} "
                 f"({type(module).__name__}) in evaluation mode, which would hide layers that mix "
-                "samples; call "
-                "train() on it"
+                "samples; call train() on it"
             )
 
 

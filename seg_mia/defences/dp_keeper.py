@@ -32,12 +32,13 @@ class PrivacyKeeper(Callback):
         self.settings = private.settings
         self.saved: dict[str, Any] | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
         if stage != "fit":
             return
         _refuse(trainer)
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
         secret = str(run_seed()).encode() if self.settings.reproducible else own_salt(run_folder(trainer))
         # A number of its own: what is known of the salt through hashed ids must not tell the noise.
         self.private.begin(data, hashlib.sha256(b"dp-sgd" + secret).digest(), lambda: _planned(trainer))

@@ -87,7 +87,9 @@ class Segmentation(LightningModule):
             try_one(self.network, data)
 
     def check(self, data: SegmentationData) -> None:
-        """Raise InputError where the data, after setup, does not allow a defence."""
+        """Let defences add to what is trained on; raise InputError where the data does not allow one."""
+        for defence in self.defences:
+            defence.enter(data)
         for defence in self.defences:
             defence.check(data)
 
