@@ -11,6 +11,7 @@ CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 SALT = "salt"
+NOISE = "noise"
 SHADOW_SEED = 10_000
 """Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
 TEACHER_SEED = 20_000

@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -102,8 +102,10 @@ class Batches(ABC):
     """What decides which samples are trained on together, instead of a shuffled epoch."""
 
     @abstractmethod
-    def loader(self, samples: Samples, *, workers: int, rank: int, ranks: int) -> DataLoader[Batch]:
-        """Return the training loader of one of several ranks."""
+    def loader(
+        self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
+    ) -> DataLoader[Batch]:
+        """Return the training loader of one of several ranks, which begins with an epoch."""
 
 
 class SegmentationData(LightningDataModule):
@@ -162,6 +164,7 @@ class SegmentationData(LightningDataModule):
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
+        self._begin = 0
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -175,6 +178,14 @@ class SegmentationData(LightningDataModule):
     def fingerprint(self) -> str:
         """A digest of all ids and contents, after `setup`."""
         return self.cached.fingerprint
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch to go on with: loaders are asked ahead, before Lightning says which it is."""
+        return {"epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the next training loader with that epoch."""
+        self._begin = int(state_dict["epoch"])
 
     def prepare_data(self) -> None:
         """Decode once, in one process; the others find the cache."""
@@ -259,7 +270,7 @@ class SegmentationData(LightningDataModule):
         if self.batches is None:
             return self._loader(samples, shuffle=True)
         rank, ranks = self._ranks()
-        return self.batches.loader(samples, workers=self.workers, rank=rank, ranks=ranks)
+        return self.batches.loader(samples, workers=self.workers, epoch=self._begin, rank=rank, ranks=ranks)
 
     def trained(self) -> NDArray[np.int64]:
         """Return the data-set indices of what is trained on: the members, unless others are taught."""
@@ -314,6 +325,7 @@ class SegmentationData(LightningDataModule):
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = self._ranks()
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
+        sampler.set_epoch(self._begin if shuffle else 0)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

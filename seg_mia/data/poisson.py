@@ -35,9 +35,11 @@ class PoissonBatches(Sampler[list[tuple[int, int]]]):
     Each rank gets every n-th of the units that were drawn, so that all ranks together see one batch.
     """
 
-    def __init__(self, population: Population, *, key: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, population: Population, *, key: int, epoch: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.population, self.key, self.rank, self.ranks = population, key, rank, ranks
-        self.epoch = 0
+        self.epoch = epoch
         self.sampler = self  # where Lightning looks for what to tell the epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,10 +55,13 @@ class PoissonBatches(Sampler[list[tuple[int, int]]]):
         return self.population.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(len(self)):
-            mine = self.drawn(step)[self.rank :: self.ranks]
-            positions = np.flatnonzero(np.isin(self.population.units, mine))
-            yield [(self.epoch, int(position)) for position in positions]
+        """Draw all of the epoch now: loaders ask ahead, and may ask on after the next epoch was set."""
+        return iter([self._batch(step) for step in range(len(self))])
+
+    def _batch(self, step: int) -> list[tuple[int, int]]:
+        mine = self.drawn(step)[self.rank :: self.ranks]
+        positions = np.flatnonzero(np.isin(self.population.units, mine))
+        return [(self.epoch, int(position)) for position in positions]
 
 
 class PoissonData(Batches):
@@ -68,7 +73,7 @@ class PoissonData(Batches):
         key: secret number that all draws follow from.
     """
 
-    def __init__(self, data: SegmentationData, *, grouped: bool, key: int) -> None:
+    def __init__(self, data: SegmentationData, *, grouped: bool, key: int = 0) -> None:
         self.key = key
         indices = data.trained()
         names = np.array([data.source.groups[i] if grouped else data.source.ids[i] for i in indices])
@@ -78,7 +83,9 @@ class PoissonData(Batches):
         self.unit_of = torch.full((len(data.source),), -1)
         self.unit_of[torch.from_numpy(indices)] = torch.from_numpy(self.population.units)
 
-    def loader(self, samples: Samples, *, workers: int, rank: int, ranks: int) -> DataLoader[Batch]:
+    def loader(
+        self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
+    ) -> DataLoader[Batch]:
         """Return the loader of one rank."""
         image, mask, _ = samples[0, 0]
         nothing = Batch(
@@ -86,10 +93,11 @@ class PoissonData(Batches):
         )
         return DataLoader(
             samples,
-            batch_sampler=PoissonBatches(self.population, key=self.key, rank=rank, ranks=ranks),
+            batch_sampler=PoissonBatches(self.population, key=self.key, epoch=epoch, rank=rank, ranks=ranks),
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             collate_fn=partial(_collate, nothing=nothing),
+            generator=torch.Generator(),  # an iterator must not draw from what dropout draws from
         )
 
 

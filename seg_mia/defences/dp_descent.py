@@ -55,28 +55,34 @@ class Private:
         self.settings = settings
         self.steps = 0
 
-    def begin(self, data: SegmentationData, secret: bytes, planned: Callable[[], int]) -> None:
+    def begin(self, data: SegmentationData, secret: bytes, planned: Callable[[int], int]) -> None:
         """Let the data be drawn by Poisson sampling and calibrate the noise.
 
         Args:
             data: after setup.
             secret: what noise and batches follow from.
-            planned: returns the steps that training is planned to take, once batches are drawn so.
+            planned: from the batches of an epoch to the steps that training is planned to take.
 
         Raises:
             InputError: the promise cannot be kept within the planned steps.
         """
         own = self.settings
-        self.secret, self.steps = secret, 0
-        self.drawn = PoissonData(data, grouped=own.unit == "patient", key=number(secret, "batches"))
+        self.steps = 0
+        self.drawn = PoissonData(data, grouped=own.unit == "patient")
+        self.follow(secret)
         data.batches = self.drawn
-        rate, steps = self.population.rate, planned()
+        rate, steps = self.population.rate, planned(self.population.steps)
         delta = own.delta or 1 / self.population.count
         noise = own.noise
         if noise is None:
             assert own.epsilon is not None
             noise = noise_for(own.epsilon, delta=delta, rate=rate, steps=steps, accountant=own.accountant)
         self.use(Mechanism(noise, rate, delta, own.accountant), steps)
+
+    def follow(self, secret: bytes) -> None:
+        """Let all draws to come follow from a secret."""
+        self.secret = secret
+        self.drawn.key = number(secret, "batches")
 
     @property
     def population(self) -> Population:

@@ -1,7 +1,7 @@
 """What must hold around a differentially private training: checked before it, accounted for during it."""
 
-import hashlib
 import logging
+import secrets
 from typing import Any, cast
 
 import torch
@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from seg_mia.callbacks.card import own_salt
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
@@ -17,6 +16,7 @@ from seg_mia.defences.accounting import Mechanism
 from seg_mia.defences.dp_checks import Trained, choose_mode, require_separable
 from seg_mia.defences.dp_descent import Private, PrivateDescent
 from seg_mia.errors import InputError
+from seg_mia.runs import NOISE
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,16 @@ log = logging.getLogger(__name__)
 class PrivacyKeeper(Callback):
     """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
 
-    Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with.
+    Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with. What
+    batches and noise follow from is drawn anew for each training and lies beside it: two with the same noise
+    would differ by what their data differ in.
     """
 
     def __init__(self, private: Private, descent: PrivateDescent) -> None:
         self.private, self.descent = private, descent
         self.settings = private.settings
         self.saved: dict[str, Any] | None = None
+        self.kept: bytes | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
@@ -39,12 +42,19 @@ class PrivacyKeeper(Callback):
         _refuse(trainer)
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
-        secret = str(run_seed()).encode() if self.settings.reproducible else own_salt(run_folder(trainer))
-        # A number of its own: what is known of the salt through hashed ids must not tell the noise.
-        self.private.begin(data, hashlib.sha256(b"dp-sgd" + secret).digest(), lambda: _planned(trainer))
+        file = run_folder(trainer) / NOISE
+        kept = file.read_bytes() if file.is_file() else None
+        self.kept, fresh = trainer.strategy.broadcast((kept, secrets.token_bytes(32)))
+        secret = str(run_seed()).encode() if self.settings.reproducible else fresh
+        self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Go on with the mechanism of a resumed training."""
+        """Keep what the noise follows from; go on with the mechanism of a resumed training."""
+        if not self.settings.reproducible and trainer.is_global_zero:
+            file = run_folder(trainer) / NOISE
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_bytes(self.private.secret)
         if self.saved is None:
             return
         begun = self.saved
@@ -57,7 +67,7 @@ class PrivacyKeeper(Callback):
                 f"and would go on with {self.private.population.rate:.4g} and "
                 f"{self.private.mechanism.delta:.3g}; resume it with the settings it was started with"
             )
-        self.private.use(mechanism, max(_planned(trainer), self.private.steps))
+        self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at what is really used: the sampler, the network's mode, each sample's loss and gradient."""
@@ -116,8 +126,8 @@ class PrivacyKeeper(Callback):
         private = self.private
         if len(self.descent.norms):
             clipped = (self.descent.norms > self.settings.clip).float().mean()
-            pl_module.log("privacy/clipped", clipped, batch_size=1)
-            pl_module.log("privacy/median_norm", self.descent.norms.median(), batch_size=1)
+            pl_module.log("train/clipped", clipped, batch_size=1)
+            pl_module.log("train/median_norm", self.descent.norms.median(), batch_size=1)
         spent = private.steps >= private.allowed
         if spent and private.allowed < private.planned:
             log.warning("the privacy budget is spent after %d steps; training stops", private.steps)
@@ -157,8 +167,10 @@ class PrivacyKeeper(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again when training starts."""
+        """Take it up again when training starts, with the secret that it began with."""
         self.saved = state_dict
+        if self.kept is not None and not self.settings.reproducible:
+            self.private.follow(self.kept)
 
 
 def _refuse(trainer: Trainer) -> None:
@@ -187,14 +199,21 @@ def _refuse(trainer: Trainer) -> None:
         raise InputError("overfit_batches repeats one batch, which is no Poisson sampling; leave it out")
 
 
-def _planned(trainer: Trainer) -> int:
-    steps = trainer.estimated_stepping_batches
-    if steps == float("inf"):
+def _planned(trainer: Trainer, epoch: int) -> int:
+    """Return how many steps a training takes in all, given the batches of an epoch.
+
+    Lightning's own estimate makes the loader, too early for one that must know where a resumed run stands.
+    """
+    limit = trainer.limit_train_batches
+    batches = int(epoch * limit) if isinstance(limit, float) else min(epoch, int(limit or epoch))
+    ends = [batches * trainer.max_epochs] if trainer.max_epochs not in {None, -1} else []
+    ends += [trainer.max_steps] if trainer.max_steps != -1 else []
+    if not ends:
         raise InputError(
             "the noise follows from the planned number of steps, got no end; set --trainer.max_epochs or "
             "--trainer.max_steps"
         )
-    return int(steps)
+    return min(ends)
 
 
 def _require_poisson(trainer: Trainer, key: int) -> None:

@@ -188,10 +188,9 @@ def test_the_rate_is_the_batch_over_the_samples_and_an_epoch_is_its_inverse(
 
 @pytest.mark.parametrize(("grouped", "workers"), [(False, 0), (True, 0), (True, 1)])
 def test_the_loader_gives_what_was_drawn_in_every_epoch(grouped: bool, workers: int) -> None:
-    data = ready(each=3)
-    drawn = PoissonData(data, grouped=grouped, key=11)
-    samples = data.dataset(data.trained())
-    loader = drawn.loader(samples, workers=workers, rank=0, ranks=1)
+    data = ready(each=3, workers=workers)
+    data.batches = drawn = PoissonData(data, grouped=grouped, key=11)
+    loader = data.train_dataloader()
     said = PoissonBatches(drawn.population, key=11)
     members = data.indices("members")
     for epoch in (2, 0):
@@ -236,8 +235,8 @@ def _epoch(loader: DataLoader[Batch], epoch: int) -> list[Batch]:
 
 def test_a_patients_slices_always_come_together() -> None:
     data = ready(each=3, members=18, batch_size=6)
-    drawn = PoissonData(data, grouped=True, key=1)
-    loader = drawn.loader(data.dataset(data.trained()), workers=0, rank=0, ranks=1)
+    data.batches = PoissonData(data, grouped=True, key=1)
+    loader = data.train_dataloader()
     whose = {int(i): data.source.groups[i] for i in data.indices("members")}
     seen = set()
     for epoch in range(20):
