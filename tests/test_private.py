@@ -5,6 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from opacus.accountants import create_accountant
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -22,6 +24,7 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import NETWORK, load_victim, read_card
 from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.folder import Folder
 from seg_mia.data.poisson import PoissonBatches
 from seg_mia.defences.accounting import Mechanism
 from seg_mia.defences.base import Defence, check_together
@@ -465,6 +468,63 @@ def test_a_resumed_run_uses_no_coin_twice(workers: int, small: Path, draws: list
     assert promise["epsilon"] == pytest.approx(opacus(promise), rel=1e-12)
 
 
+def in_python(epochs: int, folder: Path | None = None, data: SegmentationData | None = None) -> Trainer:
+    """Train without the command line, from a checkpoint in a folder if one is given."""
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    private = DPSGD(noise=1.0, epsilon=None, accountant="rdp", reproducible=True)
+    task = Segmentation(nn.Conv2d(3, 1, 3, padding=1), defences=[private])
+    file = folder / "by_hand.ckpt" if folder else None
+    trainer.fit(task, datamodule=data, ckpt_path=file, weights_only=False)  # a file of its own
+    return trainer
+
+
+def members(root: Path) -> SegmentationData:
+    return Folder(root=str(root), threshold=127, members=6, nonmembers=4, batch_size=2)
+
+
+# A config names its network and defences instead of holding them.
+built_by_hand = pytest.mark.filterwarnings(
+    "ignore:.*is an instance of `nn.Module`.*", "ignore:Attribute 'defences' removed from hparams.*"
+)
+
+
+@built_by_hand
+def test_a_checkpoint_that_was_saved_after_training_is_gone_on_with_new_coins(
+    folder: Callable[..., Path], tmp_path: Path, draws: list[tuple[Any, ...]]
+) -> None:
+    data = members(folder(count=40))
+    whole = in_python(4, data=data)
+    expected = list(draws)
+    draws.clear()
+    in_python(2, data=members(folder(count=40))).save_checkpoint(tmp_path / "by_hand.ckpt")
+    again = in_python(4, tmp_path, members(folder(count=40)))
+    assert draws == expected == expected_draws(data, 4)
+    for name, value in whole.lightning_module.state_dict().items():
+        assert_close(again.lightning_module.state_dict()[name], value, rtol=0, atol=0)
+
+
+@built_by_hand
+def test_a_second_training_of_the_same_weights_is_refused_or_counted(
+    folder: Callable[..., Path], draws: list[tuple[Any, ...]]
+) -> None:
+    data = members(folder(count=40))
+    trainer = in_python(1, data=data)
+    task = cast(Segmentation, trainer.lightning_module)
+    trainer.fit_loop.max_epochs = 2
+    with suppress(InputError):
+        trainer.fit(task, datamodule=data)
+    assert task.promise is not None
+    assert task.promise["steps"] == len(draws)
+    assert len(set(draws)) == len(draws)
+
+
 # What is promised
 
 
@@ -553,6 +613,12 @@ def test_more_epochs_need_more_noise_and_spend_no_more(small: Path, draws: list[
     most = max(steps for steps in range(2, 8) if opacus(begun, steps) <= 2)
     assert resumed["steps"] == 2 + len(draws) == most
     assert resumed["epsilon"] <= 2
+
+
+@pytest.mark.parametrize("epsilon", ["8", ".inf"])
+def test_no_epochs_at_all_are_no_crash(epsilon: str, small: Path) -> None:
+    words = ["--model.defences.noise=1", f"--model.defences.epsilon={epsilon}", "--trainer.max_epochs=0"]
+    assert main(["fit", "--config", str(small), *KNOWN, *words]) in {0, 2}
 
 
 def test_infinity_is_no_limit(small: Path) -> None:

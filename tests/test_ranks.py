@@ -154,3 +154,74 @@ def test_two_processes_guess_about_every_sample_once(config: Path) -> None:
         assert len({row["id"] for row in two}) == 10
         keys = ("id", "group", "member") if words else tuple(one[0])  # two ranks take other training steps
         assert [[row[key] for key in keys] for row in one] == [[row[key] for key in keys] for row in two]
+
+
+PRIVATE = [
+    "--defence=dp",
+    "--model.defences.accountant=rdp",
+    "--model.defences.reproducible=true",
+    "--model.optimizer=sgd",
+    "--trainer.precision=64-true",  # in 32 bits, sums in another order change which side of 0 a ReLU is on
+]
+
+
+def trained_privately(config: Path, folder: Callable[..., Path], unit: str) -> tuple[Path, Path]:
+    """Train on eight slices of four patients on one process and on two, and return both folders."""
+    root = folder(count=40)
+    rows = [f"images/s{i:02d}.png,masks/s{i:02d}.png,p{i // 2}\n" for i in range(40)]
+    (root / "list.csv").write_text("image,mask,patient\n" + "".join(rows))
+    before, after = "members: 5, nonmembers: 5, batch_size: 2", "members: 8, nonmembers: 4, batch_size: 4"
+    config.write_text(config.read_text().replace(before, after))
+    grouped = ["--data.manifest=list.csv", "--data.group_column=patient", "--data.images=.", "--data.masks=."]
+    limit = ["--model.defences.epsilon=8", f"--model.defences.unit={unit}", "--trainer.max_epochs=3"]
+    words = ["fit", "--config", str(config), *PRIVATE, *grouped, *limit]
+    assert main([*words, "--runs=one"]) == 0
+    on_two(*words, "--runs=two")
+    return Path("one/tiny-dp/version_0"), Path("two/tiny-dp/version_0")
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """Return what was logged each epoch, without what the first process says of its part of a batch."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    own = ("train/clipped", "train/median_norm")
+    return [{name: value for name, value in line.items() if name not in own} for line in lines]
+
+
+@pytest.mark.parametrize("unit", ["image", "patient"])
+def test_two_processes_keep_one_promise_with_the_same_weights(
+    unit: str, config: Path, folder: Callable[..., Path]
+) -> None:
+    one, two = trained_privately(config, folder, unit)
+    first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, two))
+    promise = first["seg_mia"]["privacy"]
+    assert promise == second["seg_mia"]["privacy"]
+    assert (promise["unit"], promise["units"]) == (unit, 8 if unit == "image" else 4)
+    assert first["global_step"] == second["global_step"] == promise["steps"] == 6
+    assert set(first["state_dict"]) == set(second["state_dict"])
+    for name, weight in first["state_dict"].items():
+        torch.testing.assert_close(second["state_dict"][name], weight, rtol=1e-4, atol=1e-4)
+    for mine, theirs in zip(logged(one), logged(two), strict=True):
+        judged = [name for name in mine if not name.startswith("train/")]
+        assert {"val/dice", "privacy/epsilon", "privacy/steps"} <= set(judged)
+        assert_same({name: mine[name] for name in judged}, {name: theirs[name] for name in judged})
+
+
+def test_two_processes_measure_a_private_training_as_one_does(
+    config: Path, folder: Callable[..., Path]
+) -> None:
+    """An image that was drawn twice in an epoch counts once, whichever process drew it."""
+    one, two = trained_privately(config, folder, "image")
+    assert "train/dice" in logged(one)[0]
+    for mine, theirs in zip(logged(one), logged(two), strict=True):
+        assert_same(mine, theirs)
+
+
+def test_a_process_that_never_draws_a_unit_keeps_nobody_waiting(config: Path) -> None:
+    before, after = "members: 5, nonmembers: 5, batch_size: 2", "members: 1, nonmembers: 5, batch_size: 1"
+    config.write_text(config.read_text().replace(before, after))
+    limit = ["--model.defences.noise=1", "--model.defences.epsilon=.inf", "--model.defences.delta=0.1"]
+    on_two("fit", "--config", str(config), *PRIVATE, *limit, "--trainer.max_epochs=2", "--runs=two")
+    run = Path("two/tiny-dp/version_0")
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["seg_mia"]["privacy"]["steps"] == 2
+    assert [line["epoch"] for line in logged(run)] == [0, 1]

@@ -1,5 +1,6 @@
 """Dice, IoU and loss of each image, gathered into means and tables."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,18 +47,16 @@ class Scores(Callback):
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Log the batch's loss and keep its scores; Poisson sampling draws empty batches too."""
-        if not len(outputs["losses"]):
-            return
-        pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
+        """Log the batch's loss, unless Poisson sampling drew nobody, and keep its scores."""
+        if len(outputs["losses"]):
+            pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
         self.train.update(batch.index, _values(outputs, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Log the means over what was trained on: the members, unless defences changed images or masks."""
-        if not self.train.index:
-            return
-        for name, value in self.train.means().items():
-            pl_module.log(f"train/{name}", value, sync_dist=True)
+        for name, value in self.train.means().items():  # asked on every rank, whatever each has seen
+            if not math.isnan(value):
+                pl_module.log(f"train/{name}", value, sync_dist=True)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Begin anew."""

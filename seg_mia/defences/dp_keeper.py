@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import warnings
 from typing import Any, cast
 
 import torch
@@ -40,6 +41,8 @@ class PrivacyKeeper(Callback):
         if stage != "fit":
             return
         _refuse(trainer)
+        # Fixed layers are in evaluation mode for good; any other is refused when training starts.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
         file = run_folder(trainer) / NOISE
@@ -85,7 +88,8 @@ class PrivacyKeeper(Callback):
             raise InputError(
                 "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
             )
-        self._announce(data)
+        if trainer.is_global_zero:
+            self._announce(data)
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True
 

@@ -11,7 +11,8 @@ from torchmetrics import Metric
 class PerImage(Metric):
     """Rows of values, one per image, in the order of their indices however many ranks made them.
 
-    An image that several ranks or batches saw counts once, so that a mean does not depend on their number.
+    An image that several ranks or batches saw counts once, with the mean of its values, so that nothing
+    depends on their number.
     """
 
     full_state_update = False
@@ -32,13 +33,10 @@ class PerImage(Metric):
 
     def compute(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the indices ascending, (n,), and each name's values in that order, (n,), float64."""
-        index = _joined(self.index)
         rows = _joined(self.rows)
-        order = index.argsort(stable=True)
-        index, rows = index[order], rows[order]
-        first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[1:] != index[:-1]
-        return index[first], dict(zip(self.names, rows[first].unbind(1), strict=True))
+        index, place, times = torch.unique(_joined(self.index), return_inverse=True, return_counts=True)
+        sums = rows.new_zeros(len(index), rows.shape[1]).index_add_(0, place, rows)
+        return index, dict(zip(self.names, (sums / times.unsqueeze(1)).unbind(1), strict=True))
 
     def table(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what `compute` does, but (1,) for one image, of which torchmetrics makes a number."""

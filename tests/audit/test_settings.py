@@ -29,9 +29,14 @@ def test_a_name_is_a_defence_a_release_or_none() -> None:
 def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
     run = str(tmp_path)
     for settings, telling in (
-        (said("nothing"), "known names are none, crop"),
+        (said("nothing"), "known names are none, canaries, crop"),
         (said("crop", "crop"), "must differ"),
         (said(Defended(release="argmax", adaptive=True)), "no defence that a shadow could be trained with"),
+        (said(Defended(config="no_such")), "no_such"),
+        (
+            said(Defended(config="phantom_dp", adaptive=True, defence=["crop"])),
+            "a config of its own",
+        ),
         (said("crop", victim=run), "is trained already"),
         (said("crop", victim=Training(run)), "is trained already"),
         (said(Defended(options={"model.lr": 1.0}), victim=run), "is trained already"),
