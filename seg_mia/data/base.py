@@ -181,7 +181,10 @@ class SegmentationData(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch to go on with: loaders are asked ahead, before Lightning says which it is."""
-        return {"epoch": self.trainer.current_epoch + 1 if self.trainer else 0}
+        if self.trainer is None:
+            return {"epoch": 0}
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return {"epoch": progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin the next training loader with that epoch."""

@@ -94,7 +94,7 @@ class Private:
         self.mechanism, self.planned = mechanism, planned
         epsilon = self.settings.epsilon
         self.allowed = planned if epsilon is None else mechanism.steps_within(epsilon, planned)
-        if self.allowed < 1:
+        if self.allowed < min(planned, 1):
             raise InputError(
                 f"epsilon {epsilon:g} does not last for one step with noise {mechanism.noise:g} and delta "
                 f"{mechanism.delta:.3g}; raise noise, or leave it out to have it calibrated"

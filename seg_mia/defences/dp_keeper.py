@@ -35,6 +35,7 @@ class PrivacyKeeper(Callback):
         self.settings = private.settings
         self.saved: dict[str, Any] | None = None
         self.kept: bytes | None = None
+        self.before = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
@@ -45,6 +46,7 @@ class PrivacyKeeper(Callback):
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
+        self.saved, self.before = None, self.private.steps
         file = run_folder(trainer) / NOISE
         kept = file.read_bytes() if file.is_file() else None
         self.kept, fresh = trainer.strategy.broadcast((kept, secrets.token_bytes(32)))
@@ -58,6 +60,12 @@ class PrivacyKeeper(Callback):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)
             file.write_bytes(self.private.secret)
+        if self.saved is None and self.before:
+            self.private.steps = self.before
+            raise InputError(
+                f"these weights have taken {self.before} private steps, which a new training would not "
+                "count; resume from a checkpoint, or build the network anew"
+            )
         if self.saved is None:
             return
         begun = self.saved
