@@ -25,7 +25,7 @@ def over_epsilon(rows: Sequence[Row]) -> NDArray[np.uint8]:
     """
     promised = sorted(filter(finite, rows), key=_epsilon)
     others = [row for row in rows if not finite(row)]
-    figure = Figure(figsize=(9.6, 3.8), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9.6, 4.8), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     _dice(left, promised, others)
     _auc(right, promised, others)
@@ -33,7 +33,7 @@ def over_epsilon(rows: Sequence[Row]) -> NDArray[np.uint8]:
         axes.set(xscale="log", xlabel="epsilon, logarithmic: more privacy to the left")
         axes.set_xticks([_epsilon(row) for row in promised], [f"{_epsilon(row):.3g}" for row in promised])
         axes.minorticks_off()
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=8, frameon=False)
     return rendered(figure)
 
 

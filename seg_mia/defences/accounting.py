@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from seg_mia.errors import InputError
@@ -71,6 +72,7 @@ class Mechanism:
         return within
 
 
+@cache
 def _opacus(accountant: Accountant, noise: float, rate: float, steps: int, delta: float) -> float:
     with _own_logging():
         from opacus.accountants import create_accountant

@@ -125,14 +125,14 @@ class PrivateDescent(Descent):
 
     Attributes:
         mode: how gradients of single units are found.
-        reduce: sums a tensor over processes.
+        reduce: sums a tensor over processes, where there are several.
         norms: of the last batch's units of this process, before clipping.
     """
 
     def __init__(self, private: Private) -> None:
         self.private = private
         self.mode: Mode = "loop"
-        self.reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+        self.reduce: Callable[[Tensor], Tensor] | None = None
         self.norms = torch.zeros(0)
         self.sums: dict[str, Tensor] = {}
 
@@ -172,7 +172,7 @@ class PrivateDescent(Descent):
         seed = np.random.SeedSequence(number(private.secret, f"noise {private.steps}"))
         streams = seed.spawn(len(parameters))
         for stream, (name, parameter) in zip(streams, parameters.items(), strict=True):
-            total = self.reduce(self.sums[name])
+            total = self.sums[name] if self.reduce is None else self.reduce(self.sums[name])
             if deviation:
                 noise = np.random.default_rng(stream).standard_normal(
                     tuple(parameter.shape), dtype=np.float32

@@ -1,5 +1,6 @@
 """What must hold around a differentially private training: checked before it, accounted for during it."""
 
+import hashlib
 import logging
 import secrets
 import warnings
@@ -55,17 +56,17 @@ class PrivacyKeeper(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Keep what the noise follows from; go on with the mechanism of a resumed training."""
-        if not self.settings.reproducible and trainer.is_global_zero:
-            file = run_folder(trainer) / NOISE
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            file.write_bytes(self.private.secret)
         if self.saved is None and self.before:
             self.private.steps = self.before
             raise InputError(
                 f"these weights have taken {self.before} private steps, which a new training would not "
                 "count; resume from a checkpoint, or build the network anew"
             )
+        if not self.settings.reproducible and trainer.is_global_zero:
+            file = run_folder(trainer) / NOISE
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_bytes(self.private.secret)
         if self.saved is None:
             return
         begun = self.saved
@@ -183,6 +184,10 @@ class PrivacyKeeper(Callback):
         self.saved = state_dict
         if self.kept is not None and not self.settings.reproducible:
             self.private.follow(self.kept)
+        if state_dict["steps"] % self.private.population.steps:
+            # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
+            number = str(state_dict["steps"]).encode()
+            self.private.follow(hashlib.sha256(self.private.secret + number).digest())
 
 
 def _refuse(trainer: Trainer) -> None:
