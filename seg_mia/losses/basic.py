@@ -1,13 +1,4 @@
-"""Segmentation losses from logits (N, K, h, w) and masks (N, h, w), one value per image, shape (N,).
-
-K = 1 is binary: the logit z costs what the pair (-z/2, z/2) costs. Pixels marked IGNORE count for
-nothing, and an image that has no others costs 0. Everything is computed from log-probabilities, which
-keeps the gradient of a confidently wrong pixel that `sigmoid` and `softmax` would round to zero. Half
-precision is computed and returned in float32. All raise InputError when logits and mask do not fit.
-"""
-
-from collections.abc import Callable, Mapping
-from typing import Final, Literal
+"""The losses that segmentation networks are usually trained with."""
 
 import torch
 from torch import Tensor
@@ -16,20 +7,17 @@ from torch.nn import functional
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE, check_labels
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-LossName = Literal["dice", "cross_entropy", "dice_cross_entropy"]
-
 
 def per_pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Return -log p of each pixel's true class, (N, h, w); 0 where the mask says ignore."""
-    _check(logits, mask)
-    return _surprise(_log_probabilities(logits), mask)
+    check_fit(logits, mask)
+    return _surprise(log_probabilities(logits), mask)
 
 
 def cross_entropy_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of -log p of the true class over the pixels that count."""
-    _check(logits, mask)
-    return _cross_entropy(_log_probabilities(logits), mask)
+    check_fit(logits, mask)
+    return _cross_entropy(log_probabilities(logits), mask)
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -38,25 +26,19 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     The soft Dice of Milletari et al. 2016 (V-Net) without its squares. The 1s let an empty mask met by an
     empty prediction cost 0.
     """
-    _check(logits, mask)
-    return _dice(_log_probabilities(logits), mask)
+    check_fit(logits, mask)
+    return _dice(log_probabilities(logits), mask)
 
 
 def dice_cross_entropy_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the sum of `dice_loss` and `cross_entropy_loss`."""
-    _check(logits, mask)
-    log_p = _log_probabilities(logits)
+    check_fit(logits, mask)
+    log_p = log_probabilities(logits)
     return _dice(log_p, mask) + _cross_entropy(log_p, mask)
 
 
-LOSSES: Final[Mapping[LossName, Loss]] = {
-    "dice": dice_loss,
-    "cross_entropy": cross_entropy_loss,
-    "dice_cross_entropy": dice_cross_entropy_loss,
-}
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return log p of each class, (N, K >= 2, h, w), in float32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 1:
         return functional.logsigmoid(torch.cat((-logits, logits), dim=1))
@@ -81,7 +63,8 @@ def _dice(log_p: Tensor, mask: Tensor) -> Tensor:
     return (1 - dice).mean(dim=1)
 
 
-def _check(logits: Tensor, mask: Tensor) -> None:
+def check_fit(logits: Tensor, mask: Tensor) -> None:
+    """Raise InputError for logits (N, K, h, w) and a mask (N, h, w) that do not belong together."""
     if logits.ndim != 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
             f"logits (N, K, h, w) and mask (N, h, w) must agree in N, h and w, got {tuple(logits.shape)} and "

@@ -1,0 +1,72 @@
+"""Segmentation losses from logits (N, K, h, w) and masks (N, h, w), one value per image, shape (N,).
+
+K = 1 is binary: the logit z costs what the pair (-z/2, z/2) costs. Pixels marked IGNORE count for
+nothing, and an image that has no others costs 0. Everything is computed from log-probabilities, which
+keeps the gradient of a confidently wrong pixel that `sigmoid` and `softmax` would round to zero. Half
+precision is computed and returned in float32. All raise InputError when logits and mask do not fit.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from torch import Tensor
+
+from seg_mia.losses.basic import (
+    cross_entropy_loss,
+    dice_cross_entropy_loss,
+    dice_loss,
+    per_pixel_cross_entropy,
+)
+from seg_mia.losses.surrogate import (
+    SURROGATES,
+    SurrogateName,
+    bce_dice_loss,
+    combined_loss,
+    exponential_logarithmic_loss,
+    log_cosh_dice_loss,
+    lovasz_hinge_loss,
+    structure_loss,
+)
+
+__all__ = [
+    "LOSSES",
+    "SURROGATES",
+    "Loss",
+    "LossName",
+    "SurrogateName",
+    "bce_dice_loss",
+    "combined_loss",
+    "cross_entropy_loss",
+    "dice_cross_entropy_loss",
+    "dice_loss",
+    "exponential_logarithmic_loss",
+    "log_cosh_dice_loss",
+    "lovasz_hinge_loss",
+    "per_pixel_cross_entropy",
+    "structure_loss",
+]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LossName = Literal[
+    "dice",
+    "cross_entropy",
+    "dice_cross_entropy",
+    "log_cosh_dice",
+    "bce_dice",
+    "exponential_logarithmic",
+    "structure",
+    "lovasz_hinge",
+    "combined",
+]
+
+LOSSES: Final[Mapping[LossName, Loss]] = {
+    "dice": dice_loss,
+    "cross_entropy": cross_entropy_loss,
+    "dice_cross_entropy": dice_cross_entropy_loss,
+    "log_cosh_dice": log_cosh_dice_loss,
+    "bce_dice": bce_dice_loss,
+    "exponential_logarithmic": exponential_logarithmic_loss,
+    "structure": structure_loss,
+    "lovasz_hinge": lovasz_hinge_loss,
+    "combined": combined_loss,
+}

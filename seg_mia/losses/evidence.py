@@ -1,0 +1,97 @@
+"""What a loss of one class against the rest is computed from: the network's evidence, the mask's truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seg_mia.losses.basic import check_fit
+from seg_mia.masks import IGNORE
+from seg_mia.models.heads import heads
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One map for each class that is judged, (N, C, h, w): of two classes the foreground alone.
+
+    Attributes:
+        log_p: log-probability of the class.
+        log_q: log-probability of all others together.
+        truth: 1 where the pixel is of the class, else 0; 0 where it is ignored.
+        counts: (N, 1, h, w): 1 where the pixel counts, 0 where it is ignored.
+        judged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
+    """
+
+    log_p: Tensor
+    log_q: Tensor
+    truth: Tensor
+    counts: Tensor
+    judged: Tensor
+
+    @property
+    def logit(self) -> Tensor:
+        """The log-odds of the class against the rest, (N, C, h, w)."""
+        return self.log_p - self.log_q
+
+    @property
+    def p(self) -> Tensor:
+        """The probability of the class, 0 where the pixel is ignored."""
+        return self.log_p.exp() * self.counts
+
+    def mean(self, per_class: Tensor) -> Tensor:
+        """Return the mean of (N, C) over the classes judged, (N,)."""
+        return (per_class * self.judged).sum(1) / self.judged.sum(1)
+
+
+def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
+    """Return the evidence of a network's output, the heads' probabilities averaged.
+
+    Args:
+        output: logits (N, K, h, w), or several heads' of one shape.
+        mask: class indices (N, h, w), 255 where ignored.
+
+    Raises:
+        InputError: logits and mask that do not fit.
+    """
+    found = heads(output)
+    for logits in found:
+        check_fit(logits, mask)
+    parts = [one_against_rest(logits) for logits in found]
+    log_p, log_q = (torch.stack([part[side] for part in parts]) for side in (0, 1))
+    if len(parts) > 1:
+        log_p, log_q = (
+            each.logsumexp(0, keepdim=True) - torch.tensor(len(parts)).log() for each in (log_p, log_q)
+        )
+    return against(log_p[0], log_q[0], mask)
+
+
+def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log p and log(1 - p) of each class, (N, C, h, w); of two classes the foreground's alone."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[1] == 2:
+        logits = logits[:, 1:] - logits[:, :1]
+    if logits.shape[1] == 1:
+        return functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    log_p = logits.log_softmax(1)
+    others = [
+        torch.cat((log_p[:, :kind], log_p[:, kind + 1 :]), 1).logsumexp(1) for kind in range(log_p.shape[1])
+    ]
+    return log_p, torch.stack(others, 1)
+
+
+def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:
+    """Return the evidence for a mask (N, h, w), given each class's log p and log(1 - p)."""
+    ignored = (mask == IGNORE).unsqueeze(1)
+    classes = log_p.shape[1]
+    if classes == 1:
+        truth = (mask.unsqueeze(1) == 1).to(log_p)
+        judged = torch.ones_like(truth[:, :, 0, 0])
+    else:
+        kinds = torch.arange(classes, device=mask.device).view(1, -1, 1, 1)
+        truth = (mask.unsqueeze(1) == kinds).to(log_p)
+        predicted = (log_p.detach().argmax(1, keepdim=True) == kinds) & ~ignored
+        judged = ((truth + predicted).amax((2, 3)) > 0).to(log_p)
+        judged[judged.sum(1) == 0] = 1  # all ignored: any mean of zeros
+    return Evidence(log_p, log_q, truth, (~ignored).to(log_p), judged)
