@@ -42,7 +42,7 @@ from seg_mia.options import add_options, check_kept, import_all, plain_settings
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import BEST, CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
-from seg_mia.tasks.perturbation import PerturbationTest
+from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
@@ -322,7 +322,8 @@ class Experiment(LightningCLI):
         if isinstance(attack, Membership):
             self._infer(attack, victim.network, datamodule)
         else:
-            task = PerturbationTest(victim.network, attack)
+            surrogate = load_surrogate(attack, trust=(self.plan.options or {}).get("trust", ()))
+            task = PerturbationTest(victim.network, attack, surrogate=surrogate)
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.summary = self.results.summary
         if not self.split_checked and self.trainer.is_global_zero:

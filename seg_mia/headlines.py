@@ -74,7 +74,50 @@ def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
-    return [f"{name} (sees {summary['sees']}), {_fooled(summary)}"]
+    lines = [f"{name} (sees {summary['sees']}), {_fooled(summary)}"]
+    if rows := summary.get("success"):
+        lines += aligned(success_table(rows))
+        if rows[-1]["no_gradient"] and not rows[-1]["counted"]:
+            lines.append(
+                "  WARNING: no gradient reached any image that was not a success from the start: this says "
+                "nothing of robustness. A layer stops it; replace that one (--attack.replace)"
+            )
+    return lines
+
+
+def success_table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) -> list[list[str]]:
+    """Return the cells of a table of success rates, its header first.
+
+    Args:
+        rows: of `seg_mia.callbacks.success.success_rows`.
+        markdown: put a ruler below the header.
+    """
+    header = ["asked for", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
+    header += ["distortion, steps", "mean IoU"]
+    carried = any(row["transferred"] is not None for row in rows)
+    table = [[*header, *(["rate on the victim from the surrogate"] if carried else [])]]
+    if markdown:
+        table.append(["---"] * len(table[0]))
+    for row in rows:
+        counts = [str(row[name]) for name in ("images", "skipped", "clean_success", "no_gradient", "counted")]
+        rate = "none" if row["rate"] is None else "{rate:.3f} [{low:.3f}, {high:.3f}]".format(**row)
+        cells = [row["asked"], row["loss"], *counts, rate, _number(row["distortion"], 2)]
+        cells += [_number(row["mean_iou"], 3), *([_number(row["transferred"], 3)] if carried else [])]
+        table.append(cells)
+    return table
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines, its columns as wide as they need."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
@@ -172,11 +215,22 @@ def _fooled(result: Mapping[str, Any]) -> str:
             f"{lost(mean['area_clean'], mean['area'], mean['success'])}, "
             f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}"
         )
+    carried = (
+        f"; crafted on the surrogate ({mean['surrogate_iou']:.3f} there) {mean['transfer_iou']:.3f}"
+        if "transfer_iou" in mean
+        else ""
+    )
     return (
-        f"{result['images']} images{unchanged}: IoU with the target {mean['iou_before']:.3f} -> "
+        f"{result['images']} images{unchanged}: IoU with the {_asked(result)} {mean['iou_before']:.3f} -> "
         f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} "
         f"-> {mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+        f"{carried}"
     )
+
+
+def _asked(result: Mapping[str, Any]) -> str:
+    """Return what the mask is that an attack compares with."""
+    return "target" if result["attack"].get("init_args", {}).get("targeted", True) else "truth"
 
 
 def lost(clean: float, triggered: float, success: float) -> str:

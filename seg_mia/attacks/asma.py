@@ -160,6 +160,8 @@ class Asma(Targeted):
         target_class: the class that `white` paints everywhere.
         target_folder: folder of masks named like the images, for `folder`.
         target_seed: decides the draw of `random`.
+        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
+        replace: layers by class path, and the stand-in whose gradient each gets.
         steps: iterations.
         tau: constant part of the step.
         beta: part of the step that grows with the overlap.
@@ -187,7 +189,7 @@ class Asma(Targeted):
         """Run `asma`, with a progress bar."""
         with steps_bar("asma", self.steps) as show:
             return asma(
-                model,
+                self.differentiable(model),
                 x,
                 target,
                 steps=self.steps,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
 
@@ -15,7 +15,7 @@ TargetKind = Literal["random", "nearest", "white", "black", "folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targeted(Perturbation):
+class Targeted(WhiteBox):
     """A perturbation that asks for a mask; its fields say for which.
 
     Attributes:
@@ -34,14 +34,23 @@ class Targeted(Perturbation):
     target_seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.target_class < 1:
             raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
         if (self.target == "folder") != (self.target_folder is not None):
             raise InputError(
                 f"target 'folder' and target_folder go together, got target {self.target!r} and "
-                "target_folder "
-                f"{self.target_folder!r}"
+                f"target_folder {self.target_folder!r}"
             )
+
+    @property
+    def asks(self) -> bool:
+        """Whether a mask is asked for; otherwise the target is the true mask."""
+        return True
+
+    def succeeded(self, reached: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Say of mean IoUs with the target (N,) which are successes; None for an attack without success."""
+        return None
 
 
 def random_other(count: int, seed: int) -> Tensor:
@@ -54,13 +63,15 @@ def random_other(count: int, seed: int) -> Tensor:
     return draws + (draws >= torch.arange(count))
 
 
-def nearest_other(masks: Tensor, classes: int) -> Tensor:
+def nearest_other(similarity: Tensor) -> Tensor:
     """Return for each mask the index of the most similar other one, int64 (n,); ties go to the lowest index.
 
-    Similar means the mean IoU over the classes present in the image's own mask (Shukla et al. 2023).
+    Args:
+        similarity: (n, n), of the row's mask with the column's, as `mean_iou_matrix` gives it.
     """
-    _need_two(len(masks), "nearest")
-    return mean_iou_matrix(masks, classes).fill_diagonal_(-1).argmax(1)
+    _need_two(len(similarity), "nearest")
+    itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    return similarity.masked_fill(itself, -1).argmax(1)
 
 
 def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:

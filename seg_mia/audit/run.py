@@ -11,11 +11,12 @@ from seg_mia.audit.settings import VERSION, Defended, Settings, Training, rows
 from seg_mia.audit.stages import Ready, is_run, options, ready_stages
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
-from seg_mia.callbacks.tables import write_json
+from seg_mia.callbacks.success import COLUMNS
+from seg_mia.callbacks.tables import write_csv, write_json
 from seg_mia.checkpoint import read_card
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
-from seg_mia.headlines import spread, table, warnings
+from seg_mia.headlines import aligned, spread, success_table, table, warnings
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
@@ -48,6 +49,8 @@ class Audit:
         for number, victim in enumerate(self.victims):
             own = [result for result in self.results if result["round"] == number and result["row"] == 0]
             lines += [f"victim {victim}{self.utility[number]}", *table(own)]
+            if succeeded := success_of(own):
+                lines += ["", *aligned(success_table(succeeded))]
             if rows := [row for row in self.compared if row["round"] == number]:
                 lines += ["", *defence_table(rows)]
         if len(self.victims) > 1:
@@ -83,11 +86,19 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     )
     for round_ in rounds:
         own = [result for result in round_.results if result["row"] == 0]
+        if succeeded := success_of(own):
+            file = folder / f"success_seed_{round_.seed}.csv"
+            write_csv(file, COLUMNS, [[row[name] for name in COLUMNS] for row in succeeded])
         _draw_roc(folder / f"roc_seed_{round_.seed}.png", own)
         if settings.defences:
             write_matrix(folder, round_.seed, round_.compared)
     utility = [round_.told for round_ in rounds]
     return Audit(folder, Path(settings.runs), victims, results, utility, matrix)
+
+
+def success_of(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return how often each loss of each attack succeeded, whatever was asked for, in one table's rows."""
+    return [row for result in results for row in result.get("success", [])]
 
 
 @dataclass

@@ -11,6 +11,8 @@ from seg_mia.callbacks.pictures import rendered
 
 NAMES = {
     "iou": "IoU with target",
+    "mean_iou": "mean IoU with target",
+    "truth_iou": "IoU with truth",
     "l2": "L2 of the perturbation",
     "linf": "L-infinity",
     "pixel_accuracy": "pixel accuracy",

@@ -14,8 +14,10 @@ from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
+from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
 from seg_mia.callbacks.tables import file_name, write_csv, write_json, write_rows
 from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.headlines import success_table
 from seg_mia.metrics.per_image import PerImage
 
 TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "target", "prediction, adversarial")
@@ -75,7 +77,7 @@ class PerturbationResults(Callback):
         ids = [data.source.ids[int(index)] for index in batch.index]
         for row in range(min(len(ids), self.images - len(self.rows))):
             self.names.append(ids[row])
-            self.rows.append(_tiles(batch.image[row], output, row))
+            self.rows.append(_tiles(batch.image[row], output, row, self.losses))
         if self.save_images:
             self._save(trainer, ids, output["adversarial"].images)
 
@@ -97,7 +99,8 @@ class PerturbationResults(Callback):
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer)
-        write_rows(folder / "per_image.csv", data.source.ids, index, values)
+        labels = {"loss": self.losses} if self.losses else None
+        write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
         self.summary = {
             "attack": dict(self.attack),
             "sees": self.sees,
@@ -105,8 +108,10 @@ class PerturbationResults(Callback):
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
             "unchanged": int((values["l2"] == 0).sum()),
-            "results": {name: _spread(value) for name, value in values.items()},
+            "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
         }
+        if self.losses:
+            self._succeeded(trainer, values)
         write_json(folder / "summary.json", self.summary)
         if curves:
             _write_history(trainer, [data.source.ids[i] for i in index.tolist()], curves)
@@ -115,6 +120,32 @@ class PerturbationResults(Callback):
             for page, row in enumerate(range(0, len(self.rows), PAGE)):
                 sheet = draw(TITLES, self.rows[row : row + PAGE], self.names[row : row + PAGE])
                 show(trainer, "attack/panel", sheet, page)
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses that were run side by side, if any."""
+        return list(self.attack.get("init_args", {}).get("losses", []))
+
+    def _is_number(self, name: str) -> bool:
+        """Say whether a value means something on average: not an index, not one loss's of many."""
+        return "." not in name and (name != "loss" or not self.losses)
+
+    def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor]) -> None:
+        """Write how often each loss and their fusion succeeded: table, curves."""
+        settings = self.attack["init_args"]
+        asked = settings["target"] if settings["targeted"] else "untargeted"
+        fusion = settings["fusion"]
+        rows = success_rows(values, self.losses, asked=asked, fusion=fusion)
+        self.summary["success"] = rows
+        folder = run_folder(trainer)
+        write_csv(folder / "success.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+        figure = success_curves(values, self.losses, settings["steps"], fusion=fusion)
+        (folder / "success.png").write_bytes(png(figure))
+        show(trainer, "attack/success", figure, 0)
+        table = "\n".join(["| " + " | ".join(cells) + " |" for cells in success_table(rows, markdown=True)])
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("attack/success", table)
 
     def _curves(self) -> dict[str, Tensor]:
         """Return each recorded name's (T, n)."""
@@ -128,8 +159,10 @@ class PerturbationResults(Callback):
         }
 
 
-def _tiles(image: Tensor, output: AttackOutput, row: int) -> list[Tile]:
+def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str]) -> list[Tile]:
     adversarial, measures = output["adversarial"].images[row], output["measures"]
+    notes = output["adversarial"].notes
+    won = f", {losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
     change, factor = magnified(adversarial - image)
     return [
         Tile(picture(image)),
@@ -140,7 +173,7 @@ def _tiles(image: Tensor, output: AttackOutput, row: int) -> list[Tile]:
         Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
         Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
         Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
-        Tile(overlay(image, output["prediction"][row]), f"IoU to target {measures['iou'][row]:.3f}"),
+        Tile(overlay(image, output["prediction"][row]), f"IoU to target {measures['iou'][row]:.3f}{won}"),
     ]
 
 
@@ -169,6 +202,6 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
             for name, value in measured.items():
                 for step, mean in zip(steps, value.mean(1).tolist(), strict=True):
                     logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
-    sheet = trajectories(steps, measured)
+    sheet = trajectories(steps, {name: value for name, value in measured.items() if "." not in name})
     (run_folder(trainer) / "history.png").write_bytes(png(sheet))
     show(trainer, "attack/history", sheet, 0)

@@ -49,13 +49,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, buffer.getvalue())
 
 
-def write_rows(path: Path, ids: Sequence[str], index: Tensor, values: Mapping[str, Tensor]) -> None:
-    """Write one line per image: its id, then its values to six significant digits."""
-    columns = [column.tolist() for column in values.values()]
-    rows = [
-        [ids[number], *(f"{column[row]:.6g}" for column in columns)]
-        for row, number in enumerate(index.tolist())
+def write_rows(
+    path: Path,
+    ids: Sequence[str],
+    index: Tensor,
+    values: Mapping[str, Tensor],
+    *,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write one line per image: its id, then its values to six significant digits.
+
+    `labels` gives names to the values of some columns, which are indices then.
+    """
+    columns = [
+        [labels[name][int(value)] for value in column.tolist()]
+        if labels and name in labels
+        else [f"{value:.6g}" for value in column.tolist()]
+        for name, column in values.items()
     ]
+    rows = [[ids[number], *(column[row] for column in columns)] for row, number in enumerate(index.tolist())]
     write_csv(path, ["id", *values], rows)
 
 

@@ -1,16 +1,24 @@
 """Running one attack on one victim."""
 
+from collections.abc import Collection
+
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.base import Adversarial, Perturbation
+from seg_mia.attacks.targets import Targeted
+from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
+from seg_mia.callbacks.tables import write_csv
+from seg_mia.checkpoint import load_victim
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
 from seg_mia.metrics.structure import ssim
 from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.runs import checkpoint_file
 from seg_mia.tasks.segmentation import try_one
 from seg_mia.tasks.targets import TargetMasks
 
@@ -21,23 +29,42 @@ class PerturbationTest(LightningModule):
     Args:
         victim: the attacked network, images in [0, 1] to logits.
         attack: the attack.
+        surrogate: a network of the attacker's; each image is attacked on it too, and the victim asked about
+            what comes out.
     """
 
-    def __init__(self, victim: nn.Module, attack: Perturbation) -> None:
+    def __init__(
+        self, victim: nn.Module, attack: Perturbation, *, surrogate: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.victim = victim
         self.attack = attack
+        self.surrogate = surrogate
 
     def on_test_start(self) -> None:
-        """Choose the targets among the tested samples' masks."""
+        """Choose the targets among the tested samples' masks; write how similar they are, if that decides."""
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
-        try_one(self.victim, data)
+        for network in (self.victim, self.surrogate):
+            if network is not None:
+                try_one(network, data)
+        if isinstance(self.attack, WhiteBox):
+            self.attack.check(self.victim)
         self.targets = TargetMasks(self.attack, data)
+        if self.targets.similarity is not None and self.trainer.is_global_zero:
+            self._write_similarity(data, self.targets.similarity)
+
+    def _write_similarity(self, data: SegmentationData, similarity: Tensor) -> None:
+        ids = [data.source.ids[index] for index in data.indices(data.subset)]
+        rows = [
+            [name, *("" if row == column else f"{value:.6g}" for column, value in enumerate(values))]
+            for row, (name, values) in enumerate(zip(ids, similarity.tolist(), strict=True))
+        ]
+        write_csv(run_folder(self.trainer) / "similarity.csv", ["id", *ids], rows)
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:  # noqa: ARG002
         """Attack one batch; measure in full precision whatever precision the attack ran in."""
         target = self.targets(batch)
-        adversarial = self.attack(self.victim, batch.image, target)
+        adversarial = self.attack.judged(self.victim, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             clean, after, coarse = (
                 final(self.victim(images))
@@ -51,6 +78,7 @@ class PerturbationTest(LightningModule):
                 target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes
             ),
             **distortion(batch.image, adversarial.images),
+            **self._transferred(batch, target, classes),
         }
         return {
             "target": target,
@@ -59,6 +87,31 @@ class PerturbationTest(LightningModule):
             "adversarial": adversarial,
             "measures": measures,
         }
+
+    def _transferred(self, batch: Batch, target: Tensor, classes: int) -> dict[str, Tensor]:
+        """Return what an attack on the surrogate does to the victim."""
+        if self.surrogate is None:
+            return {}
+        crafted: Adversarial = self.attack.judged(self.surrogate, batch.image, target, batch.mask)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            there, here = (predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim))
+        reached = mean_iou(here, target, classes)
+        won = self.attack.succeeded(reached) if isinstance(self.attack, Targeted) else None
+        return {
+            "surrogate_iou": foreground_iou(there, target, classes),
+            "transfer_iou": foreground_iou(here, target, classes),
+            "transfer_mean_iou": reached,
+            "transfer_dice": foreground_dice(here, batch.mask, classes),
+            "transfer_linf": linf_norm(crafted.images - batch.image),
+            **({} if won is None else {"transfer_success": won}),
+        }
+
+
+def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module | None:
+    """Return the network that an attack names as its surrogate, if any."""
+    if not isinstance(attack, WhiteBox) or attack.surrogate is None:
+        return None
+    return load_victim(checkpoint_file(attack.surrogate, "surrogate"), trust=trust)
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seg_mia.attacks.base import Perturbation
-from seg_mia.attacks.targets import Targeted, TargetKind, nearest_other, random_other
+from seg_mia.attacks.targets import Targeted, TargetKind, mean_iou_matrix, nearest_other, random_other
 from seg_mia.callbacks.tables import file_name
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.data.files import list_files, read_mask
@@ -21,10 +21,15 @@ class TargetMasks:
 
     Other samples' masks come from the whole subset, so that a sample's target depends on it and on the
     attack's seed, and not on batches, ranks or how many samples are tested.
+
+    Attributes:
+        similarity: mean IoU of each of the subset's masks with each other, (n, n), where it decided.
     """
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
-        self.chosen = self._choose(attack, data) if isinstance(attack, Targeted) else None
+        asks = isinstance(attack, Targeted) and attack.asks
+        self.similarity: Tensor | None = None
+        self.chosen = self._choose(attack, data) if asks else None  # type: ignore[arg-type]
         self.row = {int(index): row for row, index in enumerate(data.indices(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -42,7 +47,8 @@ class TargetMasks:
             case "random":
                 return masks[random_other(len(masks), attack.target_seed)]
             case "nearest":
-                return masks[nearest_other(masks, classes)]
+                self.similarity = mean_iou_matrix(masks, classes)
+                return masks[nearest_other(self.similarity)]
             case "white":
                 if attack.target_class >= classes:
                     raise InputError(

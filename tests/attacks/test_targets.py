@@ -38,7 +38,7 @@ def test_the_matrix_agrees_with_the_metric_pair_by_pair() -> None:
 def test_nearest_is_the_most_alike_other() -> None:
     masks = torch.zeros(3, 4, 4, dtype=torch.int64)
     masks[0, :2], masks[1, :3], masks[2, :, 3] = 1, 1, 1
-    assert nearest_other(masks, 2).tolist() == [1, 0, 0]
+    assert nearest_other(mean_iou_matrix(masks, 2)).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -46,4 +46,4 @@ def test_another_mask_needs_another_sample(count: int) -> None:
     with pytest.raises(InputError, match="another sample"):
         random_other(count, 0)
     with pytest.raises(InputError, match="another sample"):
-        nearest_other(torch.zeros(count, 2, 2, dtype=torch.int64), 2)
+        nearest_other(torch.zeros(count, count))

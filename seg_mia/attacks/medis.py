@@ -1,0 +1,272 @@
+"""MedIS: sign steps on six surrogate losses at once, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, steps_bar, usable
+from seg_mia.attacks.fusion import Goal, Keep, Runs, fused
+from seg_mia.attacks.targets import Targeted
+from seg_mia.errors import InputError
+from seg_mia.losses import SURROGATES, SurrogateName
+from seg_mia.models.heads import heads
+
+ALL: tuple[SurrogateName, ...] = tuple(SURROGATES)
+
+
+def medis(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    targeted: bool = True,
+    losses: Sequence[SurrogateName] = ALL,
+    steps: int = 10,
+    step_size: float = 1 / 255,
+    success: float | None = None,
+    stop: float | None = None,
+    fusion: bool = True,
+    keep: Keep = "success",
+    count_clean: bool = False,
+    truth: Tensor | None = None,
+    history: bool = False,
+    largest_batch: int | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Adversarial:
+    """Make `model` predict `target`, or anything but it, by signed gradient steps on several losses at once.
+
+    x_{n+1} = clip(x_n -+ step_size * sign(d/dx loss), 0, 1), down towards a target mask, up and away from a
+    true one: the paper's section 3. Each image is attacked with each loss; image and loss are a run of their
+    own in one batch, which ends where the mean IoU (over the classes of `target`) meets `stop`, and succeeds
+    at the first iterate that meets `success`. Fusion keeps each image's successful run of fewest steps, of
+    better mean IoU among equals; where none succeeded, the run of best mean IoU. The perturbation is at most
+    steps * step_size in L-infinity.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
+            Losses see all heads, success the final one.
+        x: images (N, C, H, W) in [0, 1].
+        target: class indices (N, h, w), 255 where any prediction will do: what is to be predicted, or,
+            untargeted, the true mask.
+        targeted: towards `target`, or away from it.
+        losses: names in `seg_mia.losses.SURROGATES`, in the order that ties are broken.
+        steps: iterations, at least 1.
+        step_size: of each, in [0, 1].
+        success: mean IoU that is a success; None: at least 0.45, untargeted at most 0.5.
+        stop: mean IoU that ends a run; None: at least 0.95, untargeted at most 0.2.
+        fusion: keep each image's best run; otherwise that of the first loss, the others are measured only.
+        keep: "success" returns the iterate at a run's first success, else the one of best mean IoU; "last"
+            the last one.
+        count_clean: count images that meet `success` before any step as successes of 0 steps, as published;
+            otherwise they are left out of what is `counted`.
+        truth: true masks (N, h, w), to measure against; images whose target equals theirs are not `counted`.
+        history: record every iterate's measures.
+        largest_batch: images in one pass through the network; None: all runs of the batch.
+        on_step: called as on_step(n) before iterate n = 0 .. steps.
+
+    Returns:
+        images, and as notes `success`, `steps` (first success, or all that were taken), `loss` (index into
+        `losses`), `mean_iou` of the image returned, `clean_success` (met before any step), `skipped` (target
+        equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (neither of the
+        three), each 0 or 1; and of each loss NAME.success, NAME.steps, NAME.mean_iou and NAME.zero_gradient,
+        the share of exact zeros at the start. History: `step`, and NAME.mean_iou, NAME.iou of each loss and
+        iterate (a run that ended keeps its last value), NAME.truth_iou where `truth` is given.
+
+    Raises:
+        InputError: inputs outside the contract, or knobs outside their range.
+    """
+    check_inputs(x, target)
+    if truth is not None:
+        check_inputs(x, truth)
+    check_knobs(losses, steps, step_size, success, stop, largest_batch)
+    goal = goal_of(targeted, success, stop)
+    with attack_mode(model):
+        x, target = usable(x), usable(target)
+        truth = None if truth is None else usable(truth)
+        beyond = history or keep == "last"
+        runs = Runs(x, target, goal, losses=len(losses), truth=truth, record=history, beyond=beyond)
+        for n in range(steps + 1):
+            if on_step is not None:
+                on_step(n)
+            largest = largest_batch or len(runs.image)
+            if n == 0:
+                for images in torch.split(torch.arange(len(x), device=x.device), largest):
+                    _begin(model, runs, images, losses, step_size)
+            else:
+                for part in runs.parts(largest):
+                    _advance(model, runs, part, n, losses, step_size, last=n == steps)
+            runs.close()
+    return fused(runs, losses, fusion=fusion, keep=keep, count_clean=count_clean)
+
+
+def _begin(
+    model: nn.Module, runs: Runs, images: Tensor, losses: Sequence[SurrogateName], step_size: float
+) -> None:
+    """Take the first step of all losses' runs: one pass through the network serves them all."""
+    x = runs.x[images].requires_grad_()
+    output = heads(model(x))
+    target = runs.target[images]
+    check_output(output[0], target)
+    own = runs.all_of(images)
+    runs.measure(own, output[0].detach(), 0)
+    going = runs.active[own]
+    for number, name in enumerate(losses):
+        if going[number].any():
+            loss = SURROGATES[name](output, target).sum()
+            (gradient,) = torch.autograd.grad(loss, x, retain_graph=bool(going[number + 1 :].any()))
+            runs.move(own[number][going[number]], _finite(gradient)[going[number]], step_size)
+
+
+def _advance(
+    model: nn.Module,
+    runs: Runs,
+    part: Tensor,
+    n: int,
+    losses: Sequence[SurrogateName],
+    step_size: float,
+    *,
+    last: bool,
+) -> None:
+    """Measure iterate n of the runs `part` (m,), and move on those that go on, all losses in one pass."""
+    images = runs.image[part].requires_grad_(not last)
+    output = heads(model(images))
+    runs.measure(part, output[0].detach(), n)
+    going = runs.active[part]
+    if last or not going.any():
+        return
+    target, kind = runs.target[part % len(runs.x)], part // len(runs.x)
+    total = images.new_zeros(())
+    for number, name in enumerate(losses):
+        mine = going & (kind == number)
+        if mine.any():
+            loss = SURROGATES[name](tuple(head[mine] for head in output), target[mine])
+            total = total + loss.sum()
+    (gradient,) = torch.autograd.grad(total, images)
+    runs.move(part[going], _finite(gradient)[going], step_size)
+
+
+def _finite(gradient: Tensor) -> Tensor:
+    if not gradient.isfinite().all():
+        raise InputError(
+            "the network's gradient must be finite, got NaN or infinity; attack in full precision "
+            "(--trainer.precision 32-true), or look for what overflows in the network"
+        )
+    return gradient
+
+
+def goal_of(targeted: bool, success: float | None, stop: float | None) -> Goal:
+    """Return the thresholds asked for, the published ones where None."""
+    published = (0.45, 0.95) if targeted else (0.5, 0.2)
+    return Goal(
+        targeted,
+        published[0] if success is None else success,
+        published[1] if stop is None else stop,
+    )
+
+
+def check_knobs(
+    losses: Sequence[str],
+    steps: int,
+    step_size: float,
+    success: float | None,
+    stop: float | None,
+    largest_batch: int | None,
+) -> None:
+    """Raise InputError for settings outside their range."""
+    unknown = [name for name in losses if name not in SURROGATES]
+    if unknown or not losses or len(set(losses)) < len(losses):
+        raise InputError(
+            f"losses must name one or more of {', '.join(SURROGATES)}, each once, got "
+            f"{', '.join(losses) or 'none'}"
+        )
+    if steps < 1 or not 0 < step_size <= 1:
+        raise InputError(
+            f"steps must be at least 1 and step_size in (0, 1], got {steps} and {step_size}; published "
+            "are 10 and 1/255"
+        )
+    for name, value in (("success", success), ("stop", stop)):
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name} is a mean IoU, in [0, 1], got {value}")
+    if largest_batch is not None and largest_batch < 1:
+        raise InputError(f"largest_batch must be at least 1, got {largest_batch}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medis(Targeted):
+    """`medis` with its settings bound, as a config names it.
+
+    Args:
+        target: which mask the network is to be made to predict; untargeted none is asked for.
+        target_class: the class that `white` paints everywhere.
+        target_folder: folder of masks named like the images, for `folder`.
+        target_seed: decides the draw of `random`.
+        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
+        replace: layers by class path, and the stand-in whose gradient each gets.
+        targeted: towards the target mask, or away from the true one.
+        losses: surrogate losses, in the order that ties are broken.
+        steps: iterations.
+        step_size: of each, in [0, 1].
+        success: mean IoU that is a success; at least 0.45, untargeted at most 0.5 if not given.
+        stop: mean IoU that ends a run; at least 0.95, untargeted at most 0.2 if not given.
+        fusion: keep each image's best run; otherwise that of the first loss.
+        keep: return the iterate at first success, or the last one.
+        count_clean: count what succeeds before any step, as published.
+        history: record every iterate, and go on to `stop` after a success.
+        largest_batch: images in one pass through the network; all runs of a batch if not given.
+    """
+
+    sees: ClassVar[str] = "weights"
+    targeted: bool = True
+    losses: list[SurrogateName] = field(default_factory=lambda: list(ALL))
+    steps: int = 10
+    step_size: float = 1 / 255
+    success: float | None = None
+    stop: float | None = None
+    fusion: bool = True
+    keep: Keep = "success"
+    count_clean: bool = False
+    history: bool = True
+    largest_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_knobs(self.losses, self.steps, self.step_size, self.success, self.stop, self.largest_batch)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a mask is asked for; untargeted, the target is the true mask."""
+        return self.targeted
+
+    def succeeded(self, reached: Tensor) -> Tensor:
+        """Say of mean IoUs with the target which are successes."""
+        goal = goal_of(self.targeted, self.success, self.stop)
+        return goal.met(reached, goal.success)
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `medis`, with a progress bar."""
+        return self.judged(model, x, target, None)
+
+    def judged(self, model: nn.Module, x: Tensor, target: Tensor, truth: Tensor | None) -> Adversarial:
+        """Run `medis`, and measure against the true masks too."""
+        with steps_bar("medis", self.steps) as show:
+            return medis(
+                self.differentiable(model),
+                x,
+                target,
+                targeted=self.targeted,
+                losses=self.losses,
+                steps=self.steps,
+                step_size=self.step_size,
+                success=self.success,
+                stop=self.stop,
+                fusion=self.fusion,
+                keep=self.keep,
+                count_clean=self.count_clean,
+                truth=truth,
+                history=self.history,
+                largest_batch=self.largest_batch,
+                on_step=show,
+            )
