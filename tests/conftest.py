@@ -9,6 +9,7 @@ from PIL import Image
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # answers are the CPU's
 torch.set_num_threads(1)  # tests run side by side
+pytest.register_assert_rewrite("tests.trainings", "tests.private.helpers", "tests.gradients.helpers")
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

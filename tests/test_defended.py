@@ -16,14 +16,12 @@ from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.experiment import run
 from seg_mia.tasks.segmentation import Segmentation
+from tests import trainings
+from tests.trainings import content, killed
 
 MINMAX = ["minmax", "--model.defences.architecture=test_resnet", "--model.defences.weight=1"]
 SQUARE = ["--model.defences.shape=square", "--model.defences.size=4", "--model.defences.value=1"]
 PER_DRAW = ["poisoned", *SQUARE, "--model.defences.mode=per_draw", "--model.defences.probability=0.5"]
-
-
-class KilledError(Exception):
-    """What ends a training in the middle of an epoch."""
 
 
 @pytest.fixture
@@ -40,35 +38,13 @@ def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
     return tiny
 
 
-def content(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    return found
-
-
 def same(one: Path, other: Path) -> None:
     """Weights, optimiser and what callbacks of defences keep are equal to the bit, and so is the log."""
+    trainings.same(one, other)
     first, second = content(one), content(other)
-    for part in ("state_dict", "optimizer_states"):
-        assert_close(first[part], second[part], rtol=0, atol=0)
     kept = [name for name in first["callbacks"] if not name.startswith("KeptCheckpoint")]
     for name in kept:
         assert_close(first["callbacks"][name], second["callbacks"][name], rtol=0, atol=0)
-    assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
-
-
-def killed(words: list[str], monkeypatch: pytest.MonkeyPatch, *, teacher: bool = False) -> None:
-    """Run a training that dies in its second epoch, the teacher's or the victim's own."""
-    step = Segmentation.training_step
-
-    def dies(self: Segmentation, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.current_epoch == 1 and batch_idx == 1 and bool(self.defences) != teacher:
-            raise KilledError
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Segmentation, "training_step", dies)
-        with pytest.raises(KilledError):
-            main(words)
 
 
 def rows(file: Path) -> dict[str, dict[str, str]]:

@@ -1,10 +1,19 @@
-"""What an audit says before everything else."""
+"""What an audit says before everything else, and what is said of a promise."""
 
+import math
 from typing import Any
 
 import pytest
 
-from seg_mia.headlines import low_fpr, spread, table, warnings
+from seg_mia.headlines import (
+    canary_headline,
+    certified_headline,
+    low_fpr,
+    privacy_headline,
+    spread,
+    table,
+    warnings,
+)
 
 SIGNALS = "seg_mia.membership.signals."
 
@@ -51,3 +60,88 @@ def test_a_table_says_what_each_attacker_sees() -> None:
 def test_attacks_of_one_name_and_other_settings_are_told_apart() -> None:
     both = [result(0.4, 0.6), result(0.8, 1.0, signal="ImageEntropy")] * 2
     assert spread(both) == ["mia: AUC 0.500 +- 0.000 over 2 seeds", "mia: AUC 0.900 +- 0.000 over 2 seeds"]
+
+
+PROMISE: dict[str, Any] = {
+    "epsilon": 2.0,
+    "delta": 0.01,
+    "budget": 2.5,
+    "unit": "image",
+    "units": 100,
+    "noise": 0.75,
+    "clip": 1.0,
+    "rate": 0.125,
+    "steps": 80,
+    "accountant": "prv",
+    "reproducible": False,
+}
+CERTIFIED = {"epsilon": 2.25, "most": 3.31, "confidence": 0.95}
+
+
+def test_a_promise_that_is_kept_and_one_that_is_broken() -> None:
+    line = certified_headline(CERTIFIED, PROMISE)
+    assert line == (
+        "proves epsilon >= 2.25 (95% confidence; perfect guesses on as many would prove 3.31); 2 was "
+        "promised, WHICH IS BROKEN"
+    )
+    for epsilon in (0.0, 1.9, 2.0):
+        assert "BROKEN" not in certified_headline(CERTIFIED | {"epsilon": epsilon}, PROMISE)
+    assert certified_headline(CERTIFIED | {"epsilon": 1.9}, PROMISE).endswith("; 2 was promised")
+    assert "BROKEN" in certified_headline(CERTIFIED, PROMISE, unit="image")
+
+
+def test_nothing_is_broken_where_nothing_was_promised() -> None:
+    for promise in (None, PROMISE | {"epsilon": math.inf}):
+        line = certified_headline(CERTIFIED, promise)
+        assert line.endswith("; none was promised")
+        assert "BROKEN" not in line
+
+
+def test_what_is_proved_of_patients_breaks_no_promise_for_images() -> None:
+    line = certified_headline(CERTIFIED, PROMISE, unit="patient")
+    assert line.endswith(" per patient; 2 was promised per image, not comparable")
+    assert "BROKEN" not in line
+    assert "BROKEN" in certified_headline(CERTIFIED, PROMISE | {"unit": "patient"}, unit="patient")
+
+
+def test_canaries_that_are_found_again_say_that_a_promise_is_broken() -> None:
+    found = {
+        "inserted": 97,
+        "left_out": 103,
+        "auc": 0.9314,
+        "certified": CERTIFIED,
+        "one_run": CERTIFIED | {"epsilon": 1.5, "most": 4.0},
+        "privacy": PROMISE,
+    }
+    line = canary_headline(found)
+    assert line.startswith("canaries: 97 inserted, 103 left out, AUC 0.931, proves epsilon >= 2.25")
+    assert "WHICH IS BROKEN" in line
+    assert ">= 1.50 (of 4.00)" in line
+    assert "BROKEN" not in canary_headline(found | {"certified": CERTIFIED | {"epsilon": 1.0}})
+
+
+def test_the_other_bound_breaks_a_promise_too() -> None:
+    """What holds without supposing independence is the stronger proof of the two."""
+    found = {
+        "inserted": 97,
+        "left_out": 103,
+        "auc": 0.9,
+        "certified": CERTIFIED | {"epsilon": 0.0},
+        "one_run": CERTIFIED | {"epsilon": 3.0},
+        "privacy": PROMISE,
+    }
+    assert "BROKEN" in canary_headline(found)
+
+
+def test_a_promise_in_words() -> None:
+    assert privacy_headline(PROMISE) == (
+        "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 units, noise 0.75, clip 1, sampling "
+        "rate 0.125, 80 steps, accountant prv)"
+    )
+    assert "epsilon 2 at delta" in privacy_headline(PROMISE | {"budget": None})
+    assert "epsilon infinite (no noise) at" in privacy_headline(
+        PROMISE | {"epsilon": math.inf, "budget": None}
+    )
+    assert privacy_headline(PROMISE | {"reproducible": True}).endswith(
+        "; void against whoever knows the seed"
+    )

@@ -1,12 +1,6 @@
 """Interrupt at any moment: a resumed run ends where it would have."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from seg_mia.cli import main
+from tests.trainings import content, epochs, kill_in_mid_epoch, weights
 
 pytestmark = pytest.mark.slow
 
@@ -47,31 +42,6 @@ data:
     return file
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    state: dict[str, torch.Tensor] = content["state_dict"]
-    return state
-
-
-def epochs(run: Path) -> list[int]:
-    file = run / "metrics.jsonl"
-    return [json.loads(line)["epoch"] for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def kill_in_mid_epoch(words: list[str], run: Path, after: int) -> None:
-    """Start a training, and kill it a little after it has finished some epochs."""
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as the tests' own process: sums depend on it
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seg_mia", *words], stdout=subprocess.DEVNULL, env=one_thread
-    )
-    while len(epochs(run)) < after:
-        assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.02)
-    time.sleep(0.25)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_killed_twice_and_resumed_ends_with_the_same_weights(config: Path) -> None:
     fit = ["fit", "--config", str(config)]
     assert main([*fit, "--runs", "whole"]) == 0
@@ -99,8 +69,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(config: Path) -> N
 
 
 def best_score(run: Path) -> float:
-    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    (state,) = [state for name, state in content["callbacks"].items() if "val/dice" in name]
+    (state,) = [state for name, state in content(run)["callbacks"].items() if "val/dice" in name]
     return float(state["best_model_score"])
 
 

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.folder import Folder
 from seg_mia.data.source import Image, Mask, Source
-from seg_mia.defences.accounting import Mechanism
 from seg_mia.defences.base import Defence, check_together
 from seg_mia.defences.canaries import Canaries, false_mask
 from seg_mia.defences.crop import Crop
@@ -32,17 +29,16 @@ from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.poison import Poison
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
-from seg_mia.headlines import canary_headline, certified_headline, privacy_headline
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.masks import IGNORE
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.roc import auc
 from seg_mia.tasks.segmentation import Segmentation
+from tests.trainings import one_error, weights
 
 COUNT = 8
 CANARIES = ["--defence", "canaries", f"--model.defences.count={COUNT}"]
 PRIVATE = {"noise": 1.0, "epsilon": None, "accountant": "rdp", "reproducible": True}
-SPENT = cache(Mechanism.spent)
 
 
 class Scans(Source):
@@ -87,12 +83,6 @@ def drawn(seed: int = 0, count: int = COUNT) -> tuple[Canaries, Archive]:
     data, canaries = ready(), Canaries(count=count, seed=seed)
     canaries.enter(data)
     return canaries, data
-
-
-@pytest.fixture(autouse=True)
-def looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An accountant that was asked before answers at once."""
-    monkeypatch.setattr(Mechanism, "spent", SPENT)
 
 
 @pytest.fixture
@@ -243,11 +233,7 @@ def test_an_interrupted_run_goes_on_with_the_same_canaries(tiny: Path) -> None:
     ]
     assert table(broken) == table(whole) != early
     assert (broken / "canaries.json").read_text() == (whole / "canaries.json").read_text()
-    states = [
-        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for folder in (whole, broken)
-    ]
-    assert_close(*states, rtol=0, atol=0)
+    assert_close(weights(whole), weights(broken), rtol=0, atol=0)
 
 
 def together(tiny: Path, first: str, **private: Any) -> list[str]:
@@ -286,7 +272,7 @@ def test_a_delta_that_gives_a_canary_away_is_refused_in_either_order(
     first: str, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(together(tiny, first, delta=1 / 7)) == 2  # less than 1/6, which members alone would allow
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "seg_mia: error:" in line]
+    line = one_error(capsys)
     assert "delta must be at most 1/n" in line
     assert not list(Path("runs").glob("*/*/checkpoints"))
 
@@ -317,88 +303,3 @@ def test_canaries_are_trained_on_without_the_command_line_too(
     assert seen == set(data.indices("members").tolist()) | inserted
     assert task.promise is not None
     assert task.promise["units"] == 6 + len(inserted)
-
-
-PROMISE: dict[str, Any] = {
-    "epsilon": 2.0,
-    "delta": 0.01,
-    "budget": 2.5,
-    "unit": "image",
-    "units": 100,
-    "noise": 0.75,
-    "clip": 1.0,
-    "rate": 0.125,
-    "steps": 80,
-    "accountant": "prv",
-    "reproducible": False,
-}
-CERTIFIED = {"epsilon": 2.25, "most": 3.31, "confidence": 0.95}
-
-
-def test_a_promise_that_is_kept_and_one_that_is_broken() -> None:
-    line = certified_headline(CERTIFIED, PROMISE)
-    assert line == (
-        "proves epsilon >= 2.25 (95% confidence; perfect guesses on as many would prove 3.31); 2 was "
-        "promised, WHICH IS BROKEN"
-    )
-    for epsilon in (0.0, 1.9, 2.0):
-        assert "BROKEN" not in certified_headline(CERTIFIED | {"epsilon": epsilon}, PROMISE)
-    assert certified_headline(CERTIFIED | {"epsilon": 1.9}, PROMISE).endswith("; 2 was promised")
-    assert "BROKEN" in certified_headline(CERTIFIED, PROMISE, unit="image")
-
-
-def test_nothing_is_broken_where_nothing_was_promised() -> None:
-    for promise in (None, PROMISE | {"epsilon": math.inf}):
-        line = certified_headline(CERTIFIED, promise)
-        assert line.endswith("; none was promised")
-        assert "BROKEN" not in line
-
-
-def test_what_is_proved_of_patients_breaks_no_promise_for_images() -> None:
-    line = certified_headline(CERTIFIED, PROMISE, unit="patient")
-    assert line.endswith(" per patient; 2 was promised per image, not comparable")
-    assert "BROKEN" not in line
-    assert "BROKEN" in certified_headline(CERTIFIED, PROMISE | {"unit": "patient"}, unit="patient")
-
-
-def test_canaries_that_are_found_again_say_that_a_promise_is_broken() -> None:
-    found = {
-        "inserted": 97,
-        "left_out": 103,
-        "auc": 0.9314,
-        "certified": CERTIFIED,
-        "one_run": CERTIFIED | {"epsilon": 1.5, "most": 4.0},
-        "privacy": PROMISE,
-    }
-    line = canary_headline(found)
-    assert line.startswith("canaries: 97 inserted, 103 left out, AUC 0.931, proves epsilon >= 2.25")
-    assert "WHICH IS BROKEN" in line
-    assert ">= 1.50 (of 4.00)" in line
-    assert "BROKEN" not in canary_headline(found | {"certified": CERTIFIED | {"epsilon": 1.0}})
-
-
-def test_the_other_bound_breaks_a_promise_too() -> None:
-    """What holds without supposing independence is the stronger proof of the two."""
-    found = {
-        "inserted": 97,
-        "left_out": 103,
-        "auc": 0.9,
-        "certified": CERTIFIED | {"epsilon": 0.0},
-        "one_run": CERTIFIED | {"epsilon": 3.0},
-        "privacy": PROMISE,
-    }
-    assert "BROKEN" in canary_headline(found)
-
-
-def test_a_promise_in_words() -> None:
-    assert privacy_headline(PROMISE) == (
-        "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 units, noise 0.75, clip 1, sampling "
-        "rate 0.125, 80 steps, accountant prv)"
-    )
-    assert "epsilon 2 at delta" in privacy_headline(PROMISE | {"budget": None})
-    assert "epsilon infinite (no noise) at" in privacy_headline(
-        PROMISE | {"epsilon": math.inf, "budget": None}
-    )
-    assert privacy_headline(PROMISE | {"reproducible": True}).endswith(
-        "; void against whoever knows the seed"
-    )

@@ -8,13 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from seg_mia.gradients.layers import Convolution, GroupNorm, Layer, LayerNorm, Linear
-
-
-def close(found: object, expected: object) -> None:
-    assert_close(found, expected, rtol=1e-9, atol=1e-9)
+from tests.gradients.helpers import close
 
 
 class Case(NamedTuple):

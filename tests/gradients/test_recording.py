@@ -1,51 +1,17 @@
 """What is met in a forward and a backward pass, against autograd of single samples."""
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
-from torch.testing import assert_close
 
 from seg_mia.errors import InputError
 from seg_mia.gradients.recording import Ledger, Recording, UnknownUseError
-
-Parameters = Mapping[str, nn.Parameter]
-
-
-def close(found: object, expected: object) -> None:
-    assert_close(found, expected, rtol=1e-9, atol=1e-9)
-
-
-class Uses(nn.Module):
-    """A forward pass written at the test, with modules and parameters by name."""
-
-    def __init__(
-        self, function: Callable[["Uses", Tensor], Tensor], **parts: nn.Module | nn.Parameter
-    ) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def __getattr__(self, name: str) -> Any:
-        return super().__getattr__(name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self, x)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
-
-
-def parameter(*shape: int) -> nn.Parameter:
-    return nn.Parameter(draw(*shape, seed=1))
+from tests.gradients.helpers import Parameters, Uses, close, draw, parameter
 
 
 def losses(network: nn.Module, x: Tensor) -> Tensor:

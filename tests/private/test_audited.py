@@ -1,0 +1,41 @@
+"""Canaries on the phantom: a training without noise gives them away, a private one does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.cli import main
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"size": 64, "patients": 700, "slices": 1, "members": 64, "nonmembers": 64, "batch_size": 16}
+COMMAND = [
+    *("fit", "--config", "phantom_victim", "--trainer.max_epochs=40"),
+    *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+    *(f"--data.{name}={value}" for name, value in SMALL.items()),
+    *("--defence", "canaries", "--defence", "dp", "--model.defences.reproducible=true"),
+]
+
+
+def audited(*words: str) -> dict[str, Any]:
+    """Train with canaries, and return what was promised and what they prove."""
+    assert main([*COMMAND, *words]) == 0
+    (file,) = Path("runs").glob("*/version_0/canaries.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_without_noise_the_canaries_prove_that_nothing_is_kept() -> None:
+    """The control: an audit that could not find what is there would prove nothing of a promise."""
+    found = audited("--model.defences.epsilon=.inf", "--model.defences.noise=0")
+    assert found["privacy"]["noise"] == 0
+    assert found["certified"]["epsilon"] >= 1
+
+
+def test_under_a_promise_of_1_they_prove_less() -> None:
+    found = audited("--model.defences.epsilon=1")
+    assert found["privacy"]["epsilon"] <= 1
+    assert found["privacy"]["steps"] > 0
+    assert found["certified"]["epsilon"] < 1
