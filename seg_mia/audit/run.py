@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.matrix import compared_to_first, defence_table, outcome, write_matrix
 from seg_mia.audit.settings import VERSION, Defended, Settings, Training, rows
-from seg_mia.audit.stages import Ready, is_run, options, ready_stages
+from seg_mia.audit.stages import SHADOW, Ready, is_run, options, ready_stages
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.success import COLUMNS
@@ -188,6 +189,8 @@ class _Round:
         behind = f" on {row.called}" if self.settings.defences else ""
         self.progress(f"{stage.name}{behind}{', negative control' if stage.control else ''}")
         words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
+        if isinstance(stage.attack, WhiteBox) and stage.attack.surrogate == SHADOW:
+            words += ["--attack.surrogate", str(shadow)]
         words += ["--seed_everything", str(self.seed)]
         if isinstance(stage.attack, Membership):
             words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]

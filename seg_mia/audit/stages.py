@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.settings import Settings, Stage
 from seg_mia.configs import find_config, inline
 from seg_mia.errors import InputError
@@ -18,6 +19,8 @@ from seg_mia.models.membership_classifier import MembershipClassifier, load_clas
 from seg_mia.plan import is_membership
 
 BLIND = "mia-blind"
+SHADOW = "shadow"
+"""What an attack's `surrogate` says where the audit's own shadow is meant."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ def ready_stages(settings: Settings) -> list[Ready]:
     entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
     stages = [_checked(stage, settings) for stage in entries]
     inferring = [stage for stage in stages if isinstance(stage.attack, Membership)]
+    crafting = [stage.attack for stage in stages if isinstance(stage.attack, WhiteBox)]
+    if settings.shadow is None and any(attack.surrogate == SHADOW for attack in crafting):
+        raise InputError(
+            "an attack's surrogate is the shadow; name one in the audit, `shadow: CONFIG` or a checkpoint"
+        )
     if not inferring:
         return stages
     if settings.shadow is None:

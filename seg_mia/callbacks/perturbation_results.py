@@ -33,7 +33,7 @@ class PerturbationResults(Callback):
         sees: what the attacker sees of the victim.
         attack: the attack's settings as plain values, for the summary.
         victim: the attacked checkpoint, for the summary.
-        images: images shown in the panel.
+        images: images shown in the panel: the first, or the first that count where an attack says which do.
         save_images: write every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8
             bits).
     """
@@ -75,7 +75,8 @@ class PerturbationResults(Callback):
             flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
             self.history.update(batch.index, flat)
         ids = [data.source.ids[int(index)] for index in batch.index]
-        for row in range(min(len(ids), self.images - len(self.rows))):
+        shown = torch.as_tensor(notes.get("counted", torch.ones(len(ids)))).nonzero().flatten().tolist()
+        for row in shown[: self.images - len(self.rows)]:
             self.names.append(ids[row])
             self.rows.append(_tiles(batch.image[row], output, row, self.losses))
         if self.save_images:
@@ -162,7 +163,7 @@ class PerturbationResults(Callback):
 def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str]) -> list[Tile]:
     adversarial, measures = output["adversarial"].images[row], output["measures"]
     notes = output["adversarial"].notes
-    won = f", {losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
+    won = f"\n{losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
     change, factor = magnified(adversarial - image)
     return [
         Tile(picture(image)),

@@ -107,7 +107,8 @@ def _pixel_mean(maps: Tensor, seen: Evidence) -> Tensor:
 
 def _structure(logits: Tensor, mask: Tensor) -> Tensor:
     seen = against(*one_against_rest(logits), mask)
-    near = functional.avg_pool2d(seen.truth, 31, stride=1, padding=15)
+    down = functional.avg_pool2d(seen.truth, (31, 1), stride=1, padding=(15, 0))
+    near = functional.avg_pool2d(down, (1, 31), stride=1, padding=(0, 15))
     weight = (1 + 5 * (near - seen.truth).abs()) * seen.counts
     p, t = seen.p, seen.truth
     bce = (weight * _bce(seen)).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1)
