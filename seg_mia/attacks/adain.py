@@ -1,0 +1,285 @@
+"""The AdaIN texture attack on a victim: Lee et al., Applied Sciences 14(6):2576, 2024."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.texture import ORGANS, Texture, retextured
+from seg_mia.checkpoint import read
+from seg_mia.errors import InputError
+from seg_mia.masks import IGNORE
+from seg_mia.metrics.overlap import foreground_dice
+from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.models.texture import TextureAutoEncoders, load_texture
+
+Region = Literal["slice", "organ"]
+EXPORT = "texture"
+"""The folder in a run that a training of auto-encoders exports them to."""
+
+
+def adain(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    pairs: TextureAutoEncoders,
+    organs: Sequence[int] = (6,),
+    knobs: Texture | None = None,
+    strengths: Sequence[tuple[float, float]] | None = None,
+    ssim_floor: float = 0.0,
+    region: Region = "slice",
+    feather: float = 4.0,
+) -> Adversarial:
+    """Re-texture images with their own statistics distorted (section 3 of the paper); no gradient is used.
+
+    With several strengths an image keeps the one that leaves the victim the least Dice among those whose SSIM
+    is at least the floor; where none is, the one of highest SSIM.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, h, w); asked once for each strength.
+        x: images (N, 1 or 3, H, W) in [0, 1]; read at 8 bits.
+        target: true masks (N, h, w), which say where the organs are; ignored pixels count as background.
+        pairs: the auto-encoders.
+        organs: organ id, 1 to 14, of each foreground class: of the first, the second, ...
+        knobs: settings of the published script; its defaults if None.
+        strengths: noise_mu and noise_sigma to try; those of `knobs` alone if None.
+        ssim_floor: in [-1, 1].
+        region: "slice" changes all of the image, as published; "organ" the foreground alone.
+        feather: standard deviation of the blurred border of the organ, in pixels; 0 is a sharp one.
+
+    Returns:
+        images, and as notes `noise_mu`, `noise_sigma`, `above_floor`, and SSIM and mean absolute change
+        inside and outside the foreground (NaN where there is none): `ssim_inside`, `ssim_outside`,
+        `change_inside`, `change_outside`. With several strengths as history, one row each: `noise_mu`,
+        `noise_sigma`, `dice`, `ssim`.
+
+    Raises:
+        InputError: inputs outside the contract, knobs outside their range.
+    """
+    check_inputs(x, target)
+    _check(organs, ssim_floor, feather)
+    knobs = knobs or Texture()
+    tried = list(strengths or [(knobs.noise_mu, knobs.noise_sigma)])
+    with attack_mode(model), torch.no_grad():
+        x, target = usable(x), usable(target)
+        logits = final(model(x))
+        check_output(logits, target)
+        labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
+        inside = labels > 0
+        found: list[Tensor] = []
+        rows: dict[str, list[Tensor]] = {"dice": [], "ssim": []}
+        for changed in retextured(pairs.to(x.device), x.float(), labels, knobs, strengths=tried):
+            image = changed.to(x.dtype)
+            if region == "organ":
+                share = feathered(inside, feather).to(x.dtype)
+                image = share * image + (1 - share) * x
+            found.append(image)
+            prediction = predicted(final(model(image)))
+            rows["dice"].append(foreground_dice(prediction, target, class_count(logits)).double())
+            rows["ssim"].append(ssim(image, x).double())
+        table = {name: torch.stack(values) for name, values in rows.items()}
+        best = strongest(table["dice"], table["ssim"], ssim_floor)
+        images = torch.stack(found)[best, torch.arange(len(x), device=x.device)]
+    grid = torch.tensor(tried, dtype=torch.float64, device=x.device)
+    notes = {
+        "noise_mu": grid[best, 0],
+        "noise_sigma": grid[best, 1],
+        "above_floor": (table["ssim"].gather(0, best[None])[0] >= ssim_floor).double(),
+        **_changes(images, x, inside),
+    }
+    history = {}
+    if len(tried) > 1:
+        each = grid.unsqueeze(2).expand(-1, -1, len(x))
+        history = {"noise_mu": each[:, 0], "noise_sigma": each[:, 1], **table}
+    return Adversarial(images, notes, history)
+
+
+def strongest(dice: Tensor, similarity: Tensor, floor: float) -> Tensor:
+    """Return for each image the row of least Dice (T, N) whose SSIM is at the floor, or of highest SSIM."""
+    allowed = similarity >= floor
+    least = dice.masked_fill(~allowed, torch.inf).argmin(0)
+    return torch.where(allowed.any(0), least, similarity.argmax(0))
+
+
+def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence[int]) -> Tensor:
+    """Return organ ids (N, H, W) of masks (N, h, w), centred where a network predicts less than the image.
+
+    Raises InputError unless each foreground class has an organ.
+    """
+    if len(organs) != classes - 1:
+        raise InputError(
+            f"each of the {classes - 1} foreground classes needs an organ id, got {list(organs)}; set "
+            "--attack.organs"
+        )
+    table = torch.zeros(IGNORE + 1, dtype=torch.int64, device=masks.device)
+    table[1:classes] = torch.tensor(organs, dtype=torch.int64, device=masks.device)
+    top, left = (size[0] - masks.shape[1]) // 2, (size[1] - masks.shape[2]) // 2
+    bottom, right = size[0] - masks.shape[1] - top, size[1] - masks.shape[2] - left
+    return functional.pad(table[masks], (left, right, top, bottom))
+
+
+def feathered(inside: Tensor, sigma: float) -> Tensor:
+    """Return how much of each pixel (N, 1, H, W) is changed: 1 well inside, 0 well outside, in [0, 1]."""
+    share = inside.unsqueeze(1).float()
+    if sigma == 0:
+        return share
+    reach = int(3 * sigma) + 1
+    offsets = torch.arange(-reach, reach + 1, dtype=share.dtype, device=share.device)
+    kernel = (-0.5 * (offsets / sigma) ** 2).softmax(0)
+    down = functional.pad(share, (0, 0, reach, reach), mode="replicate")
+    down = functional.conv2d(down, kernel.view(1, 1, -1, 1))
+    across = functional.pad(down, (reach, reach, 0, 0), mode="replicate")
+    return functional.conv2d(across, kernel.view(1, 1, 1, -1)).clamp(0, 1)
+
+
+def load_pairs(path: str | Path) -> TextureAutoEncoders:
+    """Return the auto-encoders of a folder of weights, of a training's run, or of its checkpoint.
+
+    Raises InputError where there are none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return load_texture(path / EXPORT if (path / EXPORT).is_dir() else path)
+    state = {
+        name.removeprefix("network."): tensor
+        for name, tensor in read(path)["state_dict"].items()
+        if name.startswith("network.")
+    }
+    widths = [state.get(f"encoders.5.conv{stage}1.weight") for stage in range(1, 6)]
+    if any(width is None for width in widths):
+        raise InputError(
+            f"{path} holds no texture auto-encoders; train some with `fit --config texture_phantom`"
+        )
+    pairs = TextureAutoEncoders(widths=[len(width) for width in widths if width is not None])
+    try:
+        pairs.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not hold five pairs of one width: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    pairs.source = str(path)
+    return pairs.eval()
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str, device: str) -> TextureAutoEncoders:
+    return load_pairs(path).to(device)
+
+
+def _changes(images: Tensor, x: Tensor, inside: Tensor) -> dict[str, Tensor]:
+    found = {}
+    for name, where in (("inside", inside), ("outside", ~inside)):
+        found[f"ssim_{name}"] = ssim(images, x, where=where).double()
+        found[f"change_{name}"] = mean_absolute(images, x, where=where).double()
+    return found
+
+
+def _check(organs: Sequence[int], ssim_floor: float, feather: float) -> None:
+    if not organs or not all(1 <= organ <= ORGANS for organ in organs):
+        raise InputError(
+            f"organs must be ids of 1 to {ORGANS}, one for each foreground class, got {list(organs)}"
+        )
+    if not -1 <= ssim_floor <= 1 or not 0 <= feather < float("inf"):
+        raise InputError(
+            f"ssim_floor must lie in [-1, 1] and feather at or above 0, got {ssim_floor} and {feather}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adain(Perturbation):
+    """`adain` with its settings bound, as a config names it.
+
+    Args:
+        weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run or checkpoint of one's own training.
+        organs: organ id, 1 to 14, of each foreground class.
+        noise_mu: factor on the channel means, or a list to try.
+        noise_sigma: factor on the channel standard deviations, or a list to try.
+        ssim_floor: of several strengths only those are kept whose SSIM is at least this.
+        region: change the whole slice, as published, or the organ alone.
+        feather: standard deviation of the organ's blurred border, in pixels.
+        coarse_alpha: how much of level 5 is warped.
+        fine_alpha: how much of level 4 is warped.
+        concat_weight: weight of the semantic map where patches are compared.
+        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
+        fine_psize: side of a patch at level 4.
+        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+    """
+
+    weights: str | None = None
+    organs: list[int] = field(default_factory=lambda: [6])
+    noise_mu: float | list[float] = 0.3
+    noise_sigma: float | list[float] = 0.3
+    ssim_floor: float = 0.0
+    region: Region = "slice"
+    feather: float = 4.0
+    coarse_alpha: float = 1.0
+    fine_alpha: float = 1.0
+    concat_weight: float = 50.0
+    coarse_psize: int = 0
+    fine_psize: int = 3
+    enhance_alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.organs, self.ssim_floor, self.feather)
+        for mu, sigma in self.strengths:
+            self._knobs(mu, sigma)
+
+    @property
+    def sees(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
+        """What the attacker sees of the victim."""
+        return "true mask, labels" if len(self.strengths) > 1 else "true mask"
+
+    @property
+    def strengths(self) -> list[tuple[float, float]]:
+        """All pairs of noise_mu and noise_sigma."""
+        means, deviations = (
+            value if isinstance(value, list) else [value] for value in (self.noise_mu, self.noise_sigma)
+        )
+        if not means or not deviations:
+            raise InputError("noise_mu and noise_sigma must name at least one factor each, got an empty list")
+        return list(itertools.product(means, deviations))
+
+    def pairs(self, device: torch.device) -> TextureAutoEncoders:
+        """Return the auto-encoders, read once."""
+        if self.weights is None:
+            raise InputError(
+                "the texture attack needs auto-encoders: --attack.weights FOLDER of E1..5.pth and D1..5.pth, "
+                "or a run of `fit --config texture_phantom`"
+            )
+        return _loaded(self.weights, str(device))
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `adain`."""
+        return adain(
+            model,
+            x,
+            target,
+            pairs=self.pairs(x.device),
+            organs=self.organs,
+            knobs=self._knobs(*self.strengths[0]),
+            strengths=self.strengths,
+            ssim_floor=self.ssim_floor,
+            region=self.region,
+            feather=self.feather,
+        )
+
+    def _knobs(self, mu: float, sigma: float) -> Texture:
+        return Texture(
+            coarse_alpha=self.coarse_alpha,
+            fine_alpha=self.fine_alpha,
+            concat_weight=self.concat_weight,
+            coarse_psize=self.coarse_psize,
+            fine_psize=self.fine_psize,
+            enhance_alpha=self.enhance_alpha,
+            noise_mu=mu,
+            noise_sigma=sigma,
+        )

@@ -1,0 +1,209 @@
+"""FGSM and its iterated form: Goodfellow et al., ICLR 2015; Kurakin et al. 2017; Madry et al., ICLR 2018."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.targets import Targeted
+from seg_mia.errors import InputError
+from seg_mia.losses import LOSSES, LossName
+from seg_mia.metrics.distance import l2_norm
+from seg_mia.models.heads import final
+
+Norm = Literal["linf", "l2"]
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    targeted: bool = False,
+    norm: Norm = "linf",
+    epsilon: float = 8 / 255,
+    step_size: float = 2 / 255,
+    steps: int = 10,
+    loss: LossName = "cross_entropy",
+) -> Adversarial:
+    """Raise the loss on the true mask, or lower that on a target mask, within a ball around the image.
+
+    x_{n+1} = P(x_n +- step_size * d), d the gradient's sign for L-infinity, the gradient over its length for
+    L2, P the projection on the ball of radius epsilon and on [0, 1]. It starts at the image itself, as the
+    basic iterative method does: no draw, so an image's result depends on nothing else.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
+        x: images (N, C, H, W) in [0, 1].
+        target: class indices (N, h, w), 255 where ignored: the true mask, or targeted the one wanted.
+        targeted: towards `target`, or away from it.
+        norm: the ball's: "linf" or "l2" of all channels and pixels of an image.
+        epsilon: its radius, in grey levels of [0, 1].
+        step_size: in the same unit.
+        steps: iterations, at least 1.
+        loss: a name in `seg_mia.losses.LOSSES`.
+
+    Returns:
+        images, and as notes the loss `loss_clean` and `loss_adversarial`.
+
+    Raises:
+        InputError: inputs outside the contract, or knobs outside their range.
+    """
+    check_inputs(x, target)
+    check_ball(epsilon, step_size, steps)
+    per_image = LOSSES[loss]
+    with attack_mode(model):
+        x, target = usable(x), usable(target)
+        image, first = x.clone(), None
+        for _ in range(steps):
+            image.requires_grad_()
+            logits = final(model(image))
+            if first is None:
+                check_output(logits, target)
+            value = per_image(logits, target)
+            first = value.detach() if first is None else first
+            (gradient,) = torch.autograd.grad(value.sum(), image)
+            step = step_size if not targeted else -step_size
+            moved = image.detach() + step * direction(gradient, norm)
+            image = (x + within(moved - x, norm, epsilon)).clamp(0, 1)
+        with torch.no_grad():
+            last = per_image(final(model(image)), target)
+    assert first is not None
+    return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
+
+
+def fgsm(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    targeted: bool = False,
+    norm: Norm = "linf",
+    epsilon: float = 8 / 255,
+    loss: LossName = "cross_entropy",
+) -> Adversarial:
+    """Take one step of length epsilon: `pgd` with one step; arguments and errors are its."""
+    return pgd(
+        model, x, target, targeted=targeted, norm=norm, epsilon=epsilon, step_size=epsilon, steps=1, loss=loss
+    )
+
+
+def direction(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return the steepest ascent of unit length in a norm; 0 where the gradient is 0."""
+    match norm:
+        case "linf":
+            return gradient.sign()
+        case "l2":
+            length = l2_norm(gradient).view(-1, 1, 1, 1)
+            return torch.where(length > 0, gradient / length, 0)
+        case _:
+            assert_never(norm)
+
+
+def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
+    """Return the nearest change in the ball of radius epsilon."""
+    match norm:
+        case "linf":
+            return change.clamp(-epsilon, epsilon)
+        case "l2":
+            length = l2_norm(change).view(-1, 1, 1, 1)
+            return change * torch.where(length > epsilon, epsilon / length, 1)
+        case _:
+            assert_never(norm)
+
+
+def check_ball(epsilon: float, step_size: float, steps: int) -> None:
+    """Raise InputError for knobs outside their range."""
+    if not (0 < epsilon < float("inf") and 0 < step_size < float("inf")) or steps < 1:
+        raise InputError(
+            f"epsilon and step_size must be above 0 and finite, steps at least 1, got {epsilon}, {step_size} "
+            f"and {steps}; 8/255 is 0.0314"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fgsm(Targeted):
+    """`fgsm` with its settings bound, as a config names it.
+
+    Args:
+        target: which mask the network is to be made to predict; untargeted none is asked for.
+        target_class: the class that `white` paints everywhere.
+        target_folder: folder of masks named like the images, for `folder`.
+        target_seed: decides the draw of `random`.
+        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
+        replace: layers by class path, and the stand-in whose gradient each gets.
+        targeted: towards the target mask, or away from the true one.
+        norm: of the ball.
+        epsilon: its radius.
+        loss: what is raised, or lowered.
+    """
+
+    sees: ClassVar[str] = "weights"
+    targeted: bool = False
+    norm: Norm = "linf"
+    epsilon: float = 8 / 255
+    loss: LossName = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ball(self.epsilon, self.epsilon, 1)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a mask is asked for; untargeted, the target is the true mask."""
+        return self.targeted
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `fgsm`."""
+        return fgsm(
+            self.differentiable(model),
+            x,
+            target,
+            targeted=self.targeted,
+            norm=self.norm,
+            epsilon=self.epsilon,
+            loss=self.loss,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pgd(Fgsm):
+    """`pgd` with its settings bound, as a config names it.
+
+    Args:
+        target: which mask the network is to be made to predict; untargeted none is asked for.
+        target_class: the class that `white` paints everywhere.
+        target_folder: folder of masks named like the images, for `folder`.
+        target_seed: decides the draw of `random`.
+        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
+        replace: layers by class path, and the stand-in whose gradient each gets.
+        targeted: towards the target mask, or away from the true one.
+        norm: of the ball.
+        epsilon: its radius.
+        loss: what is raised, or lowered.
+        step_size: of each iteration.
+        steps: iterations.
+    """
+
+    step_size: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ball(self.epsilon, self.step_size, self.steps)
+
+    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `pgd`."""
+        return pgd(
+            self.differentiable(model),
+            x,
+            target,
+            targeted=self.targeted,
+            norm=self.norm,
+            epsilon=self.epsilon,
+            step_size=self.step_size,
+            steps=self.steps,
+            loss=self.loss,
+        )

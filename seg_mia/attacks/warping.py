@@ -1,0 +1,106 @@
+"""Semantic texture warping: each patch of features is replaced by the most similar patch of the style's.
+
+Wang et al., Texture Reformer, AAAI 2022, after the style swap of Chen and Schmidt 2016.
+"""
+
+import torch
+from torch import Tensor
+
+LARGEST = 2**24
+"""Floats that similarities may take at once: 64 MiB. One row of patches is compared at least."""
+
+
+def warped(
+    content: Tensor, style: Tensor, semantic: Tensor, *, weight: float, patch: int, largest: int = LARGEST
+) -> Tensor:
+    """Return the content's features put together from the style's patches, overlaps averaged.
+
+    Patches are compared on standardised features beside `weight` times the semantic ones, as inner products
+    with the style's patches of unit length.
+
+    Args:
+        content: features (N, C, h, w).
+        style: features (N, C, h, w).
+        semantic: features of the semantic map, of content and style alike, (N, S, h, w).
+        weight: of the semantic map.
+        patch: side in pixels, at most min(h, w).
+        largest: floats that similarities may take at once.
+    """
+    fused = [torch.cat((standardised(each), weight * semantic), 1) for each in (content, style)]
+    found = [
+        _pasted(own, nearest_patches(here, there, patch, largest=largest), patch)
+        for own, here, there in zip(style, *fused, strict=True)
+    ]
+    return torch.stack(found)
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Return features (N, C, h, w) with mean 0 and variance 1 in each channel."""
+    mean, std = moments(features)
+    return (features - mean) / std
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each channel's mean, and standard deviation (unbiased variance + 1e-5), (N, C, 1, 1)."""
+    flat = features.flatten(2)
+    variance = flat.var(2) + 1e-5
+    return flat.mean(2)[..., None, None], variance.sqrt()[..., None, None]
+
+
+def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int = LARGEST) -> Tensor:
+    """Return for each patch of `content` (C, h, w) the number of the most similar one of `style`, (y, x).
+
+    All patches, stride 1; similar is a large inner product with the style's patch over its length (+ 1e-7).
+    The inner product of two patches is the sum of their pixels' inner products, so one matrix product over
+    pixels serves all overlapping patches; of it no more than `largest` floats, or the rows of one row of
+    patches, are held at once.
+    """
+    channels, height, width = content.shape
+    rows, columns = height - patch + 1, width - patch + 1
+    there = style.flatten(1)
+    lengths = _box(style.square().sum(0), patch).sqrt().flatten() + 1e-7
+    step = max(1, largest // (width * there.shape[1]) - patch + 1)
+    found = []
+    for top in range(0, rows, step):
+        count = min(step, rows - top)
+        here = content[:, top : top + count + patch - 1].reshape(channels, -1)
+        pixels = (here.T @ there).view(count + patch - 1, width, *style.shape[1:])
+        scores = _diagonal_sums(pixels, patch).flatten(2) / lengths
+        found.append(scores.argmax(2))
+    return torch.cat(found).view(rows, columns)
+
+
+def _diagonal_sums(pixels: Tensor, patch: int) -> Tensor:
+    """Sum (a, b, c, d) over offsets (u, v) of a patch, added to both pairs of places: rows, then columns."""
+    tall = _shifted_sum(pixels, 0, 2, patch)
+    return _shifted_sum(tall, 1, 3, patch)
+
+
+def _shifted_sum(values: Tensor, one: int, other: int, patch: int) -> Tensor:
+    sizes = values.shape[one] - patch + 1, values.shape[other] - patch + 1
+    total = values.narrow(one, 0, sizes[0]).narrow(other, 0, sizes[1]).clone()
+    for offset in range(1, patch):
+        total += values.narrow(one, offset, sizes[0]).narrow(other, offset, sizes[1])
+    return total
+
+
+def _box(values: Tensor, patch: int) -> Tensor:
+    """Sum (h, w) over each patch, (h - p + 1, w - p + 1)."""
+    return values.unfold(0, patch, 1).unfold(1, patch, 1).sum((-1, -2))
+
+
+def _pasted(style: Tensor, nearest: Tensor, patch: int) -> Tensor:
+    """Return (C, h, w) with the style's patch `nearest` (y, x) at each place, the mean where they overlap."""
+    channels, height, width = style.shape
+    rows, columns = nearest.shape
+    flat = style.flatten(1)
+    origin = (nearest // columns) * width + nearest % columns
+    total, times = torch.zeros_like(style), style.new_zeros(height, width)
+    for down in range(patch):
+        for across in range(patch):
+            place = (slice(down, down + rows), slice(across, across + columns))
+            total[(slice(None), *place)] += flat[:, (origin + down * width + across).flatten()].view(
+                channels, rows, columns
+            )
+            times[place] += 1
+    return total / times

@@ -1,0 +1,214 @@
+"""The auto-encoders of the texture attack: VGG-19 up to relu1_1 .. relu5_1, and decoders that mirror it.
+
+Layer names are those of the published weights (Li et al. 2017; Wang et al. 2020, compressed), so that their
+state dicts load as they are: `E1.pth` .. `D5.pth`, or `SE1.pth` .. `SD5.pth` of the compressed set.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seg_mia.errors import InputError
+from seg_mia.models.weights import read_state
+
+LEVELS: Final = (5, 4, 3, 2, 1)
+"""The order in which an image goes through them."""
+
+LAYERS: Final = (
+    "conv11", "conv12", "conv21", "conv22", "conv31", "conv32", "conv33", "conv34",
+    "conv41", "conv42", "conv43", "conv44", "conv51",
+)  # fmt: skip
+
+VGG19: Final = (64, 128, 256, 512, 512)
+"""Channels of the five stages."""
+
+
+class Encoder(nn.Module):
+    """An image (N, 3, H, W) to features (N, C, H / 2^(k-1), W / 2^(k-1)) after relu{k}_1, k being the level.
+
+    Args:
+        outward: channels that each layer gives, by name, from `conv11` on.
+    """
+
+    def __init__(self, outward: Mapping[str, int]) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(3, 3, 1)
+        inward = 3
+        for name, channels in outward.items():
+            self.add_module(name, nn.Conv2d(inward, channels, 3))
+            inward = channels
+        self.names = tuple(outward)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features of images; height and width must be multiples of 2^(k-1)."""
+        x = self.conv0(x)
+        for name in self.names:
+            if begins_stage(name):
+                x = functional.max_pool2d(x, 2)
+            x = _convolved(self.get_submodule(name), x)
+        return x
+
+
+class Decoder(nn.Module):
+    """Features back to an image (N, 3, H, W), not below 0.
+
+    Args:
+        outward: channels that each layer of the encoder gives, by name, from `conv11` on.
+    """
+
+    def __init__(self, outward: Mapping[str, int]) -> None:
+        super().__init__()
+        inward = 3
+        layers = []
+        for name, channels in outward.items():
+            layers.append((name, nn.Conv2d(channels, inward, 3)))
+            inward = channels
+        for name, layer in reversed(layers):
+            self.add_module(name, layer)
+        self.names = tuple(name for name, _ in reversed(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images."""
+        for name in self.names:
+            x = _convolved(self.get_submodule(name), x)
+            if begins_stage(name):
+                x = functional.interpolate(x, scale_factor=2, mode="nearest")
+        return x
+
+
+class TextureAutoEncoders(nn.Module):
+    """The five pairs.
+
+    Args:
+        widths: channels of the five stages.
+
+    Attributes:
+        encoders: by level, "1" to "5".
+        decoders: likewise.
+        source: where the weights come from, in words.
+    """
+
+    def __init__(self, *, widths: Sequence[int] = VGG19) -> None:
+        super().__init__()
+        if len(widths) != 5 or min(widths) < 1:
+            raise InputError(
+                f"widths must be five numbers of channels, got {list(widths)}; VGG-19 has {VGG19}"
+            )
+        outward = {level: layers_of(level, widths) for level in sorted(LEVELS)}
+        self.encoders = nn.ModuleDict({str(level): Encoder(own) for level, own in outward.items()})
+        self.decoders = nn.ModuleDict({str(level): Decoder(own) for level, own in outward.items()})
+        self.source = "untrained"
+
+    def encode(self, level: int, images: Tensor) -> Tensor:
+        """Return features (N, C, h, w) of images (N, 3, H, W)."""
+        features: Tensor = self.encoders[str(level)](images)
+        return features
+
+    def decode(self, level: int, features: Tensor) -> Tensor:
+        """Return images (N, 3, H, W) of features."""
+        images: Tensor = self.decoders[str(level)](features)
+        return images
+
+
+def layers_of(level: int, widths: Sequence[int]) -> dict[str, int]:
+    """Return the channels that each layer of a level's encoder gives."""
+    names = LAYERS[: LAYERS.index(f"conv{level}1") + 1]
+    return {name: widths[int(name[4]) - 1] for name in names}
+
+
+def begins_stage(name: str) -> bool:
+    """Say whether a layer comes after a pooling in the encoder, before an upsampling in the decoder."""
+    return name.endswith("1") and name != "conv11"
+
+
+def load_texture(folder: str | Path) -> TextureAutoEncoders:
+    """Return the pairs that a folder holds as E1..5.pth and D1..5.pth, or SE1..5.pth and SD1..5.pth.
+
+    Channels are those of the files, which may differ from level to level; `*_aux` layers are left out.
+
+    Raises:
+        InputError: missing or damaged files, or tensors that make no such encoder or decoder.
+    """
+    folder = Path(folder)
+    prefix = _prefix(folder)
+    pairs = TextureAutoEncoders(widths=(1, 1, 1, 1, 1))
+    for level in LEVELS:
+        files = {kind: folder / f"{prefix}{kind}{level}.pth" for kind in ("E", "D")}
+        states = {kind: _read(file) for kind, file in files.items()}
+        outward = _outward(states["E"], level, files["E"])
+        encoder, decoder = Encoder(outward), Decoder(outward)
+        _load(encoder, states["E"], files["E"])
+        _load(decoder, states["D"], files["D"])
+        pairs.encoders[str(level)], pairs.decoders[str(level)] = encoder, decoder
+    pairs.source = f"{prefix}E1..5.pth and {prefix}D1..5.pth in {folder}"
+    return pairs.eval()
+
+
+def save_texture(pairs: TextureAutoEncoders, folder: str | Path) -> None:
+    """Write the pairs as E1..5.pth and D1..5.pth, as `load_texture` reads them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, parts in (("E", pairs.encoders), ("D", pairs.decoders)):
+        for level, part in parts.items():
+            state = {name: tensor.detach().cpu().clone() for name, tensor in part.state_dict().items()}
+            partial = folder / f".{kind}{level}.pth"
+            torch.save(state, partial)
+            partial.replace(folder / f"{kind}{level}.pth")
+
+
+def _prefix(folder: Path) -> str:
+    for prefix in ("", "S"):
+        files = [folder / f"{prefix}{kind}{level}.pth" for kind in ("E", "D") for level in LEVELS]
+        there = [file for file in files if file.is_file()]
+        if there and len(there) < len(files):
+            missing = sorted(file.name for file in files if file not in there)
+            raise InputError(f"{folder} must hold all ten files, {', '.join(missing)} are missing; add them")
+        if there:
+            return prefix
+    raise InputError(
+        f"texture weights must be a folder of E1..5.pth and D1..5.pth (or SE1.. and SD1..), {folder} holds "
+        "none; train some with `fit --config texture_phantom`"
+    )
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in read_state(file).items() if "_aux." not in name}
+
+
+def _outward(state: Mapping[str, Tensor], level: int, file: Path) -> dict[str, int]:
+    outward = {}
+    for name in layers_of(level, VGG19):
+        weight = state.get(f"{name}.weight")
+        if weight is None or weight.ndim != 4 or weight.shape[2:] != (3, 3):
+            found = "none" if weight is None else tuple(weight.shape)
+            raise InputError(
+                f"{file} must hold {name}.weight of shape (out, in, 3, 3), got {found}; it is no encoder of "
+                f"level {level}"
+            )
+        outward[name] = len(weight)
+    return outward
+
+
+def _load(part: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    wanted = part.state_dict()
+    wrong = [
+        f"{name} {tuple(state[name].shape) if name in state else 'missing'}"
+        for name in wanted
+        if name not in state or state[name].shape != wanted[name].shape
+    ]
+    wrong += [f"{name} is unknown" for name in state if name not in wanted]
+    if wrong:
+        raise InputError(
+            f"{file} does not fit the {type(part).__name__.lower()} of its level: {wrong[0]}"
+            f"{f' and {len(wrong) - 1} more' if len(wrong) > 1 else ''}; take files of one set"
+        )
+    part.load_state_dict(state)
+
+
+def _convolved(layer: nn.Module, x: Tensor) -> Tensor:
+    found: Tensor = layer(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
+    return found.relu()
