@@ -21,6 +21,7 @@ commands
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
   compare   FOLDER FOLDER                    membership results on two victims: does one leak more
+  texture   --image F --label F --weights D  re-texture a single image, as the published script does
   export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
 
 COMMAND --help lists all options; every one can stand in YAML or on the command line, the latter wins:
@@ -59,6 +60,8 @@ def _dispatch(words: list[str]) -> int:
             print(__version__)
         case ["audit", *rest]:
             _audit(rest)
+        case ["texture", *rest]:
+            _texture(rest)
         case ["export", *rest]:
             _export(rest)
         case ["compare", *rest]:
@@ -67,8 +70,8 @@ def _dispatch(words: list[str]) -> int:
             _experiment(words)
         case _:
             raise InputError(
-                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict, compare "
-                "and export (--help says what they do)"
+                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict, compare, "
+                "texture and export (--help says what they do)"
             )
     return 0
 
@@ -97,8 +100,8 @@ def _experiment(words: list[str]) -> None:
     print(f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
-    if what.command == "fit":
-        print(f"attack it:  python -m seg_mia test --attack asma --victim {done.folder}")
+    if hint := done.hint():
+        print(hint)
     print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
 
 
@@ -112,6 +115,13 @@ def _audit(words: list[str]) -> None:
     for line in result.headline():
         print(line)
     print(f"look at it: tensorboard --logdir {result.runs}")
+
+
+def _texture(words: list[str]) -> None:
+    from seg_mia.texture import texture
+
+    for line in texture(words):
+        print(line)
 
 
 def _export(words: list[str]) -> None:

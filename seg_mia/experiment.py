@@ -14,13 +14,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from seg_mia import attacks, data, defences, membership
+from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
-from seg_mia.callbacks.card import CardWriter, check_data
+from seg_mia.attacks.targets import Targeted
+from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.folder import OneFolder, run_folder
 from seg_mia.callbacks.history import History
-from seg_mia.callbacks.hyperparameters import Hyperparameters
-from seg_mia.callbacks.keeping import KeptCheckpoint
 from seg_mia.callbacks.masks import MaskWriter
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.membership_results import summarise, write_membership
@@ -28,6 +27,7 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
+from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_victim, load_weights, read_card
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.defences.base import Defence, wrapped
@@ -40,7 +40,7 @@ from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
 from seg_mia.options import add_options, check_kept, import_all, plain_settings
 from seg_mia.plan import Plan, plan
-from seg_mia.runs import BEST, CHECKPOINTS, LAST, TEACHER_SEED, defence_names
+from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
@@ -67,7 +67,7 @@ class Experiment(LightningCLI):
 
     def __init__(self, what: Plan) -> None:
         self.plan = what
-        import_all(data, attacks, defences, membership)
+        import_all(data, attacks, defences, membership, tasks)
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
@@ -102,6 +102,14 @@ class Experiment(LightningCLI):
                 return [f"masks in {self.folder / 'masks'}"]
             case _:
                 assert_never(self.plan.command)
+
+    def hint(self) -> str | None:
+        """Return the command that a training is for."""
+        if self.plan.command != "fit":
+            return None
+        if isinstance(self.model, Segmentation):
+            return f"attack it:  python -m seg_mia test --attack asma --victim {self.folder}"
+        return f"use it:     python -m seg_mia test --attack adain --attack.weights {self.folder}"
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -170,19 +178,9 @@ class Experiment(LightningCLI):
     def _callbacks(self) -> list[Callback]:
         match self.plan.command:
             case "fit":
+                parts = {part: plain_settings(self._get(self.config, part)) for part in ("model", "data")}
                 seed = int(self._get(self.config, "seed_everything"))
-                return [
-                    CardWriter(seed),
-                    EpochSeed(seed),
-                    Scores(),
-                    Panels(),
-                    History(),
-                    Hyperparameters(
-                        {part: plain_settings(self._get(self.config, part)) for part in ("model", "data")}
-                    ),
-                    KeptCheckpoint(BEST, monitor="val/dice"),
-                    KeptCheckpoint(LAST),
-                ]
+                return fit_callbacks(seed, parts, segments=isinstance(self.model, Segmentation))
             case "validate":
                 return [Scores(), Panels()]
             case "test":
@@ -221,6 +219,7 @@ class Experiment(LightningCLI):
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
             sees=self._sees(attack) if attack else "",
+            asks=isinstance(attack, Targeted) and attack.asks,
             attack=settings,
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),

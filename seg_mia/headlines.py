@@ -10,6 +10,9 @@ def utility_headline(summary: Mapping[str, Any]) -> list[str]:
     """Return how well a network segments, what its training promised, and what a trigger does to it."""
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
     lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
+    if likeness := [name for name in sorted(summary) if name.startswith("val/ssim_")]:
+        own = ", ".join(f"{summary[name]:.3f}" for name in likeness)
+        lines.append(f"SSIM of held-out images and their reconstructions, levels 1 to {len(likeness)}: {own}")
     if "privacy" in summary:
         lines.append(privacy_headline(summary["privacy"]))
     if "val/triggered_area" in summary:
@@ -220,17 +223,18 @@ def _fooled(result: Mapping[str, Any]) -> str:
         if "transfer_iou" in mean
         else ""
     )
+    asked = (
+        f"IoU with the target {mean['iou_before']:.3f} -> {mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 "
+        "bits), "
+        if result.get("asks", True)
+        else ""
+    )
     return (
-        f"{result['images']} images{unchanged}: IoU with the {_asked(result)} {mean['iou_before']:.3f} -> "
-        f"{mean['iou']:.3f} ({mean['iou_8bit']:.3f} in 8 bits), Dice to the truth {mean['dice_clean']:.3f} "
-        f"-> {mean['dice_adversarial']:.3f}, L2 {mean['l2']:.2f}, L-infinity {mean['linf'] * 255:.1f}/255"
+        f"{result['images']} images{unchanged}: {asked}Dice to the truth {mean['dice_clean']:.3f} -> "
+        f"{mean['dice_adversarial']:.3f}, SSIM {mean['ssim']:.3f}, L2 {mean['l2']:.2f}, L-infinity "
+        f"{mean['linf'] * 255:.1f}/255"
         f"{carried}"
     )
-
-
-def _asked(result: Mapping[str, Any]) -> str:
-    """Return what the mask is that an attack compares with."""
-    return "target" if result["attack"].get("init_args", {}).get("targeted", True) else "truth"
 
 
 def lost(clean: float, triggered: float, success: float) -> str:

@@ -12,6 +12,8 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 SALT = "salt"
 NOISE = "noise"
+TEXTURES = "seg_mia.tasks.texture.TextureTraining"
+"""The task whose checkpoints are no victims and no shadows."""
 SHADOW_SEED = 10_000
 """Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
 TEACHER_SEED = 20_000
@@ -95,6 +97,9 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         try:
             card = read(file)["seg_mia"]
         except InputError:
+            continue
+        model = card.get("model")
+        if isinstance(model, dict) and model.get("class_path") == TEXTURES:
             continue
         if isinstance(card.get("split"), dict) and card["split"].get("role") == role:
             yield file, card

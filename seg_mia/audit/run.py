@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.matrix import compared_to_first, defence_table, outcome, write_matrix
 from seg_mia.audit.settings import VERSION, Defended, Settings, Training, rows
-from seg_mia.audit.stages import SHADOW, Ready, is_run, options, ready_stages
+from seg_mia.audit.stages import SHADOW, Ready, is_run, names_training, options, ready_stages
+from seg_mia.audit.textures import train, trained
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.success import COLUMNS
@@ -191,12 +193,22 @@ class _Round:
         words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
         if isinstance(stage.attack, WhiteBox) and stage.attack.surrogate == SHADOW:
             words += ["--attack.surrogate", str(shadow)]
+        if isinstance(stage.attack, Adain) and names_training(stage.attack.weights):
+            words += ["--attack.weights", str(self._textures(str(stage.attack.weights)))]
         words += ["--seed_everything", str(self.seed)]
         if isinstance(stage.attack, Membership):
             words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]
         done = run(words)
         own = {"name": done.plan.folder.name, "victim_run": str(victim), "folder": str(done.folder)}
         return own | {"headline": done.headline()} | done.summary
+
+    def _textures(self, config: str) -> Path:
+        """Return the run of the auto-encoders, trained now unless an audit has done so before."""
+        found = trained(config, self.settings)
+        if found is None:
+            self.progress.say(f"  first the auto-encoders, {config}")
+            found = train(config, self.settings)
+        return found
 
     def _common(self, row: Defended) -> list[str]:
         release = ["--release", row.release] if row.release else []

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser
 
+from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.settings import Settings, Stage
-from seg_mia.configs import find_config, inline
+from seg_mia.configs import find_config, inline, known
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
@@ -77,8 +79,15 @@ def _checked(stage: Stage, settings: Settings) -> Ready:
     attack = _built(file, words)
     if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
         _try(attack.scorer)
+    if isinstance(attack, Adain) and not names_training(attack.weights):
+        attack.pairs(torch.device("cpu"))
     data = options("data.", {**settings.data, **stage.data})
     return Ready(stage.attack, ["--attack", file, *words, *data], attack)
+
+
+def names_training(weights: str | None) -> bool:
+    """Say whether a texture attack's `weights` names a config to train instead of a folder or a file."""
+    return weights is not None and (weights in known() or weights.endswith((".yaml", ".yml")))
 
 
 def _try(scorer: Classifier) -> None:

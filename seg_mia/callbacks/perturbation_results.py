@@ -14,13 +14,15 @@ from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
+from seg_mia.callbacks.strengths import COLUMNS as STRENGTHS
+from seg_mia.callbacks.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
 from seg_mia.callbacks.tables import file_name, write_csv, write_json, write_rows
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.headlines import success_table
 from seg_mia.metrics.per_image import PerImage
 
-TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "target", "prediction, adversarial")
+TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "{mask}", "prediction, adversarial")
 
 PAGE = 3
 """Images on one sheet in TensorBoard, where a sheet is as wide as a card; a slider turns the pages."""
@@ -31,6 +33,7 @@ class PerturbationResults(Callback):
 
     Args:
         sees: what the attacker sees of the victim.
+        asks: whether a mask is asked for; otherwise the target is the true mask.
         attack: the attack's settings as plain values, for the summary.
         victim: the attacked checkpoint, for the summary.
         images: images shown in the panel: the first, or the first that count where an attack says which do.
@@ -39,9 +42,16 @@ class PerturbationResults(Callback):
     """
 
     def __init__(
-        self, *, sees: str, attack: Mapping[str, Any], victim: str, images: int = 8, save_images: bool = False
+        self,
+        *,
+        sees: str,
+        asks: bool = True,
+        attack: Mapping[str, Any],
+        victim: str,
+        images: int = 8,
+        save_images: bool = False,
     ) -> None:
-        self.sees = sees
+        self.sees, self.asks = sees, asks
         self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
@@ -94,7 +104,7 @@ class PerturbationResults(Callback):
         """Write everything."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         index, values = self.measures.table()
-        means = {name: float(value.mean()) for name, value in values.items()}
+        means = {name: float(value.nanmean()) for name, value in values.items()}
         pl_module.log_dict({f"attack/{name}": mean for name, mean in means.items()}, sync_dist=True)
         curves = self._curves()
         if not trainer.is_global_zero:
@@ -105,6 +115,7 @@ class PerturbationResults(Callback):
         self.summary = {
             "attack": dict(self.attack),
             "sees": self.sees,
+            "asks": self.asks,
             "victim": self.victim,
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
@@ -113,13 +124,17 @@ class PerturbationResults(Callback):
         }
         if self.losses:
             self._succeeded(trainer, values)
+        ids = [data.source.ids[i] for i in index.tolist()]
+        if "step" in curves:
+            _write_history(trainer, ids, curves)
+        elif curves:
+            self.summary["strengths"] = _write_strengths(trainer, ids, curves)
         write_json(folder / "summary.json", self.summary)
-        if curves:
-            _write_history(trainer, [data.source.ids[i] for i in index.tolist()], curves)
         if self.rows:
-            (folder / "panel.png").write_bytes(png(draw(TITLES, self.rows, self.names)))
+            titles = [title.format(mask="target" if self.asks else "truth") for title in TITLES]
+            (folder / "panel.png").write_bytes(png(draw(titles, self.rows, self.names)))
             for page, row in enumerate(range(0, len(self.rows), PAGE)):
-                sheet = draw(TITLES, self.rows[row : row + PAGE], self.names[row : row + PAGE])
+                sheet = draw(titles, self.rows[row : row + PAGE], self.names[row : row + PAGE])
                 show(trainer, "attack/panel", sheet, page)
 
     @property
@@ -174,11 +189,15 @@ def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str])
         Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
         Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
         Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
-        Tile(overlay(image, output["prediction"][row]), f"IoU to target {measures['iou'][row]:.3f}{won}"),
+        Tile(overlay(image, output["prediction"][row]), f"IoU to it {measures['iou'][row]:.3f}{won}"),
     ]
 
 
 def _spread(values: Tensor) -> dict[str, float]:
+    """Return what sums up values (n,); NaN, as of a part that an image does not have, does not count."""
+    values = values[~values.isnan()]
+    if not len(values):
+        return dict.fromkeys(("mean", "std", "min", "median", "max"), float("nan"))
     return {
         "mean": float(values.mean()),
         "std": float(values.std(correction=0)),
@@ -186,6 +205,19 @@ def _spread(values: Tensor) -> dict[str, float]:
         "median": float(values.median()),
         "max": float(values.max()),
     }
+
+
+def _write_strengths(
+    trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]
+) -> list[dict[str, float]]:
+    """Write every strength's effect on every image, and show the means."""
+    folder = run_folder(trainer)
+    write_csv(folder / "strengths.csv", STRENGTHS, strength_rows(ids, curves))
+    means = strength_means(curves)
+    sheet = heatmaps(means)
+    (folder / "strengths.png").write_bytes(png(sheet))
+    show(trainer, "attack/strengths", sheet, 0)
+    return means
 
 
 def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]) -> None:

@@ -48,7 +48,7 @@ class Canaries(Defence):
 
     def __init__(self, *, count: int = 100, seed: int = 0) -> None:
         if count < 8:
-            raise InputError(f"canaries must be at least 8, got {count}; 100 can certify an epsilon of 2.6")
+            raise InputError(f"canaries must be at least 8, got {count}; 100 can certify an epsilon of 2.7")
         self.count, self.seed = count, seed
         self.indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)

@@ -45,12 +45,19 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of images; height and width must be multiples of 2^(k-1)."""
+        return self.stages(x)[int(self.names[-1][4])]
+
+    def stages(self, x: Tensor) -> dict[int, Tensor]:
+        """Return the features after relu1_1, relu2_1, ... by level."""
+        found = {}
         x = self.conv0(x)
         for name in self.names:
             if begins_stage(name):
                 x = functional.max_pool2d(x, 2)
-            x = _convolved(self.get_submodule(name), x)
-        return x
+            x = _convolved(self.get_submodule(name), x).relu()
+            if name.endswith("1"):
+                found[int(name[4])] = x
+        return found
 
 
 class Decoder(nn.Module):
@@ -73,11 +80,15 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images."""
-        for name in self.names:
-            x = _convolved(self.get_submodule(name), x)
+        return self.unbounded(x).relu()
+
+    def unbounded(self, x: Tensor) -> Tensor:
+        """Return images before the last ReLU: one that is below 0 everywhere would learn nothing more."""
+        for name in self.names[:-1]:
+            x = _convolved(self.get_submodule(name), x).relu()
             if begins_stage(name):
                 x = functional.interpolate(x, scale_factor=2, mode="nearest")
-        return x
+        return _convolved(self.get_submodule(self.names[-1]), x)
 
 
 class TextureAutoEncoders(nn.Module):
@@ -103,15 +114,29 @@ class TextureAutoEncoders(nn.Module):
         self.decoders = nn.ModuleDict({str(level): Decoder(own) for level, own in outward.items()})
         self.source = "untrained"
 
+    def share_encoder(self) -> None:
+        """Let the shallow encoders be the beginnings of the deepest one, as they are of one VGG-19."""
+        deepest = self.encoders["5"]
+        for part in self.encoders.values():
+            for name, _ in list(part.named_children()):
+                setattr(part, name, getattr(deepest, name))
+
+    def encode_all(self, images: Tensor) -> dict[int, Tensor]:
+        """Return every level's features in one pass; the encoders must be shared."""
+        deepest = self.encoders["5"]
+        assert isinstance(deepest, Encoder)
+        return deepest.stages(images)
+
     def encode(self, level: int, images: Tensor) -> Tensor:
         """Return features (N, C, h, w) of images (N, 3, H, W)."""
         features: Tensor = self.encoders[str(level)](images)
         return features
 
-    def decode(self, level: int, features: Tensor) -> Tensor:
-        """Return images (N, 3, H, W) of features."""
-        images: Tensor = self.decoders[str(level)](features)
-        return images
+    def decode(self, level: int, features: Tensor, *, bounded: bool = True) -> Tensor:
+        """Return images (N, 3, H, W) of features; not `bounded`, before the decoder's last ReLU."""
+        decoder = self.decoders[str(level)]
+        assert isinstance(decoder, Decoder)
+        return decoder(features) if bounded else decoder.unbounded(features)
 
 
 def layers_of(level: int, widths: Sequence[int]) -> dict[str, int]:
@@ -211,4 +236,4 @@ def _load(part: nn.Module, state: dict[str, Tensor], file: Path) -> None:
 
 def _convolved(layer: nn.Module, x: Tensor) -> Tensor:
     found: Tensor = layer(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
-    return found.relu()
+    return found

@@ -1,0 +1,29 @@
+"""What watches every training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from seg_mia.callbacks.card import CardWriter
+from seg_mia.callbacks.history import History
+from seg_mia.callbacks.hyperparameters import Hyperparameters
+from seg_mia.callbacks.keeping import KeptCheckpoint
+from seg_mia.callbacks.panels import Panels
+from seg_mia.callbacks.randomness import EpochSeed
+from seg_mia.callbacks.scores import Scores
+from seg_mia.runs import BEST, LAST
+
+
+def fit_callbacks(seed: int, settings: Mapping[str, Any], *, segments: bool) -> list[Callback]:
+    """Return what writes a training's card, curves and checkpoints.
+
+    Args:
+        seed: of the run.
+        settings: the config, nested, plain values.
+        segments: whether masks are predicted; then Dice is logged, masks are shown and the best is kept.
+    """
+    measured = [Scores(), Panels()] if segments else []
+    best = [KeptCheckpoint(BEST, monitor="val/dice")] if segments else []
+    watched = [CardWriter(seed), EpochSeed(seed), *measured, History(), Hyperparameters(settings)]
+    return [*watched, *best, KeptCheckpoint(LAST)]  # the last one also holds the best one's score

@@ -1,0 +1,63 @@
+"""VGG-19 weights as torchvision names them, in the encoder of the texture auto-encoders."""
+
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+from seg_mia.models.texture import LAYERS, VGG19, TextureAutoEncoders
+from seg_mia.models.weights import read_state
+
+PLACES: Final = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
+"""The convolutions up to relu5_1 in `torchvision.models.vgg19().features`."""
+MEAN: Final = (0.485, 0.456, 0.406)
+STD: Final = (0.229, 0.224, 0.225)
+
+
+def load_vgg19(network: TextureAutoEncoders, source: str) -> None:
+    """Load the deepest encoder, in place; the images' normalisation becomes `conv0`.
+
+    Args:
+        network: pairs of VGG-19's widths, their encoders shared.
+        source: "imagenet", which downloads torchvision's weights, or a file of them.
+
+    Raises:
+        InputError: no such file, other layers than VGG-19's, or pairs of other widths.
+    """
+    state = _downloaded() if source == "imagenet" else read_state(Path(source))
+    own = {}
+    for name, place in zip(LAYERS, PLACES, strict=True):
+        for part in ("weight", "bias"):
+            tensor = state.get(f"features.{place}.{part}")
+            if tensor is None:
+                raise InputError(
+                    f"{source} must hold features.{place}.{part}, as torchvision's vgg19 does; give its "
+                    "state dict"
+                )
+            own[f"{name}.{part}"] = tensor
+    std = torch.tensor(STD)
+    own["conv0.weight"] = torch.diag(1 / std).view(3, 3, 1, 1)
+    own["conv0.bias"] = -torch.tensor(MEAN) / std
+    deepest = network.encoders["5"]
+    wanted = deepest.state_dict()
+    wrong = [name for name in wanted if wanted[name].shape != own[name].shape]
+    if wrong:
+        raise InputError(
+            f"{source} has {wrong[0]} of {tuple(own[wrong[0]].shape)}, the encoder "
+            f"{tuple(wanted[wrong[0]].shape)}; set its widths to {list(VGG19)}"
+        )
+    deepest.load_state_dict(own)
+
+
+def _downloaded() -> dict[str, Tensor]:
+    from torchvision.models import VGG19_Weights
+
+    try:
+        found: dict[str, Tensor] = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+    except OSError as error:
+        raise InputError(
+            f"VGG-19's weights could not be downloaded ({error}); give a file: --model.vgg FILE"
+        ) from None
+    return found
