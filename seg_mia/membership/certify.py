@@ -102,20 +102,22 @@ def epsilon_lower_bound(
     generator = np.random.default_rng(seed)
     # Highest first: of rules and thresholds that are equally good, argmax takes the first.
     values, places = np.unique(-scores.astype(np.float64), return_inverse=True)
-    sides = [_divided(places[side], len(values), generator) for side in (members, ~members)]
-    choosing, certifying = zip(*sides, strict=True)
-    seen = np.add(*choosing)[:, None] > 0
-    best = np.where(seen, _rule_bounds(*choosing, delta, tail), -np.inf).reshape(DIVISIONS, -1).argmax(axis=1)
-    bounds = _rule_bounds(*certifying, delta, tail).reshape(DIVISIONS, -1)[np.arange(DIVISIONS), best]
+    (choosers, inside), (others, outside) = (
+        _divided(places[side], len(values), generator) for side in (members, ~members)
+    )
+    seen = (choosers + others)[:, None] > 0
+    chosen = np.where(seen, _rule_bounds(choosers, others, delta, tail), -np.inf)
+    best = chosen.reshape(DIVISIONS, -1).argmax(axis=1)
+    bounds = _rule_bounds(inside, outside, delta, tail).reshape(DIVISIONS, -1)[np.arange(DIVISIONS), best]
     median = np.argsort(bounds, kind="stable")[DIVISIONS // 2]
     rule, place = divmod(int(best[median]), len(values))
-    inside, outside = (int(counts[0].sum()) for counts in certifying)
+    certifying = int(inside[0].sum()), int(outside[0].sum())
     return Certified(
         epsilon=max(0.0, float(bounds[median])),
-        most=most_certifiable(inside, outside, delta=delta, confidence=confidence),
+        most=most_certifiable(*certifying, delta=delta, confidence=confidence),
         confidence=confidence,
-        members=inside,
-        nonmembers=outside,
+        members=certifying[0],
+        nonmembers=certifying[1],
         rule=RULES[rule],
         threshold=-float(values[place]),
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 
 from seg_mia.errors import InputError
+from seg_mia.membership import certify
 from seg_mia.membership.certify import (
     Certified,
     clopper_pearson,
@@ -65,42 +66,53 @@ def test_each_bound_is_where_what_was_seen_becomes_as_rare_as_the_level() -> Non
     assert binom.cdf(7, 20, high) == pytest.approx(0.03)
 
 
-@pytest.mark.parametrize(("samples", "most"), [(100, 3.3), (200, 4.0), (1000, 5.6)])
+@pytest.mark.parametrize(("samples", "most"), [(67, 2.7), (100, 3.1), (200, 3.8), (1000, 5.4)])
 def test_what_a_perfect_attack_certifies_is_known(samples: int, most: float) -> None:
     assert most_certifiable(samples, samples, delta=0) == pytest.approx(most, abs=0.05)
 
 
 def test_a_perfect_attack_on_four_and_four_by_hand() -> None:
-    # Each bound at level 1/4: all of four at least 4 ** (-1/4), none of four at most one less that.
-    rate = math.sqrt(0.5)
+    # Each bound at level 1/8: all of four at least 8 ** (-1/4), none of four at most one less that.
+    rate = 8 ** (-1 / 4)
     assert most_certifiable(4, 4, delta=0, confidence=0.5) == pytest.approx(math.log(rate / (1 - rate)))
-    certified = epsilon_lower_bound(HALF[192:208] * 1.0, HALF[192:208], delta=0.1, confidence=0.5)
+    certified = epsilon_lower_bound(HALF[194:206] * 1.0, HALF[194:206], delta=0.1, confidence=0.5)
     assert certified.epsilon == pytest.approx(math.log((rate - 0.1) / (1 - rate)))
     assert most_certifiable(4, 4, delta=0.8, confidence=0.5) == 0
 
 
 def test_many_non_members_bound_the_rate_that_divides() -> None:
-    many, few = 0.025 ** (1 / 1000), 0.025 ** (1 / 10)
+    many, few = 0.0125 ** (1 / 1000), 0.0125 ** (1 / 10)
     expected = math.log(few / (1 - many))
     assert most_certifiable(10, 1000, delta=0) == pytest.approx(expected)
     assert most_certifiable(1000, 10, delta=0) == pytest.approx(expected)
 
 
-@both_bounds
+@pytest.mark.parametrize(("bound", "certifying"), [(epsilon_lower_bound, 134), (one_run_lower_bound, 100)])
 @pytest.mark.parametrize("delta", [0, 1e-5])
-def test_perfect_scores_reach_the_most(bound: Bound, delta: float) -> None:
+def test_perfect_scores_reach_the_most(bound: Bound, certifying: int, delta: float) -> None:
     certified = bound(HALF.astype(float), HALF, delta=delta)
     assert certified.epsilon == certified.most > 3.2
-    assert (certified.members, certified.nonmembers, certified.threshold) == (100, 100, 1)
+    assert (certified.members, certified.nonmembers, certified.threshold) == (certifying, certifying, 1)
     assert certified.confidence == 0.95
 
 
-def test_the_most_is_that_of_the_certifying_halves() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_perfect_scores_certify_by_hand_however_they_are_divided(seed: int) -> None:
+    # Of 10 members 7 certify, of 20 others 14. The 3 and 6 that choose prefer to be sure of the many.
+    members = np.arange(30) < 10
+    certified = epsilon_lower_bound(members * 1.0, members, delta=0.01, seed=seed)
+    found, called = 0.0125 ** (1 / 14), 1 - 0.0125 ** (1 / 7)
+    assert certified.epsilon == pytest.approx(math.log((found - 0.01) / called))
+    assert (certified.rule, certified.threshold) == ("nonmembers_below", 0)
+    assert certified.most == pytest.approx(math.log((1 - called - 0.01) / (1 - found)))
+
+
+def test_the_most_is_that_of_the_samples_that_certify() -> None:
     members = np.arange(31) < 11
     certified = epsilon_lower_bound(members * 1.0, members, delta=0)
-    # Of odd numbers the certifying half has one more.
-    assert (certified.members, certified.nonmembers) == (6, 10)
-    assert certified.most == most_certifiable(6, 10, delta=0)
+    # A third chooses, rounded down.
+    assert (certified.members, certified.nonmembers) == (8, 14)
+    assert certified.most == most_certifiable(8, 14, delta=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -110,16 +122,32 @@ def test_scores_far_apart_come_near_to_the_most(seed: int) -> None:
     assert certified.most - 0.1 < certified.epsilon <= certified.most
 
 
-def test_the_rule_is_the_one_that_is_never_wrong() -> None:
-    mixed = np.where(HALF, np.arange(400) % 2, 0.0)
-    above = epsilon_lower_bound(mixed, HALF, delta=0)
-    below = epsilon_lower_bound(-mixed, ~HALF, delta=0)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_is_that_of_the_median_division_by_the_rule_that_is_never_wrong(seed: int) -> None:
+    # Half of the members stand out. What lies between them and the choosing others is no threshold.
+    mixed = np.where(HALF, 1.0 - 3 * (np.arange(400) % 2), -np.random.default_rng(seed).random(400))
+    above = epsilon_lower_bound(mixed, HALF, delta=0, seed=seed)
+    below = epsilon_lower_bound(-mixed, ~HALF, delta=0, seed=seed)
     assert (above.rule, above.threshold) == ("members_above", 1)
     assert (below.rule, below.threshold) == ("nonmembers_below", -1)
-    ceiling = clopper_pearson(0, 100, level=0.025)[1]
-    possible = [math.log(clopper_pearson(found, 100, level=0.025)[0] / ceiling) for found in range(25, 76)]
+    # Of the 134 that certify 67 +- 3.3 are found, hypergeometric; the median over 101 lies within +- 0.4.
+    ceiling = clopper_pearson(0, 134, level=0.0125)[1]
+    possible = [math.log(clopper_pearson(found, 134, level=0.0125)[0] / ceiling) for found in range(65, 70)]
     for certified in (above, below):
         assert np.isclose(possible, certified.epsilon).sum() == 1
+
+
+def test_the_seed_matters_far_less_than_for_one_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = np.arange(200) < 80
+    scores = np.random.default_rng(6).normal(size=200) + 1.8 * members
+    spreads, middles = [], []
+    for divisions in (101, 1):
+        monkeypatch.setattr(certify, "DIVISIONS", divisions)
+        bounds = [epsilon_lower_bound(scores, members, delta=0.007, seed=seed).epsilon for seed in range(40)]
+        spreads.append(float(np.std(bounds)))
+        middles.append(float(np.median(bounds)))
+    assert spreads[0] < spreads[1] / 5
+    assert middles[0] == pytest.approx(middles[1], abs=2 * 1.25 * spreads[1] / math.sqrt(40))
 
 
 @both_bounds
@@ -138,17 +166,36 @@ def test_what_tells_nothing_certifies_nothing(bound: Bound, scores: Floats) -> N
     assert math.isfinite(certified.threshold)
 
 
+@pytest.mark.parametrize(("divisions", "repetitions"), [(1, 600), (101, 150)])
 @pytest.mark.parametrize("mechanism", [responses, noisy])
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0])
 def test_the_bound_exceeds_the_truth_no_more_often_than_promised(
-    mechanism: Callable[[Bools, float, np.random.Generator], Floats], epsilon: float
+    mechanism: Callable[[Bools, float, np.random.Generator], Floats],
+    epsilon: float,
+    divisions: int,
+    repetitions: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rng, repetitions, confidence = np.random.default_rng(1), 400, 0.8
+    """Of one division in half as many cases, which Markov's inequality needs for the median."""
+    monkeypatch.setattr(certify, "DIVISIONS", divisions)
+    rng, members = np.random.default_rng(1), HALF[100:300]
     bounds = [
-        epsilon_lower_bound(mechanism(HALF, epsilon, rng), HALF, delta=0, confidence=confidence, seed=seed)
+        epsilon_lower_bound(mechanism(members, epsilon, rng), members, delta=0, confidence=0.8, seed=seed)
         for seed in range(repetitions)
     ]
-    assert rarely(sum(bound.epsilon > epsilon for bound in bounds), repetitions, 1 - confidence)
+    chance = 0.1 if divisions == 1 else 0.2
+    assert rarely(sum(bound.epsilon > epsilon for bound in bounds), repetitions, chance)
+
+
+def test_a_threshold_proves_nothing_by_the_samples_that_chose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On noise the best of 4000 thresholds exceeds 0 nearly every other time where it was chosen."""
+    monkeypatch.setattr(certify, "DIVISIONS", 1)
+    rng, members = np.random.default_rng(7), np.arange(4000) < 2000
+    bounds = [
+        epsilon_lower_bound(rng.normal(size=4000), members, delta=0, confidence=0.6, seed=seed)
+        for seed in range(60)
+    ]
+    assert rarely(sum(bound.epsilon > 0 for bound in bounds), 60, 0.2)
 
 
 @both_bounds

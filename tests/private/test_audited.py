@@ -10,11 +10,13 @@ from seg_mia.cli import main
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"size": 64, "patients": 700, "slices": 1, "members": 64, "nonmembers": 64, "batch_size": 16}
+SMALL = {"size": 64, "patients": 700, "slices": 1, "members": 32, "nonmembers": 32, "batch_size": 16}
+NETWORK = {"encoder": "tu-tf_efficientnet_lite0", "depth": 3, "decoder_channels": [32, 16, 8]}
 COMMAND = [
-    *("fit", "--config", "phantom_victim", "--trainer.max_epochs=40"),
+    *("fit", "--config", "phantom_victim", "--trainer.max_epochs=40", "--model.lr=1e-2"),
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *(f"--data.{name}={value}" for name, value in SMALL.items()),
+    *(f"--model.network.init_args.{name}={value}" for name, value in NETWORK.items()),
     *("--defence", "canaries", "--defence", "dp", "--model.defences.reproducible=true"),
 ]
 
@@ -31,6 +33,7 @@ def test_without_noise_the_canaries_prove_that_nothing_is_kept() -> None:
     """The control: an audit that could not find what is there would prove nothing of a promise."""
     found = audited("--model.defences.epsilon=.inf", "--model.defences.noise=0")
     assert found["privacy"]["noise"] == 0
+    assert found["auc"] > 0.9
     assert found["certified"]["epsilon"] >= 1
 
 
@@ -38,4 +41,5 @@ def test_under_a_promise_of_1_they_prove_less() -> None:
     found = audited("--model.defences.epsilon=1")
     assert found["privacy"]["epsilon"] <= 1
     assert found["privacy"]["steps"] > 0
+    assert found["auc"] < 0.7
     assert found["certified"]["epsilon"] < 1
