@@ -219,7 +219,7 @@ def _fooled(result: Mapping[str, Any]) -> str:
             f"Dice to the truth {mean['dice_clean']:.3f} -> {mean['dice_adversarial']:.3f}"
         )
     carried = (
-        f"; crafted on the surrogate ({mean['surrogate_iou']:.3f} there) {mean['transfer_iou']:.3f}"
+        f"; crafted on the surrogate IoU {mean['transfer_iou']:.3f} ({mean['surrogate_iou']:.3f} there)"
         if "transfer_iou" in mean
         else ""
     )

@@ -64,6 +64,8 @@ def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None =
 def resolve(path: str) -> type:
     """Return the class at a path that was checked; raise InputError unless it is a class defined there."""
     module, _, name = path.rpartition(".")
+    if not module:
+        raise InputError(f"names {path!r}, which is no class path; write module.Class")
     try:
         found = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:

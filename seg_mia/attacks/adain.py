@@ -1,5 +1,6 @@
 """The AdaIN texture attack on a victim: Lee et al., Applied Sciences 14(6):2576, 2024."""
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,8 +78,8 @@ def adain(
         inside = labels > 0
         found: list[Tensor] = []
         rows: dict[str, list[Tensor]] = {"dice": [], "ssim": []}
-        for changed in retextured(pairs.to(x.device), x.float(), labels, knobs, strengths=tried):
-            image = changed.to(x.dtype)
+        for changed in retextured(_like(pairs, x), x, labels, knobs, strengths=tried):
+            image = changed
             if region == "organ":
                 share = feathered(inside, feather).to(x.dtype)
                 image = share * image + (1 - share) * x
@@ -168,6 +169,13 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
         ) from None
     pairs.source = str(path)
     return pairs.eval()
+
+
+def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
+    """Return the pairs on the images' device and of their type; a copy where they are not."""
+    own = next(pairs.parameters())
+    alike = (own.device, own.dtype) == (x.device, x.dtype)
+    return pairs if alike else copy.deepcopy(pairs).to(x.device, x.dtype)
 
 
 @lru_cache(maxsize=2)

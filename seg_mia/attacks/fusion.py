@@ -30,6 +30,7 @@ class Goal:
 
     def met(self, iou: Tensor, threshold: float) -> Tensor:
         """Say of each mean IoU (N,) whether it is at `threshold` or beyond."""
+        iou = iou.float()  # as it was computed: 9/20 in float32 is no less than 0.45, in float64 it would be
         return iou >= threshold if self.targeted else iou <= threshold
 
     def merit(self, iou: Tensor) -> Tensor:
@@ -86,7 +87,9 @@ class Runs:
 
     def parts(self, largest: int) -> Iterator[Tensor]:
         """Yield the runs that go on, sorted by loss, at most `largest` at a time."""
-        yield from torch.split(self.active.nonzero().squeeze(1), largest)
+        going = self.active.nonzero().squeeze(1)
+        if len(going):
+            yield from torch.split(going, largest)
 
     def all_of(self, images: Tensor) -> Tensor:
         """Return the runs (L, n) of images (n,)."""

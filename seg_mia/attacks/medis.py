@@ -116,8 +116,8 @@ def _begin(
     for number, name in enumerate(losses):
         if going[number].any():
             loss = SURROGATES[name](output, target).sum()
-            (gradient,) = torch.autograd.grad(loss, x, retain_graph=bool(going[number + 1 :].any()))
-            runs.move(own[number][going[number]], _finite(gradient)[going[number]], step_size)
+            gradient = _gradient(loss, x, again=bool(going[number + 1 :].any()))
+            runs.move(own[number][going[number]], gradient[going[number]], step_size)
 
 
 def _advance(
@@ -144,11 +144,14 @@ def _advance(
         if mine.any():
             loss = SURROGATES[name](tuple(head[mine] for head in output), target[mine])
             total = total + loss.sum()
-    (gradient,) = torch.autograd.grad(total, images)
-    runs.move(part[going], _finite(gradient)[going], step_size)
+    runs.move(part[going], _gradient(total, images)[going], step_size)
 
 
-def _finite(gradient: Tensor) -> Tensor:
+def _gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
+    """Return the loss's gradient; zero where the network lets none through."""
+    if not loss.requires_grad:
+        return torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(loss, images, retain_graph=again)
     if not gradient.isfinite().all():
         raise InputError(
             "the network's gradient must be finite, got NaN or infinity; attack in full precision "

@@ -97,6 +97,6 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
 def _need_two(count: int, kind: str) -> None:
     if count < 2:
         raise InputError(
-            f"target {kind!r} asks for another sample's mask, got a set of {count}; attack more samples "
-            "(--data.limit, --data.subset) or choose white, black or folder"
+            f"target {kind!r} asks for another sample's mask, got a set of {count}; attack another subset "
+            "(--data.subset) or choose white, black or folder"
         )

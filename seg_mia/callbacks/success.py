@@ -46,9 +46,10 @@ def success_rows(
         Clopper-Pearson interval, `distortion` the mean steps of the successes, `mean_iou` the mean over
         counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
         loss was exactly zero at the start. `transferred` is the rate on the victim of what was crafted on the
-        surrogate, of the fused row alone.
+        surrogate, in the row of what was kept: the fused one, or the first loss's.
     """
     counted = values["counted"] > 0
+    kept = FUSED if fusion else losses[0]
     rows = []
     for name in (*losses, *((FUSED,) if fusion else ())):
         own = "" if name == FUSED else f"{name}."
@@ -70,7 +71,7 @@ def success_rows(
                 "high": high,
                 "distortion": _mean(values[f"{own}steps"][success]),
                 "mean_iou": _mean(values[f"{own}mean_iou"][counted]),
-                "transferred": _transferred(values, counted) if name == FUSED or not fusion else None,
+                "transferred": _transferred(values, counted) if name == kept else None,
             }
         )
     return rows

@@ -1,5 +1,6 @@
 """What a loss of one class against the rest is computed from: the network's evidence, the mask's truth."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,7 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
     parts = [one_against_rest(logits) for logits in found]
     log_p, log_q = (torch.stack([part[side] for part in parts]) for side in (0, 1))
     if len(parts) > 1:
-        log_p, log_q = (
-            each.logsumexp(0, keepdim=True) - torch.tensor(len(parts)).log() for each in (log_p, log_q)
-        )
+        log_p, log_q = (each.logsumexp(0, keepdim=True) - math.log(len(parts)) for each in (log_p, log_q))
     return against(log_p[0], log_q[0], mask)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seg_mia.losses.evidence import Evidence, against, gather, one_against_rest
+from seg_mia.losses.evidence import Evidence, gather
 from seg_mia.models.heads import heads
 
 Output = Tensor | Sequence[Tensor]
@@ -106,7 +106,7 @@ def _pixel_mean(maps: Tensor, seen: Evidence) -> Tensor:
 
 
 def _structure(logits: Tensor, mask: Tensor) -> Tensor:
-    seen = against(*one_against_rest(logits), mask)
+    seen = gather(logits, mask)
     down = functional.avg_pool2d(seen.truth, (31, 1), stride=1, padding=(15, 0))
     near = functional.avg_pool2d(down, (1, 31), stride=1, padding=(0, 15))
     weight = (1 + 5 * (near - seen.truth).abs()) * seen.counts

@@ -135,8 +135,9 @@ def _replaced(module: nn.Module, replaced: Mapping[type[nn.Module], StandIn]) ->
     for kind, stand_in in replaced.items():
         if isinstance(module, kind):
             return _StoodIn(module, stand_in)
-    for name, child in module.named_children():
-        setattr(module, name, _replaced(child, replaced))
+    for name, child in module._modules.items():  # named_children leaves out what stands there twice
+        if child is not None:
+            module._modules[name] = _replaced(child, replaced)
     return module
 
 

@@ -9,11 +9,13 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation, attack_mode
 from seg_mia.attacks.targets import Targeted
 from seg_mia.configs import find_config, known
 from seg_mia.errors import InputError
 from seg_mia.plan import is_membership
+from tests.texture_weights import by_rule
 
 
 def configured(name: str) -> Perturbation:
@@ -24,17 +26,24 @@ def configured(name: str) -> Perturbation:
     return replace(attack, steps=5) if hasattr(attack, "steps") else attack  # type: ignore[type-var]
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Very narrow auto-encoders."""
+    return str(by_rule(tmp_path_factory.mktemp("weights"), widths=(2, 2, 3, 4, 4), first=2))
+
+
 @pytest.fixture(
     params=[name for name in known("attack") if not is_membership(str(find_config(name, "attack")))]
 )
-def attack(request: pytest.FixtureRequest) -> Perturbation:
-    return configured(request.param)
+def attack(request: pytest.FixtureRequest, weights: str) -> Perturbation:
+    found = configured(request.param)
+    return replace(found, weights=weights, organs=[6, 3]) if isinstance(found, Adain) else found
 
 
 class Small(nn.Module):
     """Convolution, batch statistics, dropout: all that an attack may not disturb."""
 
-    def __init__(self, channels: int = 2, classes: int = 3) -> None:
+    def __init__(self, channels: int = 3, classes: int = 3) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, 6, 3, padding=1),
@@ -60,8 +69,8 @@ def model() -> Small:
 
 def inputs(count: int = 3, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    x = torch.rand(count, 2, 12, 10, generator=generator, dtype=dtype)
-    return x, torch.randint(0, 3, (count, 12, 10), generator=generator)
+    x = torch.rand(count, 3, 36, 32, generator=generator, dtype=dtype)
+    return x, torch.randint(0, 3, (count, 36, 32), generator=generator)
 
 
 def state(network: nn.Module) -> tuple[Any, ...]:
@@ -121,7 +130,7 @@ def test_a_model_that_fails_is_restored_too(attack: Perturbation, model: Small) 
 
 def test_attack_mode_gives_gradients_under_inference_mode(model: Small) -> None:
     with torch.inference_mode(), attack_mode(model):
-        x = torch.rand(1, 2, 4, 4).requires_grad_()
+        x = torch.rand(1, 3, 4, 4).requires_grad_()
         (gradient,) = torch.autograd.grad(model(x).sum(), x)
     assert gradient.abs().sum() > 0
 
@@ -130,15 +139,15 @@ def test_attack_mode_gives_gradients_under_inference_mode(model: Small) -> None:
     ("x", "target", "message"),
     [
         (torch.zeros(4, 4), torch.zeros(1, 4, 4).long(), r"\(N, C, H, W\)"),
-        (torch.zeros(1, 2, 4, 4).byte(), torch.zeros(1, 4, 4).long(), "floating point"),
-        (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4).long(), "one-hot"),
-        (torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4), "int64"),
-        (torch.zeros(1, 2, 4, 4), torch.zeros(2, 4, 4).long(), "masks must be"),
-        (torch.full((1, 2, 4, 4), 2.0), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
-        (torch.full((1, 2, 4, 4), float("nan")), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
-        (torch.zeros(1, 2, 4, 4), torch.full((1, 4, 4), 7), "classes 0..2"),
-        (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4).long(), "logits must be"),
-        (torch.zeros(0, 2, 4, 4), torch.zeros(0, 4, 4).long(), "at least one image"),
+        (torch.zeros(1, 3, 4, 4).byte(), torch.zeros(1, 4, 4).long(), "floating point"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4).long(), "one-hot"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4), "int64"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(2, 4, 4).long(), "masks must be"),
+        (torch.full((1, 3, 4, 4), 2.0), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
+        (torch.full((1, 3, 4, 4), float("nan")), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
+        (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 7), "classes 0..2"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4).long(), "logits must be"),
+        (torch.zeros(0, 3, 4, 4), torch.zeros(0, 4, 4).long(), "at least one image"),
     ],
 )
 def test_refuses_what_it_would_misread(
