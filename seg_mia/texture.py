@@ -35,6 +35,7 @@ class Request:
         weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run of `fit --config texture_phantom`.
         out: folder that gets `output.npy` (uint8), `picture.png` and `summary.json`.
         organ: id for a mask of 0 and 255, or of 0 and 1, whose ones are this organ.
+        organs: the organ id, 1 to 14, that each id of the label stands for, {5: 6}; others are background.
         slice: axial slice of a NIfTI volume; the one with most of the organs if not given.
         window: the values of a NIfTI image that become 0 and 1, such as [-160, 240] HU.
         device: cpu, cuda, ...
@@ -45,6 +46,7 @@ class Request:
     weights: str
     out: Path
     organ: int | None = None
+    organs: dict[int, int] | None = None
     slice: int | None = None
     window: list[float] | None = None
     device: str = "cpu"
@@ -106,6 +108,11 @@ def _label(request: Request) -> Tensor:
     if values.ndim != 2 or not np.array_equal(values, np.round(values)):
         raise InputError(f"label {path} must hold whole organ ids (H, W), got {values.dtype} {values.shape}")
     label = torch.from_numpy(values.astype(np.int64))[None]
+    if request.organs is not None:
+        mapped = torch.zeros_like(label)
+        for own, organ in request.organs.items():
+            mapped[label == own] = organ
+        return mapped
     if request.organ is not None:
         beyond = set(np.unique(values).tolist()) - {0, 1, 255}
         if beyond:
