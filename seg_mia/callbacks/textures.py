@@ -20,11 +20,12 @@ class TexturePanels(Callback):
 
     Args:
         count: images shown.
-        every: epochs between two panels; the last planned one is always shown.
+        every: least epochs between two panels; the last planned one is always shown.
     """
 
     def __init__(self, count: int = 4, every: int = 5) -> None:
         self.count, self.every = count, every
+        self.next = 0
 
     def on_validation_batch_end(
         self,
@@ -37,9 +38,10 @@ class TexturePanels(Callback):
     ) -> None:
         """Draw the first batch's images."""
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
-        due = last or trainer.current_epoch % self.every == 0
+        due = last or trainer.current_epoch >= self.next
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero or not due:
             return
+        self.next = trainer.current_epoch + self.every
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         images = batch.image[: self.count]
         rows = [[Tile(picture(image))] for image in images]
