@@ -1,7 +1,7 @@
 """The command line: which word runs what, and what is said at the end; heavy imports only where needed."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from seg_mia import __version__
 from seg_mia.errors import InputError
@@ -21,6 +21,7 @@ commands
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
   compare   FOLDER FOLDER                    membership results on two victims: does one leak more
+  prepare   --config kvasir_victim.yaml      decode the data once, report what is in it, twice or oddly
   texture   --image F --label F --weights D  re-texture a single image, as the published script does
   export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
 
@@ -58,20 +59,14 @@ def _dispatch(words: list[str]) -> int:
             _help()
         case ["--version"]:
             print(__version__)
-        case ["audit", *rest]:
-            _audit(rest)
-        case ["texture", *rest]:
-            _texture(rest)
-        case ["export", *rest]:
-            _export(rest)
-        case ["compare", *rest]:
-            _compare(rest)
+        case [word, *rest] if word in PLAIN:
+            PLAIN[word](rest)
         case ["fit" | "validate" | "test" | "predict", *_]:
             _experiment(words)
         case _:
             raise InputError(
                 f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict, compare, "
-                "texture and export (--help says what they do)"
+                "prepare, texture and export (--help says what they do)"
             )
     return 0
 
@@ -115,6 +110,14 @@ def _audit(words: list[str]) -> None:
     for line in result.headline():
         print(line)
     print(f"look at it: tensorboard --logdir {result.runs}")
+
+
+def _prepare(words: list[str]) -> None:
+    from seg_mia.prepare import prepare
+
+    _quiet()
+    for line in prepare(words):
+        print(line)
 
 
 def _texture(words: list[str]) -> None:
@@ -175,9 +178,21 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     # Cached images are read faster by the main process than by workers.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Layers that stay fixed are in evaluation mode for good; where that would hide something it is refused.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     # A resumed run writes where it wrote before.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
     # The dashboard shows every epoch; a batch-wise log of fewer batches than its interval is no mistake.
     warnings.filterwarnings(
         "ignore", message=".*number of training batches.*smaller than the logging interval.*"
     )
+
+
+PLAIN: dict[str, Callable[[list[str]], None]] = {
+    "audit": _audit,
+    "prepare": _prepare,
+    "texture": _texture,
+    "export": _export,
+    "compare": _compare,
+}
+"""The commands that are no methods of Lightning's trainer."""

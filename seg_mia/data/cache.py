@@ -85,7 +85,7 @@ def open_cache(source: Source, folder: Path, *, progress: Progress | None = None
     contents = fingerprint(source)
     place = folder / _key(source, contents)
     for _ in range(_TRIES):
-        with _in(folder):
+        with writing(folder):
             if place.is_dir():
                 try:
                     return _checked(_load(place, contents), source)
@@ -135,7 +135,7 @@ def _build(source: Source, place: Path, progress: Progress | None) -> None:
     """Decode everything into a partial folder and rename it into place, unless another process just did."""
     partial = _partial(place)
     try:
-        with _in(place.parent):
+        with writing(place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)
             _remove_old_partials(place.parent)
             partial.mkdir()
@@ -143,7 +143,7 @@ def _build(source: Source, place: Path, progress: Progress | None) -> None:
             _write(source, partial, np.uint8, progress)
         except _FloatFoundError:
             _write(source, partial, np.float32, progress)
-        with _in(place.parent):
+        with writing(place.parent):
             _rename(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -171,18 +171,18 @@ def _write(source: Source, partial: Path, dtype: DTypeLike, progress: Progress |
             pixels = _as(image, dtype)
             if not files:
                 shapes = [pixels.shape, mask.shape]
-                with _in(partial.parent):
+                with writing(partial.parent):
                     files = [
                         stack.enter_context(_started(partial / "images.npy", pixels, len(source))),
                         stack.enter_context(_started(partial / "masks.npy", mask, len(source))),
                     ]
             _check_shapes(source, index, [pixels.shape, mask.shape], shapes)
-            with _in(partial.parent):
+            with writing(partial.parent):
                 for file, array in zip(files, (pixels, mask), strict=True):
                     _put(file, np.ascontiguousarray(array).data)
             if progress is not None:
                 progress(index + 1, len(source))
-        with _in(partial.parent):
+        with writing(partial.parent):
             for file in files:
                 os.fsync(file.fileno())
 
@@ -206,14 +206,17 @@ def _put(file: FileIO, data: memoryview) -> None:
 
 def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     """Decode in order, on several threads that run no more than a few samples ahead."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead = deque[Future[tuple[Image, Mask]]]()
-        for index in range(len(source)):
-            ahead.append(pool.submit(source.decode, index))
-            if len(ahead) > 2 * _THREADS:
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            ahead = deque[Future[tuple[Image, Mask]]]()
+            for index in range(len(source)):
+                ahead.append(pool.submit(source.decode, index))
+                if len(ahead) > 2 * _THREADS:
+                    yield ahead.popleft().result()
+            while ahead:
                 yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    finally:
+        source.release()
 
 
 def _as(image: Image, dtype: DTypeLike) -> Image:
@@ -270,7 +273,7 @@ def _age(folder: Path) -> float:
 
 
 @contextmanager
-def _in(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn what goes wrong on the disk into one line that says where and what to do."""
     try:
         yield

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.files import SUFFIXES, digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.resize import resized, resized_mask
+from seg_mia.data.root import inside
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -78,10 +78,10 @@ class FolderSource(Source):
         if manifest is None:
             if group_column is not None:
                 raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
-            found = pairs(list_files(_inside(folder, images)), list_files(_inside(folder, masks)))
+            found = pairs(list_files(inside(folder, images)), list_files(inside(folder, masks)))
             self.samples = [Sample(*pair, group=pair[0]) for pair in found]
         else:
-            rows = _rows(_inside(folder, manifest), image_column, mask_column, group_column)
+            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column)
             self.samples = _listed(rows, folder, images, masks)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
@@ -106,8 +106,7 @@ class FolderSource(Source):
             )
         if self.size is None:
             return image, mask
-        square = cv2.resize(mask, (self.size, self.size), interpolation=cv2.INTER_NEAREST_EXACT)
-        return _resized(image, self.size), square.astype(np.uint8)
+        return resized(image, self.size), resized_mask(mask, self.size)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
@@ -134,26 +133,8 @@ def _check(channels: int, classes: int, threshold: int | None, size: int | None)
         raise InputError(f"size must be at least 1 pixel, got {size}; change it or leave it out")
 
 
-def _inside(root: Path, relative: str) -> Path:
-    """Return a path below the root, or refuse one that leaves it, be it by `..` or by a link."""
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise InputError(f"paths must stay inside {root}, got {relative!r}; move the file there")
-    return path
-
-
 def _size(pixels: NDArray[Any]) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
-
-
-def _resized(image: Image, size: int) -> Image:
-    """Resize to a square: first what shrinks, by area, then what grows, bilinearly."""
-    pixels: NDArray[Any] = image
-    smaller = (min(pixels.shape[1], size), min(pixels.shape[0], size))
-    pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
-    pixels = pixels.reshape(size, size, image.shape[2])  # OpenCV drops a single channel
-    return pixels.astype(np.uint8) if image.dtype == np.uint8 else pixels.clip(0, 1).astype(np.float32)
 
 
 def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
@@ -204,7 +185,7 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
     if rows[0].mask is not None:
         samples = [_by_path(row, root) for row in rows]
     else:
-        image_files, mask_files = (list_files(_inside(root, folder)) for folder in (images, masks))
+        image_files, mask_files = (list_files(inside(root, folder)) for folder in (images, masks))
         samples = [_by_name(row, image_files, mask_files) for row in rows]
     found = dict[str, Sample]()
     for row, sample in zip(rows, samples, strict=True):
@@ -215,7 +196,7 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
 
 
 def _by_path(row: Row, root: Path) -> Sample:
-    image, mask = (_inside(root, text) for text in (row.image, str(row.mask)))
+    image, mask = (inside(root, text) for text in (row.image, str(row.mask)))
     for path in (image, mask):
         if not path.is_file():
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")

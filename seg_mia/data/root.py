@@ -1,4 +1,4 @@
-"""Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA."""
+"""Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA; nothing lies outside."""
 
 import os
 from collections.abc import Sequence
@@ -33,3 +33,15 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
     raise InputError(
         f"no data root given and {looked}; get {get}, lay it out as {layout}, and pass --data.root FOLDER"
     )
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Return a path below the root, or refuse one that leaves it, be it by `..` or by a link.
+
+    Raises:
+        InputError: if the path leads out of the root.
+    """
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise InputError(f"paths must stay inside {root}, got {relative!r}; move the file there")
+    return path

@@ -46,5 +46,8 @@ class Source(ABC):
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """What else decides the decoded pixels; part of the cache's key."""
 
+    def release(self) -> None:  # noqa: B027  # most sources keep nothing
+        """Let go of what decoding keeps in memory; called when all samples are decoded."""
+
     def __len__(self) -> int:
         return len(self.ids)

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import secrets
-import warnings
 from typing import Any, cast
 
 import torch
@@ -43,8 +42,6 @@ class PrivacyKeeper(Callback):
         if stage != "fit":
             return
         _refuse(trainer)
-        # Fixed layers are in evaluation mode for good; any other is refused when training starts.
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
         self.saved, self.before = None, self.private.steps

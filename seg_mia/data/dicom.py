@@ -1,0 +1,338 @@
+"""DICOM series, one folder a patient; the only place that imports their reader."""
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.files import read_mask
+from seg_mia.data.planes import Grid, Scan, Volume
+from seg_mia.data.root import find_root, inside
+from seg_mia.data.slices import Case, Rest, Slices, organs_of
+from seg_mia.data.volumes import NiftiFile, canonical, is_volume
+from seg_mia.errors import InputError
+
+_NEEDED = (
+    "SeriesInstanceUID",
+    "Rows",
+    "Columns",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "PhotometricInterpretation",
+)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # NotImplementedError too: no decoder
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+_UNEVEN = 0.1  # how much of the usual distance two slices may be off it
+
+
+@dataclass(frozen=True)
+class DicomSeries(Scan):
+    """The files of one series, one slice each, sorted by where they lie in the patient.
+
+    Attributes:
+        slices: the files, in the order of their names.
+    """
+
+    slices: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files, in the order of their names."""
+        return self.slices
+
+    def grid(self) -> Grid:
+        """Return shape and place from the headers."""
+        heads = [_head(path, pixels=False) for path in self.slices]
+        _, affine = placed(heads, self.slices)
+        shape = (int(heads[0].Columns), int(heads[0].Rows), len(heads))
+        turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, self.slices[0].parent)
+        right, front, up = turned.shape
+        return Grid((right, front, up), matrix)
+
+    def read(self) -> Volume:
+        """Return the voxels, turned, in Hounsfield units for CT once slope and intercept are applied."""
+        heads = [_head(path, pixels=True) for path in self.slices]
+        order, affine = placed(heads, self.slices)
+        pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
+        scales = {_scale(head, path) for head, path in zip(heads, self.slices, strict=True)}
+        if len(scales) > 1:
+            each = [_scale(head, path) for head, path in zip(heads, self.slices, strict=True)]
+            pixels = [
+                flat * np.float32(slope) + np.float32(intercept)
+                for flat, (slope, intercept) in zip(pixels, each, strict=True)
+            ]
+            scales = {(1.0, 0.0)}
+        folder = self.slices[0].parent
+        turned, _ = canonical(_stacked([pixels[place] for place in order]), affine, folder)
+        return Volume(str(folder), turned, *scales.pop())
+
+
+@dataclass(frozen=True)
+class PngStack(Scan):
+    """Label pictures of a series: the i-th by name belongs to the i-th file of the series by name.
+
+    Attributes:
+        pictures: the PNG files, in the order of their names.
+        series: what they label.
+        threshold: values above it are id 1, all others 0; None takes values for label ids.
+    """
+
+    pictures: tuple[Path, ...]
+    series: DicomSeries
+    threshold: int | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The pictures, in the order of their names."""
+        return self.pictures
+
+    @property
+    def manner(self) -> str:
+        """The threshold."""
+        return "" if self.threshold is None else f"above {self.threshold}"
+
+    def grid(self) -> Grid:
+        """Return the grid of the series, having counted."""
+        self._count()
+        return self.series.grid()
+
+    def read(self) -> Volume:
+        """Return the label ids, turned as the series is."""
+        self._count()
+        heads = [_head(path, pixels=False) for path in self.series.slices]
+        order, affine = placed(heads, self.series.slices)
+        masks = [read_mask(path, threshold=self.threshold, classes=255) for path in self.pictures]
+        for path, mask, head in zip(self.pictures, masks, heads, strict=True):
+            if mask.shape != (head.Rows, head.Columns):
+                raise InputError(
+                    f"{path} must have the size of its slice, got {mask.shape[1]}x{mask.shape[0]} and "
+                    f"{head.Columns}x{head.Rows}; replace it"
+                )
+        folder = self.pictures[0].parent
+        turned, _ = canonical(_stacked([masks[place] for place in order]), affine, folder)
+        return Volume(str(folder), turned)
+
+    def _count(self) -> None:
+        if len(self.pictures) != len(self.series.slices):
+            raise InputError(
+                f"{self.pictures[0].parent} must hold a PNG for each slice, got {len(self.pictures)} for "
+                f"{len(self.series.slices)} .dcm files; add or remove some"
+            )
+
+
+class Dicom(Slices):
+    """Patients as folders, each with a series of .dcm files and its label, by default as CHAOS has them.
+
+    Args:
+        root: the folder of patients' folders; nothing may lie outside of it.
+        series: the folder of .dcm files in a patient's folder; `.` for that folder itself.
+        label: in a patient's folder, a NIfTI file on the grid of the series, or a folder of PNG files, one
+            for each .dcm file, paired in the order of their names (2 before 10).
+        threshold: PNG values above it are label id 1, all others 0; None takes values for label ids.
+        organs: the label ids of each class, from class 1; see `seg_mia.data.nifti.Nifti`.
+        others: what ids are that `organs` does not name: an error, or background.
+        unoriented: how the axes run in a NIfTI label that does not say, such as LAS; None refuses it.
+        members: as in the base class, and so are all further arguments; `Slices` has window and selection.
+        nonmembers: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        nonmembers: int,
+        series: str = "DICOM_anon",
+        label: str = "Ground",
+        threshold: int | None = 127,
+        organs: list[list[int]] | None = None,
+        others: Rest = "refuse",
+        unoriented: str | None = None,
+        **slicing_split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
+        self.save_hyperparameters(logger=False)
+        self.series, self.label, self.threshold, self.unoriented = series, label, threshold, unoriented
+        self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
+
+    @property
+    def rest(self) -> Rest:
+        """What label ids without a class are."""
+        return self.others
+
+    def find(self) -> Path:
+        """Return the folder that was given."""
+        return find_root(
+            self.root,
+            ("dicom", "CHAOS/Train_Sets/CT"),
+            get="your own series, or the CT part of CHAOS from chaos.grand-challenge.org",
+            layout=f"PATIENT/{self.series}/NAME.dcm and PATIENT/{self.label}",
+        )
+
+    def cases(self, root: Path) -> list[Case]:
+        """Return the patients with their labels."""
+        patients = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+        if not patients:
+            raise InputError(f"{root} must hold a folder for each patient, found none; correct the root")
+        return [self._case(root, name) for name in patients]
+
+    def classes_of(self) -> Mapping[int, int]:
+        """Return the class of each label id."""
+        return self.organs
+
+    def _case(self, root: Path, patient: str) -> Case:
+        series = DicomSeries(_files(root, f"{patient}/{self.series}", ".dcm"))
+        if is_volume(Path(self.label)):
+            return Case(
+                patient, series, NiftiFile(inside(root, f"{patient}/{self.label}"), self.unoriented), patient
+            )
+        pictures = _files(root, f"{patient}/{self.label}", ".png")
+        return Case(patient, series, PngStack(pictures, series, self.threshold), patient)
+
+
+def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the order of slices along the patient, and the matrix from (column, row, place) to mm in RAS.
+
+    Args:
+        heads: the data sets of one series.
+        files: their files, for errors.
+
+    Raises:
+        InputError: if they are not slices of one size in one direction, or one is missing or there twice.
+    """
+    first = heads[0]
+    for head, path in zip(heads, files, strict=True):
+        _check_alike(first, head, path)
+    along_row, along_column = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    positions = np.array([head.ImagePositionPatient for head in heads], dtype=np.float64)
+    distances = positions @ np.cross(along_row, along_column)
+    order = np.argsort(distances, kind="stable")
+    steps = np.diff(distances[order])
+    if len(steps):
+        usual = float(np.median(steps))
+        odd = int(np.abs(steps - usual).argmax())
+        one, other = (files[order[odd + more]].name for more in (0, 1))
+        if usual <= 0 or abs(steps[odd] - usual) > _UNEVEN * usual:
+            raise InputError(
+                f"{files[0].parent} must hold slices at even distances, got {steps[odd]:.4g} mm from {one} "
+                f"to {other} where {usual:.4g} mm is usual; add what is missing or remove what is there twice"
+            )
+    step = np.cross(along_row, along_column) * float(first.get("SliceThickness") or 1)
+    if len(steps):
+        step = (positions[order[-1]] - positions[order[0]]) / len(steps)
+    rows, columns = map(float, first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([along_row * columns, along_column * rows, step, positions[order[0]]])
+    affine[:2] *= -1  # DICOM counts to the patient's left and back
+    return order.tolist(), affine
+
+
+def _check_alike(first: Any, head: Any, path: Path) -> None:
+    for name in ("SeriesInstanceUID", "Rows", "Columns"):
+        if head.get(name) != first.get(name):
+            raise InputError(
+                f"{path.parent} must hold one series of one size, {path.name} has another {name} than the "
+                "first file; keep one series"
+            )
+    for name in ("ImageOrientationPatient", "PixelSpacing"):
+        if not np.allclose(np.array(head.get(name), float), np.array(first.get(name), float), atol=1e-4):
+            raise InputError(
+                f"{path.parent} must hold slices in one direction and resolution, {path.name} has another "
+                f"{name} than the first file; remove localisers"
+            )
+
+
+def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
+    """Return a folder's files of one suffix in the order of their names, 2 before 10."""
+    folder = inside(root, relative)
+    found = [
+        path.name
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.suffix.lower() == suffix and path.name[0] != "."
+    ]
+    if not found:
+        raise InputError(f"{folder} must be a folder of {suffix} files, found none; correct root or layout")
+    found.sort(key=_by_number)
+    return tuple(inside(root, f"{relative}/{name}") for name in found)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]
+
+
+def _head(path: Path, *, pixels: bool) -> Any:
+    """Return a file's data set, having checked that it is one grey slice with a place."""
+    import pydicom
+
+    with _reading(path):
+        head = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        missing = [name for name in _NEEDED if head.get(name) in (None, "")]
+        frames, samples = int(head.get("NumberOfFrames") or 1), int(head.get("SamplesPerPixel") or 1)
+    if missing:
+        raise InputError(f"{path} must state {', '.join(missing)}, it does not; leave out what is no slice")
+    kind = head.PhotometricInterpretation
+    if frames > 1 or samples > 1 or kind != "MONOCHROME2":
+        raise InputError(
+            f"{path} must be a grey slice (MONOCHROME2), got {frames} frames of kind {kind}; convert it, or "
+            "use NIfTI (dcm2niix)"
+        )
+    return head
+
+
+def _pixels(head: Any, path: Path) -> NDArray[Any]:
+    with _reading(path):
+        pixels: NDArray[Any] = head.pixel_array
+        return pixels
+
+
+def _scale(head: Any, path: Path) -> tuple[float, float]:
+    """Return slope and intercept, which CT must have to mean anything."""
+    slope, intercept = head.get("RescaleSlope"), head.get("RescaleIntercept")
+    if (slope is None or intercept is None) and head.get("Modality", "CT") == "CT":
+        raise InputError(
+            f"{path} must state RescaleSlope and RescaleIntercept to give Hounsfield units, it does not; "
+            "export it again"
+        )
+    return float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
+
+
+def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return slices (rows, columns) as a volume (columns, rows, slices)."""
+    return np.stack(flat).transpose(2, 1, 0)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in the reader into one line."""
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # most scanners break some rule that does not matter here
+            yield
+    except InputError:
+        raise
+    except (*_UNREADABLE, InvalidDicomError) as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as DICOM ({reason}); copy it again, or decompress it (gdcmconv -w)"
+        ) from None

@@ -1,0 +1,186 @@
+"""Volumes whatever their file, and slices of them as radiologists look at them."""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, NamedTuple, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+Axis = Literal["axial", "coronal", "sagittal"]
+
+_ACROSS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+_ROUNDING = 1e-3  # how far a label that a header scales may lie from its whole number
+_APART = 0.1  # how many voxels two grids may lie apart and still be one
+_WIDEST = 65535
+
+
+class Grid(NamedTuple):
+    """Where voxels (X, Y, Z) lie in the patient: a matrix (4, 4) to mm, or None where no file says."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels turned to the axes nearest to RAS, in their file's numbers until a slice is asked for.
+
+    Attributes:
+        name: what to call it in an error.
+        values: (X, Y, Z) from left to right, back to front and feet to head; often a view of the file.
+        slope: what the file's numbers are multiplied by.
+        intercept: what is added then.
+    """
+
+    name: str
+    values: NDArray[Any]
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def plane(self, axis: Axis, number: int) -> NDArray[np.float32]:
+        """Return a slice (H, W) in the file's unit; see `plane`.
+
+        Raises InputError for a number outside the volume and for NaN or infinity.
+        """
+        flat = plane(self.values, axis, number).astype(np.float32)
+        flat = flat * np.float32(self.slope) + np.float32(self.intercept)
+        if not np.isfinite(flat).all():
+            raise InputError(
+                f"{self.name} must hold finite values, got NaN or infinity in {axis} slice {number}; "
+                "replace them first"
+            )
+        return flat
+
+    def labels(self, axis: Axis, number: int) -> NDArray[np.uint16]:
+        """Return a slice of label ids (H, W), having refused what is no whole number from 0 to 65535."""
+        if self.values.dtype in (np.uint8, np.uint16) and (self.slope, self.intercept) == (1, 0):
+            return plane(self.values, axis, number).astype(np.uint16)
+        flat = self.plane(axis, number)
+        whole = np.rint(flat)
+        wrong = (np.abs(flat - whole) > _ROUNDING) | (whole < 0) | (whole > _WIDEST)
+        if wrong.any():
+            raise InputError(
+                f"{self.name} must hold label ids, whole numbers of 0 to {_WIDEST}, got "
+                f"{float(flat[wrong][0]):.6g} in {axis} slice {number}; take the label file, not interpolated"
+            )
+        return whole.astype(np.uint16)
+
+
+class Scan(ABC):
+    """What a volume is read from; hashable, and equal to another of the same files."""
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Every file that it consists of."""
+
+    @property
+    def manner(self) -> str:
+        """What decides its voxels besides the files."""
+        return ""
+
+    @abstractmethod
+    def grid(self) -> Grid:
+        """Return the grid after turning to RAS, from headers alone where there are any."""
+
+    @abstractmethod
+    def read(self) -> Volume:
+        """Return the voxels. Raises InputError for files that are not what they should be."""
+
+
+class Shelf:
+    """The volumes read last, for slices that are asked for in a row, from any thread.
+
+    Args:
+        keep: volumes to hold in memory.
+    """
+
+    def __init__(self, keep: int = 4) -> None:
+        self.keep = keep
+        self._lock = Lock()
+        self._volumes = OrderedDict[Scan, Volume]()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shelf, (self.keep,)
+
+    def volume(self, scan: Scan) -> Volume:
+        """Return a scan's volume, reading it if it is not on the shelf; one is read at a time."""
+        with self._lock:
+            found = self._volumes.pop(scan, None) or scan.read()
+            self._volumes[scan] = found
+            while len(self._volumes) > self.keep:
+                self._volumes.popitem(last=False)
+            return found
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        with self._lock:
+            self._volumes.clear()
+
+
+def plane(volume: NDArray[Any], axis: Axis, number: int) -> NDArray[Any]:
+    """Return a view (H, W) of one slice of a RAS volume (X, Y, Z), as radiologists look at it.
+
+    Axial: front up, the patient's right on the left. Coronal: head up, the patient's right on the left.
+    Sagittal: head up, front on the left. Slices are numbered from the feet, the back and the left.
+
+    Raises InputError for a number outside the volume.
+    """
+    count = volume.shape[across(axis)]
+    if not 0 <= number < count:
+        raise InputError(f"slice must lie in 0 .. {count - 1}, got {number}; choose another")
+    match axis:
+        case "axial":
+            return volume[::-1, ::-1, number].T
+        case "coronal":
+            return volume[::-1, number, ::-1].T
+        case "sagittal":
+            return volume[number, ::-1, ::-1].T
+        case _:
+            assert_never(axis)
+
+
+def across(axis: Axis) -> int:
+    """Return the place of X, Y or Z that an axis' slices are numbered along."""
+    return _ACROSS[axis]
+
+
+def check_same(image: Scan, label: Scan) -> Grid:
+    """Return the grid of an image, having refused a label of another shape or at another place."""
+    grid, other = image.grid(), label.grid()
+    if grid.shape != other.shape:
+        raise InputError(
+            f"a label must have its image's shape, got {_by(other.shape)} for {_name(label)} and "
+            f"{_by(grid.shape)} for {_name(image)}, right x front x up; resample it onto the image"
+        )
+    apart = _distance(grid, other)
+    if apart > _APART:
+        raise InputError(
+            f"a label must lie where its image lies, {_name(label)} is {apart:.3g} voxels off "
+            f"{_name(image)}; resample it onto the image, or correct its header"
+        )
+    return grid
+
+
+def _distance(one: Grid, other: Grid) -> float:
+    """Return how many voxels the corners of two grids lie apart at most; 0 where one has no place."""
+    if one.affine is None or other.affine is None:
+        return 0.0
+    corners = np.array(np.meshgrid(*([0, side - 1] for side in one.shape))).reshape(3, -1)
+    shift = (one.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+    side = np.linalg.norm(one.affine[:3, :3], axis=0).min()
+    return float(np.linalg.norm(shift, axis=0).max() / side)
+
+
+def _name(scan: Scan) -> str:
+    return str(scan.files[0] if len(scan.files) == 1 else scan.files[0].parent)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
