@@ -170,10 +170,10 @@ class SliceSource(Source):
         length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
         unknown = {each.label for each in counts} - self.classes_of.keys()
         if unknown and self.rest == "refuse":
+            some = _joined(sorted(unknown)[:8]) + (", ..." if len(unknown) > 8 else "")
             raise InputError(
                 f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
-                f"{_joined(sorted(unknown)[:8])} too; give them a class (organs), let them "
-                "be background (others), or correct the file"
+                f"{some} too; give them a class (organs), let them be background (others) or correct the file"
             )
         pixels = np.zeros(length, dtype=np.int64)
         for each in counts:

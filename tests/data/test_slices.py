@@ -231,7 +231,7 @@ def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(NiftiFile, "read", fail)
     monkeypatch.setattr(slice_index, "digest", fail)
-    again = make(one, index=SliceIndex(file), minimum=3)
+    again = make(one, index=SliceIndex(file), minimum=3, progress=fail)
     assert again.ids == ("one/axial_001", "one/axial_003")
     assert [again.digest(0), again.digest(1)] == [digests[0], digests[2]]
     with pytest.raises(AssertionError, match="read again"):
