@@ -17,7 +17,8 @@ from seg_mia.attacks.texture import Texture, check_texture, retextured
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
 from seg_mia.callbacks.tables import write_json
 from seg_mia.data.files import read_image, read_mask
-from seg_mia.data.volumes import axial, is_volume, read_volume
+from seg_mia.data.planes import check_same
+from seg_mia.data.volumes import NiftiFile, axial, is_volume, read_volume
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line
 from seg_mia.metrics.structure import mean_absolute, ssim
@@ -55,6 +56,8 @@ class Request:
 def texture(words: Sequence[str]) -> list[str]:
     """Run `texture`, and return lines on what came out; raise InputError for what does not fit."""
     request, knobs = _parsed(words)
+    if is_volume(request.image) and is_volume(request.label):
+        check_same(NiftiFile(request.image), NiftiFile(request.label))
     label = _label(request)
     image = _image(request)
     check_texture(image, label)
