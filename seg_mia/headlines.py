@@ -198,9 +198,16 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
         membership = "auc" in result["results"]
-        rows.append((result["name"], result["sees"], _guessed(result) if membership else _fooled(result)))
+        rows.append((_called(result), result["sees"], _guessed(result) if membership else _fooled(result)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+
+
+def _called(result: Mapping[str, Any]) -> str:
+    """Return an attack's name, and what it asked for where that tells it from others of its kind."""
+    return (
+        f"{result['name']} {result['success'][0]['asked']}" if result.get("success") else str(result["name"])
+    )
 
 
 def _guessed(result: Mapping[str, Any]) -> str:
