@@ -95,8 +95,11 @@ def _experiment(words: list[str]) -> None:
     print(f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
-    if hint := done.hint():
-        print(hint)
+    if what.command == "fit":
+        from seg_mia.tasks.texture import TextureTraining
+
+        trained = "adain --attack.weights" if isinstance(done.model, TextureTraining) else "asma --victim"
+        print(f"attack with it: python -m seg_mia test --attack {trained} {done.folder}")
     print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
 
 

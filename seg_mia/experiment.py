@@ -103,14 +103,6 @@ class Experiment(LightningCLI):
             case _:
                 assert_never(self.plan.command)
 
-    def hint(self) -> str | None:
-        """Return the command that a training is for."""
-        if self.plan.command != "fit":
-            return None
-        if isinstance(self.model, Segmentation):
-            return f"attack it:  python -m seg_mia test --attack asma --victim {self.folder}"
-        return f"use it:     python -m seg_mia test --attack adain --attack.weights {self.folder}"
-
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
@@ -248,6 +240,7 @@ class Experiment(LightningCLI):
         if resume is not None and isinstance(datamodule, SegmentationData):
             card = read_card(resume, trust=class_paths(self.config.as_dict()))
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+        model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
             model.check(datamodule)
             self._learn(model.defences, datamodule)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.attacks.adain import load_pairs
-from seg_mia.attacks.texture import Texture, check_texture, retextured
+from seg_mia.attacks.texture import ORGANS, Texture, check_texture, retextured
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
 from seg_mia.callbacks.tables import write_json
 from seg_mia.data.files import read_image, read_mask
@@ -58,6 +58,7 @@ def texture(words: Sequence[str]) -> list[str]:
     request, knobs = _parsed(words)
     if is_volume(request.image) and is_volume(request.label):
         check_same(NiftiFile(request.image), NiftiFile(request.label))
+    _check_device(request.device)
     label = _label(request)
     image = _image(request)
     check_texture(image, label)
@@ -108,9 +109,15 @@ def _label(request: Request) -> Tensor:
     """Return organ ids (1, H, W), int64."""
     path = request.label
     values = _array(path, request, mask=True)
-    if values.ndim != 2 or not np.array_equal(values, np.round(values)):
+    whole = (
+        values.dtype.kind in "biuf" and np.isfinite(values).all() and np.array_equal(values, values.round())
+    )
+    if values.ndim != 2 or not whole:
         raise InputError(f"label {path} must hold whole organ ids (H, W), got {values.dtype} {values.shape}")
     label = torch.from_numpy(values.astype(np.int64))[None]
+    asked = [*([] if request.organ is None else [request.organ]), *(request.organs or {}).values()]
+    if not all(1 <= organ <= ORGANS for organ in asked) or (request.organ is not None and request.organs):
+        raise InputError(f"organ or organs must give ids of 1 to {ORGANS}, one of the two alone, got {asked}")
     if request.organs is not None:
         mapped = torch.zeros_like(label)
         for own, organ in request.organs.items():
@@ -129,6 +136,8 @@ def _label(request: Request) -> Tensor:
 def _image(request: Request) -> Tensor:
     """Return the image (1, C, H, W) in [0, 1]."""
     values = _array(request.image, request, mask=False)
+    if values.dtype.kind not in "biuf" or not values.size:
+        raise InputError(f"image {request.image} must hold numbers, got {values.dtype} {values.shape}")
     if request.window is not None:
         low, high = _window(request.window)
         values = ((values - low) / (high - low)).clip(0, 1)
@@ -153,9 +162,12 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
         return axial(read_volume(path), number)
     if path.suffix == ".npy":
         try:
-            return np.asarray(np.load(path, allow_pickle=False))
+            loaded = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read as a .npy array ({error}); np.save one") from None
+        if not isinstance(loaded, np.ndarray):
+            raise InputError(f"{path} must be one array, got an archive of several; np.save one")
+        return loaded
     if mask:
         return read_mask(path, threshold=None, classes=255)
     try:
@@ -169,6 +181,13 @@ def _fullest(label: Path) -> int:
     if not is_volume(label):
         raise InputError(f"a NIfTI image needs --slice, or a NIfTI label to choose by, got {label}")
     return int((read_volume(label) > 0).sum((0, 1)).argmax())
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise InputError(f"device {device!r} is not there: {one_line(str(error))}; cpu always is") from None
 
 
 def _window(window: Sequence[float]) -> tuple[float, float]:

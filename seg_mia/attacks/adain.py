@@ -3,8 +3,8 @@
 import copy
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +69,11 @@ def adain(
     check_inputs(x, target)
     _check(organs, ssim_floor, feather)
     knobs = knobs or Texture()
-    tried = list(strengths or [(knobs.noise_mu, knobs.noise_sigma)])
+    tried = [(knobs.noise_mu, knobs.noise_sigma)] if strengths is None else list(strengths)
+    if not tried:
+        raise InputError("strengths must name at least one pair of noise_mu and noise_sigma, got none")
+    for mu, sigma in tried:
+        replace(knobs, noise_mu=mu, noise_sigma=sigma)  # refuses what is no factor
     with attack_mode(model), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
@@ -152,7 +156,7 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
         return load_texture(path / EXPORT if (path / EXPORT).is_dir() else path)
     state = {
         name.removeprefix("network."): tensor
-        for name, tensor in read(path)["state_dict"].items()
+        for name, tensor in read(path).get("state_dict", {}).items()
         if name.startswith("network.")
     }
     widths = [state.get(f"encoders.5.conv{stage}1.weight") for stage in range(1, 6)]
@@ -176,11 +180,6 @@ def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
     own = next(pairs.parameters())
     alike = (own.device, own.dtype) == (x.device, x.dtype)
     return pairs if alike else copy.deepcopy(pairs).to(x.device, x.dtype)
-
-
-@lru_cache(maxsize=2)
-def _loaded(path: str, device: str) -> TextureAutoEncoders:
-    return load_pairs(path).to(device)
 
 
 def _changes(images: Tensor, x: Tensor, inside: Tensor) -> dict[str, Tensor]:
@@ -263,7 +262,11 @@ class Adain(Perturbation):
                 "the texture attack needs auto-encoders: --attack.weights FOLDER of E1..5.pth and D1..5.pth, "
                 "or a run of `fit --config texture_phantom`"
             )
-        return _loaded(self.weights, str(device))
+        return self._loaded.to(device)
+
+    @cached_property
+    def _loaded(self) -> TextureAutoEncoders:
+        return load_pairs(str(self.weights))
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `adain`."""

@@ -7,7 +7,15 @@ from typing import ClassVar, Literal, assert_never
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, steps_bar, usable
+from seg_mia.attacks.base import (
+    Adversarial,
+    attack_mode,
+    check_inputs,
+    check_output,
+    input_gradient,
+    steps_bar,
+    usable,
+)
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
@@ -101,7 +109,7 @@ def _iterates(
         if not last:
             wrong = (prediction != target) & (target != IGNORE)
             reached = class_logits(output).gather(1, wanted).squeeze(1)
-            (ascent,) = torch.autograd.grad((reached * wrong).sum(), image)
+            ascent = input_gradient((reached * wrong).sum(), image)
         image = image.detach()
         change = image - x0
         yield image, output.detach(), iou, l2_norm(change)

@@ -79,6 +79,28 @@ def attack_mode(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def input_gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
+    """Return the gradient of a sum over images; zero where the network lets none through.
+
+    Args:
+        loss: a scalar.
+        images: leaves that require gradients.
+        again: keep the graph for another call.
+
+    Raises:
+        InputError: NaN or infinity.
+    """
+    if not loss.requires_grad:
+        return torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(loss, images, retain_graph=again)
+    if not gradient.isfinite().all():
+        raise InputError(
+            "the network's gradient must be finite, got NaN or infinity; attack in full precision "
+            "(--trainer.precision 32-true), or look for what overflows in the network"
+        )
+    return gradient
+
+
 @contextmanager
 def steps_bar(name: str, steps: int) -> Iterator[Callable[[int], None]]:
     """Give a function that shows how many of the steps are done; nothing is shown where nobody looks on."""

@@ -7,7 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, steps_bar, usable
+from seg_mia.attacks.base import (
+    Adversarial,
+    attack_mode,
+    check_inputs,
+    check_output,
+    input_gradient,
+    steps_bar,
+    usable,
+)
 from seg_mia.attacks.fusion import Goal, Keep, Runs, fused
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
@@ -116,7 +124,7 @@ def _begin(
     for number, name in enumerate(losses):
         if going[number].any():
             loss = SURROGATES[name](output, target).sum()
-            gradient = _gradient(loss, x, again=bool(going[number + 1 :].any()))
+            gradient = input_gradient(loss, x, again=bool(going[number + 1 :].any()))
             runs.move(own[number][going[number]], gradient[going[number]], step_size)
 
 
@@ -144,20 +152,7 @@ def _advance(
         if mine.any():
             loss = SURROGATES[name](tuple(head[mine] for head in output), target[mine])
             total = total + loss.sum()
-    runs.move(part[going], _gradient(total, images)[going], step_size)
-
-
-def _gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
-    """Return the loss's gradient; zero where the network lets none through."""
-    if not loss.requires_grad:
-        return torch.zeros_like(images)
-    (gradient,) = torch.autograd.grad(loss, images, retain_graph=again)
-    if not gradient.isfinite().all():
-        raise InputError(
-            "the network's gradient must be finite, got NaN or infinity; attack in full precision "
-            "(--trainer.precision 32-true), or look for what overflows in the network"
-        )
-    return gradient
+    runs.move(part[going], input_gradient(total, images)[going], step_size)
 
 
 def goal_of(targeted: bool, success: float | None, stop: float | None) -> Goal:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, assert_never
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, input_gradient, usable
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
@@ -64,7 +64,7 @@ def pgd(
                 check_output(logits, target)
             value = per_image(logits, target)
             first = value.detach() if first is None else first
-            (gradient,) = torch.autograd.grad(value.sum(), image)
+            gradient = input_gradient(value.sum(), image)
             step = step_size if not targeted else -step_size
             moved = image.detach() + step * direction(gradient, norm)
             image = (x + within(moved - x, norm, epsilon)).clamp(0, 1)
@@ -96,8 +96,9 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
         case "linf":
             return gradient.sign()
         case "l2":
-            length = l2_norm(gradient).view(-1, 1, 1, 1)
-            return torch.where(length > 0, gradient / length, 0)
+            largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+            scaled = torch.where(largest > 0, gradient / largest, 0)  # 1e-26 squared would be 0 in float32
+            return torch.where(largest > 0, scaled / l2_norm(scaled).view(-1, 1, 1, 1), 0)
         case _:
             assert_never(norm)
 

@@ -11,7 +11,7 @@ from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.matrix import compared_to_first, defence_table, outcome, write_matrix
 from seg_mia.audit.settings import VERSION, Defended, Settings, Training, rows
 from seg_mia.audit.stages import SHADOW, Ready, is_run, names_training, options, ready_stages
-from seg_mia.audit.textures import train, trained
+from seg_mia.audit.textures import check, train, trained
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.success import COLUMNS
@@ -73,6 +73,9 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         say: gets one line as each stage begins.
     """
     stages, compared = ready_stages(settings), rows(settings)
+    for stage in stages:
+        if isinstance(stage.attack, Adain) and names_training(stage.attack.weights):
+            check(str(stage.attack.weights))
     begun = time.time()
     progress = _Progress(_count(settings, stages, compared), say)
     rounds = [_Round(settings, number, seed, progress) for number, seed in enumerate(settings.seeds)]

@@ -9,12 +9,26 @@ from seg_mia.attacks.adain import EXPORT
 from seg_mia.audit.settings import Settings
 from seg_mia.audit.stages import options
 from seg_mia.callbacks.tables import write_json
+from seg_mia.configs import composed, find_config, in_yaml, read_yaml
+from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.plan import plan
+from seg_mia.runs import TEXTURES
 
 SHARED = ("root", "cache", "size")
 """Settings of the audit's data that also hold for the auto-encoders' training."""
 KEY = "made_from.json"
+
+
+def check(config: str) -> None:
+    """Raise InputError for a config that there is not, or that trains something else."""
+    _, files = composed(["--config", str(find_config(config))], [])
+    model = in_yaml(files, "model")
+    if not isinstance(model, dict) or model.get("class_path") != TEXTURES:
+        raise InputError(
+            f"weights names {config}, which trains no texture auto-encoders; texture_quick does, or give "
+            "a folder"
+        )
 
 
 def trained(config: str, settings: Settings) -> Path | None:
@@ -43,5 +57,6 @@ def _folder(config: str, settings: Settings) -> Path:
 
 
 def _key(config: str, settings: Settings) -> str:
-    said = [__version__, *plan(_words(config, settings)).args]
+    _, files = composed(["--config", str(find_config(config))], [])
+    said = [__version__, *_words(config, settings), *(read_yaml(file) for file in files)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -30,7 +30,8 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
 def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
     """Return each strength's means over images."""
     return [
-        {column: float(curves[column][t].mean()) for column in COLUMNS[1:]}
+        {name: float(curves[name][t, 0]) for name in ("noise_mu", "noise_sigma")}
+        | {name: float(curves[name][t].mean()) for name in ("dice", "ssim")}
         for t in range(len(curves["dice"]))
     ]
 

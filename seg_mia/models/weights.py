@@ -14,6 +14,9 @@ _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "model.", "network.", "encoder.")
 # What classifiers have behind their last feature map. Dropped only where the encoder lacks the key.
 _BEHIND_FEATURES = ("classifier.", "fc.", "head.", "last_linear.", "conv_head.", "bn2.", "norm.")
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError,
+)  # fmt: skip
 _BATCH_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
@@ -102,7 +105,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} holds more than tensors or is damaged, so it was not read; save network.state_dict()"
         ) from error

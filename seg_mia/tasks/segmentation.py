@@ -41,7 +41,10 @@ class Segmentation(LightningModule):
 
     Attributes:
         network: as it is deployed, with what the defences put around it.
+        resumed: a checkpoint is about to bring the weights; Lightning says so only after `setup`.
     """
+
+    resumed = False
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Segmentation(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Load the weights to start from, unless a checkpoint is about to bring its own; try one sample."""
-        if stage == "fit" and self.trainer.ckpt_path is None:
+        if stage == "fit" and not self.resumed:
             if self.encoder_weights is not None:
                 load_encoder(bare(self.network), self.encoder_weights)
             if self.weights is not None:

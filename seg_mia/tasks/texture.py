@@ -32,7 +32,12 @@ class TextureTraining(LightningModule):
         feature_weight: of the second part.
         lr: learning rate of Adam.
         schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
+
+    Attributes:
+        resumed: a checkpoint is about to bring the weights.
     """
+
+    resumed = False
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class TextureTraining(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Load the encoder's weights, unless a checkpoint is about to bring its own."""
-        if stage == "fit" and self.vgg is not None and self.trainer.ckpt_path is None:
+        if stage == "fit" and self.vgg is not None and not self.resumed:
             load_vgg19(self.network, self.vgg)
 
     def configure_callbacks(self) -> list[Callback]:
