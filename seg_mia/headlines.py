@@ -258,16 +258,21 @@ def spread(results: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        key = [result["name"], result["attack"], result.get("row")]
+        settings = dict(result["attack"].get("init_args") or {})
+        settings.pop("surrogate", None)  # each seed's own shadow
+        key = [result["name"], result["attack"].get("class_path"), settings, result.get("row")]
         kinds.setdefault(json.dumps(key, sort_keys=True), []).append(result)
     for same in kinds.values():
         own = [result["results"] for result in same]
         behind = f" on {same[0]['defence']}" if same[0].get("row") else ""
         name = f"{same[0]['name']}{behind}"
-        what = "auc" if "auc" in own[0] else "iou"
+        if "auc" in own[0]:
+            what, title = "auc", "AUC"
+        elif same[0].get("asks", True):
+            what, title = "iou", "IoU with the target"
+        else:
+            what, title = "dice_adversarial", "Dice to the truth"
         values = [measured[what].get("value", measured[what].get("mean")) for measured in own]
-        lines.append(
-            f"{name}: {'AUC' if what == 'auc' else 'IoU with the target'} {fmean(values):.3f} +- "
-            f"{stdev(values):.3f} over {len(values)} seeds"
-        )
+        deviation = stdev(values) if len(values) > 1 else 0.0
+        lines.append(f"{name}: {title} {fmean(values):.3f} +- {deviation:.3f} over {len(values)} seeds")
     return lines

@@ -58,6 +58,9 @@ def texture(words: Sequence[str]) -> list[str]:
     request, knobs = _parsed(words)
     if is_volume(request.image) and is_volume(request.label):
         check_same(NiftiFile(request.image), NiftiFile(request.label))
+    flat = not (is_volume(request.image) or is_volume(request.label))
+    if request.slice is not None and flat and request.image.is_file() and request.label.is_file():
+        raise InputError("--slice is for NIfTI volumes, neither image nor label is one; leave it out")
     _check_device(request.device)
     label = _label(request)
     image = _image(request)

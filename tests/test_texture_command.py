@@ -253,7 +253,7 @@ def test_masks_that_are_not_of_one_organ(said: Call) -> None:
     npy("label.npy", np.full((32, 48), 255))
     assert "organ ids must lie in 0 .. 14" in said()
     assert "must give ids of 1 to 14" in said("--organ", "15")
-    assert "organ ids must lie in 0 .. 14" in said("--organs", "{255: 15}")
+    assert "must give ids of 1 to 14" in said("--organs", "{255: 15}")
 
 
 def test_background_is_no_organ(said: Call) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,10 @@ from seg_mia.masks import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.structure import mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
-from seg_mia.models.texture import TextureAutoEncoders, load_texture
+from seg_mia.models.texture import EXPORT, TextureAutoEncoders, load_texture
+from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
 
 Region = Literal["slice", "organ"]
-EXPORT = "texture"
-"""The folder in a run that a training of auto-encoders exports them to."""
 
 
 def adain(
@@ -46,7 +45,7 @@ def adain(
     is at least the floor; where none is, the one of highest SSIM.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w); asked once for each strength.
+        model: maps images in [0, 1] to logits (N, K, h, w); asked once, and once for each strength.
         x: images (N, 1 or 3, H, W) in [0, 1]; read at 8 bits.
         target: true masks (N, h, w), which say where the organs are; ignored pixels count as background.
         pairs: the auto-encoders.
@@ -61,7 +60,7 @@ def adain(
         images, and as notes `noise_mu`, `noise_sigma`, `above_floor`, and SSIM and mean absolute change
         inside and outside the foreground (NaN where there is none): `ssim_inside`, `ssim_outside`,
         `change_inside`, `change_outside`. With several strengths as history, one row each: `noise_mu`,
-        `noise_sigma`, `dice`, `ssim`.
+        `noise_sigma`, `dice`, `ssim` and the four of inside and outside.
 
     Raises:
         InputError: inputs outside the contract, knobs outside their range.
@@ -81,16 +80,21 @@ def adain(
         labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
         inside = labels > 0
         found: list[Tensor] = []
-        rows: dict[str, list[Tensor]] = {"dice": [], "ssim": []}
-        for changed in retextured(_like(pairs, x), x, labels, knobs, strengths=tried):
-            image = changed
+        rows: dict[str, list[Tensor]] = {}
+        for changed in _in_full(_like(pairs, _full(x)), _full(x), labels, knobs, tried):
+            image = changed.to(x.dtype)
             if region == "organ":
                 share = feathered(inside, feather).to(x.dtype)
                 image = share * image + (1 - share) * x
             found.append(image)
             prediction = predicted(final(model(image)))
-            rows["dice"].append(foreground_dice(prediction, target, class_count(logits)).double())
-            rows["ssim"].append(ssim(image, x).double())
+            measured = {
+                "dice": foreground_dice(prediction, target, class_count(logits)).double(),
+                "ssim": ssim(image, x).double(),
+                **_changes(image, x, inside),
+            }
+            for name, value in measured.items():
+                rows.setdefault(name, []).append(value)
         table = {name: torch.stack(values) for name, values in rows.items()}
         best = strongest(table["dice"], table["ssim"], ssim_floor)
         images = torch.stack(found)[best, torch.arange(len(x), device=x.device)]
@@ -99,7 +103,7 @@ def adain(
         "noise_mu": grid[best, 0],
         "noise_sigma": grid[best, 1],
         "above_floor": (table["ssim"].gather(0, best[None])[0] >= ssim_floor).double(),
-        **_changes(images, x, inside),
+        **{name: values.gather(0, best[None])[0] for name, values in table.items() if "side" in name},
     }
     history = {}
     if len(tried) > 1:
@@ -152,8 +156,11 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
     Raises InputError where there are none.
     """
     path = Path(path)
-    if path.is_dir():
-        return load_texture(path / EXPORT if (path / EXPORT).is_dir() else path)
+    if (path / EXPORT).is_dir():
+        return load_texture(path / EXPORT)
+    if path.is_dir() and not (path / CHECKPOINTS / LAST).is_file():
+        return load_texture(path)
+    path = checkpoint_file(path, "auto-encoders'")  # of a training that was interrupted
     state = {
         name.removeprefix("network."): tensor
         for name, tensor in read(path).get("state_dict", {}).items()
@@ -173,6 +180,26 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
         ) from None
     pairs.source = str(path)
     return pairs.eval()
+
+
+def _full(x: Tensor) -> Tensor:
+    """Return images in float32 at least: squares of weighted features overflow in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _in_full(
+    pairs: TextureAutoEncoders,
+    x: Tensor,
+    labels: Tensor,
+    knobs: Texture,
+    strengths: Sequence[tuple[float, float]],
+) -> Iterator[Tensor]:
+    """Yield what `retextured` does, each computed without autocast whatever the caller does in between."""
+    found = retextured(pairs, x, labels, knobs, strengths=strengths)
+    for _ in strengths:
+        with torch.autocast(x.device.type, enabled=False):
+            changed = next(found)
+        yield changed
 
 
 def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:

@@ -57,8 +57,9 @@ class Runs:
         first: iterate of the first success, -1 where there was none.
         taken: steps taken.
         now: measures of `image` by name, (L N,).
-        merit: mean IoU of `kept`.
+        reached: mean IoU of `kept`.
         zeros: share of exact zeros in the first gradient.
+        rows: the measures after each iterate, where they are recorded.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ def fused(runs: Runs, names: Sequence[str], *, fusion: bool, keep: Keep, count_c
     skipped = torch.zeros_like(clean)
     if runs.truth is not None and runs.goal.targeted:
         skipped = (runs.target == runs.truth).flatten(1).all(1)
-    counted = ~skipped if count_clean else ~(clean | skipped | stuck)
+    counted = ~(skipped | stuck) if count_clean else ~(clean | skipped | stuck)
     notes = {
         "success": runs.first[best] >= 0,
         "steps": steps[best],

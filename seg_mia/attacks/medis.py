@@ -78,9 +78,10 @@ def medis(
     Returns:
         images, and as notes `success`, `steps` (first success, or all that were taken), `loss` (index into
         `losses`), `mean_iou` of the image returned, `clean_success` (met before any step), `skipped` (target
-        equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (neither of the
-        three), each 0 or 1; and of each loss NAME.success, NAME.steps, NAME.mean_iou and NAME.zero_gradient,
-        the share of exact zeros at the start. History: `step`, and NAME.mean_iou, NAME.iou of each loss and
+        equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of these
+        three; with `count_clean` clean successes are), each 0 or 1; and of each loss NAME.success,
+        NAME.steps, NAME.mean_iou and NAME.zero_gradient, the share of exact zeros at the start.
+        History: `step`, and NAME.mean_iou, NAME.iou of each loss and
         iterate (a run that ended keeps its last value), NAME.truth_iou where `truth` is given.
 
     Raises:
@@ -89,6 +90,11 @@ def medis(
     check_inputs(x, target)
     if truth is not None:
         check_inputs(x, truth)
+    if truth is not None and truth.shape != target.shape:
+        raise InputError(
+            f"truth must have the targets' shape {tuple(target.shape)}, got {tuple(truth.shape)}; crop or "
+            "resize it"
+        )
     check_knobs(losses, steps, step_size, success, stop, largest_batch)
     goal = goal_of(targeted, success, stop)
     with attack_mode(model):
@@ -156,13 +162,21 @@ def _advance(
 
 
 def goal_of(targeted: bool, success: float | None, stop: float | None) -> Goal:
-    """Return the thresholds asked for, the published ones where None."""
+    """Return the thresholds asked for, the published ones where None; a run never stops before its success.
+
+    Raises InputError for a `stop` that a run would meet before `success`.
+    """
     published = (0.45, 0.95) if targeted else (0.5, 0.2)
-    return Goal(
-        targeted,
-        published[0] if success is None else success,
-        published[1] if stop is None else stop,
-    )
+    wanted = published[0] if success is None else success
+    end = stop
+    if end is None:
+        end = max(published[1], wanted) if targeted else min(published[1], wanted)
+    if end < wanted if targeted else end > wanted:
+        raise InputError(
+            f"a run must not stop before it succeeds, got stop {end} and success {wanted}; set stop "
+            f"{'above' if targeted else 'below'} it, or leave it out"
+        )
+    return Goal(targeted, wanted, end)
 
 
 def check_knobs(
@@ -232,6 +246,8 @@ class Medis(Targeted):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_knobs(self.losses, self.steps, self.step_size, self.success, self.stop, self.largest_batch)
+        goal_of(self.targeted, self.success, self.stop)
+        self.check_asked(self.targeted)
 
     @property
     def asks(self) -> bool:

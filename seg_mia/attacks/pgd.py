@@ -150,6 +150,7 @@ class Fgsm(Targeted):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ball(self.epsilon, self.epsilon, 1)
+        self.check_asked(self.targeted)
 
     @property
     def asks(self) -> bool:

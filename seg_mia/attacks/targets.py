@@ -43,6 +43,14 @@ class Targeted(WhiteBox):
                 f"target_folder {self.target_folder!r}"
             )
 
+    def check_asked(self, targeted: bool) -> None:
+        """Raise InputError for a target that an untargeted attack would not look at."""
+        if not targeted and self.target != "random":
+            raise InputError(
+                f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
+                "it out"
+            )
+
     @property
     def asks(self) -> bool:
         """Whether a mask is asked for; otherwise the target is the true mask."""
@@ -78,7 +86,7 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
     """Return the (n, n) mean IoU of row's mask against column's, over the classes present in the row's.
 
     By one matrix product per class; pixels ignored (255) in either mask count for neither.
-    Memory: 2 n h w + 4 n^2 floats.
+    Memory: 2 n h w + 6 n^2 floats.
     """
     flat = masks.flatten(1)
     valid = (flat != IGNORE).float()

@@ -6,8 +6,8 @@ Wang et al., Texture Reformer, AAAI 2022, after the style swap of Chen and Schmi
 import torch
 from torch import Tensor
 
-LARGEST = 2**24
-"""Floats that similarities may take at once: 64 MiB. One row of patches is compared at least."""
+LARGEST = 2**22
+"""Floats in a block of similarities; three are held at once: 48 MiB, or what one row of patches needs."""
 
 
 def warped(
@@ -65,8 +65,9 @@ def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int 
         count = min(step, rows - top)
         here = content[:, top : top + count + patch - 1].reshape(channels, -1)
         pixels = (here.T @ there).view(count + patch - 1, width, *style.shape[1:])
-        scores = _diagonal_sums(pixels, patch).flatten(2) / lengths
+        scores = _diagonal_sums(pixels, patch).flatten(2).div_(lengths)
         found.append(scores.argmax(2))
+        del pixels, scores
     return torch.cat(found).view(rows, columns)
 
 

@@ -5,17 +5,17 @@ import json
 from pathlib import Path
 
 from seg_mia import __version__
-from seg_mia.attacks.adain import EXPORT
 from seg_mia.audit.settings import Settings
 from seg_mia.audit.stages import options
 from seg_mia.callbacks.tables import write_json
 from seg_mia.configs import composed, find_config, in_yaml, read_yaml
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
+from seg_mia.models.texture import EXPORT
 from seg_mia.plan import plan
 from seg_mia.runs import TEXTURES
 
-SHARED = ("root", "cache", "size")
+SHARED = ("root", "cache", "size", "split_seed", "shadow_share")
 """Settings of the audit's data that also hold for the auto-encoders' training."""
 KEY = "made_from.json"
 

@@ -105,7 +105,8 @@ class PerturbationResults(Callback):
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         index, values = self.measures.table()
         means = {name: float(value.nanmean()) for name, value in values.items()}
-        pl_module.log_dict({f"attack/{name}": mean for name, mean in means.items()}, sync_dist=True)
+        shown = {f"attack/{name}": mean for name, mean in means.items() if self._is_number(name)}
+        pl_module.log_dict(shown, sync_dist=True)
         curves = self._curves()
         if not trainer.is_global_zero:
             return
@@ -143,8 +144,8 @@ class PerturbationResults(Callback):
         return list(self.attack.get("init_args", {}).get("losses", []))
 
     def _is_number(self, name: str) -> bool:
-        """Say whether a value means something on average: not an index, not one loss's of many."""
-        return "." not in name and (name != "loss" or not self.losses)
+        """Say whether a mean over all images means something: not of an index, or where some do not count."""
+        return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
 
     def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor]) -> None:
         """Write how often each loss and their fusion succeeded: table, curves."""

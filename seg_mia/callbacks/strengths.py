@@ -10,7 +10,9 @@ from torch import Tensor
 
 from seg_mia.callbacks.pictures import rendered
 
-COLUMNS = ("id", "noise_mu", "noise_sigma", "dice", "ssim")
+FACTORS = ("noise_mu", "noise_sigma")
+MEASURES = ("dice", "ssim", "ssim_inside", "ssim_outside", "change_inside", "change_outside")
+COLUMNS = ("id", *FACTORS, *MEASURES)
 
 
 def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list[object]]:
@@ -18,7 +20,7 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
 
     Args:
         ids: of the images.
-        curves: `noise_mu`, `noise_sigma`, `dice` and `ssim`, each (T, n).
+        curves: FACTORS and MEASURES, each (T, n).
     """
     return [
         [name, *(f"{curves[column][t, row]:.6g}" for column in COLUMNS[1:])]
@@ -28,10 +30,10 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
 
 
 def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
-    """Return each strength's means over images."""
+    """Return each strength's means over images; NaN, where an image has no organ, does not count."""
     return [
-        {name: float(curves[name][t, 0]) for name in ("noise_mu", "noise_sigma")}
-        | {name: float(curves[name][t].mean()) for name in ("dice", "ssim")}
+        {name: float(curves[name][t, 0]) for name in FACTORS}
+        | {name: float(curves[name][t].nanmean()) for name in MEASURES}
         for t in range(len(curves["dice"]))
     ]
 

@@ -45,17 +45,18 @@ def success_rows(
         rows of COLUMNS: `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
         Clopper-Pearson interval, `distortion` the mean steps of the successes, `mean_iou` the mean over
         counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
-        loss was exactly zero at the start. `transferred` is the rate on the victim of what was crafted on the
-        surrogate, in the row of what was kept: the fused one, or the first loss's.
+        loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
+        what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
     """
     counted = values["counted"] > 0
     kept = FUSED if fusion else losses[0]
     rows = []
     for name in (*losses, *((FUSED,) if fusion else ())):
         own = "" if name == FUSED else f"{name}."
-        success = (values[f"{own}success"] > 0) & counted
-        stuck = values["no_gradient"] if name == FUSED else values[f"{own}zero_gradient"] == 1
-        low, high = _interval(int(success.sum()), int(counted.sum()))
+        stuck = (values["no_gradient"] if name == FUSED else values[f"{own}zero_gradient"] == 1) > 0
+        tried = counted & ~stuck
+        success = (values[f"{own}success"] > 0) & tried
+        low, high = _interval(int(success.sum()), int(tried.sum()))
         rows.append(
             {
                 "asked": asked,
@@ -64,13 +65,13 @@ def success_rows(
                 "skipped": int(values["skipped"].sum()),
                 "clean_success": int(values["clean_success"].sum()),
                 "no_gradient": int(stuck.sum()),
-                "counted": int(counted.sum()),
+                "counted": int(tried.sum()),
                 "successes": int(success.sum()),
-                "rate": _mean(success.double()[counted]),
+                "rate": _mean(success.double()[tried]),
                 "low": low,
                 "high": high,
                 "distortion": _mean(values[f"{own}steps"][success]),
-                "mean_iou": _mean(values[f"{own}mean_iou"][counted]),
+                "mean_iou": _mean(values[f"{own}mean_iou"][tried]),
                 "transferred": _transferred(values, counted) if name == kept else None,
             }
         )

@@ -10,9 +10,7 @@ from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, draw, picture, png
 from seg_mia.data.base import Batch, SegmentationData
 from seg_mia.metrics.structure import ssim
-from seg_mia.models.texture import TextureAutoEncoders, save_texture
-
-FOLDER = "texture"
+from seg_mia.models.texture import EXPORT, TextureAutoEncoders, save_texture
 
 
 class TexturePanels(Callback):
@@ -65,4 +63,4 @@ class TextureExport(Callback):
         assert isinstance(network, TextureAutoEncoders)
         if trainer.is_global_zero:
             with torch.no_grad():
-                save_texture(network, run_folder(trainer) / FOLDER)
+                save_texture(network, run_folder(trainer) / EXPORT)

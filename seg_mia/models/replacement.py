@@ -127,7 +127,8 @@ def replace_layers(model: nn.Module, replaced: Mapping[type[nn.Module], StandIn]
                 f"{', '.join(names)}"
             )
     shared = (*model.parameters(), *model.buffers())
-    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    with torch.inference_mode(False):  # a copy made in it could not be differentiated through
+        copied = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     return _replaced(copied, replaced)
 
 

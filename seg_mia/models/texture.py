@@ -23,6 +23,9 @@ LAYERS: Final = (
     "conv41", "conv42", "conv43", "conv44", "conv51",
 )  # fmt: skip
 
+EXPORT: Final = "texture"
+"""The folder in a run that a training exports its auto-encoders to."""
+
 VGG19: Final = (64, 128, 256, 512, 512)
 """Channels of the five stages."""
 

@@ -97,7 +97,9 @@ class TextureTraining(LightningModule):
         images = coloured(batch.image)
         features = self.network.encode_all(images)
         again = {str(level): self.network.decode(level, features[level]) for level in sorted(LEVELS)}
-        likeness = {f"val/ssim_{level}": ssim(own, images).mean() for level, own in again.items()}
+        likeness = {
+            f"val/ssim_{level}": ssim(own.float(), images.float()).mean() for level, own in again.items()
+        }
         self.log_dict(likeness, prog_bar=True, batch_size=len(images), sync_dist=True)
         return again
 

@@ -18,6 +18,9 @@ def curves() -> dict[str, Tensor]:
         "noise_sigma": torch.tensor([[0.3, 0.3], [0.3, 0.3], [0.5, 0.5]], dtype=torch.float64),
         "dice": torch.tensor([[0.25, 0.75], [0.0, 1.0], [1 / 3, 1 / 3]], dtype=torch.float64),
         "ssim": torch.tensor([[0.5, 0.7], [0.1, 0.2], [-0.2, 0.0]], dtype=torch.float64),
+        # the second image has no organ
+        **{f"{what}_inside": torch.tensor([[0.5, torch.nan]] * 3) for what in ("ssim", "change")},
+        **{f"{what}_outside": torch.tensor([[0.5, 1.0]] * 3) for what in ("ssim", "change")},
     }
 
 
@@ -37,7 +40,7 @@ def where(sheet: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.
 
 
 def test_a_row_for_each_image_and_strength() -> None:
-    assert strength_rows(["one", "two"], curves()) == [
+    assert [row[:5] for row in strength_rows(["one", "two"], curves())] == [
         ["one", "0.3", "0.3", "0.25", "0.5"],
         ["one", "1", "0.3", "0", "0.1"],
         ["one", "1", "0.5", "0.333333", "-0.2"],
@@ -45,7 +48,8 @@ def test_a_row_for_each_image_and_strength() -> None:
         ["two", "1", "0.3", "1", "0.2"],
         ["two", "1", "0.5", "0.333333", "0"],
     ]
-    assert COLUMNS == ("id", "noise_mu", "noise_sigma", "dice", "ssim")
+    assert COLUMNS[:5] == ("id", "noise_mu", "noise_sigma", "dice", "ssim")
+    assert all(len(row) == len(COLUMNS) for row in strength_rows(["one", "two"], curves()))
 
 
 def test_means_over_images() -> None:
@@ -53,7 +57,9 @@ def test_means_over_images() -> None:
     found = strength_means(curves())
     for row, values in zip(found, expected, strict=True):
         assert tuple(row) == COLUMNS[1:]
-        assert tuple(row.values()) == pytest.approx(values)
+        assert tuple(row.values())[:4] == pytest.approx(values)
+        assert row["ssim_inside"] == row["change_inside"] == 0.5
+        assert row["ssim_outside"] == row["change_outside"] == 0.75
 
 
 @pytest.mark.parametrize("images", [3, 7, 10])

@@ -42,18 +42,19 @@ def rows(*, fusion: bool = True, **changed: Any) -> list[dict[str, Any]]:
 
 def test_rows_by_hand() -> None:
     expected = {
-        # loss: successes, distortion, mean IoU of the four that count, images without a gradient
-        "a": (2, (2 + 4) / 2, 1.4 / 4, 1),
+        # loss: successes, distortion, mean IoU of those that count, images without a gradient, which do not
+        "a": (2, (2 + 4) / 2, 1.3 / 3, 1),
         "b": (1, 3.0, 1.2 / 4, 0),
         "fused": (3, (2 + 3 + 4) / 3, 2.0 / 4, 0),
     }
     for row, (name, (successes, distortion, iou, stuck)) in zip(rows(), expected.items(), strict=True):
+        tried = 4 - stuck
         assert tuple(row) == COLUMNS
         assert (row["asked"], row["loss"], row["images"]) == ("random", name, 6)
-        assert (row["skipped"], row["clean_success"], row["counted"]) == (1, 1, 4)
+        assert (row["skipped"], row["clean_success"], row["counted"]) == (1, 1, tried)
         assert (row["successes"], row["no_gradient"]) == (successes, stuck)
-        assert row["rate"] == successes / 4
-        interval = binomtest(successes, 4).proportion_ci(0.95, "exact")
+        assert row["rate"] == successes / tried
+        interval = binomtest(successes, tried).proportion_ci(0.95, "exact")
         assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
         assert row["distortion"] == pytest.approx(distortion)
         assert row["mean_iou"] == pytest.approx(iou)
@@ -75,7 +76,7 @@ def test_no_success_has_no_distortion() -> None:
     nothing: dict[str, Any] = {name: [0.0] * 6 for name in ("success", "a.success", "b.success")}
     for row in rows(**nothing):
         assert (row["successes"], row["rate"], row["low"], row["distortion"]) == (0, 0, 0, None)
-        assert row["high"] == pytest.approx(1 - 0.025**0.25)
+        assert row["high"] == pytest.approx(1 - 0.025 ** (1 / row["counted"]))
 
 
 @pytest.mark.parametrize("stuck", [0.0, 1.0])
@@ -97,7 +98,7 @@ def test_where_nothing_counts_there_is_no_rate(stuck: float) -> None:
 def test_a_table_says_it_in_words() -> None:
     header, first, _, fused = success_table(rows(transfer_success=[1, 1, 0, 0, 0, 0]))
     assert header[-1] == "rate on the victim from the surrogate"
-    assert first == ["random", "a", "6", "1", "1", "1", "4", "0.500 [0.068, 0.932]", "3.00", "0.350", ""]
+    assert first == ["random", "a", "6", "1", "1", "1", "3", "0.667 [0.094, 0.992]", "3.00", "0.433", ""]
     assert fused[7:] == ["0.750 [0.194, 0.994]", "3.00", "0.500", "0.500"]
     assert len(success_table(rows())[0]) == len(header) - 1
 
