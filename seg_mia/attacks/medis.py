@@ -72,7 +72,8 @@ def medis(
             otherwise they are left out of what is `counted`.
         truth: true masks (N, h, w), to measure against; images whose target equals theirs are not `counted`.
         history: record every iterate's measures.
-        largest_batch: images in one pass through the network; None: all runs of the batch.
+        largest_batch: images in one pass through the network; None: all runs of the batch, on a CPU, whose
+            caches larger ones do not fit, as many as there are images.
         on_step: called as on_step(n) before iterate n = 0 .. steps.
 
     Returns:
@@ -105,7 +106,7 @@ def medis(
         for n in range(steps + 1):
             if on_step is not None:
                 on_step(n)
-            largest = largest_batch or len(runs.image)
+            largest = largest_batch or (len(x) if x.device.type == "cpu" else len(runs.image))
             if n == 0:
                 for images in torch.split(torch.arange(len(x), device=x.device), largest):
                     _begin(model, runs, images, losses, step_size)
@@ -227,7 +228,8 @@ class Medis(Targeted):
         keep: return the iterate at first success, or the last one.
         count_clean: count what succeeds before any step, as published.
         history: record every iterate, and go on to `stop` after a success.
-        largest_batch: images in one pass through the network; all runs of a batch if not given.
+        largest_batch: images in one pass through the network; if not given all runs of a batch, on a CPU as
+            many as there are images.
     """
 
     sees: ClassVar[str] = "weights"
