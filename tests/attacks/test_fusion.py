@@ -22,6 +22,9 @@ WAYS: list[dict[str, Any]] = [
 every_way = pytest.mark.parametrize("way", WAYS)
 
 
+ALL_AT_ONCE = 1000
+
+
 def drawn(classes: int, seed: int = 1, count: int = 8) -> tuple[nn.Module, Tensor, Tensor]:
     """A random network that the losses lead to different ends, images and masks."""
     with torch.random.fork_rng():
@@ -109,7 +112,7 @@ def test_without_fusion_the_first_loss_is_kept(way: dict[str, Any]) -> None:
 @every_way
 def test_the_size_of_a_pass_changes_nothing(way: dict[str, Any]) -> None:
     inputs = drawn(1, count=4)
-    whole = watched(inputs[0], lambda: attack(inputs, steps=5, **way))
+    whole = watched(inputs[0], lambda: attack(inputs, steps=5, largest_batch=ALL_AT_ONCE, **way))
     for largest in (1, 4, 7, 1000):
         parts = watched(
             inputs[0], lambda largest=largest: attack(inputs, steps=5, largest_batch=largest, **way)
@@ -140,13 +143,21 @@ def watched(network: nn.Module, call: Any) -> Seen:
 def test_what_has_ended_is_not_looked_at_again() -> None:
     # Solved from the start, after 1 step, after 3, never: one pass for all losses, then six runs of the rest.
     inputs = rung(0, 1, 3, 20)
-    seen = watched(inputs[0], lambda: medis(*inputs, steps=5))
+    seen = watched(inputs[0], lambda: medis(*inputs, steps=5, largest_batch=ALL_AT_ONCE))
     assert seen.sizes == [4, 6 * 3, 6 * 2, 6 * 2, 6, 6]
     assert seen.result.notes["steps"].tolist() == [0, 1, 3, 5]
     parts = watched(inputs[0], lambda: medis(*inputs, steps=5, largest_batch=4))
     assert parts.sizes == [4, *[4] * 4, 2, *[4] * 3, *[4] * 3, 4, 2, 4, 2]
-    fewer = watched(inputs[0], lambda: medis(*inputs, steps=5, losses=["combined", "structure"]))
+    names = ["combined", "structure"]
+    fewer = watched(inputs[0], lambda: medis(*inputs, steps=5, losses=names, largest_batch=ALL_AT_ONCE))
     assert fewer.sizes == [4, 2 * 3, 2 * 2, 2 * 2, 2, 2]
+
+
+def test_on_a_cpu_a_pass_is_as_large_as_the_batch() -> None:
+    inputs = rung(0, 1, 3, 20)
+    own = watched(inputs[0], lambda: medis(*inputs, steps=5))
+    parts = watched(inputs[0], lambda: medis(*inputs, steps=5, largest_batch=4))
+    assert own.sizes == parts.sizes
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,8 @@ def test_a_run_goes_on_after_its_success_only_where_something_of_it_is_kept(
 ) -> None:
     network, rungs, _ = rung(*range(1, 11))  # as one image: 5 of 10 pixels is a success, 10 of 10 the end
     target = torch.ones(1, 1, 10, dtype=torch.int64)
-    seen = watched(network, lambda: medis(network, rungs.view(1, 1, 1, 10), target, **knobs))
+    x = rungs.view(1, 1, 1, 10)
+    seen = watched(network, lambda: medis(network, x, target, largest_batch=ALL_AT_ONCE, **knobs))
     assert seen.sizes == [1, *[6] * passes]
 
 
