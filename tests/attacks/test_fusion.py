@@ -148,7 +148,7 @@ def test_what_has_ended_is_not_looked_at_again() -> None:
     assert seen.result.notes["steps"].tolist() == [0, 1, 3, 5]
     parts = watched(inputs[0], lambda: medis(*inputs, steps=5, largest_batch=4))
     assert parts.sizes == [4, *[4] * 4, 2, *[4] * 3, *[4] * 3, 4, 2, 4, 2]
-    names = ["combined", "structure"]
+    names: list[SurrogateName] = ["combined", "structure"]
     fewer = watched(inputs[0], lambda: medis(*inputs, steps=5, losses=names, largest_batch=ALL_AT_ONCE))
     assert fewer.sizes == [4, 2 * 3, 2 * 2, 2 * 2, 2, 2]
 
