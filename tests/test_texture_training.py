@@ -242,3 +242,14 @@ def test_auto_encoders_are_nobodys_victim_and_nobodys_shadow(
     assert "version_1" in said(*inferred, "--shadow", str(RUN.with_name("version_1")))
     crafted = ["test", "--attack", "asma", "--attack.steps=1", "--victim", str(file)]
     assert said(*crafted, "--attack.surrogate", str(RUN))
+
+
+def test_the_shipped_config_trains_as_it_stands() -> None:
+    few = ["--data.members=8", "--data.nonmembers=4", "--data.patients=20", "--data.size=32"]
+    words = [
+        "--trainer.max_epochs=1",
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.enable_progress_bar=false",
+    ]
+    assert main(["fit", "--config", "texture_quick", *few, *words]) == 0
+    assert (Path("runs") / "texture_quick" / "version_0" / "texture" / "D5.pth").is_file()
