@@ -23,6 +23,7 @@ from seg_mia.data.survey import Pair, Survey, equal, near_pairs, survey
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line, refusal
 from seg_mia.options import import_all, plain_settings
+from seg_mia.runs import new_version
 
 OTHER = "other half"
 LISTED = 1000
@@ -94,7 +95,7 @@ def prepare(words: Sequence[str]) -> list[str]:
     found = Found(data, seen, tuple(pairs), *_parts(data))
     content = report(found, request, name)
     lines = described(content)
-    folder = request.out or _new_folder(Path(request.runs or "runs") / "prepare" / name)
+    folder = request.out or new_version(Path(request.runs or "runs") / "prepare" / name)
     write_json(folder / "prepare.json", content)
     write_text(folder / "prepare.md", "\n".join(lines) + "\n")
     (folder / "sheet.png").write_bytes(png(_sheet(found, request.tiles)))
@@ -360,16 +361,3 @@ def _tile(found: Found, index: int) -> Tile:
 def _sample(found: Found, index: int) -> tuple[Any, Any]:
     image, mask, _ = found.data.dataset(np.array([index]))[0, 0]
     return image, mask
-
-
-def _new_folder(parent: Path) -> Path:
-    """Make and return the first `version_N` that does not exist."""
-    number = 0
-    while True:
-        folder = parent / f"version_{number}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder

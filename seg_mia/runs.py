@@ -43,6 +43,19 @@ def run_of(file: Path) -> Path:
     return file.parent.parent if file.parent.name == CHECKPOINTS else file.parent
 
 
+def new_version(parent: Path) -> Path:
+    """Make and return the first `version_N` that does not exist."""
+    number = 0
+    while True:
+        folder = parent / f"version_{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
 def newest(runs: Path, role: str) -> Path:
     """Return the last checkpoint of the newest run that trained on a role's half of the data.
 

@@ -3,7 +3,7 @@
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
-from seg_mia.attacks.texture import ORGANS, Texture, retextured
+from seg_mia.attacks.texture import ORGANS, Levels, Texture, check_factors, retextured
 from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
@@ -72,7 +72,7 @@ def adain(
     if not tried:
         raise InputError("strengths must name at least one pair of noise_mu and noise_sigma, got none")
     for mu, sigma in tried:
-        replace(knobs, noise_mu=mu, noise_sigma=sigma)  # refuses what is no factor
+        check_factors(noise_mu=mu, noise_sigma=sigma)
     with attack_mode(model), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
@@ -229,7 +229,7 @@ def _check(organs: Sequence[int], ssim_floor: float, feather: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adain(Perturbation):
+class Adain(Levels, Perturbation):
     """`adain` with its settings bound, as a config names it.
 
     Args:
@@ -255,17 +255,12 @@ class Adain(Perturbation):
     ssim_floor: float = 0.0
     region: Region = "slice"
     feather: float = 4.0
-    coarse_alpha: float = 1.0
-    fine_alpha: float = 1.0
-    concat_weight: float = 50.0
-    coarse_psize: int = 0
-    fine_psize: int = 3
-    enhance_alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.organs, self.ssim_floor, self.feather)
         for mu, sigma in self.strengths:
-            self._knobs(mu, sigma)
+            check_factors(noise_mu=mu, noise_sigma=sigma)
 
     @property
     def sees(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
@@ -303,21 +298,9 @@ class Adain(Perturbation):
             target,
             pairs=self.pairs(x.device),
             organs=self.organs,
-            knobs=self._knobs(*self.strengths[0]),
+            knobs=Texture(**{knob.name: getattr(self, knob.name) for knob in fields(Levels)}),
             strengths=self.strengths,
             ssim_floor=self.ssim_floor,
             region=self.region,
             feather=self.feather,
-        )
-
-    def _knobs(self, mu: float, sigma: float) -> Texture:
-        return Texture(
-            coarse_alpha=self.coarse_alpha,
-            fine_alpha=self.fine_alpha,
-            concat_weight=self.concat_weight,
-            coarse_psize=self.coarse_psize,
-            fine_psize=self.fine_psize,
-            enhance_alpha=self.enhance_alpha,
-            noise_mu=mu,
-            noise_sigma=sigma,
         )

@@ -17,7 +17,7 @@ from seg_mia.attacks.base import (
     usable,
 )
 from seg_mia.attacks.fusion import Goal, Keep, Runs, fused
-from seg_mia.attacks.targets import Targeted
+from seg_mia.attacks.targets import Directed
 from seg_mia.errors import InputError
 from seg_mia.losses import SURROGATES, SurrogateName
 from seg_mia.models.heads import heads
@@ -82,8 +82,8 @@ def medis(
         equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of these
         three; with `count_clean` clean successes are), each 0 or 1; and of each loss NAME.success,
         NAME.steps, NAME.mean_iou and NAME.zero_gradient, the share of exact zeros at the start.
-        History: `step`, and NAME.mean_iou, NAME.iou of each loss and
-        iterate (a run that ended keeps its last value), NAME.truth_iou where `truth` is given.
+        History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a run that ended keeps its last
+        value), NAME.truth_iou where `truth` is given.
 
     Raises:
         InputError: inputs outside the contract, or knobs outside their range.
@@ -91,11 +91,11 @@ def medis(
     check_inputs(x, target)
     if truth is not None:
         check_inputs(x, truth)
-    if truth is not None and truth.shape != target.shape:
-        raise InputError(
-            f"truth must have the targets' shape {tuple(target.shape)}, got {tuple(truth.shape)}; crop or "
-            "resize it"
-        )
+        if truth.shape != target.shape:
+            raise InputError(
+                f"truth must have the targets' shape {tuple(target.shape)}, got {tuple(truth.shape)}; crop "
+                "or resize it"
+            )
     check_knobs(losses, steps, step_size, success, stop, largest_batch)
     goal = goal_of(targeted, success, stop)
     with attack_mode(model):
@@ -208,7 +208,7 @@ def check_knobs(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Medis(Targeted):
+class Medis(Directed):
     """`medis` with its settings bound, as a config names it.
 
     Args:
@@ -233,7 +233,6 @@ class Medis(Targeted):
     """
 
     sees: ClassVar[str] = "weights"
-    targeted: bool = True
     losses: list[SurrogateName] = field(default_factory=lambda: list(ALL))
     steps: int = 10
     step_size: float = 1 / 255
@@ -249,12 +248,6 @@ class Medis(Targeted):
         super().__post_init__()
         check_knobs(self.losses, self.steps, self.step_size, self.success, self.stop, self.largest_batch)
         goal_of(self.targeted, self.success, self.stop)
-        self.check_asked(self.targeted)
-
-    @property
-    def asks(self) -> bool:
-        """Whether a mask is asked for; untargeted, the target is the true mask."""
-        return self.targeted
 
     def succeeded(self, reached: Tensor) -> Tensor:
         """Say of mean IoUs with the target which are successes."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, input_gradient, usable
-from seg_mia.attacks.targets import Targeted
+from seg_mia.attacks.targets import Directed
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.metrics.distance import l2_norm
@@ -125,7 +125,7 @@ def check_ball(epsilon: float, step_size: float, steps: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fgsm(Targeted):
+class Fgsm(Directed):
     """`fgsm` with its settings bound, as a config names it.
 
     Args:
@@ -150,12 +150,6 @@ class Fgsm(Targeted):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ball(self.epsilon, self.epsilon, 1)
-        self.check_asked(self.targeted)
-
-    @property
-    def asks(self) -> bool:
-        """Whether a mask is asked for; untargeted, the target is the true mask."""
-        return self.targeted
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `fgsm`."""

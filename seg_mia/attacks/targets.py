@@ -43,14 +43,6 @@ class Targeted(WhiteBox):
                 f"target_folder {self.target_folder!r}"
             )
 
-    def check_asked(self, targeted: bool) -> None:
-        """Raise InputError for a target that an untargeted attack would not look at."""
-        if not targeted and self.target != "random":
-            raise InputError(
-                f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
-                "it out"
-            )
-
     @property
     def asks(self) -> bool:
         """Whether a mask is asked for; otherwise the target is the true mask."""
@@ -59,6 +51,30 @@ class Targeted(WhiteBox):
     def succeeded(self, reached: Tensor) -> Tensor | None:  # noqa: ARG002
         """Say of mean IoUs with the target (N,) which are successes; None for an attack without success."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directed(Targeted):
+    """A perturbation towards a target mask, or away from the true one.
+
+    Attributes:
+        targeted: towards `target`; otherwise no mask is asked for, and the target is the true mask.
+    """
+
+    targeted: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.targeted and self.target != "random":
+            raise InputError(
+                f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
+                "it out"
+            )
+
+    @property
+    def asks(self) -> bool:
+        """Whether a mask is asked for."""
+        return self.targeted
 
 
 def random_other(count: int, seed: int) -> Tensor:

@@ -22,8 +22,40 @@ MULTIPLE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texture:
-    """The knobs of the published script, under its names.
+class Levels:
+    """How far each level is changed: the knobs of the published script but for the two factors.
+
+    Attributes:
+        coarse_alpha: how much of level 5 is warped; the rest stays.
+        fine_alpha: the same at level 4.
+        concat_weight: weight of the semantic map where patches are compared.
+        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
+        fine_psize: side of a patch at level 4.
+        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+    """
+
+    coarse_alpha: float = 1.0
+    fine_alpha: float = 1.0
+    concat_weight: float = 50.0
+    coarse_psize: int = 0
+    fine_psize: int = 3
+    enhance_alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("coarse_alpha", "fine_alpha", "enhance_alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_factors(concat_weight=self.concat_weight)
+        if self.coarse_psize < 0 or self.fine_psize < 1:
+            raise InputError(
+                f"coarse_psize must be at least 0 and fine_psize at least 1, got {self.coarse_psize} and "
+                f"{self.fine_psize}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture(Levels):
+    """All knobs of the published script, under its names.
 
     Attributes:
         coarse_alpha: how much of level 5 is warped; the rest stays.
@@ -36,27 +68,19 @@ class Texture:
         noise_sigma: factor on the channel standard deviations.
     """
 
-    coarse_alpha: float = 1.0
-    fine_alpha: float = 1.0
-    concat_weight: float = 50.0
-    coarse_psize: int = 0
-    fine_psize: int = 3
-    enhance_alpha: float = 1.0
     noise_mu: float = 0.3
     noise_sigma: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("coarse_alpha", "fine_alpha", "enhance_alpha"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("concat_weight", "noise_mu", "noise_sigma"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if self.coarse_psize < 0 or self.fine_psize < 1:
-            raise InputError(
-                f"coarse_psize must be at least 0 and fine_psize at least 1, got {self.coarse_psize} and "
-                f"{self.fine_psize}"
-            )
+        super().__post_init__()
+        check_factors(noise_mu=self.noise_mu, noise_sigma=self.noise_sigma)
+
+
+def check_factors(**factors: float) -> None:
+    """Raise InputError, with its name, for a factor that is negative or not finite."""
+    for name, value in factors.items():
+        if not 0 <= value < float("inf"):
+            raise InputError(f"{name} must be finite and at least 0, got {value}")
 
 
 def retextured(

@@ -23,7 +23,7 @@ from seg_mia.headlines import aligned, spread, success_table, table, warnings
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
-from seg_mia.runs import SHADOW_SEED, checkpoint_file
+from seg_mia.runs import SHADOW_SEED, checkpoint_file, new_version
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     for round_ in rounds:
         round_.run(stages, compared)
         compared_to_first(round_.compared)
-    folder = _new_folder(Path(settings.runs) / settings.name)
+    folder = new_version(Path(settings.runs) / settings.name)
     victims = [round_.victims[0] for round_ in rounds]
     results = [result for round_ in rounds for result in round_.results]
     matrix = [row for round_ in rounds for row in round_.compared] if settings.defences else []
@@ -256,19 +256,6 @@ def _draw_roc(file: Path, results: Sequence[Mapping[str, Any]]) -> None:
         if len(plain) == len(curves):
             curves = {name.partition(" ")[0]: curve for name, curve in curves.items()}
         file.write_bytes(png(roc_figure(curves, nonmembers)))
-
-
-def _new_folder(parent: Path) -> Path:
-    """Make and return the first `version_N` that does not exist."""
-    number = 0
-    while True:
-        folder = parent / f"version_{number}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
 
 
 def _count(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defended]) -> int:

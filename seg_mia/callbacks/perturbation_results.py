@@ -163,6 +163,10 @@ class PerturbationResults(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("attack/success", table)
+                for row in rows:
+                    for name in ("rate", "distortion"):
+                        if row[name] is not None:
+                            logger.experiment.add_scalar(f"attack_{name}/{row['loss']}", row[name], 0)
 
     def _curves(self) -> dict[str, Tensor]:
         """Return each recorded name's (T, n)."""

@@ -106,7 +106,7 @@ class FolderSource(Source):
             )
         if self.size is None:
             return image, mask
-        return resized(image, self.size), resized_mask(mask, self.size)
+        return resized(image, self.size, self.size), resized_mask(mask, self.size, self.size)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:

@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import cv2
-from numpy.typing import NDArray
 
 from seg_mia.data.files import digest, read_image, read_mask
 from seg_mia.data.folder_source import Sample
+from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -63,8 +60,7 @@ class Paired(Source):
                 f"image and mask must have one size, got {image.shape[1]}x{image.shape[0]} for "
                 f"{sample.image} and {mask.shape[1]}x{mask.shape[0]} for {sample.mask}; replace one"
             )
-        small = cv2.resize(mask, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return resized(image, width=self.width, height=self.height), small.astype("uint8")
+        return resized(image, self.height, self.width), resized_mask(mask, self.height, self.width)
 
     def mask(self, path: Path) -> Mask:
         """Return a mask file's class ids (h, w), before they are resized."""
@@ -79,16 +75,6 @@ class Paired(Source):
             "width": self.width,
             "height": self.height,
         }
-
-
-def resized(image: Image, *, width: int, height: int) -> Image:
-    """Return an image (H, W, C) at another size: first what shrinks, by area, then what grows, bilinearly."""
-    pixels: NDArray[Any] = image
-    smaller = (min(pixels.shape[1], width), min(pixels.shape[0], height))
-    pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    pixels = pixels.reshape(height, width, image.shape[2])  # OpenCV drops a single channel
-    return pixels.astype("uint8") if image.dtype == "uint8" else pixels.clip(0, 1).astype("float32")
 
 
 def first_folder(root: Path, names: Sequence[str], *, what: str) -> Path:

@@ -1,4 +1,4 @@
-"""Bringing images and masks of any size to one square."""
+"""Bringing images and masks of any size to one."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from seg_mia.data.source import Image, Mask
 
 
-def resized(image: Image, size: int) -> Image:
-    """Resize (H, W, C) to a square: first what shrinks, by area, then what grows, bilinearly."""
+def resized(image: Image, height: int, width: int) -> Image:
+    """Resize (H, W, C): first what shrinks, by area, then what grows, bilinearly."""
     pixels: NDArray[Any] = image
-    smaller = (min(pixels.shape[1], size), min(pixels.shape[0], size))
+    smaller = (min(pixels.shape[1], width), min(pixels.shape[0], height))
     pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
-    pixels = pixels.reshape(size, size, image.shape[2])  # OpenCV drops a single channel
+    pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    pixels = pixels.reshape(height, width, image.shape[2])  # OpenCV drops a single channel
     return pixels.astype(np.uint8) if image.dtype == np.uint8 else pixels.clip(0, 1).astype(np.float32)
 
 
-def resized_mask(mask: Mask, size: int) -> Mask:
-    """Resize class ids (h, w) to a square, each pixel by its nearest."""
-    square = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    return square.astype(np.uint8)
+def resized_mask(mask: Mask, height: int, width: int) -> Mask:
+    """Resize class ids (h, w), each pixel by its nearest."""
+    nearest = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return nearest.astype(np.uint8)

@@ -140,7 +140,10 @@ class SliceSource(Source):
         image: Image = np.ascontiguousarray(((grey - low) / slicing.width).clip(0, 1)[..., None], np.float32)
         mask = self._classes(found, case)
         if slicing.size is not None:
-            image, mask = resized(image, slicing.size), resized_mask(mask, slicing.size)
+            image, mask = (
+                resized(image, slicing.size, slicing.size),
+                resized_mask(mask, slicing.size, slicing.size),
+            )
         return np.rint(image * 255).astype(np.uint8), mask
 
     def release(self) -> None:
