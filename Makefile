@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: audit check test slow format clean
+.PHONY: audit check test slow format lock clean
 
 audit: $(READY)  ## train a victim on the built-in data, attack it, sum up
 	$(BIN)/python -m seg_mia audit --config phantom_audit.yaml
@@ -24,6 +24,10 @@ slow: $(READY)  ## the tests that train
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: $(READY)  ## pin what docker/Dockerfile installs
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/python docker/lock.py
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seg_mia needs Python 3.11 or newer, PYTHON=$(PYTHON) is " + sys.version.split()[0])'
