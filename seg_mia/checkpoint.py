@@ -17,7 +17,7 @@ from seg_mia.spec import check_spec, resolve
 KEY = "seg_mia"
 FORMAT = 1
 NETWORK = "network."
-MACHINE = ("cache", "workers", "limit")
+MACHINE = ("cache", "workers", "limit", "near_duplicates")
 """Settings of a data module that a card does not carry."""
 _UNREADABLE = (
     RuntimeError,

@@ -15,8 +15,9 @@ from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings, Scores
 from seg_mia.checkpoint import Card, build, load_weights, network_spec, without_machine
-from seg_mia.data.base import EpochSampler, SegmentationData, run_seed
+from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
+from seg_mia.data.samples import EpochSampler
 from seg_mia.data.splits import hold_out
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
@@ -128,6 +129,11 @@ def check_pair(victim: Side, shadow: Side) -> None:
         raise InputError(
             f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
             "the shadow with the victim's --data.size"
+        )
+    if (mine.tied, mine.stratify) != (other.tied, other.stratify):
+        raise InputError(
+            "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
+            "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
         )
     judged = {mine.source.groups[i] for i in (*mine.splits.members, *mine.splits.nonmembers)}
     shared = judged & {other.source.groups[i] for i in other.splits}

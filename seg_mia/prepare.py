@@ -19,6 +19,7 @@ from seg_mia.callbacks.tables import write_json, write_text
 from seg_mia.configs import composed, in_yaml, inline, is_inline, known, read_yaml, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.progress import DecodingBar
+from seg_mia.data.splits import units_of
 from seg_mia.data.survey import Pair, Survey, equal, near_pairs, survey
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line, refusal
@@ -94,8 +95,8 @@ def prepare(words: Sequence[str]) -> list[str]:
     pairs = near_pairs(seen.hashes, seen.thumbnails, distance=request.distance, similarity=request.similarity)
     found = Found(data, seen, tuple(pairs), *_parts(data))
     content = report(found, request, name)
-    lines = described(content)
     folder = request.out or new_version(Path(request.runs or "runs") / "prepare" / name)
+    lines = described(content, folder / "prepare.json")
     write_json(folder / "prepare.json", content)
     write_text(folder / "prepare.md", "\n".join(lines) + "\n")
     (folder / "sheet.png").write_bytes(png(_sheet(found, request.tiles)))
@@ -133,8 +134,8 @@ def report(found: Found, request: Request, name: str) -> dict[str, Any]:
     }
 
 
-def described(content: Mapping[str, Any]) -> list[str]:
-    """Return a report as the lines of a Markdown file."""
+def described(content: Mapping[str, Any], file: Path) -> list[str]:
+    """Return a report as the lines of a Markdown file; `file` is where the report itself lies."""
     images, masks, groups = content["images"], content["masks"], content["groups"]
     share = masks["foreground"]
     return [
@@ -156,7 +157,7 @@ def described(content: Mapping[str, Any]) -> list[str]:
         "",
         *(f"- {kind}: {_named(names)}" for kind, names in content["suspicious"].items()),
         f"- equal to the pixel: {_named([' = '.join(names) for names in content['equal']])}",
-        *_near_lines(content["near"]),
+        *_near_lines(content["near"], file),
     ]
 
 
@@ -271,10 +272,10 @@ def _near(found: Found, request: Request) -> dict[str, Any]:
 def _tied(data: SegmentationData) -> NDArray[np.int64]:
     """Return the number of the unit that each sample cannot be parted from, as `splits.halves` has it."""
     source = data.source
-    place = {name: index for index, name in enumerate(source.ids)}
-    files = equal([source.image_digest(index) for index in range(len(source))])
-    known = [[place[name] for name in names] for names in data.together()]
-    return _components([*equal(source.groups), *files, *known], len(source))
+    tied = np.empty(len(source), np.int64)
+    for number, unit in enumerate(units_of(source.ids, source.groups, data.ties())):
+        tied[unit] = number
+    return tied
 
 
 def _together(pair: Pair, tied: NDArray[np.int64]) -> bool:
@@ -294,7 +295,7 @@ def _components(sets: Sequence[Sequence[int]], count: int) -> NDArray[np.int64]:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def _near_lines(near: Mapping[str, Any]) -> list[str]:
+def _near_lines(near: Mapping[str, Any], file: Path) -> list[str]:
     rows, loose = near["across_groups"], near["loose"]
     lines = [
         f"- near duplicates (at most {near['distance']} of 64 bits differ, correlation at least "
@@ -313,7 +314,12 @@ def _near_lines(near: Mapping[str, Any]) -> list[str]:
             "trained on also counts as unseen, or the attacker's as the victim's"
         )
     if loose:
-        lines.append(f"- nothing keeps together: {_named([' ~ '.join(names[:SHOWN]) for names in loose])}")
+        lines += [
+            f"- nothing keeps together: {_named([' ~ '.join(names[:SHOWN]) for names in loose])}",
+            f"- to keep all these pairs on one side, train victim and shadow with `--data.near_duplicates "
+            f"{file}` (take out of the file what duplicates.png shows to be different), or list some: "
+            "`--data.duplicates '[[ID, ID], ...]'`; either changes the split",
+        ]
     return lines
 
 

@@ -131,7 +131,8 @@ def _source(card: Mapping[str, Any]) -> object:
     arguments = data.get("init_args") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(arguments, dict):
         return None
-    return data.get("class_path"), {name: arguments[name] for name in arguments if name not in OF_A_ROLE}
+    said = {name: value for name, value in arguments.items() if value is not None}  # as if never given
+    return data.get("class_path"), {name: said[name] for name in said if name not in OF_A_ROLE}
 
 
 def _like(victim: Path, card: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from torch.testing import assert_close
 
 from seg_mia.checkpoint import NETWORK, load_victim, read, read_card
 from seg_mia.cli import main
-from seg_mia.data.base import Batch, Samples, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch, Samples
 from seg_mia.defences.distil import Distil
 from seg_mia.defences.minmax import Opponent
 from seg_mia.experiment import Experiment, run

@@ -106,6 +106,15 @@ def test_duplicates_across_groups_are_found_and_who_keeps_them_together(tidy: Pa
     }
     assert found["equal"] == [["s00", "s01"]]
     assert found["near"]["loose"] == [["s04", "s05"]]
+    assert (
+        f"train victim and shadow with `--data.near_duplicates {PLACE / 'prepare.json'}`"
+        in (PLACE / "prepare.md").read_text()
+    )
+    kept = prepared(tidy, f"--data.near_duplicates={PLACE / 'prepare.json'}")
+    assert kept["fingerprint"] == found["fingerprint"]
+    assert all(row["together"] for row in kept["near"]["across_groups"])
+    assert kept["near"]["loose"] == []
+    assert kept["near"]["parted"] == 0
     parts = rows["s04", "s05"]["parts"]
     assert found["near"]["parted"] == (parts[0] != parts[1])
     assert (PLACE / "duplicates.png").is_file()
@@ -149,6 +158,11 @@ def test_bad_input_is_one_line(tidy: Path, capsys: pytest.CaptureFixture[str]) -
         (["--config", str(tidy), "--data.root=nowhere"], "nowhere"),
         (["--config", str(tidy), "--data.channels=2"], "channels must be 1 or 3"),
         (["--config", str(tidy), "--similarity=2"], "similarity above 0"),
+        (["--config", str(tidy), "--data.near_duplicates=none"], "'none' is no file; write it with"),
+        (
+            ["--config", str(tidy), "--data.duplicates=[[s00, x]]"],
+            "ids of this data set, such as 's00', got 'x'",
+        ),
         (["--config", "phantom_audit"], "data"),
     ):
         capsys.readouterr()

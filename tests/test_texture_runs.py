@@ -310,12 +310,12 @@ def test_an_audit_trains_what_it_needs_once(
     file = config(tmp_path / "textures.yaml", place.root)
     capsys.readouterr()
     one, other = audited(place.run, adain(file), adain(file, noise_mu=[0.3, 1.0]))
-    assert capsys.readouterr().out.count("first the auto-encoders") == 1
+    assert capsys.readouterr().out.count(": auto-encoders textures") == 1
     run = Path("runs/textures/version_0")
     assert one["attack"]["init_args"]["weights"] == other["attack"]["init_args"]["weights"] == str(run)
     assert len(other["strengths"]) == 2
     (again,) = audited(place.run, adain(file))
-    assert "first the auto-encoders" not in capsys.readouterr().out
+    assert f"taken from {run}" in capsys.readouterr().out
     assert again["results"] == one["results"]
     assert [each.name for each in run.parent.iterdir()] == ["version_0"]
 

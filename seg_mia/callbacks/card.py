@@ -91,6 +91,7 @@ class CardWriter(Callback):
                 "seg_mia": seg_mia.__version__,
                 "torch": str(torch.__version__),
                 "metrics": metrics,
+                **({"adopted": True} if getattr(pl_module, "adopted", False) else {}),
             },
             "privacy": promise,
         }
@@ -152,6 +153,6 @@ def check_data(
         raise InputError(
             f"these settings split the data otherwise than the {whose}'s training did, so members and "
             "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
-            "split_seed and shadow_share"
+            "split_seed, shadow_share, duplicates, near_duplicates and stratify"
         )
     return True

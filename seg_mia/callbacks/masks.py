@@ -7,8 +7,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.pictures import png
-from seg_mia.callbacks.tables import file_name
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.callbacks.tables import file_name, write_bytes
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 
 
 class MaskWriter(Callback):
@@ -30,4 +31,4 @@ class MaskWriter(Callback):
         white = 255 if data.source.classes == 2 else 1
         for index, mask in zip(batch.index.tolist(), outputs["prediction"].cpu().numpy(), strict=True):
             name = file_name(data.source.ids[index])
-            (folder / f"{name}.png").write_bytes(png((mask * white).astype(np.uint8)))
+            write_bytes(folder / f"{name}.png", png((mask * white).astype(np.uint8)))

@@ -15,7 +15,7 @@ from seg_mia.callbacks.membership_figures import Curve, exposed_sheet, extremes,
 from seg_mia.callbacks.outputs import Findings, Scores
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, overlay, picture, png
-from seg_mia.callbacks.tables import write_csv, write_json
+from seg_mia.callbacks.tables import write_bytes, write_csv, write_json
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.certify import epsilon_lower_bound
 from seg_mia.membership.evaluation import evaluate, evaluate_groups
@@ -92,7 +92,7 @@ def write_membership(trainer: Trainer, name: str, found: Findings, summary: Mapp
         "histogram": score_histogram(scores, samples.members, results["threshold"]),
     }
     for kind, sheet in sheets.items():
-        (folder / f"{kind}.png").write_bytes(png(sheet))
+        write_bytes(folder / f"{kind}.png", png(sheet))
         show(trainer, f"membership/{kind}", sheet, 0)
     _write_exposed(trainer, folder, samples, scores)
     flat = {
@@ -139,7 +139,7 @@ def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, score
             show(trainer, f"membership/{kind.replace(' ', '_')}", exposed_sheet(own, ids), 0)
         rows += own
         names += ids
-    (folder / "exposed.png").write_bytes(png(exposed_sheet(rows, names)))
+    write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names)))
 
 
 def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> list[Tile]:

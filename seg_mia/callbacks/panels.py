@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.pictures import Tile, draw, overlay, picture, png
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.callbacks.tables import write_bytes
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.metrics.overlap import foreground_dice
 
 
@@ -57,7 +59,7 @@ class Panels(Callback):
             sheet = draw(["image", "truth", "prediction"], self.rows, self.names)
             show(trainer, "val/panel", sheet, trainer.current_epoch)
             if trainer.state.fn == "validate":
-                (run_folder(trainer) / "panel.png").write_bytes(png(sheet))
+                write_bytes(run_folder(trainer) / "panel.png", png(sheet))
         self.rows, self.names = [], []
 
     def _due(self, trainer: Trainer) -> bool:

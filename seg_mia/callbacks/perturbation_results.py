@@ -17,8 +17,9 @@ from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, 
 from seg_mia.callbacks.strengths import COLUMNS as STRENGTHS
 from seg_mia.callbacks.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
-from seg_mia.callbacks.tables import file_name, write_csv, write_json, write_rows
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.callbacks.tables import file_name, write_bytes, write_csv, write_json, write_rows
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.headlines import success_table
 from seg_mia.metrics.per_image import PerImage
 
@@ -98,7 +99,7 @@ class PerturbationResults(Callback):
         for name, image in zip(ids, images, strict=True):
             stem = file_name(name)
             np.save(folder / f"{stem}.npy", image.float().cpu().numpy())
-            (folder / f"{stem}.png").write_bytes(png((picture(image) * 255).round().astype(np.uint8)))
+            write_bytes(folder / f"{stem}.png", png((picture(image) * 255).round().astype(np.uint8)))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""
@@ -133,7 +134,7 @@ class PerturbationResults(Callback):
         write_json(folder / "summary.json", self.summary)
         if self.rows:
             titles = [title.format(mask="target" if self.asks else "truth") for title in TITLES]
-            (folder / "panel.png").write_bytes(png(draw(titles, self.rows, self.names)))
+            write_bytes(folder / "panel.png", png(draw(titles, self.rows, self.names)))
             for page, row in enumerate(range(0, len(self.rows), PAGE)):
                 sheet = draw(titles, self.rows[row : row + PAGE], self.names[row : row + PAGE])
                 show(trainer, "attack/panel", sheet, page)
@@ -157,7 +158,7 @@ class PerturbationResults(Callback):
         folder = run_folder(trainer)
         write_csv(folder / "success.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
         figure = success_curves(values, self.losses, settings["steps"], fusion=fusion)
-        (folder / "success.png").write_bytes(png(figure))
+        write_bytes(folder / "success.png", png(figure))
         show(trainer, "attack/success", figure, 0)
         table = "\n".join(["| " + " | ".join(cells) + " |" for cells in success_table(rows, markdown=True)])
         for logger in trainer.loggers:
@@ -220,7 +221,7 @@ def _write_strengths(
     write_csv(folder / "strengths.csv", STRENGTHS, strength_rows(ids, curves))
     means = strength_means(curves)
     sheet = heatmaps(means)
-    (folder / "strengths.png").write_bytes(png(sheet))
+    write_bytes(folder / "strengths.png", png(sheet))
     show(trainer, "attack/strengths", sheet, 0)
     return means
 
@@ -241,5 +242,5 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
                 for step, mean in zip(steps, value.mean(1).tolist(), strict=True):
                     logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
     sheet = trajectories(steps, {name: value for name, value in measured.items() if "." not in name})
-    (run_folder(trainer) / "history.png").write_bytes(png(sheet))
+    write_bytes(run_folder(trainer) / "history.png", png(sheet))
     show(trainer, "attack/history", sheet, 0)

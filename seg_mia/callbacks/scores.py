@@ -9,7 +9,8 @@ from torch import Tensor
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.tables import write_json, write_rows
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.metrics.overlap import dice_per_class, foreground_dice, foreground_iou, pixel_accuracy
 from seg_mia.metrics.per_image import PerImage
 

@@ -22,10 +22,15 @@ def file_name(name: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step; raise InputError when the folder cannot be written."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step; raise InputError when the folder cannot be written."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

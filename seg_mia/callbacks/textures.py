@@ -8,7 +8,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.pictures import Tile, draw, picture, png
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.callbacks.tables import write_bytes
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.metrics.structure import ssim
 from seg_mia.models.texture import EXPORT, TextureAutoEncoders, save_texture
 
@@ -51,7 +53,7 @@ class TexturePanels(Callback):
         names = [data.source.ids[int(index)] for index in batch.index[: self.count]]
         sheet = draw(["image", *(f"level {level}" for level in outputs)], rows, names)
         show(trainer, "val/reconstructions", sheet, trainer.current_epoch)
-        (run_folder(trainer) / "reconstructions.png").write_bytes(png(sheet))
+        write_bytes(run_folder(trainer) / "reconstructions.png", png(sheet))
 
 
 class TextureExport(Callback):

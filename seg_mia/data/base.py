@@ -1,111 +1,30 @@
 """From a source of samples to loaders of members, non-members and reference."""
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.progress import DecodingBar
+from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Source
 from seg_mia.data.splits import Half, divide, halves
+from seg_mia.data.strata import foreground_strata
+from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
 
 Role = Literal["victim", "shadow"]
 Subset = Literal["nonmembers", "members", "reference", "all"]
-
-
-class Batch(NamedTuple):
-    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and indices (N,) in the data set."""
-
-    image: Tensor
-    mask: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
-
-
-class Samples(Dataset[Batch]):
-    """Cached samples, asked for with the epoch, so that augmentation depends on nothing else."""
-
-    def __init__(
-        self,
-        cached: Cached,
-        indices: NDArray[np.int64],
-        augmenter: Augmenter | None = None,
-        labels: Mapping[int, NDArray[np.uint8]] | None = None,
-    ) -> None:
-        self.cached = cached
-        self.labels = labels or {}
-        self.indices = indices
-        self.augmenter = augmenter
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, draw: tuple[int, int]) -> Batch:
-        """Return the sample at (epoch, position)."""
-        epoch, position = draw
-        index = int(self.indices[position])
-        image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
-        if self.augmenter is not None:
-            image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
-        scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
-        if image.dtype == np.uint8:
-            scaled = scaled / 255
-        return Batch(
-            scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
-        )
-
-    def _mask(self, index: int) -> NDArray[np.uint8]:
-        return self.labels[index] if index in self.labels else self.cached.masks[index]
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Positions with their epoch, in an order that seed and epoch decide; each rank gets every n-th.
-
-    In training every rank draws equally often, by starting over; in evaluation no sample is drawn twice, but
-    where there are more ranks than samples: a rank with nothing to do would keep the others waiting forever.
-    """
-
-    def __init__(self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        self.count, self.shuffle, self.seed, self.rank, self.ranks = count, shuffle, seed, rank, ranks
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def _order(self) -> NDArray[np.int64]:
-        if not self.shuffle:
-            return np.arange(self.count)[self.rank % max(self.count, 1) :: self.ranks]
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        even = -(-self.count // self.ranks) * self.ranks
-        return np.resize(order, even)[self.rank :: self.ranks]
-
-    def __len__(self) -> int:
-        return len(self._order())
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, int(position)) for position in self._order()])
-
-
-class Batches(ABC):
-    """What decides which samples are trained on together, instead of a shuffled epoch."""
-
-    @abstractmethod
-    def loader(
-        self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
-    ) -> DataLoader[Batch]:
-        """Return the training loader of one of several ranks, which begins with an epoch."""
 
 
 class SegmentationData(LightningDataModule):
@@ -125,6 +44,12 @@ class SegmentationData(LightningDataModule):
         augment: random changes in training: none, flips, or flips with small shifts, scalings, rotations and
             contrast changes.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
+        duplicates: lists of ids that show the same thing and stay on one side of the split.
+        near_duplicates: a `prepare.json` that `prepare` wrote for this data: the pairs of near duplicates in
+            it stay on one side, too.
+        tied: what a checkpoint keeps of these two: places among the sorted ids; not to be written by hand.
+        stratify: share out evenly over so many bins of the foreground's share, so that members and
+            non-members are alike in it; not at all if not given.
 
     Attributes:
         batches: what draws the training's batches, where a defence has set it.
@@ -149,6 +74,10 @@ class SegmentationData(LightningDataModule):
         workers: int = 0,
         augment: Augmentation = "none",
         cache: str | None = None,
+        duplicates: list[list[str]] | None = None,
+        near_duplicates: str | None = None,
+        tied: list[list[int]] | None = None,
+        stratify: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
@@ -156,11 +85,16 @@ class SegmentationData(LightningDataModule):
                 f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
                 f"{workers}"
             )
+        if stratify is not None and stratify < 2:
+            raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
         self.subset, self.limit = subset, limit
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
+        self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
+        self.tied: Places | None = tied
+        self.stratify = stratify
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
@@ -171,8 +105,14 @@ class SegmentationData(LightningDataModule):
         """Return the samples; raise InputError when they are not there or not what they should be."""
 
     def together(self) -> list[list[str]]:
-        """Return lists of ids that are known duplicates and must stay on one side."""
+        """Return lists of ids that are the data set's known duplicates and must stay on one side."""
         return []
+
+    def ties(self) -> list[list[str]]:
+        """Return every list of ids that no split parts whatever their groups, once the samples are open."""
+        names = sorted(self.source.ids)
+        told = [[names[place] for place in places] for places in self.tied or ()]
+        return [*self.together(), *told, *equal_files(self.source)]
 
     @property
     def fingerprint(self) -> str:
@@ -200,11 +140,18 @@ class SegmentationData(LightningDataModule):
             return
         self._open()
         ids, groups = self.source.ids, self.source.groups
-        together = [*self.together(), *_equal_files(self.source)]
-        both = halves(ids, groups, seed=self.split_seed, shadow_share=self.shadow_share, together=together)
-        half = both[0 if self.role == "victim" else 1]
+        together = self.ties()
+        strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
+        both = halves(
+            ids,
+            groups,
+            seed=self.split_seed,
+            shadow_share=self.shadow_share,
+            together=together,
+            strata=strata,
+        )
         self.splits = divide(
-            half,
+            both[0 if self.role == "victim" else 1],
             ids,
             groups,
             seed=self.split_seed,
@@ -212,6 +159,7 @@ class SegmentationData(LightningDataModule):
             nonmembers=self.nonmembers,
             reference=self.reference,
             together=together,
+            strata=strata,
         )
         self._refuse_empty()
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
@@ -227,7 +175,19 @@ class SegmentationData(LightningDataModule):
         self.source = self.read_source()
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
-            self.cached = open_cache(self.source, folder, progress=bar)
+            cached = open_cache(self.source, folder, progress=bar)
+        self._tie(cached.fingerprint)
+        self.cached = cached
+
+    def _tie(self, fingerprint: str) -> None:
+        """Find out who is tied to whom, and keep of it for checkpoints what names nobody."""
+        ids, file = self.source.ids, self.near_duplicates
+        near = near_duplicates(Path(file), ids, fingerprint) if file else []
+        self.tied = tied_places(ids, duplicates=self.duplicates, near=near, tied=self.tied or ())
+        for name in ("duplicates", "near_duplicates"):
+            self.hparams.pop(name, None)
+        if self.tied is not None or "tied" in self.hparams:
+            self.hparams["tied"] = self.tied
 
     def _refuse_empty(self) -> None:
         masks = self.cached.masks[list(self.splits.members)]
@@ -345,11 +305,3 @@ class SegmentationData(LightningDataModule):
 def run_seed() -> int:
     """Return what seed_everything was given: order and augmentation are a run's, not a split's."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
-
-
-def _equal_files(source: Source) -> list[list[str]]:
-    """Return the ids of samples with the same image, which no split may part, whatever their masks."""
-    alike: dict[str, list[str]] = {}
-    for index, name in enumerate(source.ids):
-        alike.setdefault(source.image_digest(index), []).append(name)
-    return [names for names in alike.values() if len(names) > 1]

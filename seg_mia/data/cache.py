@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from seg_mia.data.digests import kept
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.data.splits import fingerprint
 from seg_mia.errors import InputError
@@ -82,7 +83,8 @@ def open_cache(source: Source, folder: Path, *, progress: Progress | None = None
     """
     if not len(source):
         raise InputError("a data set must have samples, got none; check its folder")
-    contents = fingerprint(source)
+    with kept(folder / "digests.json"):
+        contents = fingerprint(source)
     place = folder / _key(source, contents)
     for _ in range(_TRIES):
         with writing(folder):

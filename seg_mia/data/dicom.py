@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.files import read_mask
 from seg_mia.data.planes import Grid, Scan, Volume
-from seg_mia.data.root import find_root, inside
+from seg_mia.data.root import entries, find_root, inside, regular
 from seg_mia.data.slices import Case, Rest, Slices, organs_of
 from seg_mia.data.volumes import NiftiFile, canonical, is_volume
 from seg_mia.errors import InputError
@@ -189,7 +189,7 @@ class Dicom(Slices):
 
     def cases(self, root: Path) -> list[Case]:
         """Return the patients with their labels."""
-        patients = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+        patients = [path.name for path in entries(root) if path.is_dir() and path.name[0] != "."]
         if not patients:
             raise InputError(f"{root} must hold a folder for each patient, found none; correct the root")
         return [self._case(root, name) for name in patients]
@@ -201,9 +201,8 @@ class Dicom(Slices):
     def _case(self, root: Path, patient: str) -> Case:
         series = DicomSeries(_files(root, f"{patient}/{self.series}", ".dcm"))
         if is_volume(Path(self.label)):
-            return Case(
-                patient, series, NiftiFile(inside(root, f"{patient}/{self.label}"), self.unoriented), patient
-            )
+            label = regular(inside(root, f"{patient}/{self.label}"))
+            return Case(patient, series, NiftiFile(label, self.unoriented), patient)
         pictures = _files(root, f"{patient}/{self.label}", ".png")
         return Case(patient, series, PngStack(pictures, series, self.threshold), patient)
 
@@ -250,13 +249,14 @@ def _check_alike(first: Any, head: Any, path: Path) -> None:
         if head.get(name) != first.get(name):
             raise InputError(
                 f"{path.parent} must hold one series of one size, {path.name} has another {name} than the "
-                "first file; keep one series"
+                f"first file, got {head.get(name)} and {first.get(name)}; keep one series"
             )
     for name in ("ImageOrientationPatient", "PixelSpacing"):
         if not np.allclose(np.array(head.get(name), float), np.array(first.get(name), float), atol=1e-4):
             raise InputError(
                 f"{path.parent} must hold slices in one direction and resolution, {path.name} has another "
-                f"{name} than the first file; remove localisers"
+                f"{name} than the first file, got {list(head.get(name))} and {list(first.get(name))}; remove "
+                "localisers"
             )
 
 
@@ -265,13 +265,13 @@ def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
     folder = inside(root, relative)
     found = [
         path.name
-        for path in (folder.iterdir() if folder.is_dir() else ())
+        for path in (entries(folder) if folder.is_dir() else ())
         if path.suffix.lower() == suffix and path.name[0] != "."
     ]
     if not found:
         raise InputError(f"{folder} must be a folder of {suffix} files, found none; correct root or layout")
     found.sort(key=_by_number)
-    return tuple(inside(root, f"{relative}/{name}") for name in found)
+    return tuple(inside(root, f"{relative}/{regular(folder / name).name}") for name in found)
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

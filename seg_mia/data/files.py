@@ -16,6 +16,8 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
+from seg_mia.data.digests import content_digest
+from seg_mia.data.root import inside, regular, unlisted
 from seg_mia.data.source import Image, Mask
 from seg_mia.errors import InputError
 from seg_mia.masks import IGNORE
@@ -39,6 +41,7 @@ _UNREADABLE = (
     zlib.error,
     cv2.error,
     PillowImage.DecompressionBombError,
+    Warning,  # where warnings are errors; Pillow warns of damage that it reads past
 )
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -105,8 +108,8 @@ def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pa
     Names that start with a dot and other suffixes are passed over; case does not matter in suffixes.
 
     Raises:
-        InputError: if the folder is missing or holds no such file, two files differ in suffix only, or a link
-            leads out of the folder or to a folder.
+        InputError: if the folder is missing or holds no such file, two files differ in suffix only, a link
+            leads out of the folder or to a folder, or what has the name of a file is none.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the path")
@@ -120,7 +123,7 @@ def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pa
             raise InputError(
                 f"{folder} must hold one {name}, got {found[name].name} and {path.name}; remove one"
             )
-        found[name] = path
+        found[name] = regular(path)
     if not found:
         raise InputError(f"{folder} must hold images ({', '.join(known)}), found none; correct the path")
     return dict(sorted(found.items()))
@@ -151,8 +154,7 @@ def digest(*paths: Path) -> str:
     whole = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
+            whole.update(content_digest(path))
         except OSError as error:
             raise InputError(
                 f"{path} must be readable, got {error.strerror}; restore it or its rights"
@@ -163,16 +165,28 @@ def digest(*paths: Path) -> str:
 def _below(folder: Path) -> list[Path]:
     """Return all visible files below a resolved folder, having refused links that lead out of it."""
     found = list[Path]()
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in (*folders, *files):
             path = Path(where, name)
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder)):
+            if path.is_symlink() and (path.is_dir() or _leaves(path, folder)):
                 raise InputError(
                     f"{path} must not be a link out of {folder} or to a folder; put the files there"
                 )
         found += [Path(where, name) for name in files if not name.startswith(".")]
     return found
+
+
+def _refuse_unlisted(error: OSError) -> None:
+    raise unlisted(error.filename, error) from None
+
+
+def _leaves(path: Path, folder: Path) -> bool:
+    try:
+        inside(folder, str(path))
+    except InputError:
+        return True
+    return False
 
 
 def _read(path: Path, *, indices: bool = False) -> Pixels:

@@ -24,7 +24,6 @@ class Folder(SegmentationData):
         image_column: its column of image files.
         mask_column: its column of mask files; the image's name in `masks` if there is no such column.
         group_column: its column of patients or videos, which stay on one side of the split.
-        duplicates: lists of ids (file names without ending) that show the same thing and stay on one side.
         members: as in the base class, and so are all further arguments.
         nonmembers: as in the base class.
     """
@@ -45,7 +44,6 @@ class Folder(SegmentationData):
         image_column: str = "image",
         mask_column: str = "mask",
         group_column: str | None = None,
-        duplicates: list[list[str]] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
@@ -55,7 +53,7 @@ class Folder(SegmentationData):
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
-        self.group_column, self.duplicates = group_column, duplicates or []
+        self.group_column = group_column
 
     def read_source(self) -> Source:
         """Return the pairs under the root."""
@@ -78,7 +76,3 @@ class Folder(SegmentationData):
             mask_column=self.mask_column,
             group_column=self.group_column,
         )
-
-    def together(self) -> list[list[str]]:
-        """Return the duplicates that the user listed."""
-        return self.duplicates

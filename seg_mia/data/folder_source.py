@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.files import SUFFIXES, digest, list_files, pairs, read_image, read_mask
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.root import inside
+from seg_mia.data.root import inside, regular
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -139,6 +139,8 @@ def _size(pixels: NDArray[Any]) -> str:
 
 def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
     """Return a CSV file's header, and its lines with what to call each in an error."""
+    if not manifest.is_file():
+        raise InputError(f"{manifest} must be a CSV file in UTF-8, got: no file; correct manifest")
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
@@ -158,6 +160,10 @@ def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str
             raise InputError(
                 f"{manifest} must have a column {column!r}, got {', '.join(header) or 'none'}; "
                 "set image_column, mask_column and group_column to its names"
+            )
+        if header.count(column) > 1:
+            raise InputError(
+                f"{manifest} must have one column {column!r}, got {header.count(column)}; rename the others"
             )
     if not lines:
         raise InputError(f"{manifest} must list samples, got none; add a line for each")
@@ -200,6 +206,7 @@ def _by_path(row: Row, root: Path) -> Sample:
     for path in (image, mask):
         if not path.is_file():
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")
+        regular(path)
     name = image.relative_to(root.resolve()).with_suffix("").as_posix()
     return Sample(name, image, mask, row.group or name)
 

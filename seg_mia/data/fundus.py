@@ -8,7 +8,7 @@ import numpy as np
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.files import digest, list_files, pairs, read_image, read_mask
-from seg_mia.data.root import find_root
+from seg_mia.data.root import find_root, inside
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -101,9 +101,5 @@ class Fundus(SegmentationData):
             get="RIM-ONE, or the samples in github.com/utkuozbulak/adaptive-segmentation-mask-attack",
             layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
         )
-        images, masks = ((root / part).resolve() for part in (self.images, self.masks))
-        if not (images.is_relative_to(root.resolve()) and masks.is_relative_to(root.resolve())):
-            raise InputError(
-                f"images and masks must lie inside {root}, got {self.images!r} and {self.masks!r}"
-            )
+        images, masks = (inside(root, part) for part in (self.images, self.masks))
         return FundusSource(images, masks, published_crop=self.published_crop)

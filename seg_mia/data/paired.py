@@ -6,6 +6,7 @@ from pathlib import Path
 from seg_mia.data.files import digest, read_image, read_mask
 from seg_mia.data.folder_source import Sample
 from seg_mia.data.resize import resized, resized_mask
+from seg_mia.data.root import inside
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -81,9 +82,9 @@ def first_folder(root: Path, names: Sequence[str], *, what: str) -> Path:
     """Return the first of some folders that there is below the root.
 
     Raises:
-        InputError: none of them is there.
+        InputError: none of them is there, or the first that is lies outside of the root.
     """
     for name in names:
         if (root / name).is_dir():
-            return root / name
+            return inside(root, name)
     raise InputError(f"{root} must hold {what} in {' or '.join(names)}, found none; correct --data.root")

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from seg_mia.data.base import Batch, Batches, Samples, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch, Batches, Samples
 
 
 @dataclass(frozen=True)

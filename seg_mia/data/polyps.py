@@ -120,8 +120,9 @@ class ClinicDB(SegmentationData):
             get=GET_CLINIC,
             layout="Original/NUMBER.tif and 'Ground Truth'/NUMBER.tif (or .png)",
         )
-        inner = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), what="the frames").parent
-        found = pairs(list_files(inner / "Original"), list_files(inner / "Ground Truth"))
+        images = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), what="the frames")
+        masks = inside(root, str(images.parent / "Ground Truth"))
+        found = pairs(list_files(images), list_files(masks))
         groups = sequences_of([(CLINIC, name) for name, _, _ in found], root, self.sequences)
         samples = [Sample(*pair, group=groups[CLINIC, pair[0]]) for pair in found]
         return _paired(samples, self.size)
@@ -179,9 +180,11 @@ def _row(row: Mapping[Any, Any], where: str) -> tuple[Frame, str]:
 
 def _part(root: Path, part: Part) -> list[Sample]:
     """Return one part's samples, each in a group of its own."""
-    folder = root / "TrainDataset" if part == "train" else root / "TestDataset" / part
-    images = first_folder(folder, IMAGES, what="the images")
-    masks = first_folder(folder, MASKS, what="the masks")
+    folder = "TrainDataset" if part == "train" else f"TestDataset/{part}"
+    images, masks = (
+        first_folder(root, [f"{folder}/{name}" for name in names], what=f"the {names[0]}")
+        for names in (IMAGES, MASKS)
+    )
     found = pairs(list_files(images), list_files(masks))
     return [Sample(f"{part}/{name}", image, mask, name) for name, image, mask in found]
 

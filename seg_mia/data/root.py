@@ -1,6 +1,7 @@
 """Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA; nothing lies outside."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,44 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         InputError: if the path leads out of the root.
     """
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
+    try:
+        path, top = (root / relative).resolve(), root.resolve()
+        path.is_file()  # raises what a later look would
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+        raise InputError(f"paths must lead to a file below {root}, got {relative!r}: {error}") from None
+    if not path.is_relative_to(top):
         raise InputError(f"paths must stay inside {root}, got {relative!r}; move the file there")
     return path
+
+
+def regular(path: Path) -> Path:
+    """Return a path, having refused what is no file, and a name that would break the lines of reports.
+
+    Raises:
+        InputError: if there is no file at the path (reading a pipe or a device might never end), or its name
+            holds a line break or another control character.
+    """
+    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in str(path)):
+        raise InputError(f"{path} must have a name without line breaks and control characters; rename it")
+    if not path.is_file():
+        raise InputError(f"{path} must be a file, found a pipe, a device, a folder or nothing; replace it")
+    return path
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted.
+
+    Raises:
+        InputError: if it cannot be listed.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise unlisted(folder, error) from None
+
+
+def unlisted(folder: object, error: OSError) -> InputError:
+    """Return the error of a folder that cannot be listed."""
+    return InputError(
+        f"{folder} must be a folder that can be listed, got {error.strerror}; correct its rights"
+    )

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
@@ -62,6 +63,7 @@ def halves(
     seed: int,
     shadow_share: float = 0.5,
     together: Iterable[Sequence[str]] = (),
+    strata: Sequence[int] | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Share the samples out between victim and shadow, as sorted indices into `ids`.
 
@@ -78,13 +80,15 @@ def halves(
         seed: 0 or more.
         shadow_share: the shadow's part of all samples, at least 0 and below 1.
         together: ids of samples that show the same thing, one sequence for each such set.
+        strata: a number per sample; both sides get its values in nearly the same proportions, see `divide`.
 
     Raises:
         InputError: if ids repeat, a tied id is unknown, or a number is out of range.
     """
     if not 0 <= shadow_share < 1:
         raise InputError(f"shadow_share must be at least 0 and below 1, got {shadow_share}; 0.5 is fair")
-    units = _shuffled_units(_units(ids, groups, together), _bits(seed, _HALVES))
+    _check_strata(strata, ids)
+    units = _shuffled_units(units_of(ids, groups, together), _bits(seed, _HALVES), strata)
     wanted = round(len(ids) * (1 - shadow_share))
     reach = _reach([len(unit) for unit in units], wanted, limit=len(ids))
     count = min(np.flatnonzero(reach >= 0).tolist(), key=lambda total: (abs(total - wanted), -total))
@@ -103,6 +107,7 @@ def divide(
     nonmembers: int,
     reference: int | None = None,
     together: Iterable[Sequence[str]] = (),
+    strata: Sequence[int] | None = None,
 ) -> Half:
     """Divide one side's samples into members, non-members and reference, exactly as many as asked.
 
@@ -110,6 +115,10 @@ def divide(
     reference, each from the shortest run of the units left that can make the count. Where no whole units
     make it, the smallest count above is made and the surplus of one unit is dropped from everything, so that
     no unit plays two parts. Should a later part then find too little, up to 32 shuffles are tried.
+
+    With `strata`, shuffled units are put in an order of which every run holds the strata in proportion
+    (see `_interleaved`): of independent samples, a part of m out of n gets m * n_s / n of a stratum of n_s,
+    by less than 1 + S * n_s / n more or fewer where there are S strata.
 
     Args:
         indices: one side's samples, from `halves`.
@@ -120,6 +129,7 @@ def divide(
         nonmembers: at least 0.
         reference: at least 0; None takes all that is left.
         together: as given to `halves`.
+        strata: as given to `halves`.
 
     Raises:
         InputError: if a number is out of range or there are too few samples or groups.
@@ -129,19 +139,20 @@ def divide(
             "members must be at least 1, nonmembers and reference at least 0, "
             f"got {members}, {nonmembers} and {reference}; change these numbers"
         )
-    mine = set(indices)
-    units = [unit for unit in _units(ids, groups, together) if mine.issuperset(unit)]
+    _check_strata(strata, ids)
+    mine, every = set(indices), units_of(ids, groups, together)
+    units = [unit for unit in every if mine.issuperset(unit)]
     if sum(map(len, units)) != len(mine):
         raise InputError("indices must hold whole groups, got part of one; take them from halves()")
     bits = _bits(seed, _DIVIDE)
     needs = (members, nonmembers, reference or 0)
     for _ in range(_SHUFFLES):
-        left = _shuffled_units(units, bits)
+        left = _shuffled_units(units, bits, strata)
         parts = _parts(left, needs)
         if parts is not None:
             rest = sorted(chain.from_iterable(left)) if reference is None else parts[2]
             return Half(tuple(parts[0]), tuple(parts[1]), tuple(rest))
-    raise InputError(_too_few(needs, units))
+    raise InputError(_too_few(needs, units, every))
 
 
 def hold_out(
@@ -205,7 +216,7 @@ def fingerprint(source: Source) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _units(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
+def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
     """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
     position = _positions(ids, groups)
     parent = list(range(len(ids)))
@@ -252,10 +263,36 @@ def _shuffled(items: Sequence[T], bits: np.random.PCG64) -> list[T]:
     return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable")]
 
 
-def _shuffled_units(units: list[list[int]], bits: np.random.PCG64) -> list[list[int]]:
+def _shuffled_units(
+    units: list[list[int]], bits: np.random.PCG64, strata: Sequence[int] | None
+) -> list[list[int]]:
     """Shuffle the units and, so that a unit that is cut keeps no particular samples, each of them."""
     order = _shuffled(units, bits)
-    return [_shuffled(unit, bits) for unit in order]
+    shuffled = [_shuffled(unit, bits) for unit in order]
+    return shuffled if strata is None else _interleaved(shuffled, strata, bits)
+
+
+def _interleaved(units: Sequence[list[int]], strata: Sequence[int], bits: np.random.PCG64) -> list[list[int]]:
+    """Return shuffled units in an order of which every run holds the strata in nearly the same proportions.
+
+    This is systematic sampling: the units of a stratum keep their order and lie, as wide as they have
+    samples, from 0 to 1; each counts at one point of its width, drawn once for the stratum. A unit is in the
+    stratum that is nearest to the mean of its samples'.
+    """
+    members = dict[int, list[int]]()
+    for place, unit in enumerate(units):
+        members.setdefault(round(fmean(strata[i] for i in unit)), []).append(place)
+    keys = np.empty(len(units))
+    points = bits.random_raw(len(members)) / 2.0**64
+    for stratum, point in zip(sorted(members), points.tolist(), strict=True):
+        widths = np.array([len(units[place]) for place in members[stratum]])
+        keys[members[stratum]] = (np.cumsum(widths) - widths + point * widths) / widths.sum()
+    return [units[place] for place in np.argsort(keys, kind="stable")]
+
+
+def _check_strata(strata: Sequence[int] | None, ids: Sequence[str]) -> None:
+    if strata is not None and len(strata) != len(ids):
+        raise InputError(f"each id must have a stratum, got {len(ids)} and {len(strata)}; give one each")
 
 
 def _reach(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64]:
@@ -303,10 +340,16 @@ def _parts(left: list[list[int]], needs: Sequence[int]) -> list[list[int]] | Non
     return parts
 
 
-def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]]) -> str:
+def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]], every: Sequence[Sequence[int]]) -> str:
+    """Say what is needed and what is there, in samples and in groups."""
     have, need = sum(len(unit) for unit in units), sum(needs)
+    largest = max(map(len, every), default=1)
+    missing = max(1, -(-(need - have) // largest))  # more of them, or what is there would have done
+    least = max(sum(-(-each // largest) for each in needs), len(units) + missing)
     why = "" if have < need else ", and a group cannot be on two sides"
     return (
         f"members + nonmembers + reference must fit into one side, {' + '.join(map(str, needs))} = {need} "
-        f"samples are needed, {have} in {len(units)} groups are there{why}; lower them or change shadow_share"
+        f"samples are needed, {have} in {len(units)} groups are there (the other side has "
+        f"{len(every) - len(units)}){why}; at least {least} groups are needed, none larger than the largest "
+        f"({largest}): add data, lower the numbers or change shadow_share"
     )

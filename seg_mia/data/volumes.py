@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.planes import Grid, Scan, Volume, plane
-from seg_mia.data.root import inside
+from seg_mia.data.root import entries, inside, regular
 from seg_mia.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -41,13 +41,13 @@ def list_volumes(root: Path, relative: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the root or unpack the data set")
     found = dict[str, Path]()
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not is_volume(path) or not path.is_file():
+    for path in entries(folder):
+        if path.name.startswith(".") or not is_volume(path) or path.is_dir():
             continue
         name = path.name[: path.name.lower().rindex(".nii")]
         if name in found:
             raise InputError(f"{folder} must hold one {name}, got .nii and .nii.gz; remove one")
-        found[name] = inside(root, f"{relative}/{path.name}")
+        found[name] = inside(root, f"{relative}/{regular(path).name}")
     if not found:
         raise InputError(f"{folder} must hold volumes ({', '.join(SUFFIXES)}), found none; correct the root")
     return found

@@ -9,7 +9,8 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 
 

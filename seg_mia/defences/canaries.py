@@ -13,7 +13,8 @@ from torch import Tensor
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.callbacks.tables import write_csv, write_json
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.defences.distil import Distil, require_reference
 from seg_mia.defences.minmax import MinMax

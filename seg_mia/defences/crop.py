@@ -2,7 +2,8 @@
 
 import torch
 
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence, Wrapping, require_full_masks
 from seg_mia.errors import InputError
 from seg_mia.models.stitched import Stitched, crop_side

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.gradients.clipping import Mode, clipped_sum
 from seg_mia.gradients.recording import UnknownUseError

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonData, Population
+from seg_mia.data.samples import Batch
 from seg_mia.defences.accounting import Accountant, Mechanism, noise_for
 from seg_mia.defences.base import Descent, Forward
 from seg_mia.errors import InputError

@@ -8,7 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.defences.crop import Crop
 from seg_mia.defences.distil import Distil, require_reference

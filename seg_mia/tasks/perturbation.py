@@ -13,7 +13,8 @@ from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.tables import write_csv
 from seg_mia.checkpoint import load_victim
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
 from seg_mia.metrics.structure import ssim

@@ -10,7 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wrapped_spec
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
@@ -42,9 +43,11 @@ class Segmentation(LightningModule):
     Attributes:
         network: as it is deployed, with what the defences put around it.
         resumed: a checkpoint is about to bring the weights; Lightning says so only after `setup`.
+        adopted: it was trained elsewhere.
     """
 
     resumed = False
+    adopted = False
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seg_mia.callbacks.textures import TextureExport, TexturePanels
-from seg_mia.data.base import Batch
+from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.structure import ssim
 from seg_mia.models.texture import LEVELS, TextureAutoEncoders

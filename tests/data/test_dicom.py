@@ -186,7 +186,10 @@ def _cut(part: float) -> Callable[[DicomSeries], DicomSeries]:
     [
         (_gap, "slices at even distances, got 8 mm from i4.dcm to i2.dcm where 4 mm is usual; add"),
         (_twice, "slices at even distances, got 0 mm from i1.dcm to j.dcm where 4 mm is usual; add"),
-        (_edited(Rows=4), "one series of one size, i2.dcm has another Rows than the first file; keep"),
+        (
+            _edited(Rows=4),
+            "one series of one size, i2.dcm has another Rows than the first file, got 4 and 5; keep",
+        ),
         (_edited(SeriesInstanceUID="1.2"), "i2.dcm has another SeriesInstanceUID"),
         (
             _edited(ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import binom, chi2, chisquare
 from torch.utils.data import DataLoader
 
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonBatches, PoissonData, Population
+from seg_mia.data.samples import Batch
 from seg_mia.data.source import Image, Mask, Source
 
 UNITS, RATE, STEPS, EPOCHS = 60, 0.3, 100, 50

@@ -121,7 +121,9 @@ def test_clinicdb_in_its_own_layout_keeps_its_videos_together(
 
 def test_missing_parts_say_what_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "TrainDataset").mkdir()
-    with pytest.raises(InputError, match=r"must hold the images in images or image, found none"):
+    with pytest.raises(
+        InputError, match=r"the images in TrainDataset/images or TrainDataset/image, found none"
+    ):
         ready(tmp_path)
     with pytest.raises(InputError, match=r"github\.com/DengPingFan/PraNet"):
         Polyps().read_source()

@@ -196,11 +196,12 @@ def test_halves_refuse(change: dict[str, object], message: str) -> None:
         ({"indices": [0]}, r"whole groups, got part of one; take them from halves\(\)"),
         (
             {"members": 3, "reference": 2},
-            r"3 \+ 1 \+ 2 = 6 samples are needed, 4 in 2 groups are there; lower",
+            r"3 \+ 1 \+ 2 = 6 samples are needed, 4 in 2 groups are there \(the other side has 0\); "
+            r"at least 4 groups are needed, none larger than the largest \(2\): add data, lower",
         ),
         (
             {"members": 3},
-            r"3 \+ 1 \+ 0 = 4 samples .*there, and a group cannot be on two sides; lower them or",
+            r"3 \+ 1 \+ 0 = 4 samples .*, and a group cannot be on two sides; at least 3 groups are needed",
         ),
     ],
 )
@@ -209,6 +210,25 @@ def test_divide_refuses(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"indices": range(4), "seed": 0, "members": 1, "nonmembers": 1}
     with pytest.raises(InputError, match=message):
         divide(ids=ids, groups=groups, **(arguments | change))  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_too_few_groups_say_how_many_there_are_and_how_many_it_takes() -> None:
+    ids, groups = grouped([6])
+    victim, shadow = halves(ids, groups, seed=0)  # one group cannot be shared out
+    assert (len(victim), len(shadow)) == (6, 0)
+    for half, have, least in ((victim, "6 in 1 groups", 2), (shadow, "0 in 0 groups", 2)):
+        with pytest.raises(
+            InputError, match=rf"{have} are there .*; at least {least} groups are needed"
+        ) as caught:
+            divide(half, ids, groups, seed=0, members=3, nonmembers=3)
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(InputError, match=r"12 samples are needed, 6 in 6 .*; at least 12 groups are needed"):
+        divide(range(6), ids, ids, seed=0, members=7, nonmembers=5)
+    enough, many = grouped([6] * 4)  # what it says suffices: 7 + 5 samples of groups of 6 are 2 + 1 groups
+    with pytest.raises(InputError, match=r"6 in 1 groups .* has 3\); at least 3 groups are needed"):
+        divide(range(6), enough, many, seed=0, members=7, nonmembers=5)
+    half = divide(range(18), enough, many, seed=0, members=7, nonmembers=5)
+    assert (len(half.members), len(half.nonmembers)) == (7, 5)
 
 
 def test_a_sample_with_two_parts_is_refused() -> None:

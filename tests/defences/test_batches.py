@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seg_mia.data.base import Batch, SegmentationData
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
 from seg_mia.defences.crop import Crop, cropped
 from seg_mia.defences.mixup import MixUp, mixed
 from seg_mia.defences.poison import Poison, marked, poisoned

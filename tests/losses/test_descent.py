@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.cli import main
-from seg_mia.data.base import Batch
+from seg_mia.data.samples import Batch
 from seg_mia.losses import SURROGATES, SurrogateName
 from seg_mia.masks import IGNORE
 from seg_mia.tasks.segmentation import Segmentation

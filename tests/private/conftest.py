@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from seg_mia.data.base import Batch
+from seg_mia.data.samples import Batch
 from seg_mia.data.folder import Folder
 
 

@@ -1,0 +1,99 @@
+"""Digests of files that need not be read again, because nothing about them has changed."""
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_FORMAT = 1
+_SETTLED = 2.0  # seconds after which a file's times tell whether it has changed since
+_WIDTH = 4  # numbers in a stamp
+
+_rows = dict[str, list[Any]]()  # of the process: stamp and digest by absolute path
+_asked = set[str]()  # for whose digests, since `kept` was entered
+
+
+@contextmanager
+def kept(file: Path) -> Iterator[None]:
+    """Believe the digests that a file holds within, and write what is found out to it at the end.
+
+    A digest is believed as long as the size, times and inode of what it was read from stay, as git does; one
+    of a file that was written in the last two seconds is not kept. The file of digests is replaced by a
+    rename, so that no process meets half of it; of two that write at once, one may have to read again what
+    the other found out. It may be missing, damaged or not writable: then more is read.
+    """
+    before = _read(file)
+    for path, row in before.items():
+        _rows.setdefault(path, row)
+    _asked.clear()
+    try:
+        yield
+    finally:
+        found = {path: _rows[path] for path in _asked if path in _rows}
+        if any(before.get(path) != row for path, row in found.items()):
+            _write(file, found)
+
+
+def content_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's bytes, of one that has not changed without reading it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    began, stamp = time.time(), _stamp(path)
+    name = str(path.absolute())
+    row = _rows.get(name)
+    if row is not None and row[:_WIDTH] == stamp:
+        with suppress(ValueError, TypeError, IndexError):
+            known = _bytes(row[_WIDTH])
+            _asked.add(name)
+            return known
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").digest()
+    _rows.pop(name, None)
+    if stamp == _stamp(path) and began - max(stamp[1:3]) / 1e9 > _SETTLED:
+        _rows[name] = [*stamp, found.hex()]
+        _asked.add(name)
+    return found
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return what changes when a file's bytes do; its change time is the system's and cannot be set."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _bytes(text: str) -> bytes:
+    """Return a digest; raise ValueError or TypeError for what is none."""
+    digest = bytes.fromhex(text)
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError("not a SHA-256")
+    return digest
+
+
+def _read(file: Path) -> dict[str, list[Any]]:
+    """Return what was kept; nothing where it is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        rows = content["files"] if content["format"] == _FORMAT else {}
+        return {path: list(row) for path, row in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _write(file: Path, found: dict[str, list[Any]]) -> None:
+    """Add rows to what others have kept meanwhile, and leave out files that are gone."""
+    others = {path: row for path, row in _read(file).items() if Path(path).exists()}
+    partial = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(json.dumps({"format": _FORMAT, "files": {**others, **found}}), "utf-8")
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""Cached samples, and in which order they are drawn."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seg_mia.data.augment import Augmenter
+from seg_mia.data.cache import Cached
+
+
+class Batch(NamedTuple):
+    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and indices (N,) in the data set."""
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
+
+
+class Samples(Dataset[Batch]):
+    """Cached samples, asked for with the epoch, so that augmentation depends on nothing else."""
+
+    def __init__(
+        self,
+        cached: Cached,
+        indices: NDArray[np.int64],
+        augmenter: Augmenter | None = None,
+        labels: Mapping[int, NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self.cached = cached
+        self.labels = labels or {}
+        self.indices = indices
+        self.augmenter = augmenter
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, draw: tuple[int, int]) -> Batch:
+        """Return the sample at (epoch, position)."""
+        epoch, position = draw
+        index = int(self.indices[position])
+        image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
+        if self.augmenter is not None:
+            image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
+        scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+        if image.dtype == np.uint8:
+            scaled = scaled / 255
+        return Batch(
+            scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
+        )
+
+    def _mask(self, index: int) -> NDArray[np.uint8]:
+        return self.labels[index] if index in self.labels else self.cached.masks[index]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Positions with their epoch, in an order that seed and epoch decide; each rank gets every n-th.
+
+    In training every rank draws equally often, by starting over; in evaluation no sample is drawn twice, but
+    where there are more ranks than samples: a rank with nothing to do would keep the others waiting forever.
+    """
+
+    def __init__(self, count: int, *, shuffle: bool, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.count, self.shuffle, self.seed, self.rank, self.ranks = count, shuffle, seed, rank, ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def _order(self) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(self.count)[self.rank % max(self.count, 1) :: self.ranks]
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        even = -(-self.count // self.ranks) * self.ranks
+        return np.resize(order, even)[self.rank :: self.ranks]
+
+    def __len__(self) -> int:
+        return len(self._order())
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, int(position)) for position in self._order()])
+
+
+class Batches(ABC):
+    """What decides which samples are trained on together, instead of a shuffled epoch."""
+
+    @abstractmethod
+    def loader(
+        self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
+    ) -> DataLoader[Batch]:
+        """Return the training loader of one of several ranks, which begins with an epoch."""

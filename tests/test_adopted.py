@@ -1,0 +1,81 @@
+"""A network that was trained elsewhere: taken as it is, measured, attacked, never trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from seg_mia.checkpoint import load_victim, read_card
+from seg_mia.cli import main
+from seg_mia.runs import checkpoint_file
+
+ADOPTED = Path("runs/tiny/version_1")
+
+
+@pytest.fixture
+def elsewhere(tiny: Path, tmp_path: Path) -> Path:
+    """A state dict as another trainer would have saved it: of a network of other weights."""
+    assert main(["fit", "--config", str(tiny), "--seed_everything", "7"]) == 0
+    state = load_victim(checkpoint_file("runs/tiny/version_0")).state_dict()
+    file = tmp_path / "their.pth"
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, file)
+    return file
+
+
+def test_an_adopted_network_is_the_one_in_the_file(tiny: Path, elsewhere: Path) -> None:
+    assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
+    x = torch.rand(2, 3, 32, 32)
+    theirs = load_victim(checkpoint_file("runs/tiny/version_0"))
+    mine = load_victim(checkpoint_file(ADOPTED))
+    assert_close(mine(x), theirs(x), rtol=0, atol=0)
+    card = read_card(checkpoint_file(ADOPTED))
+    assert card.training is not None
+    assert card.training["adopted"] is True
+    assert card.training["metrics"]["val/dice"] >= 0
+    assert card.split is not None
+    assert len(card.split["members"]) == 4
+    assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+    words = ["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]
+    assert main(words) == 0
+    assert (ADOPTED / "mia-global-loss" / "version_0" / "scores.csv").is_file()
+
+
+def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:
+    file = tmp_path / "their_audit.yaml"
+    file.write_text(f"""
+victim: {{config: {tiny}, weights: {elsewhere}}}
+attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    card = read_card(checkpoint_file(ADOPTED))
+    assert card.training is not None
+    assert card.training["adopted"] is True
+    # The same file is not adopted twice; another one is.
+    assert main(["audit", "--config", str(file)]) == 0
+    assert not Path("runs/tiny/version_2").exists()
+    content = torch.load(elsewhere, weights_only=True)
+    first = next(iter(content["state_dict"]))
+    content["state_dict"][first] = content["state_dict"][first] + 1
+    torch.save(content, elsewhere)
+    assert main(["audit", "--config", str(file)]) == 0
+    assert Path("runs/tiny/version_2").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name them, --model.weights FILE"),
+        (["--model.weights=FILE", "--defence", "mixup"], "stays as it was trained"),
+        (["--model.weights=nowhere.pth"], "nowhere.pth"),
+        (["--model.weights=FILE", "--resume", "runs/tiny/version_0"], "keeps its settings"),
+        (["--resume", "runs/tiny/version_0"], "--resume does not go with adopt"),
+    ],
+)
+def test_what_cannot_be_adopted(
+    tiny: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    config = [] if "--resume" in words else ["--config", str(tiny)]
+    own = [word.replace("FILE", str(elsewhere)) for word in words]
+    assert main(["adopt", *config, *own]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
