@@ -13,8 +13,10 @@ Does a segmentation model leak its training patients, and can it be fooled?
 
 commands
   audit     --config phantom_audit.yaml      train a victim and a shadow, attack, sum up
+  report    runs/phantom_audit               an audit's page and numbers (--fail-on 'mia.auc>0.6')
   fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
   fit       --config ... --defence crop      train a defended or poisoned one
+  adopt     --config ... --model.weights F   take a network trained elsewhere, as it is
   test      --attack asma                    fool the newest victim under runs/ (or --victim PATH)
   test      --attack mia-type2               guess its members, with the newest shadow (or --shadow PATH)
   test      --attack ... --release argmax    attack it where it gives out labels alone
@@ -38,7 +40,7 @@ pictures  tensorboard --logdir runs
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after one line on what was put in wrong."""
+    """Run the command line; return 0, 1 when a gate fails, or 2 after one line on what was put in wrong."""
     words = list(sys.argv[1:] if words is None else words)
     try:
         return _dispatch(words)
@@ -60,13 +62,13 @@ def _dispatch(words: list[str]) -> int:
         case ["--version"]:
             print(__version__)
         case [word, *rest] if word in PLAIN:
-            PLAIN[word](rest)
-        case ["fit" | "validate" | "test" | "predict", *_]:
+            return PLAIN[word](rest) or 0
+        case ["fit" | "adopt" | "validate" | "test" | "predict", *_]:
             _experiment(words)
         case _:
             raise InputError(
-                f"unknown command {words[0]!r}; commands are audit, fit, test, validate, predict, compare, "
-                "prepare, texture and export (--help says what they do)"
+                f"unknown command {words[0]!r}; commands are audit, report, fit, test, validate, predict, "
+                "compare, prepare, texture and export (--help says what they do)"
             )
     return 0
 
@@ -113,6 +115,15 @@ def _audit(words: list[str]) -> None:
     for line in result.headline():
         print(line)
     print(f"look at it: tensorboard --logdir {result.runs}")
+
+
+def _report(words: list[str]) -> int:
+    from seg_mia.report.command import report
+
+    outcome = report(words)
+    for line in outcome.lines():
+        print(line)
+    return 1 if outcome.failed else 0
 
 
 def _prepare(words: list[str]) -> None:
@@ -191,11 +202,12 @@ def _quiet() -> None:
     )
 
 
-PLAIN: dict[str, Callable[[list[str]], None]] = {
+PLAIN: dict[str, Callable[[list[str]], int | None]] = {
     "audit": _audit,
+    "report": _report,
     "prepare": _prepare,
     "texture": _texture,
     "export": _export,
     "compare": _compare,
 }
-"""The commands that are no methods of Lightning's trainer."""
+"""The commands that are no methods of Lightning's trainer; each may return an exit code."""

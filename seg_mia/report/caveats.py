@@ -1,0 +1,192 @@
+"""What to bear in mind of one audit: only what holds for it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from seg_mia.report.content import Fooled, Guessed, Promise, Victim
+from seg_mia.report.verdicts import CHANCE, LOW_FPR, MODERATE_EPSILON, VISIBLE_SSIM, comparable, fails, spent
+
+FEW_GROUPS = 30
+"""An interval that resamples fewer patients than this is itself uncertain."""
+FEW_IMAGES = 30
+"""The same of attacked images."""
+
+
+def warnings(guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
+    """Return what makes numbers void, or less than they seem, the worst first."""
+    found = [*_baselines(guessed), *_same_seed(guessed), *_no_gradient(fooled)]
+    return list(dict.fromkeys(found))
+
+
+def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
+    """Return what to bear in mind, from who leaks to what fools."""
+    found = [
+        *_of_choice(guessed),
+        *_of_samples(guessed),
+        *_of_shadow(victims, guessed),
+        *_of_privacy(victims, guessed),
+        *_of_perturbations(fooled),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _baselines(guessed: Sequence[Guessed]) -> Iterator[str]:
+    for one in guessed:
+        if not fails(one):
+            continue
+        auc = f"AUC {one.auc.value:.3f} [{one.auc.low:.3f}, {one.auc.high:.3f}]"
+        if one.kind == "blind":
+            yield (
+                f"Membership numbers are void: {one.label} tells members from non-members without asking the "
+                f"victim ({auc}, seed {one.place.seed}). The split itself leaks, or it is the one fair split "
+                "in forty whose interval lies above 0.5. Run the audit with another split_seed."
+            )
+        else:
+            yield (
+                f"Membership numbers are inflated: the negative control {one.label} guesses about samples "
+                f"that the asked network never saw ({auc}, seed {one.place.seed}). Members of this split are "
+                "easier by chance, or the split has a fault. Compare another split_seed."
+            )
+
+
+def _same_seed(guessed: Sequence[Guessed]) -> Iterator[str]:
+    alike = {one.place.defence for one in guessed if one.same_seed and one.kind == "attack"}
+    if alike:
+        yield (
+            f"Victim and shadow began with the same weights ({_quoted(sorted(alike))}), which an attacker "
+            "cannot arrange: leakage is overstated. Train the shadow from another seed."
+        )
+
+
+def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:
+    for one in fooled:
+        last = one.success[-1] if one.success else None
+        if last is not None and last.no_gradient and not last.counted:
+            yield (
+                f"{_on(one)}: no gradient reached any image that was not a success "
+                "from the start, so it says nothing of robustness. Replace the layer that stops it "
+                "(--attack.replace)."
+            )
+
+
+def _of_choice(guessed: Sequence[Guessed]) -> Iterator[str]:
+    per_victim = Counter(one.place for one in guessed if one.kind == "attack")
+    if most := max(per_victim.values(), default=0):
+        chance = min(1.0, 0.025 * most)
+        if most > 1:
+            yield (
+                f"A leak verdict takes the strongest of {most} membership attacks. Each has an interval of "
+                "its own: where nothing leaks, some interval lies above chance with a probability of up to "
+                f"{chance:.0%}."
+            )
+        if not any(one.kind == "blind" for one in guessed):
+            yield "No blind baseline was run: nobody knows whether the split itself tells members apart."
+        if not any(one.kind == "control" for one in guessed):
+            yield (
+                "No negative control was run (control: true): a split whose members are easier by chance "
+                "would go unnoticed unless the blind baseline sees it."
+            )
+    for one in guessed:
+        if one.kind == "attack" and one.auc.high is not None and one.auc.high < CHANCE:
+            yield (
+                f"{_on(one)} ranks members below non-members (AUC {one.auc.value:.3f}): "
+                "an attacker who turned its scores round would do better than chance. It counts as no leak "
+                "found, since the direction is fixed before the victim is asked."
+            )
+
+
+def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
+    for fpr, said in ((LOW_FPR, "1 %"), ("0.001", "0.1 %")):
+        short = [one for one in guessed if fpr in one.rates and not one.rates[fpr].resolvable]
+        if short:
+            least = min(one.nonmembers for one in short)
+            yield (
+                f"With {least} non-members a false positive rate of {said} cannot be resolved: it needs "
+                f"{round(1 / float(fpr))} at least. Rates there are those without any false positive, and a "
+                "leak that touches few samples may go unseen."
+            )
+            break
+    counts = [one.group_count for one in guessed if one.group_count is not None]
+    if counts and min(counts) < FEW_GROUPS:
+        yield f"Only {min(counts)} patients were scored: intervals that resample them are themselves rough."
+    if limits := sorted({one.limit for one in guessed if one.limit is not None}):
+        yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
+
+
+def _of_shadow(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterator[str]:
+    if any(one.kind == "attack" for one in guessed):
+        yield (
+            "The attacker is assumed to hold data of the victim's own distribution, to train the shadow on: "
+            "the other part of the same data set. One with other data may find less."
+        )
+    rows = {victim.place.defence: victim.shadow for victim in victims if victim.place.row}
+    naive = [defence for defence, shadow in rows.items() if shadow == "undefended"]
+    if naive:
+        yield (
+            f"Behind {_quoted(naive)} the attacker does not know the defence: the shadow is undefended. One "
+            "who trains the shadow the same way (adaptive: true) may find more."
+        )
+
+
+def _of_privacy(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterator[str]:
+    several = len({victim.place.row for victim in victims}) > 1
+    bare = list(dict.fromkeys(victim.place.defence for victim in victims if victim.promise is None))
+    if bare and guessed:
+        whose = f"{_quoted(bare)} {'was' if len(bare) == 1 else 'were'}" if several else "the victim was"
+        yield (
+            f"No guarantee: {whose} not trained with differential privacy, so attacks that were not tried "
+            "may find what these did not."
+        )
+    for victim in victims:
+        own = [one for one in guessed if one.place == victim.place and one.kind == "attack"]
+        if victim.promise is not None and victim.promise.epsilon is not None:
+            yield from _of_promise(
+                victim.promise, f'"{victim.place.defence}"' if several else "The victim", own
+            )
+
+
+def _of_promise(promise: Promise, name: str, own: Sequence[Guessed]) -> Iterator[str]:
+    """Yield what to bear in mind of a finite promise, given the attacks on that victim."""
+    if promise.reproducible:
+        yield f"{name}: its noise can be drawn again from the seed; epsilon holds only while that is secret."
+    if own and not comparable(promise, own):
+        yield (
+            f"{name} promises epsilon per {promise.unit}; what attacks prove is of another unit, and says "
+            "nothing of that promise."
+        )
+    if promise.unit == "image" and any(one.group_count for one in own):
+        yield f"{name} protects single images: a patient with several is protected less."
+    if spent(promise) > MODERATE_EPSILON:
+        yield f"{name} promises epsilon {promise.epsilon:.3g}, too large to rule out that attacks work."
+
+
+def _of_perturbations(fooled: Sequence[Fooled]) -> Iterator[str]:
+    few = sorted({one.images for one in fooled if one.images < FEW_IMAGES})
+    if few:
+        yield f"Some perturbations were tried on {few[0]} images only: their averages are rough."
+    for one in fooled:
+        likeness = one.mean("ssim")
+        if likeness is not None and likeness < VISIBLE_SSIM:
+            yield (
+                f"{_on(one)} changes images visibly (SSIM {likeness:.2f}): it shows what such images do to "
+                "the victim, not that nobody would notice."
+            )
+        last = one.success[-1] if one.success else None
+        if last is not None and 2 * last.clean_success > last.images:
+            yield (
+                f"{_on(one)}: {last.clean_success} of {last.images} images met the attack's threshold before "
+                "any step and do not count."
+            )
+
+
+def _on(one: Guessed | Fooled) -> str:
+    """Return an attack and its victim, where that has a name of its own."""
+    return one.label if one.place.row == 0 else f'{one.label} on "{one.place.defence}"'
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return _listed([f'"{name}"' for name in names])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,77 @@
+"""`python -m seg_mia report RUN`: what the command line says, and what came of it."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from seg_mia.errors import InputError
+from seg_mia.report.gates import check, read_gate
+from seg_mia.report.read import read_audit
+from seg_mia.report.write import NUMBERS, PAGE, write_report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out.
+
+    Attributes:
+        folder: where the files lie.
+        verdicts: a line per victim.
+        failed: a line per value that fails a gate.
+    """
+
+    folder: Path
+    verdicts: list[str]
+    failed: list[str]
+
+    def lines(self) -> list[str]:
+        """Return what to tell."""
+        written = [f"written: {self.folder / name}" for name in (PAGE, NUMBERS)]
+        return [*written, *self.verdicts, *self.failed]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; report takes RUN, --no-images and --fail-on EXPR (--help says more)")
+
+
+def report(words: Sequence[str]) -> Outcome:
+    """Write the report of the audit that the words name, and hold its numbers against the gates."""
+    said = _parser().parse_args(list(words))
+    gates = [read_gate(text) for text in said.fail_on]
+    folder = read_audit(said.run).folder
+    content = write_report(folder, images=said.images)
+    told = [
+        f"{row.defence}: leak: {row.leak.word.lower()}; robustness: {row.robustness.word.lower()}; "
+        f"privacy: {row.privacy.word.lower()}"
+        for row in content.verdicts
+    ]
+    return Outcome(folder, told, check(gates, content))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="seg_mia report",
+        description="Write report.html and report.json of a finished audit into its folder.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="an audit's folder, or the folder of its versions"
+    )
+    parser.add_argument(
+        "--no-images",
+        dest="images",
+        action="store_false",
+        help="leave out all pictures and ids of samples: a report that can be given away",
+    )
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="EXPR",
+        help="exit with 1 when it holds of any value: 'mia.auc>0.6', 'asma.iou>=0.5', "
+        "'mia.auc[distilled]>0.6', 'epsilon>8'; again for more; an unknown metric lists the known ones",
+    )
+    return parser

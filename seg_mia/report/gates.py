@@ -1,0 +1,164 @@
+"""Conditions under which an audit has failed, for a pipeline that must stop: `mia.auc[distilled] > 0.6`."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from seg_mia.errors import InputError
+from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
+from seg_mia.report.verdicts import dice_lost, kept
+
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+GRAMMAR = re.compile(
+    r"\s*(?P<metric>[^\s<>=\[\]]+)\s*(?:\[(?P<row>.+)\])?\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[^\s<>=]+)\s*"
+)
+KINDS = {"attack": "mia", "blind": "blind", "control": "control"}
+ALL_PERTURBATIONS = "perturbation"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """METRIC OP NUMBER: an audit fails when any value of the metric meets it.
+
+    Attributes:
+        text: as it was given.
+        metric: a name of `readings`.
+        row: the defence that it is restricted to, None for all.
+        sign: one of OPERATORS.
+        bound: the number.
+    """
+
+    text: str
+    metric: str
+    row: str | None
+    sign: str
+    bound: float
+
+    def fails(self, value: float) -> bool:
+        """Return whether a value meets the condition; what is no number always does."""
+        return math.isnan(value) or OPERATORS[self.sign](value, self.bound)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value of a metric, NaN where it was to be measured and is none, and where it is from."""
+
+    metric: str
+    value: float
+    place: Place
+    label: str
+
+
+def read_gate(text: str) -> Gate:
+    """Return what a condition says; raise InputError for what is none."""
+    match = GRAMMAR.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"a gate is METRIC OP NUMBER, OP one of {' '.join(OPERATORS)}, got {text!r}; for example "
+            "'mia.auc>0.6' or 'mia.auc[distilled]>0.6'"
+        )
+    try:
+        bound = float(match["bound"])
+    except ValueError:
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise InputError(f"a gate compares with a finite number, got {match['bound']!r} in {text!r}")
+    row = match["row"]
+    return Gate(text.strip(), match["metric"], row.strip() if row else None, match["sign"], bound)
+
+
+def check(gates: Sequence[Gate], report: Report) -> list[str]:
+    """Return one line per value that fails a gate.
+
+    Raises InputError for a gate that no value of this audit belongs to: it could never fail.
+    """
+    known = list(readings(report))
+    return [line for gate in gates for line in _check(gate, known)]
+
+
+def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
+    named = [one for one in known if one.metric == gate.metric]
+    own = [one for one in named if gate.row is None or one.place.defence == gate.row]
+    if not own:
+        raise InputError(_unknown(gate, named, known))
+    for one in own:
+        if gate.fails(one.value):
+            value = "not a number" if math.isnan(one.value) else f"{one.value:.6g}"
+            yield (
+                f"gate {gate.text}: {gate.metric} is {value} ({one.label} on {one.place.defence}, "
+                f"seed {one.place.seed})"
+            )
+
+
+def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> str:
+    if named:
+        rows = ", ".join(sorted({one.place.defence for one in named}))
+        return f"gate {gate.text!r} matches nothing: {gate.metric} is known of {rows}; name one of these"
+    metrics = ", ".join(sorted({one.metric for one in known}))
+    return f"gate {gate.text!r} matches nothing in this audit: metrics here are {metrics or 'none'}"
+
+
+def readings(report: Report) -> Iterator[Reading]:
+    """Yield every value that a gate can ask for, by its metric's name."""
+    for guessed in report.membership:
+        yield from _of_guessed(guessed)
+    for fooled in report.perturbations:
+        yield from _of_fooled(fooled)
+    for victim in report.victims:
+        yield from _of_victim(victim)
+
+
+def _of_guessed(one: Guessed) -> Iterator[Reading]:
+    measures = {"auc": one.auc, "balanced_accuracy": one.balanced_accuracy}
+    measures |= {f"tpr_at_fpr_{fpr}": rate for fpr, rate in one.rates.items()}
+    if one.pooled is not None:
+        measures["groups.auc"] = one.pooled
+        measures |= {f"groups.tpr_at_fpr_{fpr}": rate for fpr, rate in one.pooled_rates.items()}
+    for prefix in dict.fromkeys((KINDS[one.kind], one.name)):
+        for name, measure in measures.items():
+            for metric, value in _ends(f"{prefix}.{name}", measure):
+                yield Reading(metric, _number(value), one.place, one.label)
+    if one.proved is not None and one.kind == "attack":
+        yield Reading("epsilon.proved", _number(one.proved.epsilon), one.place, one.label)
+
+
+def _of_fooled(one: Fooled) -> Iterator[Reading]:
+    values = {name: average.mean for name, average in one.results.items()}
+    if (lost := dice_lost(one)) is not None:
+        values["dice_lost"] = lost.value
+    rows = kept(one.success)
+    if rows:
+        values.pop("success", None)
+    for prefix in dict.fromkeys((ALL_PERTURBATIONS, one.name)):
+        for name, value in values.items():
+            yield Reading(f"{prefix}.{name}", _number(value), one.place, one.label)
+        for row in rows:
+            for metric, end in _ends(f"{prefix}.success", row.rate):
+                yield Reading(metric, _number(end), one.place, f"{one.label}, {row.loss}")
+
+
+def _of_victim(victim: Victim) -> Iterator[Reading]:
+    for name, value in victim.utility.get("nonmembers", {}).items():
+        yield Reading(f"utility.{name}", _number(value), victim.place, "non-members")
+    if victim.utility:
+        yield Reading("utility.gap", _number(victim.gap), victim.place, "Dice, members less non-members")
+    if victim.promise is not None:
+        epsilon = math.inf if victim.promise.epsilon is None else victim.promise.epsilon
+        yield Reading("epsilon", epsilon, victim.place, f"promised per {victim.promise.unit}")
+
+
+def _ends(name: str, measure: Measure) -> Iterator[tuple[str, float | None]]:
+    yield name, measure.value
+    yield f"{name}.low", measure.low
+    yield f"{name}.high", measure.high
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

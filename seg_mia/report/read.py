@@ -1,0 +1,124 @@
+"""An audit's file, and where the folders lie that it names."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from seg_mia.errors import InputError
+
+FILE = "audit.json"
+VERSION = 1
+ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][^\s'\"=,;]+")
+"""An absolute path inside a sentence."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An audit as it stands on disk.
+
+    Attributes:
+        folder: where `audit.json` lies.
+        content: what it says.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return self.folder.parent.parent
+
+    def found(self, named: str) -> Path | None:
+        """Return the folder that the audit names, None if it is gone.
+
+        One that was moved together with its runs is found again: by the end of its path, below the runs.
+        """
+        path = Path(named)
+        if path.is_dir():
+            return path
+        parts = [part for part in _parts(named) if part not in {"/", "\\"}]
+        for start in range(len(parts)):
+            ending = parts[start:]
+            if ".." not in ending and (self.root.joinpath(*ending)).is_dir():
+                return self.root.joinpath(*ending)
+        return None
+
+    def shown(self, named: str) -> str:
+        """Return a path as a report says it: below the runs, or its end alone."""
+        path = self.found(named) or Path(named)
+        try:
+            return path.resolve().relative_to(self.root.resolve()).as_posix()
+        except ValueError:
+            parts = _parts(named)
+            if not is_absolute(named) or len(parts) < 2:
+                return named
+            return "/".join(["...", *parts[1:][-_telling(parts) :]])
+
+    def told(self, value: Any) -> Any:
+        """Return plain values, with absolute paths as `shown` says them."""
+        if isinstance(value, Mapping):
+            return {str(name): self.told(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.told(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if is_absolute(value) and not re.search(r"\s", value):
+            return self.shown(value)
+        return ABSOLUTE.sub(lambda match: self.shown(match[0]), value)
+
+
+def read_audit(run: str | Path) -> Source:
+    """Return the audit in a folder, or the newest of a folder of several.
+
+    Raises:
+        InputError: no such folder, no audit in it, or a file that is none of this version.
+    """
+    folder = _newest(Path(run))
+    file = folder / FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{file} cannot be read as JSON; run the audit again") from None
+    if not isinstance(content, dict) or not isinstance(content.get("attacks"), list):
+        raise InputError(f"{file} is not what an audit writes: it lists no attacks; run the audit again")
+    if content.get("version") != VERSION:
+        said = repr(content.get("version"))[:40]
+        raise InputError(f"{file} must be of version {VERSION}, got {said}; run the audit again")
+    return Source(folder.absolute(), content)
+
+
+def _newest(run: Path) -> Path:
+    if (run / FILE).is_file():
+        return run
+    found = [file.parent for file in run.glob(f"version_*/{FILE}")]
+    if not found:
+        raise InputError(
+            f"{run} holds no {FILE}; name an audit's folder, such as runs/phantom_audit/version_0, "
+            "or run one: python -m seg_mia audit --config phantom_audit.yaml"
+        )
+    return max(found, key=_number)
+
+
+def _number(folder: Path) -> tuple[int, str]:
+    digits = folder.name.removeprefix("version_")
+    return (int(digits) if digits.isdecimal() else -1), folder.name
+
+
+def is_absolute(text: str) -> bool:
+    """Return whether a text is an absolute path, of this system or of Windows."""
+    return text.startswith(("/", "~/")) or PureWindowsPath(text).is_absolute()
+
+
+def _telling(parts: Sequence[str]) -> int:
+    """Return how many of a path's last parts tell what it is, without telling whose machine it lies on."""
+    runs = [bool(re.fullmatch(r"version_\d+", part)) for part in (*parts[-3:-2], *parts[-1:])]
+    return 4 if len(runs) == 2 and all(runs) else 2 if runs[-1] else 1
+
+
+def _parts(named: str) -> tuple[str, ...]:
+    windows = "\\" in named and "/" not in named
+    return PureWindowsPath(named).parts if windows else PurePosixPath(named).parts

@@ -1,0 +1,106 @@
+"""Figures as SVG that stands inside a page: in its colours and font, with ids of their own, told in words."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+INK = "#0a0b0c"
+"""Drawn in the page's own text colour, whatever the theme."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "seg_mia",
+    "font.size": 9,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "text.parse_math": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "path.simplify": True,
+}
+UNSAID = {"font-family", "font", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit"}
+"""Left to the page's style sheet."""
+TAGS = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text", "tspan", "title", "circle", "line"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the report's style, whatever matplotlib has been told elsewhere."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def inline(figure: Figure, *, prefix: str, title: str) -> Markup:
+    """Return a figure as an `svg` element.
+
+    Args:
+        figure: made and drawn within `style`.
+        prefix: of all ids in it; one of its own for every figure of a page.
+        title: what it shows, numbers included, for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) not in TAGS:
+                parent.remove(child)
+    for element in root.iter():
+        _adapt(element, prefix)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    named = ElementTree.Element("title", {"id": f"{prefix}-title"})
+    named.text = title
+    root.insert(0, named)
+    root.attrib |= {"role": "img", "aria-labelledby": f"{prefix}-title", "class": "figure"}
+    for element in root.iter():
+        element.tail = None
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _adapt(element: ElementTree.Element, prefix: str) -> None:
+    """Turn a style into attributes, for a page that allows no inline style; make ids and links its own."""
+    element.tag = _local(element.tag)
+    attributes = dict(element.attrib)
+    for declaration in attributes.pop("style", "").split(";"):
+        name, colon, value = (part.strip() for part in declaration.partition(":"))
+        if colon and name not in UNSAID:
+            attributes[name] = value
+    element.attrib.clear()
+    for name, value in attributes.items():
+        own = _local(name)
+        if own != "id" or element.tag != "g":
+            element.set(own, _adapted(own, value, prefix))
+
+
+def _adapted(name: str, value: str, prefix: str) -> str:
+    if value == INK:
+        return "currentColor"
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == "href":
+        return value.replace("#", f"#{prefix}-", 1)
+    return re.sub(r"url\(#", f"url(#{prefix}-", value)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]

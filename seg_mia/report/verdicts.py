@@ -1,0 +1,336 @@
+"""What the numbers amount to, in a word: thresholds on the ends of intervals, stated where they are shown.
+
+A verdict is about what was tried. That nothing was found never means that there is nothing: the samples may
+be too few, or a better attack may exist.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from seg_mia.report.content import (
+    Average,
+    Fooled,
+    Guessed,
+    Level,
+    Measure,
+    Promise,
+    Proved,
+    Success,
+    Verdict,
+    Verdicts,
+    Victim,
+)
+
+CHANCE = 0.5
+"""The AUC of guessing."""
+LOW_FPR = "0.01"
+"""The false positive rate at which a leak is judged. An attack that is nearly always right about a few is
+worse for these few than one that is a little better than chance about all (Carlini et al. 2022, "Membership
+inference attacks from first principles")."""
+STRONG_AUC = 0.7
+"""A random member then ranks above a random non-member in seven of ten pairs at least: no artefact of a
+sample's size, and more than audits of well-generalising networks report."""
+STRONG_TPR = 0.1
+"""At a false positive rate of 1 %: ten times what guessing gives, one member in ten all but certain."""
+BROKEN_SHARE = 0.5
+"""Share of the Dice that an attack takes: what is left segments less than half as well."""
+WEAKENED_SHARE = 0.05
+"""Less lies within what another training seed changes."""
+BROKEN_IOU = 0.7
+"""IoU with a mask of the attacker's choice: a reader takes the two masks for the same object."""
+GAINED_IOU = 0.1
+"""What the perturbation must add to that IoU: masks of one organ overlap before any attack."""
+BROKEN_SUCCESS = 0.5
+"""Success on more images than not, of those that did not succeed before any step."""
+WEAKENED_SUCCESS = 0.05
+"""One image in twenty."""
+VISIBLE_SSIM = 0.9
+"""Below it a reader sees the change: published imperceptible attacks lie above."""
+STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
+"""Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a promise says little by itself."""
+
+FUSED = "fused"
+"""What tables of success call the best run of all losses."""
+
+RULES = {
+    "leak": (
+        f"Strong: of some attack the interval of the AUC begins at {STRONG_AUC} or above, or that of the TPR "
+        f"at 1 % FPR at {STRONG_TPR} or above where the samples resolve it. Weak: one begins above chance "
+        "(0.5; 0.01), or an epsilon above 0 is proved. None found: neither. Over images and, where there are "
+        "patients, over patients."
+    ),
+    "robustness": (
+        f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
+        f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
+        f"at {BROKEN_IOU} or above, {GAINED_IOU} more than before. Weakened: one begins above "
+        f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does."
+    ),
+    "privacy": (
+        f"Broken: an attack proves more than was promised of the same unit. Else by epsilon: up to "
+        f"{STRONG_EPSILON:g} strong, up to {MODERATE_EPSILON:g} moderate, above it weak."
+    ),
+}
+"""The thresholds in words."""
+
+Strength = Literal[0, 1, 2]
+WORDS = ("None found", "Weak leak", "Strong leak")
+HELD = ("Withstood", "Weakened", "Broken")
+LEVELS: tuple[Level, Level, Level] = ("good", "fair", "bad")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number, and how much it says: 0 nothing, 1 something, 2 much."""
+
+    strength: Strength
+    measures: str
+    measure: Measure
+    attack: str
+    hidden: bool = True
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The strongest last: by strength, staying unseen, where the interval begins, the number."""
+        least = -math.inf
+        low, value = self.measure.low, self.measure.value
+        ends = (least if low is None else low, least if value is None else value)
+        return self.strength, self.hidden, *ends
+
+
+def verdicts(
+    victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]
+) -> list[Verdicts]:
+    """Return what is made of each row of the comparison, over all of its seeds."""
+    void = any(fails(one) for one in guessed if one.kind == "blind")
+    found = []
+    for row in sorted({victim.place.row for victim in victims}):
+        own = [victim for victim in victims if victim.place.row == row]
+        attacks = [one for one in guessed if one.place.row == row and one.kind == "attack"]
+        controls = [one for one in guessed if one.kind == "control"]
+        perturbed = [one for one in fooled if one.place.row == row]
+        found.append(
+            Verdicts(
+                row=row,
+                defence=own[0].place.defence,
+                leak=leak(attacks, controls=controls, void=void),
+                robustness=robustness(perturbed),
+                privacy=privacy(own, attacks),
+            )
+        )
+    return found
+
+
+def fails(one: Guessed) -> bool:
+    """Return whether a baseline or control does better than chance, which voids or inflates other numbers."""
+    return one.kind != "attack" and one.auc.low is not None and one.auc.low > CHANCE
+
+
+def leak(attacks: Sequence[Guessed], *, controls: Sequence[Guessed] = (), void: bool = False) -> Verdict:
+    """Return how much membership attacks found; `void` where the split itself tells."""
+    evidence = [piece for one in attacks for piece in leak_evidence(one)]
+    if not evidence:
+        return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
+    strongest = max(evidence, key=lambda piece: piece.rank)
+    shown = _of_auc(evidence, strongest)
+    why = f"{strongest.attack}, {_of(len(attacks))}."
+    if shown is not strongest:
+        why += f" It rests on {strongest.measures}, {_said(strongest.measure)}."
+    if void:
+        return Verdict(
+            "void", "Void", shown.measures, shown.measure, f"{why} The split itself tells members apart."
+        )
+    if strongest.strength == 0:
+        why += (
+            " Too few samples, or too weak attacks, would look the same: this is no proof that none exists."
+        )
+    why += _beside_control(strongest, attacks, controls)
+    return Verdict(LEVELS[strongest.strength], WORDS[strongest.strength], shown.measures, shown.measure, why)
+
+
+def leak_evidence(one: Guessed) -> Iterator[Evidence]:
+    """Yield each number of a membership attack that a verdict rests on."""
+    yield Evidence(_auc_strength(one.auc), "AUC", one.auc, one.label)
+    if one.pooled is not None:
+        yield Evidence(_auc_strength(one.pooled), "AUC over patients", one.pooled, one.label)
+    for rates, what in ((one.rates, ""), (one.pooled_rates, " over patients")):
+        rate = rates.get(LOW_FPR)
+        if rate is not None and rate.resolvable:
+            strength = _strength(rate.low, float(LOW_FPR), STRONG_TPR)
+            yield Evidence(strength, f"TPR at 1 % FPR{what}", rate, one.label)
+    if one.proved is not None and one.proved.epsilon is not None:
+        proved = Measure(one.proved.epsilon, one.proved.epsilon)
+        yield Evidence(1 if one.proved.epsilon > 0 else 0, "proved epsilon", proved, one.label)
+
+
+def robustness(attacks: Sequence[Fooled]) -> Verdict:
+    """Return how well a victim stood the perturbations that were tried."""
+    evidence = [piece for one in attacks for piece in fooled_evidence(one)]
+    if not attacks:
+        return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was tried on this victim.")
+    if not evidence:
+        return Verdict(
+            "none",
+            "Inconclusive",
+            "success rate",
+            None,
+            "No image counts: all were successes before any step, or no gradient reached them.",
+        )
+    strongest = max(evidence, key=lambda piece: piece.rank)
+    likeness = next((one.mean("ssim") for one in attacks if one.label == strongest.attack), None)
+    seen = "" if likeness is None else f", at SSIM {likeness:.2f}"
+    why = f"{strongest.attack}, {_of(len(attacks))}{seen}."
+    if strongest.strength == 0:
+        why += " Only against what was tried: a stronger attack may succeed."
+    return Verdict(
+        LEVELS[strongest.strength], HELD[strongest.strength], strongest.measures, strongest.measure, why
+    )
+
+
+def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
+    """Yield each number of a perturbation that a verdict rests on.
+
+    An attack that no gradient reached says nothing, and one for which no image counts says nothing either.
+    """
+    likeness = one.mean("ssim")
+    hidden = likeness is None or likeness >= VISIBLE_SSIM
+    rates = [row.rate for row in kept(one.success) if row.counted and row.rate.value is not None]
+    if one.success and not rates:
+        return
+    for rate in rates:
+        yield Evidence(
+            _strength(rate.low, WEAKENED_SUCCESS, BROKEN_SUCCESS), "success rate", rate, one.label, hidden
+        )
+    if (lost := dice_lost(one)) is not None:
+        strength = _strength(lost.low, WEAKENED_SHARE, BROKEN_SHARE)
+        yield Evidence(strength, "share of Dice lost", lost, one.label, hidden)
+    before = one.mean("iou_before")
+    if one.asks and before is not None and "iou" in one.results:
+        reached = over_images(one.results["iou"], one.images)
+        gained = reached.low is not None and reached.low - before > GAINED_IOU
+        broken = gained and reached.low is not None and reached.low >= BROKEN_IOU
+        strength = 2 if broken else 1 if gained else 0
+        yield Evidence(strength, "IoU with the attacker's mask", reached, one.label, hidden)
+
+
+def kept(rows: Sequence[Success]) -> Sequence[Success]:
+    """Return the rows that an attack is judged by: the fused one, or each loss's where none was fused."""
+    return [row for row in rows if row.loss == FUSED] or rows
+
+
+def over_images(average: Average, images: int) -> Measure:
+    """Return a mean over images with its 95 % interval: 1.96 standard errors, within [0, 1]."""
+    if average.mean is None or average.std is None or images < 2:
+        return Measure(average.mean)
+    reach = 1.96 * average.std / math.sqrt(images - 1)  # `std` divides by n
+    return Measure(average.mean, max(0.0, average.mean - reach), min(1.0, average.mean + reach))
+
+
+def dice_lost(one: Fooled) -> Measure | None:
+    """Return the share of the Dice to the truth that an attack takes, None where it was not measured.
+
+    The interval is that of the Dice after; the Dice before is taken as it is for the attacked images.
+    """
+    before = one.mean("dice_clean")
+    if not before or "dice_adversarial" not in one.results:
+        return None
+    after = over_images(one.results["dice_adversarial"], one.images)
+    value, low, high = (
+        None if end is None else 1 - end / before for end in (after.value, after.high, after.low)
+    )
+    return Measure(value, low, high)
+
+
+def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
+    """Return what victims of one row promise of differential privacy, and what attacks prove of it."""
+    promised = [(victim.promise, victim.place) for victim in victims if victim.promise is not None]
+    proved = max((one.proved.epsilon or 0.0 for one in attacks if one.proved), default=None)
+    shown = "" if proved is None else f" Attacks prove epsilon of at least {proved:.2f}."
+    if not promised:
+        return Verdict(
+            "none", "No promise", "epsilon", None, f"Not trained with differential privacy.{shown}"
+        )
+    for promise, place in promised:
+        own = comparable(promise, [one for one in attacks if one.place == place])
+        most = max((found.epsilon or 0.0 for found in own), default=0.0)
+        if promise.epsilon is not None and most > promise.epsilon:
+            why = f"{_promised(promise)} An attack proves at least {most:.2f}."
+            return Verdict("bad", "Broken", "epsilon", Measure(promise.epsilon), why)
+    worst = max((promise for promise, _ in promised), key=spent)
+    if worst.epsilon is None:
+        return Verdict(
+            "bad", "Infinite", "epsilon", None, f"Clipped without noise: nothing is promised.{shown}"
+        )
+    return _kept(worst, comparable(worst, attacks))
+
+
+def _kept(promise: Promise, proved: Sequence[Proved]) -> Verdict:
+    """Return what a finite promise says that no attack has refuted."""
+    able = max((found.most or 0.0 for found in proved), default=None)
+    most = max((found.epsilon or 0.0 for found in proved), default=0.0)
+    refuted = (
+        "" if able is None else f" Attacks prove at least {most:.2f}; they could prove {able:.2f} at most."
+    )
+    void = " Void against whoever knows the seed of the noise." if promise.reproducible else ""
+    strength = 0 if spent(promise) <= STRONG_EPSILON else 1 if spent(promise) <= MODERATE_EPSILON else 2
+    word = ("Strong promise", "Moderate promise", "Weak promise")[strength]
+    level: Level = "void" if promise.reproducible else LEVELS[strength]
+    return Verdict(level, word, "epsilon", Measure(promise.epsilon), f"{_promised(promise)}{refuted}{void}")
+
+
+def comparable(promise: Promise, attacks: Sequence[Guessed]) -> list[Proved]:
+    """Return what attacks prove of the promise's unit; of another unit it says nothing of this promise."""
+    return [one.proved for one in attacks if one.proved and one.proved.unit in {None, promise.unit}]
+
+
+def spent(promise: Promise) -> float:
+    """Return a promise's epsilon as a number."""
+    return math.inf if promise.epsilon is None else promise.epsilon
+
+
+def _promised(promise: Promise) -> str:
+    delta = "" if promise.delta is None else f" at delta {promise.delta:.2g}"
+    return f"Promised per {promise.unit}{delta}."
+
+
+def _auc_strength(auc: Measure) -> Strength:
+    return _strength(auc.low, CHANCE, STRONG_AUC)
+
+
+def _strength(low: float | None, weak: float, strong: float) -> Strength:
+    """Return what an interval's lower end says: much from `strong` on, something above `weak`."""
+    if low is None:
+        return 0
+    return 2 if low >= strong else 1 if low > weak else 0
+
+
+def _of_auc(evidence: Sequence[Evidence], strongest: Evidence) -> Evidence:
+    """Return the AUC of the attack that a verdict rests on, which readers can compare across reports."""
+    own = [
+        piece for piece in evidence if piece.attack == strongest.attack and piece.measures.startswith("AUC")
+    ]
+    return strongest if strongest in own else max(own, key=lambda piece: piece.rank)
+
+
+def _beside_control(strongest: Evidence, attacks: Sequence[Guessed], controls: Sequence[Guessed]) -> str:
+    """Return what a failed control of the same attack says of a leak."""
+    name = next((one.name for one in attacks if one.label == strongest.attack), "")
+    own = [one for one in controls if fails(one) and one.name.removesuffix("-control") == name]
+    auc = strongest.measure
+    if not own or auc.low is None or not strongest.measures.startswith("AUC"):
+        return ""
+    control = max(own, key=lambda one: one.auc.high or 0.0)
+    if control.auc.high is None or auc.low > control.auc.high:
+        return f" Its negative control reaches {_said(control.auc)}."
+    return f" No more than its negative control reaches, {_said(control.auc)}."
+
+
+def _said(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return "none" if measure.value is None else f"{measure.value:.3f}"
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+
+
+def _of(count: int) -> str:
+    return "the only attack" if count == 1 else f"the strongest of {count} attacks"

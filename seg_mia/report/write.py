@@ -1,0 +1,32 @@
+"""Write an audit's report: one page for people, one file for scripts."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from seg_mia.callbacks.tables import write_json, write_text
+from seg_mia.report.build import build
+from seg_mia.report.content import Report
+from seg_mia.report.page import page
+from seg_mia.report.read import read_audit
+
+PAGE, NUMBERS = "report.html", "report.json"
+
+
+def write_report(folder: Path, *, images: bool = True) -> Report:
+    """Write `report.html` and `report.json` beside an audit's `audit.json`; return what they say.
+
+    Each is written in one step, whole or not at all. The same audit gives the same bytes.
+
+    Args:
+        folder: of the audit.
+        images: show and name samples; without, neither a sample's picture nor its id is in either file.
+
+    Raises:
+        InputError: no audit there, one that cannot be read, or a folder that cannot be written.
+    """
+    source = read_audit(folder)
+    report, files = build(source, images=images)
+    text = page(report, files)
+    write_json(source.folder / NUMBERS, asdict(report))
+    write_text(source.folder / PAGE, text)
+    return report

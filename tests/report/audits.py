@@ -1,0 +1,202 @@
+"""Audit folders made by hand, with numbers that can be worked out on paper."""
+
+import copy
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+SCORES = {"m0": 0.9, "m1": 0.8, "m2": 0.7, "m3": 0.2, "n0": 0.6, "n1": 0.5, "n2": 0.4, "n3": 0.3}
+"""12 of the 16 pairs have the member above: AUC 0.75. m0, m1 and m2 are above every non-member."""
+
+
+def interval(value: float, low: float, high: float) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high}
+
+
+def rate(value: float, low: float, high: float, *, resolvable: bool = True) -> dict[str, Any]:
+    return interval(value, low, high) | {"resolvable": resolvable}
+
+
+def mean(value: float | None, std: float = 0.1) -> dict[str, Any]:
+    return {"mean": value, "std": std, "min": 0.0, "median": value, "max": 1.0}
+
+
+def guess(
+    name: str = "mia-type2",
+    *,
+    auc: tuple[float, float, float] = (0.75, 0.6, 0.9),
+    row: int = 0,
+    round_: int = 0,
+    defence: str = "none",
+    signal: str = "PosteriorAndMask",
+    **changes: Any,
+) -> dict[str, Any]:
+    place = {"seed": 7 + round_, "round": round_, "row": row, "defence": defence}
+    victim = f"runs/victim_{row}/version_{round_}"
+    results = {
+        "auc": interval(*auc),
+        "balanced_accuracy": interval(0.75, 0.5, 0.9),
+        "tpr_at_fpr_0.1": rate(0.75, 0.25, 1.0, resolvable=False),
+        "tpr_at_fpr_0.01": rate(0.75, 0.25, 1.0, resolvable=False),
+        "tpr_at_fpr_0.001": rate(0.75, 0.25, 1.0, resolvable=False),
+        "members": 4,
+        "nonmembers": 4,
+    }
+    attack = {"class_path": "seg_mia.membership.base.Membership"}
+    settings = {"signal": {"class_path": f"seg_mia.membership.signals.{signal}"}}
+    return (
+        place
+        | {"name": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
+        | {"headline": [], "attack": attack | {"init_args": settings}}
+        | {"sees": "released probabilities", "shadow": "runs/shadow/version_0", "control": False}
+        | {"privacy": None, "same_seed": False}
+        | {"data": {"fingerprint": "f" * 64, "split_seed": 0, "limit": None}, "results": results}
+        | changes
+    )
+
+
+def fool(
+    name: str = "asma", *, row: int = 0, round_: int = 0, defence: str = "none", **changes: Any
+) -> dict[str, Any]:
+    place = {"seed": 7 + round_, "round": round_, "row": row, "defence": defence}
+    victim = f"runs/victim_{row}/version_{round_}"
+    results = {
+        "dice_clean": mean(0.8),
+        "dice_adversarial": mean(0.4),
+        "iou_before": mean(0.2),
+        "iou": mean(0.9),
+        "iou_8bit": mean(0.89),
+        "ssim": mean(0.95),
+        "l2": mean(1.5),
+        "linf": mean(8 / 255),
+    }
+    return (
+        place
+        | {"name": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0", "headline": []}
+        | {"attack": {"class_path": "seg_mia.attacks.asma.Asma", "init_args": {"steps": 5}}}
+        | {"sees": "weights", "asks": True, "images": 101, "unchanged": 0, "results": results}
+        | {"data": {"subset": "nonmembers", "role": "victim"}}
+        | changes
+    )
+
+
+def success(loss: str = "fused", **changes: Any) -> dict[str, Any]:
+    counts = {
+        "images": 20,
+        "skipped": 0,
+        "clean_success": 4,
+        "no_gradient": 0,
+        "counted": 16,
+        "successes": 12,
+    }
+    rates = {"rate": 0.75, "low": 0.48, "high": 0.93, "distortion": 2.5, "mean_iou": 0.5, "transferred": None}
+    return {"asked": "random", "loss": loss} | counts | rates | changes
+
+
+def promise(epsilon: float | None = 8.0, **changes: Any) -> dict[str, Any]:
+    settings = {"delta": 1e-3, "budget": 8.0, "unit": "image", "units": 4, "noise": 1.0, "clip": 1.0}
+    steps = {"rate": 0.5, "steps": 10, "accountant": "prv", "reproducible": False}
+    return {"epsilon": epsilon} | settings | steps | changes
+
+
+def certified(epsilon: float = 0.0, most: float = 2.0, **changes: Any) -> dict[str, Any]:
+    return {"unit": "image", "delta": 0.01, "epsilon": epsilon, "most": most, "confidence": 0.95} | changes
+
+
+def compared(row: int = 0, defence: str = "none", round_: int = 0, **changes: Any) -> dict[str, Any]:
+    utility = {"nonmembers": {"dice": 0.8, "iou": 0.7}, "members": {"dice": 0.9, "iou": 0.85}}
+    place = {"seed": 7 + round_, "round": round_, "row": row, "defence": defence}
+    victim = {"victim": f"runs/victim_{row}/version_{round_}", "shadow": "undefended"}
+    return place | victim | {"utility": utility, "privacy": None, "attacks": []} | changes
+
+
+def audit(attacks: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "victims": [], "attacks": list(attacks), "defences": [], "seconds": 90.0} | more
+
+
+def write_audit(
+    content: Mapping[str, Any], *, scores: Mapping[str, float] = SCORES, ids: Mapping[str, str] | None = None
+) -> Path:
+    """Write `runs/my_audit/version_0` where the test runs, with the attacks' files; return the folder."""
+    folder = Path("runs/my_audit/version_0")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "audit.json").write_text(json.dumps(copy.deepcopy(content)))
+    for attack in content["attacks"]:
+        own = Path(attack["folder"])
+        own.mkdir(parents=True, exist_ok=True)
+        if "auc" in attack["results"]:
+            lines = [
+                f'"{(ids or {}).get(name, name)}",g-{name},{int(name[0] == "m")},{score},0'
+                for name, score in scores.items()
+            ]
+            (own / "scores.csv").write_text("\n".join(["id,group,member,score,called_member", *lines]) + "\n")
+            (own / "exposed.png").write_bytes(picture())
+        else:
+            (own / "panel.png").write_bytes(picture())
+    return folder
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def full() -> dict[str, Any]:
+    """Return an audit with all there can be: baselines, defences, seeds, perturbations, stages."""
+    attacks = []
+    rows = []
+    for round_ in (0, 1):
+        attacks += [
+            guess("mia-blind", auc=(0.5, 0.4, 0.6), signal="ImageAndMask", round_=round_),
+            guess(round_=round_, certified=certified(0.4)),
+            guess("mia-type2-control", auc=(0.5, 0.4, 0.6), control=True, round_=round_),
+            fool(round_=round_),
+            fool("medis", round_=round_, success=[success("dice"), success()]),
+            fool(
+                "adain", round_=round_, asks=False, strengths=[{"noise_mu": 0.1, "dice": 0.3, "ssim": None}]
+            ),
+        ]
+        private = guess(
+            row=1,
+            defence="epsilon 8",
+            auc=(0.55, 0.45, 0.65),
+            privacy=promise(),
+            round_=round_,
+            certified=certified(),
+        )
+        attacks += [private, fool(row=1, defence="epsilon 8", round_=round_)]
+        outcome = {"name": "mia-type2", "folder": private["folder"], "difference": interval(-0.2, -0.3, -0.1)}
+        about = {
+            "network": {"class_path": "seg_mia.models.smp.Smp", "init_args": {"encoder": "resnet18"}},
+            "data": {
+                "class_path": "seg_mia.data.kvasir.Kvasir",
+                "init_args": {"root": "/home/somebody/data"},
+            },
+            "split": {"role": "victim", "members": 4, "nonmembers": 4, "split_seed": 0},
+            "classes": 2,
+            "defences": [],
+        }
+        rows += [
+            compared(round_=round_, about=about),
+            compared(1, "epsilon 8", round_, privacy=promise(), attacks=[outcome]),
+        ]
+    stage = {
+        "what": "victim, seed 7",
+        "command": "python -m seg_mia fit --config v",
+        "seconds": 61.0,
+        "kept": True,
+    }
+    return audit(
+        attacks,
+        name="my_audit",
+        created="2026-03-01T12:30:00+00:00",
+        tool={"seg_mia": "0.1.0", "cores": 2},
+        settings={"victim": "v", "seeds": [7, 8]},
+        defences=rows,
+        stages=[stage | {"folder": "runs/victim_0/version_0"}],
+    )

@@ -1,0 +1,101 @@
+import itertools
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib import rcParams
+
+from seg_mia.membership.compare import Scored
+from seg_mia.membership.roc import roc
+from seg_mia.report.content import Measure
+from seg_mia.report.figures import (
+    COLOURS,
+    Point,
+    histogram_drawing,
+    roc_drawing,
+    staircase,
+    trade_off_drawing,
+)
+from tests.report.audits import SCORES
+
+
+def scored() -> Scored:
+    members = np.array([name.startswith("m") for name in SCORES])
+    names = np.array(list(SCORES))
+    return Scored(names, names, members, np.array(list(SCORES.values())))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("ground", ["#ffffff", "#14171b"])
+def test_every_colour_stands_out_in_either_theme(colour: str, ground: str) -> None:
+    light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def test_a_staircase_is_never_interpolated() -> None:
+    # The first three members are above every non-member, the fourth is below all.
+    own = scored()
+    x, y = staircase(roc(own.scores, own.members), 0.01)
+    assert x.tolist() == [0.01, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0][: len(x)]
+    assert y.tolist() == [0.75] * (len(y) - 1) + [1.0] or y[-1] == 1.0
+    assert set(y.tolist()) == {0.75, 1.0}
+
+
+def test_drawings_are_alike_and_have_ids_of_their_own() -> None:
+    one, same, other = (
+        roc_drawing({"a": scored()}, {"a": "AUC 0.75"}, prefix=prefix).svg for prefix in ("x", "x", "y")
+    )
+    assert one == same
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (one, other)]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    assert all(f'id="{link}"' in one for link in re.findall(r'(?:url\(|href=")#([^)"]+)', one))
+
+
+def test_a_drawing_is_plain_svg_in_the_pages_colours() -> None:
+    points = [Point("a", 0.8, Measure(0.7, 0.6, 0.8), True), Point("b", 0.7, Measure(0.5), False)]
+    drawings = [
+        roc_drawing({"a": scored()}, {"a": "AUC 0.75"}, prefix="x"),
+        histogram_drawing(scored(), "said", prefix="x"),
+        trade_off_drawing(points, "said", prefix="x"),
+    ]
+    for drawing in drawings:
+        root = ElementTree.fromstring(drawing.svg)
+        assert root.attrib["role"] == "img"
+        assert root[0].tag == "title"
+        assert "currentColor" in drawing.svg
+        for hidden in ("style", "#000000", "#0a0b0c", "metadata", "xmlns", "http", "DejaVu"):
+            assert hidden not in drawing.svg, hidden
+        assert "<text" in drawing.svg
+
+
+def test_what_is_said_of_a_figure_is_escaped() -> None:
+    svg = roc_drawing({"<b>$x$": scored()}, {"<b>$x$": "AUC"}, prefix="x").svg
+    assert "<b>" not in svg
+    assert "&lt;b&gt;$x$" in svg
+
+
+def test_neighbouring_curves_differ_in_colour_and_dash() -> None:
+    drawing = roc_drawing({str(n): scored() for n in range(7)}, {str(n): "" for n in range(7)}, prefix="x")
+    for one, other in itertools.pairwise(drawing.keys):
+        assert one.colour != other.colour
+        assert one.dash != other.dash
+    assert len({(key.colour, key.dash) for key in drawing.keys}) == 7
+
+
+def test_scores_that_are_all_alike_can_be_drawn() -> None:
+    own = scored()
+    assert "<svg" in histogram_drawing(own._replace(scores=np.ones(8)), "said", prefix="x").svg
+
+
+def test_matplotlib_is_left_as_found() -> None:
+    before = dict(rcParams)
+    roc_drawing({"a": scored()}, {"a": ""}, prefix="x")
+    assert dict(rcParams) == before

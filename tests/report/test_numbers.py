@@ -1,0 +1,163 @@
+import json
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from seg_mia.errors import InputError
+from seg_mia.report.content import SCHEMA
+from seg_mia.report.read import Source, read_audit
+from seg_mia.report.write import write_report
+from tests.report.audits import audit, certified, fool, full, guess, write_audit
+
+
+def refused(name: str) -> NoReturn:
+    """Fail for NaN and infinity, which JSON does not know."""
+    pytest.fail(f"{name} is no JSON")
+
+
+def schema() -> dict[str, Any]:
+    return dict(json.loads((files("seg_mia.report") / "schema.json").read_text()))
+
+
+def numbers(content: dict[str, Any], *, images: bool = True) -> dict[str, Any]:
+    folder = write_audit(content)
+    write_report(folder, images=images)
+    return dict(json.loads((folder / "report.json").read_text(), parse_constant=refused))
+
+
+def test_the_schema_is_one_and_names_what_it_is_of() -> None:
+    Draft202012Validator.check_schema(schema())
+    assert schema()["$id"] == SCHEMA
+
+
+@pytest.mark.parametrize("content", [audit([]), audit([guess()]), audit([fool()]), full()])
+@pytest.mark.parametrize("images", [True, False])
+def test_what_is_written_fits_the_schema(content: dict[str, Any], images: bool) -> None:
+    Draft202012Validator(schema()).validate(numbers(content, images=images))
+
+
+def test_the_file_holds_the_numbers_of_the_audit() -> None:
+    said = numbers(full())
+    assert said["schema"] == SCHEMA
+    attack = said["membership"][1]
+    assert attack["auc"] == {"value": 0.75, "low": 0.6, "high": 0.9, "resolvable": True}
+    assert attack["rates"]["0.01"]["resolvable"] is False
+    assert attack["proved"]["epsilon"] == 0.4
+    assert attack["scores"]["members"] == {
+        "count": 4,
+        "lowest": 0.2,
+        "lower_quartile": pytest.approx(0.575),
+        "median": 0.75,
+        "upper_quartile": pytest.approx(0.825),
+        "highest": 0.9,
+    }
+    assert [one["kind"] for one in said["membership"][:4]] == ["blind", "attack", "control", "attack"]
+    assert said["membership"][3]["difference"]["value"] == -0.2
+    assert said["victims"][1]["promise"]["epsilon"] == 8.0
+    over = {(one["label"], one["defence"]): one for one in said["seeds"]}
+    assert over["mia-type2", "none"]["mean"] == 0.75
+    assert over["mia-type2", "none"]["std"] == 0.0
+    assert over["adain", "none"]["measures"] == "Dice to the truth"
+    assert [one["id"] for one in said["exposed"]] == ["m0", "m1", "m2", "m3", "m2", "m1", "n0", "n1", "n2"]
+
+
+def test_infinity_and_nan_are_null() -> None:
+    attack = guess(certified=certified(math.inf, math.nan))
+    attack["results"]["auc"]["low"] = -math.inf
+    attack["attack"]["init_args"]["clip"] = math.inf
+    for value in (math.inf, "Infinity", None):
+        said = numbers(
+            audit([attack | {"privacy": {"epsilon": value, "unit": "image"}}], settings={"x": math.nan})
+        )
+        assert said["victims"][0]["promise"]["epsilon"] is None
+        assert said["membership"][0]["auc"]["low"] is None
+        assert said["membership"][0]["proved"]["epsilon"] is None
+        assert said["settings"] == {"x": None}
+
+
+def test_attacks_of_one_name_are_told_apart() -> None:
+    weak, strong = fool("adain"), fool("adain")
+    weak["attack"]["init_args"] = {"noise_mu": 0.1, "organs": [6]}
+    strong["attack"]["init_args"] = {"noise_mu": 0.3, "organs": [6]}
+    same = [fool("pgd"), fool("pgd")]
+    same[1]["folder"] = "runs/victim_0/version_0/pgd/version_1"
+    said = numbers(audit([weak, strong, *same, fool("asma"), fool("fgsm", label="fgsm (epsilon 0.1)")]))
+    assert [one["label"] for one in said["perturbations"]] == [
+        "adain, noise_mu 0.1",
+        "adain, noise_mu 0.3",
+        "pgd (version_0)",
+        "pgd (version_1)",
+        "asma",
+        "fgsm (epsilon 0.1)",
+    ]
+
+
+def test_the_newest_version_is_taken() -> None:
+    folder = write_audit(full())
+    assert read_audit(folder).folder == folder.absolute()
+    newer = folder.parent / "version_10"
+    newer.mkdir()
+    (newer / "audit.json").write_text(json.dumps(audit([])))
+    (folder.parent / "version_11").mkdir()
+    (folder.parent / "version_2").mkdir()
+    (folder.parent / "version_2" / "audit.json").write_text(json.dumps(audit([])))
+    assert read_audit(folder.parent).folder == newer.absolute()
+
+
+@pytest.mark.parametrize(
+    ("text", "telling"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[]", "lists no attacks"),
+        ('{"version": 1}', "lists no attacks"),
+        ('{"version": 2, "attacks": []}', "must be of version 1, got 2"),
+        ('{"attacks": []}', "must be of version 1, got None"),
+        ('{"version": 1, "attacks": [3]}', "an attack without results"),
+        (
+            '{"version": 1, "attacks": [{"results": {"auc": 3}, "name": "x"}]}',
+            "does not say what an audit writes of 'x'",
+        ),
+        (
+            '{"version": 1, "attacks": [{"results": {}, "defence": "none"}]}',
+            "does not say what an audit writes",
+        ),
+    ],
+)
+def test_what_is_no_audit_is_refused_with_the_remedy(text: str, telling: str) -> None:
+    folder = write_audit(audit([]))
+    (folder / "audit.json").write_text(text)
+    with pytest.raises(InputError, match=telling) as refusal:
+        write_report(folder)
+    assert "run the audit again" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_folder_without_an_audit_is_refused() -> None:
+    with pytest.raises(InputError, match=r"holds no audit\.json; name an audit's folder"):
+        read_audit("nowhere")
+
+
+def test_paths_are_shown_below_the_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a" / "version_0"
+    (tmp_path / "runs" / "v" / "version_0" / "asma").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    source = Source(folder, {})
+    assert source.shown(str(tmp_path / "runs" / "v" / "version_0")) == "v/version_0"
+    assert source.shown("/gone/to/v/version_0/asma") == "v/version_0/asma"
+    assert source.shown("C:\\Users\\someone\\one\\two\\three\\four") == ".../four"
+    assert source.shown("relative/path") == "relative/path"
+    assert source.found("/x/../../v/version_0") == tmp_path / "runs" / "v" / "version_0"
+    assert source.shown("/home/me/runs/other/version_3") == ".../other/version_3"
+    assert (
+        source.shown("/home/me/runs/other/version_3/asma/version_1") == ".../other/version_3/asma/version_1"
+    )
+    assert source.told({"a": ["see /home/me/mine now, and a/b", 3, None]}) == {
+        "a": ["see .../mine now, and a/b", 3, None]
+    }

@@ -1,0 +1,38 @@
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from seg_mia.cli import main
+
+
+def test_an_audit_that_was_run_has_a_report(
+    tiny: Path, folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(count=24)
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow}}}}
+attacks:
+  - mia-global-loss
+  - {{attack: asma, settings: {{steps: 2}}}}
+control: true
+scorer: {{architecture: test_resnet, epochs: 1}}
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    assert main(["report", "runs/small_audit", "--fail-on", "blind.auc<=1"]) == 1
+    assert "gate blind.auc<=1: blind.auc is" in capsys.readouterr().out
+    own = Path("runs/small_audit/version_0")
+    said = json.loads((own / "report.json").read_text())
+    schema = json.loads((files("seg_mia.report") / "schema.json").read_text())
+    Draft202012Validator(schema).validate(said)
+    assert {one["kind"] for one in said["membership"]} == {"blind", "attack", "control"}
+    assert said["missing"] == []
+    assert said["victims"][0]["run"] == "tiny/version_0"
+    page = (own / "report.html").read_text()
+    assert str(tmp_path) not in page.replace(str(tiny), "")  # commands name the config

@@ -1,0 +1,192 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.report.build import build
+from seg_mia.report.content import Average, Report, Verdict
+from seg_mia.report.read import Source
+from seg_mia.report.verdicts import over_images
+from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, success
+
+
+def told(*attacks: dict[str, Any], **more: Any) -> Report:
+    return build(Source(Path("runs/a/version_0"), audit(attacks, **more)), images=False)[0]
+
+
+def leak(*attacks: dict[str, Any]) -> Verdict:
+    return told(*attacks).verdicts[0].leak
+
+
+def robustness(*attacks: dict[str, Any]) -> Verdict:
+    return told(*attacks).verdicts[0].robustness
+
+
+@pytest.mark.parametrize(
+    ("low", "word"),
+    [
+        (0.3, "None found"),
+        (0.5, "None found"),
+        (0.501, "Weak leak"),
+        (0.699, "Weak leak"),
+        (0.7, "Strong leak"),
+    ],
+)
+def test_a_leak_is_judged_by_where_the_interval_of_the_auc_begins(low: float, word: str) -> None:
+    assert leak(guess(auc=(0.75, low, 0.9))).word == word
+
+
+@pytest.mark.parametrize(
+    ("low", "resolvable", "word"),
+    [
+        (0.01, True, "None found"),
+        (0.011, True, "Weak leak"),
+        (0.099, True, "Weak leak"),
+        (0.1, True, "Strong leak"),
+        (0.9, False, "None found"),
+    ],
+)
+def test_a_leak_is_also_judged_at_a_low_false_positive_rate(low: float, resolvable: bool, word: str) -> None:
+    attack = guess(auc=(0.5, 0.4, 0.6))
+    attack["results"]["tpr_at_fpr_0.01"] = rate(0.95, low, 1.0, resolvable=resolvable)
+    found = leak(attack)
+    assert found.word == word
+    assert found.measure is not None
+    assert found.measure.value == 0.5, "the AUC is shown, which reports have in common"
+    assert ("TPR at 1 % FPR" in found.why) == (word != "None found")
+
+
+def test_what_is_proved_or_holds_of_patients_counts() -> None:
+    calm = (0.5, 0.4, 0.6)
+    assert leak(guess(auc=calm, certified=certified(0.0))).word == "None found"
+    assert leak(guess(auc=calm, certified=certified(0.01))).word == "Weak leak"
+    pooled = guess()["results"] | {"groups": 4, "auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    found = leak(guess(auc=calm, groups=pooled))
+    assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
+
+
+def test_the_strongest_of_several_counts_but_no_baseline_does() -> None:
+    calm, strong = guess("mia-a", auc=(0.5, 0.4, 0.6)), guess("mia-b", auc=(0.9, 0.8, 1.0))
+    found = leak(calm, strong, guess("mia-x-control", auc=(0.5, 0.4, 0.6), control=True))
+    assert (found.word, found.level) == ("Strong leak", "bad")
+    assert "mia-b, the strongest of 2 attacks" in found.why
+    assert leak(guess("mia-c", control=True)).word == "Not tested"
+    assert "no proof that none exists" in leak(calm).why
+    assert "the only attack" in leak(calm).why
+
+
+def test_a_baseline_that_succeeds_voids_and_a_control_that_does_is_named() -> None:
+    blind = guess("mia-blind", auc=(0.6, 0.51, 0.7), signal="ImageAndMask")
+    report = told(blind, guess(auc=(0.9, 0.8, 1.0)))
+    assert report.verdicts[0].leak.word == "Void"
+    assert "void" in report.warnings[0]
+    assert leak(guess("mia-blind", auc=(0.6, 0.5, 0.7), signal="ImageAndMask"), guess()).word == "Weak leak"
+    control = guess("mia-type2-control", auc=(0.6, 0.52, 0.7), control=True)
+    assert "No more than its negative control reaches, 0.600" in leak(control, guess()).why
+    assert "Its negative control reaches 0.600" in leak(control, guess(auc=(0.9, 0.8, 1.0))).why
+    assert "inflated" in told(control, guess()).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("after", "word"), [(0.401, "Weakened"), (0.399, "Broken"), (0.77, "Withstood"), (0.75, "Weakened")]
+)
+def test_robustness_goes_by_the_share_of_dice_lost(after: float, word: str) -> None:
+    attack = fool(asks=False)
+    attack["results"] |= {"dice_clean": mean(0.8), "dice_adversarial": mean(after, std=0.0)}
+    assert robustness(attack).word == word
+
+
+def test_an_interval_over_images_is_1_96_standard_errors() -> None:
+    found = over_images(Average(0.5, 0.1, 0, 0.5, 1), 101)
+    assert found.low == pytest.approx(0.5 - 1.96 * 0.01)
+    assert found.high == pytest.approx(0.5 + 1.96 * 0.01)
+    assert over_images(Average(0.5, 0.1, 0, 0.5, 1), 1).low is None
+    assert over_images(Average(None, None, None, None, None), 9).value is None
+    assert over_images(Average(0.99, 0.9, 0, 0.5, 1), 5).high == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "reached", "word"),
+    [(0.2, 0.71, "Broken"), (0.2, 0.69, "Weakened"), (0.59, 0.69, "Withstood"), (0.62, 0.71, "Withstood")],
+)
+def test_robustness_goes_by_the_mask_that_an_attacker_asks_for(
+    before: float, reached: float, word: str
+) -> None:
+    attack = fool()
+    attack["results"] |= {
+        "dice_adversarial": mean(0.8),
+        "iou_before": mean(before),
+        "iou": mean(reached, std=0.0),
+    }
+    assert robustness(attack).word == word
+
+
+@pytest.mark.parametrize(
+    ("low", "word"), [(0.05, "Withstood"), (0.06, "Weakened"), (0.499, "Weakened"), (0.5, "Broken")]
+)
+def test_robustness_goes_by_the_fused_success_rate(low: float, word: str) -> None:
+    attack = fool("medis", asks=False, success=[success("dice", low=0.9), success(low=low)])
+    attack["results"] |= {"dice_adversarial": mean(0.8)}
+    assert robustness(attack).word == word
+
+
+def test_an_attack_that_counts_nothing_decides_nothing() -> None:
+    nothing = success(counted=0, successes=0, rate=None, low=None, high=None, clean_success=0, no_gradient=20)
+    report = told(fool("medis", success=[nothing]))
+    assert report.verdicts[0].robustness.word == "Inconclusive"
+    assert "no gradient reached any image" in report.warnings[0]
+    assert robustness(guess()).word == "Not tested"
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "word"),
+    [(1.0, "Strong promise"), (1.01, "Moderate promise"), (10.0, "Moderate promise"), (10.1, "Weak promise")],
+)
+def test_a_promise_is_judged_by_its_epsilon(epsilon: float, word: str) -> None:
+    row = compared(privacy=promise(epsilon))
+    assert told(guess(), defences=[row]).verdicts[0].privacy.word == word
+
+
+def test_a_promise_is_broken_by_more_that_is_proved_of_its_unit() -> None:
+    def found(epsilon: float | None, proved: float, **changes: Any) -> Verdict:
+        row = compared(privacy=promise(epsilon))
+        attack = guess(certified=certified(proved, **changes))
+        return told(attack, defences=[row]).verdicts[0].privacy
+
+    assert found(1.5, 1.5).word == "Moderate promise"
+    assert found(1.5, 1.6).word == "Broken"
+    assert found(1.5, 1.6, unit="patient").word == "Moderate promise"
+    assert found(None, 1.6).word == found(math.inf, 1.6).word == "Infinite"
+    assert told(guess()).verdicts[0].privacy.word == "No promise"
+    secret = told(guess(), defences=[compared(privacy=promise(1.0, reproducible=True))]).verdicts[0].privacy
+    assert (secret.level, "knows the seed" in secret.why) == ("void", True)
+
+
+def test_each_row_is_judged_over_all_of_its_seeds() -> None:
+    rows = [compared(row, name, round_) for round_ in (0, 1) for row, name in enumerate(("none", "crop"))]
+    attacks = [
+        guess(auc=(0.5, 0.4, 0.6)),
+        guess(auc=(0.9, 0.8, 1.0), round_=1),
+        guess(auc=(0.5, 0.4, 0.6), row=1, defence="crop"),
+    ]
+    found = told(*attacks, defences=rows).verdicts
+    assert [(row.defence, row.leak.word) for row in found] == [
+        ("none", "Strong leak"),
+        ("crop", "None found"),
+    ]
+
+
+def test_of_attacks_that_break_alike_one_that_stays_unseen_is_shown() -> None:
+    seen, unseen = fool("adain", asks=False), fool("asma", asks=False)
+    seen["results"] |= {"dice_adversarial": mean(0.0, std=0.0), "ssim": mean(0.89)}
+    unseen["results"] |= {"dice_adversarial": mean(0.3, std=0.0), "ssim": mean(0.9)}
+    assert "asma, the strongest of 2 attacks, at SSIM 0.90" in robustness(seen, unseen).why
+    unseen["results"] |= {"dice_adversarial": mean(0.7, std=0.0)}
+    assert "adain, the strongest of 2 attacks, at SSIM 0.89" in robustness(seen, unseen).why
+
+
+def test_an_attack_behind_a_release_goes_by_its_own_name() -> None:
+    rows = [compared(), compared(1, "argmax")]
+    report = told(guess(), guess("mia-type2-argmax", row=1, defence="argmax"), defences=rows)
+    assert [(one.name, one.label) for one in report.membership] == [("mia-type2", "mia-type2")] * 2
