@@ -42,6 +42,7 @@ from seg_mia.options import add_options, check_kept, import_all, plain_settings
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, defence_names
 from seg_mia.spec import class_paths
+from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -235,6 +236,11 @@ class Experiment(LightningCLI):
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from where a run stopped."""
+        if self.plan.adopt:
+            self._keep_config("fit")
+            adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
+            self._sum_up(None)
+            return
         datamodule.setup("fit")
         resume = self.plan.checkpoint
         if resume is not None and isinstance(datamodule, SegmentationData):

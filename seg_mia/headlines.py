@@ -95,7 +95,18 @@ def success_table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) 
         rows: of `seg_mia.callbacks.success.success_rows`.
         markdown: put a ruler below the header.
     """
-    header = ["asked for", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
+    named = any("attack" in row for row in rows)
+    header = [
+        *(["attack"] if named else []),
+        "asked for",
+        "loss",
+        "images",
+        "skipped",
+        "clean",
+        "no gradient",
+        "counted",
+        "success rate",
+    ]
     header += ["distortion, steps", "mean IoU"]
     carried = any(row["transferred"] is not None for row in rows)
     table = [[*header, *(["rate on the victim from the surrogate"] if carried else [])]]
@@ -104,7 +115,14 @@ def success_table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) 
     for row in rows:
         counts = [str(row[name]) for name in ("images", "skipped", "clean_success", "no_gradient", "counted")]
         rate = "none" if row["rate"] is None else "{rate:.3f} [{low:.3f}, {high:.3f}]".format(**row)
-        cells = [row["asked"], row["loss"], *counts, rate, _number(row["distortion"], 2)]
+        cells = [
+            *([row["attack"]] if named else []),
+            row["asked"],
+            row["loss"],
+            *counts,
+            rate,
+            _number(row["distortion"], 2),
+        ]
         cells += [_number(row["mean_iou"], 3), *([_number(row["transferred"], 3)] if carried else [])]
         table.append(cells)
     return table
@@ -204,7 +222,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _called(result: Mapping[str, Any]) -> str:
-    """Return an attack's name, and what it asked for where that tells it from others of its kind."""
+    """Return an attack's label, or its name and what it asked for."""
+    if "label" in result:
+        return str(result["label"])
     return (
         f"{result['name']} {result['success'][0]['asked']}" if result.get("success") else str(result["name"])
     )

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -43,6 +43,7 @@ class Plan:
         card: the victim's card, checked.
         shadow: what a membership attack learns on.
         options: what was said to this tool alone: runs, victim, shadow, control, trust, resume.
+        adopt: take a network's weights as they are instead of training them.
     """
 
     command: Command
@@ -54,6 +55,7 @@ class Plan:
     card: Card | None = None
     shadow: "Shadow | None" = None
     options: dict[str, Any] | None = None
+    adopt: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Shadow:
 
 def plan(words: Sequence[str]) -> Plan:
     """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
+    if words[0] == "adopt":
+        adopted = plan(["fit", *words[1:]])
+        if adopted.version is not None:
+            raise InputError("--resume does not go with adopt; leave it out")
+        return replace(adopted, adopt=True)
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])
     options = vars(own) | {}

@@ -15,7 +15,7 @@ from torch import Tensor
 from seg_mia.attacks.adain import load_pairs
 from seg_mia.attacks.texture import ORGANS, Texture, check_texture, retextured
 from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.callbacks.tables import write_json
+from seg_mia.callbacks.tables import write_bytes, write_json
 from seg_mia.data.files import read_image, read_mask
 from seg_mia.data.planes import check_same
 from seg_mia.data.volumes import NiftiFile, axial, is_volume, read_volume
@@ -73,7 +73,7 @@ def texture(words: Sequence[str]) -> list[str]:
     request.out.mkdir(parents=True, exist_ok=True)
     pixels = (output[0] * 255).round().to(torch.uint8).numpy()
     np.save(request.out / "output.npy", pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    (request.out / "picture.png").write_bytes(png(_sheet(image[0], label[0], output[0], similarity)))
+    write_bytes(request.out / "picture.png", png(_sheet(image[0], label[0], output[0], similarity)))
     write_json(
         request.out / "summary.json",
         {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seg_mia.audit.privacy import finite, over_epsilon
 from seg_mia.callbacks.membership_figures import LINES
 from seg_mia.callbacks.pictures import png, rendered
-from seg_mia.callbacks.tables import write_text
+from seg_mia.callbacks.tables import write_bytes, write_text
 from seg_mia.headlines import interval, lost
 from seg_mia.membership.compare import compare
 
@@ -73,9 +73,9 @@ def write_matrix(folder: Path, seed: int, rows: Sequence[Row]) -> None:
     notes = "".join(f"\n{line}\n" for line in triggers(rows))
     write_text(folder / f"defences_seed_{seed}.md", f"{text}\n{notes}")
     if any("auc" in attack for attack in rows[0]["attacks"]):
-        (folder / f"defences_seed_{seed}.png").write_bytes(png(trade_off(rows)))
+        write_bytes(folder / f"defences_seed_{seed}.png", png(trade_off(rows)))
         if any(map(finite, rows)):
-            (folder / f"privacy_seed_{seed}.png").write_bytes(png(over_epsilon(rows)))
+            write_bytes(folder / f"privacy_seed_{seed}.png", png(over_epsilon(rows)))
 
 
 def trade_off(rows: Sequence[Row]) -> NDArray[np.uint8]:

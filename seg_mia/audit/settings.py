@@ -38,10 +38,12 @@ class Training:
     Args:
         config: a name in lightning_configs, or a file.
         options: as on the command line, by their dotted names: {"model.network.encoder": "resnet34"}.
+        weights: of a network that was trained elsewhere, which is taken as it is instead of training one.
     """
 
     config: str
     options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class Settings:
         seeds: of the victim's training; one victim, one shadow and all attacks for each.
         runs: folder that runs are kept in.
         trust: class paths outside seg_mia that cards may name.
+        fail_on: gates such as "mia.auc>0.6": the exit code is 1 if any result meets one; also --fail-on,
+            which may be repeated.
+        images: show images of patients, and name them, in the report.
+        fresh: run every stage anew; by default one that was run on just the same inputs is taken as it is.
         name: of the audit's folder; the config's name if not given.
         version: of this file format.
     """
@@ -110,6 +116,9 @@ class Settings:
     seeds: list[int] = field(default_factory=lambda: [0])
     runs: str = "runs"
     trust: list[str] = field(default_factory=list)
+    fail_on: list[str] = field(default_factory=list)
+    images: bool = True
+    fresh: bool = False
     name: str = "audit"
     version: int = VERSION
 
@@ -123,7 +132,7 @@ def read_settings(words: Sequence[str]) -> Settings:
         "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
     )
     parser.add_class_arguments(Settings)
-    args, files = resolve(words, "--config", "-c")
+    args, files = resolve(_gates(words), "--config", "-c")
     names = [Path(file).stem for file in files if not is_inline(file)]
     name = names[-1] if names else None
     if name is not None:
@@ -138,6 +147,23 @@ def read_settings(words: Sequence[str]) -> Settings:
     if settings.version != VERSION:
         raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
     return settings
+
+
+def _gates(words: Sequence[str]) -> list[str]:
+    """Return the words with each `--fail-on EXPRESSION` as one more of the list."""
+    found, pending = list[str](), False
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if pending:
+            found.append(f"--fail_on+={word}")
+        elif flag == "--fail-on" and equals:
+            found.append(f"--fail_on+={value}")
+        elif flag != "--fail-on":
+            found.append(word)
+        pending = word == "--fail-on"
+    if pending:
+        raise InputError('--fail-on needs an expression, such as "mia.auc>0.6"')
+    return found
 
 
 def rows(settings: Settings) -> list[Defended]:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,18 +35,20 @@ class Ready:
         words: for the command line.
         attack: as it was built.
         control: ask the shadow instead of the victim.
+        label: what tables call it: its name, and its settings where another has the same name.
     """
 
     name: str
     words: list[str]
     attack: Perturbation | Membership
     control: bool = False
+    label: str = ""
 
 
 def ready_stages(settings: Settings) -> list[Ready]:
     """Return what is run, the blind baseline first; raise InputError for what could not be."""
     entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
-    stages = [_checked(stage, settings) for stage in entries]
+    stages = _labelled([_checked(stage, settings) for stage in entries], entries)
     inferring = [stage for stage in stages if isinstance(stage.attack, Membership)]
     crafting = [stage.attack for stage in stages if isinstance(stage.attack, WhiteBox)]
     if settings.shadow is None and any(attack.surrogate == SHADOW for attack in crafting):
@@ -60,8 +63,23 @@ def ready_stages(settings: Settings) -> list[Ready]:
             "audit, `shadow: CONFIG` or a checkpoint"
         )
     blind = [stage for stage in inferring if not asks(stage)] or [_checked(Stage(BLIND), settings)]
-    controls = [replace(stage, control=True) for stage in inferring if settings.control and asks(stage)]
+    controls = [
+        replace(stage, control=True, label=f"{stage.label}, control")
+        for stage in inferring
+        if settings.control and asks(stage)
+    ]
     return [*blind, *(stage for stage in stages if stage not in blind), *controls]
+
+
+def _labelled(stages: Sequence[Ready], entries: Sequence[Stage]) -> list[Ready]:
+    """Return stages with labels that no two share."""
+    names, found = [stage.name for stage in stages], list[Ready]()
+    for stage, entry in zip(stages, entries, strict=True):
+        said = ", ".join(f"{name} {value}" for name, value in {**entry.settings, **entry.data}.items())
+        label = f"{stage.label} ({said})" if names.count(stage.name) > 1 and said else stage.label
+        alike = sum(one.label.partition(" #")[0] == label for one in found)
+        found.append(replace(stage, label=f"{label} #{alike + 1}" if alike else label))
+    return found
 
 
 def asks(stage: Ready) -> bool:
@@ -82,7 +100,7 @@ def _checked(stage: Stage, settings: Settings) -> Ready:
     if isinstance(attack, Adain) and not names_training(attack.weights):
         attack.pairs(torch.device("cpu"))
     data = options("data.", {**settings.data, **stage.data})
-    return Ready(stage.attack, ["--attack", file, *words, *data], attack)
+    return Ready(stage.attack, ["--attack", file, *words, *data], attack, label=Path(file).stem)
 
 
 def names_training(weights: str | None) -> bool:

@@ -1,0 +1,211 @@
+"""What has been computed already: every stage of every audit, by all that it was computed from."""
+
+import fcntl
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from seg_mia.audit.inputs import key_of
+from seg_mia.callbacks.tables import write_json
+from seg_mia.errors import InputError
+from seg_mia.experiment import Experiment
+from seg_mia.plan import Plan, plan
+from seg_mia.runs import CHECKPOINTS, LAST, new_version
+
+FOLDER = ".stages"
+"""Where the records lie, below the folder of runs."""
+SHOWN = {"runs", "fail_on", "images", "fresh"}
+"""Settings of an audit that do not change its results."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage that has been run, now or before.
+
+    Attributes:
+        folder: where it wrote.
+        summary: its numbers, as plain values.
+        headline: its numbers in words, a line each.
+        seconds: that it took.
+        kept: whether an earlier run had done it.
+        command: that does the same.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    headline: list[str]
+    seconds: float
+    kept: bool
+    command: str
+
+
+@dataclass
+class Ledger:
+    """Runs stages, and takes those that have been run on just the same inputs.
+
+    A stage's record says from the start which folder is its own, so that an interrupted training goes on
+    there, and anything else begins there again. A stage is locked while it runs: whoever wants the same at
+    the same time waits, and takes what the other has made.
+
+    Args:
+        runs: folder that runs are kept in.
+        say: gets a line when another process is waited for.
+        fresh: run everything anew.
+    """
+
+    runs: Path
+    say: Callable[[str], None]
+    fresh: bool = False
+    used: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+
+    def run(self, words: Sequence[str], name: str = "") -> Done:
+        """Run what the words mean, as `seg_mia WORDS` would, or take what it gave before.
+
+        Args:
+            words: of the command line.
+            name: what to call stages that take about as long as each other.
+        """
+        what = plan(words)
+        key = key_of(what, self.known)
+        self.used.append(key)
+        with self._locked(key):
+            record = self._read(key)
+            if record and record["done"] and not self.fresh and self._stands(what, record):
+                return self._told(record, kept=True)
+            said = {"name": name, "command": " ".join(["python -m seg_mia", *words])}
+            return self._told(self._run(what, said, key, record), kept=False)
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long stages took when they were run last, by their names."""
+        taken: dict[str, tuple[float, float]] = {}
+        for file in (self.runs / FOLDER).glob("*.json"):
+            record = _parsed(file)
+            if record and record["done"]:
+                taken[record["name"]] = max(
+                    taken.get(record["name"], (0.0, 0.0)), (record["ended"], record["seconds"])
+                )
+        return {name: seconds for name, (_, seconds) in taken.items()}
+
+    def audit(self, name: str, settings: Mapping[str, Any]) -> Path:
+        """Return the folder of an audit: the one it had before where its settings and stages are the same."""
+        content = [name, {key: value for key, value in settings.items() if key not in SHOWN}, self.used]
+        key = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+        with self._locked(key):
+            record = self._read(key)
+            if record is None or not (self.runs / record["folder"]).is_dir():
+                folder = self._new(self.runs / name)
+                self._write(key, {"folder": self._named(folder), "done": False})
+                return folder
+            return self.runs / str(record["folder"])
+
+    def _run(
+        self, what: Plan, said: dict[str, Any], key: str, record: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        begun = time.time()
+        before = 0.0
+        if record and not record["done"] and (self.runs / record["folder"]).is_dir():
+            folder = self.runs / record["folder"]
+            before = float(record["seconds"])
+            what = self._again(what, folder)
+        else:
+            folder = self._new(what.folder)
+        said = said | {"folder": self._named(folder)}
+        self._write(key, said | {"done": False, "seconds": before})
+        try:
+            done = Experiment(replace(what, folder=folder.parent, version=folder.name))
+        except InputError:
+            self._forget(key, folder)
+            raise
+        except BaseException:
+            self._write(key, said | {"done": False, "seconds": before + time.time() - begun})
+            raise
+        ended = time.time()
+        found = {"summary": done.summary, "headline": done.headline()}
+        times = {"seconds": round(before + ended - begun, 1), "ended": round(ended, 1)}
+        self._write(key, said | found | times | {"done": True, "machine": platform.node()})
+        kept = self._read(key)
+        assert kept is not None
+        return kept
+
+    def _again(self, what: Plan, folder: Path) -> Plan:
+        """Return the plan that goes on with an interrupted training; empty the folder where none can."""
+        trained = (folder / "config.yaml").is_file() and any(folder.rglob(f"{CHECKPOINTS}/{LAST}"))
+        if what.command == "fit" and not what.adopt and trained:
+            return plan(["fit", "--resume", str(folder)])
+        for old in folder.iterdir():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        return what
+
+    def _new(self, parent: Path) -> Path:
+        try:
+            return new_version(parent)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {parent} ({error.strerror}); choose another folder with --runs"
+            ) from None
+
+    def _named(self, folder: Path) -> str:
+        """Return a folder as records name it: below the folder of runs, or by its whole path."""
+        inside = folder.is_relative_to(self.runs)
+        return str(folder.relative_to(self.runs) if inside else folder.resolve())
+
+    def _forget(self, key: str, folder: Path) -> None:
+        """Leave nothing behind of a stage that was refused."""
+        with suppress(OSError):
+            folder.rmdir()
+            self._file(key).unlink()
+
+    def _stands(self, what: Plan, record: dict[str, Any]) -> bool:
+        """Say whether what a record tells of is still there."""
+        folder = self.runs / str(record["folder"])
+        if what.command == "fit":
+            return (folder / CHECKPOINTS / LAST).is_file()
+        return folder.is_dir() and (what.command != "test" or (folder / "summary.json").is_file())
+
+    def _told(self, record: dict[str, Any], *, kept: bool) -> Done:
+        told = {name: record[name] for name in ("summary", "headline", "seconds", "command")}
+        return Done(self.runs / record["folder"], kept=kept, **told)
+
+    def _file(self, key: str) -> Path:
+        return self.runs / FOLDER / f"{key}.json"
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        return _parsed(self._file(key))
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
+        write_json(self._file(key), record)
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """Hold a stage; the system lets go of it when the process ends, however it ends."""
+        file = self._file(key).with_suffix(".lock")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = file.open("w")
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {file.parent} ({error.strerror}); choose another folder with --runs"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say("  another audit is at this very stage: waiting for what it makes")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _parsed(file: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record

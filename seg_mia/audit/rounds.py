@@ -1,0 +1,228 @@
+"""The steps of an audit, carried out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.audit.ledger import Done, Ledger
+from seg_mia.audit.matrix import outcome
+from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.stages import SHADOW, is_run, options
+from seg_mia.audit.steps import Step, shadow_row, trains
+from seg_mia.audit.textures import training
+from seg_mia.checkpoint import Card, read_card
+from seg_mia.errors import InputError
+from seg_mia.membership.base import Membership
+from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
+
+
+@dataclass
+class Rounds:
+    """All that is done, seed by seed and row by row.
+
+    Attributes:
+        settings: of the audit.
+        compared: its rows.
+        ledger: what runs a stage, or takes it as it is.
+        results: one mapping per attack, in the order of the steps.
+        rows: one mapping per victim and seed.
+        done: what ran, or was taken, in the order of the steps; none where a checkpoint was given.
+    """
+
+    settings: Settings
+    compared: Sequence[Defended]
+    ledger: Ledger
+    results: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    done: list[tuple[Step, Done]] = field(default_factory=list)
+    files: dict[tuple[int, str, str], Path] = field(default_factory=dict)
+    textures: dict[str, Path] = field(default_factory=dict)
+
+    def do(self, step: Step) -> Done | None:
+        """Carry out one step; return what ran or was taken."""
+        row = self.compared[step.row]
+        match step.kind:
+            case "victim" | "shadow":
+                return self._train(step, row)
+            case "utility":
+                return self._measure(step, row)
+            case "textures":
+                assert step.stage is not None
+                config = str(trains(step.stage))
+                done = self._ran(step, training(config, self.settings))
+                self.textures[config] = done.folder
+                return done
+            case "attack":
+                return self._attack(step, row)
+
+    def _ran(self, step: Step, words: Sequence[str]) -> Done:
+        done = self.ledger.run(words, name_of(step))
+        self.done.append((step, done))
+        return done
+
+    def _train(self, step: Step, row: Defended) -> Done | None:
+        row = row if step.kind == "victim" else shadow_row(row)
+        said = self.settings.victim if step.kind == "victim" else self.settings.shadow
+        assert said is not None
+        training = Training(said) if isinstance(said, str) else said
+        training = Training(row.config) if row.config is not None else training
+        key = (step.round, step.kind, row.trained)
+        path = Path(training.config)
+        if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
+            if training.options or training.weights or row.defence or row.options:
+                raise InputError(
+                    f"{path} is trained already, options and defences are for a training; leave them out, or "
+                    "name a config"
+                )
+            self.files[key] = checkpoint_file(path)
+            return None
+        seed = self.settings.seeds[step.round] + SHADOW_SEED * (step.kind == "shadow")
+        command = "adopt" if training.weights else "fit"
+        words = [command, "--config", training.config, "--runs", self.settings.runs]
+        words += ["--seed_everything", str(seed)]
+        words += [word for name in row.defence for word in ("--defence", name)]
+        own = [*options("data.", self.settings.data), *options("model.", self.settings.model)]
+        own += [f"--model.weights={training.weights}"] if training.weights else []
+        done = self._ran(step, [*words, *own, *options("", training.options), *options("", row.options)])
+        self.files[key] = done.folder
+        return done
+
+    def _sides(self, step: Step) -> tuple[Path, Path | None]:
+        row = self.compared[step.row]
+        victim = self.files[step.round, "victim", row.trained]
+        return victim, self.files.get((step.round, "shadow", shadow_row(row).trained))
+
+    def _measure(self, step: Step, row: Defended) -> Done:
+        """Begin a row with what validation gives on non-members and members of the victim as deployed."""
+        victim, shadow = self._sides(step)
+        words = ["validate", "--victim", str(victim), *self._common(row)]
+        words += options("data.", self.settings.data)
+        utility = {}
+        for subset in ("nonmembers", "members"):
+            done = self._ran(step, [*words, f"--data.subset={subset}"])
+            found = {name.removeprefix("val/"): value for name, value in done.summary.items()}
+            utility[subset] = {name: value for name, value in found.items() if name != "privacy"}
+        card = read_card(checkpoint_file(victim), trust=self.settings.trust)
+        self.rows.append(
+            self._place(step)
+            | {"victim": str(victim), "shadow": _shadow(row) if shadow else None, "utility": utility}
+            | {"privacy": card.privacy, "about": about(card), "attacks": []}
+        )
+        return done
+
+    def _place(self, step: Step) -> dict[str, Any]:
+        row = self.compared[step.row].called
+        return {
+            "seed": self.settings.seeds[step.round],
+            "round": step.round,
+            "row": step.row,
+            "defence": row,
+        }
+
+    def _attack(self, step: Step, row: Defended) -> Done:
+        stage = step.stage
+        assert stage is not None
+        victim, shadow = self._sides(step)
+        words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
+        if isinstance(stage.attack, WhiteBox) and stage.attack.surrogate == SHADOW:
+            words += ["--attack.surrogate", str(shadow)]
+        if (weights := trains(stage)) is not None:
+            words += ["--attack.weights", str(self.textures[weights])]
+        words += ["--seed_everything", str(self.settings.seeds[step.round])]
+        if isinstance(stage.attack, Membership):
+            words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]
+        done = self._ran(step, words)
+        own = {"name": done.folder.parent.name, "label": stage.label, "victim_run": str(victim)}
+        result = (
+            self._place(step) | own | {"folder": str(done.folder), "headline": done.headline} | done.summary
+        )
+        self.results.append(result)
+        if is_run(stage, 1):
+            self.rows[-1]["attacks"].append(outcome(result))
+        return done
+
+    def _common(self, row: Defended) -> list[str]:
+        release = ["--release", row.release] if row.release else []
+        trust = [word for name in self.settings.trust for word in ("--trust", name)]
+        return ["--runs", self.settings.runs, *release, *trust]
+
+
+def about(card: Card) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, without the hashes of who is in it."""
+    split = card.split or {}
+    counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
+    arguments = card.data["init_args"] if card.data else {}
+    return {
+        "network": card.network or card.model["init_args"].get("network"),
+        "task": card.model,
+        "data": card.data,
+        "split": counts | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
+        "classes": card.classes,
+        "channels": card.channels,
+        "fingerprint": card.fingerprint,
+        "training": card.training,
+        "defences": defence_names(card),
+    }
+
+
+def _shadow(row: Defended) -> str:
+    """Return how the shadow was trained, as tables say it."""
+    return "defended" if row.adaptive else "undefended"
+
+
+class Progress:
+    """Says which step of how many begins, how long it has taken so far, and how long it may take yet.
+
+    Args:
+        steps: all of them.
+        known: seconds that stages took when they were last run, by kind and what they were called.
+        say: gets a line.
+        clock: seconds, for the time so far.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        known: Mapping[str, float],
+        say: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.steps, self.say, self.clock = steps, say, clock
+        self.known = dict(known)
+        self.begun = clock()
+        self.number = 0
+
+    def begin(self, step: Step) -> None:
+        """Say what begins."""
+        self.number += 1
+        left = self._left()
+        self.say(f"stage {self.number} of {len(self.steps)}: {step.told}{f' ({left})' if left else ''}")
+
+    def end(self, step: Step, done: Done | None) -> None:
+        """Note how long it took, and say so where it was not run."""
+        if done is None:
+            self.say("  trained already")
+        elif done.kept:
+            self.say(f"  taken from {done.folder}, where the same has been run ({told(done.seconds)})")
+        else:
+            self.known[name_of(step)] = done.seconds
+
+    def _left(self) -> str:
+        names = [name_of(step) for step in self.steps[self.number - 1 :]]
+        ahead = [self.known[name] for name in names if name in self.known]
+        parts = [f"{told(self.clock() - self.begun)} so far"] if self.number > 1 else []
+        if sum(ahead) >= 1:
+            parts.append(f"{'about' if len(ahead) == len(names) else 'at least'} {told(sum(ahead))} to go")
+        return ", ".join(parts)
+
+
+def name_of(step: Step) -> str:
+    """Return what to call steps that take about as long as each other."""
+    return f"{step.kind} {step.stage.name}" if step.stage else step.kind
+
+
+def told(seconds: float) -> str:
+    """Return a duration in words."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

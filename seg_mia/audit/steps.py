@@ -1,0 +1,82 @@
+"""What an audit does, one step after the other, known before the first begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from seg_mia.attacks.adain import Adain
+from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.stages import Ready, is_run, names_training
+from seg_mia.configs import named
+
+Kind = Literal["victim", "shadow", "textures", "utility", "attack"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        kind: of step.
+        round: which of the seeds, from 0.
+        row: which of the compared victims, from 0.
+        told: what it is called while it runs.
+        stage: the attack, for an attack; the one they are trained for, for auto-encoders.
+    """
+
+    kind: Kind
+    round: int
+    row: int
+    told: str
+    stage: Ready | None = None
+
+
+def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defended]) -> list[Step]:
+    """Return all steps in their order: trainings that several rows or seeds share stand once."""
+    found, trained = list[Step](), set[object]()
+    for number, seed in enumerate(settings.seeds):
+        for place, row in enumerate(compared):
+            for kind, config, key in _trainings(settings, row):
+                if (number, kind, key) not in trained:
+                    trained.add((number, kind, key))
+                    found.append(Step(kind, number, place, f"{kind} {config}, seed {seed}"))
+            told = f"how well {row.called} segments" if settings.defences else "how well the victim segments"
+            found.append(Step("utility", number, place, told))
+            for stage in (one for one in stages if is_run(one, place)):
+                weights = trains(stage)
+                if weights is not None and weights not in trained:
+                    trained.add(weights)
+                    found.append(Step("textures", number, place, f"auto-encoders {named(weights)}", stage))
+                found.append(Step("attack", number, place, _attack(settings, stage, row), stage))
+    return found
+
+
+def trains(stage: Ready) -> str | None:
+    """Return the config of the auto-encoders that an attack needs to be trained first, if any."""
+    attack = stage.attack
+    return str(attack.weights) if isinstance(attack, Adain) and names_training(attack.weights) else None
+
+
+def _trainings(settings: Settings, row: Defended) -> list[tuple[Kind, str, str]]:
+    """Return role, config and key of what a row needs trained."""
+    found: list[tuple[Kind, str, str]] = [("victim", _said(settings.victim, row), row.trained)]
+    if settings.shadow is not None:
+        behind = shadow_row(row)
+        found.append(("shadow", _said(settings.shadow, behind), behind.trained))
+    return found
+
+
+def shadow_row(row: Defended) -> Defended:
+    """Return how a row's shadow is trained: undefended, unless the attacker knows the defence."""
+    return row if row.adaptive else Defended()
+
+
+def _said(what: str | Training, row: Defended) -> str:
+    config = row.config or (what.config if isinstance(what, Training) else what)
+    config = named(config) if config.endswith((".yaml", ".yml")) else config
+    return ", ".join([config, *([" + ".join(map(named, row.defence))] if row.defence else [])])
+
+
+def _attack(settings: Settings, stage: Ready, row: Defended) -> str:
+    behind = f" on {row.called}" if settings.defences else ""
+    return f"{stage.name}{behind}{', negative control' if stage.control else ''}"

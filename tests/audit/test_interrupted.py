@@ -1,0 +1,114 @@
+"""An audit that is killed goes on where it stopped, and says in the end what it would have said."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+KILLER = Path(__file__).with_name("killer.py")
+TIMES = {"created", "seconds", "kept", "generated"}
+
+
+@pytest.fixture
+def audit(tmp_path: Path, folder: Callable[..., Path]) -> Path:
+    """Trainings of several epochs with a shuffled order, a distilled victim, every kind of stage."""
+    victim = tmp_path / "small.yaml"
+    victim.write_text(f"""
+seed_everything: 3
+trainer: {{max_epochs: 3, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}}
+model:
+  class_path: seg_mia.tasks.segmentation.Segmentation
+  init_args:
+    network:
+      class_path: seg_mia.models.smp.Smp
+      init_args: {{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3, dropout: 0.3}}
+    lr: 0.01
+data:
+  class_path: seg_mia.data.folder.Folder
+  init_args: {{root: {folder(48)}, threshold: 127, members: 8, nonmembers: 6, reference: 8, batch_size: 2}}
+""")
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+version: 1
+victim: {victim}
+shadow: {{config: {victim}, options: {{data.role: shadow}}}}
+scorer: {{architecture: test_resnet, epochs: 2}}
+control: true
+attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}, data: {{limit: 2}}}}]
+defences: [none, distilled]
+""")
+    return file
+
+
+def run(place: Path, audit: Path, *modes: str) -> list[int]:
+    """Run an audit in a folder of its own, killed as each mode says; return how each ended."""
+    place.mkdir(exist_ok=True)
+    words = [sys.executable, str(KILLER), ",".join(modes), "audit", "--config", str(audit)]
+    done = subprocess.run(
+        words,
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")]
+    assert lines, done.stderr[-3000:]
+    ends: list[int] = json.loads(lines[-1].removeprefix("ENDS "))
+    assert not {1, 2} & set(ends), done.stderr[-3000:]
+    return ends
+
+
+def timeless(content: Any) -> Any:
+    """Return plain values without what tells when, and how long."""
+    if isinstance(content, dict):
+        return {name: timeless(value) for name, value in content.items() if name not in TIMES}
+    return [timeless(value) for value in content] if isinstance(content, list) else content
+
+
+def told(place: Path) -> dict[str, Any]:
+    (folder,) = (place / "runs" / "small_audit").iterdir()
+    return {name: timeless(json.loads((folder / name).read_text())) for name in ("audit.json", "report.json")}
+
+
+def versions(place: Path) -> list[str]:
+    return sorted(
+        str(path.relative_to(place)) for path in (place / "runs").rglob("version_*") if path.is_dir()
+    )
+
+
+def test_killed_at_every_boundary_and_inside_stages(audit: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(whole, audit, "") == [0]
+    inside = ["step:6", "step:3", "record:2", "step:5", "record:2", "step:9", "step:3"]
+    boundaries = ["record-before:2", "table:3", "record:2", "record:3", "table:2"] * 20
+    modes = [*inside, *boundaries]
+    ends = run(broken, audit, *modes)
+    assert ends[-1] == 0
+    assert ends.count(-9) == len(ends) - 1 > 15
+    assert told(broken) == told(whole)
+    assert versions(broken) == versions(whole)
+    assert run(broken, audit, "step:1") == [0]  # nothing is trained again
+    assert told(broken) == told(whole)
+
+
+def test_two_audits_at_once_share_what_they_make(audit: Path, tmp_path: Path) -> None:
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    assert run(whole, audit, "") == [0]
+    shared.mkdir()
+    words = [sys.executable, str(KILLER), "", "audit", "--config", str(audit)]
+    both = [
+        subprocess.Popen(words, cwd=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=900) for process in both]
+    assert all("ENDS [0]" in out for out, _ in outputs), outputs
+    assert told(shared) == told(whole)
+    assert versions(shared) == versions(whole)

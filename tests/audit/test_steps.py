@@ -1,0 +1,122 @@
+"""What an audit will do, and how it says how long that takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.audit.board import measures
+from seg_mia.audit.ledger import Done
+from seg_mia.audit.rounds import Progress
+from seg_mia.audit.settings import Defended, Settings, Stage, read_settings, rows
+from seg_mia.audit.stages import ready_stages
+from seg_mia.audit.steps import Step, steps
+from seg_mia.errors import InputError
+
+
+def listed(**settings: Any) -> list[tuple[str, int, int, str]]:
+    audit = Settings(victim="phantom_victim", **settings)
+    found = steps(audit, ready_stages(audit), rows(audit))
+    return [(step.kind, step.round, step.row, step.told) for step in found]
+
+
+def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
+    found = listed(
+        shadow="phantom_shadow",
+        attacks=["mia-global-loss"],
+        control=True,
+        defences=["none", "argmax", "mixup", Defended(defence=["mixup"], adaptive=True)],
+        seeds=[3, 4],
+    )
+    first = [told for _, number, _, told in found if number == 0]
+    assert first == [
+        "victim phantom_victim, seed 3",
+        "shadow phantom_shadow, seed 3",
+        "how well none segments",
+        "mia-blind on none",
+        "mia-global-loss on none",
+        "mia-global-loss on none, negative control",
+        "how well argmax segments",
+        "mia-global-loss on argmax",
+        "victim phantom_victim, mixup, seed 3",
+        "how well mixup segments",
+        "mia-global-loss on mixup",
+        "shadow phantom_shadow, mixup, seed 3",
+        "how well mixup segments",
+        "mia-global-loss on mixup",
+    ]
+    assert [told.replace("seed 4", "seed 3") for _, number, _, told in found if number == 1] == first
+
+
+def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
+    adain = Stage("adain", {"weights": "texture_quick"})
+    found = listed(attacks=[adain, "asma"], seeds=[0, 1])
+    kinds = [kind for kind, *_ in found]
+    assert kinds.count("textures") == 1
+    assert kinds.index("textures") == kinds.index("attack") - 1
+
+
+def test_attacks_of_one_name_are_told_apart() -> None:
+    audit = Settings(
+        victim="phantom_victim",
+        attacks=[Stage("asma", {"steps": 3}), Stage("asma", {"steps": 4}), "asma", "asma", "medis"],
+    )
+    labels = [stage.label for stage in ready_stages(audit)]
+    assert labels == ["asma (steps 3)", "asma (steps 4)", "asma", "asma #2", "medis"]
+
+
+def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
+    now, said = [0.0], list[str]()
+    all_steps = [
+        Step("victim", 0, 0, "victim v"),
+        Step("shadow", 0, 0, "shadow s"),
+        Step("utility", 0, 0, "u"),
+    ]
+    progress = Progress(all_steps, {"victim": 600.0, "shadow": 300.0}, said.append, lambda: now[0])
+    done = Done(Path("runs/v"), {}, [], 400.0, kept=False, command="")
+    progress.begin(all_steps[0])
+    now[0] = 400.0
+    progress.end(all_steps[0], done)
+    progress.begin(all_steps[1])
+    progress.end(all_steps[1], None)
+    progress.begin(all_steps[2])
+    progress.end(all_steps[2], Done(Path("runs/u"), {}, [], 10.0, kept=True, command=""))
+    assert said == [
+        "stage 1 of 3: victim v (at least 15 min to go)",
+        "stage 2 of 3: shadow s (7 min so far, at least 5 min to go)",
+        "  trained already",
+        "stage 3 of 3: u (7 min so far)",
+        "  taken from runs/u, where the same has been run (10 s)",
+    ]
+
+
+def test_gates_are_given_on_the_command_line_and_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "gated.yaml"
+    file.write_text("{victim: phantom_victim, attacks: [asma], fail_on: ['asma.iou>0.9']}")
+    words = ["--config", str(file), "--fail-on", "mia.auc>0.6", "--fail-on=utility.dice<0.5"]
+    assert read_settings(words).fail_on == ["asma.iou>0.9", "mia.auc>0.6", "utility.dice<0.5"]
+    with pytest.raises(InputError, match="--fail-on needs an expression"):
+        read_settings([*words, "--fail-on"])
+
+
+def test_what_a_board_shows_of_a_victim() -> None:
+    row = {"utility": {"nonmembers": {"dice": 0.8}, "members": {"dice": 0.9}}}
+    membership = {"auc": {"value": 0.7}, "tpr_at_fpr_0.01": {"value": 0.1}}
+    fooled = {"dice_adversarial": {"mean": 0.2}, "iou": {"mean": 0.6}}
+    found = measures(
+        row,
+        [
+            {"label": "mia-type2 (signal.released labels)", "results": membership},
+            {"label": "asma", "results": fooled, "asks": True},
+            {"label": "adain", "results": fooled, "asks": False},
+        ],
+    )
+    assert found == {
+        "utility/dice_nonmembers": 0.8,
+        "utility/dice_members": 0.9,
+        "privacy/auc/mia-type2_signal.released_labels": 0.7,
+        "privacy/tpr/mia-type2_signal.released_labels": 0.1,
+        "robustness/dice/asma": 0.2,
+        "robustness/iou/asma": 0.6,
+        "robustness/dice/adain": 0.2,
+    }
