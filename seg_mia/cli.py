@@ -105,7 +105,7 @@ def _experiment(words: list[str]) -> None:
     print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
 
 
-def _audit(words: list[str]) -> None:
+def _audit(words: list[str]) -> int:
     from seg_mia.audit.run import audit
     from seg_mia.audit.settings import read_settings
 
@@ -114,7 +114,8 @@ def _audit(words: list[str]) -> None:
     print(f"\naudit in {result.folder}")
     for line in result.headline():
         print(line)
-    print(f"look at it: tensorboard --logdir {result.runs}")
+    print(f"look at it: {result.folder / 'report.html'}, or tensorboard --logdir {result.runs}")
+    return 1 if result.failed else 0
 
 
 def _report(words: list[str]) -> int:

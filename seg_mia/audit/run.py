@@ -17,19 +17,22 @@ from seg_mia.audit.board import show_audit
 from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
 from seg_mia.audit.rounds import Progress, Rounds
-from seg_mia.audit.settings import VERSION, Settings, rows
-from seg_mia.audit.stages import ready_stages
+from seg_mia.audit.settings import VERSION, Defended, Settings, rows
+from seg_mia.audit.stages import Ready, asks, ready_stages
 from seg_mia.audit.steps import steps, trains
 from seg_mia.audit.textures import check
 from seg_mia.callbacks.membership_figures import Curve, roc_figure
 from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.success import COLUMNS
 from seg_mia.callbacks.tables import write_bytes, write_csv, write_json
+from seg_mia.errors import InputError
 from seg_mia.headlines import aligned, spread, success_table, table, warnings
+from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
+from seg_mia.report.command import verdicts
+from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
-from seg_mia.report.gates import read_gate
 from seg_mia.report.write import write_report
 
 
@@ -43,6 +46,7 @@ class Audit:
         results: one mapping per victim and attack.
         rows: one mapping per victim and seed.
         compared: whether defences were asked for.
+        verdicts: a line per victim: what the report judges.
         failed: a line for each gate that a result meets.
     """
 
@@ -51,6 +55,7 @@ class Audit:
     results: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     compared: bool
+    verdicts: list[str]
     failed: list[str]
 
     def headline(self) -> list[str]:
@@ -66,7 +71,7 @@ class Audit:
                 lines += ["", *defence_table([row for row in self.rows if row["round"] == first["round"]])]
         if len(firsts) > 1:
             lines += ["over all seeds", *spread(self.results)]
-        return lines
+        return [*lines, "", *self.verdicts, *self.failed]
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
@@ -85,6 +90,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     """
     gates = [read_gate(text) for text in settings.fail_on]
     stages, compared = ready_stages(settings), rows(settings)
+    _check_gates(gates, stages, compared)
     for config in (trains(stage) for stage in stages):
         if config is not None:
             check(config)
@@ -104,8 +110,31 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     show_audit(folder, rounds.results, rounds.rows)
     report = write_report(folder, images=settings.images)
     failed = failed_gates(gates, report)
-    runs = Path(settings.runs)
-    return Audit(folder, runs, rounds.results, rounds.rows, bool(settings.defences), failed)
+    told = verdicts(report)
+    return Audit(
+        folder, Path(settings.runs), rounds.results, rounds.rows, bool(settings.defences), told, failed
+    )
+
+
+def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Sequence[Defended]) -> None:
+    """Raise InputError for a gate that nothing in this audit could meet, before anything is trained."""
+    families = {"utility", "epsilon"}
+    for stage in stages:
+        if not isinstance(stage.attack, Membership):
+            families |= {ALL_PERTURBATIONS, stage.label, stage.name}
+        else:
+            families |= {stage.label, "control" if stage.control else "mia" if asks(stage) else "blind"}
+    named = {row.called for row in compared}
+    for gate in gates:
+        if not any(gate.metric.startswith(f"{family}.") or gate.metric == family for family in families):
+            raise InputError(
+                f"gate {gate.text!r} matches nothing in this audit: its metrics begin with "
+                f"{', '.join(sorted(families))}"
+            )
+        if gate.row is not None and gate.row not in named:
+            raise InputError(
+                f"gate {gate.text!r} matches nothing in this audit: victims are {', '.join(sorted(named))}"
+            )
 
 
 def _content(settings: Settings, rounds: Rounds) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Source
-from seg_mia.data.splits import Half, divide, halves
+from seg_mia.data.splits import Half, divide, halves, stated
 from seg_mia.data.strata import foreground_strata
 from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
@@ -139,19 +139,40 @@ class SegmentationData(LightningDataModule):
         if self._ready:
             return
         self._open()
-        ids, groups = self.source.ids, self.source.groups
-        together = self.ties()
+        self.splits = self._half()
+        self._refuse_empty()
+        if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
+            raise InputError(
+                "augmentation moves image and mask together, but images and masks differ in size: "
+                f"{self.cached.images.shape[1:3]} and {self.cached.masks.shape[1:3]}; use --data.augment none"
+            )
+        self._ready = True
+
+    def _half(self) -> Half:
+        """Return who plays which part in this role's half: as drawn, or as the data states it."""
+        ids, groups, parts, together = self.source.ids, self.source.groups, self.source.parts, self.ties()
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
-        both = halves(
-            ids,
-            groups,
-            seed=self.split_seed,
-            shadow_share=self.shadow_share,
-            together=together,
-            strata=strata,
-        )
-        self.splits = divide(
-            both[0 if self.role == "victim" else 1],
+        if parts is None:
+            both = halves(
+                ids,
+                groups,
+                seed=self.split_seed,
+                shadow_share=self.shadow_share,
+                together=together,
+                strata=strata,
+            )
+            mine = both[0 if self.role == "victim" else 1]
+        else:
+            counts = {
+                name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
+            }
+            if self.role == "victim":
+                counts = {"members": self.members, "nonmembers": self.nonmembers}
+            half, mine = stated(parts, ids, groups, together=together, **counts)
+            if self.role == "victim":
+                return half
+        return divide(
+            mine,
             ids,
             groups,
             seed=self.split_seed,
@@ -161,13 +182,6 @@ class SegmentationData(LightningDataModule):
             together=together,
             strata=strata,
         )
-        self._refuse_empty()
-        if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
-            raise InputError(
-                "augmentation moves image and mask together, but images and masks differ in size: "
-                f"{self.cached.images.shape[1:3]} and {self.cached.masks.shape[1:3]}; use --data.augment none"
-            )
-        self._ready = True
 
     def _open(self) -> None:
         if hasattr(self, "cached"):

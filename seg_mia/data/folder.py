@@ -24,6 +24,9 @@ class Folder(SegmentationData):
         image_column: its column of image files.
         mask_column: its column of mask files; the image's name in `masks` if there is no such column.
         group_column: its column of patients or videos, which stay on one side of the split.
+        split_column: its column of who was trained on, where that is known: `train` for the victim's members,
+            `test` for its non-members, `reference`, and `shadow` for what is left to the shadow, whose own
+            members are drawn.
         members: as in the base class, and so are all further arguments.
         nonmembers: as in the base class.
     """
@@ -44,6 +47,7 @@ class Folder(SegmentationData):
         image_column: str = "image",
         mask_column: str = "mask",
         group_column: str | None = None,
+        split_column: str | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
@@ -53,7 +57,7 @@ class Folder(SegmentationData):
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
-        self.group_column = group_column
+        self.group_column, self.split_column = group_column, split_column
 
     def read_source(self) -> Source:
         """Return the pairs under the root."""
@@ -75,4 +79,5 @@ class Folder(SegmentationData):
             image_column=self.image_column,
             mask_column=self.mask_column,
             group_column=self.group_column,
+            split_column=self.split_column,
         )

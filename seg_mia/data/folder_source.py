@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from seg_mia.data.files import SUFFIXES, digest, list_files, pairs, read_image, read_mask
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import inside, regular
-from seg_mia.data.source import Image, Mask, Source
+from seg_mia.data.source import PARTS, Image, Mask, Source
 from seg_mia.errors import InputError
 
 
@@ -21,6 +21,7 @@ class Sample(NamedTuple):
     image: Path
     mask: Path
     group: str
+    part: str | None = None
 
 
 class Row(NamedTuple):
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     image: str
     mask: str | None
     group: str | None
+    part: str | None = None
 
 
 class FolderSource(Source):
@@ -52,6 +54,8 @@ class FolderSource(Source):
         mask_column: its column of mask paths; it may be missing if left at its default.
         group_column: its column of what must stay on one side of a split (patient, video); None takes the
             column `group` where there is one, else every sample is independent.
+        split_column: its column of the part that each sample plays, one of `seg_mia.data.source.PARTS`; None
+            leaves the split to be drawn.
 
     Raises:
         InputError: if files, manifest and arguments do not go together.
@@ -71,20 +75,24 @@ class FolderSource(Source):
         image_column: str = "image",
         mask_column: str = "mask",
         group_column: str | None = None,
+        split_column: str | None = None,
     ) -> None:
         _check(channels, classes, threshold, size)
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         folder = Path(root)
         if manifest is None:
-            if group_column is not None:
-                raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
+            for name, column in (("group_column", group_column), ("split_column", split_column)):
+                if column is not None:
+                    raise InputError(f"{name}={column} needs a manifest, got none; set manifest")
             found = pairs(list_files(inside(folder, images)), list_files(inside(folder, masks)))
             self.samples = [Sample(*pair, group=pair[0]) for pair in found]
         else:
-            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column)
+            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column, split_column)
             self.samples = _listed(rows, folder, images, masks)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
+        if split_column is not None:
+            self.parts = tuple(str(sample.part) for sample in self.samples)
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and mask file."""
@@ -150,16 +158,18 @@ def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any
         raise InputError(f"{manifest} must be a CSV file in UTF-8, got: {error}; correct manifest") from error
 
 
-def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str | None) -> list[Row]:
+def _rows(
+    manifest: Path, image_column: str, mask_column: str, group_column: str | None, split_column: str | None
+) -> list[Row]:
     """Read a manifest's lines, having checked that the columns are there and filled."""
     header, lines = _table(manifest)
     masks = None if mask_column == "mask" and "mask" not in header else mask_column
     groups = group_column or ("group" if "group" in header else None)
-    for column in (image_column, masks, groups):
+    for column in (image_column, masks, groups, split_column):
         if column is not None and column not in header:
             raise InputError(
                 f"{manifest} must have a column {column!r}, got {', '.join(header) or 'none'}; "
-                "set image_column, mask_column and group_column to its names"
+                "set image_column, mask_column, group_column and split_column to its names"
             )
         if header.count(column) > 1:
             raise InputError(
@@ -173,6 +183,7 @@ def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str
             _cell(where, row, image_column),
             None if masks is None else _cell(where, row, masks),
             None if groups is None else _cell(where, row, groups),
+            None if split_column is None else _part(where, row, split_column),
         )
         for where, row in lines
     ]
@@ -184,6 +195,15 @@ def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
     if not (text := str(row[column]).strip()):
         raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
     return text
+
+
+def _part(where: str, row: Mapping[Any, Any], column: str) -> str:
+    part = _cell(where, row, column)
+    if part not in PARTS:
+        raise InputError(
+            f"{where} must say one of {', '.join(PARTS)} for {column!r}, got {part!r}; correct it"
+        )
+    return part
 
 
 def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sample]:
@@ -208,7 +228,7 @@ def _by_path(row: Row, root: Path) -> Sample:
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")
         regular(path)
     name = image.relative_to(root.resolve()).with_suffix("").as_posix()
-    return Sample(name, image, mask, row.group or name)
+    return Sample(name, image, mask, row.group or name, row.part)
 
 
 def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Sample:
@@ -217,4 +237,4 @@ def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) ->
     for kind, files in (("image", images), ("mask", masks)):
         if name not in files:
             raise InputError(f"{row.where} must name an image and a mask, found no {kind} {name}; correct it")
-    return Sample(name, images[name], masks[name], row.group or name)
+    return Sample(name, images[name], masks[name], row.group or name, row.part)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 Mask = NDArray[np.uint8]
+PARTS = ("train", "test", "reference", "shadow")
+"""What data may say of a sample: trained on, held out or kept by the victim, or left to the shadow."""
 
 
 class Source(ABC):
@@ -19,12 +21,15 @@ class Source(ABC):
             sample's own id where samples are independent.
         channels: image channels, 1 or 3.
         classes: number of classes, background included; 2 for a binary mask.
+        parts: what part each sample plays where the data itself says so, one of PARTS each; None where the
+            split is drawn.
     """
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     channels: int
     classes: int
+    parts: tuple[str, ...] | None = None
 
     @abstractmethod
     def digest(self, index: int) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.source import Source
+from seg_mia.data.source import PARTS, Source
 from seg_mia.errors import InputError
 
 T = TypeVar("T")
@@ -155,6 +155,46 @@ def divide(
     raise InputError(_too_few(needs, units, every))
 
 
+def stated(
+    parts: Sequence[str],
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    members: int,
+    nonmembers: int,
+    together: Iterable[Sequence[str]] = (),
+) -> tuple[Half, tuple[int, ...]]:
+    """Return the victim's half as the data itself states it, and the samples left to the shadow.
+
+    Args:
+        parts: one of `seg_mia.data.source.PARTS` for each sample.
+        ids: one name per sample, unique.
+        groups: what must stay on one side, one name per sample.
+        members: how many samples say `train`: to be sure that nobody takes them for drawn.
+        nonmembers: how many say `test`.
+        together: as given to `halves`.
+
+    Raises:
+        InputError: other numbers, or a group or duplicates of which the parts differ.
+    """
+    for unit in units_of(ids, groups, together):
+        other = next((i for i in unit if parts[i] != parts[unit[0]]), None)
+        if other is not None:
+            first = unit[0]
+            raise InputError(
+                f"{ids[first]} is stated to be {parts[first]} and {ids[other]} {parts[other]}, but they show "
+                "the same patient or the same image, so nobody can tell whether it was trained on; state one "
+                "part for both, or leave one out"
+            )
+    found = {name: tuple(i for i, part in enumerate(parts) if part == name) for name in PARTS}
+    if (len(found["train"]), len(found["test"])) != (members, nonmembers):
+        raise InputError(
+            f"{len(found['train'])} samples are stated to be train and {len(found['test'])} test, members "
+            f"and nonmembers are {members} and {nonmembers}; set them to the stated numbers"
+        )
+    return Half(found["train"], found["test"], found["reference"]), found["shadow"]
+
+
 def hold_out(
     members: NDArray[np.bool_], groups: Sequence[str], *, part: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -211,9 +251,15 @@ def hashed(ids: Iterable[str], salt: bytes) -> tuple[str, ...]:
 
 
 def fingerprint(source: Source) -> str:
-    """Return one SHA-256 of all ids, groups and contents, whatever their order and decoding."""
-    rows = sorted((name, source.groups[i], source.digest(i)) for i, name in enumerate(source.ids))
+    """Return one SHA-256 of all ids, groups, stated parts and contents, whatever their order and decoding."""
+    rows = sorted(
+        (name, source.groups[i], source.digest(i), *_stated(source, i)) for i, name in enumerate(source.ids)
+    )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _stated(source: Source, index: int) -> tuple[str, ...]:
+    return () if source.parts is None else (source.parts[index],)
 
 
 def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from seg_mia.errors import InputError
+from seg_mia.report.content import Report
 from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import read_audit
 from seg_mia.report.write import NUMBERS, PAGE, write_report
@@ -43,12 +44,16 @@ def report(words: Sequence[str]) -> Outcome:
     gates = [read_gate(text) for text in said.fail_on]
     folder = read_audit(said.run).folder
     content = write_report(folder, images=said.images)
-    told = [
+    return Outcome(folder, verdicts(content), check(gates, content))
+
+
+def verdicts(content: Report) -> list[str]:
+    """Return a line per victim: what was judged of it."""
+    return [
         f"{row.defence}: leak: {row.leak.word.lower()}; robustness: {row.robustness.word.lower()}; "
         f"privacy: {row.privacy.word.lower()}"
         for row in content.verdicts
     ]
-    return Outcome(folder, told, check(gates, content))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -227,8 +227,8 @@ def test_too_few_groups_say_how_many_there_are_and_how_many_it_takes() -> None:
     enough, many = grouped([6] * 4)  # what it says suffices: 7 + 5 samples of groups of 6 are 2 + 1 groups
     with pytest.raises(InputError, match=r"6 in 1 groups .* has 3\); at least 3 groups are needed"):
         divide(range(6), enough, many, seed=0, members=7, nonmembers=5)
-    half = divide(range(18), enough, many, seed=0, members=7, nonmembers=5)
-    assert (len(half.members), len(half.nonmembers)) == (7, 5)
+    found = divide(range(18), enough, many, seed=0, members=7, nonmembers=5)
+    assert (len(found.members), len(found.nonmembers)) == (7, 5)
 
 
 def test_a_sample_with_two_parts_is_refused() -> None:
