@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_experiment_plugin_data
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data as started
 
 from seg_mia.cli import main
@@ -44,12 +43,8 @@ def test_a_training_shows_its_curves_pictures_and_settings(run: Path) -> None:
     assert settings["model.lr"].number_value == 0.01
     assert settings["data.members"].number_value == 4
     assert settings["model.network.encoder"].string_value == "tu-test_resnet"
-    assert found.SummaryMetadata("_hparams_/experiment").plugin_data.plugin_name == PLUGIN_NAME
-    experiment = parse_experiment_plugin_data(
-        found.SummaryMetadata("_hparams_/experiment").plugin_data.content
-    )
-    assert [info.name.tag for info in experiment.metric_infos] == ["hparams/val/dice"]
-    assert found.Scalars("hparams/val/dice")[-1].value == found.Scalars("val/dice")[-1].value
+    # An experiment of one run would hide the settings of all others.
+    assert [tag for tag in tags["tensors"] if "experiment" in tag] == []
 
 
 def test_an_attack_shows_its_course_and_pictures(run: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from seg_mia.callbacks.hyperparameters import write_session
+
 BOARD = "tensorboard"
 LAYOUT = {
     "utility": {
@@ -52,7 +54,9 @@ def show_audit(folder: Path, results: Sequence[Mapping[str, Any]], rows: Sequenc
         }
         name = re.sub(r"[^\w.-]+", "_", f"{row['row']}_{row['defence']}_seed_{row['seed']}")
         with SummaryWriter(str(place / name)) as writer:
-            writer.add_hparams(known, measures(row, own), run_name=".", global_step=row["row"])
+            write_session(writer, known)
+            for tag, value in measures(row, own).items():
+                writer.add_scalar(tag, value, row["row"])
 
 
 def measures(row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from seg_mia.callbacks.pictures import rendered
 
 NAMES = {
-    "iou": "IoU with target",
-    "mean_iou": "mean IoU with target",
+    "iou": "IoU with {mask}",
+    "mean_iou": "mean IoU with {mask}",
     "truth_iou": "IoU with truth",
     "l2": "L2 of the perturbation",
     "linf": "L-infinity",
@@ -19,12 +19,15 @@ NAMES = {
 }
 
 
-def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[np.uint8]:
+def trajectories(
+    steps: Sequence[int], curves: Mapping[str, Tensor], *, mask: str = "target"
+) -> NDArray[np.uint8]:
     """Return a figure (H, W, 3): measures over the steps, images thin and their mean thick; IoU over L2.
 
     Args:
         steps: the iterates recorded, length T.
         curves: a measure's name to (T, N).
+        mask: what predictions are compared with.
     """
     paths = {name: value.cpu().numpy() for name, value in curves.items()}
     both = "iou" in paths and "l2" in paths
@@ -38,11 +41,11 @@ def trajectories(steps: Sequence[int], curves: Mapping[str, Tensor]) -> NDArray[
     for pane, (name, path) in zip(panes, paths.items(), strict=False):
         pane.plot(steps, path, color="0.7", lw=0.5)
         pane.plot(steps, path.mean(1), color="C0", lw=2, label=f"mean of {path.shape[1]}")
-        pane.set(xlabel="iteration", title=NAMES.get(name, name))
+        pane.set(xlabel="iteration", title=NAMES.get(name, name).format(mask=mask))
         pane.legend(fontsize=7)
     if both:
         pane = panes[count - 1]
         pane.plot(paths["l2"], paths["iou"], color="0.7", lw=0.5)
         pane.plot(paths["l2"].mean(1), paths["iou"].mean(1), color="C0", lw=2)
-        pane.set(xlabel="L2 of the perturbation", title="IoU with target")
+        pane.set(xlabel="L2 of the perturbation", title=NAMES["iou"].format(mask=mask))
     return rendered(figure)

@@ -5,12 +5,12 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-
-WATCHED = "val/dice"
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 
 class Hyperparameters(Callback):
-    """Show settings in TensorBoard's HPARAMS tab with the last validation Dice.
+    """Show settings in TensorBoard's HPARAMS tab, beside everything the run and attacks on it have logged.
 
     Args:
         settings: the run's config, nested, plain values.
@@ -20,12 +20,23 @@ class Hyperparameters(Callback):
         self.settings = flat(settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write them once the figure is known."""
-        value = trainer.callback_metrics.get(WATCHED)
-        metrics = {f"hparams/{WATCHED}": float(value)} if value is not None else {}
+        """Write them once the training is done."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.settings, metrics)
+                logger.hparams.update(self.settings)
+                write_session(logger.experiment, self.settings)
+
+
+def write_session(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
+    """Write what HPARAMS shows of one run.
+
+    An experiment's list of settings and measures is left out: TensorBoard would take the first run's for all,
+    and then shows nothing that only others have. Without one it gathers them from all runs.
+    """
+    _, start, end = hparams(dict(settings), {})
+    file: Any = writer._get_file_writer()
+    for summary in (start, end):
+        file.add_summary(summary)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

@@ -128,16 +128,21 @@ class PerturbationResults(Callback):
             self._succeeded(trainer, values)
         ids = [data.source.ids[i] for i in index.tolist()]
         if "step" in curves:
-            _write_history(trainer, ids, curves)
+            _write_history(trainer, ids, curves, mask=self.mask)
         elif curves:
             self.summary["strengths"] = _write_strengths(trainer, ids, curves)
         write_json(folder / "summary.json", self.summary)
         if self.rows:
-            titles = [title.format(mask="target" if self.asks else "truth") for title in TITLES]
+            titles = [title.format(mask=self.mask) for title in TITLES]
             write_bytes(folder / "panel.png", png(draw(titles, self.rows, self.names)))
             for page, row in enumerate(range(0, len(self.rows), PAGE)):
                 sheet = draw(titles, self.rows[row : row + PAGE], self.names[row : row + PAGE])
                 show(trainer, "attack/panel", sheet, page)
+
+    @property
+    def mask(self) -> str:
+        """What predictions are compared with."""
+        return "target" if self.asks else "truth"
 
     @property
     def losses(self) -> list[str]:
@@ -226,7 +231,7 @@ def _write_strengths(
     return means
 
 
-def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]) -> None:
+def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor], *, mask: str) -> None:
     """One line per image and recorded iterate; TensorBoard gets the means over images and one figure."""
     steps = curves["step"][:, 0].long().tolist()
     measured = {name: value for name, value in curves.items() if name != "step"}
@@ -241,6 +246,7 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
             for name, value in measured.items():
                 for step, mean in zip(steps, value.mean(1).tolist(), strict=True):
                     logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
-    sheet = trajectories(steps, {name: value for name, value in measured.items() if "." not in name})
+    shown = {name: value for name, value in measured.items() if "." not in name}
+    sheet = trajectories(steps, shown, mask=mask)
     write_bytes(run_folder(trainer) / "history.png", png(sheet))
     show(trainer, "attack/history", sheet, 0)

@@ -14,7 +14,7 @@ FEW_IMAGES = 30
 
 def warnings(guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
     """Return what makes numbers void, or less than they seem, the worst first."""
-    found = [*_baselines(guessed), *_same_seed(guessed), *_no_gradient(fooled)]
+    found = [*_baselines(guessed), *_same_seed(guessed), *_no_gradient(fooled), *_idle(fooled)]
     return list(dict.fromkeys(found))
 
 
@@ -56,6 +56,15 @@ def _same_seed(guessed: Sequence[Guessed]) -> Iterator[str]:
             f"Victim and shadow began with the same weights ({_quoted(sorted(alike))}), which an attacker "
             "cannot arrange: leakage is overstated. Train the shadow from another seed."
         )
+
+
+def _idle(fooled: Sequence[Fooled]) -> Iterator[str]:
+    for one in fooled:
+        if one.images and one.unchanged >= one.images and not one.success:
+            yield (
+                f"{one.label} on {one.place.defence} changed none of its {one.images} images: that says "
+                "nothing of robustness. Give it more or larger steps."
+            )
 
 
 def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:

@@ -175,7 +175,8 @@ def robustness(attacks: Sequence[Fooled]) -> Verdict:
             "Inconclusive",
             "success rate",
             None,
-            "No image counts: all were successes before any step, or no gradient reached them.",
+            "No image counts: all were successes before any step, no gradient reached them, or none was "
+            "changed.",
         )
     strongest = max(evidence, key=lambda piece: piece.rank)
     likeness = next((one.mean("ssim") for one in attacks if one.label == strongest.attack), None)
@@ -191,12 +192,13 @@ def robustness(attacks: Sequence[Fooled]) -> Verdict:
 def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     """Yield each number of a perturbation that a verdict rests on.
 
-    An attack that no gradient reached says nothing, and one for which no image counts says nothing either.
+    An attack that no gradient reached says nothing, and neither does one for which no image counts or that
+    changed none.
     """
     likeness = one.mean("ssim")
     hidden = likeness is None or likeness >= VISIBLE_SSIM
     rates = [row.rate for row in kept(one.success) if row.counted and row.rate.value is not None]
-    if one.success and not rates:
+    if (one.success and not rates) or (one.images and one.unchanged >= one.images and not rates):
         return
     for rate in rates:
         yield Evidence(

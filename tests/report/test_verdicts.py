@@ -139,6 +139,14 @@ def test_an_attack_that_counts_nothing_decides_nothing() -> None:
     assert robustness(guess()).word == "Not tested"
 
 
+def test_an_attack_that_changed_no_image_decides_nothing() -> None:
+    idle = fool() | {"unchanged": 101}
+    report = told(idle)
+    assert report.verdicts[0].robustness.word == "Inconclusive"
+    assert "changed none of its 101 images" in report.warnings[0]
+    assert robustness(fool() | {"unchanged": 100}).word != "Inconclusive"
+
+
 @pytest.mark.parametrize(
     ("epsilon", "word"),
     [(1.0, "Strong promise"), (1.01, "Moderate promise"), (10.0, "Moderate promise"), (10.1, "Weak promise")],
