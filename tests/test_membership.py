@@ -373,6 +373,28 @@ attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}
     assert "is trained already, options and defences are for a training" in capsys.readouterr().err
 
 
+def test_an_attacker_who_knows_a_config_trains_its_shadow_by_it(tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "other.yaml"
+    own.write_text(tiny.read_text().replace("lr: 0.01", "lr: 0.03"))
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow}}}}
+data: {{members: 3, nonmembers: 3}}
+scorer: {{architecture: test_resnet, epochs: 1}}
+attacks: [mia-global-loss]
+defences: [none, {{config: {own}, name: other}}, {{config: {own}, name: other, adaptive: true}}]
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    found = {
+        run.parent.name + run.name: yaml.safe_load((run / "config.yaml").read_text())
+        for run in Path("runs").glob("other/*")
+    }
+    roles = [config["data"]["init_args"]["role"] for _, config in sorted(found.items())]
+    assert roles == ["victim", "shadow"]
+    assert {config["seed_everything"] for config in found.values()} == {0, 10_000}
+
+
 def test_an_audit_finds_out_first_what_cannot_run(
     tiny: Path, tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

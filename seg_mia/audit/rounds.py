@@ -85,6 +85,8 @@ class Rounds:
         words += [word for name in row.defence for word in ("--defence", name)]
         own = [*options("data.", self.settings.data), *options("model.", self.settings.model)]
         own += [f"--model.weights={training.weights}"] if training.weights else []
+        if step.kind == "shadow" and row.config is not None:  # which is the victim's
+            own.append("--data.role=shadow")
         done = self._ran(step, [*words, *own, *options("", training.options), *options("", row.options)])
         self.files[key] = done.folder
         return done

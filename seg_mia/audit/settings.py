@@ -56,7 +56,8 @@ class Defended:
         config: what is trained instead of the audit's victim, with none of that one's options; the audit's
             data and model settings hold for it, too.
         options: of the training, by their dotted names: {"trainer.max_epochs": 45}.
-        adaptive: the attacker knows the defence, and trains the shadow with it, too.
+        adaptive: the attacker knows the defence, and trains the shadow with it, too; where a row has a config
+            of its own, by that one.
         name: in tables; what it is made of if not given.
     """
 
@@ -184,15 +185,11 @@ def rows(settings: Settings) -> list[Defended]:
 
 
 def _check_trainable(row: Defended, settings: Settings) -> None:
-    if row.adaptive and not row.defence:
+    if row.adaptive and not row.defence and row.config is None:
         raise InputError(
             f"the row {row.called} has no defence that a shadow could be trained with; leave out adaptive"
         )
     if row.config is not None:
-        if row.adaptive:
-            raise InputError(
-                f"the row {row.called} has a config of its own, and no shadow's; leave out adaptive"
-            )
         return
     for what in (settings.victim, settings.shadow if row.adaptive else settings.victim):
         config = what.config if isinstance(what, Training) else what

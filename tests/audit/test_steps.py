@@ -48,6 +48,20 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
     assert [told.replace("seed 4", "seed 3") for _, number, _, told in found if number == 1] == first
 
 
+def test_a_row_with_a_config_has_a_shadow_of_that_config_where_the_attacker_knows_it() -> None:
+    found = listed(
+        shadow="phantom_shadow",
+        attacks=["mia-global-loss"],
+        defences=[Defended(config="phantom_dp"), Defended(config="phantom_dp", adaptive=True)],
+    )
+    trained = [told for kind, _, _, told in found if kind in {"victim", "shadow"}]
+    assert trained == [
+        "victim phantom_dp, seed 0",
+        "shadow phantom_shadow, seed 0",
+        "shadow phantom_dp, seed 0",
+    ]
+
+
 def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
     adain = Stage("adain", {"weights": "texture_quick"})
     found = listed(attacks=[adain, "asma"], seeds=[0, 1])

@@ -1,0 +1,85 @@
+"""The table of an audit's results in Markdown, an attack a line, a victim a column: audit_table.py RUN.
+
+RUN is an audit's folder, whose report.json is read.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Entry = Mapping[str, Any]
+
+
+def interval(measure: Entry | None) -> str:
+    """Return a number and its interval."""
+    if measure is None or measure["value"] is None:
+        return ""
+    low, high = measure["low"], measure["high"]
+    mark = "" if measure.get("resolvable", True) else "*"
+    return f"{measure['value']:.3f}{mark}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
+
+
+def guessed(one: Entry) -> str:
+    """Return how well members were told, over images and, where there are several of them, over patients."""
+    over = f"; patients {interval(one['pooled'])}" if one["pooled"] else ""
+    return f"AUC {interval(one['auc'])}, TPR {interval(one['rates']['0.01'])}{over}"
+
+
+def fooled(one: Entry) -> str:
+    """Return what a perturbation did."""
+    mean = {name: own["mean"] for name, own in one["results"].items()}
+    asked = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if one["asks"] else ""
+    rates = [row["rate"] for row in one["success"] if row["loss"] == "fused"]
+    succeeded = f", success {interval(rates[0])}" if rates else ""
+    return (
+        f"{asked}Dice {mean['dice_clean']:.3f} to {mean['dice_adversarial']:.3f}{succeeded}, "
+        f"SSIM {mean['ssim']:.2f}"
+    )
+
+
+def lines(report: Entry) -> Iterator[Sequence[str]]:
+    """Yield the cells of each line, the header first."""
+    victims = sorted(report["victims"], key=lambda one: one["place"]["row"])
+    yield "", *(one["place"]["defence"] for one in victims)
+    for part in ("nonmembers", "members"):
+        yield f"Dice on {part}", *(f"{one['utility'][part]['dice']:.3f}" for one in victims)
+    yield "epsilon promised", *(_promise(one["promise"]) for one in victims)
+    groups: tuple[tuple[str, Callable[[Entry], str]], ...] = (
+        ("membership", guessed),
+        ("perturbations", fooled),
+    )
+    for name, told in groups:
+        found: dict[str, dict[int, str]] = {}
+        for one in report[name]:
+            found.setdefault(one["label"], {})[one["place"]["row"]] = told(one)
+        for label, cells in found.items():
+            yield f"`{label}`", *(cells.get(one["place"]["row"], "") for one in victims)
+    for what in ("leak", "robustness"):
+        judged = {row["row"]: row[what]["word"].lower() for row in report["verdicts"]}
+        yield f"verdict: {what}", *(judged[one["place"]["row"]] for one in victims)
+
+
+def _promise(promise: Entry | None) -> str:
+    return "none" if promise is None else f"{promise['epsilon']:.3g} per {promise['unit']}"
+
+
+def main() -> None:
+    """Print the table, and below it on what and when it was measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    report = json.loads((parser.parse_args().run / "report.json").read_text())
+    header, *rest = lines(report)
+    for cells in (header, ["---"] * len(header), *rest):
+        print(f"| {' | '.join(cells)} |")
+    tool = report["tool"] or {}
+    print(
+        f"\n{report['seconds'] / 60:.0f} minutes of computing, {report['created'] or 'date unknown'}, {tool}"
+    )
+
+
+if __name__ == "__main__":
+    main()
