@@ -34,7 +34,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import Side, infer, load_shadow, seed_of
+from seg_mia.inference import Side, check_members, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line, refusal
@@ -237,8 +237,8 @@ class Experiment(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from where a run stopped."""
         if self.plan.adopt:
-            self._keep_config("fit")
             adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
+            self._keep_config("fit")
             self._sum_up(None)
             return
         datamodule.setup("fit")
@@ -347,6 +347,7 @@ class Experiment(LightningCLI):
                 f"{self.plan.checkpoint} does not say who its members are, it was exported without its "
                 "split; use the original checkpoint"
             )
+        check_members(card, data, self.plan.checkpoint)
         shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:

@@ -296,6 +296,15 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     return Side(network, own, found.file, network_spec(card), seed_of(card))
 
 
+def check_members(card: Card, data: SegmentationData, file: Path) -> None:
+    """Raise InputError for a network that was trained elsewhere, on nobody knows whom."""
+    if (card.training or {}).get("adopted") and data.source.parts is None:
+        raise InputError(
+            f"{file} was trained elsewhere and its members here are drawn by chance, so an AUC would be "
+            "about nothing; state who it was trained on (--data.split_column) and adopt it again"
+        )
+
+
 def seed_of(card: Card) -> int | None:
     """Return the seed of a checkpoint's training, if its card says it."""
     seed = (card.training or {}).get("seed")

@@ -1,5 +1,6 @@
 """A network that was trained elsewhere: taken as it is, measured, attacked, never trained."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,18 @@ ADOPTED = Path("runs/tiny/version_1")
 
 
 @pytest.fixture
+def known(tiny: Path, folder: Callable[..., Path]) -> Path:
+    """A config whose data says who was trained on."""
+    names = sorted(file.name for file in (folder() / "images").iterdir())
+    parts = ["train"] * 4 + ["test"] * 2 + ["shadow"] * 6
+    lines = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
+    (folder() / "list.csv").write_text("\n".join(["image,set", *lines]))
+    stated = "threshold: 127, manifest: list.csv, split_column: set,"
+    tiny.write_text(tiny.read_text().replace("threshold: 127,", stated))
+    return tiny
+
+
+@pytest.fixture
 def elsewhere(tiny: Path, tmp_path: Path) -> Path:
     """A state dict as another trainer would have saved it: of a network of other weights."""
     assert main(["fit", "--config", str(tiny), "--seed_everything", "7"]) == 0
@@ -23,7 +36,8 @@ def elsewhere(tiny: Path, tmp_path: Path) -> Path:
     return file
 
 
-def test_an_adopted_network_is_the_one_in_the_file(tiny: Path, elsewhere: Path) -> None:
+def test_an_adopted_network_is_the_one_in_the_file(known: Path, elsewhere: Path, tiny: Path) -> None:
+    assert known == tiny
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
     x = torch.rand(2, 3, 32, 32)
     theirs = load_victim(checkpoint_file("runs/tiny/version_0"))
@@ -39,6 +53,15 @@ def test_an_adopted_network_is_the_one_in_the_file(tiny: Path, elsewhere: Path) 
     words = ["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]
     assert main(words) == 0
     assert (ADOPTED / "mia-global-loss" / "version_0" / "scores.csv").is_file()
+
+
+def test_members_that_are_drawn_are_not_those_it_was_trained_on(
+    tiny: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
+    assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+    assert main(["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]) == 2
+    assert "state who it was trained on (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:

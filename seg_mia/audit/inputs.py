@@ -3,15 +3,17 @@
 import argparse
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
-from lightning import __version__ as lightning
 
 import seg_mia
 from seg_mia import data as readers
@@ -19,21 +21,22 @@ from seg_mia.configs import inline, is_inline, read_yaml
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line, refusal
+from seg_mia.models.texture import EXPORT
 from seg_mia.options import import_all
 from seg_mia.plan import Plan
-from seg_mia.runs import OF_A_ROLE
+from seg_mia.runs import CHECKPOINTS, LAST, OF_A_ROLE
 from seg_mia.spec import class_paths
 
-PLACES = {"root", "cache", "runs"}
-"""Settings that say where something lies; what lies there is known by other means."""
-IMMATERIAL = ("--data.cache", "--data.workers", "--trainer.enable_progress_bar")
-"""Options that change how long a stage takes, but not its result."""
+IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
+"""Settings that say where something lies, or how fast it is read: what lies there is known by other means."""
+FOLDERS = {"target_folder", "weights", "surrogate"}
+"""Settings that may name a folder whose files count."""
 
 
 def key_of(what: Plan, known: dict[str, str]) -> str:
     """Return one digest of all that a plan's outcome depends on.
 
-    This tool's own source, the versions of torch and Lightning, the words, the content of every file that
+    This package's source and the versions of what it computes with, the words, the content of every file that
     words or configs name, the checkpoints, the data's fingerprint, and the source of classes outside seg_mia.
 
     Args:
@@ -41,27 +44,32 @@ def key_of(what: Plan, known: dict[str, str]) -> str:
         known: fingerprints of data by its settings, which this adds to.
     """
     said = what.options or {}
+    words = _joined(what.args)
+    card = 1 if what.card is not None else 0  # comes first; it names files that were read in the training
     parts = [
         _tool(),
         what.command,
         what.adopt,
-        [_word(word) for word in _joined(what.args) if not word.startswith(IMMATERIAL)],
-        [_file(path) for path in (what.checkpoint, what.shadow and what.shadow.file) if path],
+        [_word(word, trusted=place > card) for place, word in enumerate(words) if not _is_immaterial(word)],
+        [file_digest(path) for path in (what.checkpoint, what.shadow and what.shadow.file) if path],
         said.get("control"),
         _fingerprint(what, known),
-        [_source(path) for path in _foreign(what)],
+        [_source(path) for path in _foreign(words)],
     ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
 @cache
-def _tool() -> list[str]:
-    """Return digests of this package's source and the versions of what it computes with."""
+def _tool() -> list[object]:
+    """Return the digest of this package's source, the versions of what it needs, and the accelerator."""
     root = Path(seg_mia.__file__).parent
     own = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         own.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    return [seg_mia.__version__, own.hexdigest(), str(torch.__version__), str(lightning)]
+    needs = [need for need in requires("seg_mia") or [] if "extra" not in need]
+    names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return [own.hexdigest(), [(name, version(name)) for name in names], device]
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -75,47 +83,60 @@ def _joined(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _word(word: str) -> object:
+def _is_immaterial(word: str) -> bool:
+    return word.partition("=")[0].rpartition(".")[2].lstrip("-") in IMMATERIAL
+
+
+def _word(word: str, *, trusted: bool) -> object:
+    """Return an option and what its value stands for; files named in what is not trusted are not opened."""
     flag, _, value = word.partition("=")
-    if is_inline(value):
-        return [flag, value]
-    path = Path(value)
-    if value.endswith((".yaml", ".yml")) and path.is_file():
-        return [flag, _with_files(read_yaml(value))]
-    return [flag, value if flag.rpartition(".")[2] in PLACES else _on_disk(path)]
+    name = flag.rpartition(".")[2]
+    if value.endswith((".yaml", ".yml")) and Path(value).is_file():
+        return [flag, _with_files(read_yaml(value), trusted=trusted)]
+    try:
+        plain = yaml.safe_load(value) if value.lstrip().startswith(("{", "[")) else value
+    except yaml.YAMLError:
+        plain = value
+    return [flag, _with_files(plain, trusted=trusted, name=name)]
 
 
-def _with_files(value: Any) -> Any:
-    """Return plain values, where a text names a file with that file's digest."""
+def _with_files(value: Any, *, trusted: bool, name: str = "") -> Any:
+    """Return plain values, where a text names a file with that file's digest instead."""
     if isinstance(value, dict):
-        return {name: item if name in PLACES else _with_files(item) for name, item in value.items()}
+        kept = {key: item for key, item in value.items() if key not in IMMATERIAL}
+        return {key: _with_files(item, trusted=trusted, name=str(key)) for key, item in kept.items()}
     if isinstance(value, list):
-        return [_with_files(item) for item in value]
-    return _on_disk(Path(value)) if isinstance(value, str) and len(value) < 4096 else value
+        return [_with_files(item, trusted=trusted, name=name) for item in value]
+    if isinstance(value, str) and trusted and 0 < len(value) < 4096:
+        return _on_disk(Path(value), folders=name in FOLDERS)
+    return value
 
 
-def _on_disk(path: Path) -> object:
-    """Return the digest of a file, or of every file in a folder of weights or masks, beside its name."""
+def _on_disk(path: Path, *, folders: bool) -> object:
+    """Return the digest of a file, or of a folder's; of a run's the weights that are read from it."""
     try:
         if path.is_file():
-            return [str(path), _file(path)]
-        if path.is_dir() and str(path) not in {".", ""} and len(path.parts) > 1:
-            files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".tmp")
-            return [str(path), [[str(file.relative_to(path)), _file(file)] for file in files]]
+            return file_digest(path)
+        if folders and path.is_dir():
+            last = path / CHECKPOINTS / LAST
+            place = path / EXPORT if (path / EXPORT).is_dir() else path
+            files = [last] if last.is_file() and place == path else sorted(place.rglob("*"))
+            return [[file.name, file_digest(file)] for file in files if file.is_file()]
     except (OSError, ValueError):
         pass
     return str(path)
 
 
-def _file(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _foreign(what: Plan) -> list[str]:
+def _foreign(words: Sequence[str]) -> list[str]:
     """Return class paths outside this package that the words, the configs or the victim's card name."""
     named = list[Any]()
-    for word in _joined(what.args):
+    for word in words:
         value = word.partition("=")[2]
         if is_inline(value) or (value.endswith((".yaml", ".yml")) and Path(value).is_file()):
             named += class_paths(read_yaml(value))
@@ -125,13 +146,17 @@ def _foreign(what: Plan) -> list[str]:
 
 
 def _source(path: str) -> object:
-    """Return the digest of the file that a class is written in."""
+    """Return digests of all Python files that a class may be made of: its package's, or those beside it."""
+    module = path.rpartition(".")[0]
     try:
-        found = find_spec(path.rpartition(".")[0])
+        found = find_spec(module.partition(".")[0]) if module else None
     except (ImportError, ValueError):
         return path
-    file = Path(found.origin) if found and found.origin else None
-    return [path, _file(file) if file and file.is_file() else None]
+    if found is None or found.origin is None:
+        return path
+    place = Path(found.origin).parent
+    files = sorted(place.rglob("*.py") if found.submodule_search_locations else place.glob("*.py"))
+    return [path, [[str(file.relative_to(place)), file_digest(file)] for file in files]]
 
 
 def _fingerprint(what: Plan, known: dict[str, str]) -> str:

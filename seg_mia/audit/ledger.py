@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import platform
+import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seg_mia.audit.inputs import key_of
+from seg_mia.audit.inputs import file_digest, key_of
 from seg_mia.callbacks.tables import write_json
+from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
 from seg_mia.experiment import Experiment
 from seg_mia.plan import Plan, plan
@@ -21,6 +24,12 @@ from seg_mia.runs import CHECKPOINTS, LAST, new_version
 
 FOLDER = ".stages"
 """Where the records lie, below the folder of runs."""
+MARK = ".stage"
+"""In a stage's folder: the key of the stage that it belongs to. A folder without it is somebody else's."""
+FORMAT = 1
+RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv")
+"""What a stage leaves for others to read; changed by whom ever, it is not what was computed."""
+NAMES_SAMPLES = ("--data.duplicates", "--data.tied")
 SHOWN = {"runs", "fail_on", "images", "fresh"}
 """Settings of an audit that do not change its results."""
 
@@ -78,9 +87,9 @@ class Ledger:
         self.used.append(key)
         with self._locked(key):
             record = self._read(key)
-            if record and record["done"] and not self.fresh and self._stands(what, record):
+            if record and record["done"] and not self.fresh and self._stands(key, record):
                 return self._told(record, kept=True)
-            said = {"name": name, "command": " ".join(["python -m seg_mia", *words])}
+            said = {"name": name, "command": shlex.join(["python", "-m", "seg_mia", *map(_nameless, words)])}
             return self._told(self._run(what, said, key, record), kept=False)
 
     def seconds(self) -> dict[str, float]:
@@ -94,29 +103,31 @@ class Ledger:
                 )
         return {name: seconds for name, (_, seconds) in taken.items()}
 
-    def audit(self, name: str, settings: Mapping[str, Any]) -> Path:
-        """Return the folder of an audit: the one it had before where its settings and stages are the same."""
+    @contextmanager
+    def audit(self, name: str, settings: Mapping[str, Any]) -> Iterator[Path]:
+        """Hold the folder of an audit: the one it had before where its settings and stages are the same."""
         content = [name, {key: value for key, value in settings.items() if key not in SHOWN}, self.used]
         key = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
         with self._locked(key):
             record = self._read(key)
-            if record is None or not (self.runs / record["folder"]).is_dir():
-                folder = self._new(self.runs / name)
-                self._write(key, {"folder": self._named(folder), "done": False})
-                return folder
-            return self.runs / str(record["folder"])
+            folder = self._own(key, record) if record else None
+            if folder is None:
+                folder = self._new(self.runs / name, key)
+                said = {"name": "audit", "command": "", "seconds": 0.0, "done": False}
+                self._write(key, said | {"folder": self._named(folder)})
+            yield folder
 
     def _run(
         self, what: Plan, said: dict[str, Any], key: str, record: dict[str, Any] | None
     ) -> dict[str, Any]:
         begun = time.time()
         before = 0.0
-        if record and not record["done"] and (self.runs / record["folder"]).is_dir():
-            folder = self.runs / record["folder"]
+        folder = self._own(key, record) if record and not record["done"] and not self.fresh else None
+        if record and folder is not None:
             before = float(record["seconds"])
             what = self._again(what, folder)
         else:
-            folder = self._new(what.folder)
+            folder = self._new(what.folder, key)
         said = said | {"folder": self._named(folder)}
         self._write(key, said | {"done": False, "seconds": before})
         try:
@@ -128,7 +139,8 @@ class Ledger:
             self._write(key, said | {"done": False, "seconds": before + time.time() - begun})
             raise
         ended = time.time()
-        found = {"summary": done.summary, "headline": done.headline()}
+        found = {"summary": self._summary(what, done, folder), "headline": done.headline()}
+        found |= {"files": _digests(folder)}
         times = {"seconds": round(before + ended - begun, 1), "ended": round(ended, 1)}
         self._write(key, said | found | times | {"done": True, "machine": platform.node()})
         kept = self._read(key)
@@ -141,12 +153,33 @@ class Ledger:
         if what.command == "fit" and not what.adopt and trained:
             return plan(["fit", "--resume", str(folder)])
         for old in folder.iterdir():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            elif old.name != MARK:
+                old.unlink()
         return what
 
-    def _new(self, parent: Path) -> Path:
+    def _summary(self, what: Plan, done: Experiment, folder: Path) -> dict[str, Any]:
+        """Return a run's numbers; the checkpoint's where a training was resumed after its last epoch."""
+        if done.summary or what.command != "fit":
+            return done.summary
+        training = read(folder / CHECKPOINTS / LAST)["seg_mia"].get("training") or {}
+        return dict(training.get("metrics") or {})
+
+    def _own(self, key: str, record: Mapping[str, Any]) -> Path | None:
+        """Return the folder that a record names, unless somebody else has taken its place."""
+        folder = self.runs / str(record["folder"])
         try:
-            return new_version(parent)
+            mine = not folder.is_symlink() and (folder / MARK).read_text(encoding="utf-8") == key
+        except OSError:
+            return None
+        return folder if mine and re.fullmatch(r"version_\d+", folder.name) else None
+
+    def _new(self, parent: Path, key: str) -> Path:
+        try:
+            folder = new_version(parent)
+            (folder / MARK).write_text(key, encoding="utf-8")
+            return folder
         except OSError as error:
             raise InputError(
                 f"cannot write to {parent} ({error.strerror}); choose another folder with --runs"
@@ -158,17 +191,17 @@ class Ledger:
         return str(folder.relative_to(self.runs) if inside else folder.resolve())
 
     def _forget(self, key: str, folder: Path) -> None:
-        """Leave nothing behind of a stage that was refused."""
-        with suppress(OSError):
-            folder.rmdir()
-            self._file(key).unlink()
+        """Leave nothing behind of a stage that was refused before it wrote anything."""
+        left = {path.name for path in folder.rglob("*")} - {MARK, "config.yaml", "hparams.yaml", CHECKPOINTS}
+        if not left and self._own(key, {"folder": self._named(folder)}) is not None:
+            shutil.rmtree(folder)
+            with suppress(OSError):
+                self._file(key).unlink()
 
-    def _stands(self, what: Plan, record: dict[str, Any]) -> bool:
-        """Say whether what a record tells of is still there."""
-        folder = self.runs / str(record["folder"])
-        if what.command == "fit":
-            return (folder / CHECKPOINTS / LAST).is_file()
-        return folder.is_dir() and (what.command != "test" or (folder / "summary.json").is_file())
+    def _stands(self, key: str, record: dict[str, Any]) -> bool:
+        """Say whether what a record tells of is still there, as it was written."""
+        folder = self._own(key, record)
+        return folder is not None and bool(record["files"]) and _digests(folder) == record["files"]
 
     def _told(self, record: dict[str, Any], *, kept: bool) -> Done:
         told = {name: record[name] for name in ("summary", "headline", "seconds", "command")}
@@ -181,7 +214,7 @@ class Ledger:
         return _parsed(self._file(key))
 
     def _write(self, key: str, record: dict[str, Any]) -> None:
-        write_json(self._file(key), record)
+        write_json(self._file(key), {"format": FORMAT} | record)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
@@ -203,9 +236,31 @@ class Ledger:
             yield
 
 
+def _digests(folder: Path) -> dict[str, str]:
+    return {name: file_digest(folder / name) for name in RESULTS if (folder / name).is_file()}
+
+
+def _nameless(word: str) -> str:
+    """Return a word of a command without samples' names."""
+    flag, _, _ = word.partition("=")
+    return f"{flag}=..." if flag in NAMES_SAMPLES else word
+
+
 def _parsed(file: Path) -> dict[str, Any] | None:
+    """Return a record; None where there is none that this version has written."""
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    needed: dict[str, Any] = {
+        "folder": str,
+        "done": bool,
+        "seconds": int | float,
+        "name": str,
+        "command": str,
+    }
+    if record.get("done") is True:
+        needed |= {"summary": dict, "headline": list, "files": dict, "ended": int | float}
+    return record if all(isinstance(record.get(name), kind) for name, kind in needed.items()) else None

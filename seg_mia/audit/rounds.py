@@ -1,11 +1,12 @@
 """The steps of an audit, carried out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.audit.inputs import data_of
 from seg_mia.audit.ledger import Done, Ledger
 from seg_mia.audit.matrix import outcome
 from seg_mia.audit.settings import Defended, Settings, Training
@@ -15,6 +16,7 @@ from seg_mia.audit.textures import training
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
+from seg_mia.plan import plan
 from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
 
 
@@ -62,13 +64,31 @@ class Rounds:
         self.done.append((step, done))
         return done
 
-    def _train(self, step: Step, row: Defended) -> Done | None:
+    def check(self, listed: Sequence[Step]) -> None:
+        """Raise InputError for trainings and data that cannot be what they are called, before any."""
+        for step in listed:
+            found = self._training(step) if step.kind in {"victim", "shadow"} else None
+            if found is None or isinstance(found, Path):
+                continue
+            what = plan(found)
+            data = data_of(what)
+            if data is not None and data.role != step.kind:
+                raise InputError(
+                    f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
+                    f"data.role {data.role}; add `options: {{data.role: {step.kind}}}`"
+                )
+            for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
+                own = [word for word in stage.words if word.startswith("--data.")]
+                data_of(replace(what, args=(*what.args, *own)))
+
+    def _training(self, step: Step) -> Path | list[str]:
+        """Return the checkpoint that stands for a training, or the words that train."""
+        row = self.compared[step.row]
         row = row if step.kind == "victim" else shadow_row(row)
         said = self.settings.victim if step.kind == "victim" else self.settings.shadow
         assert said is not None
         training = Training(said) if isinstance(said, str) else said
         training = Training(row.config) if row.config is not None else training
-        key = (step.round, step.kind, row.trained)
         path = Path(training.config)
         if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
             if training.options or training.weights or row.defence or row.options:
@@ -76,18 +96,26 @@ class Rounds:
                     f"{path} is trained already, options and defences are for a training; leave them out, or "
                     "name a config"
                 )
-            self.files[key] = checkpoint_file(path)
-            return None
+            return checkpoint_file(path, step.kind)
         seed = self.settings.seeds[step.round] + SHADOW_SEED * (step.kind == "shadow")
         command = "adopt" if training.weights else "fit"
         words = [command, "--config", training.config, "--runs", self.settings.runs]
         words += ["--seed_everything", str(seed)]
         words += [word for name in row.defence for word in ("--defence", name)]
-        own = [*options("data.", self.settings.data), *options("model.", self.settings.model)]
-        own += [f"--model.weights={training.weights}"] if training.weights else []
+        words += [*options("data.", self.settings.data), *options("model.", self.settings.model)]
+        words += [f"--model.weights={training.weights}"] if training.weights else []
         if step.kind == "shadow" and row.config is not None:  # which is the victim's
-            own.append("--data.role=shadow")
-        done = self._ran(step, [*words, *own, *options("", training.options), *options("", row.options)])
+            words.append("--data.role=shadow")
+        return [*words, *options("", training.options), *options("", row.options)]
+
+    def _train(self, step: Step, row: Defended) -> Done | None:
+        row = row if step.kind == "victim" else shadow_row(row)
+        key = (step.round, step.kind, row.trained)
+        found = self._training(step)
+        if isinstance(found, Path):
+            self.files[key] = found
+            return None
+        done = self._ran(step, found)
         self.files[key] = done.folder
         return done
 

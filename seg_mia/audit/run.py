@@ -1,6 +1,7 @@
 """Victims, shadows, every attack asked for, one summary."""
 
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,13 @@ from seg_mia.report.command import verdicts
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
 from seg_mia.report.write import write_report
+
+HIDDEN = ("duplicates", "tied")
+"""Settings of the data that name samples."""
+MEASURES = re.compile(
+    r"((groups\.)?(auc|tpr_at_fpr_0\.1|tpr_at_fpr_0\.01|tpr_at_fpr_0\.001)|balanced_accuracy)(\.low|\.high)?"
+)
+"""What gates may ask of membership attacks."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +106,18 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     listed = steps(settings, stages, compared)
     progress = Progress(listed, ledger.seconds(), say, time.monotonic)
     rounds = Rounds(settings, compared, ledger)
+    rounds.check(listed)
     for step in listed:
         progress.begin(step)
         progress.end(step, rounds.do(step))
     for number in range(len(settings.seeds)):
         compared_to_first([row for row in rounds.rows if row["round"] == number])
-    folder = ledger.audit(settings.name, asdict(settings))
-    write_json(folder / "audit.json", _content(settings, rounds))
-    for number, seed in enumerate(settings.seeds):
-        _write_round(folder, seed, number, rounds, compares=bool(settings.defences))
-    show_audit(folder, rounds.results, rounds.rows)
-    report = write_report(folder, images=settings.images)
+    with ledger.audit(settings.name, asdict(settings)) as folder:
+        write_json(folder / "audit.json", _content(settings, rounds))
+        for number, seed in enumerate(settings.seeds):
+            _write_round(folder, seed, number, rounds, compares=bool(settings.defences))
+        show_audit(folder, rounds.results, rounds.rows)
+        report = write_report(folder, images=settings.images)
     failed = failed_gates(gates, report)
     told = verdicts(report)
     return Audit(
@@ -118,18 +127,22 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
 
 def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Sequence[Defended]) -> None:
     """Raise InputError for a gate that nothing in this audit could meet, before anything is trained."""
-    families = {"utility", "epsilon"}
+    families, guessing = {"utility", "epsilon"}, set[str]()
     for stage in stages:
         if not isinstance(stage.attack, Membership):
             families |= {ALL_PERTURBATIONS, stage.label, stage.name}
         else:
-            families |= {stage.label, "control" if stage.control else "mia" if asks(stage) else "blind"}
+            kind = "control" if stage.control else "mia" if asks(stage) else "blind"
+            guessing |= {kind, stage.label, f"{stage.name}-control" if stage.control else stage.name}
     named = {row.called for row in compared}
     for gate in gates:
-        if not any(gate.metric.startswith(f"{family}.") or gate.metric == family for family in families):
+        family = next((one for one in families | guessing if f"{gate.metric}.".startswith(f"{one}.")), None)
+        measure = gate.metric.removeprefix(f"{family}.")
+        if family is None or (family in guessing and not MEASURES.fullmatch(measure)):
             raise InputError(
-                f"gate {gate.text!r} matches nothing in this audit: its metrics begin with "
-                f"{', '.join(sorted(families))}"
+                f"gate {gate.text!r} matches nothing in this audit: metrics are NAME.MEASURE, names "
+                f"{', '.join(sorted(families | guessing))}, measures of membership auc, balanced_accuracy "
+                "and tpr_at_fpr_0.01 and their .low and .high"
             )
         if gate.row is not None and gate.row not in named:
             raise InputError(
@@ -150,12 +163,18 @@ def _content(settings: Settings, rounds: Rounds) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(sum(one["seconds"] for one in told), 1),
         "tool": _tool(),
-        "settings": asdict(settings),
+        "settings": _nameless(asdict(settings)),
         "victims": [row["victim"] for row in rounds.rows if row["row"] == 0],
         "attacks": rounds.results,
         "defences": rounds.rows,
         "stages": told,
     }
+
+
+def _nameless(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return an audit's settings without samples' names."""
+    hidden = {name: f"{len(settings['data'][name])} lists" for name in HIDDEN if settings["data"].get(name)}
+    return settings | {"data": settings["data"] | hidden}
 
 
 def _tool() -> dict[str, Any]:

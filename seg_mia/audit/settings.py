@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from seg_mia.configs import find_config, is_inline, known, named, resolve
 from seg_mia.errors import InputError
 from seg_mia.messages import one_line
+from seg_mia.options import plain_settings
 
 VERSION = 1
+MAPPINGS = ("data", "model", "scorer")
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class Settings:
 
 def read_settings(words: Sequence[str]) -> Settings:
     """Return the settings on an audit's command line; raise InputError for what does not fit."""
+    # A mapping in a file must not become an object: stages build what it names, from their own command line.
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(
         prog="seg_mia audit", description="Train a victim and a shadow, attack, sum up.", exit_on_error=False
     )
@@ -145,9 +150,24 @@ def read_settings(words: Sequence[str]) -> Settings:
     settings = Settings(
         **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
     )
+    settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
     if settings.version != VERSION:
         raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
-    return settings
+    seeds = settings.seeds
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        raise InputError(f"seeds must be one or more different numbers from 0 to {2**31 - 1}, got {seeds}")
+    if not re.fullmatch(r"\w[\w.-]*", settings.name):
+        raise InputError(
+            f"an audit's name is a folder's: letters, digits, _, - and dots, got {settings.name!r}; change "
+            "--name"
+        )
+    if not settings.attacks:
+        raise InputError("an audit needs attacks, got none; name some: --attacks '[asma, mia-type2]'")
 
 
 def _gates(words: Sequence[str]) -> list[str]:

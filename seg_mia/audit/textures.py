@@ -1,13 +1,10 @@
 """Auto-encoders for the texture attack of an audit: trained once, and taken again by later audits."""
 
-from seg_mia.audit.settings import Settings
+from seg_mia.audit.settings import Settings, Training
 from seg_mia.audit.stages import options
 from seg_mia.configs import composed, find_config, in_yaml
 from seg_mia.errors import InputError
-from seg_mia.runs import TEXTURES
-
-SHARED = ("root", "cache", "size", "split_seed", "shadow_share")
-"""Settings of the audit's data that also hold for the auto-encoders' training."""
+from seg_mia.runs import OF_A_ROLE, TEXTURES
 
 
 def check(config: str) -> None:
@@ -22,6 +19,15 @@ def check(config: str) -> None:
 
 
 def training(config: str, settings: Settings) -> list[str]:
-    """Return the words that train auto-encoders on the audit's data."""
-    data = {name: value for name, value in settings.data.items() if name in SHARED}
+    """Return the words that train auto-encoders on the audit's data.
+
+    All that decides which half a sample is in is the victim's: what these see, it is not judged by.
+    """
+    victim = settings.victim.options if isinstance(settings.victim, Training) else {}
+    said = {name.removeprefix("data."): value for name, value in victim.items() if name.startswith("data.")}
+    data = {
+        name: value
+        for name, value in (settings.data | said).items()
+        if name in {"root", "cache"} or name not in OF_A_ROLE
+    }
     return ["fit", "--config", config, "--runs", settings.runs, *options("data.", data)]

@@ -33,8 +33,9 @@ def write_session(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
     An experiment's list of settings and measures is left out: TensorBoard would take the first run's for all,
     and then shows nothing that only others have. Without one it gathers them from all runs.
     """
-    _, start, end = hparams(dict(settings), {})
-    file: Any = writer._get_file_writer()
+    untyped: Any = writer
+    _, start, end = hparams(dict(settings), {})  # type: ignore[no-untyped-call]  # torch has no types there
+    file = untyped._get_file_writer()
     for summary in (start, end):
         file.add_summary(summary)
 

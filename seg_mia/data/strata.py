@@ -11,14 +11,18 @@ from seg_mia.masks import IGNORE
 def foreground_strata(masks: Iterable[NDArray[np.uint8]], bins: int) -> list[int]:
     """Return the bin of each mask (h, w) by the share of its pixels that are not class 0, (n,), from 0.
 
-    Bins hold equally many masks, but for those of one share, which are never parted; pixels to ignore do not
-    count, and a mask of nothing else has a share of 0.
+    Bins hold as nearly equally many masks as can be without parting those of one share; pixels to ignore do
+    not count, and a mask of nothing else has a share of 0.
     """
     shares = np.array([_share(mask) for mask in masks])
     if not shares.size:
         return []
-    edges = np.quantile(shares, np.arange(1, bins) / bins, method="higher")
-    found: list[int] = np.searchsorted(np.unique(edges), shares, side="right").tolist()
+    values, counts = np.unique(shares, return_counts=True)
+    below = np.cumsum(counts)[:-1]  # masks on the left of each gap between two shares
+    wanted = np.arange(1, bins) * len(shares) / bins
+    cuts = {int(np.abs(below - each).argmin()) for each in wanted} if below.size else set[int]()
+    edges = [values[cut + 1] for cut in sorted(cuts)]
+    found: list[int] = np.searchsorted(edges, shares, side="right").tolist()
     return found
 
 

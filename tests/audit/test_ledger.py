@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from seg_mia.audit.inputs import key_of
-from seg_mia.audit.ledger import FOLDER, Ledger
+from seg_mia.audit.ledger import FOLDER, MARK, Ledger
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.errors import InputError
@@ -86,7 +87,10 @@ def test_a_class_of_ones_own_is_known_by_its_source(
     tiny.write_text(before[:start] + "      class_path: own_network.Own\n" + before[end:])
     first = key("fit", "--config", str(tiny))
     file.write_text(code.format(3))
-    assert key("fit", "--config", str(tiny)) != first
+    second = key("fit", "--config", str(tiny))
+    assert second != first
+    (tmp_path / "helper_of_it.py").write_text("")  # which it may import
+    assert key("fit", "--config", str(tiny)) != second
 
 
 def test_what_was_run_is_taken(tiny: Path) -> None:
@@ -109,6 +113,85 @@ def test_what_was_run_is_taken(tiny: Path) -> None:
     assert fresh.summary["results"] == attacked.summary["results"]
     (fresh.folder / "summary.json").unlink()
     assert not ledger.run(words).kept  # what it wrote is gone
+
+
+def test_files_that_words_name_in_any_way_count(tiny: Path) -> None:
+    """A folder of masks by one word, weights inside a mapping, a defence's options."""
+    assert main(["fit", "--config", str(tiny)]) == 0
+    Path("targets").mkdir()
+    mask, start = Path("targets/m.png"), Path("start.pth")
+    inlined = '{"model": {"init_args": {"weights": "start.pth"}}}'
+    for words, file in (
+        ([*ASMA, "--attack.target=folder", "--attack.target_folder=targets"], mask),
+        (
+            ["fit", "--config", str(tiny), "--config", '{"model": {"init_args": {"weights": "start.pth"}}}'],
+            start,
+        ),
+        (["fit", "--config", str(tiny), '--model.options=["start.pth"]'], start),
+    ):
+        file.write_bytes(b"one")
+        first = key(*words)
+        file.write_bytes(b"two")
+        assert key(*words) != first, words
+
+
+def test_results_beside_a_surrogates_weights_do_not_count(tiny: Path) -> None:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    words = [*ASMA, "--attack.surrogate=runs/tiny/version_0"]
+    first = key(*words)
+    Path("runs/tiny/version_0/notes.txt").write_text("seen")
+    assert key(*words) == first
+
+
+def test_a_folder_that_somebody_else_took_is_left_alone(tiny: Path) -> None:
+    fit = ["fit", "--config", str(tiny), "--runs", "runs"]
+    first = Ledger(Path("runs"), print).run(fit)
+    shutil.rmtree("runs/tiny")
+    assert main([*fit, "--model.lr=0.5"]) == 0  # takes version_0 again
+    again = Ledger(Path("runs"), print).run(fit)
+    assert first.folder.name == "version_0"
+    assert (again.kept, again.folder.name) == (False, "version_1")
+    # An unfinished record of a folder that is another's by now wipes and resumes nothing.
+    notes = again.folder.with_name("version_0") / "notes.txt"
+    notes.write_text("mine")
+    (record,) = Path("runs", FOLDER).glob("*.json")
+    half = json.loads(record.read_text()) | {"done": False, "folder": "tiny/version_0"}
+    record.write_text(json.dumps(half))
+    assert Ledger(Path("runs"), print).run(fit).folder.name == "version_2"
+    assert notes.read_text() == "mine"
+
+
+def test_a_record_that_points_elsewhere_wipes_nothing(tiny: Path, tmp_path: Path) -> None:
+    fit = ["fit", "--config", str(tiny), "--runs", "runs"]
+    Ledger(Path("runs"), print).run(fit)
+    (record,) = Path("runs", FOLDER).glob("*.json")
+    for place in (tmp_path / "precious", tmp_path / "version_0"):
+        place.mkdir()
+        (place / "thesis.tex").write_text("all of it")
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"done": False, "folder": str(place)}))
+        assert not Ledger(Path("runs"), print).run(fit).kept
+        assert (place / "thesis.tex").read_text() == "all of it"
+    linked = Path("runs/tiny/version_9")
+    (place / MARK).write_text(record.stem)
+    linked.symlink_to(place)
+    record.write_text(
+        json.dumps(json.loads(record.read_text()) | {"done": False, "folder": "tiny/version_9"})
+    )
+    assert not Ledger(Path("runs"), print).run(fit).kept
+    assert (place / "thesis.tex").read_text() == "all of it"
+
+
+def test_a_training_that_went_on_is_not_the_one_that_was_recorded(tiny: Path) -> None:
+    fit = ["fit", "--config", str(tiny), "--runs", "runs"]
+    first = Ledger(Path("runs"), print).run(fit)
+    assert main(["fit", "--resume", str(first.folder), "--trainer.max_epochs=2"]) == 0
+    assert not Ledger(Path("runs"), print).run(fit).kept
+
+
+def test_commands_name_no_samples(tiny: Path) -> None:
+    fit = ["fit", "--config", str(tiny), '--data.duplicates=[["s00", "s01"]]', "--runs", "runs"]
+    assert "s00" not in Ledger(Path("runs"), print).run(fit).command
+    assert all("s00" not in file.read_text() for file in Path("runs", FOLDER).glob("*.json"))
 
 
 def test_what_is_refused_leaves_nothing_behind(tiny: Path) -> None:
@@ -143,7 +226,11 @@ def test_a_damaged_record_is_no_record(tiny: Path) -> None:
     Ledger(Path("runs"), print).run(fit)
     (record,) = Path("runs", FOLDER).glob("*.json")
     assert json.loads(record.read_text())["done"]
-    record.write_text("{half")
-    again = Ledger(Path("runs"), print).run(fit)
-    assert not again.kept
-    assert load_victim(checkpoint_file(again.folder)) is not None
+    whole = json.loads(record.read_text())
+    for text in ("{half", "[1]", '{"folder": "x"}', json.dumps(whole | {"format": 0})):
+        record.write_text(text)
+        ledger = Ledger(Path("runs"), print)
+        assert ledger.seconds() == {}
+        again = ledger.run(fit)
+        assert not again.kept
+        assert load_victim(checkpoint_file(again.folder)) is not None

@@ -1,5 +1,6 @@
 """What an audit will do, and how it says how long that takes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from seg_mia.audit.board import measures
 from seg_mia.audit.ledger import Done
 from seg_mia.audit.rounds import Progress
+from seg_mia.audit.run import audit
 from seg_mia.audit.settings import Defended, Settings, Stage, read_settings, rows
 from seg_mia.audit.stages import ready_stages
 from seg_mia.audit.steps import Step, steps
@@ -111,6 +113,48 @@ def test_gates_are_given_on_the_command_line_and_in_the_file(tmp_path: Path) -> 
     assert read_settings(words).fail_on == ["asma.iou>0.9", "mia.auc>0.6", "utility.dice<0.5"]
     with pytest.raises(InputError, match="--fail-on needs an expression"):
         read_settings([*words, "--fail-on"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds=[]"], "seeds must be one or more different numbers"),
+        (["--seeds=[1, 1]"], "seeds must be one or more different numbers"),
+        (["--seeds=[-1]"], "seeds must be one or more different numbers"),
+        (["--name=../x"], "name is a folder's"),
+        (["--name="], "name is a folder's"),
+        (["--attacks=[]"], "an audit needs attacks"),
+    ],
+)
+def test_what_an_audit_may_not_say(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_settings(["--victim", "phantom_victim", "--attacks", "[asma]", *words])
+
+
+def test_mappings_of_classes_stay_mappings() -> None:
+    network = {"class_path": "seg_mia.models.smp.Smp", "init_args": {"encoder": "resnet18", "channels": 1}}
+    words = ["--victim", "phantom_victim", "--attacks", "[asma]", "--model", json.dumps({"network": network})]
+    found = read_settings(words).model["network"]
+    assert (found["class_path"], found["init_args"]["encoder"]) == (network["class_path"], "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shadow": "phantom_shadov"}, "no config 'phantom_shadov'"),
+        ({"shadow": "phantom_victim"}, "the shadow of an audit trains on its own half"),
+        ({"shadow": "phantom_shadow", "data": {"sizze": 3}}, "sizze"),
+        ({"shadow": "phantom_shadow", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),
+        ({"shadow": "phantom_shadow", "fail_on": ["pgd.dice_adversarial<0.6"]}, "matches nothing"),
+        ({"shadow": "phantom_shadow", "fail_on": ["mia.auc[crop]>0.6"]}, "victims are none"),
+        ({"shadow": "phantom_shadow", "attacks": [Stage("mia-entropy", {}, {"limitt": 1})]}, "limitt"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_trained(settings: dict[str, Any], message: str) -> None:
+    said: dict[str, Any] = {"victim": "phantom_victim", "attacks": ["mia-entropy"]}
+    with pytest.raises(InputError, match=message):
+        audit(Settings(**(said | settings)), say=pytest.fail)
+    assert not Path("runs").exists()
 
 
 def test_what_a_board_shows_of_a_victim() -> None:
