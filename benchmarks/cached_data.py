@@ -55,7 +55,7 @@ def generate(root: Path, count: int, size: int) -> None:
 
 def generated(root: Path, cache: Path, count: int) -> SegmentationData:
     """Return the data module of generated pairs."""
-    half = {"members": count * 2 // 5, "nonmembers": count // 10}
+    half: dict[str, Any] = {"members": count * 2 // 5, "nonmembers": count // 10}
     return Folder(root=str(root), cache=str(cache), channels=1, threshold=127, **half)
 
 
@@ -210,11 +210,15 @@ def main() -> None:
         every: dict[str, Any] = {"nonmembers": 0, "shadow_share": 0.0, "cache": cache, "size": given.size}
 
         def liver(members: int) -> SegmentationData:
-            columns = {"manifest": "index.csv", "image_column": "file", "group_column": "patient"}
+            columns: dict[str, Any] = {
+                "manifest": "index.csv",
+                "image_column": "file",
+                "group_column": "patient",
+            }
             return Folder(root=given.liver, channels=1, threshold=127, members=members, **columns, **every)
 
         def volumes(members: int) -> SegmentationData:
-            organs = {"organs": [given.organs], "others": "background"}
+            organs: dict[str, Any] = {"organs": [given.organs], "others": "background"}
             return Nifti(root=place, minimum=1, members=members, **organs, **every)
 
         if given.liver:

@@ -204,10 +204,10 @@ class SegmentationData(LightningDataModule):
             self.hparams["tied"] = self.tied
 
     def _refuse_empty(self) -> None:
-        masks = self.cached.masks[list(self.splits.members)]
-        if not ((masks > 0) & (masks != IGNORE)).any():
+        members, masks = self.splits.members, self.cached.masks
+        if not any(((masks[i] > 0) & (masks[i] != IGNORE)).any() for i in members):
             raise InputError(
-                f"all {len(masks)} masks to train on are empty, a network cannot learn a foreground from "
+                f"all {len(members)} masks to train on are empty, a network cannot learn a foreground from "
                 "them; "
                 "check the mask threshold or class ids (--data.threshold, --data.classes)"
             )

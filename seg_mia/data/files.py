@@ -4,7 +4,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,13 @@ def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pa
     """
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the path")
-    known = tuple(suffixes)
+    known, top = tuple(suffixes), folder.resolve()
     found = dict[str, Path]()
-    for path in _below(folder.resolve()):
-        if path.suffix.lower() not in known:
+    for entry in _below(top):
+        stem, suffix = os.path.splitext(entry.path)  # noqa: PTH122  # of thousands
+        if suffix.lower() not in known:
             continue
-        name = path.relative_to(folder.resolve()).with_suffix("").as_posix()
+        name, path = Path(stem[len(str(top)) + 1 :]).as_posix(), Path(entry.path)
         if name in found:
             raise InputError(
                 f"{folder} must hold one {name}, got {found[name].name} and {path.name}; remove one"
@@ -162,23 +163,31 @@ def digest(*paths: Path) -> str:
     return whole.hexdigest()
 
 
-def _below(folder: Path) -> list[Path]:
-    """Return all visible files below a resolved folder, having refused links that lead out of it."""
-    found = list[Path]()
-    for where, folders, files in os.walk(folder, onerror=_refuse_unlisted):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in (*folders, *files):
-            path = Path(where, name)
-            if path.is_symlink() and (path.is_dir() or _leaves(path, folder)):
+def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield all visible files below a resolved folder, having refused links that lead out of it."""
+    waiting = [str(folder)]
+    while waiting:
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as listed:
+                each = list(listed)
+        except OSError as error:
+            raise unlisted(where, error) from None
+        folders = [entry for entry in each if _is_folder(entry)]
+        files = [entry for entry in each if not _is_folder(entry)]
+        folders = [entry for entry in folders if not entry.name.startswith(".")]
+        for entry in (*folders, *files):
+            if entry.is_symlink() and (_is_folder(entry) or _leaves(Path(entry.path), folder)):
                 raise InputError(
-                    f"{path} must not be a link out of {folder} or to a folder; put the files there"
+                    f"{entry.path} must not be a link out of {folder} or to a folder; put the files there"
                 )
-        found += [Path(where, name) for name in files if not name.startswith(".")]
-    return found
+        waiting += [entry.path for entry in folders]
+        yield from (entry for entry in files if not entry.name.startswith("."))
 
 
-def _refuse_unlisted(error: OSError) -> None:
-    raise unlisted(error.filename, error) from None
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether it is a folder or a link to one; links in a circle are neither."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _leaves(path: Path, folder: Path) -> bool:

@@ -1,13 +1,14 @@
 """Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA; nothing lies outside."""
 
 import os
-import unicodedata
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from seg_mia.errors import InputError
 
 VARIABLE = "SEG_MIA_DATA"
+_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # categories Cc, Zl and Zp
 
 
 def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) -> Path:
@@ -59,7 +60,7 @@ def regular(path: Path) -> Path:
         InputError: if there is no file at the path (reading a pipe or a device might never end), or its name
             holds a line break or another control character.
     """
-    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in str(path)):
+    if _BREAKING.search(str(path)):
         raise InputError(f"{path} must have a name without line breaks and control characters; rename it")
     if not path.is_file():
         raise InputError(f"{path} must be a file, found a pipe, a device, a folder or nothing; replace it")

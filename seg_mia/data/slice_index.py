@@ -83,8 +83,9 @@ class SliceIndex:
         if stamp is not None and kept is not None and kept[:-1] == stamp:
             found = str(kept[-1])
         else:
+            begun = time.time()
             found = digest(path)
-            if stamp is not None and stamp == _stamp(path) and time.time() - max(stamp[1:3]) / 1e9 > _SETTLED:
+            if stamp is not None and stamp == _stamp(path) and begun - max(stamp[1:3]) / 1e9 > _SETTLED:
                 self._files[str(path)] = [*stamp, found]
                 self.changed = True
         self._digests[path] = found

@@ -124,7 +124,7 @@ def test_files_that_words_name_in_any_way_count(tiny: Path) -> None:
     for words, file in (
         ([*ASMA, "--attack.target=folder", "--attack.target_folder=targets"], mask),
         (
-            ["fit", "--config", str(tiny), "--config", '{"model": {"init_args": {"weights": "start.pth"}}}'],
+            ["fit", "--config", str(tiny), "--config", inlined],
             start,
         ),
         (["fit", "--config", str(tiny), '--model.options=["start.pth"]'], start),
