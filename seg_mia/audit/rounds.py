@@ -244,7 +244,8 @@ class Progress:
         ahead = [self.known[name] for name in names if name in self.known]
         parts = [f"{told(self.clock() - self.begun)} so far"] if self.number > 1 else []
         if sum(ahead) >= 1:
-            parts.append(f"{'about' if len(ahead) == len(names) else 'at least'} {told(sum(ahead))} to go")
+            whole = len(ahead) == len(names)
+            parts.append(f"up to {told(sum(ahead))} to go" if whole else f"{told(sum(ahead))} or more to go")
         return ", ".join(parts)
 
 

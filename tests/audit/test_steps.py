@@ -98,8 +98,8 @@ def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
     progress.begin(all_steps[2])
     progress.end(all_steps[2], Done(Path("runs/u"), {}, [], 10.0, kept=True, command=""))
     assert said == [
-        "stage 1 of 3: victim v (at least 15 min to go)",
-        "stage 2 of 3: shadow s (7 min so far, at least 5 min to go)",
+        "stage 1 of 3: victim v (15 min or more to go)",
+        "stage 2 of 3: shadow s (7 min so far, 5 min or more to go)",
         "  trained already",
         "stage 3 of 3: u (7 min so far)",
         "  taken from runs/u, where the same has been run (10 s)",
