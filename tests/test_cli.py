@@ -175,6 +175,21 @@ def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(list(Path("runs/tiny").iterdir())) == 1
 
 
+def test_an_attack_more_runs_only_that(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asma = '{"attack": "asma", "settings": {"steps": 2}, "data": {"limit": 1}}'
+    pgd = '{"attack": "pgd", "settings": {"steps": 1}, "data": {"limit": 1}}'
+    assert main(["audit", "--victim", str(tiny), "--attacks", f"[{asma}]"]) == 0
+    assert "taken from" not in capsys.readouterr().out
+    gate = ["--fail-on", "utility.dice>=0"]
+    assert main(["audit", "--victim", str(tiny), "--attacks", f"[{asma}, {pgd}]", *gate]) == 1
+    said = capsys.readouterr().out
+    assert said.count("taken from") == 3  # the victim, how well it segments, ASMA
+    assert "gate utility.dice>=0: utility.dice is 0." in said
+    for version in ("version_0", "version_1"):
+        assert (Path("runs/audit") / version / "report.html").is_file()
+    assert len(list(Path("runs/tiny").iterdir())) == 1
+
+
 def test_what_is_this_tools_own_may_stand_in_yaml_too(tiny: Path) -> None:
     tiny.write_text(tiny.read_text() + "runs: elsewhere\n")
     assert main(["fit", "--config", str(tiny), "--config", "{seed_everything: 5}"]) == 0
