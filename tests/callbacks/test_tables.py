@@ -67,7 +67,7 @@ def test_a_reader_never_sees_half_a_file(empty: Path, monkeypatch: pytest.Monkey
     assert file.read_text() == "after"
 
 
-@pytest.mark.parametrize("step", ["write_text", "replace"])
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
 def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new(
     empty: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
