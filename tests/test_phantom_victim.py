@@ -17,9 +17,10 @@ def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
     said = capsys.readouterr().out
     assert "tensorboard --logdir runs" in said
     run = Path("runs/phantom_victim/version_0")
-    assert main(["validate", "--victim", str(run), "--data.subset", "members"]) == 0
-    members = json.loads((run / "validate" / "version_0" / "summary.json").read_text())["dice"]
-    nonmembers = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val/dice"]
+    (row,) = json.loads(Path("runs/phantom_audit/version_0/audit.json").read_text())["defences"]
+    members, nonmembers = (row["utility"][subset]["dice"] for subset in ("members", "nonmembers"))
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert nonmembers == pytest.approx(last["val/dice"], abs=1e-4)
     assert members > nonmembers + 0.03
     assert nonmembers > 0.85
     summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())["results"]
