@@ -15,7 +15,7 @@ import seg_mia
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.checkpoint import FORMAT, KEY, without_machine
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.splits import hashed
+from seg_mia.data.identity import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
 from seg_mia.spec import is_plain

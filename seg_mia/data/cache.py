@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from seg_mia.data.digests import kept
+from seg_mia.data.identity import fingerprint
 from seg_mia.data.source import Image, Mask, Source
-from seg_mia.data.splits import fingerprint
 from seg_mia.errors import InputError
 
 Progress = Callable[[int, int], None]
@@ -39,7 +39,7 @@ class Cached:
 
     Attributes:
         folder: where the arrays lie.
-        fingerprint: see `seg_mia.data.splits.fingerprint`.
+        fingerprint: see `seg_mia.data.identity.fingerprint`.
         images: (n, H, W, C), uint8 or float32 in [0, 1].
         masks: (n, h, w), uint8 class ids.
     """

@@ -1,7 +1,5 @@
 """Who is a member: the only place where it is decided."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.source import PARTS, Source
+from seg_mia.data.source import PARTS
 from seg_mia.errors import InputError
 
 T = TypeVar("T")
@@ -234,32 +232,6 @@ def hold_out(
     out = np.zeros(len(members), dtype=bool)
     out[kept] = True
     return np.flatnonzero(~out), np.flatnonzero(out)
-
-
-def hashed(ids: Iterable[str], salt: bytes) -> tuple[str, ...]:
-    """Return a keyed 128-bit hash of each id, in hex: equal for equal ids only under the same salt.
-
-    Raises:
-        InputError: if the salt is not 16 to 64 bytes long.
-    """
-    if not 16 <= len(salt) <= 64:
-        raise InputError(f"the salt must have 16 to 64 bytes, got {len(salt)}; use secrets.token_bytes(16)")
-    return tuple(
-        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
-        for name in ids
-    )
-
-
-def fingerprint(source: Source) -> str:
-    """Return one SHA-256 of all ids, groups, stated parts and contents, whatever their order and decoding."""
-    rows = sorted(
-        (name, source.groups[i], source.digest(i), *_stated(source, i)) for i, name in enumerate(source.ids)
-    )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def _stated(source: Source, index: int) -> tuple[str, ...]:
-    return () if source.parts is None else (source.parts[index],)
 
 
 def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from seg_mia.data.folder_source import FolderSource
+from seg_mia.data.identity import fingerprint
 from seg_mia.data.source import Image
-from seg_mia.data.splits import divide, fingerprint, halves
+from seg_mia.data.splits import divide, halves
 from seg_mia.errors import InputError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)

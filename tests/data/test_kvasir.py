@@ -7,8 +7,8 @@ import torch
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import Role
+from seg_mia.data.identity import fingerprint
 from seg_mia.data.kvasir import DUPLICATES, Kvasir
-from seg_mia.data.splits import fingerprint
 from seg_mia.errors import InputError
 
 PAIR = DUPLICATES[2]

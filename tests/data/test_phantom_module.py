@@ -6,8 +6,8 @@ import pytest
 
 from seg_mia.data.anatomy import render
 from seg_mia.data.base import Role
+from seg_mia.data.identity import fingerprint
 from seg_mia.data.phantom import LIVER, ORGANS, Phantom, PhantomSource
-from seg_mia.data.splits import fingerprint
 from seg_mia.errors import InputError
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")

@@ -10,10 +10,10 @@ import pytest
 
 from seg_mia.data import slice_index
 from seg_mia.data.cache import open_cache
+from seg_mia.data.identity import fingerprint
 from seg_mia.data.planes import Axis
 from seg_mia.data.slice_index import Count, Labels, SliceIndex
 from seg_mia.data.slices import Case, SliceSource, Slicing, organs_of
-from seg_mia.data.splits import fingerprint
 from seg_mia.data.volumes import NiftiFile
 from seg_mia.errors import InputError
 from tests.data.scans import SHAPE, ramp, save
