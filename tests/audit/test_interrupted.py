@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 
 KILLER = Path(__file__).with_name("killer.py")
 TIMES = {"created", "seconds", "kept", "generated"}
+ONE_CORE = os.environ | {"OMP_NUM_THREADS": "1"}  # sums, and what is said of the machine, are then the same
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def run(place: Path, audit: Path, *modes: str) -> list[int]:
     done = subprocess.run(
         words,
         cwd=place,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_CORE,
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +106,9 @@ def test_two_audits_at_once_share_what_they_make(audit: Path, tmp_path: Path) ->
     shared.mkdir()
     words = [sys.executable, str(KILLER), "", "audit", "--config", str(audit)]
     both = [
-        subprocess.Popen(words, cwd=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            words, cwd=shared, env=ONE_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=900) for process in both]
