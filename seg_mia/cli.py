@@ -89,6 +89,7 @@ def _experiment(words: list[str]) -> None:
     if what.shadow is not None:
         print(f"shadow: {what.shadow.file}")
     from seg_mia.experiment import Experiment
+    from seg_mia.runs import CHECKPOINTS, LAST
 
     _quiet()
     done = Experiment(what)
@@ -97,7 +98,7 @@ def _experiment(words: list[str]) -> None:
     print(f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
-    if what.command == "fit":
+    if what.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
         from seg_mia.tasks.texture import TextureTraining
 
         trained = "adain --attack.weights" if isinstance(done.model, TextureTraining) else "asma --victim"

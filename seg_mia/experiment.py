@@ -31,20 +31,21 @@ from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_victim, load_weights, read_card
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.defences.base import Defence, wrapped
-from seg_mia.defences.release import Release
+from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
 from seg_mia.inference import Side, check_members, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
-from seg_mia.messages import one_line, refusal
-from seg_mia.options import add_options, check_kept, import_all, plain_settings
+from seg_mia.messages import one_line
+from seg_mia.options import add_options, import_all, plain_settings
 from seg_mia.plan import Plan, plan
-from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, defence_names
+from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, defence_names, remove, unbegun
 from seg_mia.spec import class_paths
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
+from seg_mia.trainer import check_kept, check_training, for_classifier, refusals
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,14 @@ class Experiment(LightningCLI):
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
+        self._made = False
+        try:
+            self._build_and_run()
+        except InputError:
+            self._clear()
+            raise
+
+    def _build_and_run(self) -> None:
         super().__init__(
             LightningModule,
             SegmentationData,
@@ -86,6 +95,11 @@ class Experiment(LightningCLI):
             }
             | {"exit_on_error": False, "allow_abbrev": False, "prog": "seg_mia"},
         )
+
+    def _clear(self) -> None:
+        """Leave no folder behind of a run that was refused before it computed anything."""
+        if self._made and unbegun(self.folder):
+            remove(self.folder)
 
     @property
     def folder(self) -> Path:
@@ -127,18 +141,14 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses is one line."""
-        try:
+        with refusals():
             super().instantiate_classes()
-        except ValueError as error:
-            cause = refusal(error)
-            if cause is None:
-                raise
-            raise cause from None
 
     def after_instantiate_classes(self) -> None:
         """Find out now, not after the last epoch, that the folder cannot be written."""
         if not self.trainer.is_global_zero:
             return
+        self._made = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -149,6 +159,8 @@ class Experiment(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""
         given = self._get(self.config_init, "trainer")
+        if self.plan.command == "fit" and not self.plan.adopt:
+            check_training(given)
         asked = given["logger"] is None or given["logger"] is True
         if asked and not given["fast_dev_run"] and "logger" not in kwargs:
             kwargs["logger"] = TensorBoardLogger(
@@ -162,11 +174,12 @@ class Experiment(LightningCLI):
         own = given["callbacks"] or []
         callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
         if isinstance(self.attack, Membership):
-            kwargs |= self._short()
+            kwargs |= for_classifier(self.attack.scorer, self.plan.args)
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(TQDMProgressBar())
-        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        with refusals(building=True):
+            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
     def _callbacks(self) -> list[Callback]:
         match self.plan.command:
@@ -197,13 +210,6 @@ class Experiment(LightningCLI):
         found: Release | None = self._get(self.config_init, "release")
         return found
 
-    def _sees(self, attack: Perturbation | Membership) -> str:
-        """Return what the attacker sees of the victim as it is deployed."""
-        if self.release is None:
-            return attack.sees
-        told = attack.sees.replace("released probabilities", f"released {self.release.shows}")
-        return told if told != attack.sees else f"{attack.sees} (the victim releases {self.release.shows})"
-
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
         settings = plain_settings(self._get(self.config, "attack")) or {}
@@ -211,28 +217,13 @@ class Experiment(LightningCLI):
             last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
-            sees=self._sees(attack) if attack else "",
+            sees=seen(attack.sees, self.release) if attack else "",
             asks=isinstance(attack, Targeted) and attack.asks,
             attack=settings,
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),
         )
         return [self.results]
-
-    def _short(self) -> dict[str, Any]:
-        """Return what a trainer of a membership classifier needs: its epochs, and nothing saved."""
-        assert isinstance(self.attack, Membership)
-        if any(word.startswith("--trainer.max_epochs") for word in self.plan.args):
-            raise InputError(
-                "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
-            )
-        scorer = self.attack.scorer
-        return {
-            "max_epochs": scorer.epochs if isinstance(scorer, Classifier) else 1,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-        }
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from where a run stopped."""
@@ -250,9 +241,10 @@ class Experiment(LightningCLI):
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
             model.check(datamodule)
             self._learn(model.defences, datamodule)
-        self.trainer.fit(
-            model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
-        )
+        with refusals():
+            self.trainer.fit(
+                model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
+            )
         self._sum_up(model.promise if isinstance(model, Segmentation) else None)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
@@ -362,7 +354,7 @@ class Experiment(LightningCLI):
             return
         self.summary = {
             "attack": plain_settings(self._get(self.config, "attack")),
-            "sees": self._sees(attack),
+            "sees": seen(attack.sees, self.release),
             "release": plain_settings(released),
             "defences": {"victim": defence_names(card), "shadow": defence_names(self.plan.shadow.card)},
             "victim": str(self.plan.checkpoint),

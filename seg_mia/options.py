@@ -10,7 +10,6 @@ from jsonargparse import ArgumentParser, Namespace
 from seg_mia.attacks.base import Perturbation
 from seg_mia.configs import known
 from seg_mia.defences.release import Release
-from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.plan import Plan
 
@@ -111,21 +110,3 @@ def plain_settings(part: Any) -> Any:
     if isinstance(part, dict):
         return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
     return part
-
-
-def check_kept(trainer: Namespace, processes: int, name: str) -> None:
-    """Raise InputError where a network cannot be trained first: nothing is kept, or many processes run."""
-    if processes > 1:
-        raise InputError(
-            f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
-        )
-    for setting, needed in (
-        ("logger", (None, True)),
-        ("enable_checkpointing", (None, True)),
-        ("fast_dev_run", (False, 0)),
-    ):
-        if trainer[setting] not in needed:
-            raise InputError(
-                f"a {name} is trained first and kept in the run's folder, for which --trainer.{setting} must "
-                f"not be {trainer[setting]}; leave it out"
-            )

@@ -1,6 +1,8 @@
 """Where runs lie, and which of them is meant."""
 
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 SALT = "salt"
 NOISE = "noise"
+MARK = ".stage"
+"""In the folder of an audit's stage: which stage it belongs to. A folder without it is somebody else's."""
+BEFORE = {MARK, SALT, NOISE, CHECKPOINTS, "config.yaml", "hparams.yaml"}
+"""What a run's folder may hold before a first result or checkpoint."""
 TEXTURES = "seg_mia.tasks.texture.TextureTraining"
 """The task whose checkpoints are no victims and no shadows."""
 SHADOW_SEED = 10_000
@@ -54,6 +60,19 @@ def new_version(parent: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def unbegun(folder: Path) -> bool:
+    """Return whether a run's folder holds nothing but what is written before a first result or checkpoint."""
+    names = {path.name for path in folder.rglob("*")}
+    return all(name in BEFORE or name.startswith("events.out.tfevents.") for name in names)
+
+
+def remove(folder: Path) -> None:
+    """Remove a run's folder, and the folder of its kind where it was the only one."""
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()
 
 
 def newest(runs: Path, role: str) -> Path:

@@ -20,12 +20,10 @@ from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
 from seg_mia.experiment import Experiment
 from seg_mia.plan import Plan, plan
-from seg_mia.runs import CHECKPOINTS, LAST, new_version
+from seg_mia.runs import CHECKPOINTS, LAST, MARK, new_version, unbegun
 
 FOLDER = ".stages"
 """Where the records lie, below the folder of runs."""
-MARK = ".stage"
-"""In a stage's folder: the key of the stage that it belongs to. A folder without it is somebody else's."""
 FORMAT = 1
 RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv")
 """What a stage leaves for others to read; changed by whom ever, it is not what was computed."""
@@ -192,8 +190,7 @@ class Ledger:
 
     def _forget(self, key: str, folder: Path) -> None:
         """Leave nothing behind of a stage that was refused before it wrote anything."""
-        left = {path.name for path in folder.rglob("*")} - {MARK, "config.yaml", "hparams.yaml", CHECKPOINTS}
-        if not left and self._own(key, {"folder": self._named(folder)}) is not None:
+        if unbegun(folder) and self._own(key, {"folder": self._named(folder)}) is not None:
             shutil.rmtree(folder)
             with suppress(OSError):
                 self._file(key).unlink()

@@ -33,6 +33,14 @@ class Release(Defence, ABC):
         return "a victim has one kind of output" if isinstance(other, Release) else None
 
 
+def seen(sees: str, release: Release | None) -> str:
+    """Return what an attacker who `sees` so much is left with by what the victim gives out."""
+    if release is None:
+        return sees
+    told = sees.replace("released probabilities", f"released {release.shows}")
+    return told if told != sees else f"{sees} (the victim releases {release.shows})"
+
+
 class Labels(Release):
     """Hard labels alone: the argmax defence of Chobola, Usynin, Kaissis 2022."""
 

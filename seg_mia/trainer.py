@@ -1,0 +1,95 @@
+"""Lightning's trainer: what its settings must leave to a run, and what it refuses, in one line."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from seg_mia.errors import InputError
+from seg_mia.membership.scorers import Classifier, Scorer
+from seg_mia.messages import LIMIT, refusal
+
+COUNTS = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "gradient_clip_val",
+)
+"""Settings that Lightning takes at 0, to train nothing or to stop in the middle."""
+
+
+def check_training(trainer: Namespace) -> None:
+    """Raise InputError for settings with which nothing would be learnt, or nothing kept."""
+    if trainer["enable_checkpointing"] is False:
+        raise InputError(
+            "a trained network is kept for the attacks, for which --trainer.enable_checkpointing must not be "
+            "False; leave it out (--trainer.fast_dev_run true tries a config and keeps nothing)"
+        )
+    for name in COUNTS:
+        value = trainer[name]
+        unlimited = name in {"max_epochs", "max_steps"} and value == -1
+        if value is not None and value <= 0 and not unlimited:
+            raise InputError(
+                f"--trainer.{name} must be positive to train, got {value}; leave it out, or adopt a network "
+                "as it is"
+            )
+
+
+def check_kept(trainer: Namespace, processes: int, name: str) -> None:
+    """Raise InputError where a network cannot be trained first: nothing is kept, or many processes run."""
+    if processes > 1:
+        raise InputError(
+            f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
+        )
+    for setting, needed in (
+        ("logger", (None, True)),
+        ("enable_checkpointing", (None, True)),
+        ("fast_dev_run", (False, 0)),
+    ):
+        if trainer[setting] not in needed:
+            raise InputError(
+                f"a {name} is trained first and kept in the run's folder, for which --trainer.{setting} must "
+                f"not be {trainer[setting]}; leave it out"
+            )
+
+
+def for_classifier(scorer: Scorer, words: Sequence[str]) -> dict[str, Any]:
+    """Return what a membership attack needs of its trainer: its scorer's epochs, and nothing saved.
+
+    Raises InputError where the words of the command set the epochs otherwise.
+    """
+    if any(word.startswith("--trainer.max_epochs") for word in words):
+        raise InputError(
+            "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
+        )
+    return {
+        "max_epochs": scorer.epochs if isinstance(scorer, Classifier) else 1,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+
+
+@contextmanager
+def refusals(*, building: bool = False) -> Iterator[None]:
+    """Tell in one line, as an InputError, what Lightning or a constructor refuses.
+
+    Args:
+        building: whether the trainer is being built, whose every ValueError is about its settings; else
+            only those are whose words say so.
+    """
+    try:
+        yield
+    except (ValueError, MisconfigurationException) as error:
+        cause = refusal(error)
+        about_settings = building or isinstance(error, MisconfigurationException)
+        if cause is None and (about_settings or "val_check_interval" in str(error)):
+            told = " ".join(str(error).split())[:LIMIT]
+            cause = InputError(f"the trainer refuses its settings: {told}")
+        if cause is None:
+            raise
+        raise cause from None
