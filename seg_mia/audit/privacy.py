@@ -1,5 +1,6 @@
-"""What differential privacy costs and keeps, drawn over epsilon."""
+"""What differential privacy costs and keeps, drawn over epsilon, and what canaries prove of it."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +12,52 @@ from numpy.typing import NDArray
 
 from seg_mia.callbacks.membership_figures import LINES
 from seg_mia.callbacks.pictures import rendered
+from seg_mia.report import parse
+from seg_mia.report.build import CANARIES
+from seg_mia.runs import checkpoint_file, run_of
 
 Row = Mapping[str, Any]
+FILE = "canaries.json"
+LONGEST = 100_000
+"""Bytes of it that are read; it has about 1000."""
+
+
+def with_canaries(row: dict[str, Any]) -> None:
+    """Add to a row what canaries prove of its victim's training, if it had any.
+
+    The file lies beside a checkpoint that may be a stranger's: what is no number or unit is not taken, and a
+    file that is not what `CanaryScores` writes is passed over.
+    """
+    if CANARIES not in row["about"]["defences"]:
+        return
+    try:
+        with (run_of(checkpoint_file(row["victim"])) / FILE).open("rb") as file:
+            row["canaries"] = _canaries(json.loads(file.read(LONGEST)))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return
+
+
+def _canaries(found: Row) -> dict[str, Any]:
+    """Return what a canaries.json says; raise ValueError, TypeError or KeyError where it does not."""
+    counts = {name: int(_number(found[name])) for name in ("inserted", "left_out")}
+    rest = {name: _number(found[name]) for name in ("auc", "delta")}
+    bounds = {
+        rule: {name: _number(found[rule][name]) for name in ("epsilon", "most", "confidence")}
+        for rule in ("certified", "one_run")
+    }
+    promise = found["privacy"] and {
+        "epsilon": math.inf if found["privacy"]["epsilon"] is None else _number(found["privacy"]["epsilon"]),
+        "delta": _number(found["privacy"]["delta"]),
+        "unit": {"image": "image", "patient": "patient"}[found["privacy"]["unit"]],
+    }
+    return counts | rest | bounds | {"privacy": promise}
+
+
+def _number(value: object) -> float:
+    finite = parse.number(value)
+    if finite is None:
+        raise ValueError(f"must be a finite number, got {value!r}")
+    return finite
 
 
 def over_epsilon(rows: Sequence[Row]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from seg_mia import __version__
 from seg_mia.audit.board import show_audit
 from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
+from seg_mia.audit.privacy import with_canaries
 from seg_mia.audit.rounds import Progress, Rounds
 from seg_mia.audit.settings import VERSION, Defended, Settings, rows
 from seg_mia.audit.stages import Ready, asks, ready_stages
@@ -27,10 +28,11 @@ from seg_mia.callbacks.pictures import png
 from seg_mia.callbacks.success import COLUMNS
 from seg_mia.callbacks.tables import write_bytes, write_csv, write_json
 from seg_mia.errors import InputError
-from seg_mia.headlines import aligned, spread, success_table, table, warnings
+from seg_mia.headlines import aligned, canary_headline, spread, success_table, table, warnings
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
+from seg_mia.report.caveats import broken
 from seg_mia.report.command import verdicts
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
@@ -55,6 +57,7 @@ class Audit:
         rows: one mapping per victim and seed.
         compared: whether defences were asked for.
         verdicts: a line per victim: what the report judges.
+        broken: a line for each promise that is refuted.
         failed: a line for each gate that a result meets.
     """
 
@@ -64,11 +67,13 @@ class Audit:
     rows: list[dict[str, Any]]
     compared: bool
     verdicts: list[str]
+    broken: list[str]
     failed: list[str]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit: first what makes the others void, then the tables."""
-        lines = [line for result in self.results for line in warnings(result)]
+        lines = [f"WARNING: {line}" for line in self.broken]
+        lines += [line for result in self.results for line in warnings(result)]
         firsts = [row for row in self.rows if row["row"] == 0]
         for first in firsts:
             own = [one for one in self.results if (one["round"], one["row"]) == (first["round"], 0)]
@@ -77,6 +82,10 @@ class Audit:
                 lines += ["", *aligned(success_table(succeeded))]
             if self.compared:
                 lines += ["", *defence_table([row for row in self.rows if row["round"] == first["round"]])]
+        asked = [row for row in self.rows if "canaries" in row]
+        lines += [
+            f"{row['defence']}, seed {row['seed']}: {canary_headline(row['canaries'])}" for row in asked
+        ]
         if len(firsts) > 1:
             lines += ["over all seeds", *spread(self.results)]
         return [*lines, "", *self.verdicts, *self.failed]
@@ -112,6 +121,8 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         progress.end(step, rounds.do(step))
     for number in range(len(settings.seeds)):
         compared_to_first([row for row in rounds.rows if row["round"] == number])
+    for row in rounds.rows:
+        with_canaries(row)
     with ledger.audit(settings.name, asdict(settings)) as folder:
         write_json(folder / "audit.json", _content(settings, rounds))
         for number, seed in enumerate(settings.seeds):
@@ -119,15 +130,21 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         show_audit(folder, rounds.results, rounds.rows)
         report = write_report(folder, images=settings.images)
     failed = failed_gates(gates, report)
-    told = verdicts(report)
     return Audit(
-        folder, Path(settings.runs), rounds.results, rounds.rows, bool(settings.defences), told, failed
+        folder,
+        Path(settings.runs),
+        rounds.results,
+        rounds.rows,
+        compared=bool(settings.defences),
+        verdicts=verdicts(report),
+        broken=broken(report.victims, report.membership),
+        failed=failed,
     )
 
 
 def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Sequence[Defended]) -> None:
     """Raise InputError for a gate that nothing in this audit could meet, before anything is trained."""
-    families, guessing = {"utility", "epsilon"}, set[str]()
+    families, guessing = {"utility", "epsilon", "canaries"}, set[str]()
     for stage in stages:
         if not isinstance(stage.attack, Membership):
             families |= {ALL_PERTURBATIONS, stage.label, stage.name}

@@ -7,11 +7,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seg_mia.report.caveats import caveats, warnings
-from seg_mia.report.content import SCHEMA, Fooled, Guessed, OverSeeds, Report
+from seg_mia.report.content import SCHEMA, Fooled, Guessed, OverSeeds, Report, Victim
 from seg_mia.report.files import Files, exposed, first_place, gather, strongest_attack, summed_up
 from seg_mia.report.parse import membership, number, perturbations, plain, stages, victims
 from seg_mia.report.read import Source
 from seg_mia.report.verdicts import verdicts
+
+CANARIES = "Canaries"
+"""What a victim's card calls their defence."""
 
 
 def build(source: Source, *, images: bool) -> tuple[Report, Files]:
@@ -37,7 +40,7 @@ def build(source: Source, *, images: bool) -> tuple[Report, Files]:
         seconds=number(content.get("seconds")),
         images=images,
         tool=_mapping(source, content.get("tool")),
-        warnings=warnings(guessed, fooled),
+        warnings=warnings(attacked, guessed, fooled),
         verdicts=verdicts(attacked, guessed, fooled),
         victims=attacked,
         membership=[_shown(source, one) for one in summed_up(guessed, files.scores)],
@@ -45,12 +48,22 @@ def build(source: Source, *, images: bool) -> tuple[Report, Files]:
         seeds=over_seeds(guessed, fooled),
         exposed=exposed(surest, files.scores),
         caveats=caveats(attacked, guessed, fooled),
-        missing=files.missing,
+        missing=[*files.missing, *_unasked(attacked)],
         settings=_mapping(source, content.get("settings")),
         stages=stages(source),
     )
     scores = {source.shown(folder): scored for folder, scored in files.scores.items()}
     return report, replace(files, scores=scores)
+
+
+def _unasked(victims: Sequence[Victim]) -> list[str]:
+    """Return a sentence for each victim that was trained with canaries of which nothing is known."""
+    return [
+        f'"{victim.place.defence}", seed {victim.place.seed}: the audit found no canaries.json in its run '
+        "that says what its canaries prove, so that is left out."
+        for victim in victims
+        if victim.canaries is None and CANARIES in (victim.about.get("defences") or [])
+    ]
 
 
 def over_seeds(guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[OverSeeds]:

@@ -4,7 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from seg_mia.report.content import Fooled, Guessed, Promise, Victim
-from seg_mia.report.verdicts import CHANCE, LOW_FPR, MODERATE_EPSILON, VISIBLE_SSIM, comparable, fails, spent
+from seg_mia.report.rows import promised
+from seg_mia.report.verdicts import (
+    CHANCE,
+    LOW_FPR,
+    MODERATE_EPSILON,
+    VISIBLE_SSIM,
+    Refuted,
+    comparable,
+    fails,
+    refuted,
+    spent,
+)
 
 FEW_GROUPS = 30
 """An interval that resamples fewer patients than this is itself uncertain."""
@@ -12,10 +23,42 @@ FEW_IMAGES = 30
 """The same of attacked images."""
 
 
-def warnings(guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
-    """Return what makes numbers void, or less than they seem, the worst first."""
-    found = [*_baselines(guessed), *_same_seed(guessed), *_no_gradient(fooled), *_idle(fooled)]
+def warnings(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
+    """Return what is broken, what makes numbers void, or less than they seem, the worst first."""
+    found = [
+        *broken(victims, guessed),
+        *_baselines(guessed),
+        *_same_seed(guessed),
+        *_no_gradient(fooled),
+        *_idle(fooled),
+    ]
     return list(dict.fromkeys(found))
+
+
+def broken(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> list[str]:
+    """Return a sentence for each promise that attacks or canaries refute."""
+    attacks = [one for one in guessed if one.kind == "attack"]
+    void = any(fails(one) for one in guessed if one.kind == "blind")
+    found = [(victim, refuted(victim, attacks)) for victim in victims]
+    return [_broken(victim, proof, void=void) for victim, proof in found if proof is not None]
+
+
+def _broken(victim: Victim, found: Refuted, *, void: bool) -> str:
+    proof = found.proof
+    who = "canaries in its training prove" if found.by is None else f"{found.by} proves"
+    sure = "" if proof.confidence is None else f", at {proof.confidence:.0%} confidence"
+    canaries = victim.canaries
+    if found.by is not None:
+        rest = " But the split itself tells members apart, which looks just like it." if void else ""
+    elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(found.promise):
+        rest = " They do so even if nothing is supposed of how the samples of one training hang together."
+    else:
+        rest = " This supposes that samples of one training are as good as independent."
+    return (
+        f'The privacy promise of "{victim.place.defence}" is broken (seed {victim.place.seed}). It promises '
+        f"{promised(found.promise)}; {who} {proof.epsilon or 0.0:.2f} at least{sure}.{rest} Do not rely on "
+        "it: the training does not do what it says, unless this is one of the few proofs that err."
+    )
 
 
 def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
@@ -25,6 +68,7 @@ def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Seque
         *_of_samples(guessed),
         *_of_shadow(victims, guessed),
         *_of_privacy(victims, guessed),
+        *_of_canaries(victims),
         *_of_perturbations(fooled),
     ]
     return list(dict.fromkeys(found))
@@ -167,6 +211,15 @@ def _of_promise(promise: Promise, name: str, own: Sequence[Guessed]) -> Iterator
         yield f"{name} protects single images: a patient with several is protected less."
     if spent(promise) > MODERATE_EPSILON:
         yield f"{name} promises epsilon {promise.epsilon:.3g}, too large to rule out that attacks work."
+
+
+def _of_canaries(victims: Sequence[Victim]) -> Iterator[str]:
+    asked = list(dict.fromkeys(victim.place.defence for victim in victims if victim.canaries is not None))
+    if asked:
+        yield (
+            f"Canaries are a measurement: the mislabelled images in the training of {_quoted(asked)} cost "
+            "Dice. Deploy what was trained without them."
+        )
 
 
 def _of_perturbations(fooled: Sequence[Fooled]) -> Iterator[str]:

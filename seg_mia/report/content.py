@@ -195,6 +195,27 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """What mislabelled images, put into a training to be found again, prove of it.
+
+    Attributes:
+        inserted: how many.
+        left_out: how many were drawn, too, and not put in.
+        auc: of telling the ones from the others.
+        certified: by the rates at a threshold, as if the samples of one training were independent.
+        one_run: by the number of right guesses, however these samples hang together.
+        promise: of the training that was asked, None without one.
+    """
+
+    inserted: int
+    left_out: int
+    auc: float | None
+    certified: Proved
+    one_run: Proved
+    promise: Promise | None
+
+
+@dataclass(frozen=True)
 class Victim:
     """One attacked network.
 
@@ -205,6 +226,7 @@ class Victim:
         utility: measures on `nonmembers` and `members`, by name.
         promise: of differential privacy.
         about: what its card says: network, data, split, training.
+        canaries: what those in its training prove, where there were any.
     """
 
     place: Place
@@ -213,6 +235,7 @@ class Victim:
     utility: Mapping[str, Mapping[str, float | None]]
     promise: Promise | None
     about: Mapping[str, Any]
+    canaries: Canaries | None = None
 
     def dice(self, subset: str) -> float | None:
         """Return the mean Dice on members or non-members."""

@@ -27,7 +27,10 @@ ACROSS = 4.7
 
 
 class Key(NamedTuple):
-    """How one series is drawn, for a legend beside the figure; `dash` as SVG says it."""
+    """How one series is drawn, for a legend beside the figure; `dash` as SVG says it.
+
+    One with a marker has no line in the legend, unless it is `joined`.
+    """
 
     label: str
     colour: str
@@ -35,6 +38,7 @@ class Key(NamedTuple):
     marker: str
     filled: bool
     note: str = ""
+    joined: bool = False
 
 
 class Drawing(NamedTuple):
@@ -43,6 +47,13 @@ class Drawing(NamedTuple):
     svg: Markup
     keys: list[Key]
     caption: str
+
+
+class Chart(NamedTuple):
+    """A figure below its heading."""
+
+    heading: str
+    drawing: Drawing
 
 
 class Point(NamedTuple):
@@ -71,7 +82,7 @@ def roc_drawing(curves: Mapping[str, Scored], said: Mapping[str, str], *, prefix
     nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
     low = min(0.001, 0.5 / nonmembers)
     with style():
-        figure, axes = _axes(4.4)
+        figure, axes = framed(4.4)
         axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         for axis in (axes.xaxis, axes.yaxis):
@@ -91,7 +102,7 @@ def roc_drawing(curves: Mapping[str, Scored], said: Mapping[str, str], *, prefix
             )
         told = "; ".join(f"{name}: {said[name]}" for name in curves)
         svg = inline(figure, prefix=prefix, title=f"ROC curves on logarithmic axes. {told}")
-    keys = [Key(name, colour(number), _dash(number), "", True) for number, name in enumerate(curves)]
+    keys = [Key(name, colour(number), stroke(number), "", True) for number, name in enumerate(curves)]
     caption = (
         f"True against false positive rate, both logarithmic. Dotted: guessing. Thin lines: {_percents()} "
         f"false positives. Shaded: fewer than one of {nonmembers} non-members, where curves have no false "
@@ -118,7 +129,7 @@ def histogram_drawing(scored: Scored, said: str, *, prefix: str) -> Drawing:
     edges = np.linspace(*_range(scored.scores), BINS + 1)
     keys = []
     with style():
-        figure, axes = _axes(2.6)
+        figure, axes = framed(2.6)
         for name, chosen, shade, dash in (
             ("members", scored.members, MEMBER, "-"),
             ("non-members", ~scored.members, NONMEMBER, (0, (4, 2))),
@@ -141,11 +152,11 @@ def trade_off_drawing(points: Sequence[Point], said: str, *, prefix: str) -> Dra
     """Return Dice on non-members (right) against an attack's AUC (up), a point per defence."""
     keys = []
     with style():
-        figure, axes = _axes(3.4)
+        figure, axes = framed(3.4)
         axes.axhline(0.5, color=INK, lw=1, ls=(0, (1, 2)))
         lowest = 0.5
         for number, point in enumerate(points):
-            value, low, high = _ends(point.auc)
+            value, low, high = ends(point.auc)
             axes.errorbar(
                 point.dice,
                 value,
@@ -168,7 +179,7 @@ def trade_off_drawing(points: Sequence[Point], said: str, *, prefix: str) -> Dra
     return Drawing(svg, keys, "Lower right is better. Bars: 95 % intervals. Dotted: guessing.")
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
+def framed(height: float) -> tuple[Figure, Axes]:
     """Return a figure of so many inches, and axes with room for numbers and names beside them."""
     figure = Figure(figsize=(ACROSS, height))
     left, bottom, right, top = 0.66, 0.48, 0.12, 0.12
@@ -181,13 +192,13 @@ def _percents() -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _dash(number: int) -> str:
+def stroke(number: int) -> str:
     """Return a stroke as SVG's stroke-dasharray says it, empty where it has no gaps."""
     dash = DASHES[number % len(DASHES)]
     return "" if isinstance(dash, str) else " ".join(f"{WIDTH * part:g}" for part in dash[1])
 
 
-def _ends(measure: Measure) -> tuple[float, float, float]:
+def ends(measure: Measure) -> tuple[float, float, float]:
     """Return a number and the ends of its interval, the number itself where there is none."""
     value = math.nan if measure.value is None else measure.value
     return (

@@ -152,6 +152,10 @@ def _of_victim(victim: Victim) -> Iterator[Reading]:
     if victim.promise is not None:
         epsilon = math.inf if victim.promise.epsilon is None else victim.promise.epsilon
         yield Reading("epsilon", epsilon, victim.place, f"promised per {victim.promise.unit}")
+    if (asked := victim.canaries) is not None:
+        yield Reading("canaries.auc", _number(asked.auc), victim.place, "canaries")
+        for bound, how in ((asked.certified, "by a threshold"), (asked.one_run, "by right guesses")):
+            yield Reading("canaries.epsilon", _number(bound.epsilon), victim.place, f"proved {how}")
 
 
 def _ends(name: str, measure: Measure) -> Iterator[tuple[str, float | None]]:

@@ -6,26 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files as resources
-from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seg_mia.membership.compare import Scored
 from seg_mia.report.content import Average, Fooled, Guessed, Measure, Report, Verdict, Victim
-from seg_mia.report.figures import Drawing, Point, histogram_drawing, roc_drawing, trade_off_drawing
+from seg_mia.report.epsilon import epsilon_charts
+from seg_mia.report.figures import Chart, Point, histogram_drawing, roc_drawing, trade_off_drawing
 from seg_mia.report.files import Files
-from seg_mia.report.rows import compared, facts, flattened, headers, promised
+from seg_mia.report.rows import canaries, compared, facts, flattened, headers, promised
 from seg_mia.report.verdicts import RULES, over_images
 
 NONE, MINUS = "\u2013", "\u2212"
-
-
-class Chart(NamedTuple):
-    """A figure below its heading."""
-
-    heading: str
-    drawing: Drawing
 
 
 def page(report: Report, files: Files) -> str:
@@ -65,6 +58,8 @@ def page(report: Report, files: Files) -> str:
         rocs=_rocs(report, files.scores),
         histograms=_histograms(first, files.scores),
         trade_offs=_trade_offs(report),
+        over_epsilon=epsilon_charts(report),
+        canaries=canaries(report),
         comparison=compared(report),
         headers=headers,
         facts=facts(report),

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from seg_mia.errors import InputError
 from seg_mia.report.content import (
     Average,
+    Canaries,
     Fooled,
     Guessed,
     Kind,
@@ -108,7 +109,7 @@ def _checked(source: Source, entry: Plain, make: Callable[[Source, Plain], Made]
     """Return what `make` makes of an entry, or raise InputError with what it lacks."""
     try:
         return make(source, entry)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         name = str(entry.get("name", entry.get("defence", "a row")))[:60]
         raise InputError(
             f"{source.folder / FILE} does not say what an audit writes of {name!r} "
@@ -174,8 +175,10 @@ def _kind(entry: Plain) -> Kind:
 
 
 def _proved(certified: Plain | None) -> Proved | None:
-    if not certified:
-        return None
+    return _bound(certified) if certified else None
+
+
+def _bound(certified: Plain) -> Proved:
     values = {name: number(certified.get(name)) for name in ("epsilon", "most", "confidence", "delta")}
     return Proved(unit=_text(certified.get("unit")), **values)
 
@@ -242,6 +245,20 @@ def _victim(source: Source, row: Plain) -> Victim:
         },
         promise=_promise(row.get("privacy")),
         about=plain(source.told(row.get("about") or {})),
+        canaries=_canaries(row["canaries"]) if row.get("canaries") else None,
+    )
+
+
+def _canaries(found: Plain) -> Canaries:
+    # Each is the only image of its patient in the training: what they prove is of either unit.
+    told = {"delta": found.get("delta"), "unit": None}
+    return Canaries(
+        inserted=int(found["inserted"]),
+        left_out=int(found["left_out"]),
+        auc=number(found.get("auc")),
+        certified=_bound(found["certified"] | told),
+        one_run=_bound(found["one_run"] | told),
+        promise=_promise(found.get("privacy")),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seg_mia.report.content import Guessed, Promise, Report, Victim
+from seg_mia.report.content import Canaries, Guessed, Level, Promise, Report, Victim
+from seg_mia.report.verdicts import refuted
 
 SHOWN = 60
 """Characters of a setting that still stands in a table's cell."""
@@ -14,6 +15,33 @@ class Compared(NamedTuple):
 
     victim: Victim
     guessed: list[Guessed | None]
+
+
+class Asked(NamedTuple):
+    """What the canaries in one victim's training prove, with a word on its promise."""
+
+    victim: Victim
+    canaries: Canaries
+    level: Level
+    word: str
+
+
+def canaries(report: Report) -> list[Asked]:
+    """Return the victims that were trained with canaries."""
+    return [
+        Asked(victim, victim.canaries, *_held(victim, victim.canaries.promise))
+        for victim in sorted(report.victims, key=lambda one: (one.place.round, one.place.row))
+        if victim.canaries is not None
+    ]
+
+
+def _held(victim: Victim, promise: Promise | None) -> tuple[Level, str]:
+    """Return what becomes of a promise; that no canary refutes it is no proof that it holds."""
+    if promise is None:
+        return "none", "No promise"
+    if promise.epsilon is None:
+        return "none", "Infinite"
+    return ("none", "Not refuted") if refuted(victim, ()) is None else ("bad", "Broken")
 
 
 def headers(report: Report) -> list[str]:

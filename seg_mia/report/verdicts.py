@@ -7,7 +7,7 @@ be too few, or a better attack may exist.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from seg_mia.report.content import (
     Average,
@@ -68,8 +68,8 @@ RULES = {
         f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does."
     ),
     "privacy": (
-        f"Broken: an attack proves more than was promised of the same unit. Else by epsilon: up to "
-        f"{STRONG_EPSILON:g} strong, up to {MODERATE_EPSILON:g} moderate, above it weak."
+        "Broken: an attack or canaries prove more than was promised of the same unit. Else by epsilon: up "
+        f"to {STRONG_EPSILON:g} strong, up to {MODERATE_EPSILON:g} moderate, above it weak."
     ),
 }
 """The thresholds in words."""
@@ -97,6 +97,14 @@ class Evidence:
         low, value = self.measure.low, self.measure.value
         ends = (least if low is None else low, least if value is None else value)
         return self.strength, self.hidden, *ends
+
+
+class Refuted(NamedTuple):
+    """A promise, and a proof that more was spent; `by` says whose, None for canaries."""
+
+    promise: Promise
+    proof: Proved
+    by: str | None
 
 
 def verdicts(
@@ -246,39 +254,66 @@ def dice_lost(one: Fooled) -> Measure | None:
 
 def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
     """Return what victims of one row promise of differential privacy, and what attacks prove of it."""
-    promised = [(victim.promise, victim.place) for victim in victims if victim.promise is not None]
+    promised = [victim.promise for victim in victims if victim.promise is not None]
     proved = max((one.proved.epsilon or 0.0 for one in attacks if one.proved), default=None)
     shown = "" if proved is None else f" Attacks prove epsilon of at least {proved:.2f}."
+    shown += _of_canaries(victims)
+    for victim in victims:
+        if (found := refuted(victim, attacks)) is not None:
+            whose = "Canaries prove" if found.by is None else "An attack proves"
+            why = f"{_promised(found.promise)} {whose} at least {found.proof.epsilon:.2f}."
+            return Verdict("bad", "Broken", "epsilon", Measure(found.promise.epsilon), why)
     if not promised:
         return Verdict(
             "none", "No promise", "epsilon", None, f"Not trained with differential privacy.{shown}"
         )
-    for promise, place in promised:
-        own = comparable(promise, [one for one in attacks if one.place == place])
-        most = max((found.epsilon or 0.0 for found in own), default=0.0)
-        if promise.epsilon is not None and most > promise.epsilon:
-            why = f"{_promised(promise)} An attack proves at least {most:.2f}."
-            return Verdict("bad", "Broken", "epsilon", Measure(promise.epsilon), why)
-    worst = max((promise for promise, _ in promised), key=spent)
+    worst = max(promised, key=spent)
     if worst.epsilon is None:
         return Verdict(
             "bad", "Infinite", "epsilon", None, f"Clipped without noise: nothing is promised.{shown}"
         )
-    return _kept(worst, comparable(worst, attacks))
+    return _kept(worst, comparable(worst, attacks), _of_canaries(victims))
 
 
-def _kept(promise: Promise, proved: Sequence[Proved]) -> Verdict:
+def refuted(victim: Victim, attacks: Sequence[Guessed]) -> Refuted | None:
+    """Return the proof that goes furthest beyond what a victim promises, None where all stays below.
+
+    Canaries are asked when training has ended: they are held against what it promises then, which is more
+    than a checkpoint of an earlier epoch says.
+    """
+    found = list[Refuted]()
+    if victim.promise is not None:
+        for one in attacks:
+            own = comparable(victim.promise, [one]) if one.place == victim.place else []
+            found += [Refuted(victim.promise, proved, one.label) for proved in own]
+    if victim.canaries is not None and victim.canaries.promise is not None:
+        own = [victim.canaries.one_run, victim.canaries.certified]
+        found += [Refuted(victim.canaries.promise, proved, None) for proved in own]
+    beyond = [one for one in found if (one.proof.epsilon or 0.0) > spent(one.promise)]
+    return max(beyond, key=lambda one: (one.proof.epsilon or 0.0) - spent(one.promise), default=None)
+
+
+def _of_canaries(victims: Sequence[Victim]) -> str:
+    """Return what canaries prove at most of one row's victims, as a further sentence."""
+    asked = [victim.canaries for victim in victims if victim.canaries is not None]
+    bounds = [bound.epsilon or 0.0 for one in asked for bound in (one.certified, one.one_run)]
+    return f" Canaries prove at least {max(bounds):.2f}." if bounds else ""
+
+
+def _kept(promise: Promise, proved: Sequence[Proved], canaries: str) -> Verdict:
     """Return what a finite promise says that no attack has refuted."""
     able = max((found.most or 0.0 for found in proved), default=None)
     most = max((found.epsilon or 0.0 for found in proved), default=0.0)
-    refuted = (
+    tried = (
         "" if able is None else f" Attacks prove at least {most:.2f}; they could prove {able:.2f} at most."
     )
     void = " Void against whoever knows the seed of the noise." if promise.reproducible else ""
     strength = 0 if spent(promise) <= STRONG_EPSILON else 1 if spent(promise) <= MODERATE_EPSILON else 2
     word = ("Strong promise", "Moderate promise", "Weak promise")[strength]
     level: Level = "void" if promise.reproducible else LEVELS[strength]
-    return Verdict(level, word, "epsilon", Measure(promise.epsilon), f"{_promised(promise)}{refuted}{void}")
+    return Verdict(
+        level, word, "epsilon", Measure(promise.epsilon), f"{_promised(promise)}{tried}{canaries}{void}"
+    )
 
 
 def comparable(promise: Promise, attacks: Sequence[Guessed]) -> list[Proved]:

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from seg_mia.audit.inputs import key_of
-from seg_mia.audit.ledger import FOLDER, MARK, Ledger
+from seg_mia.audit.ledger import FOLDER, Ledger
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.plan import plan
-from seg_mia.runs import checkpoint_file
+from seg_mia.runs import MARK, checkpoint_file
 
 ASMA = ["test", "--attack", "asma", "--attack.steps=1", "--data.limit=1"]
 

@@ -107,6 +107,14 @@ def certified(epsilon: float = 0.0, most: float = 2.0, **changes: Any) -> dict[s
     return {"unit": "image", "delta": 0.01, "epsilon": epsilon, "most": most, "confidence": 0.95} | changes
 
 
+def canaries(epsilon: float = 0.0, one_run: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """Return what an audit says of canaries in a training that promised epsilon 8 per image."""
+    bound = {"most": 2.75, "confidence": 0.95}
+    bounds = {"certified": bound | {"epsilon": epsilon}, "one_run": bound | {"epsilon": one_run}}
+    counts = {"inserted": 92, "left_out": 108, "auc": 0.875, "delta": 1e-3}
+    return counts | bounds | {"privacy": promise()} | changes
+
+
 def compared(row: int = 0, defence: str = "none", round_: int = 0, **changes: Any) -> dict[str, Any]:
     utility = {"nonmembers": {"dice": 0.8, "iou": 0.7}, "members": {"dice": 0.9, "iou": 0.85}}
     place = {"seed": 7 + round_, "round": round_, "row": row, "defence": defence}
@@ -183,7 +191,9 @@ def full() -> dict[str, Any]:
         }
         rows += [
             compared(round_=round_, about=about),
-            compared(1, "epsilon 8", round_, privacy=promise(), attacks=[outcome]),
+            compared(
+                1, "epsilon 8", round_, privacy=promise(), attacks=[outcome], canaries=canaries(0.5, 0.25)
+            ),
         ]
     stage = {
         "what": "victim, seed 7",

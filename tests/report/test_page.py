@@ -137,6 +137,9 @@ def hostile() -> dict[str, Any]:
     for row in content["defences"]:
         row["about"] = {"network": HOSTILE, "data": {"class_path": HOSTILE, HOSTILE: [HOSTILE]}}
         row["shadow"] = HOSTILE
+        if row.get("canaries"):
+            row["canaries"]["privacy"]["unit"] = HOSTILE
+            row["canaries"]["certified"]["epsilon"] = 9.0
     content |= {
         "name": HOSTILE,
         "created": HOSTILE,

@@ -1,0 +1,238 @@
+"""What canaries prove stands in the report; a promise that they break comes before all else."""
+
+import json
+import math
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from seg_mia.cli import main
+from seg_mia.errors import InputError
+from seg_mia.report.build import build
+from seg_mia.report.content import Report
+from seg_mia.report.gates import check, read_gate
+from seg_mia.report.read import Source
+from seg_mia.report.write import write_report
+from tests.report.audits import audit, canaries, certified, compared, full, guess, promise, write_audit
+
+HOSTILE = "</td><img src=x onerror=alert(1)>\"'&{{7*7}}"
+
+
+def told(*rows: dict[str, Any], attacks: tuple[dict[str, Any], ...] = ()) -> Report:
+    content = audit(attacks or (guess(),), defences=list(rows))
+    return build(Source(Path("runs/a/version_0"), content), images=False)[0]
+
+
+def asked(**found: Any) -> Report:
+    return told(compared(), compared(1, "private", privacy=promise(), canaries=canaries(**found)))
+
+
+def page(content: dict[str, Any]) -> str:
+    folder = write_audit(content)
+    write_report(folder)
+    return " ".join((folder / "report.html").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "one_run", "proved", "sure"),
+    [
+        (8.01, 0.0, "8.01", "This supposes that samples of one training are as good as independent."),
+        (0.0, 8.5, "8.50", "even if nothing is supposed"),
+        (9.5, 8.5, "9.50", "even if nothing is supposed"),
+    ],
+)
+def test_a_bound_above_the_promise_breaks_it_and_is_said_first(
+    epsilon: float, one_run: float, proved: str, sure: str
+) -> None:
+    report = asked(epsilon=epsilon, one_run=one_run)
+    first = report.warnings[0]
+    assert first.startswith('The privacy promise of "private" is broken (seed 7).')
+    assert "epsilon 8 per image, delta 0.001" in first
+    assert f"canaries in its training prove {proved} at least, at 95% confidence" in first
+    assert sure in first
+    verdict = report.verdicts[1].privacy
+    assert (verdict.level, verdict.word) == ("bad", "Broken")
+    assert f"Canaries prove at least {proved}." in verdict.why
+    assert verdict.measure is not None
+    assert verdict.measure.value == 8.0
+
+
+def test_a_bound_at_or_below_the_promise_is_told_without_noise() -> None:
+    report = asked(epsilon=8.0, one_run=7.9)
+    assert not report.warnings
+    verdict = report.verdicts[1].privacy
+    assert verdict.word == "Moderate promise"
+    assert "Canaries prove at least 8.00." in verdict.why
+    assert [text for text in report.caveats if text.startswith("Canaries are a measurement")] == [
+        'Canaries are a measurement: the mislabelled images in the training of "private" cost Dice. Deploy '
+        "what was trained without them."
+    ]
+    assert not [text for text in told(compared()).caveats if "Canaries" in text]
+
+
+def test_no_promise_and_an_infinite_one_cannot_be_broken() -> None:
+    for epsilon in (None, math.inf):
+        endless = promise(epsilon)
+        report = told(compared(privacy=endless, canaries=canaries(2.5, privacy=endless)))
+        assert (report.warnings, report.verdicts[0].privacy.word) == ([], "Infinite")
+        assert "Canaries prove at least 2.50." in report.verdicts[0].privacy.why
+    report = told(compared(canaries=canaries(2.5, privacy=None)))
+    assert (report.warnings, report.verdicts[0].privacy.word) == ([], "No promise")
+    assert "Canaries prove at least 2.50." in report.verdicts[0].privacy.why
+
+
+def test_canaries_are_held_against_what_their_own_training_promised() -> None:
+    """A checkpoint of an early epoch has spent less than the training that was asked when it ended."""
+    early = compared(privacy=promise(0.5), canaries=canaries(2.0, privacy=promise(3.0)))
+    assert told(early).verdicts[0].privacy.word == "Strong promise"
+    late = compared(privacy=promise(0.5), canaries=canaries(3.5, privacy=promise(3.0)))
+    assert told(late).verdicts[0].privacy.word == "Broken"
+
+
+def test_a_canary_is_an_image_and_a_patient() -> None:
+    private = promise(1.0, unit="patient")
+    assert told(compared(privacy=private, canaries=canaries(1.5, privacy=private))).warnings
+
+
+def test_the_proof_that_goes_furthest_is_named_and_an_attack_counts_as_well() -> None:
+    proof = guess(row=1, defence="private", certified=certified(8.5))
+    plain = compared(1, "private", privacy=promise())
+    (first,) = told(compared(), plain, attacks=(proof,)).warnings
+    assert "mia-type2 proves 8.50 at least" in first
+    both = plain | {"canaries": canaries(9.0)}
+    (first,) = told(compared(), both, attacks=(proof,)).warnings
+    assert "canaries in its training prove 9.00 at least" in first
+
+
+def test_a_split_that_leaks_takes_the_force_from_an_attacks_proof_but_not_from_canaries() -> None:
+    blind = guess("mia-blind", auc=(0.6, 0.51, 0.7), signal="ImageAndMask")
+    proof = guess(row=1, defence="private", certified=certified(8.5))
+    row = compared(1, "private", privacy=promise())
+    first, second = told(compared(), row, attacks=(blind, proof)).warnings
+    assert "the split itself tells members apart" in first
+    assert "void" in second
+    first, _ = told(compared(), row | {"canaries": canaries(9.0)}, attacks=(blind, guess())).warnings
+    assert "split" not in first
+
+
+def test_each_seed_that_breaks_its_promise_is_named() -> None:
+    rows = [compared(0, "private", n, privacy=promise(), canaries=canaries(8.5 + n)) for n in (0, 1, 2)]
+    rows[1]["canaries"] = canaries(1.0)
+    attacks = tuple(guess(round_=n) for n in (0, 1, 2))
+    assert [text.partition(". ")[0][-8:] for text in told(*rows, attacks=attacks).warnings] == [
+        "(seed 7)",
+        "(seed 9)",
+    ]
+
+
+def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
+    folder = write_audit(full())
+    write_report(folder)
+    said = json.loads((folder / "report.json").read_text())
+    schema = json.loads((files("seg_mia.report") / "schema.json").read_text())
+    Draft202012Validator(schema).validate(said)
+    assert said["victims"][0]["canaries"] is None
+    found = said["victims"][1]["canaries"]
+    assert (found["inserted"], found["left_out"], found["auc"]) == (92, 108, 0.875)
+    bound = {"most": 2.75, "confidence": 0.95, "unit": None, "delta": 1e-3}
+    assert found["certified"] == bound | {"epsilon": 0.5}
+    assert found["one_run"] == bound | {"epsilon": 0.25}
+    assert found["promise"]["epsilon"] == 8.0
+    for one in said["victims"]:  # a report of before canaries were told fits, too
+        del one["canaries"]
+    Draft202012Validator(schema).validate(said)
+
+
+def test_the_page_shows_each_victims_canaries() -> None:
+    rows = [
+        compared(canaries=canaries(1.5, privacy=None)),
+        compared(1, "kept", privacy=promise(), canaries=canaries(0.5, 0.25)),
+        compared(2, "broken", privacy=promise(), canaries=canaries(8.5)),
+        compared(3, "clipped", privacy=promise(None), canaries=canaries(2.75, privacy=promise(None))),
+        compared(4, "plain"),
+    ]
+    text = page(audit([guess()], defences=rows))
+    section = text[text.index('<section id="canaries"') :].partition("</section>")[0]
+    body = section.partition("<tbody>")[2].partition("</tbody>")[0]
+    shown = body.split("</tr>")[:-1]
+    assert len(shown) == 4
+    for row, said in zip(
+        shown,
+        [
+            ("none", "92", "108", "0.875", "1.50 (2.75)", "0.00 (2.75)", "No promise"),
+            ("kept", "0.50 (2.75)", "0.25 (2.75)", "epsilon 8 per image, delta 0.001", "Not refuted"),
+            ("broken", "8.50 (2.75)", "epsilon 8 per image", 'badge bad"', "Broken"),
+            ("clipped", "2.75 (2.75)", "epsilon infinite per image", "Infinite"),
+        ],
+        strict=True,
+    ):
+        for part in said:
+            assert part in row
+    assert text.index("Read this first") < text.index('id="verdict"') < text.index('id="canaries"')
+    assert '<a href="#canaries">' in text
+
+
+def test_without_canaries_nothing_is_said_of_them() -> None:
+    text = page(audit([guess()], defences=[compared()]))
+    assert "canaries" not in text.partition("<body>")[2].replace(
+        escape("an attack or canaries prove more"), ""
+    )
+
+
+def test_what_was_trained_with_canaries_and_has_no_proof_is_named() -> None:
+    report = told(compared(about={"defences": ["Canaries", "DPSGD"]}), compared(1, "plain"))
+    (missing,) = [text for text in report.missing if "canaries.json" in text]
+    assert missing.startswith('"none", seed 7:')
+    with_it = compared(about={"defences": ["Canaries"]}, canaries=canaries(privacy=None))
+    assert not [text for text in told(with_it).missing if "canaries.json" in text]
+
+
+def test_hostile_names_stay_text() -> None:
+    private = promise(unit=HOSTILE)
+    row = compared(0, HOSTILE, privacy=private, canaries=canaries(9.0, privacy=private))
+    text = page(audit([guess(defence=HOSTILE)], defences=[row]))
+    assert "<img src=x" not in text
+    assert text.count("&lt;img src=x onerror=alert(1)&gt;") >= 6
+    assert "{{7*7}}" in text
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "yes",
+        ["x"],
+        {"inserted": 3},
+        canaries() | {"inserted": math.inf},
+        canaries() | {"certified": None},
+        canaries() | {"privacy": 3},
+    ],
+)
+def test_what_is_no_audit_of_canaries_is_refused(found: Any) -> None:
+    folder = write_audit(audit([guess()], defences=[compared(canaries=found)]))
+    with pytest.raises(InputError, match="run the audit again"):
+        write_report(folder)
+
+
+def test_gates_know_canaries() -> None:
+    report = asked(epsilon=2.0, one_run=0.5)
+    assert check([read_gate("canaries.epsilon>1")], report) == [
+        "gate canaries.epsilon>1: canaries.epsilon is 2 (proved by a threshold on private, seed 7)"
+    ]
+    assert len(check([read_gate("canaries.epsilon[private]>=0.5")], report)) == 2
+    assert check([read_gate("canaries.auc>0.8")], report)
+    assert not check([read_gate("canaries.auc>0.9")], report)
+    with pytest.raises(InputError, match="matches nothing"):
+        check([read_gate("canaries.epsilon>1")], told(compared()))
+
+
+def test_the_command_says_it_before_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    row = compared(privacy=promise(), canaries=canaries(8.5))
+    write_audit(audit([guess()], defences=[row]))
+    assert main(["report", "runs/my_audit"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith('WARNING: The privacy promise of "none" is broken')
+    assert lines[3].endswith("privacy: broken")
