@@ -78,7 +78,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would "
             "run; "
-            "nothing of it was executed. Use a file written by `seg_mia fit` or `seg_mia export`"
+            "nothing of it was executed. Use a file written by `python -m seg_mia fit` or `python -m seg_mia export`"
         ) from None
     except _UNREADABLE as error:
         raise InputError(
@@ -86,7 +86,7 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
         raise InputError(
-            f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `seg_mia fit`"
+            f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `python -m seg_mia fit`"
         )
     return content
 
@@ -185,7 +185,7 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
     """Load into `network` the weights among a checkpoint's `content`, strictly."""
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise InputError(f"{path} has no weights ('state_dict'); was it written by `seg_mia fit`?")
+        raise InputError(f"{path} has no weights ('state_dict'); was it written by `python -m seg_mia fit`?")
     weights = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
     try:
         network.load_state_dict(weights)
@@ -213,7 +213,7 @@ def export(path: str | Path, out: str | Path) -> Path:
         weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
     except (KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{path} has no complete card and weights; was it written by `seg_mia fit`?"
+            f"{path} has no complete card and weights; was it written by `python -m seg_mia fit`?"
         ) from None
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")

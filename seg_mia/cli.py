@@ -1,10 +1,16 @@
 """The command line: which word runs what, and what is said at the end; heavy imports only where needed."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from seg_mia import __version__
 from seg_mia.errors import InputError
+from seg_mia.explain import asks
+
+if TYPE_CHECKING:
+    from seg_mia.experiment import Experiment
 
 HELP = """\
 usage: python -m seg_mia COMMAND [options]
@@ -40,7 +46,7 @@ pictures  tensorboard --logdir runs
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 when a gate fails, or 2 after one line on what was put in wrong."""
+    """Run the command line; return 0, 1 when a gate fails, 2 after a line on wrong input, or 130."""
     words = list(sys.argv[1:] if words is None else words)
     try:
         return _dispatch(words)
@@ -51,8 +57,21 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"seg_mia: error: {error}; is the disk full, or a folder not writable?", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("seg_mia: interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning has caught
+            return _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+    print(
+        "\nseg_mia: interrupted; `fit --resume RUN` goes on with a training, and the same command with an "
+        "audit",
+        file=sys.stderr,
+    )
+    return 130
 
 
 def _dispatch(words: list[str]) -> int:
@@ -63,12 +82,14 @@ def _dispatch(words: list[str]) -> int:
             print(__version__)
         case [word, *rest] if word in PLAIN:
             return PLAIN[word](rest) or 0
+        case ["fit" | "adopt" | "validate" | "test" | "predict", *rest] if asks(rest):
+            _explain(words)
         case ["fit" | "adopt" | "validate" | "test" | "predict", *_]:
             _experiment(words)
         case _:
             raise InputError(
-                f"unknown command {words[0]!r}; commands are audit, report, fit, test, validate, predict, "
-                "compare, prepare, texture and export (--help says what they do)"
+                f"unknown command {words[0]!r}; commands are audit, report, fit, adopt, test, validate, "
+                "predict, compare, prepare, texture and export (--help says what they do)"
             )
     return 0
 
@@ -78,6 +99,27 @@ def _help() -> None:
 
     names = {f"{kind}s": " ".join(known(kind)) for kind in ("attack", "defence", "release")}
     print(HELP.format(configs=" ".join(known()), **names), end="")
+
+
+def _explain(words: list[str]) -> None:
+    """Print every page of help that the words ask for; each ends as if it were the last."""
+    import io
+    from contextlib import redirect_stdout, suppress
+    from pathlib import Path
+    from typing import cast
+
+    from seg_mia.experiment import Experiment
+    from seg_mia.explain import pages, tidy
+    from seg_mia.plan import Command, Plan
+
+    for page in pages(words):
+        if page.title:
+            print(f"\n{page.title}\n")
+        shown = io.StringIO()
+        with suppress(SystemExit), redirect_stdout(shown):
+            command = cast(Command, page.args[0])
+            Experiment(Plan(command, page.args, Path("runs"), options={"runs": "runs"}))
+        print(tidy(shown.getvalue(), page.path))
 
 
 def _experiment(words: list[str]) -> None:
@@ -95,15 +137,21 @@ def _experiment(words: list[str]) -> None:
     done = Experiment(what)
     if not done.trainer.is_global_zero:
         return
-    print(f"\nwritten to {done.folder}")
+    print("\ntried; nothing is kept of it" if done.tried else f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
     if what.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
-        from seg_mia.tasks.texture import TextureTraining
-
-        trained = "adain --attack.weights" if isinstance(done.model, TextureTraining) else "asma --victim"
-        print(f"attack with it: python -m seg_mia test --attack {trained} {done.folder}")
+        print(f"next: python -m seg_mia test --attack {_use(done)} {done.folder}")
     print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
+
+
+def _use(done: "Experiment") -> str:
+    """Return which attack uses what was trained, and as what."""
+    from seg_mia.tasks.texture import TextureTraining
+
+    if isinstance(done.model, TextureTraining):
+        return "adain --attack.weights"
+    return "mia-type2 --shadow" if done.datamodule.role == "shadow" else "asma --victim"
 
 
 def _audit(words: list[str]) -> int:

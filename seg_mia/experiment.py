@@ -9,7 +9,6 @@ from typing import Any, assert_never
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
@@ -28,7 +27,7 @@ from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_victim, load_weights, read_card
+from seg_mia.checkpoint import load_victim, load_weights
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
@@ -40,12 +39,21 @@ from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
 from seg_mia.options import add_options, import_all, plain_settings
 from seg_mia.plan import Plan, plan
-from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, defence_names, remove, unbegun
+from seg_mia.runs import (
+    CHECKPOINTS,
+    LAST,
+    TEACHER_SEED,
+    defence_names,
+    make,
+    read_run,
+    remove,
+    unbegun,
+)
 from seg_mia.spec import class_paths
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
-from seg_mia.trainer import check_kept, check_training, for_classifier, refusals
+from seg_mia.trainer import Bars, check_kept, check_resumed, check_training, for_classifier, refusals
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +84,9 @@ class Experiment(LightningCLI):
         self._made = False
         try:
             self._build_and_run()
+            self._clear(done=True)
         except InputError:
-            self._clear()
+            self._clear(done=False)
             raise
 
     def _build_and_run(self) -> None:
@@ -96,10 +105,15 @@ class Experiment(LightningCLI):
             | {"exit_on_error": False, "allow_abbrev": False, "prog": "seg_mia"},
         )
 
-    def _clear(self) -> None:
-        """Leave no folder behind of a run that was refused before it computed anything."""
-        if self._made and unbegun(self.folder):
+    def _clear(self, *, done: bool) -> None:
+        """Leave no folder behind of a try, or of what was refused before it computed anything."""
+        if self._made and (self.tried if done else unbegun(self.folder)):
             remove(self.folder)
+
+    @property
+    def tried(self) -> bool:
+        """Whether this was Lightning's `fast_dev_run`, which keeps nothing."""
+        return bool(self._get(self.config_init, "trainer")["fast_dev_run"])
 
     @property
     def folder(self) -> Path:
@@ -146,15 +160,8 @@ class Experiment(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Find out now, not after the last epoch, that the folder cannot be written."""
-        if not self.trainer.is_global_zero:
-            return
-        self._made = not self.folder.exists()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {self.folder} ({error.strerror}); choose another folder with --runs"
-            ) from None
+        if self.trainer.is_global_zero:
+            self._made = make(self.folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""
@@ -170,14 +177,14 @@ class Experiment(LightningCLI):
                 default_hp_metric=False,
             )
         if given["default_root_dir"] is None:
-            kwargs["default_root_dir"] = str(self.plan.folder)
+            kwargs["default_root_dir"] = str(self.plan.place)
         own = given["callbacks"] or []
         callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
         if isinstance(self.attack, Membership):
             kwargs |= for_classifier(self.attack.scorer, self.plan.args)
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
-            callbacks.append(TQDMProgressBar())
+            callbacks.append(Bars())
         with refusals(building=True):
             return super().instantiate_trainer(**kwargs, callbacks=callbacks)
 
@@ -235,7 +242,8 @@ class Experiment(LightningCLI):
         datamodule.setup("fit")
         resume = self.plan.checkpoint
         if resume is not None and isinstance(datamodule, SegmentationData):
-            card = read_card(resume, trust=class_paths(self.config.as_dict()))
+            content, card = read_run(resume, tuple(class_paths(self.config.as_dict())))
+            check_resumed(resume, content, self.trainer.max_epochs)
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
         model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):

@@ -10,7 +10,18 @@ from seg_mia.checkpoint import Card, without_machine
 from seg_mia.configs import composed, in_yaml, inline, is_inline, known, named, read_yaml, resolve
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
-from seg_mia.runs import CHECKPOINTS, LAST, SALT, checkpoint_file, newest, newest_pair, read_run, run_of
+from seg_mia.runs import (
+    CHECKPOINTS,
+    LAST,
+    SALT,
+    checkpoint_file,
+    free_version,
+    newest,
+    newest_pair,
+    read_run,
+    results_of,
+    run_of,
+)
 from seg_mia.spec import resolve as class_at
 
 Command = Literal["fit", "validate", "test", "predict"]
@@ -57,6 +68,11 @@ class Plan:
     options: dict[str, Any] | None = None
     adopt: bool = False
 
+    @property
+    def place(self) -> Path:
+        """The run's own folder: of the version given, else of the first that is free."""
+        return self.folder / self.version if self.version else free_version(self.folder)
+
 
 @dataclass(frozen=True)
 class Shadow:
@@ -70,15 +86,12 @@ class Shadow:
 def plan(words: Sequence[str]) -> Plan:
     """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
     if words[0] == "adopt":
-        adopted = plan(["fit", *words[1:]])
-        if adopted.version is not None:
-            raise InputError("--resume does not go with adopt; leave it out")
-        return replace(adopted, adopt=True)
+        own, rest = _own_options(words[1:])
+        _refuse(own, "adopt", "victim", "shadow", "control", "trust", "resume")
+        return replace(_fit(rest, vars(own) | {}), adopt=True)
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])
     options = vars(own) | {}
-    if {"-h", "--help"} & set(rest) or any(".help" in word.partition("=")[0] for word in rest):
-        return Plan(command, (command, *rest), Path("runs"), options=options | {"runs": "runs"})
     if command == "fit":
         _refuse(own, "fit", "victim", "shadow", "control", "trust")
         if own.resume:
@@ -185,7 +198,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     return Plan(
         command,
         (command, "--config", inline(fragment), *args),
-        run_of(file) / place,
+        results_of(file, Path(options["runs"])) / place,
         checkpoint=file,
         content=content,
         card=card,

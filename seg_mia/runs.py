@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,22 @@ def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
                 return file
         raise InputError(f"{path} holds no {CHECKPOINTS}/{LAST}; name a run's folder or a checkpoint file")
     if not path.is_file():
-        raise InputError(f"{what} {str(path)!r} is neither a file nor a folder; train one with `seg_mia fit`")
+        raise InputError(
+            f"{what} {str(path)!r} is neither a file nor a folder; train one with `python -m seg_mia fit`"
+        )
     return path
 
 
 def run_of(file: Path) -> Path:
     """Return the folder of the run that a checkpoint belongs to: where its results go."""
     return file.parent.parent if file.parent.name == CHECKPOINTS else file.parent
+
+
+def results_of(file: Path, runs: Path) -> Path:
+    """Return the folder that attacks on a checkpoint write into: its run's, else one of its own in `runs`."""
+    run = run_of(file)
+    in_a_run = file.parent.name == CHECKPOINTS or (run / "config.yaml").is_file()
+    return run if in_a_run else runs / file.stem
 
 
 def new_version(parent: Path) -> Path:
@@ -60,6 +70,23 @@ def new_version(parent: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def free_version(parent: Path) -> Path:
+    """Return the first `version_N` that does not exist, without making it."""
+    return next(folder for number in count() if not (folder := parent / f"version_{number}").exists())
+
+
+def make(folder: Path) -> bool:
+    """Make a run's folder; return whether it was not there. Raises InputError where it cannot be written."""
+    missing = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with --runs"
+        ) from None
+    return missing
 
 
 def unbegun(folder: Path) -> bool:
@@ -96,28 +123,46 @@ def newest_pair(runs: Path, victim: Path | None, shadow: Path | None) -> tuple[P
     """
     if victim and shadow:
         return victim, shadow
-    victims = [(victim, read(victim)["seg_mia"])] if victim else list(_of_role(runs, "victim"))
-    if not victims:
-        newest(runs, "victim")
-    shadows = [(shadow, read(shadow)["seg_mia"])] if shadow else list(_of_role(runs, "shadow"))
+    victims, shadows = _named(victim), _named(shadow)
+    if not victims:  # any network may be attacked, by means of one of the other half
+        role = "shadow" if shadows and _half(shadows[0][1]) == "victim" else "victim"
+        victims = list(_of_role(runs, role))
+        if not victims:
+            newest(runs, role)  # says how to make one
+    shadows = shadows or list(_of_role(runs, "victim" if _half(victims[0][1]) == "shadow" else "shadow"))
     for file, card in victims:
         for other, its_card in shadows:
             if _fit(card, its_card):
                 return file, other
+    raise _unpaired(runs, victims[0], shadow)
+
+
+def _unpaired(runs: Path, victim: tuple[Path, Mapping[str, Any]], shadow: Path | None) -> InputError:
+    """Return what to say where no two networks fit together."""
     if shadow:
-        raise InputError(
+        return InputError(
             f"no victim under {runs}/ goes with shadow {shadow}: same data, same split, other half; name one "
             "with --victim PATH"
         )
-    file, card = victims[0]
+    file, card = victim
     if card.get("split") is None:
-        raise InputError(
+        return InputError(
             f"{file} was exported without its split, so nobody can say who its members are; use the original"
         )
-    raise InputError(
+    return InputError(
         f"no shadow under {runs}/ goes with victim {file}: same data, same split, other half; train one with "
         f"`python -m seg_mia fit {_like(file, card)}`, or name one with --shadow PATH"
     )
+
+
+def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+    return [(file, read(file)["seg_mia"])] if file else []
+
+
+def _half(card: Mapping[str, Any]) -> str | None:
+    """Return the half of the data that a network trained on, victim's or shadow's, if its card says so."""
+    split = card.get("split")
+    return split.get("role") if isinstance(split, dict) else None
 
 
 def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -133,15 +178,15 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         model = card.get("model")
         if isinstance(model, dict) and model.get("class_path") == TEXTURES:
             continue
-        if isinstance(card.get("split"), dict) and card["split"].get("role") == role:
+        if _half(card) == role:
             yield file, card
 
 
 def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
     """Say whether two cards speak of the two halves of one split; the data itself is compared later."""
     alike = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
-    roles = [card["split"].get("role") for card in (victim, shadow) if isinstance(card.get("split"), dict)]
-    return alike and len(roles) == 2 and roles[0] != roles[1] and _source(victim) == _source(shadow)
+    split = all(isinstance(card.get("split"), dict) for card in (victim, shadow))
+    return alike and split and _half(victim) != _half(shadow) and _source(victim) == _source(shadow)
 
 
 def _source(card: Mapping[str, Any]) -> object:
@@ -155,12 +200,13 @@ def _source(card: Mapping[str, Any]) -> object:
 
 
 def _like(victim: Path, card: Mapping[str, Any]) -> str:
-    """Return the options that train a shadow like a victim, from another seed."""
+    """Return the options that train a shadow like a victim: on the other half, from another seed."""
+    role = "victim" if _half(card) == "shadow" else "shadow"
     training = card.get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
     other = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
     plain = " --model.defences null" if _defences(card) else ""
-    return f"--config {run_of(victim) / 'config.yaml'} --data.role shadow --seed_everything {other}{plain}"
+    return f"--config {run_of(victim) / 'config.yaml'} --data.role {role} --seed_everything {other}{plain}"
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:

@@ -1,15 +1,22 @@
 """Lightning's trainer: what its settings must leave to a run, and what it refuses, in one line."""
 
-from collections.abc import Iterator, Sequence
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from seg_mia.errors import InputError
 from seg_mia.membership.scorers import Classifier, Scorer
 from seg_mia.messages import LIMIT, refusal
+
+log = logging.getLogger(__name__)
 
 COUNTS = (
     "max_epochs",
@@ -37,6 +44,35 @@ def check_training(trainer: Namespace) -> None:
                 f"--trainer.{name} must be positive to train, got {value}; leave it out, or adopt a network "
                 "as it is"
             )
+
+
+def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) -> None:
+    """Raise InputError where a run is to end before it is; say so where it has ended.
+
+    Args:
+        file: the checkpoint to resume from.
+        content: what is in it.
+        epochs: how many there shall be; None or -1 for no limit.
+    """
+    done = int(content["epoch"]) + 1
+    if epochs is None or epochs < 0 or done < epochs:
+        return
+    if done > epochs:
+        raise InputError(
+            f"{file} has been trained for {done} epochs; to go on, --trainer.max_epochs must be more, got "
+            f"{epochs}"
+        )
+    log.info("%s has been trained for all of its %d epochs; --trainer.max_epochs adds some", file, done)
+
+
+class Bars(TQDMProgressBar):
+    """Progress bars that end their line when something goes wrong, so that an error begins its own."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """End the line."""
+        if trainer.is_global_zero:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
 
 
 def check_kept(trainer: Namespace, processes: int, name: str) -> None:

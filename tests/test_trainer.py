@@ -1,10 +1,14 @@
 """What Lightning's trainer is asked for: refused in one line where nothing would be learnt or kept."""
 
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from seg_mia.cli import main
+from seg_mia.errors import InputError
+from seg_mia.tasks.segmentation import Segmentation
 
 
 @pytest.mark.parametrize(
@@ -47,5 +51,73 @@ def test_what_was_there_before_stays(tiny: Path) -> None:
 
 def test_a_try_run_keeps_nothing_and_offers_nothing(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(tiny), "--trainer.fast_dev_run=true"]) == 0
-    assert "attack with it" not in capsys.readouterr().out
-    assert not list(Path("runs").rglob("*.ckpt"))
+    said = capsys.readouterr().out
+    assert "nothing is kept" in said
+    assert "next:" not in said
+    assert not list(Path("runs").iterdir())
+
+
+def test_without_a_logger_each_run_has_a_folder_of_its_own(tiny: Path) -> None:
+    for number in (0, 1):
+        assert main(["fit", "--config", str(tiny), "--trainer.logger=false"]) == 0
+        assert Path(f"runs/tiny/version_{number}/checkpoints/last.ckpt").is_file()
+    assert main(["validate", "--data.limit=1"]) == 0  # the newest victim is found
+
+
+def test_a_run_is_not_resumed_to_end_before_it_is(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(tiny), "--trainer.max_epochs=3"]) == 0
+    config = Path("runs/tiny/version_0/config.yaml").read_text()
+    assert main(["fit", "--resume", "runs/tiny/version_0", "--trainer.max_epochs=2"]) == 2
+    assert (
+        "has been trained for 3 epochs; to go on, --trainer.max_epochs must be more"
+        in capsys.readouterr().err
+    )
+    assert Path("runs/tiny/version_0/config.yaml").read_text() == config
+    assert main(["fit", "--resume", "runs/tiny/version_0"]) == 0
+    assert "has been trained for all of its 3 epochs" in capsys.readouterr().err
+    assert main(["fit", "--resume", "runs/tiny/version_0", "--trainer.max_epochs=4"]) == 0
+
+
+def test_an_exported_networks_results_stay_among_the_runs(tiny: Path) -> None:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    assert main(["export", "runs/tiny/version_0", "given.ckpt"]) == 0
+    words = ["--victim", "given.ckpt", "--config", str(tiny), "--data.limit=1"]
+    assert main(["test", "--attack", "fgsm", *words]) == 0
+    assert Path("runs/given/fgsm/version_0/summary.json").is_file()
+
+
+def test_an_interrupt_is_no_failed_gate(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Segmentation, "training_step", interrupted)
+    assert main(["fit", "--config", str(tiny)]) == 130
+    assert "interrupted; `fit --resume RUN` goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_begins_a_line_of_its_own(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise InputError("no")
+
+    monkeypatch.setattr(Segmentation, "training_step", refused)
+    assert main(["fit", "--config", str(tiny), "--trainer.enable_progress_bar=true"]) == 2
+    said = capsys.readouterr()
+    assert said.out.endswith("\n")
+    assert said.err.splitlines()[-1].endswith("seg_mia: error: no")
+
+
+def test_a_shadow_is_attacked_by_means_of_the_victim(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=7"]) == 0
+    assert "mia-type2 --shadow runs/tiny/version_1" in capsys.readouterr().out
+    words = ["test", "--attack", "mia-global-loss", "--victim", "runs/tiny/version_1"]
+    assert main(words) == 0
+    assert "shadow: runs/tiny/version_0/" in capsys.readouterr().out
+    shutil.rmtree("runs/tiny/version_0")
+    assert main(words) == 2
+    assert "--data.role victim --seed_everything 10007" in capsys.readouterr().err
