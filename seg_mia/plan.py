@@ -88,6 +88,8 @@ def plan(words: Sequence[str]) -> Plan:
     if words[0] == "adopt":
         own, rest = _own_options(words[1:])
         _refuse(own, "adopt", "victim", "shadow", "control", "trust", "resume")
+        if idle := [word for word in rest if word.startswith("--trainer.max_")]:
+            raise InputError(f"adopt trains nothing; leave out {idle[0].partition('=')[0]}")
         return replace(_fit(rest, vars(own) | {}), adopt=True)
     command = cast(Command, words[0])
     own, rest = _own_options(words[1:])

@@ -91,7 +91,7 @@ attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
         ([], "name them, --model.weights FILE"),
         (["--model.weights=FILE", "--defence", "mixup"], "stays as it was trained"),
         (["--model.weights=nowhere.pth"], "nowhere.pth"),
-        (["--model.weights=FILE", "--resume", "runs/tiny/version_0"], "keeps its settings"),
+        (["--model.weights=FILE", "--resume", "runs/tiny/version_0"], "--resume does not go with adopt"),
         (["--resume", "runs/tiny/version_0"], "--resume does not go with adopt"),
     ],
 )

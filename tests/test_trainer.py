@@ -121,3 +121,13 @@ def test_a_shadow_is_attacked_by_means_of_the_victim(tiny: Path, capsys: pytest.
     shutil.rmtree("runs/tiny/version_0")
     assert main(words) == 2
     assert "--data.role victim --seed_everything 10007" in capsys.readouterr().err
+
+
+def test_adopt_refuses_what_it_would_not_do(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["--trainer.max_epochs", "3"], "adopt trains nothing; leave out --trainer.max_epochs"),
+        (["--trust", "a.B"], "--trust does not go with adopt"),
+        (["--resume", "runs/a/version_0"], "--resume does not go with adopt"),
+    ):
+        assert main(["adopt", "--config", str(tiny), *words]) == 2
+        assert told in capsys.readouterr().err
