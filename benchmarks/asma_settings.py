@@ -4,10 +4,12 @@ python benchmarks/asma_settings.py runs/kvasir_victim/version_0 --images 32
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from seg_mia.errors import InputError
 from seg_mia.experiment import run
 
 SETTINGS = [(1, 300), (10, 100), (10, 200), (100, 100)]
@@ -58,4 +60,7 @@ def _draw(points: list[tuple[float, float, float, str]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"{Path(__file__).name}: error: {error}")

@@ -1,6 +1,6 @@
 """The table of an audit's results in Markdown, an attack a line, a victim a column: audit_table.py RUN.
 
-RUN is an audit's folder, whose report.json is read.
+RUN is an audit's folder, whose report.json is read: runs/NAME/version_N, or runs/NAME for the newest.
 """
 
 import argparse
@@ -65,13 +65,25 @@ def _promise(promise: Entry | None) -> str:
     return "none" if promise is None else f"{promise['epsilon']:.3g} per {promise['unit']}"
 
 
+def newest(run: Path) -> Path:
+    """Return the report of an audit's folder, or of the newest version in it."""
+    versions = sorted(run.glob("version_*/report.json"), key=lambda file: (len(str(file)), file))
+    for file in (run / "report.json", *reversed(versions)):
+        if file.is_file():
+            return file
+    raise FileNotFoundError(f"{run} holds no report.json, nor does a version_N in it; name an audit's folder")
+
+
 def main() -> None:
     """Print the table, and below it on what and when it was measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
-    report = json.loads((parser.parse_args().run / "report.json").read_text())
+    try:
+        report = json.loads(newest(parser.parse_args().run).read_text())
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"audit_table.py: error: {error}\n")
     header, *rest = lines(report)
     for cells in (header, ["---"] * len(header), *rest):
         print(f"| {' | '.join(cells)} |")

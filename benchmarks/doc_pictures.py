@@ -15,6 +15,7 @@ folders.
 import argparse
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.defences.canaries import false_mask
 from seg_mia.defences.crop import cropped
 from seg_mia.defences.mixup import mixed
+from seg_mia.errors import InputError
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.membership.signals import ImageEntropy, ImageLoss, LossMap, Posterior
 from seg_mia.metrics.distance import l2_norm, linf_norm
@@ -336,4 +338,7 @@ def _labels(network: nn.Module, images: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"{Path(__file__).name}: error: {error}")

@@ -7,8 +7,10 @@ Also: the matrix of mean IoUs that finds each mask's nearest among 1000 of 256x2
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from seg_mia.attacks.medis import ALL, medis
 from seg_mia.attacks.targets import mean_iou_matrix, random_other
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
 from seg_mia.spec import resolve
 
@@ -89,4 +92,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"{Path(__file__).name}: error: {error}")

@@ -5,7 +5,10 @@ python benchmarks/membership_settings.py runs/VICTIM/version_0 runs/SHADOW/versi
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
+from seg_mia.errors import InputError
 from seg_mia.experiment import run
 
 LITE, RESNET = "tf_efficientnet_lite0", "resnet18"
@@ -59,4 +62,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"{Path(__file__).name}: error: {error}")

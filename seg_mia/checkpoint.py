@@ -78,7 +78,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would "
             "run; "
-            "nothing of it was executed. Use a file written by `python -m seg_mia fit` or `python -m seg_mia export`"
+            "nothing of it was executed. Use a file written by `python -m seg_mia fit` or `export`"
         ) from None
     except _UNREADABLE as error:
         raise InputError(

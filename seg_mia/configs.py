@@ -90,7 +90,7 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
         defences: named on the command line.
 
     Raises:
-        InputError: unknown names, or a config that is its own base.
+        InputError: unknown names, a config that is its own base, or an audit's file.
     """
     before, files, rest, pending = list[str](), list[str](), list[str](), False
     for word in args:
@@ -103,6 +103,7 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
         else:
             rest.append(word)
     for file in files:
+        refuse_audit(file)
         before += ["--config", file]
     said = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
     added = [f"--model.defences+={inline(_defence(name))}" for name in (*said, *defences)]
@@ -116,6 +117,37 @@ def _with_bases(file: str, above: tuple[str, ...]) -> list[str]:
         raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
     bases = [str(_beside(name, file)) for name in _listed(read_yaml(file).get("base"))]
     return [*(one for base in bases for one in _with_bases(base, (*above, file))), file]
+
+
+def refuse_audit(file: str) -> None:
+    """Raise InputError for an audit's file where a training's is needed."""
+    content, name = read_yaml(file), _shown(file)
+    if "attacks" not in content and "version" not in content:
+        return
+    victim = content.get("victim")
+    victim = victim.get("config") if isinstance(victim, dict) else victim
+    other = f", such as its victim's, {victim}" if isinstance(victim, str) else ""
+    raise InputError(
+        f"{name} is an audit's file, which `python -m seg_mia audit --config {name}` runs; name a "
+        f"training's{other}"
+    )
+
+
+def refuse_training(file: str) -> None:
+    """Raise InputError for a training's file where an audit's is needed."""
+    content, name = read_yaml(file), _shown(file)
+    parts = [content.get(part) for part in ("model", "data")]
+    if "trainer" in content or any(isinstance(part, dict) and "class_path" in part for part in parts):
+        raise InputError(
+            f"{name} is a training's file, which `python -m seg_mia fit --config {name}` runs; an audit "
+            f"names it as its victim: --victim {name} --attacks asma"
+        )
+
+
+def _shown(file: str) -> str:
+    """Return a config's name if it is one of those shipped, else its path or text as it is."""
+    shipped = not is_inline(file) and Path(file).parent == config_folder()
+    return Path(file).name if shipped else file
 
 
 def _beside(name: str, file: str) -> Path:

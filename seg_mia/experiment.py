@@ -81,7 +81,7 @@ class Experiment(LightningCLI):
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
-        self._made = False
+        self._known, self._made = set[str](), False
         try:
             self._build_and_run()
             self._clear(done=True)
@@ -143,13 +143,14 @@ class Experiment(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add this tool's own; `Plan` has read them already, here they are documented and recorded."""
         add_options(parser, self.plan)
+        self._known |= set(map(str, parser.get_defaults().keys()))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
         try:
             self.config = parser.parse_args(list(self.plan.args))
         except argparse.ArgumentError as error:
-            raise InputError(one_line(str(error))) from None
+            raise InputError(one_line(str(error), self._known)) from None
         if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
             self.config["fit.base"] = self.config["fit.defence"] = None
 
@@ -168,8 +169,7 @@ class Experiment(LightningCLI):
         given = self._get(self.config_init, "trainer")
         if self.plan.command == "fit" and not self.plan.adopt:
             check_training(given)
-        asked = given["logger"] is None or given["logger"] is True
-        if asked and not given["fast_dev_run"] and "logger" not in kwargs:
+        if given["logger"] in (None, True) and not given["fast_dev_run"] and "logger" not in kwargs:
             kwargs["logger"] = TensorBoardLogger(
                 self.plan.folder.parent,
                 self.plan.folder.name,

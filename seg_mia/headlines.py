@@ -1,6 +1,7 @@
 """The numbers that sum up a run, in words."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -10,6 +11,8 @@ def utility_headline(summary: Mapping[str, Any]) -> list[str]:
     """Return how well a network segments, what its training promised, and what a trigger does to it."""
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
     lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
+    if not all(math.isfinite(summary[name]) for name in names):
+        lines.append("WARNING: the loss is no number, the network has diverged; lower --model.lr")
     if likeness := [name for name in sorted(summary) if name.startswith("val/ssim_")]:
         own = ", ".join(f"{summary[name]:.3f}" for name in likeness)
         lines.append(f"SSIM of held-out images and their reconstructions, levels 1 to {len(likeness)}: {own}")
@@ -77,7 +80,7 @@ def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
 
 
 def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
-    lines = [f"{name} (sees {summary['sees']}), {_fooled(summary)}"]
+    lines = [f"{name} (sees {summary['sees']}), {_fooled(summary)}", *warnings({**summary, "name": name})]
     if rows := summary.get("success"):
         lines += aligned(success_table(rows))
         if rows[-1]["no_gradient"] and not rows[-1]["counted"]:
@@ -149,7 +152,8 @@ def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
         f"non-members: AUC {interval(results['auc'])}, balanced accuracy "
         f"{interval(results['balanced_accuracy'])}, TPR {low_fpr(results)}"
     ]
-    if certified := summary.get("certified"):
+    certified = summary.get("certified")
+    if certified and not summary["control"] and not _blind(summary):
         lines.append(f"  {certified_headline(certified, summary.get('privacy'), unit=certified['unit'])}")
     if summary["same_seed"]:
         lines.append(
@@ -188,14 +192,17 @@ def low_fpr(results: Mapping[str, Any]) -> str:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """Return what makes an audit's other numbers void: a baseline or control that does better than chance.
+    """Return what makes an audit's numbers void: a baseline or control better than chance, a floor not met.
 
-    Both can be better than chance for a reason, and worse only by chance: halves of one split do not lie.
+    The first two can be better than chance for a reason, and worse only by chance: halves of one split do
+    not lie.
     """
     results = result["results"]
+    if "above_floor" in results:
+        return _below_floor(result)
     if "auc" not in results or results["auc"]["low"] <= 0.5:
         return []
-    if result["attack"]["init_args"]["signal"]["class_path"].endswith(".ImageAndMask"):
+    if _blind(result):
         return [
             f"WARNING: {result['name']} tells members from non-members without the victim, AUC "
             f"{interval(results['auc'])}: the split itself leaks and no membership result below means "
@@ -209,6 +216,25 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
             "attack's AUC, or the split has a fault; compare another split_seed"
         ]
     return []
+
+
+def _blind(result: Mapping[str, Any]) -> bool:
+    """Say whether a membership attack never asks the victim."""
+    signal = (result["attack"].get("init_args") or {}).get("signal") or {}
+    return str(signal.get("class_path")).endswith(".ImageAndMask")
+
+
+def _below_floor(result: Mapping[str, Any]) -> list[str]:
+    """Return a line where some images' SSIM is below the floor that was set, whatever the strength."""
+    images = result["images"]
+    below = images - round(result["results"]["above_floor"]["mean"] * images)
+    if not below:
+        return []
+    floor = result["attack"]["init_args"]["ssim_floor"]
+    return [
+        f"WARNING: {_called(result)}: no strength met the SSIM floor of {floor:g} on {below} of {images} "
+        "images, which keep the one of highest SSIM; try other noise_mu and noise_sigma, or lower ssim_floor"
+    ]
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> list[str]:

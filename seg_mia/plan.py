@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from seg_mia.checkpoint import Card, without_machine
-from seg_mia.configs import composed, in_yaml, inline, is_inline, known, named, read_yaml, resolve
+from seg_mia.configs import (
+    composed,
+    in_yaml,
+    inline,
+    is_inline,
+    known,
+    named,
+    read_yaml,
+    refuse_audit,
+    resolve,
+)
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.runs import (
@@ -173,6 +183,8 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
 
 def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = resolve(rest, "--config", "-c")
+    for config in configs:
+        refuse_audit(config)
     name: str = command
     membership = False
     args, release = _first(args, configs, "release")

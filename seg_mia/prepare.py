@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,12 @@ class Request:
     full: float = 0.95
     tiles: int = 48
 
+    def __post_init__(self) -> None:
+        if not 0 < self.full <= 1:
+            raise InputError(f"full is a share, above 0 and at most 1, got {self.full}; 0.95 is the default")
+        if self.tiles < 1:
+            raise InputError(f"tiles must be at least 1, got {self.tiles}; 48 is the default")
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -95,7 +102,7 @@ def prepare(words: Sequence[str]) -> list[str]:
     pairs = near_pairs(seen.hashes, seen.thumbnails, distance=request.distance, similarity=request.similarity)
     found = Found(data, seen, tuple(pairs), *_parts(data))
     content = report(found, request, name)
-    folder = request.out or new_version(Path(request.runs or "runs") / "prepare" / name)
+    folder = _folder(request, name)
     lines = described(content, folder / "prepare.json")
     write_json(folder / "prepare.json", content)
     write_text(folder / "prepare.md", "\n".join(lines) + "\n")
@@ -104,6 +111,20 @@ def prepare(words: Sequence[str]) -> list[str]:
         (folder / "duplicates.png").write_bytes(png(_pairs_sheet(found)))
     files = ["prepare.json", "prepare.md", "sheet.png", *(["duplicates.png"] if pairs else [])]
     return [*lines, "", f"written to {folder}: {', '.join(files)}"]
+
+
+def _folder(request: Request, name: str) -> Path:
+    """Return the folder to write to, which exists."""
+    if request.out is None:
+        return new_version(Path(request.runs or "runs") / "prepare" / name)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=request.out):
+            return request.out
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {request.out}: {error.strerror}; choose another folder with --out"
+        ) from None
 
 
 def report(found: Found, request: Request, name: str) -> dict[str, Any]:
@@ -186,7 +207,7 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
         parsed = parser.parse_args([*before, *said])
         data = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
-        raise InputError(one_line(str(error))) from None
+        raise InputError(one_line(str(error), [*Request.__dataclass_fields__, "config"])) from None
     except ValueError as error:
         raise refusal(error) or error from None
     settings = plain_settings(parsed)

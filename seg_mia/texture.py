@@ -56,6 +56,9 @@ class Request:
 def texture(words: Sequence[str]) -> list[str]:
     """Run `texture`, and return lines on what came out; raise InputError for what does not fit."""
     request, knobs = _parsed(words)
+    for name, file in (("image", request.image), ("label", request.label)):
+        if not file.exists():
+            raise InputError(f"there is no {file}; name another file with --{name}")
     if is_volume(request.image) and is_volume(request.label):
         check_same(NiftiFile(request.image), NiftiFile(request.label))
     flat = not (is_volume(request.image) or is_volume(request.label))
@@ -70,7 +73,12 @@ def texture(words: Sequence[str]) -> list[str]:
         (output,) = retextured(pairs, image.to(request.device), label.to(request.device), knobs)
     output = output.cpu()
     similarity, change = float(ssim(output, image)), float(mean_absolute(output, image))
-    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {request.out}: {error.strerror}; choose another folder with --out"
+        ) from None
     pixels = (output[0] * 255).round().to(torch.uint8).numpy()
     np.save(request.out / "output.npy", pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     write_bytes(request.out / "picture.png", png(_sheet(image[0], label[0], output[0], similarity)))
@@ -96,13 +104,15 @@ def _parsed(words: Sequence[str]) -> tuple[Request, Texture]:
         prog="seg_mia texture",
         description="Re-texture one image (Lee et al. 2024), with the knobs of the published script.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_class_arguments(Request)
     parser.add_class_arguments(Texture)
     try:
         parsed = parser.parse_args(list(words)).as_dict()
     except argparse.ArgumentError as error:
-        raise InputError(one_line(str(error))) from None
+        known = [field.name for kind in (Request, Texture) for field in fields(kind)]
+        raise InputError(one_line(str(error), known)) from None
     own = {field.name for field in fields(Texture)}
     knobs = Texture(**{name: value for name, value in parsed.items() if name in own})
     return Request(**{name: value for name, value in parsed.items() if name not in own}), knobs

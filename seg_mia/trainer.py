@@ -36,6 +36,12 @@ def check_training(trainer: Namespace) -> None:
             "a trained network is kept for the attacks, for which --trainer.enable_checkpointing must not be "
             "False; leave it out (--trainer.fast_dev_run true tries a config and keeps nothing)"
         )
+    if trainer["overfit_batches"]:
+        raise InputError(
+            "a network trains on all of its members, which membership attacks count on, so "
+            f"--trainer.overfit_batches must be 0, got {trainer['overfit_batches']}; leave it out, and set "
+            "--data.members for fewer"
+        )
     for name in COUNTS:
         value = trainer[name]
         unlimited = name in {"max_epochs", "max_steps"} and value == -1

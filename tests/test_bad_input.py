@@ -177,6 +177,42 @@ def test_options_that_do_not_fit(fit: Callable[..., str], words: list[str], tell
     assert len(line) < 500
 
 
+@pytest.mark.parametrize(
+    ("words", "telling"),
+    [
+        (["--trainer.precision=nonsense"], ["64", "bf16-mixed", "32-true", "got nonsense"]),
+        (["--trainer.precision=8"], ["bf16-mixed", "got 8"]),
+        (["--seed_everything=banana"], ["whole number", "got banana"]),
+        (["--trainer.max_epochs=abc"], ["whole number or null", "got abc"]),
+        (["--trainer.max_epoch=3"], ["did you mean --trainer.max_epochs?"]),
+        (["--data.member=3"], ["did you mean members? Folder takes augment"]),
+        (["--model.network.encodr=resnet18"], ["--model.network", "did you mean encoder? Smp takes"]),
+        (["--data.nonmembers=0"], ["validated on them: raise --data.nonmembers"]),
+        (["--data.root=nowhere", "--data.manifest=list.csv"], ["it must hold list.csv and the images"]),
+    ],
+)
+def test_a_line_names_what_is_accepted(fit: Callable[..., str], words: list[str], telling: list[str]) -> None:
+    line = fit(*words)
+    for part in telling:
+        assert part in line
+
+
+def test_each_kind_of_file_is_told_from_the_other(said: Said, tiny: Path, tmp_path: Path) -> None:
+    audits = "phantom_audit.yaml is an audit's file, which `python -m seg_mia audit --config phantom_audit"
+    for command in ("fit", "prepare"):
+        line = said(command, "--config", "phantom_audit")
+        assert audits in line
+        assert "such as its victim's, phantom_victim" in line
+    own = tmp_path / "own_audit.yaml"
+    own.write_text("victim: {config: phantom_dp, options: {}}\nattacks: [asma]\n")
+    assert "such as its victim's, phantom_dp" in said("fit", "--config", str(own))
+    line = said("audit", "--config", str(tiny))
+    assert f"{tiny} is a training's file, which `python -m seg_mia fit --config {tiny}` runs" in line
+    assert f"--victim {tiny} --attacks" in line
+    assert "audit needs --config NAME, or --victim and --attacks; known names: acdc_audit" in said("audit")
+    assert "no config says which LightningModule is meant" in said("fit", "--model.lr=1")
+
+
 def test_unknown_names_list_the_known(said: Said) -> None:
     assert "kvasir_victim" in said("fit", "--config", "nothing")
     assert "kvasir_victim" in said("fit")
@@ -218,6 +254,19 @@ class TestOnAVictim:
         assert "inline config" in said("test", "--attack", "asma", "--config", "{a: [")
         assert "exists" in said("export", "runs/tiny/version_0", "runs/tiny/version_0/config.yaml")
         assert "no reference" in said("validate", "--data.subset=reference", "--data.reference=0")
+
+    @pytest.mark.parametrize(
+        ("words", "telling"),
+        [
+            (["fgsm", "--trainer.limit_test_batches=0"], "an attack needs images"),
+            (["fgsm", "--attack.epsilon=8"], "8/255 is 0.0314"),
+            (["pgd", "--attack.step_size=2"], "2/255 is 0.0078"),
+            (["asma", "--attack.step=3"], "did you mean steps? Asma takes"),
+            (["adain", "--attack.weights=nosuch"], "python -m seg_mia fit --config texture_phantom"),
+        ],
+    )
+    def test_attacks_that_do_not_fit(self, said: Said, words: list[str], telling: str) -> None:
+        assert telling in said("test", "--attack", *words)
 
     def test_another_split(self, said: Said) -> None:
         assert "split" in said("validate", "--data.split_seed=7")

@@ -146,7 +146,7 @@ def test_export_gives_away_nothing_but_the_network(victim: Path, tiny: Path) -> 
     assert main(["test", "--attack", "asma", "--victim", "public.ckpt"]) == 2
     words = ["test", "--attack", "asma", "--attack.steps=1", "--victim", "public.ckpt", "--config", str(tiny)]
     assert main(words) == 0
-    assert Path("asma/version_0/per_image.csv").is_file()
+    assert Path("runs/public/asma/version_0/per_image.csv").is_file()
 
 
 def test_early_stopping_and_precision_are_lightnings_own(tiny: Path) -> None:

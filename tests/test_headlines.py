@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from seg_mia.headlines import (
+    attack_headline,
     canary_headline,
     certified_headline,
     low_fpr,
     privacy_headline,
     spread,
     table,
+    utility_headline,
     warnings,
 )
 
@@ -43,6 +45,37 @@ def test_a_baseline_or_control_that_does_better_than_chance_comes_first(
     assert not warnings(result(low, high))
     if warns:
         assert "the split itself leaks" in warnings(result(low, high, signal="ImageAndMask"))[0]
+
+
+@pytest.mark.parametrize(("above", "told"), [(0.0, "2 of 2"), (0.5, "1 of 2"), (1.0, None)])
+def test_a_floor_that_no_strength_met_is_told(above: float, told: str | None) -> None:
+    names = ("iou_before", "iou", "iou_8bit", "dice_clean", "dice_adversarial", "ssim", "l2", "linf")
+    textured = {
+        "name": "adain",
+        "sees": "true mask",
+        "images": 2,
+        "unchanged": 0,
+        "attack": {"init_args": {"ssim_floor": 0.5}},
+        "results": {name: {"mean": 0.0} for name in names} | {"above_floor": {"mean": above}},
+    }
+    lines = warnings(textured)
+    assert attack_headline("adain", textured)[1:] == lines
+    if told is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.startswith(f"WARNING: adain: no strength met the SSIM floor of 0.5 on {told} images")
+
+
+@pytest.mark.parametrize(
+    ("signal", "control", "proves"),
+    [("ImageLoss", False, True), ("ImageAndMask", False, False), ("ImageLoss", True, False)],
+)
+def test_who_never_asks_the_victim_proves_nothing_of_it(signal: str, control: bool, proves: bool) -> None:
+    found = result(0.4, 0.6, signal=signal, control=control)
+    found["results"]["balanced_accuracy"] = found["results"]["auc"]
+    said = attack_headline("mia", {**found, "certified": CERTIFIED | {"unit": "image"}, "same_seed": False})
+    assert any("proves epsilon" in line for line in said) == proves
 
 
 def test_rates_that_cannot_be_resolved_are_marked() -> None:
@@ -145,3 +178,9 @@ def test_a_promise_in_words() -> None:
     assert privacy_headline(PROMISE | {"reproducible": True}).endswith(
         "; void against whoever knows the seed"
     )
+
+
+def test_a_training_that_diverged_says_so() -> None:
+    told = utility_headline({"val/dice": 0.0, "val/loss": float("nan")})
+    assert told[1] == "WARNING: the loss is no number, the network has diverged; lower --model.lr"
+    assert len(utility_headline({"val/dice": 0.5, "val/loss": 1.0})) == 1

@@ -163,12 +163,19 @@ def test_bad_input_is_one_line(tidy: Path, capsys: pytest.CaptureFixture[str]) -
             ["--config", str(tidy), "--data.duplicates=[[s00, x]]"],
             "ids of this data set, such as 's00', got 'x'",
         ),
-        (["--config", "phantom_audit"], "data"),
+        (["--config", "phantom_audit"], "is an audit's file"),
+        (["--config", str(tidy), "--tiles=-3"], "tiles must be at least 1, got -3"),
+        (["--config", str(tidy), "--tiles=0"], "tiles must be at least 1, got 0"),
+        (["--config", str(tidy), "--full=2"], "full is a share, above 0 and at most 1, got 2.0"),
+        (["--config", str(tidy), "--full=0"], "full is a share"),
+        (["--config", str(tidy), "--tile=3"], "did you mean --tiles?"),
+        (["--config", str(tidy), "--out", str(tidy)], "choose another folder with --out"),
     ):
         capsys.readouterr()
         assert main(["prepare", *words]) == 2
         (line,) = [text for text in capsys.readouterr().err.splitlines() if "seg_mia: error" in text]
         assert telling in line
+    assert not Path("runs").exists()
 
 
 def test_a_hash_withstands_brightness_contrast_and_noise() -> None:

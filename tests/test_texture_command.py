@@ -284,8 +284,8 @@ def test_a_label_of_another_scan(said: Call) -> None:
 
 def test_files_that_are_not_there_or_not_whole(said: Call) -> None:
     for name in ("nowhere.npy", "nowhere.png", "nowhere.nii", "nowhere.nii.gz"):
-        assert "nowhere" in said("--slice", "0", image=name)
-        assert "nowhere" in said("--slice", "0", label=name)
+        assert f"there is no {name}; name another file with --image" in said("--slice", "0", image=name)
+        assert f"there is no {name}; name another file with --label" in said("--slice", "0", label=name)
     assert "nowhere" in said("--weights", "nowhere")
     content = Path("image.npy").read_bytes()
     Path("short.npy").write_bytes(content[:-10])
@@ -314,12 +314,13 @@ def test_words_that_do_not_fit(said: Call, weights: Path, capsys: pytest.Capture
     assert "noise_mu" in said("--noise_mu", "[0.3, 0.6]")
     assert "a patch of 5 must fit" in said("--coarse_psize", "5")
     assert "noise" in said("--noise", "0.3")
+    assert "did you mean --organs?" in said("--organss", "3")
     assert main(["texture"]) == 2
     assert "image" in one_error(capsys)
     Path("out").write_text("a file")
     words = ["--image", "image.npy", "--label", "label.npy", "--weights", str(weights), "--out", "out"]
     assert main(["texture", *words]) == 2
-    assert "out" in one_error(capsys)
+    assert "cannot write to out: File exists; choose another folder with --out" in one_error(capsys)
 
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:7"])

@@ -189,8 +189,12 @@ def test_lists_are_tried_in_all_pairs(place: Place, capsys: pytest.CaptureFixtur
         assert sheet.width > 200
 
     floor = np.median(column(tried, "ssim"))
+    capsys.readouterr()
     table, _, _ = place.attack(*grid, "--attack.ssim_floor", str(floor))
     assert column(table, "above_floor").any()
+    below = int((column(table, "above_floor") == 0).sum())
+    told = f"no strength met the SSIM floor of {floor:g} on {below} of {len(table)} images"
+    assert (told in capsys.readouterr().out) == (below > 0)
     for row in table:
         similar = column([each for each in tried if each["id"] == row["id"]], "ssim")
         assert float(row["above_floor"]) == (similar.max() >= floor)
@@ -253,7 +257,9 @@ def test_refusals(place: Place, tmp_path: Path, said: Callable[..., str]) -> Non
         return said("test", "--attack", "adain", "--victim", str(place.run), *words)
 
     assert "--attack.weights FOLDER" in refused()
-    assert "nowhere" in refused("--attack.weights", "nowhere")
+    line = refused("--attack.weights", "nowhere")
+    assert "weights 'nowhere' is neither a file nor a folder" in line
+    assert "train some with `python -m seg_mia fit --config texture_phantom`" in line
     victim = str(place.run / "checkpoints" / "last.ckpt")
     assert "holds no texture auto-encoders" in refused("--attack.weights", victim)
     damaged = shutil.copytree(place.weights, tmp_path / "damaged")

@@ -24,6 +24,7 @@ from seg_mia.tasks.segmentation import Segmentation
         (["--trainer.check_val_every_n_epoch=0"], "--trainer.check_val_every_n_epoch must be positive"),
         (["--trainer.gradient_clip_val=-1"], "--trainer.gradient_clip_val must be positive to train, got -1"),
         (["--trainer.val_check_interval=1000"], "`val_check_interval` (1000) must be less than or equal"),
+        (["--trainer.overfit_batches=1"], "--trainer.overfit_batches must be 0, got 1"),
         (["--trainer.accelerator=gpu"], "No supported gpu backend found"),
         (["--trainer.strategy=nonsense"], "invalid strategy name"),
         (["--trainer.profiler=nonsense"], "`profiler`"),

@@ -160,7 +160,12 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
         return load_texture(path / EXPORT)
     if path.is_dir() and not (path / CHECKPOINTS / LAST).is_file():
         return load_texture(path)
-    path = checkpoint_file(path, "auto-encoders'")  # of a training that was interrupted
+    if not path.exists():
+        raise InputError(
+            f"weights {str(path)!r} is neither a file nor a folder; name a folder of E1..5.pth and D1..5.pth "
+            "or train some with `python -m seg_mia fit --config texture_phantom`"
+        )
+    path = checkpoint_file(path, "weights")  # of a training that was interrupted
     state = {
         name.removeprefix("network."): tensor
         for name, tensor in read(path).get("state_dict", {}).items()
@@ -169,7 +174,8 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
     widths = [state.get(f"encoders.5.conv{stage}1.weight") for stage in range(1, 6)]
     if any(width is None for width in widths):
         raise InputError(
-            f"{path} holds no texture auto-encoders; train some with `fit --config texture_phantom`"
+            f"{path} holds no texture auto-encoders; train some with `python -m seg_mia fit --config "
+            "texture_phantom`"
         )
     pairs = TextureAutoEncoders(widths=[len(width) for width in widths if width is not None])
     try:
@@ -282,7 +288,7 @@ class Adain(Levels, Perturbation):
         if self.weights is None:
             raise InputError(
                 "the texture attack needs auto-encoders: --attack.weights FOLDER of E1..5.pth and D1..5.pth, "
-                "or a run of `fit --config texture_phantom`"
+                "or a run of `python -m seg_mia fit --config texture_phantom`"
             )
         return self._loaded.to(device)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, assert_never
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ def asma(
         InputError: inputs outside the contract, or knobs outside their range.
     """
     check_inputs(x, target)
-    _check_knobs(steps, tau, beta, history_every)
+    _check_knobs(steps, tau, beta, keep, history_every)
     with attack_mode(model):
         x, target = usable(x), usable(target)
         best = _Best(x)
@@ -152,11 +152,13 @@ def _measure(model: nn.Module, x: Tensor, image: Tensor, target: Tensor) -> dict
     }
 
 
-def _check_knobs(steps: int, tau: float, beta: float, history_every: int) -> None:
+def _check_knobs(steps: int, tau: float, beta: float, keep: str, history_every: int) -> None:
     if steps < 0 or history_every < 0:
         raise InputError(f"steps and history_every must be at least 0, got {steps} and {history_every}")
     if not (0 <= tau < float("inf") and 0 <= beta < float("inf")):
         raise InputError(f"tau and beta must be finite and at least 0, got {tau} and {beta}")
+    if keep not in get_args(Keep):
+        raise InputError(f"keep must be best or last, got {keep!r}; best is the default")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,12 +188,7 @@ class Asma(Targeted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_knobs(self.steps, self.tau, self.beta, self.history_every)
-        match self.keep:
-            case "best" | "last":
-                return
-            case _:
-                assert_never(self.keep)
+        _check_knobs(self.steps, self.tau, self.beta, self.keep, self.history_every)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `asma`, with a progress bar."""

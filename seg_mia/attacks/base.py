@@ -121,12 +121,18 @@ def usable(x: Tensor) -> Tensor:
 
 
 def check_inputs(x: Tensor, target: Tensor) -> None:
-    """Raise InputError for images or masks that an attack would silently misread.
+    """Raise InputError for images or masks that an attack would silently misread, TypeError for no tensors.
 
     Args:
         x: images, floating point, (N, C, H, W), in [0, 1].
         target: class indices, int64, (N, h, w); 255 marks pixels without a wish.
     """
+    for name, value in (("images", x), ("masks", target)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name} must be a torch tensor, got {type(value).__name__}; convert it, an array by "
+                "torch.from_numpy"
+            )
     if x.ndim != 4 or not x.is_floating_point():
         raise InputError(f"images must be floating point (N, C, H, W), got {x.dtype} {tuple(x.shape)}")
     if target.ndim != 3 or len(target) != len(x) or target.dtype != torch.int64:

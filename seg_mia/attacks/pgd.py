@@ -52,7 +52,7 @@ def pgd(
         InputError: inputs outside the contract, or knobs outside their range.
     """
     check_inputs(x, target)
-    check_ball(epsilon, step_size, steps)
+    check_ball(epsilon, step_size, steps, norm)
     per_image = LOSSES[loss]
     with attack_mode(model):
         x, target = usable(x), usable(target)
@@ -115,13 +115,19 @@ def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
             assert_never(norm)
 
 
-def check_ball(epsilon: float, step_size: float, steps: int) -> None:
+def check_ball(epsilon: float, step_size: float, steps: int, norm: Norm) -> None:
     """Raise InputError for knobs outside their range."""
     if not (0 < epsilon < float("inf") and 0 < step_size < float("inf")) or steps < 1:
         raise InputError(
             f"epsilon and step_size must be above 0 and finite, steps at least 1, got {epsilon}, {step_size} "
             f"and {steps}; 8/255 is 0.0314"
         )
+    for name, value in (("epsilon", epsilon), ("step_size", step_size)):
+        if norm == "linf" and value > 1:
+            raise InputError(
+                f"{name} must be at most 1 in L-infinity, for images in [0, 1], got {value:g}; "
+                f"{value:g}/255 is {value / 255:.4f}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +155,7 @@ class Fgsm(Directed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ball(self.epsilon, self.epsilon, 1)
+        check_ball(self.epsilon, self.epsilon, 1, self.norm)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `fgsm`."""
@@ -188,7 +194,7 @@ class Pgd(Fgsm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ball(self.epsilon, self.step_size, self.steps)
+        check_ball(self.epsilon, self.step_size, self.steps, self.norm)
 
     def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `pgd`."""

@@ -93,11 +93,16 @@ def _word(word: str, *, trusted: bool) -> object:
     name = flag.rpartition(".")[2]
     if value.endswith((".yaml", ".yml")) and Path(value).is_file():
         return [flag, _with_files(read_yaml(value), trusted=trusted)]
-    try:
-        plain = yaml.safe_load(value) if value.lstrip().startswith(("{", "[")) else value
-    except yaml.YAMLError:
-        plain = value
+    plain = _plain(value) if value.lstrip().startswith(("{", "[")) else value
     return [flag, _with_files(plain, trusted=trusted, name=name)]
+
+
+def _plain(value: str) -> Any:
+    """Return what a text says as YAML, the text itself where it says nothing."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def _with_files(value: Any, *, trusted: bool, name: str = "") -> Any:
@@ -174,6 +179,30 @@ def _fingerprint(what: Plan, known: dict[str, str]) -> str:
         read.prepare_data()
         known[name] = read.fingerprint
     return known[name]
+
+
+def may_name(what: Plan, defence: str) -> bool:
+    """Say whether a training's configs and words name a defence, or one from elsewhere that may be such."""
+    listed = list[Any]()
+    for word in _joined(what.args):
+        flag, _, value = word.partition("=")
+        if flag.rstrip("+").endswith(".defences"):
+            listed.append(_plain(value))
+        elif flag in {"--config", "--model"} and (is_inline(value) or Path(value).is_file()):
+            listed += _defences(read_yaml(value))
+    items = [item for one in listed for item in (one if isinstance(one, list) else [one])]
+    paths = [*class_paths(items), *(item for item in items if isinstance(item, str))]
+    return any(path.rpartition(".")[2] == defence or not path.startswith("seg_mia.") for path in paths)
+
+
+def _defences(value: Any) -> list[Any]:
+    """Return whatever stands under `defences`, at any depth."""
+    if isinstance(value, list):
+        return [found for item in value for found in _defences(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["defences"]] if "defences" in value else []
+    return own + [found for item in value.values() for found in _defences(item)]
 
 
 def data_of(what: Plan) -> SegmentationData | None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seg_mia.attacks.white_box import WhiteBox
-from seg_mia.audit.inputs import data_of
+from seg_mia.audit.inputs import data_of, may_name
 from seg_mia.audit.ledger import Done, Ledger
 from seg_mia.audit.matrix import outcome
 from seg_mia.audit.settings import Defended, Settings, Training
@@ -18,6 +18,9 @@ from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.plan import plan
 from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
+
+Special = Literal["DPSGD", "Canaries"]
+"""A defence that leaves numbers of its own behind."""
 
 
 @dataclass
@@ -80,6 +83,14 @@ class Rounds:
             for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
                 own = [word for word in stage.words if word.startswith("--data.")]
                 data_of(replace(what, args=(*what.args, *own)))
+
+    def may_have(self, what: Special, row: int) -> bool:
+        """Say whether a row's victim may have a defence: what its config names, or its checkpoint shows."""
+        found = self._training(Step("victim", 0, row, ""))
+        if not isinstance(found, Path):
+            return may_name(plan(found), what)
+        card = read_card(found, trust=self.settings.trust)
+        return card.privacy is not None if what == "DPSGD" else what in defence_names(card)
 
     def _training(self, step: Step) -> Path | list[str]:
         """Return the checkpoint that stands for a training, or the words that train."""

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from seg_mia.audit.board import show_audit
 from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
 from seg_mia.audit.privacy import with_canaries
-from seg_mia.audit.rounds import Progress, Rounds
+from seg_mia.audit.rounds import Progress, Rounds, Special
 from seg_mia.audit.settings import VERSION, Defended, Settings, rows
 from seg_mia.audit.stages import Ready, asks, ready_stages
 from seg_mia.audit.steps import steps, trains
@@ -32,8 +32,9 @@ from seg_mia.headlines import aligned, canary_headline, spread, success_table, t
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
-from seg_mia.report.caveats import broken
+from seg_mia.report.caveats import foremost
 from seg_mia.report.command import verdicts
+from seg_mia.report.content import Report
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
 from seg_mia.report.write import write_report
@@ -44,6 +45,16 @@ MEASURES = re.compile(
     r"((groups\.)?(auc|tpr_at_fpr_0\.1|tpr_at_fpr_0\.01|tpr_at_fpr_0\.001)|balanced_accuracy)(\.low|\.high)?"
 )
 """What gates may ask of membership attacks."""
+OF_TRAINING = {"epsilon": ("epsilon", "epsilon.proved"), "canaries": ("canaries.auc", "canaries.epsilon")}
+"""What they may ask of promises and canaries."""
+NEEDED: dict[str, Special] = {
+    "epsilon": "DPSGD",
+    "canaries.auc": "Canaries",
+    "canaries.epsilon": "Canaries",
+}
+"""The defence without which there is no such number."""
+SHORT: dict[Special, str] = {"DPSGD": "dp", "Canaries": "canaries"}
+"""Its name in lightning_configs/defence."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Audit:
         rows: one mapping per victim and seed.
         compared: whether defences were asked for.
         verdicts: a line per victim: what the report judges.
-        broken: a line for each promise that is refuted.
+        warned: a line for each promise that is refuted and each victim that segments next to nothing.
         failed: a line for each gate that a result meets.
     """
 
@@ -67,12 +78,12 @@ class Audit:
     rows: list[dict[str, Any]]
     compared: bool
     verdicts: list[str]
-    broken: list[str]
+    warned: list[str]
     failed: list[str]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit: first what makes the others void, then the tables."""
-        lines = [f"WARNING: {line}" for line in self.broken]
+        lines = [f"WARNING: {line}" for line in self.warned]
         lines += [line for result in self.results for line in warnings(result)]
         firsts = [row for row in self.rows if row["row"] == 0]
         for first in firsts:
@@ -100,7 +111,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
 
     Args:
         settings: what to do.
-        say: gets lines as stages begin.
+        say: gets lines as stages begin, and the summary where a gate is refused at the end.
 
     Raises:
         InputError: whatever the settings get wrong, before anything is trained where that can be known.
@@ -116,6 +127,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     progress = Progress(listed, ledger.seconds(), say, time.monotonic)
     rounds = Rounds(settings, compared, ledger)
     rounds.check(listed)
+    _check_trained(gates, rounds)
     for step in listed:
         progress.begin(step)
         progress.end(step, rounds.do(step))
@@ -129,17 +141,27 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
             _write_round(folder, seed, number, rounds, compares=bool(settings.defences))
         show_audit(folder, rounds.results, rounds.rows)
         report = write_report(folder, images=settings.images)
-    failed = failed_gates(gates, report)
-    return Audit(
+    done = Audit(
         folder,
         Path(settings.runs),
         rounds.results,
         rounds.rows,
         compared=bool(settings.defences),
         verdicts=verdicts(report),
-        broken=broken(report.victims, report.membership),
-        failed=failed,
+        warned=foremost(report.victims, report.membership),
+        failed=[],
     )
+    return _held(done, gates, report, say)
+
+
+def _held(done: Audit, gates: Sequence[Gate], report: Report, say: Callable[[str], None]) -> Audit:
+    """Return an audit with the gates that failed; say what came out before a gate of nothing is refused."""
+    try:
+        return replace(done, failed=failed_gates(gates, report))
+    except InputError:
+        for line in (f"\naudit in {done.folder}", *done.headline()):
+            say(line)
+        raise
 
 
 def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Sequence[Defended]) -> None:
@@ -155,7 +177,9 @@ def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Seque
     for gate in gates:
         family = next((one for one in families | guessing if f"{gate.metric}.".startswith(f"{one}.")), None)
         measure = gate.metric.removeprefix(f"{family}.")
-        if family is None or (family in guessing and not MEASURES.fullmatch(measure)):
+        unknown = family in OF_TRAINING and gate.metric not in OF_TRAINING[family]
+        unknown |= gate.metric == "epsilon.proved" and "mia" not in guessing
+        if family is None or unknown or (family in guessing and not MEASURES.fullmatch(measure)):
             raise InputError(
                 f"gate {gate.text!r} matches nothing in this audit: metrics are NAME.MEASURE, names "
                 f"{', '.join(sorted(families | guessing))}, measures of membership auc, balanced_accuracy "
@@ -164,6 +188,19 @@ def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Seque
         if gate.row is not None and gate.row not in named:
             raise InputError(
                 f"gate {gate.text!r} matches nothing in this audit: victims are {', '.join(sorted(named))}"
+            )
+
+
+def _check_trained(gates: Sequence[Gate], rounds: Rounds) -> None:
+    """Raise InputError for a gate on a promise or on canaries that no victim in question is trained with."""
+    for gate in gates:
+        what = NEEDED.get(gate.metric)
+        asked = [n for n, row in enumerate(rounds.compared) if gate.row in {None, row.called}]
+        if what is not None and not any(rounds.may_have(what, row) for row in asked):
+            names = ", ".join(dict.fromkeys(rounds.compared[row].called for row in asked))
+            raise InputError(
+                f"gate {gate.text!r} matches nothing in this audit: no victim of {names} is trained with "
+                f"{what}; leave the gate out, or compare one that is: defences: [none, {SHORT[what]}]"
             )
 
 

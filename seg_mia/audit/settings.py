@@ -4,19 +4,21 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from seg_mia.configs import find_config, is_inline, known, named, resolve
+from seg_mia.configs import find_config, inline, is_inline, known, named, refuse_training, resolve
 from seg_mia.errors import InputError
-from seg_mia.messages import one_line
+from seg_mia.messages import near, one_line
 from seg_mia.options import plain_settings
 
 VERSION = 1
 MAPPINGS = ("data", "model", "scorer")
+LISTS = ("attacks", "defences", "seeds", "trust", "fail_on")
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,22 @@ def read_settings(words: Sequence[str]) -> Settings:
     # A mapping in a file must not become an object: stages build what it names, from their own command line.
     set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(
-        prog="seg_mia audit", description="Train a victim and a shadow, attack, sum up.", exit_on_error=False
+        prog="seg_mia audit",
+        description="Train a victim and a shadow, attack, sum up.",
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
     )
     parser.add_class_arguments(Settings)
-    args, files = resolve(_gates(words), "--config", "-c")
+    args, files = resolve(_listed(words), "--config", "-c")
+    said = ("--victim", "--attacks", "-h", "--help")
+    if not files and not any(word.startswith(said) for word in args):
+        audits = ", ".join(name for name in known() if name.endswith("_audit"))
+        raise InputError(f"audit needs --config NAME, or --victim and --attacks; known names: {audits}")
+    for file in files:
+        refuse_training(file)
     names = [Path(file).stem for file in files if not is_inline(file)]
     name = names[-1] if names else None
     if name is not None:
@@ -146,7 +157,8 @@ def read_settings(words: Sequence[str]) -> Settings:
     try:
         parsed = parser.instantiate(parser.parse_args(args))
     except argparse.ArgumentError as error:
-        raise InputError(one_line(str(error))) from None
+        options = {*Settings.__dataclass_fields__, "config", "fail-on"}
+        raise InputError(one_line(str(error), options)) from None
     settings = Settings(
         **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
     )
@@ -156,6 +168,12 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 
 def _check(settings: Settings) -> None:
+    kinds = {"victim": Training, "shadow": Training, "attacks": Stage, "defences": Defended}
+    for name, kind in kinds.items():
+        said = getattr(settings, name)
+        for entry in said if isinstance(said, list) else [said]:
+            if isinstance(entry, str):
+                _refuse_mapping(name, entry, kind)
     if settings.version != VERSION:
         raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
     seeds = settings.seeds
@@ -170,21 +188,59 @@ def _check(settings: Settings) -> None:
         raise InputError("an audit needs attacks, got none; name some: --attacks '[asma, mia-type2]'")
 
 
-def _gates(words: Sequence[str]) -> list[str]:
-    """Return the words with each `--fail-on EXPRESSION` as one more of the list."""
-    found, pending = list[str](), False
+def _refuse_mapping(name: str, text: str, kind: type) -> None:
+    """Raise InputError for a text that should have been a mapping: with what it must hold it would be one."""
+    if not text.startswith(("{", "[")):
+        return
+    try:
+        said = yaml.safe_load(text)
+    except yaml.YAMLError:
+        said = text
+    takes = [one.name for one in fields(kind)]
+    for entry in said if isinstance(said, list) else [said]:
+        unknown = [key for key in entry if key not in takes] if isinstance(entry, dict) else []
+        if unknown:
+            raise InputError(
+                f"--{name}: a mapping here takes {', '.join(takes)}, got {unknown[0]!r}"
+                f"{near(str(unknown[0]), takes) or '; correct it'}"
+            )
+    raise InputError(f"--{name}: expected a name or a mapping of {', '.join(takes)}, got {text}; correct it")
+
+
+def _listed(words: Sequence[str]) -> list[str]:
+    """Return the words with each `--trust WORD` and the like as a list of one, or as one more of the list.
+
+    The first stands for the whole list that a file has; gates alone are added to the file's.
+    """
+    found, pending, begun = list[str](), "", {"fail_on"}
     for word in words:
         flag, equals, value = word.partition("=")
-        if pending:
-            found.append(f"--fail_on+={word}")
-        elif flag == "--fail-on" and equals:
-            found.append(f"--fail_on+={value}")
-        elif flag != "--fail-on":
+        name = flag.removeprefix("--").replace("fail-on", "fail_on") if flag.startswith("--") else ""
+        if pending and flag.startswith("--"):
+            break
+        if pending or (name in LISTS and equals):
+            found.append(_entry(pending or name, word if pending else value, begun))
+            pending = ""
+        elif name in LISTS:
+            pending = name
+        else:
             found.append(word)
-        pending = word == "--fail-on"
-    if pending:
+    if pending == "fail_on":
         raise InputError('--fail-on needs an expression, such as "mia.auc>0.6"')
+    if pending:
+        raise InputError(f"--{pending} needs a value, or several, [A, B]")
     return found
+
+
+def _entry(name: str, value: str, begun: set[str]) -> str:
+    """Return a list, or one entry of it, as one word."""
+    if value.startswith("[") or value == "null":
+        return f"--{name}={value}"
+    more = name in begun
+    begun.add(name)
+    if more:
+        return f"--{name}+={value}"
+    return f"--{name}=[{value}]" if is_inline(value) else f"--{name}={inline([value])}"
 
 
 def rows(settings: Settings) -> list[Defended]:

@@ -37,7 +37,7 @@ def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
             raise InputError(
                 f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is no "
                 "plain value; "
-                "build the run from a config (seg_mia fit), which passes class paths and numbers"
+                "build the run from a config (python -m seg_mia fit), which passes class paths and numbers"
             )
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 

@@ -226,8 +226,14 @@ class SegmentationData(LightningDataModule):
         """Return the data-set indices that validate, test and predict read, ascending."""
         chosen = self.indices(self.subset)[: self.limit]
         if not len(chosen):
-            raise InputError(f"there are no {self.subset} in this split; choose another --data.subset")
+            raise InputError(f"there are no {self.subset} in this split; {self._remedy()}")
         return chosen
+
+    def _remedy(self) -> str:
+        """Return what to do where nothing is to be evaluated; a trained network's split cannot be changed."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            return f"a training is validated on them: raise --data.{self.subset}"
+        return "choose another --data.subset"
 
     def dataset(
         self,

@@ -65,7 +65,9 @@ class Folder(SegmentationData):
             self.root,
             ("folder",),
             get="your own data",
-            layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
+            layout=f"{self.images}/NAME.png and {self.masks}/NAME.png"
+            if self.manifest is None
+            else f"{self.manifest} and the images and masks it lists",
         )
         return FolderSource(
             root,

@@ -199,7 +199,7 @@ def _prefix(folder: Path) -> str:
             return prefix
     raise InputError(
         f"texture weights must be a folder of E1..5.pth and D1..5.pth (or SE1.. and SD1..), {folder} holds "
-        "none; train some with `fit --config texture_phantom`"
+        "none; train some with `python -m seg_mia fit --config texture_phantom`"
     )
 
 

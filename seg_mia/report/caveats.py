@@ -7,6 +7,7 @@ from seg_mia.report.content import Fooled, Guessed, Promise, Victim
 from seg_mia.report.rows import promised
 from seg_mia.report.verdicts import (
     CHANCE,
+    LEAST_DICE,
     LOW_FPR,
     MODERATE_EPSILON,
     VISIBLE_SSIM,
@@ -14,6 +15,7 @@ from seg_mia.report.verdicts import (
     comparable,
     fails,
     refuted,
+    segments_nothing,
     spent,
 )
 
@@ -26,13 +28,26 @@ FEW_IMAGES = 30
 def warnings(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
     """Return what is broken, what makes numbers void, or less than they seem, the worst first."""
     found = [
-        *broken(victims, guessed),
+        *foremost(victims, guessed),
         *_baselines(guessed),
         *_same_seed(guessed),
         *_no_gradient(fooled),
         *_idle(fooled),
     ]
     return list(dict.fromkeys(found))
+
+
+def foremost(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> list[str]:
+    """Return what stands above all: refuted promises, victims that segment next to nothing."""
+    return [*broken(victims, guessed), *(_blank(one) for one in victims if segments_nothing(one))]
+
+
+def _blank(victim: Victim) -> str:
+    return (
+        f'The victim "{victim.place.defence}" (seed {victim.place.seed}) segments next to nothing: Dice '
+        f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}, so neither its leak "
+        "nor its robustness means anything. Train it until it segments, then audit it again."
+    )
 
 
 def broken(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from seg_mia.errors import InputError
-from seg_mia.report.caveats import broken
+from seg_mia.report.caveats import foremost
 from seg_mia.report.content import Report
 from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import read_audit
@@ -20,20 +20,20 @@ class Outcome:
 
     Attributes:
         folder: where the files lie.
-        broken: a line for each promise that is refuted.
+        warned: a line for each promise that is refuted and each victim that segments next to nothing.
         verdicts: a line per victim.
         failed: a line per value that fails a gate.
     """
 
     folder: Path
-    broken: list[str]
+    warned: list[str]
     verdicts: list[str]
     failed: list[str]
 
     def lines(self) -> list[str]:
         """Return what to tell."""
         written = [f"written: {self.folder / name}" for name in (PAGE, NUMBERS)]
-        return [*written, *(f"WARNING: {line}" for line in self.broken), *self.verdicts, *self.failed]
+        return [*written, *(f"WARNING: {line}" for line in self.warned), *self.verdicts, *self.failed]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,8 +47,8 @@ def report(words: Sequence[str]) -> Outcome:
     gates = [read_gate(text) for text in said.fail_on]
     folder = read_audit(said.run).folder
     content = write_report(folder, images=said.images)
-    refuted = broken(content.victims, content.membership)
-    return Outcome(folder, refuted, verdicts(content), check(gates, content))
+    warned = foremost(content.victims, content.membership)
+    return Outcome(folder, warned, verdicts(content), check(gates, content))
 
 
 def verdicts(content: Report) -> list[str]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from seg_mia.callbacks.membership_figures import BINS, DASHES, RATES
@@ -24,6 +25,10 @@ MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
 WIDTH = 1.8
 ACROSS = 4.7
 """Inches; at nine points text is as large as the page's on a telephone."""
+NEAR = 0.03
+"""Share of all Dice in a figure within which markers would hide each other."""
+ASIDE = 8.0
+"""Points from one marker to the next of those that stand side by side."""
 
 
 class Key(NamedTuple):
@@ -155,8 +160,10 @@ def trade_off_drawing(points: Sequence[Point], said: str, *, prefix: str) -> Dra
         figure, axes = framed(3.4)
         axes.axhline(0.5, color=INK, lw=1, ls=(0, (1, 2)))
         lowest = 0.5
+        aside = offsets([point.dice for point in points])
         for number, point in enumerate(points):
             value, low, high = ends(point.auc)
+            moved = ScaledTranslation(aside[number] / 72, 0, figure.dpi_scale_trans)
             axes.errorbar(
                 point.dice,
                 value,
@@ -168,7 +175,9 @@ def trade_off_drawing(points: Sequence[Point], said: str, *, prefix: str) -> Dra
                 capsize=2,
                 lw=1.2,
                 clip_on=False,
+                transform=axes.transData + moved,
             )
+            axes.update_datalim([(point.dice, value)])  # which an offset hides from autoscaling
             lowest = min(lowest, low)
             keys.append(Key(point.label, colour(number), "", MARKERS[number % len(MARKERS)], point.filled))
         axes.set(
@@ -176,7 +185,24 @@ def trade_off_drawing(points: Sequence[Point], said: str, *, prefix: str) -> Dra
         )
         axes.margins(x=0.12)
         svg = inline(figure, prefix=prefix, title=f"Utility against leakage. {said}")
-    return Drawing(svg, keys, "Lower right is better. Bars: 95 % intervals. Dotted: guessing.")
+    caption = "Lower right is better. Bars: 95 % intervals. Dotted: guessing."
+    caption += " Victims of nearly the same Dice are drawn side by side." if any(aside) else ""
+    return Drawing(svg, keys, caption)
+
+
+def offsets(values: Sequence[float]) -> list[float]:
+    """Return how far to the right each is drawn, in points: side by side around what they share."""
+    order = sorted(range(len(values)), key=lambda number: values[number])
+    near = NEAR * (max(values) - min(values))
+    found = [0.0] * len(values)
+    together = list[int]()
+    for place, number in enumerate(order):
+        together.append(number)
+        if place + 1 == len(order) or values[order[place + 1]] - values[number] > near:
+            for rank, one in enumerate(together):
+                found[one] = ASIDE * (rank - (len(together) - 1) / 2)
+            together = []
+    return found
 
 
 def framed(height: float) -> tuple[Figure, Axes]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from seg_mia.errors import InputError
 from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
-from seg_mia.report.verdicts import dice_lost, kept
+from seg_mia.report.intervals import dice_lost
+from seg_mia.report.verdicts import kept
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,

@@ -15,8 +15,9 @@ from seg_mia.report.content import Average, Fooled, Guessed, Measure, Report, Ve
 from seg_mia.report.epsilon import epsilon_charts
 from seg_mia.report.figures import Chart, Point, histogram_drawing, roc_drawing, trade_off_drawing
 from seg_mia.report.files import Files
+from seg_mia.report.intervals import dice_after
 from seg_mia.report.rows import canaries, compared, facts, flattened, headers, promised
-from seg_mia.report.verdicts import RULES, over_images
+from seg_mia.report.verdicts import RULES
 
 NONE, MINUS = "\u2013", "\u2212"
 
@@ -66,7 +67,7 @@ def page(report: Report, files: Files) -> str:
         flattened=flattened,
         promised=promised,
         unresolved=any(not rate.resolvable for one in report.membership for rate in one.rates.values()),
-        over_images=over_images,
+        dice_after=dice_after,
     )
 
 

@@ -92,6 +92,11 @@ def read_audit(run: str | Path) -> Source:
 
 
 def _newest(run: Path) -> Path:
+    if not run.is_dir():
+        what = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
+        raise InputError(
+            f"{what}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its versions"
+        )
     if (run / FILE).is_file():
         return run
     found = [file.parent for file in run.glob(f"version_*/{FILE}")]

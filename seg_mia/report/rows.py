@@ -142,7 +142,7 @@ def _component(value: Any) -> str:
 def _split(split: Mapping[str, Any]) -> str:
     """Return the sizes of a split's parts; lists of samples are counted, never shown."""
     parts = []
-    for key, name in (("members", "members"), ("nonmembers", "non-members"), ("reference", "for the shadow")):
+    for key, name in (("members", "members"), ("nonmembers", "non-members"), ("reference", "reference")):
         count = split.get(key)
         count = len(count) if isinstance(count, list | Mapping) else count
         if isinstance(count, int):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from seg_mia.report.content import (
-    Average,
     Fooled,
     Guessed,
     Level,
     Measure,
+    Place,
     Promise,
     Proved,
     Success,
@@ -22,6 +22,7 @@ from seg_mia.report.content import (
     Verdicts,
     Victim,
 )
+from seg_mia.report.intervals import dice_lost, over_images
 
 CHANCE = 0.5
 """The AUC of guessing."""
@@ -51,6 +52,10 @@ VISIBLE_SSIM = 0.9
 STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 """Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a promise says little by itself."""
 
+LEAST_DICE = 0.1
+"""On members: a mask of the whole image reaches as much where an object covers a twentieth of it."""
+OVER_PATIENTS = "AUC over patients"
+
 FUSED = "fused"
 """What tables of success call the best run of all losses."""
 
@@ -59,13 +64,15 @@ RULES = {
         f"Strong: of some attack the interval of the AUC begins at {STRONG_AUC} or above, or that of the TPR "
         f"at 1 % FPR at {STRONG_TPR} or above where the samples resolve it. Weak: one begins above chance "
         "(0.5; 0.01), or an epsilon above 0 is proved. None found: neither. Over images and, where there are "
-        "patients, over patients."
+        "patients, over patients. Void: the split itself tells members apart, or the victim segments next to "
+        f"nothing, Dice below {LEAST_DICE} on members."
     ),
     "robustness": (
         f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
         f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
         f"at {BROKEN_IOU} or above, {GAINED_IOU} more than before. Weakened: one begins above "
-        f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does."
+        f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does. "
+        f"Void: the victim segments next to nothing, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
         "Broken: an attack or canaries prove more than was promised of the same unit. Else by epsilon: up "
@@ -111,23 +118,42 @@ def verdicts(
     victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]
 ) -> list[Verdicts]:
     """Return what is made of each row of the comparison, over all of its seeds."""
-    void = any(fails(one) for one in guessed if one.kind == "blind")
+    split = any(fails(one) for one in guessed if one.kind == "blind")
+    told = " The split itself tells members apart." if split else ""
     found = []
     for row in sorted({victim.place.row for victim in victims}):
         own = [victim for victim in victims if victim.place.row == row]
+        judged, void = _judged(own)
         attacks = [one for one in guessed if one.place.row == row and one.kind == "attack"]
+        telling = [one for one in attacks if one.place in judged]
         controls = [one for one in guessed if one.kind == "control"]
-        perturbed = [one for one in fooled if one.place.row == row]
+        perturbed = [one for one in fooled if one.place in judged]
         found.append(
             Verdicts(
                 row=row,
                 defence=own[0].place.defence,
-                leak=leak(attacks, controls=controls, void=void),
-                robustness=robustness(perturbed),
+                leak=leak(telling, controls=controls, void=void + told),
+                robustness=robustness(perturbed, void=void),
                 privacy=privacy(own, attacks),
             )
         )
     return found
+
+
+def segments_nothing(victim: Victim) -> bool:
+    """Return whether a victim segments so little that neither its leak nor its robustness means anything."""
+    dice = victim.dice("members")
+    return dice is not None and dice < LEAST_DICE
+
+
+def _judged(victims: Sequence[Victim]) -> tuple[list[Place], str]:
+    """Return which of one row's victims are judged, and what voids it: none of them segments anything."""
+    judged = [victim.place for victim in victims if not segments_nothing(victim)]
+    if judged:
+        return judged, ""
+    best = max(victim.dice("members") or 0.0 for victim in victims)
+    void = f" The victim segments next to nothing: Dice {best:.3f} on members, below {LEAST_DICE}."
+    return [victim.place for victim in victims], void
 
 
 def fails(one: Guessed) -> bool:
@@ -135,8 +161,8 @@ def fails(one: Guessed) -> bool:
     return one.kind != "attack" and one.auc.low is not None and one.auc.low > CHANCE
 
 
-def leak(attacks: Sequence[Guessed], *, controls: Sequence[Guessed] = (), void: bool = False) -> Verdict:
-    """Return how much membership attacks found; `void` where the split itself tells."""
+def leak(attacks: Sequence[Guessed], *, controls: Sequence[Guessed] = (), void: str = "") -> Verdict:
+    """Return how much membership attacks found; `void` says why that means nothing, if it does."""
     evidence = [piece for one in attacks for piece in leak_evidence(one)]
     if not evidence:
         return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
@@ -146,9 +172,7 @@ def leak(attacks: Sequence[Guessed], *, controls: Sequence[Guessed] = (), void: 
     if shown is not strongest:
         why += f" It rests on {strongest.measures}, {_said(strongest.measure)}."
     if void:
-        return Verdict(
-            "void", "Void", shown.measures, shown.measure, f"{why} The split itself tells members apart."
-        )
+        return Verdict("void", "Void", shown.measures, shown.measure, f"{why}{void}")
     if strongest.strength == 0:
         why += (
             " Too few samples, or too weak attacks, would look the same: this is no proof that none exists."
@@ -161,7 +185,7 @@ def leak_evidence(one: Guessed) -> Iterator[Evidence]:
     """Yield each number of a membership attack that a verdict rests on."""
     yield Evidence(_auc_strength(one.auc), "AUC", one.auc, one.label)
     if one.pooled is not None:
-        yield Evidence(_auc_strength(one.pooled), "AUC over patients", one.pooled, one.label)
+        yield Evidence(_auc_strength(one.pooled), OVER_PATIENTS, one.pooled, one.label)
     for rates, what in ((one.rates, ""), (one.pooled_rates, " over patients")):
         rate = rates.get(LOW_FPR)
         if rate is not None and rate.resolvable:
@@ -172,24 +196,28 @@ def leak_evidence(one: Guessed) -> Iterator[Evidence]:
         yield Evidence(1 if one.proved.epsilon > 0 else 0, "proved epsilon", proved, one.label)
 
 
-def robustness(attacks: Sequence[Fooled]) -> Verdict:
-    """Return how well a victim stood the perturbations that were tried."""
+def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
+    """Return how well a victim stood what was tried; `void` says why that means nothing, if it does."""
     evidence = [piece for one in attacks for piece in fooled_evidence(one)]
     if not attacks:
         return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was tried on this victim.")
+    if not evidence and void:
+        return Verdict("void", "Void", "Dice lost", None, void.strip())
     if not evidence:
         return Verdict(
             "none",
             "Inconclusive",
             "success rate",
             None,
-            "No image counts: all were successes before any step, no gradient reached them, or none was "
-            "changed.",
+            "No image counts: all were successes before any step, no gradient reached them, none was "
+            "changed, or there was only one.",
         )
     strongest = max(evidence, key=lambda piece: piece.rank)
     likeness = next((one.mean("ssim") for one in attacks if one.label == strongest.attack), None)
     seen = "" if likeness is None else f", at SSIM {likeness:.2f}"
     why = f"{strongest.attack}, {_of(len(attacks))}{seen}."
+    if void:
+        return Verdict("void", "Void", strongest.measures, strongest.measure, f"{why}{void}")
     if strongest.strength == 0:
         why += " Only against what was tried: a stronger attack may succeed."
     return Verdict(
@@ -200,8 +228,8 @@ def robustness(attacks: Sequence[Fooled]) -> Verdict:
 def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     """Yield each number of a perturbation that a verdict rests on.
 
-    An attack that no gradient reached says nothing, and neither does one for which no image counts or that
-    changed none.
+    An attack that no gradient reached says nothing, and neither does one for which no image counts, that
+    changed none, or that was made on a single image.
     """
     likeness = one.mean("ssim")
     hidden = likeness is None or likeness >= VISIBLE_SSIM
@@ -212,44 +240,22 @@ def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
         yield Evidence(
             _strength(rate.low, WEAKENED_SUCCESS, BROKEN_SUCCESS), "success rate", rate, one.label, hidden
         )
-    if (lost := dice_lost(one)) is not None:
+    if (lost := dice_lost(one)) is not None and lost.low is not None:
         strength = _strength(lost.low, WEAKENED_SHARE, BROKEN_SHARE)
         yield Evidence(strength, "share of Dice lost", lost, one.label, hidden)
     before = one.mean("iou_before")
     if one.asks and before is not None and "iou" in one.results:
         reached = over_images(one.results["iou"], one.images)
-        gained = reached.low is not None and reached.low - before > GAINED_IOU
-        broken = gained and reached.low is not None and reached.low >= BROKEN_IOU
-        strength = 2 if broken else 1 if gained else 0
+        if reached.low is None:
+            return
+        gained = reached.low - before > GAINED_IOU
+        strength = 2 if gained and reached.low >= BROKEN_IOU else 1 if gained else 0
         yield Evidence(strength, "IoU with the attacker's mask", reached, one.label, hidden)
 
 
 def kept(rows: Sequence[Success]) -> Sequence[Success]:
     """Return the rows that an attack is judged by: the fused one, or each loss's where none was fused."""
     return [row for row in rows if row.loss == FUSED] or rows
-
-
-def over_images(average: Average, images: int) -> Measure:
-    """Return a mean over images with its 95 % interval: 1.96 standard errors, within [0, 1]."""
-    if average.mean is None or average.std is None or images < 2:
-        return Measure(average.mean)
-    reach = 1.96 * average.std / math.sqrt(images - 1)  # `std` divides by n
-    return Measure(average.mean, max(0.0, average.mean - reach), min(1.0, average.mean + reach))
-
-
-def dice_lost(one: Fooled) -> Measure | None:
-    """Return the share of the Dice to the truth that an attack takes, None where it was not measured.
-
-    The interval is that of the Dice after; the Dice before is taken as it is for the attacked images.
-    """
-    before = one.mean("dice_clean")
-    if not before or "dice_adversarial" not in one.results:
-        return None
-    after = over_images(one.results["dice_adversarial"], one.images)
-    value, low, high = (
-        None if end is None else 1 - end / before for end in (after.value, after.high, after.low)
-    )
-    return Measure(value, low, high)
 
 
 def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
@@ -351,16 +357,20 @@ def _of_auc(evidence: Sequence[Evidence], strongest: Evidence) -> Evidence:
 
 
 def _beside_control(strongest: Evidence, attacks: Sequence[Guessed], controls: Sequence[Guessed]) -> str:
-    """Return what a failed control of the same attack says of a leak."""
+    """Return what a failed control of the same attack says of a leak, over the same units."""
     name = next((one.name for one in attacks if one.label == strongest.attack), "")
-    own = [one for one in controls if fails(one) and one.name.removesuffix("-control") == name]
-    auc = strongest.measure
-    if not own or auc.low is None or not strongest.measures.startswith("AUC"):
+    own = [one for one in controls if one.name.removesuffix("-control") == name]
+    pooled = strongest.measures == OVER_PATIENTS
+    alike = [one.pooled if pooled else one.auc for one in own]
+    above = [auc for auc in alike if auc is not None and auc.high is not None and _auc_strength(auc)]
+    low = strongest.measure.low
+    if not above or low is None or not strongest.measures.startswith("AUC"):
         return ""
-    control = max(own, key=lambda one: one.auc.high or 0.0)
-    if control.auc.high is None or auc.low > control.auc.high:
-        return f" Its negative control reaches {_said(control.auc)}."
-    return f" No more than its negative control reaches, {_said(control.auc)}."
+    control = max(above, key=lambda auc: auc.high or 0.0)
+    over = " over patients" if pooled else ""
+    if low > (control.high or 0.0):
+        return f" Its negative control reaches {_said(control)}{over}."
+    return f" No more than its negative control reaches{over}, {_said(control)}."
 
 
 def _said(measure: Measure) -> str:

@@ -15,6 +15,7 @@ from seg_mia.callbacks.tables import write_csv
 from seg_mia.checkpoint import load_victim
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
+from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
 from seg_mia.metrics.structure import ssim
@@ -41,6 +42,11 @@ class PerturbationTest(LightningModule):
         self.victim = victim
         self.attack = attack
         self.surrogate = surrogate
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Raise InputError where no image would be attacked: Lightning would end without a word."""
+        if self.trainer.limit_test_batches == 0:
+            raise InputError("an attack needs images, got --trainer.limit_test_batches 0; leave it out")
 
     def on_test_start(self) -> None:
         """Choose the targets among the tested samples' masks; write how similar they are, if that decides."""

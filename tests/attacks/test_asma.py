@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,10 +178,15 @@ def test_a_success_that_eight_bits_undo_is_reported() -> None:
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
-    [({"steps": -1}, "steps"), ({"tau": -1.0}, "tau"), ({"beta": float("nan")}, "tau and beta")],
+    [
+        ({"steps": -1}, "steps"),
+        ({"tau": -1.0}, "tau"),
+        ({"beta": float("nan")}, "tau and beta"),
+        ({"keep": "x"}, "keep must be best or last, got 'x'"),
+    ],
 )
-def test_refuses_knobs(knobs: dict[str, float], message: str) -> None:
+def test_refuses_knobs(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        asma(Linear(), torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), **knobs)  # type: ignore[arg-type]
+        asma(Linear(), torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64), **knobs)
     with pytest.raises(InputError, match=message):
-        Asma(**knobs)  # type: ignore[arg-type]
+        Asma(**knobs)

@@ -157,6 +157,13 @@ def test_refuses_what_it_would_misread(
         attack(model, x, target)
 
 
+def test_arrays_are_refused(attack: Perturbation, model: Small) -> None:
+    x, target = inputs()
+    for images, masks, name in ((x.numpy(), target, "images"), (x, target.numpy(), "masks")):
+        with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray; .*from_numpy"):
+            attack(model, images, masks)  # type: ignore[arg-type]
+
+
 def test_says_what_the_attacker_sees(attack: Perturbation) -> None:
     assert attack.sees
 

@@ -290,6 +290,25 @@ def test_knobs_outside_their_range_are_refused(knobs: dict[str, Any]) -> None:
             Fgsm(**knobs)
 
 
+@pytest.mark.parametrize(("name", "value"), [("epsilon", 8.0), ("step_size", 2.0)])
+def test_more_than_all_grey_levels_is_refused_in_l_infinity_alone(name: str, value: float) -> None:
+    x, mask = middle()
+    knobs: dict[str, Any] = {name: value}
+    message = f"{name} must be at most 1 .* got {value:g}; {value:g}/255 is {value / 255:.4f}"
+    with pytest.raises(InputError, match=message):
+        pgd(LINEAR, x, mask, **knobs)
+    with pytest.raises(InputError, match=message):
+        Pgd(**knobs)
+    if name == "epsilon":
+        with pytest.raises(InputError, match=message):
+            fgsm(LINEAR, x, mask, epsilon=value)
+        with pytest.raises(InputError, match=message):
+            Fgsm(epsilon=value)
+    assert pgd(LINEAR, x, mask, norm="l2", **knobs).images.max() <= 1
+    knobs[name] = 1.0
+    assert pgd(LINEAR, x, mask, **knobs).images.max() <= 1
+
+
 def test_a_mask_is_asked_for_where_it_is_targeted() -> None:
     assert not Fgsm().asks
     assert not Pgd().asks

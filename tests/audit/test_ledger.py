@@ -188,6 +188,28 @@ def test_a_training_that_went_on_is_not_the_one_that_was_recorded(tiny: Path) ->
     assert not Ledger(Path("runs"), print).run(fit).kept
 
 
+def test_canaries_that_were_edited_are_not_what_was_computed(tiny: Path, folder: Callable[..., Path]) -> None:
+    folder(count=60)
+    fit = [
+        "fit",
+        "--config",
+        str(tiny),
+        "--runs",
+        "runs",
+        "--defence",
+        "canaries",
+        "--model.defences.count=8",
+    ]
+    first = Ledger(Path("runs"), print).run(fit)
+    assert Ledger(Path("runs"), print).run(fit).kept
+    file = first.folder / "canaries.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps(told | {"auc": 0.5}))
+    again = Ledger(Path("runs"), print).run(fit)
+    assert (again.kept, again.folder.name) == (False, "version_1")
+    assert json.loads((again.folder / "canaries.json").read_text()) == told
+
+
 def test_commands_name_no_samples(tiny: Path) -> None:
     fit = ["fit", "--config", str(tiny), '--data.duplicates=[["s00", "s01"]]', "--runs", "runs"]
     assert "s00" not in Ledger(Path("runs"), print).run(fit).command

@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
 
-from seg_mia.audit.settings import Defended, Settings, Training, row_key, rows
+from seg_mia.audit.settings import Defended, Settings, Stage, Training, read_settings, row_key, rows
 from seg_mia.checkpoint import Card
 from seg_mia.defences.release import Labels
 from seg_mia.errors import InputError
@@ -42,6 +43,67 @@ def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
             rows(settings)
     assert len(rows(said("none", "argmax", victim=run, shadow=run))) == 2
     assert len(rows(said(Defended(config="phantom_dp"), Defended(config="phantom_dp", adaptive=True)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "expected"),
+    [
+        (["--trust", "my_network.SmallUNet"], "trust", ["my_network.SmallUNet"]),
+        (["--trust", "a.B", "--trust=c.D"], "trust", ["a.B", "c.D"]),
+        (["--trust=[a.B, c.D]"], "trust", ["a.B", "c.D"]),
+        (["--attacks", "pgd"], "attacks", ["pgd"]),
+        (["--attacks", "pgd", "--attacks", "fgsm"], "attacks", ["pgd", "fgsm"]),
+        (["--attacks", "{attack: pgd, settings: {steps: 3}}"], "attacks", [Stage("pgd", {"steps": 3})]),
+        (["--attacks=[pgd, fgsm]"], "attacks", ["pgd", "fgsm"]),
+        (["--defences", "crop"], "defences", ["crop"]),
+        (["--seeds", "3"], "seeds", [3]),
+        (["--seeds=3", "--seeds=4"], "seeds", [3, 4]),
+        (["--fail_on", "mia.auc>0.6"], "fail_on", ["asma.iou>0.9", "mia.auc>0.6"]),
+        (["--fail_on=a.b>1", "--fail-on", "c.d>2"], "fail_on", ["asma.iou>0.9", "a.b>1", "c.d>2"]),
+        (["--fail_on=[a.b>1]"], "fail_on", ["a.b>1"]),
+    ],
+)
+def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: str, expected: Any) -> None:
+    file = tmp_path / "audit.yaml"
+    file.write_text("{victim: phantom_victim, attacks: [asma], fail_on: ['asma.iou>0.9'], trust: [e.F]}")
+    assert getattr(read_settings(["--config", str(file), *words]), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--victim={config: v, option: {a: 1}}"], "--victim: a mapping here takes config, options, weights, "
+                                                  "got 'option', did you mean options?"),
+        (["--shadow={confg: s}"], "--shadow: .* got 'confg', did you mean config?"),
+        (["--attacks=[{attack: pgd, setting: {steps: 3}}]"], "takes attack, settings, data, got 'setting', "
+                                                            "did you mean settings?"),
+        (["--attacks", "{attack: pgd, xyz: 3}"], "got 'xyz'; correct it"),
+        (["--defences", "[none, {defnce: crop}]"], "got 'defnce', did you mean defence?"),
+        (["--victim={config: [1, 2]}"], "expected a name or a mapping of config, options, weights"),
+        (["--victim=[x"], "expected a name or a mapping"),
+        (["--trust", "--fresh=true"], "--trust needs a value"),
+        (["--attacks"], "--attacks needs a value"),
+        (["--tust=a.B"], "did you mean --trust?"),
+        (["--attack=pgd"], "did you mean --attacks?"),
+        (["--seeds=x"], "--seeds: expected a whole number, got x"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_named(words: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line.replace("?", r"\?")):
+        read_settings(["--victim", "phantom_victim", "--attacks", "asma", *words])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{victim: {config: phantom_victim, option: {a: 1}}, attacks: [pgd]}", "did you mean options"),
+        ("{victim: v, attacks: [{attack: pgd, setting: {steps: 3}}]}", "did you mean settings"),
+    ],
+)
+def test_what_a_file_misspells_is_named(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "audit.yaml").write_text(text)
+    with pytest.raises(InputError, match=line):
+        read_settings(["--config", str(tmp_path / "audit.yaml")])
 
 
 @pytest.mark.filterwarnings("ignore:.*is an instance of `nn.Module`.*")  # a config names it instead

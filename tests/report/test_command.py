@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from seg_mia.cli import main
-from tests.report.audits import full, write_audit
+from tests.report.audits import audit, compared, full, guess, write_audit
 
 
 def test_a_report_is_written_beside_the_audit(capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,6 +14,19 @@ def test_a_report_is_written_beside_the_audit(capsys: pytest.CaptureFixture[str]
     assert said[0].endswith("runs/my_audit/version_0/report.html")
     assert said[2] == "none: leak: weak leak; robustness: broken; privacy: no promise"
     assert (folder / "report.json").is_file()
+
+
+def test_a_victim_that_segments_nothing_is_a_warning_before_the_verdicts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    utility = {"nonmembers": {"dice": 0.0}, "members": {"dice": 0.0}}
+    write_audit(audit([guess()], defences=[compared(utility=utility)]))
+    assert main(["report", "runs/my_audit"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[2].startswith(
+        'WARNING: The victim "none" (seed 7) segments next to nothing: Dice 0.000 on its'
+    )
+    assert said[3] == "none: leak: void; robustness: not tested; privacy: no promise"
 
 
 def test_images_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +48,10 @@ def test_a_failed_gate_is_an_exit_code_of_1(capsys: pytest.CaptureFixture[str]) 
     ("words", "telling"),
     [
         ([], "required: RUN"),
-        (["nowhere"], "holds no audit.json"),
+        (["nowhere"], "there is no folder nowhere"),
+        (["runs/my_audit/version_7"], "there is no folder runs/my_audit/version_7"),
+        (["runs/my_audit/version_0/audit.json"], "audit.json is no folder"),
+        (["runs"], "runs holds no audit.json"),
         (["runs/my_audit", "--images"], "unrecognized arguments"),
         (["runs/my_audit", "--fail-on", "mia.auc"], "a gate is METRIC OP NUMBER"),
         (["runs/my_audit", "--fail-on", "nothing>1"], "metrics here are adain.dice_adversarial"),

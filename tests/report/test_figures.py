@@ -13,6 +13,7 @@ from seg_mia.report.figures import (
     COLOURS,
     Point,
     histogram_drawing,
+    offsets,
     roc_drawing,
     staircase,
     trade_off_drawing,
@@ -74,6 +75,27 @@ def test_a_drawing_is_plain_svg_in_the_pages_colours() -> None:
         for hidden in ("style", "#000000", "#0a0b0c", "metadata", "xmlns", "http", "DejaVu"):
             assert hidden not in drawing.svg, hidden
         assert "<text" in drawing.svg
+
+
+def test_points_of_one_dice_stand_side_by_side() -> None:
+    assert offsets([0.5, 0.9, 0.5, 0.5]) == [-8, 0, 0, 8]
+    assert offsets([0.7, 0.7]) == [-4, 4]
+    assert offsets([0.5, 0.514, 0.6, 1.0]) == [-4, 4, 0, 0]  # 3 % of what lies between 0.5 and 1 is 0.015
+    aucs = Measure(0.7, 0.6, 0.8), Measure(0.7, 0.6, 0.8), Measure(0.6, 0.5, 0.7)
+    points = [
+        Point(name, dice, auc, True) for name, dice, auc in zip("abc", (0.8, 0.8, 0.5), aucs, strict=True)
+    ]
+    drawing = trade_off_drawing(points, "said", prefix="x")
+    marked = {
+        part.attrib["fill"]: float(part.attrib["x"])
+        for part in ElementTree.fromstring(drawing.svg).iter("use")
+        if part.attrib.get("fill") in COLOURS
+    }
+    assert marked[COLOURS[1]] - marked[COLOURS[0]] == pytest.approx(8)
+    assert marked[COLOURS[2]] < marked[COLOURS[0]] - 100
+    assert "drawn side by side" in drawing.caption
+    alone = trade_off_drawing([points[0], points[2]], "said", prefix="x")
+    assert "side by side" not in alone.caption
 
 
 def test_what_is_said_of_a_figure_is_escaped() -> None:

@@ -140,8 +140,11 @@ def test_what_is_no_audit_is_refused_with_the_remedy(text: str, telling: str) ->
 
 
 def test_a_folder_without_an_audit_is_refused() -> None:
-    with pytest.raises(InputError, match=r"holds no audit\.json; name an audit's folder"):
+    with pytest.raises(InputError, match=r"there is no folder nowhere; name an audit's folder"):
         read_audit("nowhere")
+    Path("runs").mkdir()
+    with pytest.raises(InputError, match=r"runs holds no audit\.json; name an audit's folder"):
+        read_audit("runs")
 
 
 def test_paths_are_shown_below_the_runs(tmp_path: Path) -> None:

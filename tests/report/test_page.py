@@ -260,6 +260,35 @@ def test_an_audit_with_little_in_it_gives_a_page(content: dict[str, Any]) -> Non
     assert not Page(text).open
 
 
+def test_what_is_folded_is_named_on_paper_and_a_sheet_fits_a_page(text: str, page: Page) -> None:
+    (style,) = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    screen, _, printed = style.partition("@media print")
+    assert ".folded { display: none; }" in screen
+    assert "body:has(main details:not([open])) .folded { display: block; }" in printed
+    assert 'details:not([open]) > summary::after { content: " (folded, not printed)"' in printed
+    assert [one for one in page.all("p") if one.get("class") == "folded"]
+    assert "open them before printing" in page.text()
+    height = re.search(r"\.sheet img \{[^}]*max-height: ([\d.]+)cm", printed)
+    assert height is not None
+    assert float(height[1]) < 27.94 - 2 * 1.5, "a letter's height without margins, heading and frame"
+
+
+def test_a_split_names_the_reference_as_such() -> None:
+    about = {"split": {"role": "victim", "members": 60, "nonmembers": 40, "reference": 400}}
+    text = Page(written(audit([guess()], defences=[compared(about=about)]))[0]).text()
+    assert "60 members, 40 non-members, 400 reference" in text
+    assert "for the shadow" not in text
+
+
+def test_a_victim_that_segments_nothing_is_read_first() -> None:
+    utility = {"nonmembers": {"dice": 0.0}, "members": {"dice": 0.02}}
+    page = Page(written(audit([guess(), fool()], defences=[compared(utility=utility)]))[0])
+    first, _, rest = page.text().partition("Verdict")
+    assert "Read this first" in first
+    assert "segments next to nothing: Dice 0.020 on its own members, below 0.1" in first
+    assert rest.count("Void") >= 2
+
+
 def test_the_page_says_what_holds_of_this_audit(page: Page) -> None:
     text = " ".join(page.text().split())
     for said in (

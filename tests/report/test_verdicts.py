@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.content import Average, Report, Verdict
+from seg_mia.report.content import Report, Verdict
 from seg_mia.report.read import Source
-from seg_mia.report.verdicts import over_images
 from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, success
+
+MANY = 10_000
+"""Images: the interval around what all of them have alike is narrower than 0.0004."""
 
 
 def told(*attacks: dict[str, Any], **more: Any) -> Report:
@@ -88,22 +90,77 @@ def test_a_baseline_that_succeeds_voids_and_a_control_that_does_is_named() -> No
     assert "inflated" in told(control, guess()).warnings[0]
 
 
+def pooled(auc: tuple[float, float, float]) -> dict[str, Any]:
+    value, low, high = auc
+    return dict(guess()["results"]) | {"groups": 4, "auc": {"value": value, "low": low, "high": high}}
+
+
+@pytest.mark.parametrize(
+    ("patients", "said"),
+    [
+        (
+            (0.84, 0.52, 1.0),
+            " No more than its negative control reaches over patients, 0.840 [0.520, 1.000].",
+        ),
+        ((0.6, 0.51, 0.7), " Its negative control reaches 0.600 [0.510, 0.700] over patients."),
+        ((0.6, 0.5, 0.7), ""),
+        (None, ""),
+    ],
+)
+def test_a_leak_over_patients_is_held_against_the_control_over_patients(
+    patients: tuple[float, float, float] | None, said: str
+) -> None:
+    # Over images the control reaches 0.68 [0.51, 0.84], which is about something else.
+    control = guess("mia-type2-control", auc=(0.68, 0.51, 0.84), control=True)
+    control |= {} if patients is None else {"groups": pooled(patients)}
+    found = leak(control, guess(auc=(0.67, 0.5, 0.83), groups=pooled((0.9, 0.75, 1.0))))
+    assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
+    assert found.why == f"mia-type2, the only attack.{said}"
+
+
+def blank(dice: float, *, row: int = 0, defence: str = "none", round_: int = 0) -> dict[str, Any]:
+    """Return a victim that reaches such a Dice on its members."""
+    utility = {"nonmembers": {"dice": 0.0}, "members": {"dice": dice}}
+    return compared(row, defence, round_, utility=utility)
+
+
+def test_a_victim_that_segments_nothing_is_not_judged_and_said_first() -> None:
+    attacks = guess(auc=(0.5, 0.4, 0.6)), fool()
+    report = told(*attacks, defences=[blank(0.099)])
+    (row,) = report.verdicts
+    assert [(one.level, one.word) for one in (row.leak, row.robustness)] == [("void", "Void")] * 2
+    said = "The victim segments next to nothing: Dice 0.099 on members, below 0.1."
+    assert row.leak.why == f"mia-type2, the only attack. {said}"
+    assert row.robustness.why.endswith(said)
+    assert report.warnings[0].startswith('The victim "none" (seed 7) segments next to nothing: Dice 0.099')
+    report = told(*attacks, defences=[blank(0.1)])
+    assert (report.verdicts[0].leak.word, report.verdicts[0].robustness.word) == ("None found", "Broken")
+    assert not report.warnings
+
+
+def test_a_seed_that_segments_nothing_does_not_speak_for_the_others() -> None:
+    rows = [blank(0.9), blank(0.0, round_=1)]
+    report = told(guess(auc=(0.5, 0.4, 0.6)), guess(auc=(0.9, 0.8, 1.0), round_=1), defences=rows)
+    assert report.verdicts[0].leak.word == "None found"
+    assert "(seed 8) segments next to nothing" in report.warnings[0]
+
+
+def test_a_broken_promise_comes_before_a_victim_that_segments_nothing() -> None:
+    row = blank(0.0) | {"privacy": promise(1.0)}
+    for rows in ([row], [row, blank(0.9, round_=1)]):
+        report = told(guess(certified=certified(2.0)), defences=rows)
+        assert "is broken" in report.warnings[0]
+        assert "segments next to nothing" in report.warnings[1]
+        assert report.verdicts[0].privacy.word == "Broken", "which it is, whatever it segments"
+
+
 @pytest.mark.parametrize(
     ("after", "word"), [(0.401, "Weakened"), (0.399, "Broken"), (0.77, "Withstood"), (0.75, "Weakened")]
 )
 def test_robustness_goes_by_the_share_of_dice_lost(after: float, word: str) -> None:
-    attack = fool(asks=False)
+    attack = fool(asks=False, images=MANY)
     attack["results"] |= {"dice_clean": mean(0.8), "dice_adversarial": mean(after, std=0.0)}
     assert robustness(attack).word == word
-
-
-def test_an_interval_over_images_is_1_96_standard_errors() -> None:
-    found = over_images(Average(0.5, 0.1, 0, 0.5, 1), 101)
-    assert found.low == pytest.approx(0.5 - 1.96 * 0.01)
-    assert found.high == pytest.approx(0.5 + 1.96 * 0.01)
-    assert over_images(Average(0.5, 0.1, 0, 0.5, 1), 1).low is None
-    assert over_images(Average(None, None, None, None, None), 9).value is None
-    assert over_images(Average(0.99, 0.9, 0, 0.5, 1), 5).high == 1
 
 
 @pytest.mark.parametrize(
@@ -113,7 +170,7 @@ def test_an_interval_over_images_is_1_96_standard_errors() -> None:
 def test_robustness_goes_by_the_mask_that_an_attacker_asks_for(
     before: float, reached: float, word: str
 ) -> None:
-    attack = fool()
+    attack = fool(images=MANY)
     attack["results"] |= {
         "dice_adversarial": mean(0.8),
         "iou_before": mean(before),
@@ -198,3 +255,9 @@ def test_an_attack_behind_a_release_goes_by_its_own_name() -> None:
     rows = [compared(), compared(1, "argmax")]
     report = told(guess(), guess("mia-type2-argmax", row=1, defence="argmax"), defences=rows)
     assert [(one.name, one.label) for one in report.membership] == [("mia-type2", "mia-type2")] * 2
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_single_image_decides_nothing(asks: bool) -> None:
+    assert robustness(fool(asks=asks) | {"images": 1}).word == "Inconclusive"
+    assert robustness(fool(asks=asks) | {"images": 2}).word != "Inconclusive"
