@@ -330,10 +330,10 @@ def _near_lines(near: Mapping[str, Any], file: Path) -> list[str]:
     ]
     lines += [f"  - and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
     if near["parted"]:
+        lie = "lies" if near["parted"] == 1 else "lie"
         lines.append(
-            f"- **{near['parted']} of these pairs {'lies' if near['parted'] == 1 else 'lie'} in two parts "
-            "of this split**: an image that a network trained on also counts as unseen, or the attacker's as the "
-            "victim's"
+            f"- **{near['parted']} of these pairs {lie} in two parts of this split**: an image that a network "
+            "trained on also counts as unseen, or the attacker's as the victim's"
         )
     if loose:
         lines += [
