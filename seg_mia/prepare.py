@@ -332,7 +332,7 @@ def _near_lines(near: Mapping[str, Any], file: Path) -> list[str]:
     if near["parted"]:
         lie = "lies" if near["parted"] == 1 else "lie"
         lines.append(
-            f"- **{near['parted']} of these pairs {lie} in two parts of this split**: an image that a network "
+            f"- **{near['parted']} of these pairs {lie} in two parts of this split**: an image a network "
             "trained on also counts as unseen, or the attacker's as the victim's"
         )
     if loose:
