@@ -47,10 +47,10 @@ def test_a_secret_draws_batches_and_noise_unless_they_are_to_be_reproducible(sma
 
 
 def test_two_runs_without_a_logger_share_no_secret_either(small: Path) -> None:
-    """They write into one folder; equal noise would drop out of the difference of their weights."""
+    """Equal noise would drop out of the difference of their weights."""
     words = ["fit", "--config", str(small), *DP, *UNLIMITED, ONE_EPOCH, "--trainer.logger=false"]
     found = []
-    for _ in range(2):
+    for number in range(2):
         assert main(words) == 0
-        found.append(weights(Path("runs/tiny-dp")))
+        found.append(weights(Path(f"runs/tiny-dp/version_{number}")))
     assert all(not torch.equal(found[0][name], found[1][name]) for name in found[0])

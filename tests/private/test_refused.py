@@ -66,7 +66,6 @@ def test_a_number_that_promises_nothing_is_one_line_before_anything_is_written(
 
 
 @pytest.mark.filterwarnings("ignore:You passed .*precision=.16-mixed")  # and then trains in other bits
-@pytest.mark.filterwarnings("ignore:.*overfit_batches")  # Lightning has its say first
 @pytest.mark.parametrize(
     ("words", "telling"),
     [
@@ -77,7 +76,7 @@ def test_a_number_that_promises_nothing_is_one_line_before_anything_is_written(
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches must be 1 under DP-SGD, got 2"),
         (["--trainer.precision=bf16-mixed"], "DP-SGD needs precision 32-true, got bf16-mixed"),
         (["--trainer.precision=16-mixed"], "DP-SGD needs precision 32-true, got "),
-        (["--trainer.overfit_batches=1"], "overfit_batches repeats one batch"),
+        (["--trainer.overfit_batches=1"], "--trainer.overfit_batches must be 0, got 1"),
         (["--trainer.min_epochs=1"], "min_epochs and min_steps cannot be kept"),
         (["--trainer.max_epochs=-1"], "the noise follows from the planned number of steps, got no end"),
         ([option("epsilon", 1e-3), option("delta", 1e-6)], "epsilon 0.001 is out of reach"),
