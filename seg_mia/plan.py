@@ -1,6 +1,7 @@
 """From the words on the command line to what is to be run, on which checkpoint, and where results go."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,10 +144,24 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
     args, configs = composed(args, options["defence"])
     if in_yaml(configs, "resume"):
         raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
+    _check_seed(rest, configs)
     options["runs"] = options["runs"] or in_yaml(configs, "runs") or "runs"
     name = _run_name(Path(files[-1])) if files else "fit"
     said = [named(defence) for defence in options["defence"]]
     return Plan("fit", ("fit", *args), Path(options["runs"]) / "-".join([name, *said]), options=options)
+
+
+def _check_seed(words: Sequence[str], configs: Sequence[str]) -> None:
+    """Raise InputError for a seed that no generator takes."""
+    found = [in_yaml(configs, "seed_everything")]
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        found += [value if equals else after] if flag == "--seed_everything" else []
+    for seed in map(str, found):
+        if re.fullmatch(r"-?\d+", seed) and not 0 <= int(seed) < 2**32:
+            raise InputError(
+                f"seed_everything must lie between 0 and {2**32 - 1}, got {seed}; 0 is the default"
+            )
 
 
 def _run_name(config: Path) -> str:
@@ -185,6 +200,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     args, configs = resolve(rest, "--config", "-c")
     for config in configs:
         refuse_audit(config)
+    _check_seed(rest, configs)
     name: str = command
     membership = False
     args, release = _first(args, configs, "release")

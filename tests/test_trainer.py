@@ -24,6 +24,11 @@ from seg_mia.tasks.segmentation import Segmentation
         (["--trainer.check_val_every_n_epoch=0"], "--trainer.check_val_every_n_epoch must be positive"),
         (["--trainer.gradient_clip_val=-1"], "--trainer.gradient_clip_val must be positive to train, got -1"),
         (["--trainer.val_check_interval=1000"], "`val_check_interval` (1000) must be less than or equal"),
+        (["--seed_everything=-1"], "seed_everything must lie between 0 and 4294967295, got -1"),
+        (
+            ["--seed_everything", "4294967296"],
+            "seed_everything must lie between 0 and 4294967295, got 4294967296",
+        ),
         (["--trainer.overfit_batches=1"], "--trainer.overfit_batches must be 0, got 1"),
         (["--trainer.accelerator=gpu"], "No supported gpu backend found"),
         (["--trainer.strategy=nonsense"], "invalid strategy name"),
