@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -154,7 +155,7 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
 def _check_seed(words: Sequence[str], configs: Sequence[str]) -> None:
     """Raise InputError for a seed that no generator takes."""
     found = [in_yaml(configs, "seed_everything")]
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise([*words, ""]):
         flag, equals, value = word.partition("=")
         found += [value if equals else after] if flag == "--seed_everything" else []
     for seed in map(str, found):
