@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from seg_mia.data.files import pairs
+from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root, inside
 from seg_mia.data.slices import Case, Slices, organs_of
 from seg_mia.data.volumes import NiftiFile, list_volumes
@@ -45,6 +46,8 @@ class Btcv(Slices):
         level: the middle of the grey window in Hounsfield units.
         width: the window's width; with level 75, -125 to 275, as most work on this data set has it.
         unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
+        patient: a regular expression whose first group, matched with the number in a volume's name, is the
+            patient; without it each volume is a patient.
         members: as in the base class, and so are all further arguments; see `Slices` for the selection.
         nonmembers: as in the base class.
     """
@@ -56,6 +59,7 @@ class Btcv(Slices):
         level: float = 75.0,
         width: float = 400.0,
         unoriented: str | None = None,
+        patient: str | None = None,
         members: int = 400,
         nonmembers: int = 300,
         **slicing_split_and_loading: Any,
@@ -65,6 +69,7 @@ class Btcv(Slices):
         )
         self.save_hyperparameters(logger=False)
         self.target, self.unoriented = target, unoriented
+        self.patients = Patients(patient)
 
     def find(self) -> Path:
         """Return the folder that was given, or that lies under a known name."""
@@ -81,7 +86,12 @@ class Btcv(Slices):
         images = _numbered(list_volumes(root, f"{folder}/img"), "img")
         labels = _numbered(list_volumes(root, f"{folder}/label"), "label")
         return [
-            Case(name, NiftiFile(image, self.unoriented), NiftiFile(label, self.unoriented), name)
+            Case(
+                name,
+                NiftiFile(image, self.unoriented),
+                NiftiFile(label, self.unoriented),
+                self.patients.of(name),
+            )
             for name, image, label in pairs(images, labels)
         ]
 

@@ -26,7 +26,7 @@ from seg_mia.errors import InputError
 
 Progress = Callable[[int, int], None]
 
-_FORMAT = 1  # raise it when equal files and settings decode to other pixels than before
+_FORMAT = 2  # raise it when equal files and settings decode to other pixels than before
 _PARTIAL = re.compile(r"[0-9a-f]{64}\.partial-\d+-[0-9a-f]{8}")
 _DAY = 86400.0
 _THREADS = min(8, os.cpu_count() or 1)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.dicom_values import cell_of, check_meaning, scale_of, unpadded
 from seg_mia.data.files import read_mask
+from seg_mia.data.patients import Patients, same_patients
 from seg_mia.data.planes import Grid, Scan, Volume
 from seg_mia.data.root import entries, find_root, inside, regular
 from seg_mia.data.slices import Case, Rest, Slices, organs_of
@@ -73,9 +75,9 @@ class DicomSeries(Scan):
         heads = [_head(path, pixels=True) for path in self.slices]
         order, affine = placed(heads, self.slices)
         pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
-        scales = {_scale(head, path) for head, path in zip(heads, self.slices, strict=True)}
+        scales = {scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)}
         if len(scales) > 1:
-            each = [_scale(head, path) for head, path in zip(heads, self.slices, strict=True)]
+            each = [scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)]
             pixels = [
                 flat * np.float32(slope) + np.float32(intercept)
                 for flat, (slope, intercept) in zip(pixels, each, strict=True)
@@ -151,6 +153,8 @@ class Dicom(Slices):
         organs: the label ids of each class, from class 1; see `seg_mia.data.nifti.Nifti`.
         others: what ids are that `organs` does not name: an error, or background.
         unoriented: how the axes run in a NIfTI label that does not say, such as LAS; None refuses it.
+        patient: a regular expression whose first group, matched with a folder's name, is the patient, such as
+            `(.+)_scan[0-9]+`, or `(.+)` where each folder is one; without it, folders of one PatientID are.
         members: as in the base class, and so are all further arguments; `Slices` has window and selection.
         nonmembers: as in the base class.
     """
@@ -166,11 +170,13 @@ class Dicom(Slices):
         organs: list[list[int]] | None = None,
         others: Rest = "refuse",
         unoriented: str | None = None,
+        patient: str | None = None,
         **slicing_split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
         self.save_hyperparameters(logger=False)
         self.series, self.label, self.threshold, self.unoriented = series, label, threshold, unoriented
+        self.patients = Patients(patient)
         self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
 
     @property
@@ -192,11 +198,19 @@ class Dicom(Slices):
         patients = [path.name for path in entries(root) if path.is_dir() and path.name[0] != "."]
         if not patients:
             raise InputError(f"{root} must hold a folder for each patient, found none; correct the root")
-        return [self._case(root, name) for name in patients]
+        found = [self._case(root, name) for name in patients]
+        groups = self._groups(found, root)
+        return [case._replace(group=groups[case.name]) for case in found]
 
     def classes_of(self) -> Mapping[int, int]:
         """Return the class of each label id."""
         return self.organs
+
+    def _groups(self, cases: Sequence[Case], root: Path) -> Mapping[str, str]:
+        """Return whose each folder is: as its name says where `patient` is given, else as its header does."""
+        if self.patients.stated:
+            return {case.name: self.patients.of(case.name) for case in cases}
+        return same_patients({case.name: patient_of(case.image.files[0]) for case in cases}, root)
 
     def _case(self, root: Path, patient: str) -> Case:
         series = DicomSeries(_files(root, f"{patient}/{self.series}", ".dcm"))
@@ -258,6 +272,11 @@ def _check_alike(first: Any, head: Any, path: Path) -> None:
                 f"{name} than the first file, got {list(head.get(name))} and {list(first.get(name))}; remove "
                 "localisers"
             )
+    if head.get("PatientID") != first.get("PatientID"):
+        raise InputError(
+            f"{path.parent} must hold slices of one patient, {path.name} states another PatientID than the "
+            "first file; keep one patient's in a folder"
+        )
 
 
 def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
@@ -269,7 +288,10 @@ def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
         if path.suffix.lower() == suffix and path.name[0] != "."
     ]
     if not found:
-        raise InputError(f"{folder} must be a folder of {suffix} files, found none; correct root or layout")
+        raise InputError(
+            f"{folder} must be a folder of {suffix} files, found none; correct --data.root, --data.series or "
+            "--data.label"
+        )
     found.sort(key=_by_number)
     return tuple(inside(root, f"{relative}/{regular(folder / name).name}") for name in found)
 
@@ -295,24 +317,38 @@ def _head(path: Path, *, pixels: bool) -> Any:
             f"{path} must be a grey slice (MONOCHROME2), got {frames} frames of kind {kind}; convert it, or "
             "use NIfTI (dcm2niix)"
         )
+    check_meaning(head, path)
     return head
 
 
-def _pixels(head: Any, path: Path) -> NDArray[Any]:
+def patient_of(path: Path) -> str:
+    """Return the identifier that a file states for its patient, with who gave it; empty where it has none."""
+    import pydicom
+
     with _reading(path):
-        pixels: NDArray[Any] = head.pixel_array
-        return pixels
-
-
-def _scale(head: Any, path: Path) -> tuple[float, float]:
-    """Return slope and intercept, which CT must have to mean anything."""
-    slope, intercept = head.get("RescaleSlope"), head.get("RescaleIntercept")
-    if (slope is None or intercept is None) and head.get("Modality", "CT") == "CT":
-        raise InputError(
-            f"{path} must state RescaleSlope and RescaleIntercept to give Hounsfield units, it does not; "
-            "export it again"
+        head = pydicom.dcmread(
+            path, stop_before_pixels=True, specific_tags=["PatientID", "IssuerOfPatientID"]
         )
-    return float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
+        identifier = str(head.get("PatientID") or "").strip()
+        return f"{str(head.get('IssuerOfPatientID') or '').strip()}/{identifier}" if identifier else ""
+
+
+def _pixels(head: Any, path: Path) -> NDArray[Any]:
+    """Return a slice's numbers; those of an uncompressed file are taken out of their words here."""
+    from pydicom.uid import RLELossless
+
+    cell = cell_of(head, path)
+    with _reading(path):
+        syntax = head.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and syntax != RLELossless:
+            if not cell.usual:
+                raise InputError(
+                    f"{path} must have its highest bit at {cell.stored - 1}, got HighBit {cell.high} in "
+                    "compressed pixels; decompress it (gdcmconv -w) or export it again"
+                )
+            return unpadded(head.pixel_array, head, path, cell=cell)
+        head.BitsStored, head.HighBit, head.PixelRepresentation = cell.allocated, cell.allocated - 1, 0
+        return unpadded(cell.numbers(head.pixel_array), head, path, cell=cell)
 
 
 def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from seg_mia.data.digests import content_digest
+from seg_mia.data.headers import check_header, forget_key, unidentified, white_is_zero
 from seg_mia.data.root import inside, regular, unlisted
 from seg_mia.data.source import Image, Mask
 from seg_mia.errors import InputError
@@ -203,14 +204,22 @@ def _read(path: Path, *, indices: bool = False) -> Pixels:
     try:
         data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
         with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
-            depth = _depth(image)
+            depth, negative = _depth(image), white_is_zero(image)
+            check_header(image, data, path, ids=indices)
             _check_kind(image, path, depth)
             image.load()
             if image.mode in ("RGB", "RGBA") and depth == 16:
                 return _read_wide(image, data, path)
-            return _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=depth)
+            forget_key(image, path, depth)
+            pixels = _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=depth)
+            return _positive(pixels, path) if negative else pixels
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path} must be a whole PNG, JPEG, TIFF or BMP file, got: {unidentified(data)}; replace it, or "
+            "save it as PNG"
+        ) from None
     except _UNREADABLE as error:
         why = " ".join(str(error).split())
         raise InputError(
@@ -253,6 +262,10 @@ def _read_wide(image: PillowImage.Image, data: bytes, path: Path) -> NDArray[np.
     """
     wide = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     upper = np.asarray(image)
+    if "transparency" in image.info:
+        raise InputError(
+            f"{path} must be 16-bit RGB without a transparent colour, got one (tRNS); save it without"
+        )
     if wide is None or wide.dtype != np.uint16 or wide.shape != upper.shape:
         raise InputError(_layout(path))
     pixels = wide.astype(np.uint16)[..., [2, 1, 0, 3][: upper.shape[2]]]
@@ -286,6 +299,13 @@ def _narrow(image: PillowImage.Image, path: Path, *, indices: bool, depth: int) 
     return np.array(image)
 
 
+def _positive(pixels: Pixels, path: Path) -> Pixels:
+    """Return 16 bits or floats that were stored with white as 0 with black as 0."""
+    if pixels.dtype == np.uint16:
+        return np.uint16(65535) - pixels
+    return np.float32(1) - _unit(pixels, path)
+
+
 def _layout(path: Path) -> str:
     return f"{path} must be 16-bit RGB in a plain layout, got another; save it as PNG"
 
@@ -299,11 +319,16 @@ def _scaled(pixels: Pixels, path: Path) -> Image:
     if pixels.dtype == np.uint16:
         return pixels.astype(np.float32) / np.float32(65535)
     if pixels.dtype == np.float32:
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")
-        return pixels.astype(np.float32)
+        return _unit(pixels, path)
     return pixels.astype(np.uint8)
+
+
+def _unit(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Return floats, having refused what leaves [0, 1]."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")
+    return pixels.astype(np.float32)
 
 
 def _is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:

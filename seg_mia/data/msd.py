@@ -1,11 +1,11 @@
 """Liver CT of the Medical Segmentation Decathlon, Task03_Liver (Antonelli et al., 2022), CC BY-SA 4.0."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from seg_mia.data.files import pairs
+from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
 from seg_mia.data.slices import Case, Slices
 from seg_mia.data.volumes import FlatFile, NiftiFile, list_volumes
@@ -51,7 +51,7 @@ class MsdLiver(Slices):
         super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
         self.save_hyperparameters(logger=False)
         self.target, self.layout, self.unoriented = target, layout, unoriented
-        self.patient = None if patient is None else _pattern(patient)
+        self.patients = Patients(patient)
         if layout == "export" and self.slicing.axis != "axial":
             raise InputError(
                 f"layout export has axial slices alone, got axis={self.slicing.axis}; leave it out"
@@ -75,7 +75,7 @@ class MsdLiver(Slices):
         found = pairs(images, labels)
         if self.layout == "export":
             return [
-                Case(name, FlatFile(image), FlatFile(label), self._patient(name))
+                Case(name, FlatFile(image), FlatFile(label), self.patients.of(name))
                 for name, image, label in found
             ]
         return [
@@ -96,27 +96,3 @@ class MsdLiver(Slices):
                 return {1: 1, 2: 2}
             case _:
                 assert_never(self.target)
-
-    def _patient(self, name: str) -> str:
-        """Return whose slice a file of the export is."""
-        if self.patient is None:
-            return name
-        found = self.patient.match(name)
-        if found is None or not found[1]:
-            raise InputError(
-                f"patient must match every file's name, {self.patient.pattern!r} does not match {name!r}; "
-                "correct it"
-            )
-        return found[1]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise InputError(f"patient must be a regular expression, got {text!r}: {error}; correct it") from None
-    if not pattern.groups:
-        raise InputError(
-            f"patient must have a group in brackets, got {text!r}; write for example (.+)_[0-9]+"
-        )
-    return pattern

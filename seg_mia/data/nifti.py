@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.data.files import pairs
+from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
 from seg_mia.data.slices import Case, Rest, Slices, organs_of
 from seg_mia.data.volumes import NiftiFile, list_volumes
 
 
 class Nifti(Slices):
-    """One volume a patient, `images/NAME.nii.gz`, and its label ids, `masks/NAME.nii.gz`.
+    """Volumes, `images/NAME.nii.gz`, and their label ids, `masks/NAME.nii.gz`.
 
     Args:
         root: the folder; nothing may lie outside of it.
@@ -21,6 +22,8 @@ class Nifti(Slices):
             the first of two ids.
         others: what ids are that `organs` does not name: an error, or background.
         unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
+        patient: a regular expression whose first group, matched with a volume's name, is the patient, such as
+            `(.+)_[0-9]+`; without it each volume is a patient.
         members: as in the base class, and so are all further arguments; `Slices` has window and selection.
         nonmembers: as in the base class.
     """
@@ -35,11 +38,13 @@ class Nifti(Slices):
         organs: list[list[int]] | None = None,
         others: Rest = "refuse",
         unoriented: str | None = None,
+        patient: str | None = None,
         **slicing_split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
         self.save_hyperparameters(logger=False)
         self.images, self.masks, self.unoriented = images, masks, unoriented
+        self.patients = Patients(patient)
         self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
 
     @property
@@ -60,7 +65,12 @@ class Nifti(Slices):
         """Return the volumes that have a label."""
         found = pairs(list_volumes(root, self.images), list_volumes(root, self.masks))
         return [
-            Case(name, NiftiFile(image, self.unoriented), NiftiFile(label, self.unoriented), name)
+            Case(
+                name,
+                NiftiFile(image, self.unoriented),
+                NiftiFile(label, self.unoriented),
+                self.patients.of(name),
+            )
             for name, image, label in found
         ]
 

@@ -207,6 +207,12 @@ def _opened(path: Path, *, dimensions: int) -> Any:
         )
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} must hold numbers, got {image.get_data_dtype()}; convert colours to grey")
+    header = int(image.header.get("sizeof_hdr", 0))
+    if image.dataobj.offset <= header:
+        raise InputError(
+            f"{path} must hold its voxels behind the header, got vox_offset {image.dataobj.offset}, as for a "
+            "pair of .hdr and .img; convert it to one .nii file"
+        )
     return image
 
 
@@ -232,6 +238,7 @@ def _affine(
     """Return a file's matrix to mm in RAS; one that its header only makes up is refused or replaced."""
     header = image.header
     if "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"]):
+        _check_directions(header, path)
         return np.asarray(image.affine, dtype=np.float64)
     if unoriented is None:
         raise InputError(
@@ -245,6 +252,24 @@ def _affine(
     affine: NDArray[np.float64] = np.linalg.inv(back)
     affine[:3, :3] *= np.array((*header.get_zooms(), 1.0))[:3]
     return affine
+
+
+def _check_directions(header: Any, path: Path) -> None:
+    """Refuse a file whose two matrices turn it differently: nobody can tell which is right."""
+    import nibabel.orientations
+
+    turning: Any = nibabel.orientations
+    if "sform_code" not in header or not int(header["sform_code"]) or not int(header["qform_code"]):
+        return
+    both = [header.get_sform(), header.get_qform()]
+    if not all(np.isfinite(each).all() for each in both):
+        return
+    one, other = ("".join(letter or "?" for letter in turning.aff2axcodes(each)) for each in both)
+    if one != other:
+        raise InputError(
+            f"{path} must say one way how its axes run, got {one} by its sform and {other} by its qform; "
+            "write the right one into both (nibabel: set_sform, set_qform)"
+        )
 
 
 def _turned_grid(shape: tuple[int, int, int], affine: NDArray[np.float64], path: Path) -> Grid:

@@ -130,7 +130,7 @@ def test_the_exports_patients_are_in_its_names(tmp_path: Path) -> None:
         "p1",
     )
     for pattern, message in (
-        ("(x)_", r"must match every file's name, '\(x\)_' does not match 'p0_0'"),
+        ("(x)_", r"must match every name, '\(x\)_' does not match 'p0_0'"),
         ("p_", "must have a group in brackets, got 'p_'"),
         ("(", r"must be a regular expression, got '\('"),
     ):

@@ -1,0 +1,162 @@
+"""What the numbers of a DICOM slice mean by its header (DICOM PS3.3, C.7.5.1, C.7.6.3 and C.11.1)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+_HOUNSFIELD = {"HU", "HU_MOD", "US"}
+_AIR = -900  # Hounsfield units: at or below it, nothing is seen in any window of tissue
+_OTHERWISE = {
+    "SharedFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
+    "PerFrameFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
+    "ModalityLUTSequence": "a table instead of RescaleSlope; apply it, or use NIfTI (dcm2niix)",
+    "DoseGridScaling": "a dose; convert it to NIfTI",
+    "FloatPixelData": "floats; convert it to NIfTI",
+    "DoubleFloatPixelData": "floats; convert it to NIfTI",
+}
+"""Fields that say in another way than `RescaleSlope` what the numbers are, and what to do."""
+
+
+class Cell(NamedTuple):
+    """Where a number lies in the word that a pixel takes.
+
+    Attributes:
+        allocated: bits of the word (BitsAllocated).
+        stored: bits of the number (BitsStored).
+        high: place of its highest bit, counted from 0 (HighBit).
+        signed: whether that bit is a sign (PixelRepresentation).
+    """
+
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+
+    @property
+    def usual(self) -> bool:
+        """Say whether the number lies at the low end of its word."""
+        return self.high == self.stored - 1
+
+    def numbers(self, words: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers in whole words (h, w), without what else lies in these, such as old overlays."""
+        unsigned, signed = (np.dtype(f"{kind}{self.allocated // 8}") for kind in "ui")
+        upper = np.left_shift(words.astype(unsigned), unsigned.type(self.allocated - 1 - self.high))
+        kind = signed if self.signed else unsigned
+        return np.right_shift(upper.view(kind), kind.type(self.allocated - self.stored))
+
+    def number(self, word: int) -> int:
+        """Return a number that a header states in a whole word, whatever sign it gives it there."""
+        whole = word % 2**self.allocated
+        return whole - 2**self.allocated if self.signed and whole >> (self.allocated - 1) else whole
+
+
+def check_meaning(head: Any, path: Path) -> None:
+    """Refuse a slice whose numbers mean something else than `RescaleSlope` and `RescaleIntercept` say.
+
+    Args:
+        head: the data set.
+        path: its file, for the error.
+
+    Raises:
+        InputError: names the file, the field and what to do.
+    """
+    for name, why in _OTHERWISE.items():
+        if name in head:
+            raise InputError(f"{path} must be a plain grey slice, got {name}, {why}")
+    if head.get("PresentationLUTShape", "IDENTITY") not in ("IDENTITY", "", None):
+        raise InputError(
+            f"{path} must show its highest value as white, got PresentationLUTShape "
+            f"{head.PresentationLUTShape}; convert it (dcm2niix)"
+        )
+    kind = head.get("RescaleType") or "HU"
+    if head.get("Modality", "CT") == "CT" and kind not in _HOUNSFIELD:
+        raise InputError(
+            f"{path} must give Hounsfield units, got RescaleType {kind}; take the series of plain CT values"
+        )
+    if head.get("RescaleSlope") is None and "RealWorldValueMappingSequence" in head:
+        raise InputError(
+            f"{path} must state RescaleSlope, got RealWorldValueMappingSequence alone; convert it (dcm2niix)"
+        )
+    cell_of(head, path)
+
+
+def cell_of(head: Any, path: Path) -> Cell:
+    """Return where a number lies in its word.
+
+    Raises:
+        InputError: a place that does not exist, or words that are no bytes.
+    """
+    allocated, stored = (head.get(name) for name in ("BitsAllocated", "BitsStored"))
+    high, sign = head.get("HighBit"), head.get("PixelRepresentation")
+    if None in (allocated, stored, sign):
+        raise InputError(f"{path} must state BitsAllocated, BitsStored and PixelRepresentation, it does not")
+    cell = Cell(int(allocated), int(stored), int(stored) - 1 if high is None else int(high), int(sign) == 1)
+    if cell.allocated not in (8, 16, 32) or not 1 <= cell.stored <= cell.high + 1 <= cell.allocated:
+        raise InputError(
+            f"{path} must have 8, 16 or 32 bits and its numbers within them, got BitsAllocated "
+            f"{cell.allocated}, BitsStored {cell.stored} and HighBit {cell.high}; export it again"
+        )
+    return cell
+
+
+def scale_of(head: Any, path: Path) -> tuple[float, float]:
+    """Return slope and intercept, which CT must have to mean anything.
+
+    Raises:
+        InputError: CT without, or a slope of nothing.
+    """
+    slope, intercept = head.get("RescaleSlope"), head.get("RescaleIntercept")
+    if (slope is None or intercept is None) and head.get("Modality", "CT") == "CT":
+        raise InputError(
+            f"{path} must state RescaleSlope and RescaleIntercept to give Hounsfield units, it does not; "
+            "export it again"
+        )
+    scale = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
+    if scale[0] == 0 or not np.isfinite(scale).all():
+        raise InputError(
+            f"{path} must state a RescaleSlope other than 0 and a number as RescaleIntercept, got {scale[0]} "
+            f"and {scale[1]}; export it again"
+        )
+    return scale
+
+
+def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDArray[Any]:
+    """Return a slice's numbers, padding that would look bright at the darkest other number.
+
+    Args:
+        numbers: (h, w), without slope and intercept.
+        head: the data set.
+        path: its file, for the error.
+        cell: where a number lies in its word.
+
+    Raises:
+        InputError: padding between darker and brighter numbers, where it may be none; in CT, air is fine.
+    """
+    stated = head.get("PixelPaddingValue")
+    if stated is None:
+        return numbers
+    low, high = sorted(
+        cell.number(int(each)) for each in (stated, head.get("PixelPaddingRangeLimit", stated))
+    )
+    padding = (numbers >= low) & (numbers <= high)
+    others = numbers[~padding]
+    if not padding.any() or not others.size:
+        return numbers
+    slope, intercept = scale_of(head, path)
+    below, above = bool((others < low).any()), bool((others > high).any())
+    if (not above if slope < 0 else not below) or (
+        head.get("Modality", "CT") == "CT" and max(low * slope, high * slope) + intercept <= _AIR
+    ):
+        return numbers
+    if below and above:
+        raise InputError(
+            f"{path} must have padding that differs from its values, got PixelPaddingValue {stated} between "
+            f"{others.min()} and {others.max()}; correct that field, or take it out where those are values"
+        )
+    filled = numbers.copy()
+    filled[padding] = others.max() if slope < 0 else others.min()
+    return filled

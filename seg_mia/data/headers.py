@@ -1,0 +1,176 @@
+"""Header fields of PNG, TIFF and BMP files that change what numbers mean and that their readers miss."""
+
+import struct
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import TiffImagePlugin
+
+from seg_mia.errors import InputError
+
+_BITS, _PHOTOMETRIC, _CURVE, _TRANSFER, _COLOURS, _EXTRA, _FORMAT, _REFERENCE = (
+    258, 262, 291, 301, 320, 338, 339, 532,
+)  # fmt: skip
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NAMES = {_PHOTOMETRIC: "PhotometricInterpretation", _BITS: "BitsPerSample", _FORMAT: "SampleFormat"}
+_WHOLE = ((0, 255, 0, 255, 0, 255), (0, 255, 128, 255, 128, 255))  # ReferenceBlackWhite of RGB and YCbCr
+_STANDARD = (0.4, 0.6)  # gAMA of sRGB is 0.45455, of old Macintosh files 0.55556
+_UNUSUAL = {8: "linear", 16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 with another curve
+
+
+def check_header(image: PillowImage.Image, data: bytes, path: Path, *, ids: bool) -> None:
+    """Refuse a file whose header gives its numbers a meaning that its reader would lose.
+
+    Args:
+        image: the file, opened and not yet loaded.
+        data: its bytes.
+        path: what to call it in an error.
+        ids: whether its numbers are wanted as they are stored, as class ids.
+
+    Raises:
+        InputError: names the file, the field and what to do.
+    """
+    match image.format:
+        case "TIFF":
+            _check_tiff(image, path, ids=ids)
+        case "PNG" if not ids:
+            _check_curve(image, data, path)
+        case "BMP":
+            _check_depth(image, data, path)
+        case _:
+            pass
+
+
+def forget_key(image: PillowImage.Image, path: Path, depth: int) -> None:
+    """Take away a loaded grey PNG's transparent colour (tRNS) where no pixel has it.
+
+    Pillow compares it with pixels of 2 and 4 bits once they are stretched, and loses half of 16 bits over it.
+
+    Raises:
+        InputError: a pixel has it.
+    """
+    key = image.info.get("transparency")
+    if not isinstance(key, int) or image.mode not in ("L", "I;16") or depth == 8:
+        return
+    stored = key & (2**depth - 1)
+    if (np.asarray(image) == (stored if depth == 16 else stored * (255 // (2**depth - 1)))).any():
+        raise InputError(f"{path} must be opaque, got transparent pixels; flatten it")
+    del image.info["transparency"]
+
+
+def white_is_zero(image: PillowImage.Image) -> bool:
+    """Say whether a TIFF stores white as 0 in a way that Pillow leaves as it is: 16 bits and floats."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return tags.get(_PHOTOMETRIC) == 0 and image.mode in ("I;16", "I;16B", "F")
+
+
+def unidentified(data: bytes) -> str:
+    """Return what of a TIFF's header its reader does not know; nothing for other files."""
+    if data[:4] not in _TIFF:
+        return "another kind of file"
+    if data[:4] == b"MM\0+":
+        return "a big-endian BigTIFF"
+    try:
+        tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[:16] if data[2:3] == b"+" else data[:8])
+        file = BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        listed = ", ".join(f"{name} {_plain(tags.get(tag, 'none'))}" for tag, name in _NAMES.items())
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Warning):
+        return "a damaged TIFF"
+    return f"a TIFF of a kind that is not read ({listed})"
+
+
+def _plain(value: object) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
+    tags: Any = getattr(image, "tag_v2", {})
+    photometric, formats = tags.get(_PHOTOMETRIC), set(tags.get(_FORMAT, (1,)))
+    if photometric is None:
+        raise InputError(f"{path} must state PhotometricInterpretation, it does not; save it as PNG")
+    if image.mode != "I" and formats != ({3} if image.mode == "F" else {1}):
+        raise InputError(
+            f"{path} must hold numbers without a sign or 32-bit floats, got SampleFormat "
+            f"{_plain(tuple(sorted(formats)))}; convert it to an 8- or 16-bit PNG"
+        )
+    if 0 in tags.get(_EXTRA, ()):
+        raise InputError(
+            f"{path} must hold grey or RGB alone, got a channel without a meaning (ExtraSamples 0); take it "
+            "out"
+        )
+    if image.mode == "F" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
+        raise InputError(
+            f"{path} must hold floats uncompressed or in little-endian byte order, got compressed ones in "
+            "big-endian order; save it again"
+        )
+    if ids and photometric == 0:
+        raise InputError(
+            f"{path} must store class ids with 0 as black, got 0 as white (PhotometricInterpretation 0), so "
+            "that ids cannot be told from their negative; save it as PNG"
+        )
+    if not ids:
+        _check_shown(tags, path)
+
+
+def _check_shown(tags: Any, path: Path) -> None:
+    """Refuse tables that say what the numbers of a TIFF look like, of which no reader takes notice."""
+    colours, reference = tags.get(_COLOURS), tags.get(_REFERENCE)
+    if colours and max(colours) < 256:
+        raise InputError(
+            f"{path} must have a palette of 16 bits, got none above 255 (ColorMap); save it as PNG"
+        )
+    curves = [
+        name for tag, name in ((_CURVE, "GrayResponseCurve"), (_TRANSFER, "TransferFunction")) if tag in tags
+    ]
+    if reference is not None and tuple(map(float, reference)) not in _WHOLE:
+        curves.append("ReferenceBlackWhite")
+    if curves:
+        raise InputError(
+            f"{path} must hold plain values, got {', '.join(curves)}, by which they mean others; apply it "
+            "and save the image as PNG"
+        )
+
+
+def _check_curve(image: PillowImage.Image, data: bytes, path: Path) -> None:
+    """Refuse a PNG whose numbers are not those of an ordinary screen."""
+    gamma, managed = image.info.get("gamma"), {"srgb", "icc_profile"} & image.info.keys()
+    found = None
+    if gamma is not None and not managed and not _STANDARD[0] <= gamma <= _STANDARD[1]:
+        found = f"gAMA {gamma:.3g}"
+    code = _chunk(data, b"cICP")
+    if code is not None and len(code) == 4 and (code[1] in _UNUSUAL or code[3] != 1):
+        found = f"cICP {_UNUSUAL.get(code[1], 'in narrow range')}"
+    if found:
+        raise InputError(
+            f"{path} must hold values as sRGB has them, got {found}; convert it to sRGB, or save it without "
+            "that field if its numbers are meant as they are"
+        )
+
+
+def _chunk(data: bytes, name: bytes) -> bytes | None:
+    """Return the body of a PNG's chunk that stands before its pixels."""
+    at = 8
+    while at + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        if kind == name:
+            return data[at + 8 : at + 8 + size]
+        if kind == b"IDAT":
+            break
+        at += 12 + size
+    return None
+
+
+def _check_depth(image: PillowImage.Image, data: bytes, path: Path) -> None:
+    """Refuse a BMP of 4 or 8 bits with so short a grey palette that Pillow takes it for one of other bits."""
+    at = 24 if data[14:18] == b"\x0c\0\0\0" else 28
+    (bits,) = struct.unpack("<H", data[at : at + 2])
+    if (image.mode == "1" and bits != 1) or (image.mode == "L" and bits != 8):
+        raise InputError(
+            f"{path} must have a palette that its bits need, got biBitCount {bits} with a short grey one "
+            "(biClrUsed); save it as PNG"
+        )

@@ -1,0 +1,112 @@
+"""Which volumes, folders or pictures show one patient, and must stay on one side of a split."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from seg_mia.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Patients:
+    """Patients' names, taken out of the names of their files.
+
+    Args:
+        text: a regular expression whose first group, matched from a name's start, is the patient; None takes
+            each name for a patient.
+
+    Raises:
+        InputError: no regular expression, or one without a group.
+    """
+
+    def __init__(self, text: str | None) -> None:
+        self.stated = text is not None
+        try:
+            self._pattern = re.compile(text if text is not None else "(.*)", re.DOTALL)
+        except re.error as error:
+            raise InputError(
+                f"patient must be a regular expression, got {text!r}: {error}; correct it"
+            ) from None
+        if not self._pattern.groups:
+            raise InputError(
+                f"patient must have a group in brackets, got {text!r}; write for example (.+)_[0-9]+"
+            )
+
+    def of(self, name: str) -> str:
+        """Return whose file a name is.
+
+        Raises:
+            InputError: a name that is not matched, or of which the group takes nothing.
+        """
+        if not self.stated:
+            return name
+        found = self._pattern.match(name)
+        if found is None or not found[1]:
+            raise InputError(
+                f"patient must match every name, {self._pattern.pattern!r} does not match {name!r}; correct "
+                "it"
+            )
+        return found[1]
+
+
+def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
+    """Return the patient of each folder by the name of the first that shows him, and tell of those joined.
+
+    Args:
+        stated: the identifier in each folder's headers; empty where there is none.
+        root: where they lie, for the line.
+
+    Raises:
+        InputError: all folders state one identifier, and it is not a word that a de-identified copy has.
+    """
+    folders = sorted(stated)
+    first = {identifier: folder for folder in reversed(folders) if (identifier := stated[folder])}
+    silent = [folder for folder in folders if not stated[folder]]
+    if len(first) == 1 and not silent and len(folders) > 1:
+        _check_constant(next(iter(first)), folders, root)
+        return {folder: folder for folder in folders}
+    groups = {folder: first.get(stated[folder], folder) for folder in folders}
+    joined = [folder for folder in folders if groups[folder] != folder]
+    if joined:
+        pairs = _listed(f"{folder} with {groups[folder]}" for folder in joined)
+        _tell(
+            f"{len(folders)} folders of {root} show {len(set(groups.values()))} patients by their PatientID, "
+            f"joined are {pairs}; --data.patient '(.+)' takes each folder for a patient"
+        )
+    if silent:
+        _tell(
+            f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({_listed(silent)}): each "
+            "counts as a patient; say with --data.patient which show one"
+        )
+    return groups
+
+
+def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
+    """Refuse one identifier for all folders; a word without a number is what de-identification leaves."""
+    number = identifier.partition("/")[2]
+    if any(letter.isdigit() for letter in number):
+        raise InputError(
+            f"{root} must show more than one patient, all {len(folders)} folders state one PatientID; if a "
+            "copy lost the others, say whose each is: --data.patient '(.+)' takes each folder for a patient"
+        )
+    _tell(
+        f"all {len(folders)} folders of {root} state one PatientID, a word as de-identified copies have it: "
+        "each counts as a patient; say with --data.patient which show one"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    each = list(names)
+    return ", ".join(each[:3]) + (f" and {len(each) - 3} more" if len(each) > 3 else "")
+
+
+@cache
+@rank_zero_only
+def _tell(line: str) -> None:
+    """Say a line, once in a process."""
+    log.info(line)
