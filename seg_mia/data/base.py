@@ -208,9 +208,13 @@ class SegmentationData(LightningDataModule):
         if not any(((masks[i] > 0) & (masks[i] != IGNORE)).any() for i in members):
             raise InputError(
                 f"all {len(members)} masks to train on are empty, a network cannot learn a foreground from "
-                "them; "
-                "check the mask threshold or class ids (--data.threshold, --data.classes)"
+                f"them; look at them with `python -m seg_mia prepare`{self._options_of_masks()}"
             )
+
+    def _options_of_masks(self) -> str:
+        """Return which options of this data set say what a mask's numbers are."""
+        named = [name for name in ("threshold", "classes", "organs", "target") if name in self.hparams]
+        return f" and check {', '.join(f'--data.{name}' for name in named)}" if named else ""
 
     def indices(self, subset: Subset) -> NDArray[np.int64]:
         """Return the data-set indices of a part of this role's half, ascending."""

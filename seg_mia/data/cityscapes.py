@@ -25,6 +25,7 @@ CLASSES = (
 TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The label id of each class; the other ids below 34 are void."""
 IDS = 34
+AS_GIVEN = f"take the files that end in {LABELS}.png as they were handed out"
 
 _UNKNOWN = -1
 _TABLE = np.full(256, _UNKNOWN, np.int16)
@@ -41,14 +42,11 @@ class CityscapesSource(Paired):
         Raises:
             InputError: an id that Cityscapes does not have.
         """
-        ids = read_mask(path, threshold=None, classes=255)
+        ids = read_mask(path, threshold=None, classes=255, remedy=AS_GIVEN)
         mapped = _TABLE[ids]
         if (mapped == _UNKNOWN).any():
             unknown = ", ".join(map(str, np.unique(ids[mapped == _UNKNOWN]).tolist()[:8]))
-            raise InputError(
-                f"{path} must hold label ids 0 to {IDS - 1}, got {unknown}; take the files that end in "
-                f"{LABELS}.png as they were handed out"
-            )
+            raise InputError(f"{path} must hold label ids 0 to {IDS - 1}, got {unknown}; {AS_GIVEN}")
         return mapped.astype(np.uint8)
 
 

@@ -122,7 +122,10 @@ class PngStack(Scan):
         self._count()
         heads = [_head(path, pixels=False) for path in self.series.slices]
         order, affine = placed(heads, self.series.slices)
-        masks = [read_mask(path, threshold=self.threshold, classes=255) for path in self.pictures]
+        remedy = "set threshold for a black-and-white mask, or correct the file"
+        masks = [
+            read_mask(path, threshold=self.threshold, classes=255, remedy=remedy) for path in self.pictures
+        ]
         for path, mask, head in zip(self.pictures, masks, heads, strict=True):
             if mask.shape != (head.Rows, head.Columns):
                 raise InputError(

@@ -70,7 +70,13 @@ def read_image(path: Path, channels: int) -> Image:
     return pixels[..., :1]
 
 
-def read_mask(path: Path, *, threshold: int | None, classes: int) -> Mask:
+def read_mask(
+    path: Path,
+    *,
+    threshold: int | None,
+    classes: int,
+    remedy: str = "set threshold for a black-and-white mask, or raise classes",
+) -> Mask:
     """Read a mask file as class ids (h, w).
 
     Args:
@@ -78,6 +84,7 @@ def read_mask(path: Path, *, threshold: int | None, classes: int) -> Mask:
         threshold: pixels above it are class 1, all others class 0; None takes pixel values (of a palette
             file, its indices) for class ids.
         classes: ids must be below it, or 255 for pixels to ignore.
+        remedy: what to do about an unknown id, by the options that the data set has.
 
     Raises:
         InputError: if the file is unreadable, not grey, transparent, of floats, or holds an unknown id.
@@ -97,8 +104,7 @@ def read_mask(path: Path, *, threshold: int | None, classes: int) -> Mask:
     if unknown:
         listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         raise InputError(
-            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; "
-            "set threshold for a black-and-white mask, or raise classes"
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; {remedy}"
         )
     return values.astype(np.uint8)
 

@@ -24,6 +24,8 @@ class Folder(SegmentationData):
         image_column: its column of image files.
         mask_column: its column of mask files; the image's name in `masks` if there is no such column.
         group_column: its column of patients or videos, which stay on one side of the split.
+        patient: where no column says it, a regular expression whose first group, matched with an image's name
+            below `images` without its suffix, is the patient or video, such as `(.+)_[0-9]+` or `([^/]+)/`.
         split_column: its column of who was trained on, where that is known: `train` for the victim's members,
             `test` for its non-members, `reference`, and `shadow` for what is left to the shadow, whose own
             members are drawn.
@@ -47,6 +49,7 @@ class Folder(SegmentationData):
         image_column: str = "image",
         mask_column: str = "mask",
         group_column: str | None = None,
+        patient: str | None = None,
         split_column: str | None = None,
         **split_and_loading: Any,
     ) -> None:
@@ -57,7 +60,7 @@ class Folder(SegmentationData):
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
-        self.group_column, self.split_column = group_column, split_column
+        self.group_column, self.patient, self.split_column = group_column, patient, split_column
 
     def read_source(self) -> Source:
         """Return the pairs under the root."""
@@ -81,5 +84,6 @@ class Folder(SegmentationData):
             image_column=self.image_column,
             mask_column=self.mask_column,
             group_column=self.group_column,
+            patient=self.patient,
             split_column=self.split_column,
         )

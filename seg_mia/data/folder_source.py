@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from seg_mia.data.files import SUFFIXES, digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import inside, regular
 from seg_mia.data.source import PARTS, Image, Mask, Source
@@ -54,6 +55,8 @@ class FolderSource(Source):
         mask_column: its column of mask paths; it may be missing if left at its default.
         group_column: its column of what must stay on one side of a split (patient, video); None takes the
             column `group` where there is one, else every sample is independent.
+        patient: a regular expression whose first group, matched with a sample's name, is what must stay on
+            one side; only where no column says it.
         split_column: its column of the part that each sample plays, one of `seg_mia.data.source.PARTS`; None
             leaves the split to be drawn.
 
@@ -75,6 +78,7 @@ class FolderSource(Source):
         image_column: str = "image",
         mask_column: str = "mask",
         group_column: str | None = None,
+        patient: str | None = None,
         split_column: str | None = None,
     ) -> None:
         _check(channels, classes, threshold, size)
@@ -89,6 +93,8 @@ class FolderSource(Source):
         else:
             rows = _rows(inside(folder, manifest), image_column, mask_column, group_column, split_column)
             self.samples = _listed(rows, folder, images, masks)
+        if patient is not None:
+            self.samples = _by_patient(self.samples, Patients(patient), root)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
         if split_column is not None:
@@ -219,6 +225,17 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
             raise InputError(f"{row.where} must list an image once, got {row.image} again; remove it")
         found[sample.name] = sample
     return [found[name] for name in sorted(found)]
+
+
+def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path) -> list[Sample]:
+    """Return samples in the groups that their names say, having refused groups from a column."""
+    told = [sample.name for sample in samples if sample.group != sample.name]
+    if told:
+        raise InputError(
+            f"patient must say whose an image is where no column does, the manifest in {root} says it for "
+            f"{told[0]}; leave out patient, or the column"
+        )
+    return [sample._replace(group=patients.of(sample.name)) for sample in samples]
 
 
 def _by_path(row: Row, root: Path) -> Sample:

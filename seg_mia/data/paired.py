@@ -37,7 +37,7 @@ class Paired(Source):
         height: int,
     ) -> None:
         if width < 1 or height < 1:
-            raise InputError(f"size must be at least 1 pixel, got {width} x {height}; change it")
+            raise InputError(f"samples must be at least 1x1 pixel, got {width}x{height}; ask for more")
         self.samples = sorted(samples)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)

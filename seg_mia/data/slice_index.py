@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from seg_mia.data.cache import writing
 from seg_mia.data.files import digest
 
-_FORMAT = 2  # raise it when equal labels are counted otherwise than before
+_FORMAT = 1  # raise it when equal labels are counted otherwise than before
 _SETTLED = 2.0  # seconds after which a file's times tell whether it has changed since
 
 

@@ -20,6 +20,8 @@ from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
 Rest = Literal["refuse", "background"]
+ORGANS = "give them a class (organs), let them be background (others) or correct the file"
+"""What to do about label ids without a class, where a data set has these options."""
 
 
 class Case(NamedTuple):
@@ -70,6 +72,7 @@ class SliceSource(Source):
         cases: the volumes, with names of their own.
         labels: the class of each label id; 0 is background without being named.
         rest: what other ids are: an error, or background.
+        remedy: what to do about them, by the options that the data set has.
         slicing: which slices, and how they are shown.
         index: what is known of the files from earlier.
         progress: called with the volumes looked through and their total after each.
@@ -86,6 +89,7 @@ class SliceSource(Source):
         *,
         labels: Mapping[int, int],
         rest: Rest = "refuse",
+        remedy: str = ORGANS,
         slicing: Slicing | None = None,
         index: SliceIndex | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -98,6 +102,7 @@ class SliceSource(Source):
         if len(set(names)) < len(names):
             raise InputError(f"volumes must have names of their own, got {max(names, key=names.count)} twice")
         self.cases, self.rest = sorted(cases, key=lambda case: case.name), rest
+        self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
         self.shelf = Shelf()
         self.samples = list[tuple[Case, int]]()
@@ -176,7 +181,7 @@ class SliceSource(Source):
             some = _joined(sorted(unknown)[:8]) + (", ..." if len(unknown) > 8 else "")
             raise InputError(
                 f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
-                f"{some} too; give them a class (organs), let them be background (others) or correct the file"
+                f"{some} too; {self.remedy}"
             )
         pixels = np.zeros(length, dtype=np.int64)
         for each in counts:
@@ -257,6 +262,7 @@ class Slices(SegmentationData):
                 self.cases(root),
                 labels=self.classes_of(),
                 rest=self.rest,
+                remedy=ORGANS if "organs" in self.hparams else "correct the file",
                 slicing=self.slicing,
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
                 progress=bar,

@@ -42,7 +42,7 @@ def tied_places(
     if any(not 0 <= place < len(names) for places in tied for place in places):
         raise InputError(
             f"tied must hold places of {len(names)} samples, got others: they are a checkpoint's, for other "
-            "data; point --data.root at the original, unchanged files"
+            "data; take the original, unchanged data"
         )
     kept = [[names[place] for place in places] for places in tied]
     units = units_of(names, names, [*duplicates, *near, *kept])
