@@ -46,12 +46,14 @@ class Cell(NamedTuple):
         unsigned, signed = (np.dtype(f"{kind}{self.allocated // 8}") for kind in "ui")
         upper = np.left_shift(words.astype(unsigned), unsigned.type(self.allocated - 1 - self.high))
         kind = signed if self.signed else unsigned
-        return np.right_shift(upper.view(kind), kind.type(self.allocated - self.stored))
+        numbers: NDArray[Any] = np.right_shift(upper.view(kind), kind.type(self.allocated - self.stored))
+        return numbers
 
     def number(self, word: int) -> int:
         """Return a number that a header states in a whole word, whatever sign it gives it there."""
-        whole = word % 2**self.allocated
-        return whole - 2**self.allocated if self.signed and whole >> (self.allocated - 1) else whole
+        values = 1 << self.allocated
+        whole = word % values
+        return whole - values if self.signed and whole >> (self.allocated - 1) else whole
 
 
 def check_meaning(head: Any, path: Path) -> None:

@@ -11,9 +11,8 @@ from PIL import TiffImagePlugin
 
 from seg_mia.errors import InputError
 
-_BITS, _PHOTOMETRIC, _CURVE, _TRANSFER, _COLOURS, _EXTRA, _FORMAT, _REFERENCE = (
-    258, 262, 291, 301, 320, 338, 339, 532,
-)  # fmt: skip
+_BITS, _PHOTOMETRIC, _COLOURS, _EXTRA, _FORMAT, _REFERENCE = 258, 262, 320, 338, 339, 532
+_TABLES = {291: "GrayResponseCurve", 301: "TransferFunction", 346: "Indexed", 433: "Decode"}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NAMES = {_PHOTOMETRIC: "PhotometricInterpretation", _BITS: "BitsPerSample", _FORMAT: "SampleFormat"}
 _WHOLE = ((0, 255, 0, 255, 0, 255), (0, 255, 128, 255, 128, 255))  # ReferenceBlackWhite of RGB and YCbCr
@@ -90,6 +89,7 @@ def _plain(value: object) -> str:
 
 def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
     tags: Any = getattr(image, "tag_v2", {})
+    tiles: Any = getattr(image, "tile", ())
     photometric, formats = tags.get(_PHOTOMETRIC), set(tags.get(_FORMAT, (1,)))
     if photometric is None:
         raise InputError(f"{path} must state PhotometricInterpretation, it does not; save it as PNG")
@@ -103,7 +103,7 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
             f"{path} must hold grey or RGB alone, got a channel without a meaning (ExtraSamples 0); take it "
             "out"
         )
-    if image.mode == "F" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
+    if image.mode == "F" and tags.prefix == b"MM" and tiles[0].codec_name == "libtiff":
         raise InputError(
             f"{path} must hold floats uncompressed or in little-endian byte order, got compressed ones in "
             "big-endian order; save it again"
@@ -124,9 +124,7 @@ def _check_shown(tags: Any, path: Path) -> None:
         raise InputError(
             f"{path} must have a palette of 16 bits, got none above 255 (ColorMap); save it as PNG"
         )
-    curves = [
-        name for tag, name in ((_CURVE, "GrayResponseCurve"), (_TRANSFER, "TransferFunction")) if tag in tags
-    ]
+    curves = [name for tag, name in _TABLES.items() if tags.get(tag)]
     if reference is not None and tuple(map(float, reference)) not in _WHOLE:
         curves.append("ReferenceBlackWhite")
     if curves:

@@ -182,6 +182,8 @@ def test_what_says_otherwise_what_the_numbers_are_is_refused(
         {"SmallestImagePixelValue": 7, "LargestImagePixelValue": 8},
         {"PresentationLUTShape": "IDENTITY"},
         {"RescaleType": "HU"},
+        {"RescaleType": "US"},
+        {"RescaleType": "ED", "Modality": "MR"},
         {"RealWorldValueMappingSequence": SEQUENCE},
         {"PixelAspectRatio": [1, 2]},
         {"PatientPosition": "FFP"},

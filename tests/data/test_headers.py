@@ -159,6 +159,13 @@ def test_png_orientation_wherever_it_stands_and_in_masks(tmp_path: Path, orienta
         assert np.array_equal(read_mask(path, threshold=None, classes=3), TURNS[orientation](IDS))
 
 
+def test_a_png_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    frames = [PillowImage.fromarray(np.roll(GREY, place)) for place in range(3)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=r"a\.png must hold one picture, got 3 pages"):
+        read_image(tmp_path / "a.png", 1)
+
+
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize(
@@ -200,6 +207,8 @@ def test_class_ids_with_white_as_zero_are_refused(tmp_path: Path) -> None:
         ({339: 2}, "must hold numbers without a sign .* got SampleFormat 2"),
         ({291: 7}, "must hold plain values, got GrayResponseCurve"),
         ({301: 7}, "must hold plain values, got TransferFunction"),
+        ({346: 1}, "must hold plain values, got Indexed"),
+        ({433: 7}, "must hold plain values, got Decode"),
         ({339: 4}, "kind that is not read .*SampleFormat 4"),
         ({262: 4}, "kind that is not read .*PhotometricInterpretation 4"),
     ],
@@ -338,3 +347,16 @@ def test_tiff_reference_levels(tmp_path: Path) -> None:
     PillowImage.fromarray(RGB).save(path, tiffinfo={532: (16.0, 235.0) * 3})
     with pytest.raises(InputError, match=r"a\.tif must hold plain values, got ReferenceBlackWhite"):
         read_image(path, 3)
+
+
+def test_tiff_in_luma_and_chroma(tmp_path: Path) -> None:
+    path, shown = tmp_path / "a.tif", np.repeat(np.arange(0, 240, 15, dtype=np.uint8)[:, None], 24, axis=1)
+    picture = PillowImage.fromarray(np.dstack([shown, 255 - shown, shown]))
+    picture.convert("YCbCr").save(path, compression="jpeg", quality=95)
+    assert np.abs(read_image(path, 3).astype(int) - np.asarray(picture)).max() < 20
+    for mode in ("YCbCr", "LAB"):
+        data = picture.convert("RGB" if mode == "LAB" else mode).tobytes()
+        written = PillowImage.frombytes(mode, picture.size, data)
+        written.save(path)
+        with pytest.raises(InputError, match=rf"a\.tif must have 8 or 16 bits, grey or RGB, .* kind {mode}"):
+            read_image(path, 3)

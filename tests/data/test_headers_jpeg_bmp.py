@@ -63,6 +63,13 @@ def test_jpeg_colours_come_as_opencv_reads_them(tmp_path: Path, options: dict[st
     assert np.abs(read_image(path, 3).astype(int) - SMOOTH).max() < 30
 
 
+def test_jpeg_orientation_that_xmp_alone_states(tmp_path: Path) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = tmp_path / "a.jpg"
+    PillowImage.fromarray(SMOOTH).save(path, quality=95, xmp=xmp)
+    assert np.abs(read_image(path, 3).astype(int) - TURNS[6](SMOOTH)).max() < 30
+
+
 def test_jpeg_without_adobe_s_transform_is_rgb(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     PillowImage.fromarray(SMOOTH).save(path, quality=95, keep_rgb=True)
@@ -71,6 +78,12 @@ def test_jpeg_without_adobe_s_transform_is_rgb(tmp_path: Path) -> None:
     path.write_bytes(data[:2] + adobe + data[2:])
     assert np.array_equal(read_image(path, 3), seen(path))
     assert np.abs(read_image(path, 3).astype(int) - SMOOTH).max() < 30
+
+
+def test_previews_beside_a_jpeg_are_passed_over(tmp_path: Path) -> None:
+    first, other = (PillowImage.fromarray(np.roll(SMOOTH, place)) for place in range(2))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other], quality=95)
+    assert np.array_equal(read_image(tmp_path / "a.jpg", 3), seen(tmp_path / "a.jpg"))
 
 
 def test_jpeg_of_inks_and_of_twelve_bits_are_refused(tmp_path: Path) -> None:
@@ -124,6 +137,19 @@ def test_bmp_palettes_that_pillow_takes_for_other_bits_are_refused(
     for read in (lambda: read_image(path, 3), lambda: read_mask(path, threshold=None, classes=2)):
         with pytest.raises(InputError, match=rf"a\.bmp must have a palette .*biBitCount {bits}.*save it"):
             read()
+
+
+def test_bmp_runs(tmp_path: Path) -> None:
+    """Each row as pairs of a count and an index, then the end of the row (RLE8)."""
+    indices = np.repeat(GREY[:, :6], 4, axis=1)
+    coded = b"".join(b"".join(bytes([4, v]) for v in row[::4]) + b"\0\0" for row in indices[::-1]) + b"\0\1"
+    table = random.integers(0, 256, (256, 3))
+    path = bmp(tmp_path / "a.bmp", [coded + b"\0" * (-len(coded) % 4)], 24, 8, palette=table)
+    data = bytearray(path.read_bytes())
+    data[22:26], data[30:34] = struct.pack("<i", 16), struct.pack("<I", 1)
+    path.write_bytes(bytes(data))
+    assert np.array_equal(read_image(path, 3), table[indices])
+    assert np.array_equal(seen(path), table[indices])
 
 
 def test_bmp_bit_fields(tmp_path: Path) -> None:
