@@ -182,7 +182,7 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
             raise InputError(f"{path} must be one array, got an archive of several; np.save one")
         return loaded
     if mask:
-        return read_mask(path, threshold=None, classes=255)
+        return read_mask(path, threshold=None, classes=255, remedy="save class ids of 8 bits")
     try:
         return read_image(path, 1)[..., 0]
     except InputError:

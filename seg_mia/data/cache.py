@@ -255,7 +255,7 @@ def _check_shapes(
         if one != other:
             raise InputError(
                 f"{kind} must have one shape, got {one} for {source.ids[index]!r} and {other} for "
-                f"{source.ids[0]!r}; bring them to one size (--data.size, where this data set has it)"
+                f"{source.ids[0]!r}; set size, where this data set has it, to bring them to one"
             )
 
 

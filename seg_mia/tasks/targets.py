@@ -92,7 +92,7 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
 def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Read class ids; for two classes also black and white, as `predict` writes them."""
     try:
-        mask = read_mask(path, threshold=None, classes=classes)
+        mask = read_mask(path, threshold=None, classes=classes, remedy="save the victim's class ids")
     except InputError:
         if classes != 2:
             raise

@@ -34,7 +34,8 @@ def test_modules_name_options_of_their_own_data_sets(name: str) -> None:
         for kind in vars(module).values()
         if inspect.isclass(kind) and issubclass(kind, SegmentationData) and kind.__module__ == module.__name__
     ]
-    for kind in kinds or [SegmentationData]:
+    base: Any = SegmentationData
+    for kind in kinds or [base]:
         if name not in {"cache", "paired", "root", "patients"}:  # these serve data sets that have the option
             assert named <= options_of(kind), kind
 
