@@ -12,7 +12,7 @@ IGNORE: Final = 255
 
 
 def labelled(mask: Tensor) -> Tensor:
-    """Return which masks (N, h, w) have a pixel that counts, bool (N,); without one every measure is undefined."""
+    """Return which masks (N, h, w) have a pixel that counts, bool (N,); others are undefined."""
     return (mask != IGNORE).flatten(1).any(1)
 
 

@@ -17,9 +17,10 @@ from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.data.base import run_seed
 from seg_mia.data.folder import Folder
+from seg_mia.data.sides import Side
 from seg_mia.data.splits import Half
 from seg_mia.errors import InputError
-from seg_mia.inference import Side, infer
+from seg_mia.inference import infer
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier, Scorer, Threshold
 from seg_mia.membership.signals import (

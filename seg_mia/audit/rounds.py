@@ -13,6 +13,7 @@ from seg_mia.audit.settings import Defended, Settings, Training
 from seg_mia.audit.stages import SHADOW, is_run, options
 from seg_mia.audit.steps import Step, shadow_row, trains
 from seg_mia.audit.textures import training
+from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
@@ -194,6 +195,8 @@ def about(card: Card) -> dict[str, Any]:
     """Return what a checkpoint says of itself, without the hashes of who is in it."""
     split = card.split or {}
     counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
+    if split.get(UNSEEN):
+        counts[UNSEEN] = len(split[UNSEEN])
     arguments = card.data["init_args"] if card.data else {}
     return {
         "network": card.network or card.model["init_args"].get("network"),

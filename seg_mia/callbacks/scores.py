@@ -32,7 +32,7 @@ def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[s
 class Scores(Callback):
     """Log means over images of training and validation; outside of training write each image's values too.
 
-    An image without a labelled pixel has no values, and counts in no mean; `undefined` says how many there are.
+    An image without a labelled pixel has no values and counts in no mean; `undefined` says how many are so.
     """
 
     def __init__(self) -> None:

@@ -227,14 +227,12 @@ class SegmentationData(LightningDataModule):
         return np.array(sorted(parts[subset]), dtype=np.int64)
 
     def scored(self, subset: Subset) -> NDArray[np.int64]:
-        """Return those of `indices` that have a labelled pixel: without one an image can be neither measured
-        nor have been learnt from.
-        """
+        """Return those of `indices` that have a labelled pixel; others can be neither measured nor learnt."""
         chosen = self.indices(subset)
         return chosen[self.contents.labelled[chosen]]
 
     def attacked(self) -> NDArray[np.int64]:
-        """Return the data-set indices that test reads, ascending: those evaluated that have a labelled pixel."""
+        """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""
         chosen = self.scored(self.subset)[: self.limit]
         if not len(chosen):
             self.evaluated()

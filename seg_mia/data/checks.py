@@ -26,6 +26,7 @@ ONE_VALUE = 0.99
 WHITE = 0.4
 """Share of pixels above a grey window from which most of the body is: bone and contrast are far less."""
 
+
 @dataclass(frozen=True, eq=False)
 class Sight:
     """What is looked at: a source, the facts on its samples, and who of them is in the half at hand."""
@@ -99,7 +100,7 @@ def _refuse_coding(sight: Sight) -> None:
     if len(found):
         values = sorted({int(facts.lost[i]) for i in found})
         raise InputError(
-            f"{len(found)} of {len(source)} masks hold no value above the threshold, but others than 0, so they "
+            f"{len(found)} of {len(source)} masks hold no value above the threshold, but others than 0, and "
             f"would count as empty ({listed([source.ids[i] for i in found])}; largest value "
             f"{', '.join(map(str, values))}); code them like the others"
             f"{', or lower --data.threshold' if 'threshold' in sight.options else ''}"
@@ -111,8 +112,8 @@ def _refuse_unlabelled(sight: Sight) -> None:
         own = list(getattr(sight.half, part))
         if own and not sight.facts.labelled[own].any():
             raise InputError(
-                f"none of the {len(own)} {part} of the {sight.role}'s half has a labelled pixel: all are 255, "
-                f"to ignore ({listed([sight.source.ids[i] for i in own])}); leave these samples out or label them"
+                f"none of the {len(own)} {part} of the {sight.role}'s half has a labelled pixel, all are to "
+                f"ignore (255: {listed([sight.source.ids[i] for i in own])}); label them or leave them out"
             )
 
 
@@ -125,8 +126,8 @@ def _refuse_masks(sight: Sight) -> None:
         )
     if sight.source.classes == 2 and not sight.facts.pixels[members, 0].any():
         raise InputError(
-            f"every labelled pixel of the {len(members)} masks to train on is foreground, a network cannot learn "
-            f"a background from them; check {sight.coding}"
+            f"every labelled pixel of the {len(members)} masks to train on is foreground, a network cannot "
+            f"learn a background from them; check {sight.coding}"
         )
 
 
@@ -147,15 +148,16 @@ def _of_masks(sight: Sight) -> list[Note]:
     if bare := sight.names(~facts.labelled):
         found.append(
             Note(
-                f"{len(bare)} of {size} samples have no labelled pixel: they are undefined, and count in no mean "
-                "and no membership score",
+                f"{len(bare)} of {size} samples have no labelled pixel: they are undefined, and count in no "
+                "mean and no membership score",
                 bare,
             )
         )
     if soft := sight.names(facts.lost > 0):
         found.append(
             Note(
-                f"{len(soft)} of {size} masks hold values above 0 but none above the threshold, and count as empty",
+                f"{len(soft)} of {size} masks hold values above 0 but none above the threshold, and count as "
+                "empty",
                 soft,
             )
         )
@@ -163,13 +165,15 @@ def _of_masks(sight: Sight) -> list[Note]:
     if white := sight.names(unsure):
         found.append(
             Note(
-                f"{len(white)} of {size} masks hold nothing but background and 255, which is read as pixels to "
-                "ignore: right unless 255 is their foreground",
+                f"{len(white)} of {size} masks hold nothing but background and 255, which is read as pixels "
+                "to ignore: right unless 255 is their foreground",
                 white,
             )
         )
     if empty := sight.names(facts.empty & ~unsure & (facts.lost == 0)):
-        found.append(Note(f"{len(empty)} of {size} masks are empty: right where nothing is to be found", empty))
+        found.append(
+            Note(f"{len(empty)} of {size} masks are empty: right where nothing is to be found", empty)
+        )
     absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
     if len(absent):
         which = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
@@ -186,8 +190,8 @@ def _of_images(sight: Sight) -> list[Note]:
         if names := sight.names(which):
             own = np.array([i for i in sorted(sight.half) if which[i]], dtype=np.int64)
             found.append(Note(f"{len(names)} of {size} images {what}: {_values(sight, own)}", names))
-    white = facts.white > WHITE
-    own = np.array([i for i in sorted(sight.half) if white[i] and not constant[i] and not nearly[i]], np.int64)
+    bright = (facts.white > WHITE) & ~(constant | nearly)
+    own = np.array([i for i in sorted(sight.half) if bright[i]], dtype=np.int64)
     if 2 * len(own) > size and sight.source.window:
         found.append(
             Note(

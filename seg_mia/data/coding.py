@@ -27,7 +27,7 @@ def largest_lost(path: Path, threshold: int | None) -> int:
 
 
 def refuse_lost(path: Path, threshold: int | None, *, below: int = GREY_LEVELS) -> None:
-    """Raise InputError for a mask file all of whose values a threshold makes background, though not all are 0.
+    """Raise InputError for a mask file that a threshold makes background as a whole, though not all is 0.
 
     Args:
         path: the file.
@@ -37,6 +37,6 @@ def refuse_lost(path: Path, threshold: int | None, *, below: int = GREY_LEVELS) 
     value = largest_lost(path, threshold)
     if 0 < value < below:
         raise InputError(
-            f"{path} must hold values above the threshold {threshold} or nothing but 0, got {value} at most, so it "
-            "would count as empty; code it as 0 and 255"
+            f"{path} must hold values above the threshold {threshold} or nothing but 0, got {value} at most, "
+            "so it would count as empty; code it as 0 and 255"
         )

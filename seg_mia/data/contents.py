@@ -1,4 +1,4 @@
-"""What decoding has left of every sample: facts by which an image or a mask that says nothing is found out."""
+"""What decoding has left of every sample: facts that give away an image or a mask that says nothing."""
 
 import os
 import secrets
@@ -26,7 +26,7 @@ class Contents:
     Attributes:
         low: each image's smallest value in [0, 1], (n,).
         high: its largest, (n,).
-        spread: the difference of the two within one channel, where it is largest, in levels of 0 to 255, (n,).
+        spread: the difference of the two within the channel where it is largest, in levels of 255, (n,).
         common: share of the pixels that have the most common of 256 levels, in the channel where it is
             smallest, (n,).
         white: share of the pixels at the upper end of the range in all channels, (n,).
@@ -82,7 +82,9 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
             return Contents(kept)
     table = np.zeros(len(source), kind)
     for index in range(len(source)):
-        table[index] = _facts(np.asarray(cached.images[index]), np.asarray(cached.masks[index]), source, index)
+        table[index] = _facts(
+            np.asarray(cached.images[index]), np.asarray(cached.masks[index]), source, index
+        )
         if progress is not None:
             progress(index + 1, len(source))
     _keep(place, table)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.coding import refuse_lost
 from seg_mia.data.files import read_mask
 from seg_mia.data.planes import Grid, Scan, Volume
 from seg_mia.data.root import entries, find_root, inside, regular
@@ -127,6 +128,8 @@ class PngStack(Scan):
                     f"{path} must have the size of its slice, got {mask.shape[1]}x{mask.shape[0]} and "
                     f"{head.Columns}x{head.Rows}; replace it"
                 )
+        for path in (path for path, mask in zip(self.pictures, masks, strict=True) if not mask.any()):
+            refuse_lost(path, self.threshold)
         folder = self.pictures[0].parent
         turned, _ = canonical(_stacked([masks[place] for place in order]), affine, folder)
         return Volume(str(folder), turned)

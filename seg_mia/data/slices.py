@@ -113,8 +113,8 @@ class SliceSource(Source):
         if not self.samples:
             said = "".join(f"; {note.line}" for note in self._notes())
             raise InputError(
-                f"one slice at least must have {self.slicing.minimum} pixels of the label ids {self._wanted}, got "
-                f"none in {len(self.cases)} volumes; lower minimum or correct the ids{said}"
+                f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
+                f"{self._wanted}, got none in {len(self.cases)} volumes; lower minimum or correct the ids{said}"
             )
         self.notes = tuple(self._notes())
         axis = self.slicing.axis
@@ -208,7 +208,7 @@ class SliceSource(Source):
         return _joined(label for label, kind in sorted(self.classes_of.items()) if kind)
 
     def _notes(self) -> list[Note]:
-        """Return which volumes give no sample, or none with foreground, and what their labels hold instead."""
+        """Return which volumes give no sample, or none with foreground, and what their labels hold."""
         count, notes = len(self.cases), list[Note]()
         result = "give no sample" if self.slicing.minimum else "give empty masks alone"
         other = tuple(name for name, held in self._foreign.items() if held)
@@ -217,8 +217,8 @@ class SliceSource(Source):
             some = _joined(held[:8]) + (", ..." if len(held) > 8 else "")
             notes.append(
                 Note(
-                    f"{len(other)} of {count} volumes {result}: their labels have none of the ids {self._wanted}, "
-                    f"but {some}; right only where the organ is missing, not where it is coded otherwise",
+                    f"{len(other)} of {count} volumes {result}: their labels have none of the ids "
+                    f"{self._wanted}, but {some}; right where the organ is missing, not where it is coded so",
                     other,
                 )
             )

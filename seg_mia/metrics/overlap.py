@@ -2,8 +2,8 @@
 
 Maps are int64 (N, h, w) with classes 0 .. classes - 1, background 0. Pixels where either map is IGNORE
 count for nothing, and an image without any other has no value: NaN. Where pixels count, a mean without a
-class to average is 1: nothing there, and nothing predicted. All raise InputError for maps that do not fit each
-other or `classes`. Ratios come in torch's default dtype.
+class to average is 1: nothing there, and nothing predicted. All raise InputError for maps that do not fit
+each other or `classes`. Ratios come in torch's default dtype.
 """
 
 import torch

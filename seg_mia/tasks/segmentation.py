@@ -30,8 +30,8 @@ class Segmentation(LightningModule):
 
     Args:
         network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
-        loss: a loss with one value per image; the batch's loss is their mean over images with a labelled pixel.
-            With several heads, the heads' mean.
+        loss: a loss with one value per image; the batch's loss is their mean over images with a labelled
+            pixel. With several heads, the heads' mean.
         optimizer: with its own defaults but for the two settings below; sgd has momentum 0.9.
         lr: learning rate.
         weight_decay: as the optimiser defines it.
