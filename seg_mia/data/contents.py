@@ -47,7 +47,7 @@ class Contents:
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Return which masks have a pixel that is not to be ignored, (n,)."""
-        return np.asarray(self.pixels[:, :-1].sum(1) > 0)
+        return np.asarray(self.pixels[:, :-1].any(1), dtype=np.bool_)
 
     @property
     def foreground(self) -> NDArray[np.int64]:
@@ -57,7 +57,7 @@ class Contents:
     @property
     def empty(self) -> NDArray[np.bool_]:
         """Return which masks have labelled pixels, all of them background, (n,)."""
-        return self.labelled & (self.foreground == 0)
+        return np.asarray(self.labelled & (self.foreground == 0), dtype=np.bool_)
 
 
 def contents(cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None) -> Contents:

@@ -112,9 +112,10 @@ class SliceSource(Source):
             self.index.save()
         if not self.samples:
             said = "".join(f"; {note.line}" for note in self._notes())
+            count = len(self.cases)
             raise InputError(
                 f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
-                f"{self._wanted}, got none in {len(self.cases)} volumes; lower minimum or correct the ids{said}"
+                f"{self._wanted}, got none in {count} volumes; lower minimum or correct the ids{said}"
             )
         self.notes = tuple(self._notes())
         axis = self.slicing.axis
