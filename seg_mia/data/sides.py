@@ -63,6 +63,7 @@ def judged_data(victim: Side, shadow: Side) -> dict[str, Any]:
         "split_seed": data.split_seed,
         "limit": data.limit,
         "left_out": {"victim": victim.left_out, "shadow": shadow.left_out},
+        "notes": [note.text for note in data.notes],
     }
 
 
