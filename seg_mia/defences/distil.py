@@ -69,8 +69,9 @@ class Distil(Defence):
 def require_reference(data: SegmentationData, why: str) -> None:
     """Raise InputError where the data has no reference images."""
     if not len(data.scored("reference")):
+        labelled = " with a labelled pixel" if len(data.indices("reference")) else ""
         raise InputError(
-            f"the {data.role}'s half has no labelled reference images, and {why}; lower --data.members or "
+            f"the {data.role}'s half has no reference images{labelled}, and {why}; lower --data.members or "
             "--data.nonmembers, or raise --data.reference"
         )
 
