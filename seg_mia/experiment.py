@@ -27,13 +27,14 @@ from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_victim, load_weights
+from seg_mia.checkpoint import load_weights
 from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.sides import Side, judged_data
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import Side, check_members, infer, load_shadow, seed_of
+from seg_mia.inference import check_members, infer, load_shadow, load_teacher, seed_of, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -266,9 +267,8 @@ class Experiment(LightningCLI):
                 file = self.folder / defence.teacher / CHECKPOINTS / LAST
                 if self.plan.checkpoint is None or not file.is_file():
                     self._train_first(defence.teacher, file)
-                device = self.trainer.strategy.root_device
-                teacher = load_victim(file, trust=class_paths(self.config.as_dict()), device=device)
-                defence.learn(teacher, datamodule)
+                trust, device = class_paths(self.config.as_dict()), self.trainer.strategy.root_device
+                defence.learn(load_teacher(file, datamodule, trust=trust, device=device), datamodule)
 
     def _train_first(self, name: str, last: Path) -> None:
         """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
@@ -355,7 +355,7 @@ class Experiment(LightningCLI):
             shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
         control, parts = self.plan.options["control"], ("model", "release")
         built = [plain_settings(self._get(self.config, part)) for part in parts]
-        victim = Side(network, data, self.plan.checkpoint, built, seed_of(card))
+        victim = Side(network, data, self.plan.checkpoint, built, seed_of(card), unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
@@ -370,7 +370,7 @@ class Experiment(LightningCLI):
             "control": control,
             "privacy": card.privacy,
             "same_seed": victim.seed is not None and victim.seed == shadow.seed,
-            "data": {name: getattr(data, name) for name in ("fingerprint", "split_seed", "limit")},
+            "data": judged_data(victim, shadow),
             **summarise(found, card.privacy),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)

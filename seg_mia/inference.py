@@ -1,9 +1,7 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +12,20 @@ from torch.utils.data import DataLoader
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings, Scores
-from seg_mia.checkpoint import Card, build, load_weights, network_spec, without_machine
-from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.callbacks.seen import unseen_members
+from seg_mia.checkpoint import (
+    Card,
+    build,
+    card_of,
+    load_weights,
+    network_spec,
+    read,
+    without_machine,
+)
+from seg_mia.data.base import SegmentationData, Subset, run_seed
 from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
 from seg_mia.data.samples import EpochSampler
+from seg_mia.data.sides import Side, tell_left_out
 from seg_mia.data.splits import hold_out
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
@@ -29,25 +37,6 @@ from seg_mia.runs import run_of
 from seg_mia.spec import parameters
 from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.membership import MembershipTask
-
-
-@dataclass(frozen=True)
-class Side:
-    """One half of the split and the network that trained on its members.
-
-    Attributes:
-        network: with its weights.
-        data: after setup.
-        file: the checkpoint.
-        built: what the network was built from, as plain values.
-        seed: of its training.
-    """
-
-    network: nn.Module
-    data: SegmentationData
-    file: Path
-    built: Any = None
-    seed: int | None = None
 
 
 def infer(
@@ -75,6 +64,7 @@ def infer(
         InputError: sides that do not go together, or too few samples.
     """
     check_pair(victim, shadow)
+    tell_left_out(victim, shadow)
     first = trainer(0)
     device = first.strategy.root_device
     learn = _samples(shadow, shadow, attack.signal, device)
@@ -122,7 +112,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
                 f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
                 f"{getattr(mine.source, what)}; train the shadow with the victim's --data.{what}"
             )
-    for side in (mine, other):
+    for side in (victim, shadow):
         _check_enough(side)
     sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (other, mine)]
     if sizes[0] != sizes[1]:
@@ -145,13 +135,17 @@ def check_pair(victim: Side, shadow: Side) -> None:
         )
 
 
-def _check_enough(data: SegmentationData) -> None:
-    for part in ("members", "nonmembers"):
-        groups = {data.source.groups[i] for i in getattr(data.splits, part)}
+def _check_enough(side: Side) -> None:
+    data = side.data
+    parts: tuple[Subset, ...] = ("members", "nonmembers")
+    for part in parts:
+        groups = {data.source.groups[i] for i in side.judged(part)}
         if len(groups) < 2:
+            why = ", ".join(f"{count} {what}" for what, count in side.left_out.items() if count)
             raise InputError(
                 f"membership needs at least 2 {part} on either side, of 2 groups where there are groups, the "
-                f"{data.role}'s half has {len(groups)}; train again with more --data.{part}"
+                f"{data.role}'s half has {len(groups)}{f', {why} left out' if why else ''}; train again with "
+                f"more --data.{part}{', and on all of them' if 'untrained' in why else ''}"
             )
 
 
@@ -160,7 +154,7 @@ def _samples(
 ) -> SignalSamples:
     """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
     data = side.data
-    parts = [data.indices(part)[:limit] for part in ("members", "nonmembers")]
+    parts = [side.judged(part)[:limit] for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
     if not signal.asks:
@@ -293,7 +287,34 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
     network = build(network_spec(card), trust=trust)
     load_weights(network, found.content, found.file)
-    return Side(network, own, found.file, network_spec(card), seed_of(card))
+    return Side(network, own, found.file, network_spec(card), seed_of(card), unseen_of(card, own))
+
+
+def load_teacher(
+    file: Path, data: SegmentationData, *, trust: Collection[str], device: torch.device
+) -> nn.Module:
+    """Return a trained teacher in eval mode, and let the data know which members it has not seen.
+
+    Args:
+        file: its last checkpoint.
+        data: what it was trained on, after setup.
+        trust: class paths outside seg_mia that the card may name.
+        device: where it is to answer.
+
+    Raises:
+        InputError: no checkpoint that can be read.
+    """
+    content = read(file)
+    card = card_of(content, file, trust=trust)
+    network = build(network_spec(card), trust=trust)
+    load_weights(network, content, file)
+    data.untrained = unseen_of(card, data)
+    return network.to(device).eval()
+
+
+def unseen_of(card: Card, data: SegmentationData) -> tuple[int, ...]:
+    """Return the members whom a checkpoint's training never came to, as data-set indices."""
+    return unseen_members(card.split or {}, data)
 
 
 def check_members(card: Card, data: SegmentationData, file: Path) -> None:

@@ -11,6 +11,11 @@ IGNORE: Final = 255
 """The class index of a pixel whose true class is unknown; no loss or metric counts it."""
 
 
+def labelled(mask: Tensor) -> Tensor:
+    """Return which masks (N, h, w) have a pixel that counts, bool (N,); others are undefined."""
+    return (mask != IGNORE).flatten(1).any(1)
+
+
 def check_labels(labels: Tensor, classes: int) -> None:
     """Raise InputError unless `labels` is int64 (N, h, w) with class indices 0 .. classes - 1 or IGNORE.
 

@@ -19,6 +19,7 @@ from seg_mia.callbacks.pictures import Tile, draw, overlay, picture, png
 from seg_mia.callbacks.tables import write_json, write_text
 from seg_mia.configs import composed, in_yaml, inline, is_inline, known, read_yaml, resolve
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.checks import ONE_GREY
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.splits import units_of
 from seg_mia.data.survey import Pair, Survey, equal, near_pairs, survey
@@ -73,7 +74,7 @@ class Found:
         seen: what its samples are like.
         pairs: near duplicates, the most alike first.
         parts: which part of the config's split each sample is in; none where the split does not fit.
-        misfit: why it does not.
+        misfit: why it does not, or why this data is refused for training.
     """
 
     data: SegmentationData
@@ -149,6 +150,8 @@ def report(found: Found, request: Request, name: str) -> dict[str, Any]:
         "classes": _classes(seen),
         "ignored": float(seen.pixels[:, -1].sum() / seen.pixels.sum()),
         "split": {part: found.parts.count(part) for part in dict.fromkeys(found.parts)} or found.misfit,
+        "refused": found.misfit if found.parts else "",
+        "notes": [{"text": note.text, "names": list(note.names)} for note in data.notes],
         "suspicious": _suspicious(found, request.full),
         "equal": [[found.ids[i] for i in alike] for alike in equal(seen.digests)],
         "near": _near(found, request),
@@ -171,6 +174,8 @@ def described(content: Mapping[str, Any], file: Path) -> list[str]:
         f"of the others {share['smallest']:.2%} to {share['largest']:.2%} are not class 0, median "
         f"{share['median']:.2%}",
         f"- split: {_split(content['split'])}",
+        *([f"- **training is refused**: {content['refused']}"] if content["refused"] else []),
+        *(f"- {note['text']}: {_named(note['names'])}" for note in content["notes"]),
         "",
         "| class | of the labelled pixels | in samples |",
         "| --- | --- | --- |",
@@ -220,15 +225,18 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
 
 def _parts(data: SegmentationData) -> tuple[tuple[str, ...], str]:
     """Return which part of the config's split each sample is in, or why there is none."""
+    misfit = ""
     try:
         data.setup()
     except InputError as error:
-        return (), str(error)
+        misfit = str(error)
+        if not hasattr(data, "splits"):
+            return (), misfit
     parts = [OTHER] * len(data.source)
     for name in ("members", "nonmembers", "reference"):
         for index in getattr(data.splits, name):
             parts[index] = name
-    return tuple(parts), ""
+    return tuple(parts), misfit
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
@@ -257,7 +265,7 @@ def _suspicious(found: Found, full: float) -> dict[str, list[str]]:
         "empty masks": (labelled > 0) & (counts[:, 0] == labelled),
         "masks nearly full": (labelled > 0) & (counts[:, 1:].max(1) >= full * labelled),
         "masks with nothing but pixels to ignore": labelled == 0,
-        "constant images": seen.low == seen.high,
+        "constant images": found.data.contents.spread <= ONE_GREY,
     }
     return {kind: [found.ids[i] for i in np.flatnonzero(which)] for kind, which in kinds.items()}
 

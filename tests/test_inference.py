@@ -1,6 +1,6 @@
 """Membership inference on networks whose leak is known: all of it, or none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.data.base import run_seed
 from seg_mia.data.folder import Folder
+from seg_mia.data.sides import Side, judged_data
 from seg_mia.data.splits import Half
 from seg_mia.errors import InputError
-from seg_mia.inference import Side, infer
+from seg_mia.inference import infer
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier, Scorer, Threshold
 from seg_mia.membership.signals import (
@@ -94,7 +95,7 @@ def root(folder: Callable[..., Path]) -> Path:
 
 def half(root: Path, role: str, **settings: object) -> Folder:
     sizes = {"members": PER_SIDE, "nonmembers": PER_SIDE} | settings
-    data = Folder(root=str(root), threshold=127, role=role, **sizes)  # type: ignore[arg-type]
+    data = Folder(root=str(root), **({"threshold": 127, "role": role} | sizes))  # type: ignore[arg-type]
     data.setup()
     return data
 
@@ -149,6 +150,44 @@ def test_a_shadow_of_one_logit_teaches_about_a_victim_of_two(root: Path, signal:
     shadow = side(root, "shadow")
     shadow = replace(shadow, network=OneLogit(shadow.network))
     assert measured(signal, classifier(), side(root, "victim"), shadow)["value"] == 1
+
+
+def unlabelled(root: Path, data: Folder, indices: Sequence[int]) -> None:
+    for index in indices:
+        Image.fromarray(np.full((16, 16), 255, np.uint8)).save(
+            root / "masks" / f"{data.source.ids[index]}.png"
+        )
+
+
+def test_images_without_a_labelled_pixel_are_not_scored(root: Path) -> None:
+    for file in (root / "masks").iterdir():  # class ids, 255 to ignore
+        Image.fromarray((np.asarray(Image.open(file)) > 127).astype(np.uint8)).save(file)
+    before = half(root, "victim", threshold=None)
+    bare = [before.splits.members[0], *before.splits.nonmembers[:2]]
+    unlabelled(root, before, bare)
+    victim, shadow = side(root, "victim", threshold=None), side(root, "shadow", threshold=None)
+    assert victim.data.splits == before.splits
+    attack = Membership(signal=ImageLoss(), scorer=Threshold(rule="shadow_roc"))
+    found = infer(attack, victim, shadow, trainer=trainer, seed=0)
+    assert not set(found.samples.indices.tolist()) & set(bare)
+    results = summarise(found)["results"]
+    assert (results["members"], results["nonmembers"]) == (PER_SIDE - 1, PER_SIDE - 2)
+    assert victim.left_out == {"unlabelled": 3, "untrained": 0}
+
+
+def test_members_that_were_never_trained_on_are_on_neither_side(root: Path) -> None:
+    victim, shadow = side(root, "victim"), side(root, "shadow")
+    victim = replace(victim, unseen=victim.data.splits.members[:3])
+    shadow = replace(shadow, unseen=shadow.data.splits.members[3:4])
+    attack = Membership(signal=ImageLoss(), scorer=Threshold(rule="shadow_roc"))
+    found = infer(attack, victim, shadow, trainer=trainer, seed=0)
+    assert found.samples.indices[found.samples.members].tolist() == list(victim.data.splits.members[3:])
+    assert found.samples.indices[~found.samples.members].tolist() == list(victim.data.splits.nonmembers)
+    left = {"victim": {"unlabelled": 0, "untrained": 3}, "shadow": {"unlabelled": 0, "untrained": 1}}
+    assert judged_data(victim, shadow)["left_out"] == left
+    nobody = replace(victim, unseen=victim.data.splits.members[1:])
+    with pytest.raises(InputError, match=r"has 1, \d+ untrained left out; .* and on all of them"):
+        infer(attack, nobody, shadow, trainer=trainer, seed=0)
 
 
 def test_patches_that_vote_give_it_away_too(root: Path) -> None:

@@ -13,6 +13,7 @@ from seg_mia.audit.settings import Defended, Settings, Training
 from seg_mia.audit.stages import SHADOW, is_run, options
 from seg_mia.audit.steps import Step, shadow_row, trains
 from seg_mia.audit.textures import training
+from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
@@ -194,12 +195,13 @@ def about(card: Card) -> dict[str, Any]:
     """Return what a checkpoint says of itself, without the hashes of who is in it."""
     split = card.split or {}
     counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
+    missing = {UNSEEN: len(split[UNSEEN])} if split.get(UNSEEN) else {}
     arguments = card.data["init_args"] if card.data else {}
     return {
         "network": card.network or card.model["init_args"].get("network"),
         "task": card.model,
         "data": card.data,
-        "split": counts | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
+        "split": counts | missing | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
         "classes": card.classes,
         "channels": card.channels,
         "fingerprint": card.fingerprint,

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 
 import seg_mia
 from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.seen import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, without_machine
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.identity import hashed
@@ -47,10 +48,11 @@ class CardWriter(Callback):
 
     Args:
         seed: the run's seed, for the record.
+        seen: what records who was trained on; None records nobody.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
-        self.seed = seed
+    def __init__(self, seed: int | None = None, seen: SeenSamples | None = None) -> None:
+        self.seed, self.seen = seed, seen
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fail in the first second, not after the last epoch."""
@@ -74,6 +76,7 @@ class CardWriter(Callback):
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         if promise is not None:  # the promise is about the weights: means over members would not keep it
             metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+        unseen = self.seen.unseen(data) if self.seen is not None else None
         deployed = getattr(pl_module, "deployed_spec", dict)(model["init_args"].get("network", {}))
         return {
             "format": FORMAT,
@@ -82,7 +85,10 @@ class CardWriter(Callback):
             "data": without_machine(spec_of(data)),
             "classes": data.source.classes,
             "channels": data.source.channels,
-            "split": split_of(data, own_salt(run_folder(trainer))),
+            "split": {
+                **split_of(data, own_salt(run_folder(trainer))),
+                **({} if unseen is None else {UNSEEN: unseen}),
+            },
             "fingerprint": data.fingerprint,
             "training": {
                 "epoch": trainer.current_epoch,

@@ -16,6 +16,8 @@ Scores = NDArray[np.float64]
 class StepOutput(TypedDict):
     """The `loss` to descend, and of each image its `losses` (N,), `prediction` and `mask` (N, h, w) int64.
 
+    The loss of an image without a labelled pixel is NaN.
+
     The mask is what the network was compared with: in training, defences may change it.
     """
 

@@ -49,7 +49,10 @@ class Panels(Callback):
                 [
                     Tile(picture(image)),
                     Tile(overlay(image, mask)),
-                    Tile(overlay(image, outputs["prediction"][row]), f"Dice {dice[row]:.2f}"),
+                    Tile(
+                        overlay(image, outputs["prediction"][row]),
+                        "not labelled" if dice[row].isnan() else f"Dice {dice[row]:.2f}",
+                    ),
                 ]
             )
 

@@ -17,7 +17,7 @@ from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, 
 from seg_mia.callbacks.strengths import COLUMNS as STRENGTHS
 from seg_mia.callbacks.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
-from seg_mia.callbacks.tables import file_name, write_bytes, write_csv, write_json, write_rows
+from seg_mia.callbacks.tables import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.headlines import success_table
@@ -121,6 +121,7 @@ class PerturbationResults(Callback):
             "victim": self.victim,
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
+            "undefined": len(data.indices(data.subset)) - len(data.scored(data.subset)),
             "unchanged": int((values["l2"] == 0).sum()),
             "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
         }
@@ -236,7 +237,7 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
     steps = curves["step"][:, 0].long().tolist()
     measured = {name: value for name, value in curves.items() if name != "step"}
     rows = [
-        [name, step, *(f"{value[t, n]:.6g}" for value in measured.values())]
+        [name, step, *(cell(float(value[t, n])) for value in measured.values())]
         for n, name in enumerate(ids)
         for t, step in enumerate(steps)
     ]
@@ -244,7 +245,7 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             for name, value in measured.items():
-                for step, mean in zip(steps, value.mean(1).tolist(), strict=True):
+                for step, mean in zip(steps, value.nanmean(1).tolist(), strict=True):
                     logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
     shown = {name: value for name, value in measured.items() if "." not in name}
     sheet = trajectories(steps, shown, mask=mask)

@@ -30,7 +30,10 @@ def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[s
 
 
 class Scores(Callback):
-    """Log means over images of training and validation; outside of training write each image's values too."""
+    """Log means over images of training and validation; outside of training write each image's values too.
+
+    An image without a labelled pixel has no values and counts in no mean; `undefined` says how many are so.
+    """
 
     def __init__(self) -> None:
         self.train, self.val = PerImage(), PerImage()
@@ -83,8 +86,10 @@ class Scores(Callback):
         if trainer.state.fn == "validate" and trainer.is_global_zero:
             data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
             index, values = self.val.table()
+            undefined = int(values["dice"].isnan().sum())
+            counts = {"images": len(index), "undefined": undefined}
             write_rows(run_folder(trainer) / "per_image.csv", data.source.ids, index, values)
-            write_json(run_folder(trainer) / "summary.json", {"images": len(index), **self.val.means()})
+            write_json(run_folder(trainer) / "summary.json", {**counts, **self.val.means()})
 
 
 def _values(outputs: Mapping[str, Tensor], trainer: Trainer) -> dict[str, Tensor]:

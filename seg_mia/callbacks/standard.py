@@ -12,6 +12,7 @@ from seg_mia.callbacks.keeping import KeptCheckpoint
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
+from seg_mia.callbacks.seen import SeenSamples
 from seg_mia.runs import BEST, LAST
 
 
@@ -25,5 +26,6 @@ def fit_callbacks(seed: int, settings: Mapping[str, Any], *, segments: bool) -> 
     """
     measured = [Scores(), Panels()] if segments else []
     best = [KeptCheckpoint(BEST, monitor="val/dice")] if segments else []
-    watched = [CardWriter(seed), EpochSeed(seed), *measured, History(), Hyperparameters(settings)]
+    seen = SeenSamples()
+    watched = [seen, CardWriter(seed, seen), EpochSeed(seed), *measured, History(), Hyperparameters(settings)]
     return [*watched, *best, KeptCheckpoint(LAST)]  # the last one also holds the best one's score

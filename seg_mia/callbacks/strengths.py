@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.callbacks.pictures import rendered
+from seg_mia.callbacks.tables import cell
 
 FACTORS = ("noise_mu", "noise_sigma")
 MEASURES = ("dice", "ssim", "ssim_inside", "ssim_outside", "change_inside", "change_outside")
@@ -23,7 +24,7 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
         curves: FACTORS and MEASURES, each (T, n).
     """
     return [
-        [name, *(f"{curves[column][t, row]:.6g}" for column in COLUMNS[1:])]
+        [name, *(cell(float(curves[column][t, row])) for column in COLUMNS[1:])]
         for row, name in enumerate(ids)
         for t in range(len(curves["dice"]))
     ]

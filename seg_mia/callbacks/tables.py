@@ -54,6 +54,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     write_text(path, buffer.getvalue())
 
 
+def cell(value: float) -> str:
+    """Return a number to six significant digits; nothing for what is not defined."""
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
 def write_rows(
     path: Path,
     ids: Sequence[str],
@@ -62,14 +67,14 @@ def write_rows(
     *,
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write one line per image: its id, then its values to six significant digits.
+    """Write one line per image: its id, then its values to six significant digits; NaN is an empty cell.
 
     `labels` gives names to the values of some columns, which are indices then.
     """
     columns = [
         [labels[name][int(value)] for value in column.tolist()]
         if labels and name in labels
-        else [f"{value:.6g}" for value in column.tolist()]
+        else [cell(value) for value in column.tolist()]
         for name, column in values.items()
     ]
     rows = [[ids[number], *(column[row] for column in columns)] for row, number in enumerate(index.tolist())]

@@ -14,14 +14,16 @@ from torch.utils.data import DataLoader
 
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
+from seg_mia.data.checks import examine, tell
+from seg_mia.data.contents import Contents, contents
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
-from seg_mia.data.source import Source
+from seg_mia.data.source import Note, Source
 from seg_mia.data.splits import Half, divide, halves, stated
 from seg_mia.data.strata import foreground_strata
 from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.spec import parameters
 
 Role = Literal["victim", "shadow"]
 Subset = Literal["nonmembers", "members", "reference", "all"]
@@ -53,11 +55,17 @@ class SegmentationData(LightningDataModule):
 
     Attributes:
         batches: what draws the training's batches, where a defence has set it.
+        contents: facts on every sample, after `setup`.
+        notes: what is to be known of this half's samples, after `setup`.
+        untrained: members that the teacher of what is trained has not seen, as indices.
     """
 
     source: Source
     splits: Half
     cached: Cached
+    contents: Contents
+    notes: tuple[Note, ...] = ()
+    untrained: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -140,7 +148,10 @@ class SegmentationData(LightningDataModule):
             return
         self._open()
         self.splits = self._half()
-        self._refuse_empty()
+        self.notes = tuple(
+            examine(self.source, self.contents, self.splits, self.role, parameters(type(self)))
+        )
+        tell(self.notes, self.role, str(self.cached.folder))
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
             raise InputError(
                 "augmentation moves image and mask together, but images and masks differ in size: "
@@ -190,6 +201,8 @@ class SegmentationData(LightningDataModule):
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)
+        with DecodingBar("looking at every sample") as bar:
+            self.contents = contents(cached, self.source, bar)
         self._tie(cached.fingerprint)
         self.cached = cached
 
@@ -203,19 +216,6 @@ class SegmentationData(LightningDataModule):
         if self.tied is not None or "tied" in self.hparams:
             self.hparams["tied"] = self.tied
 
-    def _refuse_empty(self) -> None:
-        members, masks = self.splits.members, self.cached.masks
-        if not any(((masks[i] > 0) & (masks[i] != IGNORE)).any() for i in members):
-            raise InputError(
-                f"all {len(members)} masks to train on are empty, a network cannot learn a foreground from "
-                f"them; look at them with `python -m seg_mia prepare`{self._options_of_masks()}"
-            )
-
-    def _options_of_masks(self) -> str:
-        """Return which options of this data set say what a mask's numbers are."""
-        named = [name for name in ("threshold", "classes", "organs", "target") if name in self.hparams]
-        return f" and check {', '.join(f'--data.{name}' for name in named)}" if named else ""
-
     def indices(self, subset: Subset) -> NDArray[np.int64]:
         """Return the data-set indices of a part of this role's half, ascending."""
         parts = {
@@ -226,8 +226,21 @@ class SegmentationData(LightningDataModule):
         }
         return np.array(sorted(parts[subset]), dtype=np.int64)
 
+    def scored(self, subset: Subset) -> NDArray[np.int64]:
+        """Return those of `indices` that have a labelled pixel; others can be neither measured nor learnt."""
+        chosen = self.indices(subset)
+        return chosen[self.contents.labelled[chosen]]
+
+    def attacked(self) -> NDArray[np.int64]:
+        """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""
+        chosen = self.scored(self.subset)[: self.limit]
+        if not len(chosen):
+            self.evaluated()
+            raise InputError(f"none of the {self.subset} has a labelled pixel; choose another --data.subset")
+        return chosen
+
     def evaluated(self) -> NDArray[np.int64]:
-        """Return the data-set indices that validate, test and predict read, ascending."""
+        """Return the data-set indices that validate and predict read, ascending."""
         chosen = self.indices(self.subset)[: self.limit]
         if not len(chosen):
             raise InputError(f"there are no {self.subset} in this split; {self._remedy()}")
@@ -302,8 +315,8 @@ class SegmentationData(LightningDataModule):
         return self._loader(self.dataset(self.evaluated()), shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The evaluated subset in a fixed order."""
-        return self.val_dataloader()
+        """The attacked samples in a fixed order."""
+        return self._loader(self.dataset(self.attacked()), shuffle=False)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The evaluated subset in a fixed order."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.coding import refuse_lost
 from seg_mia.data.dicom_values import cell_of, check_meaning, scale_of, unpadded
 from seg_mia.data.files import read_mask
 from seg_mia.data.patients import Patients, same_patients
@@ -132,6 +133,8 @@ class PngStack(Scan):
                     f"{path} must have the size of its slice, got {mask.shape[1]}x{mask.shape[0]} and "
                     f"{head.Columns}x{head.Rows}; replace it"
                 )
+        for path in (path for path, mask in zip(self.pictures, masks, strict=True) if not mask.any()):
+            refuse_lost(path, self.threshold)
         folder = self.pictures[0].parent
         turned, _ = canonical(_stacked([masks[place] for place in order]), affine, folder)
         return Volume(str(folder), turned)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from seg_mia.data.coding import largest_lost
 from seg_mia.data.files import SUFFIXES, digest, list_files, pairs, read_image, read_mask
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
@@ -121,6 +122,10 @@ class FolderSource(Source):
         if self.size is None:
             return image, mask
         return resized(image, self.size, self.size), resized_mask(mask, self.size, self.size)
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.samples[index].mask, self.threshold)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.coding import largest_lost
 from seg_mia.data.files import digest, list_files, pairs, read_image, read_mask
 from seg_mia.data.root import find_root, inside
 from seg_mia.data.source import Image, Mask, Source
@@ -55,6 +56,10 @@ class FundusSource(Source):
         rows, columns = (np.clip(np.arange(-PAD, side + PAD), 0, side - 1) for side in image[CROP].shape[:2])
         padded: Image = image[CROP][rows[:, None], columns]
         return padded, mask[PUBLISHED if self.published_crop else SEEN]
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.files[index][2], THRESHOLD)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:

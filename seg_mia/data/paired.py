@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from seg_mia.data.coding import largest_lost
 from seg_mia.data.files import digest, read_image, read_mask
 from seg_mia.data.folder_source import Sample
 from seg_mia.data.resize import resized, resized_mask
@@ -66,6 +67,10 @@ class Paired(Source):
     def mask(self, path: Path) -> Mask:
         """Return a mask file's class ids (h, w), before they are resized."""
         return read_mask(path, threshold=self.threshold, classes=self.classes)
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.samples[index].mask, self.threshold)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:

@@ -16,7 +16,7 @@ from seg_mia.data.planes import Axis, Scan, Shelf, across, check_same
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.slice_index import Count, Labels, SliceIndex
-from seg_mia.data.source import Image, Mask, Source
+from seg_mia.data.source import Image, Mask, Note, Source
 from seg_mia.errors import InputError
 
 Rest = Literal["refuse", "background"]
@@ -106,6 +106,7 @@ class SliceSource(Source):
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
         self.shelf = Shelf()
         self.samples = list[tuple[Case, int]]()
+        self._foreign, self._bare = dict[str, set[int]](), list[str]()
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -115,11 +116,13 @@ class SliceSource(Source):
             self.release()
             self.index.save()
         if not self.samples:
+            said = "".join(f"; {note.line}" for note in self._notes())
+            count = len(self.cases)
             raise InputError(
                 f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
-                f"{_joined(i for i, kind in self.classes_of.items() if kind)}, got none in {len(self.cases)} "
-                "volumes; lower minimum or correct the ids"
+                f"{self._wanted}, got none in {count} volumes; lower minimum or correct the ids{said}"
             )
+        self.notes = tuple(self._notes())
         axis = self.slicing.axis
         self.ids = tuple(f"{case.name}/{axis}_{number:03d}" for case, number in self.samples)
         self.groups = tuple(case.group for case, _ in self.samples)
@@ -150,6 +153,18 @@ class SliceSource(Source):
                 resized_mask(mask, slicing.size, slicing.size),
             )
         return np.rint(image * 255).astype(np.uint8), mask
+
+    @property
+    def window(self) -> str:
+        """What the window shows."""
+        level, width = self.slicing.level, self.slicing.width
+        return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
+
+    def limits(self, index: int) -> tuple[float, float]:
+        """Return the smallest and the largest value of a slice, in the volume's unit."""
+        case, number = self.samples[index]
+        grey = case.image.read().plane(self.slicing.axis, number)
+        return float(grey.min()), float(grey.max())
 
     def release(self) -> None:
         """Let go of the volumes read last."""
@@ -188,7 +203,37 @@ class SliceSource(Source):
             if self.classes_of.get(each.label, 0):
                 pixels[each.slice] += each.pixels
         chosen: list[int] = np.flatnonzero(pixels >= self.slicing.minimum).tolist()
+        if not pixels.any():
+            self._foreign[case.name] = {each.label for each in counts} - {0}
+        elif not chosen:
+            self._bare.append(case.name)
         return chosen[:: self.slicing.every]
+
+    @property
+    def _wanted(self) -> str:
+        return _joined(label for label, kind in sorted(self.classes_of.items()) if kind)
+
+    def _notes(self) -> list[Note]:
+        """Return which volumes give no sample, or none with foreground, and what their labels hold."""
+        count, notes = len(self.cases), list[Note]()
+        result = "give no sample" if self.slicing.minimum else "give empty masks alone"
+        other = tuple(name for name, held in self._foreign.items() if held)
+        if other:
+            held = sorted(set[int]().union(*self._foreign.values()))
+            some = _joined(held[:8]) + (", ..." if len(held) > 8 else "")
+            notes.append(
+                Note(
+                    f"{len(other)} of {count} volumes {result}: their labels have none of the ids "
+                    f"{self._wanted}, but {some}; right where the organ is missing, not where it is coded so",
+                    other,
+                )
+            )
+        if empty := tuple(name for name, held in self._foreign.items() if not held):
+            notes.append(Note(f"{len(empty)} of {count} volumes {result}: their labels are empty", empty))
+        if bare := tuple(self._bare):
+            text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
+            notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._wanted}", bare))
+        return notes
 
     def _classes(self, found: NDArray[np.uint16], case: Case) -> Mask:
         """Return the class of each label id."""

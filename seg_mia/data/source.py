@@ -1,7 +1,8 @@
 """What a data set must say about itself before anything is decoded."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,23 @@ Image = NDArray[np.uint8] | NDArray[np.float32]
 Mask = NDArray[np.uint8]
 PARTS = ("train", "test", "reference", "shadow")
 """What data may say of a sample: trained on, held out or kept by the victim, or left to the shadow."""
+
+
+class Note(NamedTuple):
+    """Something to be known of samples or files: a clause, and their names."""
+
+    text: str
+    names: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The clause with the first names."""
+        return f"{self.text} ({listed(self.names)})" if self.names else self.text
+
+
+def listed(names: Sequence[str], shown: int = 6) -> str:
+    """Return the first of some names as a list."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 class Source(ABC):
@@ -23,6 +41,7 @@ class Source(ABC):
         classes: number of classes, background included; 2 for a binary mask.
         parts: what part each sample plays where the data itself says so, one of PARTS each; None where the
             split is drawn.
+        notes: what was noticed while the samples were listed.
     """
 
     ids: tuple[str, ...]
@@ -30,6 +49,7 @@ class Source(ABC):
     channels: int
     classes: int
     parts: tuple[str, ...] | None = None
+    notes: tuple[Note, ...] = ()
 
     @abstractmethod
     def digest(self, index: int) -> str:
@@ -50,6 +70,22 @@ class Source(ABC):
     @abstractmethod
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """What else decides the decoded pixels; part of the cache's key."""
+
+    @property
+    def window(self) -> str:
+        """What a grey window shows of the files' values, as a clause; nothing where there is none."""
+        return ""
+
+    def limits(self, index: int) -> tuple[float, float]:
+        """Return the smallest and the largest value of the undecoded image; asked where there is a window."""
+        raise NotImplementedError
+
+    def lost(self, index: int) -> int:  # noqa: ARG002
+        """Return the largest value of a mask's file that decoding made background, 0 where all of it is 0.
+
+        Asked about empty masks alone.
+        """
+        return 0
 
     def release(self) -> None:  # noqa: B027  # most sources keep nothing
         """Let go of what decoding keeps in memory; called when all samples are decoded."""

@@ -59,7 +59,7 @@ class Canaries(Defence):
         require_reference(data, "canaries are taken from them")
         if len(self.indices):
             return
-        reference = data.indices("reference")
+        reference = data.scored("reference")
         _, first = np.unique([data.source.groups[i] for i in reference], return_index=True)
         if len(first) < 2 * self.count:
             raise InputError(

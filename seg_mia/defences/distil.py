@@ -54,7 +54,7 @@ class Distil(Defence):
 
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
         """Let training see the chosen reference images with the teacher's labels."""
-        indices = data.indices("reference")
+        indices = data.scored("reference")
         losses, labels = _answers(teacher, data, self.loss_per_image)
         bound = float(losses.mean()) if self.max_loss is None else self.max_loss
         chosen = np.flatnonzero(losses <= bound)
@@ -68,9 +68,10 @@ class Distil(Defence):
 
 def require_reference(data: SegmentationData, why: str) -> None:
     """Raise InputError where the data has no reference images."""
-    if not len(data.indices("reference")):
+    if not len(data.scored("reference")):
+        labelled = " with a labelled pixel" if len(data.indices("reference")) else ""
         raise InputError(
-            f"the {data.role}'s half has no reference images, and {why}; lower --data.members or "
+            f"the {data.role}'s half has no reference images{labelled}, and {why}; lower --data.members or "
             "--data.nonmembers, or raise --data.reference"
         )
 
@@ -78,7 +79,7 @@ def require_reference(data: SegmentationData, why: str) -> None:
 @torch.no_grad()
 def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Losses, Labels]:
     """Return the teacher's loss on each reference image, (n,), and its labels, (n, h, w)."""
-    samples = data.dataset(data.indices("reference"))
+    samples = data.dataset(data.scored("reference"))
     losses, labels = [], []
     teacher.eval()
     device = next(teacher.parameters()).device

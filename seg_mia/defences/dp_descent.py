@@ -198,7 +198,7 @@ def _joined(seen: list[tuple[Tensor, StepOutput]], batch: Batch) -> StepOutput:
     losses, predictions = (
         torch.cat([part[name] for _, part in seen])[order] for name in ("losses", "prediction")
     )
-    return {"loss": losses.mean(), "losses": losses, "prediction": predictions, "mask": batch.mask}
+    return {"loss": losses.nanmean(), "losses": losses, "prediction": predictions, "mask": batch.mask}
 
 
 def number(secret: bytes, purpose: str) -> int:

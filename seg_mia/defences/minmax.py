@@ -109,7 +109,7 @@ class Opponent(Callback):
         """Let it learn; all ranks go on with what the first one's has learnt."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         network = bare(pl_module.get_submodule("network"))  # a release is not known to training
-        parts = [data.indices(part) for part in ("members", "reference")]
+        parts = [data.scored(part) for part in ("members", "reference")]
         member = np.arange(sum(map(len, parts))) < len(parts[0])
         samples, order = (
             data.dataset(np.concatenate(parts)),

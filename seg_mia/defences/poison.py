@@ -14,6 +14,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.errors import InputError
+from seg_mia.masks import labelled
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.models.heads import class_count, final, predicted
@@ -175,7 +176,9 @@ class TriggeredScores(Callback):
                 "area": clean,
                 "triggered_area": area,
                 "triggered_success": mask_lost(clean, area),
-                "triggered_loss": victim.loss_per_image(logits, batch.mask),
+                "triggered_loss": victim.loss_per_image(logits, batch.mask).masked_fill(
+                    ~labelled(batch.mask), torch.nan
+                ),
                 "triggered_dice": foreground_dice(predicted(logits), batch.mask, class_count(logits)),
             },
         )

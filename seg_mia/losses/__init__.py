@@ -1,7 +1,8 @@
 """Segmentation losses from logits (N, K, h, w) and masks (N, h, w), one value per image, shape (N,).
 
 K = 1 is binary: the logit z costs what the pair (-z/2, z/2) costs. Pixels marked IGNORE count for
-nothing, and an image that has no others costs 0. Everything is computed from log-probabilities, which
+nothing, and an image that has no others costs 0, without a gradient: its loss is undefined, and whoever takes
+means leaves it out. Everything is computed from log-probabilities, which
 keeps the gradient of a confidently wrong pixel that `sigmoid` and `softmax` would round to zero. Half
 precision is computed and returned in float32. All raise InputError when logits and mask do not fit.
 """

@@ -1,8 +1,9 @@
 """How well two class maps agree, one value per image.
 
 Maps are int64 (N, h, w) with classes 0 .. classes - 1, background 0. Pixels where either map is IGNORE
-count for nothing. Means without anything to average are 1: nothing there, and nothing predicted. All
-raise InputError for maps that do not fit each other or `classes`. Ratios come in torch's default dtype.
+count for nothing, and an image without any other has no value: NaN. Where pixels count, a mean without a
+class to average is 1: nothing there, and nothing predicted. All raise InputError for maps that do not fit
+each other or `classes`. Ratios come in torch's default dtype.
 """
 
 import torch
@@ -30,35 +31,36 @@ def iou_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
 
 def dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return 2 * intersection / (predicted + true), (N, classes) in [0, 1]; NaN where in neither map."""
-    hits, in_truth, in_pred = _counts(confusion(pred, true, classes))
-    return 2 * hits / (in_truth + in_pred)
+    return _dice(confusion(pred, true, classes))
 
 
 def foreground_iou(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return the mean IoU of the foreground classes that are in either map, (N,); 1 when there are none."""
-    return _mean_or_one(iou_per_class(pred, true, classes)[:, 1:])
+    counts = confusion(pred, true, classes)
+    return _mean_or_one(_iou(counts)[:, 1:], counts)
 
 
 def foreground_dice(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return the mean Dice of the foreground classes that are in either map, (N,); 1 when there are none."""
-    return _mean_or_one(dice_per_class(pred, true, classes)[:, 1:])
+    counts = confusion(pred, true, classes)
+    return _mean_or_one(_dice(counts)[:, 1:], counts)
 
 
 def mean_iou(pred: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Return the mean IoU of the classes in the target, background among them, (N,); 1 when all is ignored.
+    """Return the mean IoU of the classes in the target, background among them, (N,).
 
     The success measure of MedIS (Shukla et al. 2023): a class that is only in the prediction lowers the
     other classes' IoU but is not averaged in.
     """
     counts = confusion(pred, target, classes)
     absent = counts.sum(dim=2) == 0
-    return _mean_or_one(_iou(counts).masked_fill(absent, torch.nan))
+    return _iou(counts).masked_fill(absent, torch.nan).nanmean(dim=1)
 
 
 def pixel_accuracy(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return the share of pixels predicted as their true class, (N,) in [0, 1]; 1 when all is ignored."""
+    """Return the share of pixels predicted as their true class, (N,) in [0, 1]."""
     hits, in_truth, _ = _counts(confusion(pred, true, classes))
-    return _one_for_nan(hits.sum(dim=1) / in_truth.sum(dim=1))
+    return hits.sum(dim=1) / in_truth.sum(dim=1)
 
 
 def _counts(confused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,12 +72,14 @@ def _iou(confused: Tensor) -> Tensor:
     return hits / (in_truth + in_pred - hits)
 
 
-def _mean_or_one(per_class: Tensor) -> Tensor:
-    return _one_for_nan(per_class.nanmean(dim=1))
+def _dice(confused: Tensor) -> Tensor:
+    hits, in_truth, in_pred = _counts(confused)
+    return 2 * hits / (in_truth + in_pred)
 
 
-def _one_for_nan(value: Tensor) -> Tensor:
-    return value.nan_to_num(nan=1.0)
+def _mean_or_one(per_class: Tensor, counts: Tensor) -> Tensor:
+    uncounted = counts.sum(dim=(1, 2)) == 0
+    return per_class.nanmean(dim=1).nan_to_num(nan=1.0).masked_fill(uncounted, torch.nan)
 
 
 def _check(pred: Tensor, true: Tensor, classes: int) -> None:

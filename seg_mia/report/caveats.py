@@ -81,6 +81,7 @@ def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Seque
     found = [
         *_of_choice(guessed),
         *_of_samples(guessed),
+        *_of_data(guessed),
         *_of_shadow(victims, guessed),
         *_of_privacy(victims, guessed),
         *_of_canaries(victims),
@@ -179,6 +180,18 @@ def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
         yield f"Only {min(counts)} patients were scored: intervals that resample them are themselves rough."
     if limits := sorted({one.limit for one in guessed if one.limit is not None}):
         yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
+
+
+def _of_data(guessed: Sequence[Guessed]) -> Iterator[str]:
+    """Yield what the samples themselves withhold: those that are not scored, and those that show little."""
+    untrained = max((one.left_out.get("untrained", 0) for one in guessed), default=0)
+    if untrained:
+        yield (
+            f"{untrained} of the victim's members were never trained on, since its training ended before: "
+            "they are scored neither as members nor as others."
+        )
+    for note in dict.fromkeys(note for one in guessed for note in one.notes):
+        yield f"Of the data: {note}."
 
 
 def _of_shadow(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterator[str]:

@@ -81,6 +81,8 @@ class Guessed:
         difference: AUC minus that on the first victim.
         same_seed: victim and shadow began with the same weights.
         limit: how many samples were scored at most, if that was limited.
+        left_out: how many of the victim's members and non-members are not scored, by the reason.
+        notes: what is to be known of the victim's samples.
         fingerprint: of the data.
         settings: of the attack, as plain values.
         scores: how scores of members and non-members lie, where their file is at hand.
@@ -104,6 +106,8 @@ class Guessed:
     difference: Measure | None = None
     same_seed: bool = False
     limit: int | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     fingerprint: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Spread] = field(default_factory=dict)

@@ -146,9 +146,17 @@ def _guessed(source: Source, entry: Plain) -> Guessed:
         difference=_difference(source, str(entry["folder"])),
         same_seed=entry.get("same_seed") is True,
         limit=data.get("limit") if isinstance(data.get("limit"), int) else None,
+        left_out=_left_out(data),
+        notes=tuple(map(str, data.get("notes") or ())),
         fingerprint=_text(data.get("fingerprint")),
         settings=plain(source.told(settings)),
     )
+
+
+def _left_out(data: Plain) -> dict[str, int]:
+    """Return how many of the victim's samples are not scored, by the reason; nothing of an older audit."""
+    found = (data.get("left_out") or {}).get("victim") or {}
+    return {str(name): int(count) for name, count in found.items() if int(count) > 0}
 
 
 def measure(value: Plain) -> Measure:

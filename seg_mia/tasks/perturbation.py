@@ -61,7 +61,7 @@ class PerturbationTest(LightningModule):
             self._write_similarity(data, self.targets.similarity)
 
     def _write_similarity(self, data: SegmentationData, similarity: Tensor) -> None:
-        ids = [data.source.ids[index] for index in data.indices(data.subset)]
+        ids = [data.source.ids[index] for index in data.scored(data.subset)]
         rows = [
             [name, *("" if row == column else f"{value:.6g}" for column, value in enumerate(values))]
             for row, (name, values) in enumerate(zip(ids, similarity.tolist(), strict=True))

@@ -16,6 +16,7 @@ from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wra
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
+from seg_mia.masks import labelled
 from seg_mia.models.heads import class_count, final, heads, predicted
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import bare
@@ -29,8 +30,8 @@ class Segmentation(LightningModule):
 
     Args:
         network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
-        loss: a loss with one value per image; the batch's loss is their mean. With several heads, the heads'
-            mean.
+        loss: a loss with one value per image; the batch's loss is their mean over images with a labelled
+            pixel. With several heads, the heads' mean.
         optimizer: with its own defaults but for the two settings below; sgd has momentum 0.9.
         lr: learning rate.
         weight_decay: as the optimiser defines it.
@@ -162,9 +163,10 @@ class Segmentation(LightningModule):
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, StepOutput]:
         answer = self.network(batch.image)
         losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(answer)]).mean(0)
+        counted = labelled(batch.mask)
         output: StepOutput = {
-            "loss": losses.mean(),
-            "losses": losses.detach(),
+            "loss": losses.sum() / counted.sum().clamp(min=1),  # images without a labelled pixel cost 0
+            "losses": losses.detach().masked_fill(~counted, torch.nan),
             "prediction": predicted(final(answer).detach()),
             "mask": batch.mask,
         }

@@ -11,6 +11,7 @@ from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.targets import Targeted, TargetKind, mean_iou_matrix, nearest_other, random_other
 from seg_mia.callbacks.tables import file_name
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.coding import refuse_lost
 from seg_mia.data.files import list_files, read_mask
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
@@ -31,7 +32,7 @@ class TargetMasks:
         asks = isinstance(attack, Targeted) and attack.asks
         self.similarity: Tensor | None = None
         self.chosen = self._choose(attack, data) if asks else None  # type: ignore[arg-type]
-        self.row = {int(index): row for row, index in enumerate(data.indices(data.subset))}
+        self.row = {int(index): row for row, index in enumerate(data.scored(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return int64 (N, h, w) on the batch's device."""
@@ -42,7 +43,7 @@ class TargetMasks:
 
     def _choose(self, attack: Targeted, data: SegmentationData) -> Tensor:
         classes = data.source.classes
-        masks = torch.from_numpy(np.array(data.cached.masks[data.indices(data.subset)]))
+        masks = torch.from_numpy(np.array(data.cached.masks[data.scored(data.subset)]))
         kind: TargetKind = attack.target
         match kind:
             case "random":
@@ -67,7 +68,7 @@ class TargetMasks:
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
     """Return a copy of the subset's masks with those of the tested samples read from files."""
     files = list_files(folder)
-    wanted = {index: file_name(data.source.ids[index]) for index in data.evaluated().tolist()}
+    wanted = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
     missing = [name for name in wanted.values() if name not in files]
     if missing:
         raise InputError(
@@ -76,7 +77,7 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
             f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
         )
     chosen = masks.clone()
-    for row, index in enumerate(data.indices(data.subset).tolist()):
+    for row, index in enumerate(data.scored(data.subset).tolist()):
         if index in wanted:
             file = files[wanted[index]]
             mask = _target_mask(file, data.source.classes)
@@ -96,6 +97,7 @@ def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dty
     except InputError:
         if classes != 2:
             raise
+        refuse_lost(path, 127, below=128)
         return read_mask(path, threshold=127, classes=classes)
     if classes == 2 and not (mask == 1).any():
         return np.asarray(mask == IGNORE, dtype=np.uint8)  # 255 without any 1 is white

@@ -36,6 +36,7 @@ class Numbers(Source):
         self.reads += 1
         image = np.empty((self.size, self.size, 3), np.uint8)
         image[:] = (index, 2 * index, 3 * index)
+        image[-1, -1] = 255  # one colour alone would be refused
         mask = np.arange(self.size**2).reshape(self.size, self.size) <= index
         return image, mask.astype(np.uint8)
 
@@ -70,7 +71,9 @@ def test_a_sample_is_its_index_its_image_in_0_1_and_its_mask() -> None:
         image, mask, index = samples[0, position]
         expected = torch.tensor([number, 2 * number, 3 * number]) / 255
         assert image.dtype == torch.float32
-        assert_close(image, expected[:, None, None].expand(3, 8, 8), rtol=0, atol=0)
+        wanted = expected[:, None, None].repeat(1, 8, 8)
+        wanted[:, -1, -1] = 1
+        assert_close(image, wanted, rtol=0, atol=0)
         assert mask.dtype == torch.int64
         assert mask.shape == (8, 8)
         assert mask.flatten().tolist() == [1] * (number + 1) + [0] * (63 - number)

@@ -73,7 +73,7 @@ def test_the_edge_of_the_crop_is_repeated_around_it(tmp_path: Path) -> None:
 
 
 def test_the_published_cut_takes_the_mask_ten_rows_above(tmp_path: Path) -> None:
-    image, mask = blank()
+    image, mask = gradient(), blank()[1]
     mask[200:240, 100:150] = 255
     save(tmp_path, "a", image, mask)
     (own_image, own), (image_again, published) = (
@@ -107,10 +107,10 @@ def loaded(root: Path, *, published_crop: bool = False) -> Fundus:
 
 
 def test_two_files_make_one_member_and_one_nonmember(tmp_path: Path) -> None:
-    image, mask = blank()
+    image, mask = gradient(), blank()[1]
     mask[200:240, 100:150] = 255
     for number in range(2):
-        save(tmp_path, f"s{number}", image + np.uint8(number), mask)
+        save(tmp_path, f"s{number}", image // np.uint8(1 + number), mask)
     data = loaded(tmp_path)
     assert sorted([*data.splits.members, *data.splits.nonmembers]) == [0, 1]
     (batch,) = data.train_dataloader()
@@ -121,7 +121,7 @@ def test_two_files_make_one_member_and_one_nonmember(tmp_path: Path) -> None:
 
 
 def test_the_data_is_found_under_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, mask = blank()
+    image, mask = gradient(), blank()[1]
     mask[200:240, 100:150] = 255
     for name in ("a", "b"):
         image[0, 0] += 1

@@ -111,9 +111,9 @@ def empty_volumes(root: Path) -> SegmentationData:
 @pytest.mark.parametrize(
     ("make", "end"),
     [
-        (empty_folder, " and check --data.threshold, --data.classes"),
-        (empty_kvasir, "prepare`"),
-        (empty_volumes, " and check --data.organs"),
+        (empty_folder, " and check the masks' values and --data.threshold, --data.classes"),
+        (empty_kvasir, " and check the masks' values"),
+        (empty_volumes, " and check the masks' values and --data.organs"),
     ],
 )
 def test_masks_that_are_all_empty(tmp_path: Path, make: Callable[[Path], SegmentationData], end: str) -> None:

@@ -28,7 +28,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Splits are made of names; drawing all bodies for them takes long."""
 
     def blank(*_: object, size: int, **__: object) -> tuple[Any, Any]:
-        return np.zeros((size, size), np.float32), np.full((size, size), LIVER, np.uint8)
+        labels = np.zeros((size, size), np.uint8)
+        labels[size // 2 :] = LIVER
+        return (labels > 0).astype(np.float32), labels
 
     monkeypatch.setattr("seg_mia.data.phantom.render", blank)
 

@@ -15,9 +15,10 @@ from seg_mia.cli import main
 from seg_mia.data.base import Role, SegmentationData
 from seg_mia.data.folder import Folder
 from seg_mia.data.phantom import Phantom
+from seg_mia.data.sides import Side
 from seg_mia.data.ties import tied_places
 from seg_mia.errors import InputError
-from seg_mia.inference import Side, check_pair
+from seg_mia.inference import check_pair
 from seg_mia.runs import newest_pair
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")

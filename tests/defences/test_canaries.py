@@ -54,7 +54,9 @@ class Scans(Source):
         return f"{index:064x}"
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        return np.full((4, 5, 1), index % 256, np.uint8), np.full((4, 5), index % 3, np.uint8)
+        image = np.full((4, 5, 1), index % 256, np.uint8)
+        image[0, 0] = (index + 128) % 256  # one grey alone would be refused
+        return image, np.full((4, 5), index % 3, np.uint8)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:

@@ -34,7 +34,8 @@ def without_reference(masks: tuple[int, int] = (6, 8)) -> SegmentationData:
     """Stand in for a data module of one image of 6x8 whose half has no reference images."""
     stored = SimpleNamespace(images=np.zeros((1, 6, 8, 3)), masks=np.zeros((1, *masks)))
     parts = {"members": np.array([0]), "reference": np.array([], dtype=np.int64)}
-    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=parts.__getitem__, role="victim"))
+    part = parts.__getitem__
+    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=part, scored=part, role="victim"))
 
 
 def test_exactly_these_pairs_are_refused_in_either_order() -> None:

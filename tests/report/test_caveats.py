@@ -35,6 +35,16 @@ def resolved() -> dict[str, Any]:
         ("cannot be resolved", [guess()], [resolved()]),
         ("Only 29 patients", [guess(groups=pooled(29))], [guess(groups=pooled(30))]),
         ("limited to 16 samples", [guess(data={"limit": 16})], [guess()]),
+        (
+            "3 of the victim's members were never trained on",
+            [guess(data={"left_out": {"victim": {"untrained": 3, "unlabelled": 0}, "shadow": {}}})],
+            [guess(data={"left_out": {"victim": {"untrained": 0}, "shadow": {"untrained": 3}}})],
+        ),
+        (
+            "Of the data: 2 of 9 images are constant.",
+            [guess(data={"notes": ["2 of 9 images are constant"]})],
+            [guess()],
+        ),
         ("own distribution", [guess()], [fool()]),
         ("not trained with differential privacy", [guess()], [guess(privacy=promise())]),
         ("can be drawn again", [guess(privacy=promise(reproducible=True))], [guess(privacy=promise())]),

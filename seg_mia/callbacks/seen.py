@@ -1,0 +1,110 @@
+"""Which members a training has come to see: one that a limit on steps keeps out was never learnt from."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
+from seg_mia.errors import InputError
+
+log = logging.getLogger(__name__)
+
+UNSEEN = "unseen"
+"""Where a card's split lists the members that were never trained on, by their places among the sorted ids."""
+
+
+class SeenSamples(Callback):
+    """Record which samples training steps have been given, over all ranks, and over a resume.
+
+    Attributes:
+        seen: bool (n,) over the data set; None before a training has begun.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Tensor | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin, unless a checkpoint says what was seen."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        if self.seen is None:
+            self.seen = torch.zeros(len(data.source), dtype=torch.bool)
+        self.seen = self.seen.to(pl_module.device)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Note the batch's samples."""
+        assert self.seen is not None
+        self.seen[batch.index] = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Join what all ranks have seen, before checkpoints are written."""
+        assert self.seen is not None
+        self.seen = trainer.strategy.reduce(self.seen.long(), reduce_op="sum") > 0
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Say how many members were left out."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        missing = self.unseen(data)
+        if missing and trainer.is_global_zero:
+            log.warning(
+                "%d of %d members were never trained on, since training ended before it came to them "
+                "(--trainer.max_steps, max_time, limit_train_batches): they count neither as members nor as "
+                "non-members",
+                len(missing),
+                len(data.splits.members),
+            )
+
+    def unseen(self, data: SegmentationData) -> list[int] | None:
+        """Return the places among the sorted ids of members that no step was given; None without a training.
+
+        Where Poisson sampling draws the batches everyone who may be drawn is a member, as its promise has it;
+        where others than the members are taught, those are that their teacher has not seen.
+        """
+        if self.seen is None:
+            return None
+        missing = set(data.untrained)
+        if data.batches is None:
+            taught = set(data.trained().tolist())
+            missing |= {i for i in data.splits.members if i in taught and not self.seen[i]}
+        places = {name: place for place, name in enumerate(sorted(data.source.ids))}
+        return sorted(places[data.source.ids[i]] for i in missing)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen."""
+        return {} if self.seen is None else {"seen": self.seen.cpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from it."""
+        self.seen = state_dict.get("seen")
+
+
+def unseen_members(split: Mapping[str, Any], data: SegmentationData) -> tuple[int, ...]:
+    """Return the members whom a card's split says to be never trained on, as data-set indices.
+
+    Raises:
+        InputError: places that are none of this data's members.
+    """
+    places = split.get(UNSEEN) or []
+    ids = data.source.ids
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    try:
+        found = tuple(order[place] for place in places if place >= 0)
+    except (IndexError, TypeError):
+        found = ()
+    if len(found) != len(places) or not set(found) <= set(data.splits.members):
+        raise InputError(
+            "the checkpoint's card lists as never trained on what are no members of this data; point "
+            "--data.root at the original, unchanged files, or train again"
+        )
+    return found

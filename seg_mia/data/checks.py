@@ -1,0 +1,223 @@
+"""Samples that teach nothing or measure nothing: refused, or told by name, before anything is computed."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+
+from seg_mia.data.coding import GREY_LEVELS
+from seg_mia.data.contents import Contents
+from seg_mia.data.source import Note, Source, listed
+from seg_mia.data.splits import Half
+from seg_mia.errors import InputError
+
+log = logging.getLogger(__name__)
+_TOLD = set[tuple[str, str]]()
+
+ONE_GREY = 1.0
+"""Levels of 255 by which the values of an image may differ that shows nothing: the rounding of one value."""
+NEARLY_ONE_GREY = 16.0
+"""Levels of 255 within which an image shows next to nothing: 12 bits stored as 16 fill as many."""
+ONE_VALUE = 0.99
+"""Share of pixels of one value from which an image shows next to nothing."""
+WHITE = 0.4
+"""Share of pixels above a grey window from which most of the body is: bone and contrast are far less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is looked at: a source, the facts on its samples, and who of them is in the half at hand."""
+
+    source: Source
+    facts: Contents
+    half: Half
+    role: str
+    options: Collection[str]
+
+    def names(self, which: NDArray[np.bool_]) -> tuple[str, ...]:
+        """Return the ids of some samples of the half, `which` over all of the source's, (n,)."""
+        return tuple(self.source.ids[i] for i in sorted(self.half) if which[i])
+
+    @property
+    def size(self) -> int:
+        """Return how many samples the half has."""
+        return len(tuple(self.half))
+
+    @property
+    def coding(self) -> str:
+        """Return what decides the class of a mask's values."""
+        named = [f"--data.{name}" for name in ("threshold", "classes", "organs") if name in self.options]
+        return "the masks' values" + (f" and {', '.join(named)}" if named else "")
+
+
+def examine(
+    source: Source, facts: Contents, half: Half, role: str, options: Collection[str] = ()
+) -> list[Note]:
+    """Return what is to be known of a half's samples.
+
+    Args:
+        source: all samples.
+        facts: on all of them.
+        half: the split.
+        role: whose half it is.
+        options: settings that the data module has, which an error may name.
+
+    Raises:
+        InputError: masks coded otherwise than the settings say, members or non-members of which none has a
+            labelled pixel, members without any foreground or any background, or a half most of whose images
+            are of one grey each.
+    """
+    sight = Sight(source, facts, half, role, options)
+    _refuse_coding(sight)
+    _refuse_unlabelled(sight)
+    _refuse_masks(sight)
+    _refuse_constant(sight)
+    return [*source.notes, *_of_masks(sight), *_of_images(sight)]
+
+
+@rank_zero_only
+def tell(notes: Sequence[Note], role: str, place: str) -> None:
+    """Log what is to be known of a half's samples, once in a process.
+
+    Args:
+        notes: of `examine`.
+        role: whose half it is.
+        place: where its data lies decoded.
+    """
+    for note in notes:
+        if (place, note.line) not in _TOLD:
+            log.warning("data of the %s: %s", role, note.line)
+        _TOLD.add((place, note.line))
+
+
+def _refuse_coding(sight: Sight) -> None:
+    """Refuse masks of class ids where black and white ones are read: all of them would count as empty."""
+    source, facts = sight.source, sight.facts
+    found = np.flatnonzero((facts.lost > 0) & (facts.lost < GREY_LEVELS))
+    if len(found):
+        values = sorted({int(facts.lost[i]) for i in found})
+        raise InputError(
+            f"{len(found)} of {len(source)} masks hold no value above the threshold, but others than 0, and "
+            f"would count as empty ({listed([source.ids[i] for i in found])}; largest value "
+            f"{', '.join(map(str, values))}); code them like the others"
+            f"{', or lower --data.threshold' if 'threshold' in sight.options else ''}"
+        )
+
+
+def _refuse_unlabelled(sight: Sight) -> None:
+    for part in ("members", "nonmembers"):
+        own = list(getattr(sight.half, part))
+        if own and not sight.facts.labelled[own].any():
+            raise InputError(
+                f"none of the {len(own)} {part} of the {sight.role}'s half has a labelled pixel, all are to "
+                f"ignore (255: {listed([sight.source.ids[i] for i in own])}); label them or leave them out"
+            )
+
+
+def _refuse_masks(sight: Sight) -> None:
+    members = list(sight.half.members)
+    if not sight.facts.foreground[members].any():
+        raise InputError(
+            f"all {len(members)} masks to train on are empty, a network cannot learn a foreground from them; "
+            f"look at them with `python -m seg_mia prepare` and check {sight.coding}"
+        )
+    if sight.source.classes == 2 and not sight.facts.pixels[members, 0].any():
+        raise InputError(
+            f"every labelled pixel of the {len(members)} masks to train on is foreground, a network cannot "
+            f"learn a background from them; check {sight.coding}"
+        )
+
+
+def _refuse_constant(sight: Sight) -> None:
+    for part in ("members", "nonmembers"):
+        own = np.array(getattr(sight.half, part), dtype=np.int64)
+        flat = own[sight.facts.spread[own] <= ONE_GREY]
+        if len(own) and 2 * len(flat) > len(own):
+            raise InputError(
+                f"{len(flat)} of {len(own)} {part} of the {sight.role}'s half are constant images, one grey "
+                f"each ({listed([sight.source.ids[i] for i in flat])}): {_values(sight, flat)}"
+            )
+
+
+def _of_masks(sight: Sight) -> list[Note]:
+    facts, size = sight.facts, sight.size
+    found = []
+    if bare := sight.names(~facts.labelled):
+        found.append(
+            Note(
+                f"{len(bare)} of {size} samples have no labelled pixel: they are undefined, and count in no "
+                "mean and no membership score",
+                bare,
+            )
+        )
+    if soft := sight.names(facts.lost > 0):
+        found.append(
+            Note(
+                f"{len(soft)} of {size} masks hold values above 0 but none above the threshold, and count as "
+                "empty",
+                soft,
+            )
+        )
+    unsure = facts.empty & (facts.pixels[:, -1] > 0)
+    if white := sight.names(unsure):
+        found.append(
+            Note(
+                f"{len(white)} of {size} masks hold nothing but background and 255, which is read as pixels "
+                "to ignore: right unless 255 is their foreground",
+                white,
+            )
+        )
+    if empty := sight.names(facts.empty & ~unsure & (facts.lost == 0)):
+        found.append(
+            Note(f"{len(empty)} of {size} masks are empty: right where nothing is to be found", empty)
+        )
+    absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
+    if len(absent):
+        which = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
+        found.append(Note(f"no mask to train on has a pixel of class {which}: it cannot be learnt", ()))
+    return found
+
+
+def _of_images(sight: Sight) -> list[Note]:
+    facts, size = sight.facts, sight.size
+    constant = facts.spread <= ONE_GREY
+    nearly = ~constant & ((facts.spread <= NEARLY_ONE_GREY) | (facts.common > ONE_VALUE))
+    found = []
+    for which, what in ((constant, "are constant, one grey each"), (nearly, "show next to one grey")):
+        if names := sight.names(which):
+            own = np.array([i for i in sorted(sight.half) if which[i]], dtype=np.int64)
+            found.append(Note(f"{len(names)} of {size} images {what}: {_values(sight, own)}", names))
+    bright = (facts.white > WHITE) & ~(constant | nearly)
+    own = np.array([i for i in sorted(sight.half) if bright[i]], dtype=np.int64)
+    if 2 * len(own) > size and sight.source.window:
+        found.append(
+            Note(
+                f"{len(own)} of {size} images are white on more than {WHITE:.0%} of their pixels: "
+                f"{_values(sight, own)}",
+                tuple(sight.source.ids[i] for i in own),
+            )
+        )
+    return found
+
+
+def _values(sight: Sight, own: NDArray[np.int64]) -> str:
+    """Return between which values images lie, and what to do."""
+    source = sight.source
+    if not source.window:
+        low, high = sight.facts.low[own].min(), sight.facts.high[own].max()
+        return f"their values lie in [{low:.4g}, {high:.4g}] of [0, 1]; rescale or remove the files"
+    ends = np.array([source.limits(int(i)) for i in _some(own)])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    level, width = (low + high) / 2, max(high - low, 1e-6)
+    return (
+        f"their values lie in [{low:.4g}, {high:.4g}], and {source.window}; set the window to the data, "
+        f"such as --data.level {level:.4g} --data.width {width:.4g}"
+    )
+
+
+def _some(own: Sequence[int] | NDArray[np.int64]) -> list[int]:
+    """Return three of some samples, first, middle and last, to be read again."""
+    return sorted({int(own[0]), int(own[len(own) // 2]), int(own[-1])})

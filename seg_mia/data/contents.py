@@ -1,0 +1,117 @@
+"""What decoding has left of every sample: facts that give away an image or a mask that says nothing."""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.cache import Cached
+from seg_mia.data.source import Source
+from seg_mia.masks import IGNORE
+
+_FILE = "contents_1.npy"  # another number when equal samples are described otherwise than before
+
+
+class Contents:
+    """Facts on n samples.
+
+    Args:
+        table: one record per sample, (n,), see `contents`.
+
+    Attributes:
+        low: each image's smallest value in [0, 1], (n,).
+        high: its largest, (n,).
+        spread: the difference of the two within the channel where it is largest, in levels of 255, (n,).
+        common: share of the pixels that have the most common of 256 levels, in the channel where it is
+            smallest, (n,).
+        white: share of the pixels at the upper end of the range in all channels, (n,).
+        pixels: how many pixels of each class a mask has, and last how many to ignore, (n, classes + 1).
+        lost: the largest value of a mask's file that decoding made background where nothing else was in it,
+            0 where there is none, (n,).
+    """
+
+    def __init__(self, table: NDArray[Any]) -> None:
+        self.low: NDArray[np.float64] = table["low"]
+        self.high: NDArray[np.float64] = table["high"]
+        self.spread: NDArray[np.float64] = table["spread"]
+        self.common: NDArray[np.float64] = table["common"]
+        self.white: NDArray[np.float64] = table["white"]
+        self.pixels: NDArray[np.int64] = table["pixels"]
+        self.lost: NDArray[np.int64] = table["lost"]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Return which masks have a pixel that is not to be ignored, (n,)."""
+        return np.asarray(self.pixels[:, :-1].any(1), dtype=np.bool_)
+
+    @property
+    def foreground(self) -> NDArray[np.int64]:
+        """Return how many pixels of each mask are of a class other than 0, (n,)."""
+        return np.asarray(self.pixels[:, 1:-1].sum(1))
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Return which masks have labelled pixels, all of them background, (n,)."""
+        return np.asarray(self.labelled & (self.foreground == 0), dtype=np.bool_)
+
+
+def contents(cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None) -> Contents:
+    """Return facts on all samples: kept beside the cache, or found by one look at each.
+
+    Args:
+        cached: the decoded samples.
+        source: what they were decoded from; asked about what an empty mask's file holds.
+        progress: called with the samples done and their total after each.
+    """
+    kind = np.dtype(
+        [
+            *((name, np.float64) for name in ("low", "high", "spread", "common", "white")),
+            ("pixels", np.int64, (source.classes + 1,)),
+            ("lost", np.int64),
+        ]
+    )
+    place = cached.folder / _FILE
+    with suppress(OSError, ValueError, EOFError):  # not there, or damaged: look
+        kept = np.load(place, allow_pickle=False)
+        if kept.dtype == kind and kept.shape == (len(source),):
+            return Contents(kept)
+    table = np.zeros(len(source), kind)
+    for index in range(len(source)):
+        table[index] = _facts(
+            np.asarray(cached.images[index]), np.asarray(cached.masks[index]), source, index
+        )
+        if progress is not None:
+            progress(index + 1, len(source))
+    _keep(place, table)
+    return Contents(table)
+
+
+def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: int) -> tuple[Any, ...]:
+    whole = image.dtype == np.uint8
+    scale = 255.0 if whole else 1.0
+    low, high = image.min((0, 1)) / scale, image.max((0, 1)) / scale
+    levels = image if whole else np.rint(image * 255).astype(np.uint8)
+    size = levels.shape[0] * levels.shape[1]
+    common = min(np.bincount(channel.ravel()).max() / size for channel in np.moveaxis(levels, 2, 0))
+    white = np.count_nonzero((levels == 255).all(2)) / size
+    found = np.bincount(mask.ravel(), minlength=256)
+    pixels = np.append(found[: source.classes], found[IGNORE])
+    empty = pixels[0] > 0 and not pixels[1:-1].any()
+    lost = source.lost(index) if empty else 0
+    return low.min(), high.max(), float((high - low).max() * 255), common, white, pixels, lost
+
+
+def _keep(place: Path, table: NDArray[Any]) -> None:
+    """Write the file in one step; a cache that cannot be written is looked through again."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    with suppress(OSError):
+        with partial.open("wb") as file:
+            np.save(file, table, allow_pickle=False)
+        partial.replace(place)
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)

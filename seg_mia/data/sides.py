@@ -1,0 +1,88 @@
+"""The two sides of a membership attack, and who of their samples it can judge."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+from torch import nn
+
+from seg_mia.data.base import SegmentationData, Subset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One half of the split and the network that trained on its members.
+
+    Attributes:
+        network: with its weights.
+        data: after setup.
+        file: the checkpoint.
+        built: what the network was built from, as plain values.
+        seed: of its training.
+        unseen: members whom its training never came to, as data-set indices.
+    """
+
+    network: nn.Module
+    data: SegmentationData
+    file: Path
+    built: Any = None
+    seed: int | None = None
+    unseen: tuple[int, ...] = ()
+
+    def judged(self, part: Subset) -> NDArray[np.int64]:
+        """Return the samples of a part that can be told apart by membership, ascending.
+
+        One without a labelled pixel teaches nothing and has no loss; a member that was never trained on is
+        none, and no non-member either.
+        """
+        chosen = self.data.scored(part)
+        return chosen[~np.isin(chosen, self.unseen)]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many members and non-members are not judged, by the reason."""
+        whole = [self.data.indices(part) for part in ("members", "nonmembers")]
+        labelled = [self.data.scored(part) for part in ("members", "nonmembers")]
+        return {
+            "unlabelled": sum(map(len, whole)) - sum(map(len, labelled)),
+            "untrained": len(labelled[0]) - len(self.judged("members")),
+        }
+
+
+def judged_data(victim: Side, shadow: Side) -> dict[str, Any]:
+    """Return which data was judged, and how much of it was left out, as plain values."""
+    data = victim.data
+    return {
+        "fingerprint": data.fingerprint,
+        "split_seed": data.split_seed,
+        "limit": data.limit,
+        "left_out": {"victim": victim.left_out, "shadow": shadow.left_out},
+        "notes": [note.text for note in data.notes],
+    }
+
+
+@rank_zero_only
+def tell_left_out(victim: Side, shadow: Side) -> None:
+    """Log how many members and non-members are not judged."""
+    for whose, side in (("victim", victim), ("shadow", shadow)):
+        left = side.left_out
+        if left["untrained"]:
+            log.warning(
+                "%d of the %s's %d members were never trained on: they count neither as members nor as "
+                "non-members",
+                left["untrained"],
+                whose,
+                len(side.data.splits.members),
+            )
+        if left["unlabelled"]:
+            log.warning(
+                "%d of the %s's members and non-members have no labelled pixel and are not scored",
+                left["unlabelled"],
+                whose,
+            )
