@@ -53,7 +53,7 @@ from seg_mia.spec import class_paths
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
-from seg_mia.trainer import Bars, check_kept, check_resumed, check_training, for_classifier, refusals
+from seg_mia.trainer import Bars, await_ranks, check_kept, check_resumed, check_training, for_classifier, refusals
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class Experiment(LightningCLI):
         self._known, self._made = set[str](), False
         try:
             self._build_and_run()
+            await_ranks(self.trainer)
             self._clear(done=True)
         except InputError:
             self._clear(done=False)
