@@ -33,7 +33,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import Side, check_members, infer, load_shadow, seed_of
+from seg_mia.inference import Side, adopted, check_members, check_weights, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -86,7 +86,7 @@ class Experiment(LightningCLI):
             self._build_and_run()
             await_ranks(self.trainer)
             self._clear(done=True)
-        except InputError:
+        except Exception:
             self._clear(done=False)
             raise
 
@@ -335,7 +335,7 @@ class Experiment(LightningCLI):
         assert self.plan.shadow is not None
         assert self.plan.checkpoint is not None
         assert self.plan.options is not None
-        card = self.plan.card
+        card, content = self.plan.card, self.plan.content
         assert card is not None
         said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
         if said:
@@ -344,11 +344,11 @@ class Experiment(LightningCLI):
                 f"{said[0].partition('=')[0]}"
             )
         if not self.split_checked:
-            raise InputError(
-                f"{self.plan.checkpoint} does not say who its members are, it was exported without its "
-                "split; use the original checkpoint"
-            )
-        check_members(card, data, self.plan.checkpoint)
+            exported = "does not say who its members are, it was exported without its split"
+            raise InputError(f"{self.plan.checkpoint} {exported}; use the original checkpoint")
+        if adopted(card):
+            check_members(data, f"victim {self.plan.checkpoint}")
+        check_weights(self.plan.shadow, content or {}, self.plan.checkpoint)
         shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:
@@ -390,8 +390,8 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            kind = type(model).__name__
-            raise InputError(f"{self.plan.checkpoint} holds a {kind}, a segmentation victim is needed")
+            held = f"{self.plan.checkpoint} holds a {type(model).__name__}"
+            raise InputError(f"{held}, a segmentation victim is needed")
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)

@@ -1,6 +1,7 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from seg_mia.runs import run_of
 from seg_mia.spec import parameters
 from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.membership import MembershipTask
+
+SAME = 2e-3
+"""Relative distance of weights up to which two networks are one: bfloat16 rounds by as much."""
 
 
 @dataclass(frozen=True)
@@ -291,18 +295,71 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
         raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
     own.setup()
     check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    if adopted(card):
+        check_members(own, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
     load_weights(network, found.content, found.file)
     return Side(network, own, found.file, network_spec(card), seed_of(card))
 
 
-def check_members(card: Card, data: SegmentationData, file: Path) -> None:
-    """Raise InputError for a network that was trained elsewhere, on nobody knows whom."""
-    if (card.training or {}).get("adopted") and data.source.parts is None:
+def check_members(data: SegmentationData, name: str) -> None:
+    """Raise InputError for a network that was trained elsewhere, on nobody knows whom.
+
+    Data that states its split states the victim's half alone: members of the shadow's half are drawn.
+
+    Args:
+        data: that half of the split that the network stands for, with its samples open.
+        name: of the network, for the message.
+    """
+    if data.source.parts is not None and data.role == "victim":
+        return
+    told = f"{name} was trained elsewhere and its members here are drawn by chance"
+    if data.role == "shadow":
         raise InputError(
-            f"{file} was trained elsewhere and its members here are drawn by chance, so an AUC would be "
-            "about nothing; state who it was trained on (--data.split_column) and adopt it again"
+            f"{told}, as those of a shadow's half always are, so an attack would learn and be judged on "
+            "nothing; train a network on that half here: python -m seg_mia fit --data.role shadow"
         )
+    how = (
+        "--data.split_column" if "split_column" in parameters(type(data)) else "split_column of "
+        "seg_mia.data.folder.Folder, which reads a list of files; this data set's reader has none"
+    )
+    raise InputError(
+        f"{told}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
+    )
+
+
+def adopted(card: Card) -> bool:
+    """Say whether a checkpoint's network was trained elsewhere."""
+    return bool((card.training or {}).get("adopted"))
+
+
+def check_weights(shadow: Shadow, content: Mapping[str, Any], file: Path) -> None:
+    """Raise InputError for a shadow whose weights are the victim's, up to rounding in half precision.
+
+    Trainings from two seeds differ by more than a hundredth even where both begin with one encoder's weights.
+
+    Args:
+        shadow: read.
+        content: of the victim's checkpoint.
+        file: the victim's checkpoint.
+    """
+    mine, other = (_weights(each) for each in (content, shadow.content))
+    if not mine or [len(value) for value in mine] != [len(value) for value in other]:
+        return
+    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(mine, other, strict=True)))
+    if apart <= SAME * math.sqrt(sum(float(value.square().sum()) for value in mine)):
+        raise InputError(
+            f"shadow {shadow.file} has the weights of victim {file}, so it knows what it is to guess about; "
+            "train one on the other half from another seed"
+        )
+
+
+def _weights(content: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them."""
+    state = content.get("state_dict")
+    values = state.values() if isinstance(state, dict) else ()
+    found = [value for value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return [value.detach().double().flatten() for value in found]
 
 
 def seed_of(card: Card) -> int | None:
