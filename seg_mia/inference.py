@@ -355,11 +355,15 @@ def check_weights(shadow: Shadow, content: Mapping[str, Any], file: Path) -> Non
 
 
 def _weights(content: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them."""
+    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them.
+
+    Statistics of batches are none: asking about other images in training mode changes them.
+    """
     state = content.get("state_dict")
-    values = state.values() if isinstance(state, dict) else ()
-    found = [value for value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
-    return [value.detach().double().flatten() for value in found]
+    named = state.items() if isinstance(state, dict) else ()
+    found = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
+    tensors = [value for value in found if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return [value.detach().double().flatten() for value in tensors]
 
 
 def seed_of(card: Card) -> int | None:

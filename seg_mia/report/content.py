@@ -152,6 +152,7 @@ class Fooled:
         subset: which samples were attacked.
         images: how many.
         unchanged: how many of them the attack left as they were.
+        no_gradient: of how many of them an attack that follows gradients had none.
         results: each measure's average over images.
         success: a row per loss, where rates were counted.
         strengths: a row per strength, where several were tried.
@@ -171,6 +172,7 @@ class Fooled:
     success: list[Success] = field(default_factory=list)
     strengths: list[dict[str, float | None]] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    no_gradient: int = 0
 
     def mean(self, name: str) -> float | None:
         """Return a measure's mean, None where it was not taken."""
