@@ -1,6 +1,5 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,9 +333,10 @@ def adopted(card: Card) -> bool:
 
 
 def check_weights(shadow: Shadow, content: Mapping[str, Any], file: Path) -> None:
-    """Raise InputError for a shadow whose weights are the victim's, up to rounding in half precision.
+    """Raise InputError for a shadow whose weights are the victim's, each up to rounding in half precision.
 
-    Trainings from two seeds differ by more than a hundredth even where both begin with one encoder's weights.
+    Of trainings from two seeds some layer differs by more than a hundredth, even where both begin with one
+    encoder's weights, or keep these.
 
     Args:
         shadow: read.
@@ -346,8 +346,7 @@ def check_weights(shadow: Shadow, content: Mapping[str, Any], file: Path) -> Non
     mine, other = (_weights(each) for each in (content, shadow.content))
     if not mine or [len(value) for value in mine] != [len(value) for value in other]:
         return
-    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(mine, other, strict=True)))
-    if apart <= SAME * math.sqrt(sum(float(value.square().sum()) for value in mine)):
+    if all(float((a - b).norm()) <= SAME * float(a.norm()) for a, b in zip(mine, other, strict=True)):
         raise InputError(
             f"shadow {shadow.file} has the weights of victim {file}, so it knows what it is to guess about; "
             "train one on the other half from another seed"
