@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule
 from torch import nn
 
@@ -194,12 +194,13 @@ def _networks(what: Plan, words: Sequence[str]) -> Iterator[tuple[list[str], Cal
 
 
 def _untrained(what: Plan) -> nn.Module:
-    """Return the network that a plan is to train or adopt, without weights."""
+    """Return the network that a plan is to train or adopt, without weights, and without what defends it."""
     import_all(defences, tasks)
-    model = _described(what, "model", LightningModule)
-    network = getattr(model, "network", None)
-    if not isinstance(network, nn.Module):
-        raise InputError(f"a task must hold its network, got {type(model).__name__}")
+    found = _parsed(what, "model", LightningModule)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "network", required=True)
+    spec = None if found is None else found[1]["model"]["init_args"]["network"]
+    network: nn.Module = parser.instantiate_classes(parser.parse_object({"network": spec})).network
     return network
 
 
@@ -249,18 +250,24 @@ def data_of(what: Plan) -> SegmentationData | None:
     Raises InputError for what does not fit.
     """
     import_all(readers)
-    data: SegmentationData | None = _described(what, "data", SegmentationData)
+    try:
+        found = _parsed(what, "data", SegmentationData)
+        data: SegmentationData | None = None if found is None else found[0].instantiate_classes(found[1]).data
+    except argparse.ArgumentError as error:
+        raise InputError(one_line(str(error))) from None
+    except ValueError as error:
+        raise refusal(error) or error from None
     return data
 
 
-def _described(what: Plan, part: str, base: type) -> Any:
-    """Return the object that a plan's configs and words describe as a part; None where they describe none."""
+def _parsed(what: Plan, part: str, base: type) -> tuple[ArgumentParser, Namespace] | None:
+    """Return what a plan's configs and words say of a part, and what parsed it; None where they say nothing."""
     sections, own = list[Any](), list[str]()
     for word in _joined(what.args):
         flag, _, value = word.partition("=")
         if flag == "--config":
             sections.append(read_yaml(value).get(part))
-        elif flag.rstrip("+") == f"--{part}" or flag.startswith(f"--{part}."):
+        elif flag == f"--{part}" or flag.startswith(f"--{part}."):
             own.append(word)
     words = [f"--config={inline({part: section})}" for section in sections if section] + own
     if not words:
@@ -270,9 +277,4 @@ def _described(what: Plan, part: str, base: type) -> Any:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(base, part, required=True)
-    try:
-        return parser.instantiate_classes(parser.parse_args(words))[part]
-    except argparse.ArgumentError as error:
-        raise InputError(one_line(str(error))) from None
-    except ValueError as error:
-        raise refusal(error) or error from None
+    return parser, parser.parse_args(words)

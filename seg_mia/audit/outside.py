@@ -63,7 +63,7 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
 
     Returns:
         the digest of its answers, and of each file that it reads meanwhile; of one that turns to a service or
-        another program, a value that never comes again.
+        another program, or that fails, a value that never comes again.
     """
     images = None if data is None else _images(data)
     try:
@@ -72,11 +72,13 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
         with watched() as reads:
             answers = _answers(make, images)
     except Exception as error:  # noqa: BLE001  # foreign code may raise anything; the stage itself will tell it
-        return f"{type(error).__name__}: {error}"
-    if reads.services:
-        log.info("%s turns to %s: nothing is taken from earlier runs", named[0], ", ".join(sorted(reads.services)))
+        log.debug("%s cannot be asked: %s", named, error)
         return secrets.token_hex()
-    return [answers, [[name, digest] for name in sorted(reads.files) if (digest := _digest(Path(name)))]]
+    if reads.services:
+        told = ", ".join(sorted(reads.services))
+        log.info("%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), told)
+        return secrets.token_hex()
+    return [answers, sorted(digest for name in reads.files if (digest := _digest(Path(name))))]
 
 
 @contextmanager
