@@ -85,7 +85,9 @@ def _failed(error: Exception, *, debug: bool) -> int:
 def _foot(words: Sequence[str]) -> None:
     """End a page of help by what every command takes."""
     if words[1:] and asks(words[1:]):
-        print(f"\nevery command  {DEBUG}  shows the traceback of what goes wrong before the line that tells it")
+        print(
+            f"\nevery command  {DEBUG}  shows the traceback of what goes wrong before the line that tells it"
+        )
 
 
 def _interrupted() -> int:

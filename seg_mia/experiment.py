@@ -33,7 +33,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import Side, adopted, check_members, check_weights, infer, load_shadow, seed_of
+from seg_mia.inference import Side, check_victim, infer, load_shadow, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -53,7 +53,15 @@ from seg_mia.spec import class_paths
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
-from seg_mia.trainer import Bars, await_ranks, check_kept, check_resumed, check_training, for_classifier, refusals
+from seg_mia.trainer import (
+    Bars,
+    await_ranks,
+    check_kept,
+    check_resumed,
+    check_training,
+    for_classifier,
+    refusals,
+)
 
 log = logging.getLogger(__name__)
 
@@ -335,20 +343,9 @@ class Experiment(LightningCLI):
         assert self.plan.shadow is not None
         assert self.plan.checkpoint is not None
         assert self.plan.options is not None
-        card, content = self.plan.card, self.plan.content
+        card = self.plan.card
         assert card is not None
-        said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
-        if said:
-            raise InputError(
-                "membership attacks look at members and non-members and change no image; leave out "
-                f"{said[0].partition('=')[0]}"
-            )
-        if not self.split_checked:
-            exported = "does not say who its members are, it was exported without its split"
-            raise InputError(f"{self.plan.checkpoint} {exported}; use the original checkpoint")
-        if adopted(card):
-            check_members(data, f"victim {self.plan.checkpoint}")
-        check_weights(self.plan.shadow, content or {}, self.plan.checkpoint)
+        check_victim(self.plan, data, split_known=self.split_checked)
         shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:

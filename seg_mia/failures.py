@@ -1,4 +1,4 @@
-"""What to say, in one line, of an exception that no message foresees: what came, from whose code, what to do."""
+"""One line on an exception that no message foresees: what came, from whose code, what to do."""
 
 import re
 import sysconfig

@@ -24,7 +24,7 @@ from seg_mia.membership.base import Membership
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Classifier, Threshold
 from seg_mia.membership.signals import Signal, checked
-from seg_mia.plan import Shadow
+from seg_mia.plan import Plan, Shadow
 from seg_mia.runs import run_of
 from seg_mia.spec import parameters
 from seg_mia.spec import resolve as class_at
@@ -319,12 +319,42 @@ def check_members(data: SegmentationData, name: str) -> None:
             "nothing; train a network on that half here: python -m seg_mia fit --data.role shadow"
         )
     how = (
-        "--data.split_column" if "split_column" in parameters(type(data)) else "split_column of "
+        "--data.split_column"
+        if "split_column" in parameters(type(data))
+        else "split_column of "
         "seg_mia.data.folder.Folder, which reads a list of files; this data set's reader has none"
     )
     raise InputError(
         f"{told}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
     )
+
+
+def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> None:
+    """Raise InputError where a membership attack on a victim would mean nothing.
+
+    Args:
+        plan: with victim and shadow.
+        data: the victim's, after setup.
+        split_known: whether the victim's file says how its data was split.
+    """
+    said = [word for word in plan.args if word.startswith(("--data.subset", "--save_images"))]
+    if said:
+        raise InputError(
+            "membership attacks look at members and non-members and change no image; leave out "
+            f"{said[0].partition('=')[0]}"
+        )
+    file = plan.checkpoint
+    assert file is not None
+    assert plan.card is not None
+    assert plan.shadow is not None
+    if not split_known:
+        raise InputError(
+            f"{file} does not say who its members are, it was exported without its split; use the original "
+            "checkpoint"
+        )
+    if adopted(plan.card):
+        check_members(data, f"victim {file}")
+    check_weights(plan.shadow, plan.content or {}, file)
 
 
 def adopted(card: Card) -> bool:

@@ -174,7 +174,7 @@ def _source(path: str) -> object:
 
 
 def _networks(what: Plan, words: Sequence[str]) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]:
-    """Yield the networks of foreign classes that a plan trains or asks: what they are made of, what builds them.
+    """Yield the foreign classes of each network that a plan trains or asks, and what builds it.
 
     A victim, a shadow, a surrogate that words name, or what is to be trained or adopted.
     """
@@ -261,7 +261,7 @@ def data_of(what: Plan) -> SegmentationData | None:
 
 
 def _parsed(what: Plan, part: str, base: type) -> tuple[ArgumentParser, Namespace] | None:
-    """Return what a plan's configs and words say of a part, and what parsed it; None where they say nothing."""
+    """Return a parser and what it reads of a part in configs and words; None where they say nothing."""
     sections, own = list[Any](), list[str]()
     for word in _joined(what.args):
         flag, _, value = word.partition("=")

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 IMAGES = 8
 """How many of the data's images a network is asked about, evenly spread over all."""
 SERVICES = {
-    "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn", "urllib.Request",
+    "socket.connect", "socket.getaddrinfo", "urllib.Request", "subprocess.Popen", "os.system",
+    "os.posix_spawn",
 }  # fmt: skip
 """Events of Python's audit hooks by which a program turns to another."""
 CODE = {".py", ".pyc", ".so", ".pyi"}
@@ -76,7 +77,9 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
         return secrets.token_hex()
     if reads.services:
         told = ", ".join(sorted(reads.services))
-        log.info("%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), told)
+        log.info(
+            "%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), told
+        )
         return secrets.token_hex()
     return [answers, sorted(digest for name in reads.files if (digest := _digest(Path(name))))]
 
@@ -146,4 +149,3 @@ def _answers(make: Callable[[], nn.Module], images: torch.Tensor | None) -> str:
     for logits in found:
         digest.update(str(tuple(logits.shape)).encode() + logits.float().contiguous().numpy().tobytes())
     return digest.hexdigest()
-

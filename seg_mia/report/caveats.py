@@ -17,7 +17,6 @@ from seg_mia.report.verdicts import (
     refuted,
     segments_nothing,
     spent,
-    untested,
 )
 
 FEW_GROUPS = 30
@@ -138,7 +137,7 @@ def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:
                 "(--attack.replace)."
             )
         elif one.no_gradient:
-            part = "so it says nothing of" if untested(one) else "which it cannot fool: do not rely on its"
+            part = "so it says nothing of" if one.untested else "which it cannot fool: do not rely on its"
             yield (
                 f"{_on(one)}: no gradient reached {one.no_gradient} of {one.images} images, {part} "
                 "robustness. Replace the layer that stops it (--attack.replace)."

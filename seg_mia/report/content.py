@@ -174,6 +174,19 @@ class Fooled:
     settings: Mapping[str, Any] = field(default_factory=dict)
     no_gradient: int = 0
 
+    @property
+    def untested(self) -> str:
+        """Why this says nothing of how robust the victim is, nothing where it does."""
+        if not self.images:
+            return "no image was attacked"
+        if self.success and not any(row.counted for row in self.success):
+            return "no image counts"
+        if 2 * self.no_gradient > self.images:
+            return f"no gradient reached {self.no_gradient} of {self.images} images"
+        if self.unchanged >= self.images and not self.success:
+            return f"none of {self.images} images was changed"
+        return ""
+
     def mean(self, name: str) -> float | None:
         """Return a measure's mean, None where it was not taken."""
         return self.results[name].mean if name in self.results else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from seg_mia.errors import InputError
 from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
 from seg_mia.report.intervals import dice_lost
-from seg_mia.report.verdicts import fails, kept, segments_nothing, untested
+from seg_mia.report.verdicts import fails, kept, segments_nothing
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -127,7 +127,7 @@ def readings(report: Report) -> Iterator[Reading]:
         for reading in _of_guessed(guessed):
             yield replace(reading, void=void or reading.void)
     for fooled in report.perturbations:
-        void = blank.get(fooled.place, "") or untested(fooled)
+        void = blank.get(fooled.place, "") or fooled.untested
         for reading in _of_fooled(fooled):
             yield replace(reading, void=void)
     for victim in report.victims:

@@ -225,20 +225,6 @@ def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
     )
 
 
-def untested(one: Fooled) -> str:
-    """Return why a perturbation says nothing of how robust its victim is, nothing where it does."""
-    rows = kept(one.success)
-    if not one.images:
-        return "no image was attacked"
-    if rows and not any(row.counted for row in rows):
-        return "no image counts"
-    if 2 * one.no_gradient > one.images:
-        return f"no gradient reached {one.no_gradient} of {one.images} images"
-    if one.unchanged >= one.images and not rows:
-        return f"none of {one.images} images was changed"
-    return ""
-
-
 def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     """Yield each number of a perturbation that a verdict rests on.
 
@@ -246,7 +232,7 @@ def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     for which no image counts, that changed none, or that was made on a single image.
     """
     found = _fooled_evidence(one)
-    yield from (piece for piece in found if piece.strength) if untested(one) else found
+    yield from (piece for piece in found if piece.strength) if one.untested else found
 
 
 def _fooled_evidence(one: Fooled) -> Iterator[Evidence]:

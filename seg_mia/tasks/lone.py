@@ -11,7 +11,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 
 REFUSED = "Expected more than 1"
-"""How torch begins when a normalisation layer has one value per channel; it says so in training mode alone."""
+"""How torch begins when a normalisation layer has one value per channel, in training mode alone."""
 
 
 def check_batches(
@@ -81,9 +81,7 @@ def _refusal(
     return None
 
 
-def _restore(
-    network: nn.Module, modes: list[tuple[nn.Module, bool]], buffers: dict[str, Tensor]
-) -> None:
+def _restore(network: nn.Module, modes: list[tuple[nn.Module, bool]], buffers: dict[str, Tensor]) -> None:
     for module, training in modes:
         module.training = training
     for name, value in network.named_buffers():

@@ -1,4 +1,4 @@
-"""A network whose weights lie elsewhere: what it reads and answers is part of a stage's key, or nothing is."""
+"""A network whose weights lie elsewhere: what it reads and answers is part of a stage's key."""
 
 import os
 import socket
@@ -48,7 +48,6 @@ def config(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def key(*words: str) -> str:
     return key_of(plan(list(words)), {})
-
 
 
 def test_exchanged_weights_are_asked_and_are_another_key(config: Path) -> None:
