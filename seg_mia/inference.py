@@ -1,6 +1,6 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings, Scores
-from seg_mia.checkpoint import Card, build, load_weights, network_spec, without_machine
+from seg_mia.checkpoint import Card, build, load_weights, network_spec, same_weights, without_machine
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
 from seg_mia.data.samples import EpochSampler
@@ -29,9 +29,6 @@ from seg_mia.runs import run_of
 from seg_mia.spec import parameters
 from seg_mia.spec import resolve as class_at
 from seg_mia.tasks.membership import MembershipTask
-
-SAME = 2e-3
-"""Relative distance of weights up to which two networks are one: bfloat16 rounds by as much."""
 
 
 @dataclass(frozen=True)
@@ -354,45 +351,16 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         )
     if adopted(plan.card):
         check_members(data, f"victim {file}")
-    check_weights(plan.shadow, plan.content or {}, file)
+    if same_weights(plan.content or {}, plan.shadow.content):
+        raise InputError(
+            f"shadow {plan.shadow.file} has the weights of victim {file}, so it knows what it is to guess "
+            "about; train one on the other half from another seed"
+        )
 
 
 def adopted(card: Card) -> bool:
     """Say whether a checkpoint's network was trained elsewhere."""
     return bool((card.training or {}).get("adopted"))
-
-
-def check_weights(shadow: Shadow, content: Mapping[str, Any], file: Path) -> None:
-    """Raise InputError for a shadow whose weights are the victim's, each up to rounding in half precision.
-
-    Of trainings from two seeds some layer differs by more than a hundredth, even where both begin with one
-    encoder's weights, or keep these.
-
-    Args:
-        shadow: read.
-        content: of the victim's checkpoint.
-        file: the victim's checkpoint.
-    """
-    mine, other = (_weights(each) for each in (content, shadow.content))
-    if not mine or [len(value) for value in mine] != [len(value) for value in other]:
-        return
-    if all(float((a - b).norm()) <= SAME * float(a.norm()) for a, b in zip(mine, other, strict=True)):
-        raise InputError(
-            f"shadow {shadow.file} has the weights of victim {file}, so it knows what it is to guess about; "
-            "train one on the other half from another seed"
-        )
-
-
-def _weights(content: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them.
-
-    Statistics of batches are none: asking about other images in training mode changes them.
-    """
-    state = content.get("state_dict")
-    named = state.items() if isinstance(state, dict) else ()
-    found = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
-    tensors = [value for value in found if isinstance(value, torch.Tensor) and value.is_floating_point()]
-    return [value.detach().double().flatten() for value in tensors]
 
 
 def seed_of(card: Card) -> int | None:
