@@ -120,7 +120,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
         if getattr(mine.source, what) != getattr(other.source, what):
             raise InputError(
                 f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
-                f"{getattr(mine.source, what)}; train the shadow with the victim's --data.{what}"
+                f"{getattr(mine.source, what)}; train the shadow with the victim's {_option(mine, what)}"
             )
     for side in (mine, other):
         _check_enough(side)
@@ -128,7 +128,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
     if sizes[0] != sizes[1]:
         raise InputError(
             f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
-            "the shadow with the victim's --data.size"
+            f"the shadow with the victim's {_option(mine, 'size')}"
         )
     if (mine.tied, mine.stratify) != (other.tied, other.stratify):
         raise InputError(
@@ -143,6 +143,11 @@ def check_pair(victim: Side, shadow: Side) -> None:
             "attacker would know what it guesses about; train the shadow with --data.role shadow and the "
             "victim's --data.split_seed and --data.shadow_share"
         )
+
+
+def _option(data: SegmentationData, name: str) -> str:
+    """Return an option as the command line spells it, where this data set's reader has it."""
+    return f"--data.{name}" if name in parameters(type(data)) else "settings of the data"
 
 
 def _check_enough(data: SegmentationData) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
+from seg_mia.spec import parameters
 
 REFUSED = "Expected more than 1"
 """How torch begins when a normalisation layer has one value per channel, in training mode alone."""
@@ -45,9 +46,10 @@ def check_batches(
         return
     if least > 1 or _refusal(network, data, 2, changed) is not None:
         height, width = data.cached.images.shape[1:3]
+        larger = "raise --data.size, or" if "size" in parameters(type(data)) else "give larger images, or"
         raise InputError(
             f"the network cannot be trained on batches of {least} images of {height}x{width}: {reason}; "
-            "raise --data.size, or take a shallower network or another normalisation"
+            f"{larger} take a shallower network or another normalisation"
         )
     sizes = (*range(size, 1, -1), *range(size + 1, each + 1))
     fitting = next((other for other in sizes if each % other != 1), None)
