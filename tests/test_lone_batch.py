@@ -26,7 +26,8 @@ class Pooled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x)
-        return logits + self.norm(logits.mean((2, 3), keepdim=True))
+        shift: Tensor = self.norm(logits.mean((2, 3), keepdim=True))
+        return logits + shift
 
 
 def data(root: Path, members: int, batch: int) -> Folder:
