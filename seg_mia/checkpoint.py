@@ -17,8 +17,8 @@ from seg_mia.spec import check_spec, resolve
 KEY = "seg_mia"
 FORMAT = 1
 NETWORK = "network."
-SAME = 2e-3
-"""Relative distance up to which weights are the same: bfloat16 rounds by as much."""
+SAME = 2**-8
+"""Relative distance up to which weights are the same: bfloat16, of 8 significant bits, rounds by as much."""
 MACHINE = ("cache", "workers", "limit", "near_duplicates")
 """Settings of a data module that a card does not carry."""
 _UNREADABLE = (
