@@ -17,6 +17,8 @@ from seg_mia.spec import check_spec, resolve
 KEY = "seg_mia"
 FORMAT = 1
 NETWORK = "network."
+SAME = 2**-8
+"""Relative distance up to which weights are the same: bfloat16, of 8 significant bits, rounds by as much."""
 MACHINE = ("cache", "workers", "limit", "near_duplicates")
 """Settings of a data module that a card does not carry."""
 _UNREADABLE = (
@@ -191,6 +193,30 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit its network: {_first_line(error)}") from None
+
+
+def same_weights(content: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two checkpoints hold one network's weights, each up to rounding in half precision.
+
+    Of trainings from two seeds some layer differs by more than a hundredth, even where both begin with one
+    encoder's weights, or keep these.
+    """
+    first, second = _weights(content), _weights(other)
+    if not first or [len(value) for value in first] != [len(value) for value in second]:
+        return False
+    return all(float((a - b).norm()) <= SAME * float(a.norm()) for a, b in zip(first, second, strict=True))
+
+
+def _weights(content: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them.
+
+    Statistics of batches are none: asking about other images in training mode changes them.
+    """
+    state = content.get("state_dict")
+    named = state.items() if isinstance(state, dict) else ()
+    found = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
+    tensors = [value for value in found if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return [value.detach().double().flatten() for value in tensors]
 
 
 def export(path: str | Path, out: str | Path) -> Path:

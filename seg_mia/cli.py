@@ -2,12 +2,14 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from seg_mia import __version__
 from seg_mia.errors import InputError
 from seg_mia.explain import asks
+from seg_mia.failures import DEBUG, failure, from_users_code, without_worker
 
 if TYPE_CHECKING:
     from seg_mia.experiment import Experiment
@@ -33,6 +35,7 @@ commands
   texture   --image F --label F --weights D  re-texture a single image, as the published script does
   export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
 
+COMMAND --debug shows the traceback of what goes wrong; without it that is one line.
 COMMAND --help lists all options; every one can stand in YAML or on the command line, the latter wins:
   python -m seg_mia fit --config kvasir_victim.yaml --data.root FOLDER --trainer.max_epochs 20
   python -m seg_mia test --attack asma --attack.steps 500 --data.limit 16
@@ -46,22 +49,45 @@ pictures  tensorboard --logdir runs
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 when a gate fails, 2 after a line on wrong input, or 130."""
+    """Run the command line; return 0, 1 when a gate fails, 2 after a line on what went wrong, or 130."""
     words = list(sys.argv[1:] if words is None else words)
+    debug, words = DEBUG in words, [word for word in words if word != DEBUG]
     try:
-        return _dispatch(words)
-    except InputError as error:
-        print(f"seg_mia: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"seg_mia: error: {error}; is the disk full, or a folder not writable?", file=sys.stderr)
-        return 2
+        code = _dispatch(words)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # which Lightning has caught
             return _interrupted()
+        _foot(words)
         raise
+    except Exception as error:  # noqa: BLE001  # whatever comes is told in one line
+        return _failed(error, debug=debug)
+    _foot(words)
+    return code
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Tell what went wrong in one line, with its traceback before it where that is asked for."""
+    if debug:
+        traceback.print_exception(error)
+    match error:
+        case InputError():
+            line = without_worker(error)
+        case OSError() if not from_users_code(error):
+            line = f"{error}; is the disk full, or a folder not writable?"
+        case _:
+            line = failure(error)
+    print(f"seg_mia: error: {line}", file=sys.stderr)
+    return 2
+
+
+def _foot(words: Sequence[str]) -> None:
+    """End a page of help by what every command takes."""
+    if words[1:] and asks(words[1:]):
+        print(
+            f"\nevery command  {DEBUG}  shows the traceback of what goes wrong before the line that tells it"
+        )
 
 
 def _interrupted() -> int:

@@ -34,7 +34,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import check_members, infer, load_shadow, load_teacher, seed_of, unseen_of
+from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, seed_of, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -54,7 +54,15 @@ from seg_mia.spec import class_paths
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
-from seg_mia.trainer import Bars, check_kept, check_resumed, check_training, for_classifier, refusals
+from seg_mia.trainer import (
+    Bars,
+    await_ranks,
+    check_kept,
+    check_resumed,
+    check_training,
+    for_classifier,
+    refusals,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +93,9 @@ class Experiment(LightningCLI):
         self._known, self._made = set[str](), False
         try:
             self._build_and_run()
+            await_ranks(self.trainer)
             self._clear(done=True)
-        except InputError:
+        except Exception:
             self._clear(done=False)
             raise
 
@@ -336,18 +345,7 @@ class Experiment(LightningCLI):
         assert self.plan.options is not None
         card = self.plan.card
         assert card is not None
-        said = [word for word in self.plan.args if word.startswith(("--data.subset", "--save_images"))]
-        if said:
-            raise InputError(
-                "membership attacks look at members and non-members and change no image; leave out "
-                f"{said[0].partition('=')[0]}"
-            )
-        if not self.split_checked:
-            raise InputError(
-                f"{self.plan.checkpoint} does not say who its members are, it was exported without its "
-                "split; use the original checkpoint"
-            )
-        check_members(card, data, self.plan.checkpoint)
+        check_victim(self.plan, data, split_known=self.split_checked)
         shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:
@@ -389,8 +387,8 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            kind = type(model).__name__
-            raise InputError(f"{self.plan.checkpoint} holds a {kind}, a segmentation victim is needed")
+            held = f"{self.plan.checkpoint} holds a {type(model).__name__}"
+            raise InputError(f"{held}, a segmentation victim is needed")
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)

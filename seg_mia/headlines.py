@@ -83,12 +83,29 @@ def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
     lines = [f"{name} (sees {summary['sees']}), {_fooled(summary)}", *warnings({**summary, "name": name})]
     if rows := summary.get("success"):
         lines += aligned(success_table(rows))
-        if rows[-1]["no_gradient"] and not rows[-1]["counted"]:
-            lines.append(
-                "  WARNING: no gradient reached any image that was not a success from the start: this says "
-                "nothing of robustness. A layer stops it; replace that one (--attack.replace)"
-            )
+    if stopped := _stopped(summary):
+        lines.append(stopped)
     return lines
+
+
+def without_gradient(sees: str, stopped: int, images: int) -> str:
+    """Return what an attacker sees, with the images of which it sees no gradient that it could follow."""
+    return f"{sees}, no gradient of {stopped} of {images} images" if stopped else sees
+
+
+def _stopped(summary: Mapping[str, Any]) -> str:
+    """Return a line where an attack had no gradients to follow, empty where it had."""
+    last = (summary.get("success") or [None])[-1]
+    if last is not None and last["no_gradient"] and not last["counted"]:
+        which = "any image that was not a success from the start"
+    elif 2 * summary.get("no_gradient", 0) > summary["images"]:
+        which = f"{summary['no_gradient']} of {summary['images']} images"
+    else:
+        return ""
+    return (
+        f"  WARNING: no gradient reached {which}: this says nothing of robustness, and more steps would not "
+        "either. A layer stops it; replace that one (--attack.replace)"
+    )
 
 
 def success_table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) -> list[list[str]]:

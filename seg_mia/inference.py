@@ -20,6 +20,7 @@ from seg_mia.checkpoint import (
     load_weights,
     network_spec,
     read,
+    same_weights,
     without_machine,
 )
 from seg_mia.data.base import SegmentationData, Subset, run_seed
@@ -32,7 +33,7 @@ from seg_mia.membership.base import Membership
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Classifier, Threshold
 from seg_mia.membership.signals import Signal, checked
-from seg_mia.plan import Shadow
+from seg_mia.plan import Plan, Shadow
 from seg_mia.runs import run_of
 from seg_mia.spec import parameters
 from seg_mia.spec import resolve as class_at
@@ -110,7 +111,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
         if getattr(mine.source, what) != getattr(other.source, what):
             raise InputError(
                 f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
-                f"{getattr(mine.source, what)}; train the shadow with the victim's --data.{what}"
+                f"{getattr(mine.source, what)}; train the shadow with the victim's {_option(mine, what)}"
             )
     for side in (victim, shadow):
         _check_enough(side)
@@ -118,7 +119,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
     if sizes[0] != sizes[1]:
         raise InputError(
             f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
-            "the shadow with the victim's --data.size"
+            f"the shadow with the victim's {_option(mine, 'size')}"
         )
     if (mine.tied, mine.stratify) != (other.tied, other.stratify):
         raise InputError(
@@ -133,6 +134,11 @@ def check_pair(victim: Side, shadow: Side) -> None:
             "attacker would know what it guesses about; train the shadow with --data.role shadow and the "
             "victim's --data.split_seed and --data.shadow_share"
         )
+
+
+def _option(data: SegmentationData, name: str) -> str:
+    """Return an option as the command line spells it, where this data set's reader has it."""
+    return f"--data.{name}" if name in parameters(type(data)) else "settings of the data"
 
 
 def _check_enough(side: Side) -> None:
@@ -285,6 +291,8 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
         raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
     own.setup()
     check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    if adopted(card):
+        check_members(own, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
     load_weights(network, found.content, found.file)
     return Side(network, own, found.file, network_spec(card), seed_of(card), unseen_of(card, own))
@@ -317,13 +325,69 @@ def unseen_of(card: Card, data: SegmentationData) -> tuple[int, ...]:
     return unseen_members(card.split or {}, data)
 
 
-def check_members(card: Card, data: SegmentationData, file: Path) -> None:
-    """Raise InputError for a network that was trained elsewhere, on nobody knows whom."""
-    if (card.training or {}).get("adopted") and data.source.parts is None:
+def check_members(data: SegmentationData, name: str) -> None:
+    """Raise InputError for a network that was trained elsewhere, on nobody knows whom.
+
+    Data that states its split states the victim's half alone: members of the shadow's half are drawn.
+
+    Args:
+        data: that half of the split that the network stands for, with its samples open.
+        name: of the network, for the message.
+    """
+    if data.source.parts is not None and data.role == "victim":
+        return
+    told = f"{name} was trained elsewhere and its members here are drawn by chance"
+    if data.role == "shadow":
         raise InputError(
-            f"{file} was trained elsewhere and its members here are drawn by chance, so an AUC would be "
-            "about nothing; state who it was trained on (--data.split_column) and adopt it again"
+            f"{told}, as those of a shadow's half always are, so an attack would learn and be judged on "
+            "nothing; train a network on that half here: python -m seg_mia fit --data.role shadow"
         )
+    how = (
+        "--data.split_column"
+        if "split_column" in parameters(type(data))
+        else "split_column of "
+        "seg_mia.data.folder.Folder, which reads a list of files; this data set's reader has none"
+    )
+    raise InputError(
+        f"{told}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
+    )
+
+
+def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> None:
+    """Raise InputError where a membership attack on a victim would mean nothing.
+
+    Args:
+        plan: with victim and shadow.
+        data: the victim's, after setup.
+        split_known: whether the victim's file says how its data was split.
+    """
+    said = [word for word in plan.args if word.startswith(("--data.subset", "--save_images"))]
+    if said:
+        raise InputError(
+            "membership attacks look at members and non-members and change no image; leave out "
+            f"{said[0].partition('=')[0]}"
+        )
+    file = plan.checkpoint
+    assert file is not None
+    assert plan.card is not None
+    assert plan.shadow is not None
+    if not split_known:
+        raise InputError(
+            f"{file} does not say who its members are, it was exported without its split; use the original "
+            "checkpoint"
+        )
+    if adopted(plan.card):
+        check_members(data, f"victim {file}")
+    if same_weights(plan.content or {}, plan.shadow.content):
+        raise InputError(
+            f"shadow {plan.shadow.file} has the weights of victim {file}, so it knows what it is to guess "
+            "about; train one on the other half from another seed"
+        )
+
+
+def adopted(card: Card) -> bool:
+    """Say whether a checkpoint's network was trained elsewhere."""
+    return bool((card.training or {}).get("adopted"))
 
 
 def seed_of(card: Card) -> int | None:

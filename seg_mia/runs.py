@@ -129,7 +129,8 @@ def newest_pair(runs: Path, victim: Path | None, shadow: Path | None) -> tuple[P
         victims = list(_of_role(runs, role))
         if not victims:
             newest(runs, role)  # says how to make one
-    shadows = shadows or list(_of_role(runs, "victim" if _half(victims[0][1]) == "shadow" else "shadow"))
+    half = "victim" if _half(victims[0][1]) == "shadow" else "shadow"
+    shadows = shadows or [(file, card) for file, card in _of_role(runs, half) if not _drawn(card)]
     for file, card in victims:
         for other, its_card in shadows:
             if _fit(card, its_card):
@@ -157,6 +158,12 @@ def _unpaired(runs: Path, victim: tuple[Path, Mapping[str, Any]], shadow: Path |
 
 def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
     return [(file, read(file)["seg_mia"])] if file else []
+
+
+def _drawn(card: Mapping[str, Any]) -> bool:
+    """Say whether a card, as it stands, is of a network from elsewhere whose members were drawn by chance."""
+    training = card.get("training")
+    return _half(card) == "shadow" and isinstance(training, dict) and bool(training.get("adopted"))
 
 
 def _half(card: Mapping[str, Any]) -> str | None:

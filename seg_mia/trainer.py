@@ -1,6 +1,7 @@
 """Lightning's trainer: what its settings must leave to a run, and what it refuses, in one line."""
 
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,6 +97,33 @@ def check_kept(trainer: Namespace, processes: int, name: str) -> None:
             raise InputError(
                 f"a {name} is trained first and kept in the run's folder, for which --trainer.{setting} must "
                 f"not be {trainer[setting]}; leave it out"
+            )
+
+
+def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
+    """Wait for the ranks that this process has launched.
+
+    The first rank may be done while another fails at the very end, and what that one should have shared in is
+    then not whole.
+
+    Args:
+        trainer: which launched them; one whose processes others launched waits for none.
+        seconds: to wait for each at most.
+
+    Raises:
+        InputError: a rank that failed, or does not end.
+    """
+    launched: Sequence[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", None) or ()
+    for rank, process in enumerate(launched, start=1):
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code != 0:
+            raise InputError(
+                f"rank {rank} of {trainer.world_size} failed (exit code {code}), so what was written is not "
+                "to be relied on; its error stands above, run again when that is mended"
             )
 
 

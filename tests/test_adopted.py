@@ -9,6 +9,9 @@ from torch.testing import assert_close
 
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
+from seg_mia.data.phantom import Phantom
+from seg_mia.errors import InputError
+from seg_mia.inference import check_members
 from seg_mia.runs import checkpoint_file
 
 ADOPTED = Path("runs/tiny/version_1")
@@ -62,6 +65,69 @@ def test_members_that_are_drawn_are_not_those_it_was_trained_on(
     assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
     assert main(["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]) == 2
     assert "state who it was trained on (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_shadow_from_elsewhere_is_refused(
+    known: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where the data states its split, it does not state who of the shadow's half was trained on."""
+    fit = ["--config", str(known)]
+    assert main(["fit", *fit]) == 0
+    assert main(["adopt", *fit, f"--model.weights={elsewhere}", "--data.role=shadow"]) == 0
+    both = ["--victim=runs/tiny/version_1", "--shadow=runs/tiny/version_2"]
+    for attack in ("mia-global-loss", "mia-blind"):
+        assert main(["test", "--attack", attack, *both]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert "shadow runs/tiny/version_2/checkpoints/last.ckpt was trained elsewhere" in line
+        assert "fit --data.role shadow" in line
+    # It is not taken for the newest shadow either.
+    assert main(["test", "--attack", "mia-global-loss", both[0]]) == 2
+    assert "no shadow under runs/ goes with victim" in capsys.readouterr().err.splitlines()[-1]
+    # Nor can it be the victim: members of that half are drawn, whatever the data states of the other.
+    turned = ["--victim=runs/tiny/version_2", "--shadow=runs/tiny/version_1"]
+    assert main(["test", "--attack", "mia-global-loss", *turned]) == 2
+    assert "victim runs/tiny/version_2/checkpoints/last.ckpt was" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_audit_refuses_it_before_any_training(
+    tiny: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guess = "--attacks=[mia-global-loss]"
+    plain, own = f"--victim={tiny}", f"--shadow={{config: {tiny}, options: {{data.role: shadow}}}}"
+    theirs = f"{{config: {tiny}, options: {{data.role: shadow}}, weights: {elsewhere}}}"
+    assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}", "--data.role=shadow"]) == 0
+    drawn = "trained elsewhere and its members here are drawn by chance"
+    for words in (
+        [plain, f"--shadow={theirs}"],
+        [plain, "--shadow=runs/tiny/version_1"],
+        [f"--victim={{config: {tiny}, weights: {elsewhere}}}", own],
+    ):
+        assert main(["audit", *words, guess]) == 2
+        assert drawn in capsys.readouterr().err.splitlines()[-1]
+        assert not Path("runs/tiny/version_2").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_shadow_of_the_victims_weights_is_refused(
+    tiny: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    """By another way than adoption: a training that changes next to nothing, of rounded weights or not."""
+    assert main(["fit", "--config", str(tiny)]) == 0
+    state = load_victim(checkpoint_file("runs/tiny/version_0")).state_dict()
+    torch.save({name: value.to(dtype).to(value.dtype) for name, value in state.items()}, "theirs.pth")
+    small = ["--model.weights=theirs.pth", "--model.lr=1e-12", "--data.role=shadow"]
+    assert main(["fit", "--config", str(tiny), *small]) == 0
+    both = ["--victim=runs/tiny/version_0", "--shadow=runs/tiny/version_1"]
+    assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+    assert "has the weights of victim" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:
+    data = Phantom(patients=40, size=32)
+    data.prepare_data()
+    with pytest.raises(InputError, match="split_column of seg_mia.data.folder.Folder") as refused:
+        check_members(data, "victim x")
+    assert "--data.split_column" not in str(refused.value)
 
 
 def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:

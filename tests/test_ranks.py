@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,8 @@ RUN = Path("runs/tiny/version_0")
 TWO = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
 
 
-def on_two(*words: str) -> str:
+def on_two(*words: str, code: int = 0) -> str:
+    """Return what both ranks print; the second writes into the first one's streams."""
     done = subprocess.run(
         [sys.executable, "-m", "seg_mia", *words, *TWO],
         capture_output=True,
@@ -27,8 +29,10 @@ def on_two(*words: str) -> str:
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    assert done.returncode == code, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr, done.stderr[-4000:]
+    assert code or "rror:" not in done.stderr, done.stderr[-4000:]
+    return done.stdout if code == 0 else done.stderr
 
 
 def table(folder: Path, name: str = "per_image.csv") -> list[dict[str, str]]:
@@ -135,6 +139,24 @@ def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
     assert main(["validate"]) == 0
     (again,) = (RUN / "validate").iterdir()
     assert_same(json.loads((again / "summary.json").read_text())["dice"], lines[-1]["val/dice"])
+
+
+FAILS_ON_THE_SECOND = """
+from lightning.pytorch import Callback
+
+class Fails(Callback):
+    def on_fit_end(self, trainer, pl_module):
+        if trainer.global_rank == 1:
+            raise LookupError("no such thing")
+"""
+
+
+def test_a_rank_that_fails_at_the_end_is_no_success(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("late.py").write_text(FAILS_ON_THE_SECOND)
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()), prepend=os.pathsep)
+    said = on_two("fit", "--config", str(config), "--trainer.callbacks=late.Fails", code=2)
+    assert "LookupError: no such thing (late.py, line 7, in on_fit_end)" in said
+    assert "rank 1 of 2 failed (exit code 2)" in said
 
 
 def test_two_processes_guess_about_every_sample_once(config: Path) -> None:

@@ -4,8 +4,8 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +13,15 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from lightning.pytorch import LightningModule
+from torch import nn
 
 import seg_mia
 from seg_mia import data as readers
+from seg_mia import defences, tasks
+from seg_mia.audit.outside import foreign, outside
+from seg_mia.checkpoint import load_victim, network_spec, read_card
 from seg_mia.configs import inline, is_inline, read_yaml
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
@@ -24,7 +29,7 @@ from seg_mia.messages import one_line, refusal
 from seg_mia.models.texture import EXPORT
 from seg_mia.options import import_all
 from seg_mia.plan import Plan
-from seg_mia.runs import CHECKPOINTS, LAST, OF_A_ROLE
+from seg_mia.runs import CHECKPOINTS, LAST, OF_A_ROLE, checkpoint_file
 from seg_mia.spec import class_paths
 
 IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
@@ -37,7 +42,8 @@ def key_of(what: Plan, known: dict[str, str]) -> str:
     """Return one digest of all that a plan's outcome depends on.
 
     This package's source and the versions of what it computes with, the words, the content of every file that
-    words or configs name, the checkpoints, the data's fingerprint, and the source of classes outside seg_mia.
+    words or configs name, the checkpoints, the data's fingerprint, the source of classes outside seg_mia, and
+    what networks of such classes read and answer.
 
     Args:
         what: the plan.
@@ -46,6 +52,8 @@ def key_of(what: Plan, known: dict[str, str]) -> str:
     said = what.options or {}
     words = _joined(what.args)
     card = 1 if what.card is not None else 0  # comes first; it names files that were read in the training
+    trusted = {*_foreign(words), *said.get("trust", ())}
+    data = data_of(what)
     parts = [
         _tool(),
         what.command,
@@ -53,8 +61,9 @@ def key_of(what: Plan, known: dict[str, str]) -> str:
         [_word(word, trusted=place > card) for place, word in enumerate(words) if not _is_immaterial(word)],
         [file_digest(path) for path in (what.checkpoint, what.shadow and what.shadow.file) if path],
         said.get("control"),
-        _fingerprint(what, known),
-        [_source(path) for path in _foreign(words)],
+        _fingerprint(data, known),
+        [_source(path) for path in sorted(trusted)],
+        [outside(named, make, data) for named, make in _networks(what, words)],
     ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
@@ -145,7 +154,7 @@ def _foreign(words: Sequence[str]) -> list[str]:
         value = word.partition("=")[2]
         if is_inline(value) or (value.endswith((".yaml", ".yml")) and Path(value).is_file()):
             named += class_paths(read_yaml(value))
-        elif word.startswith(("--model=", "--data=", "--attack=")) or ".network=" in word:
+        elif re.match(r"--(model|data|attack|[^=]*\.network|[^=]*\.class_path)=", word):
             named.append(value)
     return sorted({path for path in named if not path.startswith("seg_mia.")})
 
@@ -164,9 +173,39 @@ def _source(path: str) -> object:
     return [path, [[str(file.relative_to(place)), file_digest(file)] for file in files]]
 
 
-def _fingerprint(what: Plan, known: dict[str, str]) -> str:
+def _networks(what: Plan, words: Sequence[str]) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]:
+    """Yield the foreign classes of each network that a plan trains or asks, and what builds it.
+
+    A victim, a shadow, a surrogate that words name, or what is to be trained or adopted.
+    """
+    trust = tuple((what.options or {}).get("trust") or ())
+    files = [what.checkpoint if what.card else None, what.shadow.file if what.shadow else None]
+    files += [
+        checkpoint_file(value, "surrogate")
+        for flag, _, value in (word.partition("=") for word in words)
+        if flag.endswith(".surrogate") and value
+    ]
+    for file in filter(None, files):
+        named = foreign(network_spec(read_card(file, trust=trust)))
+        if named:
+            yield named, partial(load_victim, file, trust=trust)
+    if what.card is None and (named := _foreign(words)):
+        yield named, partial(_untrained, what)
+
+
+def _untrained(what: Plan) -> nn.Module:
+    """Return the network that a plan is to train or adopt, without weights, and without what defends it."""
+    import_all(defences, tasks)
+    found = _parsed(what, "model", LightningModule)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "network", required=True)
+    spec = None if found is None else found[1]["model"]["init_args"]["network"]
+    network: nn.Module = parser.instantiate_classes(parser.parse_object({"network": spec})).network
+    return network
+
+
+def _fingerprint(read: SegmentationData | None, known: dict[str, str]) -> str:
     """Return the fingerprint of the data that a plan reads, which decodes it if no process has before."""
-    read = data_of(what)
     if read is None:
         return ""
     settings = {
@@ -210,26 +249,32 @@ def data_of(what: Plan) -> SegmentationData | None:
 
     Raises InputError for what does not fit.
     """
-    sections, own = list[Any](), list[str]()
-    for word in _joined(what.args):
-        flag, _, value = word.partition("=")
-        if flag == "--config":
-            sections.append(read_yaml(value).get("data"))
-        elif flag == "--data" or flag.startswith("--data."):
-            own.append(word)
-    words = [f"--config={inline({'data': section})}" for section in sections if section] + own
-    if not words:
-        return None
     import_all(readers)
-    # A string in a card must not become a class: values without a declared type are never built.
-    set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(SegmentationData, "data", required=True)
     try:
-        data: SegmentationData = parser.instantiate_classes(parser.parse_args(words)).data
+        found = _parsed(what, "data", SegmentationData)
+        data: SegmentationData | None = None if found is None else found[0].instantiate_classes(found[1]).data
     except argparse.ArgumentError as error:
         raise InputError(one_line(str(error))) from None
     except ValueError as error:
         raise refusal(error) or error from None
     return data
+
+
+def _parsed(what: Plan, part: str, base: type) -> tuple[ArgumentParser, Namespace] | None:
+    """Return a parser and what it reads of a part in configs and words; None where they say nothing."""
+    sections, own = list[Any](), list[str]()
+    for word in _joined(what.args):
+        flag, _, value = word.partition("=")
+        if flag == "--config":
+            sections.append(read_yaml(value).get(part))
+        elif flag == f"--{part}" or flag.startswith(f"--{part}."):
+            own.append(word)
+    words = [f"--config={inline({part: section})}" for section in sections if section] + own
+    if not words:
+        return None
+    # A string in a card must not become a class: values without a declared type are never built.
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(base, part, required=True)
+    return parser, parser.parse_args(words)

@@ -16,6 +16,7 @@ from seg_mia.audit.textures import training
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
+from seg_mia.inference import adopted, check_members
 from seg_mia.membership.base import Membership
 from seg_mia.plan import plan
 from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
@@ -70,8 +71,11 @@ class Rounds:
 
     def check(self, listed: Sequence[Step]) -> None:
         """Raise InputError for trainings and data that cannot be what they are called, before any."""
+        guesses = any(step.stage is not None and isinstance(step.stage.attack, Membership) for step in listed)
         for step in listed:
             found = self._training(step) if step.kind in {"victim", "shadow"} else None
+            if found is not None and guesses:
+                self._check_stated(step, found)
             if found is None or isinstance(found, Path):
                 continue
             what = plan(found)
@@ -84,6 +88,22 @@ class Rounds:
             for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
                 own = [word for word in stage.words if word.startswith("--data.")]
                 data_of(replace(what, args=(*what.args, *own)))
+
+    def _check_stated(self, step: Step, found: Path | list[str]) -> None:
+        """Raise InputError for a network from elsewhere whose members would be drawn: before any training."""
+        if isinstance(found, Path):
+            card = read_card(found, trust=self.settings.trust)
+            if step.kind == "shadow" and adopted(card) and (card.split or {}).get("role") == "shadow":
+                raise InputError(
+                    f"shadow {found} was trained elsewhere and its members here are drawn by chance; name a "
+                    "config to train one with"
+                )
+            return
+        what = plan(found)
+        data = data_of(what) if what.adopt else None
+        if data is not None:
+            data.prepare_data()
+            check_members(data, step.told)
 
     def may_have(self, what: Special, row: int) -> bool:
         """Say whether a row's victim may have a defence: what its config names, or its checkpoint shows."""

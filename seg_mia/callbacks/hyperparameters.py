@@ -20,7 +20,9 @@ class Hyperparameters(Callback):
         self.settings = flat(settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write them once the training is done."""
+        """Write them once the training is done; only the first of several ranks has a file to write to."""
+        if not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.hparams.update(self.settings)

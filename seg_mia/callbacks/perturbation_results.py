@@ -20,7 +20,7 @@ from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
 from seg_mia.callbacks.tables import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.headlines import success_table
+from seg_mia.headlines import success_table, without_gradient
 from seg_mia.metrics.per_image import PerImage
 
 TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "{mask}", "prediction, adversarial")
@@ -105,6 +105,7 @@ class PerturbationResults(Callback):
         """Write everything."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         index, values = self.measures.table()
+        stopped = int(values["no_gradient"].sum()) if "no_gradient" in values else 0
         means = {name: float(value.nanmean()) for name, value in values.items()}
         shown = {f"attack/{name}": mean for name, mean in means.items() if self._is_number(name)}
         pl_module.log_dict(shown, sync_dist=True)
@@ -116,13 +117,14 @@ class PerturbationResults(Callback):
         write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
         self.summary = {
             "attack": dict(self.attack),
-            "sees": self.sees,
+            "sees": without_gradient(self.sees, stopped, len(index)),
             "asks": self.asks,
             "victim": self.victim,
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
             "undefined": len(data.indices(data.subset)) - len(data.scored(data.subset)),
             "unchanged": int((values["l2"] == 0).sum()),
+            "no_gradient": stopped,
             "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
         }
         if self.losses:
@@ -152,6 +154,8 @@ class PerturbationResults(Callback):
 
     def _is_number(self, name: str) -> bool:
         """Say whether a mean over all images means something: not of an index, or where some do not count."""
+        if name == "no_gradient":  # a count, but where rates of success are counted
+            return bool(self.losses)
         return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
 
     def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor]) -> None:

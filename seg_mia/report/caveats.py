@@ -120,7 +120,8 @@ def _same_seed(guessed: Sequence[Guessed]) -> Iterator[str]:
 
 def _idle(fooled: Sequence[Fooled]) -> Iterator[str]:
     for one in fooled:
-        if one.images and one.unchanged >= one.images and not one.success:
+        followed = not one.success and not one.no_gradient
+        if followed and one.images and one.unchanged >= one.images:
             yield (
                 f"{one.label} on {one.place.defence} changed none of its {one.images} images: that says "
                 "nothing of robustness. Give it more or larger steps."
@@ -135,6 +136,12 @@ def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:
                 f"{_on(one)}: no gradient reached any image that was not a success "
                 "from the start, so it says nothing of robustness. Replace the layer that stops it "
                 "(--attack.replace)."
+            )
+        elif one.no_gradient:
+            part = "so it says nothing of" if one.untested else "which it cannot fool: do not rely on its"
+            yield (
+                f"{_on(one)}: no gradient reached {one.no_gradient} of {one.images} images, {part} "
+                "robustness. Replace the layer that stops it (--attack.replace)."
             )
 
 

@@ -156,6 +156,7 @@ class Fooled:
         subset: which samples were attacked.
         images: how many.
         unchanged: how many of them the attack left as they were.
+        no_gradient: of how many of them an attack that follows gradients had none.
         results: each measure's average over images.
         success: a row per loss, where rates were counted.
         strengths: a row per strength, where several were tried.
@@ -175,6 +176,20 @@ class Fooled:
     success: list[Success] = field(default_factory=list)
     strengths: list[dict[str, float | None]] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    no_gradient: int = 0
+
+    @property
+    def untested(self) -> str:
+        """Why this says nothing of how robust the victim is, nothing where it does."""
+        if not self.images:
+            return "no image was attacked"
+        if self.success and not any(row.counted for row in self.success):
+            return "no image counts"
+        if 2 * self.no_gradient > self.images:
+            return f"no gradient reached {self.no_gradient} of {self.images} images"
+        if self.unchanged >= self.images and not self.success:
+            return f"none of {self.images} images was changed"
+        return ""
 
     def mean(self, name: str) -> float | None:
         """Return a measure's mean, None where it was not taken."""

@@ -4,12 +4,12 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seg_mia.errors import InputError
 from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
 from seg_mia.report.intervals import dice_lost
-from seg_mia.report.verdicts import kept
+from seg_mia.report.verdicts import fails, kept, segments_nothing
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -49,12 +49,21 @@ class Gate:
 
 @dataclass(frozen=True)
 class Reading:
-    """One value of a metric, NaN where it was to be measured and is none, and where it is from."""
+    """One value of a metric, NaN where it was to be measured and is none, and where it is from.
+
+    Attributes:
+        metric: its name.
+        value: the number.
+        place: of the victim.
+        label: of the attack, or what else it is of.
+        void: why the number says nothing of what the metric is about, empty where it does.
+    """
 
     metric: str
     value: float
     place: Place
     label: str
+    void: str = ""
 
 
 def read_gate(text: str) -> Gate:
@@ -90,8 +99,9 @@ def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
     if not own:
         raise InputError(_unknown(gate, named, known))
     for one in own:
-        if gate.fails(one.value):
+        if one.void or gate.fails(one.value):
             value = "not a number" if math.isnan(one.value) else f"{one.value:.6g}"
+            value += f", which says nothing: {one.void}" if one.void else ""
             yield (
                 f"gate {gate.text}: {gate.metric} is {value} ({one.label} on {one.place.defence}, "
                 f"seed {one.place.seed})"
@@ -108,10 +118,18 @@ def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> 
 
 def readings(report: Report) -> Iterator[Reading]:
     """Yield every value that a gate can ask for, by its metric's name."""
+    nothing = [victim.place for victim in report.victims if segments_nothing(victim)]
+    blank = dict.fromkeys(nothing, "the victim segments next to nothing")
+    split = any(fails(one) for one in report.membership if one.kind == "blind")
+    told = "the split itself tells members apart" if split else ""
     for guessed in report.membership:
-        yield from _of_guessed(guessed)
+        void = blank.get(guessed.place, told) if guessed.kind == "attack" else ""
+        for reading in _of_guessed(guessed):
+            yield replace(reading, void=void or reading.void)
     for fooled in report.perturbations:
-        yield from _of_fooled(fooled)
+        void = blank.get(fooled.place, "") or fooled.untested
+        for reading in _of_fooled(fooled):
+            yield replace(reading, void=void)
     for victim in report.victims:
         yield from _of_victim(victim)
 
@@ -124,16 +142,18 @@ def _of_guessed(one: Guessed) -> Iterator[Reading]:
         measures |= {f"groups.tpr_at_fpr_{fpr}": rate for fpr, rate in one.pooled_rates.items()}
     for prefix in dict.fromkeys((KINDS[one.kind], one.name)):
         for name, measure in measures.items():
+            void = "" if measure.resolvable else "too few non-members resolve so low a false positive rate"
             for metric, value in _ends(f"{prefix}.{name}", measure):
-                yield Reading(metric, _number(value), one.place, one.label)
+                yield Reading(metric, _number(value), one.place, one.label, void)
     if one.proved is not None and one.kind == "attack":
         yield Reading("epsilon.proved", _number(one.proved.epsilon), one.place, one.label)
 
 
 def _of_fooled(one: Fooled) -> Iterator[Reading]:
     values = {name: average.mean for name, average in one.results.items()}
-    if (lost := dice_lost(one)) is not None:
-        values["dice_lost"] = lost.value
+    if "dice_adversarial" in one.results:
+        lost = dice_lost(one)
+        values["dice_lost"] = None if lost is None else lost.value
     rows = kept(one.success)
     if rows:
         values.pop("success", None)

@@ -218,6 +218,7 @@ def _fooled(source: Source, entry: Plain) -> Fooled:
             {str(name): number(value) for name, value in row.items()} for row in entry.get("strengths") or []
         ],
         settings=plain(source.told(entry["attack"])),
+        no_gradient=int(entry.get("no_gradient") or 0),
     )
 
 

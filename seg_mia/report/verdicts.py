@@ -228,9 +228,14 @@ def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
 def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     """Yield each number of a perturbation that a verdict rests on.
 
-    An attack that no gradient reached says nothing, and neither does one for which no image counts, that
-    changed none, or that was made on a single image.
+    An attack that no gradient reached says nothing unless its victim broke all the same, and neither does one
+    for which no image counts, that changed none, or that was made on a single image.
     """
+    found = _fooled_evidence(one)
+    yield from (piece for piece in found if piece.strength) if one.untested else found
+
+
+def _fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     likeness = one.mean("ssim")
     hidden = likeness is None or likeness >= VISIBLE_SSIM
     rates = [row.rate for row in kept(one.success) if row.counted and row.rate.value is not None]

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import Adversarial, Perturbation
+from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
 from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
@@ -86,6 +86,7 @@ class PerturbationTest(LightningModule):
             ),
             **distortion(batch.image, adversarial.images),
             **self._transferred(batch, target, classes),
+            **self._stopped(batch.image, adversarial),
         }
         return {
             "target": target,
@@ -94,6 +95,12 @@ class PerturbationTest(LightningModule):
             "adversarial": adversarial,
             "measures": measures,
         }
+
+    def _stopped(self, images: Tensor, found: Adversarial) -> dict[str, Tensor]:
+        """Return which images no gradient reaches, of an attack that follows gradients and does not say."""
+        if not isinstance(self.attack, WhiteBox) or "no_gradient" in found.notes:
+            return {}
+        return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
 
     def _transferred(self, batch: Batch, target: Tensor, classes: int) -> dict[str, Tensor]:
         """Return what an attack on the surrogate does to the victim."""
@@ -112,6 +119,25 @@ class PerturbationTest(LightningModule):
             "transfer_linf": linf_norm(crafted.images - batch.image),
             **({} if won is None else {"transfer_success": won}),
         }
+
+
+def unreached(model: nn.Module, images: Tensor) -> Tensor:
+    """Return for each image whether a network's output has no gradient with respect to it, 0 or 1, (N,).
+
+    A fixed random combination of the logits is followed: a loss may be flat where an image is judged with
+    certainty, and a sum of probabilities is flat everywhere, though gradients pass.
+
+    Args:
+        model: images (N, C, H, W) in [0, 1] to logits, or a tuple of them with the final head first.
+        images: in [0, 1].
+    """
+    with attack_mode(model):
+        x = usable(images).clone().requires_grad_()
+        logits = final(model(x))
+        draw = torch.Generator().manual_seed(0)
+        weights = torch.randn(logits.shape[1:], generator=draw).to(logits)
+        gradient = input_gradient((logits * weights).sum(), x)
+    return (gradient.flatten(1) == 0).all(1).to(images.dtype)
 
 
 def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module | None:

@@ -20,6 +20,7 @@ from seg_mia.masks import labelled
 from seg_mia.models.heads import class_count, final, heads, predicted
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import bare
+from seg_mia.tasks.lone import check_batches
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
@@ -92,6 +93,8 @@ class Segmentation(LightningModule):
             if stage == "fit":
                 self.check(data)
             try_one(self.network, data)
+            if stage == "fit":
+                check_batches(self.network, data, self.trainer, changed=self._defended)
 
     def check(self, data: SegmentationData) -> None:
         """Let defences add to what is trained on; raise InputError where the data does not allow one."""
@@ -115,14 +118,19 @@ class Segmentation(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return the batch's mean loss with the defences' penalties, and each image's."""
         if len(batch.image):  # Poisson sampling draws empty batches
-            for defence in self.defences:
-                batch = defence.sample(batch)
-            for defence in self.defences:
-                batch = defence.batch(batch)
+            batch = self._defended(batch)
         descent = self.descent
         if descent is None:
             return self._step(batch, self.defences)
         return descent.step(self.forward_batch, batch, self.trained_parameters())
+
+    def _defended(self, batch: Batch) -> Batch:
+        """Return a batch as the defences change it."""
+        for defence in self.defences:
+            batch = defence.sample(batch)
+        for defence in self.defences:
+            batch = defence.batch(batch)
+        return batch
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Set the gradients: by backpropagation, or as a defence makes them."""

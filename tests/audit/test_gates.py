@@ -94,7 +94,9 @@ def test_a_gate_that_is_refused_at_the_end_hides_no_result(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "gated.yaml"
-    file.write_text(f"{{victim: {tiny}, attacks: [{{attack: asma, settings: {{steps: 1}}}}]}}")
+    file.write_text(
+        f"{{victim: {tiny}, attacks: [{{attack: asma, settings: {{steps: 2, tau: 0.01, keep: last}}}}]}}"
+    )
     assert main(["audit", "--config", str(file), "--fail-on", "asma.iuo>0.5"]) == 2
     said = capsys.readouterr()
     lines = said.out.splitlines()

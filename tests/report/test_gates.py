@@ -85,7 +85,6 @@ def test_a_gate_can_be_of_one_row() -> None:
     ("gate", "least"),
     [
         ("mia.auc.low", 0.45),
-        ("mia.tpr_at_fpr_0.01", 0.75),
         ("mia-type2.auc", 0.55),
         ("blind.auc.low", 0.4),
         ("mia-blind.auc", 0.5),
@@ -109,10 +108,60 @@ def test_each_metric_has_the_values_of_the_audit(gate: str, least: float) -> Non
 
 def test_baselines_are_no_attacks() -> None:
     content = audit(
-        [guess(auc=(0.6, 0.5, 0.7)), guess("mia-blind", auc=(0.99, 0.9, 1.0), signal="ImageAndMask")]
+        [guess(auc=(0.6, 0.5, 0.7)), guess("mia-blind", auc=(0.7, 0.5, 0.9), signal="ImageAndMask")]
     )
     assert not check([read_gate("mia.auc>0.6")], report(content))
-    assert check([read_gate("blind.auc.low>0.5")], report(content))
+    assert check([read_gate("blind.auc>0.6")], report(content))
+
+
+def of(gate: str, *attacks: dict[str, Any], **more: Any) -> list[str]:
+    return check([read_gate(gate)], report(audit(attacks, **more)))
+
+
+def test_a_rate_that_samples_do_not_resolve_fails_whatever_it_is() -> None:
+    """One false alarm among 50 is 2 %: what is true at 1 % cannot be read off."""
+    few, many = (guess() for _ in range(2))
+    for name, result in (("few", few), ("many", many)):
+        rate = {"value": 0.0, "low": 0.0, "high": 0.05, "resolvable": name == "many"}
+        result["results"]["tpr_at_fpr_0.01"] = rate
+    for end in ("", ".low", ".high"):
+        assert "too few non-members" in of(f"mia.tpr_at_fpr_0.01{end}>0.5", few)[0]
+        assert not of(f"mia.tpr_at_fpr_0.01{end}>0.5", many)
+
+
+def test_membership_numbers_that_are_void_fail() -> None:
+    split = guess("mia-blind", auc=(0.99, 0.9, 1.0), signal="ImageAndMask")
+    assert "the split itself tells members apart" in of("mia.auc>0.99", guess(), split)[0]
+    assert not of("blind.auc>0.99", guess(), split)
+    blank = compared() | {"utility": {"members": {"dice": 0.05}, "nonmembers": {"dice": 0.04}}}
+    for gate, one in (("mia.auc>0.99", guess()), ("asma.dice_lost>0.99", fool())):
+        assert "segments next to nothing" in of(gate, one, defences=[blank])[0]
+        assert not of(gate, one, defences=[compared()])
+
+
+@pytest.mark.parametrize(
+    ("attack", "why"),
+    [
+        (fool("pgd", no_gradient=51), "no gradient reached 51 of 101 images"),
+        (fool("pgd", unchanged=101), "none of 101 images was changed"),
+        (fool("pgd", images=0), "no image was attacked"),
+        (fool("pgd", success=[success(counted=0, successes=0, rate=None, low=None, high=None)]),
+         "no image counts"),
+    ],
+)  # fmt: skip
+def test_robustness_that_was_not_tried_fails_every_gate_on_it(attack: dict[str, Any], why: str) -> None:
+    for gate in ("pgd.dice_lost>0.99", "perturbation.dice_adversarial<0.01", "pgd.iou>0.99"):
+        assert why in of(gate, attack)[0]
+
+
+def test_robustness_that_was_tried_on_most_images_is_held_against_the_gate() -> None:
+    assert not of("pgd.dice_lost>0.99", fool("pgd", no_gradient=50, unchanged=100))
+
+
+def test_a_share_of_no_dice_is_no_number() -> None:
+    attack = fool("pgd")
+    attack["results"]["dice_clean"]["mean"] = 0.0
+    assert "not a number" in of("perturbation.dice_lost>0.99", attack, fool())[0]
 
 
 def test_success_is_the_fused_rate() -> None:

@@ -196,6 +196,21 @@ def test_an_attack_that_counts_nothing_decides_nothing() -> None:
     assert robustness(guess()).word == "Not tested"
 
 
+def test_an_attack_without_gradients_decides_nothing_unless_the_victim_breaks() -> None:
+    """Dice 0.8 before; 0.79 after is withstood only where the attack could have done more."""
+    little = fool(asks=False)
+    little["results"]["dice_adversarial"] |= {"mean": 0.79, "std": 0.01}
+    assert told(little).verdicts[0].robustness.word == "Withstood"
+    report = told(little | {"no_gradient": 101})
+    assert report.verdicts[0].robustness.word == "Inconclusive"
+    (line,) = [line for line in report.warnings if "no gradient reached 101 of 101 images" in line]
+    assert "says nothing of robustness" in line
+    assert "--attack.replace" in line
+    idle = told(little | {"no_gradient": 101, "unchanged": 101}).warnings
+    assert not [line for line in idle if "more or larger steps" in line]
+    assert told(fool() | {"no_gradient": 101}).verdicts[0].robustness.word == "Broken"
+
+
 def test_an_attack_that_changed_no_image_decides_nothing() -> None:
     idle = fool() | {"unchanged": 101}
     report = told(idle)

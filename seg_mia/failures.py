@@ -1,0 +1,114 @@
+"""One line on an exception that no message foresees: what came, from whose code, what to do."""
+
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
+import seg_mia
+
+DEBUG = "--debug"
+"""On any command: the traceback of what went wrong, too."""
+LIMIT = 600
+"""Characters of a message that still stand in the line."""
+AGAIN = f"run again with {DEBUG} for the traceback"
+_PACKAGE = Path(seg_mia.__file__).resolve().parent
+_LIBRARIES = tuple(
+    Path(path).resolve()
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    if (path := sysconfig.get_path(name))
+)
+_WORKER = re.compile(r"Caught \w+ in .*?process \d+\.(?:\n|\\n)Original Traceback", re.DOTALL)
+"""How torch begins an exception of a process that loads data: the whole traceback is its message."""
+
+
+def failure(error: BaseException) -> str:
+    """Return a line on an exception: its type and message, the file and line it is from, what to do.
+
+    The place is that of the user's own code where the exception passed through any, as a network, a logger or
+    a callback that a config names; else the innermost line of this package.
+
+    Args:
+        error: as it was caught, with its traceback.
+    """
+    cause = _cause(error)
+    frames = _frames(cause)
+    theirs = [frame for frame in frames if _is_users(frame)]
+    own = [frame for frame in frames if _within(frame, _PACKAGE)]
+    told = f"{type(cause).__name__}: {message(cause)}"
+    if type(cause).__name__ in {"OutOfMemoryError", "MemoryError"}:
+        return f"{told}; lower --data.batch_size or --data.size, or {AGAIN}"
+    if theirs:
+        return f"{told} ({_place(theirs[-1])}); mend it there, or {AGAIN}"
+    return (
+        f"{told} ({_place((own or frames)[-1])}); no check foresees this: {AGAIN}, and report it if what you "
+        "gave is as it should be"
+    )
+
+
+def message(error: BaseException) -> str:
+    """Return an exception's message in one line, of a loading process's its last, cut between words."""
+    words = " ".join(without_worker(error).split()) or "no message"
+    if len(words) <= LIMIT:
+        return words
+    return f"{words[: LIMIT + 1].rpartition(' ')[0] or words[:LIMIT]} ..."
+
+
+def without_worker(error: BaseException) -> str:
+    """Return an exception's message, without the traceback that torch adds where a process loads data."""
+    text = str(error)
+    if not _WORKER.match(text):
+        return text
+    last = [line for line in re.split(r"\n|\\n", text) if line.strip()][-1]
+    return last.partition(": ")[2] or last
+
+
+def from_users_code(error: BaseException) -> bool:
+    """Say whether an exception has passed through code that is neither this package's nor a library's."""
+    return any(map(_is_users, _frames(error)))
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return what an exception passed through, the innermost last, in a process that loads data, too."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    if _WORKER.match(str(error)):
+        frames += [
+            traceback.FrameSummary(file, int(line), name)
+            for file, line, name in re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
+        ]
+    return frames
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the innermost of the exceptions that led to one and passed through a user's code, else itself.
+
+    A parser tells of what a constructor raises in a message of its own.
+    """
+    found, known = error, set[int]()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in known:
+        known.add(id(cause))
+        found = cause if from_users_code(cause) else found
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    if frame.filename.startswith("<") or _within(frame, _PACKAGE):
+        return False
+    return not any(_within(frame, place) for place in _LIBRARIES)
+
+
+def _within(frame: traceback.FrameSummary, place: Path) -> bool:
+    return Path(frame.filename).resolve().is_relative_to(place)
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    """Return a frame's file, from the working folder where it lies below, its line and function."""
+    file = Path(frame.filename).resolve()
+    for parent, kept in ((_PACKAGE, _PACKAGE.parent), (Path.cwd(), Path.cwd())):
+        if file.is_relative_to(parent):
+            file = file.relative_to(kept)
+            break
+    inside = "" if frame.name == "<module>" else f", in {frame.name}"
+    return f"{file}, line {frame.lineno}{inside}"

@@ -1,0 +1,90 @@
+"""Batches that a network cannot be trained on: batch statistics of a single value are none."""
+
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
+from seg_mia.errors import InputError
+from seg_mia.spec import parameters
+
+REFUSED = "Expected more than 1"
+"""How torch begins when a normalisation layer has one value per channel, in training mode alone."""
+
+
+def check_batches(
+    network: nn.Module,
+    data: SegmentationData,
+    trainer: Trainer,
+    *,
+    changed: Callable[[Batch], Batch] = lambda batch: batch,
+) -> None:
+    """Run the smallest batch of an epoch in training mode; leave the network as it was.
+
+    Validation runs in evaluation mode, where a normalisation layer takes any batch. An epoch would otherwise
+    end at its last batch, after all others.
+
+    Args:
+        network: images (N, C, H, W) in [0, 1] to logits.
+        data: after setup; Poisson batches are not looked at, private training has no batch statistics.
+        trainer: says how many ranks share an epoch.
+        changed: what is done to a batch before the network sees it.
+
+    Raises:
+        InputError: a batch that a normalisation layer refuses, and the batch size that leaves none.
+    """
+    if data.batches is not None or getattr(trainer.strategy, "_layer_sync", None) is not None:
+        return
+    each = -(-len(data.trained()) // trainer.world_size)
+    size = data.batch_size
+    least = min(size, each, each % size or size)
+    reason = _refusal(network, data, least, changed)
+    if reason is None:
+        return
+    if least > 1 or _refusal(network, data, 2, changed) is not None:
+        height, width = data.cached.images.shape[1:3]
+        larger = "raise --data.size, or" if "size" in parameters(type(data)) else "give larger images, or"
+        raise InputError(
+            f"the network cannot be trained on batches of {least} images of {height}x{width}: {reason}; "
+            f"{larger} take a shallower network or another normalisation"
+        )
+    sizes = (*range(size, 1, -1), *range(size + 1, each + 1))
+    fitting = next((other for other in sizes if each % other != 1), None)
+    remedy = f"--data.batch_size {fitting}" if fitting else "more --data.members"
+    raise InputError(
+        f"{each} images in batches of {size} leave a batch of one image, on which the network cannot be "
+        f"trained: {reason}; set {remedy}, or take a normalisation without batch statistics, such as norm: "
+        "group of seg_mia.models.smp.Smp"
+    )
+
+
+def _refusal(
+    network: nn.Module, data: SegmentationData, count: int, changed: Callable[[Batch], Batch]
+) -> str | None:
+    """Return why a normalisation layer refuses a batch in training mode, None where none does."""
+    rows = data.dataset(data.trained(), augmented=True)
+    samples = [rows[0, row % len(rows)] for row in range(count)]
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            batch = changed(Batch(*map(torch.stack, zip(*samples, strict=True))))
+            network.train()(batch.image.to(device))
+    except ValueError as error:
+        if not str(error).startswith(REFUSED):
+            raise
+        return " ".join(str(error).split())[:200]
+    finally:
+        _restore(network, modes, buffers)
+    return None
+
+
+def _restore(network: nn.Module, modes: list[tuple[nn.Module, bool]], buffers: dict[str, Tensor]) -> None:
+    for module, training in modes:
+        module.training = training
+    for name, value in network.named_buffers():
+        value.copy_(buffers[name])
