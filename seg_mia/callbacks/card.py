@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 import seg_mia
@@ -59,8 +59,8 @@ def check_restored(component: LightningModule) -> None:
             check_spec(network, trust=paths, base=nn.Module)
     except InputError as error:
         raise InputError(
-            f"no checkpoint of this network could be read again, since its card {error}; give what is said in "
-            "numbers, single words and lists of them, or name a class of your own that fixes the rest"
+            f"no checkpoint of this network could be read again, since its card {error}; give what is said "
+            "in numbers, single words and lists of them, or name a class of your own that fixes the rest"
         ) from None
     if network and any(not OWN.fullmatch(path) for path in class_paths(network)):
         with isolate_rng():
@@ -73,7 +73,9 @@ def _require_alike(mine: Any, rebuilt: nn.Module, name: str) -> None:
     shapes = [{key: value.shape for key, value in one.state_dict().items() if isinstance(value, Tensor)}
               for one in (mine, rebuilt)]  # fmt: skip
     if shapes[0] != shapes[1]:
-        differ = sorted(key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key))
+        differ = sorted(
+            key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key)
+        )
         raise InputError(
             f"no checkpoint of {name} could be read again: built anew from the same arguments it has other "
             f"weights ({', '.join(differ[:3])}); its constructor must make the same network each time"

@@ -31,9 +31,9 @@ def _place(error: BaseException) -> str:
 
 @contextmanager
 def told(what: str, remedy: str) -> Iterator[None]:
-    """Raise whatever is raised inside as an InputError: `what`, the reason, the remedy; InputErrors as they are.
+    """Raise as an InputError what is raised inside: `what`, the reason, and the remedy.
 
-    The exception stays as the cause.
+    The exception stays as the cause; an InputError is left as it is.
     """
     try:
         yield
