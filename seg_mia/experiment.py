@@ -33,7 +33,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import Side, check_members, infer, load_shadow, seed_of
+from seg_mia.inference import Side, check_members, infer, load_shadow, same_start, seed_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -245,6 +245,9 @@ class Experiment(LightningCLI):
             content, card = read_run(resume, tuple(class_paths(self.config.as_dict())))
             check_resumed(resume, content, self.trainer.max_epochs)
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+            head = card.model["init_args"].get("head")
+            if isinstance(model, Segmentation) and model.head is None and head is not None:
+                model.take_head(head)
         model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
             model.check(datamodule)
@@ -369,7 +372,7 @@ class Experiment(LightningCLI):
             "shadow": str(shadow.file),
             "control": control,
             "privacy": card.privacy,
-            "same_seed": victim.seed is not None and victim.seed == shadow.seed,
+            "same_seed": same_start(card, self.plan.shadow.card),
             "data": {name: getattr(data, name) for name in ("fingerprint", "split_seed", "limit")},
             **summarise(found, card.privacy),
         }
