@@ -1,6 +1,6 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,12 @@ class Side:
         data: after setup.
         file: the checkpoint.
         built: what the network was built from, as plain values.
-        seed: of its training.
     """
 
     network: nn.Module
     data: SegmentationData
     file: Path
     built: Any = None
-    seed: int | None = None
 
 
 def infer(
@@ -293,11 +291,19 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
     network = build(network_spec(card), trust=trust)
     load_weights(network, found.content, found.file)
-    return Side(network, own, found.file, network_spec(card), seed_of(card))
+    return Side(network, own, found.file, network_spec(card))
 
 
-def check_members(card: Card, data: SegmentationData, file: Path) -> None:
-    """Raise InputError for a network that was trained elsewhere, on nobody knows whom."""
+def check_members(card: Card, data: SegmentationData, file: Path, words: Sequence[str] = ()) -> None:
+    """Raise InputError for a network that was trained elsewhere, on nobody knows whom.
+
+    And for words of the command that are about images, or about one part of the split.
+    """
+    if said := [word for word in words if word.startswith(("--data.subset", "--save_images"))]:
+        raise InputError(
+            "membership attacks look at members and non-members and change no image; leave out "
+            f"{said[0].partition('=')[0]}"
+        )
     if (card.training or {}).get("adopted") and data.source.parts is None:
         raise InputError(
             f"{file} was trained elsewhere and its members here are drawn by chance, so an AUC would be "

@@ -137,16 +137,27 @@ def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
         return dict(spec)
-    kind, kept = resolve(spec["class_path"]), dict[str, Any]()
-    foreign = not OWN.fullmatch(spec["class_path"])
-    declared, standing = (parameters(kind), _defaults(kind)) if foreign else ({}, {})
-    for name, value in spec.get("init_args", {}).items():
-        if name in standing and _is_written(value, standing[name]):
-            said_exactly = _is_exact(standing[name]) and _fits(value, declared[name])
-            if not said_exactly:
-                continue
-        kept[name] = restorable(value) if isinstance(value, Mapping) else value
+    given = dict(spec.get("init_args", {}))
+    left_out = unsayable(spec["class_path"], given)
+    kept = {
+        name: restorable(value) if isinstance(value, Mapping) else value
+        for name, value in given.items()
+        if name not in left_out
+    }
     return {**spec, "init_args": kept}
+
+
+def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
+    """Return which arguments of a class outside seg_mia are defaults that plain values cannot say."""
+    if OWN.fullmatch(path):
+        return set()
+    kind = resolve(path)
+    declared = parameters(kind)
+    standing = {name: value for name, value in _defaults(kind).items() if name in given}
+    unsaid = {name for name, value in standing.items() if _is_written(given[name], value)}
+    return {
+        name for name in unsaid if not (_is_exact(standing[name]) and _fits(given[name], declared.get(name)))
+    }
 
 
 def _defaults(kind: type) -> dict[str, Any]:
@@ -181,8 +192,10 @@ def _is_written(value: object, default: object) -> bool:
         return alike and all(_is_written(value[key], default[key]) for key in default)
     if isinstance(default, Enum):
         return value in (default.name, default)
-    if is_plain(default) or not isinstance(value, str):
-        return value is default or (type(value) is type(default) and bool(value == default))
+    if is_plain(default):
+        return type(value) is type(default) and value == default
+    if not isinstance(value, str):  # parsed, perhaps copied
+        return value is default or (type(value) is type(default) and repr(value) == repr(default))
     module, _, name = value.rpartition(".")
     named = getattr(sys.modules.get(module), name, None)
     return named is default or value == str(default) or value.startswith("Unable to serialize instance ")

@@ -118,6 +118,11 @@ class Segmentation(LightningModule):
         ):
             self.take_head(head)
 
+    def resume_head(self, head: int | str | None) -> None:
+        """Take the head of the training that goes on, if it had one."""
+        if head is not None and self.head is None:
+            self.take_head(head)
+
     def take_head(self, head: int | str) -> None:
         """Let one of the network's maps decide, in whatever defences put around it and in checkpoints."""
         self.head = self.hparams["head"] = head
