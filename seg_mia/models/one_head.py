@@ -47,7 +47,7 @@ class OneHead(Wrapper):
             return str(self.head)
         if len(names) == 1:  # in evaluation, of a network that has several in training
             return names[0]
-        if isinstance(self.head, int) and -len(names) <= self.head < len(names):
+        if type(self.head) is int and -len(names) <= self.head < len(names):
             return names[self.head]
         raise InputError(
             f"the network returns the maps {', '.join(names) or 'none'}, and {self.head!r} is not among "
