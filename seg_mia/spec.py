@@ -182,7 +182,7 @@ def _is_exact(value: object) -> bool:
     return not isinstance(value, dict | tuple) and is_plain(value)
 
 
-def _is_written(value: object, default: object) -> bool:
+def _is_written(value: Any, default: Any) -> bool:
     """Say whether `value` is what a parser writes down for `default`."""
     if isinstance(default, list | tuple):
         alike = isinstance(value, list | tuple) and len(value) == len(default)
@@ -193,7 +193,7 @@ def _is_written(value: object, default: object) -> bool:
     if isinstance(default, Enum):
         return value in (default.name, default)
     if is_plain(default):
-        return type(value) is type(default) and value == default
+        return bool(type(value) is type(default) and value == default)
     if not isinstance(value, str):  # parsed, perhaps copied
         return value is default or (type(value) is type(default) and repr(value) == repr(default))
     module, _, name = value.rpartition(".")

@@ -90,7 +90,7 @@ attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
 
 
 HEADS = """
-from torch import nn, stack
+from torch import nn, ones
 
 
 class Heads(nn.Module):
@@ -98,13 +98,15 @@ class Heads(nn.Module):
 
     def __init__(self, scale: float = 1.0, offset: float = 0.0, order: str = "last") -> None:
         super().__init__()
-        self.gain = nn.Parameter(stack([nn.Parameter(nn.init.ones_(nn.Linear(1, 1).weight)).sum()]))
+        self.gain = nn.Parameter(ones(1))
         self.scale, self.offset, self.order = scale, offset, order
 
     def forward(self, x):
-        good = self.gain * (x.mean(1, keepdim=True) * self.scale - 0.41 - self.offset) * 50
+        grey = x.mean(1, keepdim=True)
+        good = self.gain * (grey * self.scale - 0.41 - self.offset) * 50
         poor = good.roll(8, 3)
-        found = {"last": (poor, poor + 1, good), "twins": (good, good + 1), "alone": good, "nan": 0 * good / 0}
+        several = {"last": (poor, poor + 1, good), "twins": (good, good + 1)}
+        found = {**several, "alone": good, "nan": 0 * good / 0}
         return {"aux": poor, "out": good} if self.order == "dict" else found[self.order]
 """
 

@@ -84,13 +84,14 @@ def test_defaults_that_plain_values_cannot_say_are_left_out() -> None:
     kept = restorable({"class_path": "x.Y", "init_args": {}} | spec(width=4, loose=None, **WRITTEN))
     assert kept == spec(width=4, loose=None)
     check_spec(kept, trust=[PATH])
-    assert build(kept, trust=[PATH]).given["act"] == ("relu", {"inplace": True})
+    built: Any = build(kept, trust=[PATH])
+    assert built.given["act"] == ("relu", {"inplace": True})
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"act": ["relu", {"inplace": False}]}, {"norm": "torch.nn.Identity"}, {"window": [7, 5]}, {"kind": "SECOND"},
-     {"dtype": "torch.float64"}, {"features": [8]}, {"call": "builtins.min"}],
+    [{"act": ["relu", {"inplace": False}]}, {"norm": "torch.nn.Identity"}, {"window": [7, 5]},
+     {"kind": "SECOND"}, {"dtype": "torch.float64"}, {"features": [8]}, {"call": "builtins.min"}],
 )  # fmt: skip
 def test_what_was_given_stays(given: dict[str, Any]) -> None:
     assert restorable(spec(**{**WRITTEN, **given})) == spec(**given)
@@ -110,7 +111,7 @@ def test_what_was_given_stays(given: dict[str, Any]) -> None:
 def test_what_is_read_back_has_the_type_that_was_declared(
     given: dict[str, Any], built: dict[str, Any]
 ) -> None:
-    found = build(spec(**given), trust=[PATH])
+    found: Any = build(spec(**given), trust=[PATH])
     for name, value in built.items():
         assert found.given[name] == value
         assert type(found.given[name]) is type(value)

@@ -17,7 +17,7 @@ class ConfigFile(SaveConfigCallback):
 
 def restorable_config(config: Namespace) -> Namespace:
     """Return a copy of parsed settings without such defaults, at any depth."""
-    kept = Namespace()
+    kept = Namespace()  # type: ignore[no-untyped-call]  # jsonargparse has no types there
     for name, value in vars(config).items():
         kept[name] = restorable_config(value) if isinstance(value, Namespace) else value
     path, arguments = vars(kept).get("class_path"), vars(kept).get("init_args")

@@ -44,9 +44,9 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
     if not judged:
         return None
     reached, constant = float(dice.nanmean()), _best_constant(masks, classes)
-    classes_there = prediction.unique()
+    classes_there = set(prediction.flatten().tolist())
     if len(classes_there) == 1:
-        wrong = f"predicts class {int(classes_there)} for every pixel of {len(images)} images"
+        wrong = f"predicts class {classes_there.pop()} for every pixel of {len(images)} images"
     elif reached < max(POOR, constant):
         wrong = (
             f"has a Dice of {reached:.3f} on {judged} labelled images, where one class for every pixel has "
