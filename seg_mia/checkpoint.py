@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from seg_mia.errors import InputError
-from seg_mia.spec import check_spec, resolve
+from seg_mia.models.foreign import told
+from seg_mia.spec import as_declared, check_spec, parameters, resolve
 
 KEY = "seg_mia"
 FORMAT = 1
@@ -174,11 +175,16 @@ def load_victim(
 def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
     """Return the module that a checked specification describes, its nested modules built first."""
     check_spec(spec, trust=trust, base=nn.Module)
+    kind = resolve(spec["class_path"])
+    declared = parameters(kind)
     arguments = {
-        name: build(value, trust=trust) if isinstance(value, dict) and "class_path" in value else value
+        name: build(value, trust=trust)
+        if isinstance(value, dict) and "class_path" in value
+        else as_declared(value, declared[name])
         for name, value in spec.get("init_args", {}).items()
     }
-    module = resolve(spec["class_path"])(**arguments)
+    with told(f"{kind.__name__} cannot be built", "its constructor must take what the card gives"):
+        module = kind(**arguments)
     assert isinstance(module, nn.Module)
     return module
 

@@ -17,6 +17,7 @@ from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.targets import Targeted
 from seg_mia.callbacks.card import check_data
+from seg_mia.callbacks.config_file import ConfigFile
 from seg_mia.callbacks.folder import OneFolder, run_folder
 from seg_mia.callbacks.history import History
 from seg_mia.callbacks.masks import MaskWriter
@@ -34,10 +35,11 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, seed_of, unseen_of
+from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, same_start, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
+from seg_mia.models.foreign import told
 from seg_mia.options import add_options, import_all, plain_settings
 from seg_mia.plan import Plan, plan
 from seg_mia.runs import (
@@ -105,6 +107,7 @@ class Experiment(LightningCLI):
             SegmentationData,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            save_config_callback=ConfigFile,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
@@ -157,16 +160,17 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
-        try:
-            self.config = parser.parse_args(list(self.plan.args))
-        except argparse.ArgumentError as error:
-            raise InputError(one_line(str(error), self._known)) from None
+        with told("a class that the settings name cannot be read", "name one that declares plain arguments"):
+            try:
+                self.config = parser.parse_args(list(self.plan.args))
+            except argparse.ArgumentError as error:
+                raise InputError(one_line(str(error), self._known)) from None
         if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
             self.config["fit.base"] = self.config["fit.defence"] = None
 
     def instantiate_classes(self) -> None:
-        """Build model, data, trainer; what a constructor refuses is one line."""
-        with refusals():
+        """Build model, data, trainer; what a constructor refuses or raises is one line."""
+        with told("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
@@ -255,6 +259,8 @@ class Experiment(LightningCLI):
             content, card = read_run(resume, tuple(class_paths(self.config.as_dict())))
             check_resumed(resume, content, self.trainer.max_epochs)
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+            if isinstance(model, Segmentation):
+                model.resume_head(card.model["init_args"].get("head"))
         model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
             model.check(datamodule)
@@ -353,7 +359,7 @@ class Experiment(LightningCLI):
             shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
         control, parts = self.plan.options["control"], ("model", "release")
         built = [plain_settings(self._get(self.config, part)) for part in parts]
-        victim = Side(network, data, self.plan.checkpoint, built, seed_of(card), unseen_of(card, data))
+        victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
@@ -367,7 +373,7 @@ class Experiment(LightningCLI):
             "shadow": str(shadow.file),
             "control": control,
             "privacy": card.privacy,
-            "same_seed": victim.seed is not None and victim.seed == shadow.seed,
+            "same_seed": same_start(card, self.plan.shadow.card),
             "data": judged_data(victim, shadow),
             **summarise(found, card.privacy),
         }

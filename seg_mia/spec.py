@@ -5,6 +5,7 @@ import re
 import sys
 import types
 from collections.abc import Collection, Mapping
+from enum import Enum
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,10 @@ _PLAIN: dict[Any, set[type]] = {
     str: {str},
 }
 OWN = re.compile(r"seg_mia(\.[a-z_][a-z0-9_]*)+\.[A-Za-z]\w*")
+_LAYER = re.compile(r"torch\.nn(\.\w+)*\.[A-Z]\w*")
+"""Classes that may stand as an argument: torch's own layers, which are imported already."""
+_WORD = re.compile(r"(?!(null|none|true|false|yes|no|on|off|nan|inf|infinity|y|n)$)[a-z_][\w-]*", re.I | re.A)
+"""Text that no parser reads as anything but text."""
 
 
 def is_plain(value: object) -> bool:
@@ -94,7 +99,8 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
             )
         if not _fits(value, declared[name]):
             raise InputError(
-                f"gives {kind.__name__}({name}={value!r}), which is not a {_name(declared[name])}"
+                f"gives {kind.__name__}({name}={value!r}), which is not a {_name(declared[name])} "
+                "of plain values"
             )
 
 
@@ -105,7 +111,7 @@ def parameters(kind: type) -> dict[str, Any]:
         init = owner.__dict__.get("__init__")
         if init is None:
             continue
-        hints = get_type_hints(init, vars(sys.modules[owner.__module__]))
+        hints = _hints(owner)
         signature = list(inspect.signature(init).parameters.values())[1:]
         for parameter in signature:
             if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
@@ -115,17 +121,138 @@ def parameters(kind: type) -> dict[str, Any]:
     return found
 
 
+def _hints(owner: type) -> dict[str, Any]:
+    """Return the types that a class's own constructor declares; none where they name what is not there."""
+    try:
+        return get_type_hints(owner.__dict__["__init__"], vars(sys.modules[owner.__module__]))
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `spec` without the defaults of classes outside seg_mia that plain values cannot say.
+
+    Such as a tuple, a class or a function: a parser writes them down as lists and text, and what is read
+    back is something else. Left out, the constructor brings them again. What is no default stays.
+    """
+    if not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
+        return dict(spec)
+    given = dict(spec.get("init_args", {}))
+    left_out = unsayable(spec["class_path"], given)
+    kept = {
+        name: restorable(value) if isinstance(value, Mapping) else value
+        for name, value in given.items()
+        if name not in left_out
+    }
+    return {**spec, "init_args": kept}
+
+
+def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
+    """Return which arguments of a class outside seg_mia are defaults that plain values cannot say."""
+    if OWN.fullmatch(path):
+        return set()
+    kind = resolve(path)
+    declared = parameters(kind)
+    standing = {name: value for name, value in _defaults(kind).items() if name in given}
+    unsaid = {name for name, value in standing.items() if _is_written(given[name], value)}
+    return {
+        name for name in unsaid if not (_is_exact(standing[name]) and _fits(given[name], declared.get(name)))
+    }
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """Return the constructor's parameters that have a default, through `**kwargs` to the base's."""
+    found: dict[str, Any] = {}
+    for owner in kind.__mro__:
+        init = owner.__dict__.get("__init__")
+        if init is None:
+            continue
+        signature = list(inspect.signature(init).parameters.values())[1:]
+        for parameter in signature:
+            found.setdefault(parameter.name, parameter.default)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+            break
+    return {name: value for name, value in found.items() if value is not inspect.Parameter.empty}
+
+
+def _is_exact(value: object) -> bool:
+    """Say whether a value is the same after it was written down and read: plain, and no tuple in it."""
+    if isinstance(value, list):
+        return all(map(_is_exact, value))
+    return not isinstance(value, dict | tuple) and is_plain(value)
+
+
+def _is_written(value: Any, default: Any) -> bool:
+    """Say whether `value` is what a parser writes down for `default`."""
+    if isinstance(default, list | tuple):
+        alike = isinstance(value, list | tuple) and len(value) == len(default)
+        return alike and all(map(_is_written, value, default))
+    if isinstance(default, dict):
+        alike = isinstance(value, dict) and value.keys() == default.keys()
+        return alike and all(_is_written(value[key], default[key]) for key in default)
+    if isinstance(default, Enum):
+        return value in (default.name, default)
+    if is_plain(default):
+        return bool(type(value) is type(default) and value == default)
+    if not isinstance(value, str):  # parsed, perhaps copied
+        return value is default or (type(value) is type(default) and repr(value) == repr(default))
+    module, _, name = value.rpartition(".")
+    named = getattr(sys.modules.get(module), name, None)
+    return named is default or value == str(default) or value.startswith("Unable to serialize instance ")
+
+
+def as_declared(value: Any, declared: Any) -> Any:
+    """Return a plain value that fits as the type that a constructor declares: a tuple, or a torch layer."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin in {Union, types.UnionType}:
+        fitting = [option for option in arguments if _fits(value, option)]
+        return as_declared(value, fitting[0]) if fitting else value
+    if isinstance(value, str) and (origin or declared) is type:
+        return _layer(value)
+    if isinstance(value, list | tuple):
+        inner = arguments[0] if arguments else Any
+        items = [as_declared(item, inner) for item in value]
+        return tuple(items) if (origin or declared) is tuple else items
+    return value
+
+
+def _layer(path: str) -> type | None:
+    """Return a layer of torch's that has been imported, or None."""
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None) if _LAYER.fullmatch(path) else None
+    return found if isinstance(found, type) else None
+
+
 def _fits(value: object, declared: Any) -> bool:
     origin, arguments = get_origin(declared), get_args(declared)
-    if declared in {Any, object}:  # a parser may read a string as YAML, and a class path out of that
-        return not isinstance(value, str | dict | list | tuple)
+    if declared in {Any, object}:
+        return _is_harmless(value)
     if origin in {Union, types.UnionType}:
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in arguments)
     if declared in _PLAIN:
         return type(value) in _PLAIN[declared]
+    if (origin or declared) is type:
+        layer = _layer(value) if isinstance(value, str) else None
+        return layer is not None and all(_is_below(layer, base) for base in arguments)
     return _fits_compound(value, declared, origin, arguments)
+
+
+def _is_below(kind: type, base: Any) -> bool:
+    return base is Any or (isinstance(base, type) and issubclass(kind, base))
+
+
+def _is_harmless(value: object) -> bool:
+    """Say whether a parser that knows no type leaves a plain value as it is.
+
+    It may read text as YAML, and a class path out of that: text must be a single word.
+    """
+    if isinstance(value, dict):
+        return not class_paths(value) and all(map(_is_harmless, (*value, *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_harmless, value))
+    return not isinstance(value, str) or _WORD.fullmatch(value) is not None
 
 
 def _fits_compound(value: object, declared: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:

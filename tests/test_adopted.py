@@ -1,5 +1,7 @@
 """A network that was trained elsewhere: taken as it is, measured, attacked, never trained."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +57,8 @@ def test_an_adopted_network_is_the_one_in_the_file(known: Path, elsewhere: Path,
     assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
     words = ["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]
     assert main(words) == 0
+    found = json.loads((ADOPTED / "mia-global-loss" / "version_0" / "summary.json").read_text())
+    assert found["same_seed"] is False  # both say seed 0, and the victim never began with it
     assert (ADOPTED / "mia-global-loss" / "version_0" / "scores.csv").is_file()
 
 
@@ -149,6 +153,106 @@ attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
     torch.save(content, elsewhere)
     assert main(["audit", "--config", str(file)]) == 0
     assert Path("runs/tiny/version_2").exists()
+
+
+HEADS = """
+from torch import nn, ones
+
+
+class Heads(nn.Module):
+    \"\"\"Squares are brighter than 100 of 255; the first map sees little of them, the last all.\"\"\"
+
+    def __init__(self, scale: float = 1.0, offset: float = 0.0, order: str = "last") -> None:
+        super().__init__()
+        self.gain = nn.Parameter(ones(1))
+        self.scale, self.offset, self.order = scale, offset, order
+
+    def forward(self, x):
+        grey = x.mean(1, keepdim=True)
+        good = self.gain * (grey * self.scale - 0.41 - self.offset) * 50
+        poor = good.roll(8, 3)
+        several = {"last": (poor, poor + 1, good), "twins": (good, good + 1)}
+        found = {**several, "alone": good, "nan": 0 * good / 0}
+        return {"aux": poor, "out": good} if self.order == "dict" else found[self.order]
+"""
+
+
+@pytest.fixture
+def made(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command that adopts a network with several maps."""
+    (tmp_path / "their_heads.py").write_text(HEADS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "their_heads", raising=False)
+    text = tiny.read_text().replace("seg_mia.models.smp.Smp", "their_heads.Heads")
+    text = text.replace("{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}", "{}")
+    tiny.write_text(text.replace("nonmembers: 2", "nonmembers: 6").replace("members: 4", "members: 6"))
+    tiny.write_text(tiny.read_text().replace("batch_size", "shadow_share: 0, batch_size"))
+    torch.save({"gain": torch.ones(1)}, "heads.pth")
+    return ["adopt", "--config", str(tiny), "--model.weights=heads.pth"]
+
+
+@pytest.mark.parametrize(("order", "head"), [("last", 2), ("dict", "out")])
+def test_the_map_that_leads_on_labelled_images_is_the_one_that_is_audited(
+    made: list[str], capsys: pytest.CaptureFixture[str], order: str, head: int | str
+) -> None:
+    assert main([*made, f"--model.network.order={order}"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "decides" in line]
+    assert len(said) == 1
+    assert f"; {head} decides, since on 6 labelled images it leads" in said[0]
+    file = checkpoint_file("runs/tiny/version_0")
+    card = read_card(file, trust=["their_heads.Heads"])
+    assert card.model["init_args"]["head"] == head
+    assert card.training is not None
+    assert card.training["metrics"]["val/dice"] > 0.9
+    victim, x = load_victim(file, trust=["their_heads.Heads"]), torch.rand(1, 3, 32, 32)
+    assert_close(victim(x)[0], (x.mean(1, keepdim=True) - 0.41) * 50)
+    words = ["--victim=runs/tiny/version_0", "--trust=their_heads.Heads"]
+    assert main(["validate", *words]) == 0
+    again = json.loads(Path("runs/tiny/version_0/validate/version_0/summary.json").read_text())
+    assert again["dice"] == pytest.approx(card.training["metrics"]["val/dice"])
+
+
+def test_maps_that_are_as_good_are_asked_about(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*made, "--model.network.order=twins"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "on 6 labelled images none leads clearly (Dice of 0: " in line
+    assert "--model.head NAME" in line
+    assert main([*made, "--model.network.order=twins", "--model.head=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--model.network.offset=5"], "predicts class 0 for every pixel of 6 images"),
+        (["--model.network.offset=-5"], "predicts class 1 for every pixel of 6 images"),
+        (["--model.network.scale=0.00392156862745098"], "with images in 0 to 255 its Dice is"),
+        (
+            ["--model.network.scale=-1", "--model.network.offset=-0.82"],
+            "with the two classes exchanged its Dice",
+        ),
+    ],
+    ids=["background", "foreground", "range", "exchanged"],
+)
+def test_a_network_that_segments_nothing_is_warned_of(
+    made: list[str], capsys: pytest.CaptureFixture[str], settings: list[str], message: str
+) -> None:
+    assert main([*made, "--model.network.order=alone", *settings]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING: the network" in line]
+    assert message in line
+    assert "an audit of it says nothing" in line
+
+
+def test_a_network_that_segments_is_not_warned_of(
+    made: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*made, "--model.network.order=alone"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
+
+
+def test_answers_that_are_no_numbers_are_refused(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*made, "--model.network.order=nan"]) == 2
+    assert "answers NaN or infinity on a labelled image" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("runs/tiny/version_0").exists()
 
 
 @pytest.mark.parametrize(

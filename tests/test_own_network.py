@@ -49,7 +49,9 @@ def config(tiny: Path) -> Path:
     text = tiny.read_text()
     assert before in text
     assert options in text
-    tiny.write_text(text.replace(before, f"class_path: {CLASS}").replace(options, "init_args: {width: 6}"))
+    tiny.write_text(
+        text.replace(before, f"class_path: {CLASS}").replace(options, "init_args: {width: 6}\n    head: 0")
+    )
     return tiny
 
 
@@ -63,7 +65,7 @@ def network() -> nn.Module:
 
 def learned(file: Path) -> dict[str, Tensor]:
     state = torch.load(file, weights_only=True)["state_dict"]
-    return {name.removeprefix("network."): value for name, value in state.items()}
+    return {name.removeprefix("network.").removeprefix("network."): value for name, value in state.items()}
 
 
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -151,4 +153,51 @@ def test_a_network_that_returns_a_dict_is_one_line(
 ) -> None:
     own.write_text(own.read_text().replace("return self.last(features), self.deep(features)", "return {}"))
     assert main(["fit", "--config", str(config)]) == 2
+    assert "the network returns the maps none" in one_error(capsys)
+    assert main(["fit", "--config", str(config), "--model.head=null"]) == 2
     assert "network must return its logits" in one_error(capsys)
+
+
+def test_of_two_maps_of_one_size_the_user_says_which_decides(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", str(config), "--model.head=null"]) == 2
+    line = one_error(capsys)
+    assert "2 maps that could be its answer (0, 1)" in line
+    assert "--model.head" in line
+    assert not RUN.exists()
+    assert main(["fit", "--config", str(config), "--model.head=-1"]) == 0
+    x, by_hand = torch.rand(2, 3, 32, 32), network()
+    by_hand.load_state_dict(learned(checkpoint_file(RUN)))
+    with torch.no_grad():
+        first = load_victim(checkpoint_file(RUN), trust=[CLASS])(x)[0]
+        assert_close(first, by_hand(x)[1], rtol=0, atol=0)
+    assert main(["fit", "--resume", str(RUN), "--trainer.max_epochs=2"]) == 0
+    assert main([*ATTACK, "--trust", CLASS]) == 0
+
+
+BODY = "features = self.body(x)"
+ONE_CHANNEL = "x[:, :1].expand(-1, 2, -1, -1) if x.shape[1] > 1 else x.expand(-1, 3, -1, -1)"
+LINE = "(my_network.py, line 13)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("super().__init__()", "{}['plans']", "TwoHeads cannot be built: KeyError: 'plans'"),
+        ("super().__init__()", "import nowhere.sub", "(my_network.py, line 7); pip install nowhere"),
+        ("channels: int", "channels: Whatever", "name 'Whatever' is not defined"),
+        (BODY, f"assert x.shape[-1] == 64, 'no'; {BODY}", f"AssertionError: no {LINE}; it takes 64x64: set"),
+        (BODY, BODY.replace("(x)", f"({ONE_CHANNEL})"), "it takes 1 channel: set its channels"),
+        (BODY, f"{{}}[x.ndim]; {BODY}", f"KeyError: 4 {LINE}; set its channels or size"),
+    ],
+    ids=["constructor", "package", "types", "size", "channels", "anything"],
+)
+def test_whatever_a_network_raises_is_one_line(
+    config: Path, own: Path, capsys: pytest.CaptureFixture[str], before: str, after: str, expected: str
+) -> None:
+    assert before in own.read_text()
+    own.write_text(own.read_text().replace(before, after))
+    assert main(["fit", "--config", str(config)]) == 2
+    assert expected in one_error(capsys)
+    assert not RUN.exists()

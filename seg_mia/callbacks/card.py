@@ -4,22 +4,25 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
 import seg_mia
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen import UNSEEN, SeenSamples
-from seg_mia.checkpoint import FORMAT, KEY, without_machine
+from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.identity import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
-from seg_mia.spec import is_plain
+from seg_mia.spec import OWN, check_spec, class_paths, is_plain, restorable
 
 
 def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
@@ -40,7 +43,50 @@ def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
                 "plain value; "
                 "build the run from a config (python -m seg_mia fit), which passes class paths and numbers"
             )
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+    return restorable({"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments})
+
+
+def check_restored(component: LightningModule) -> None:
+    """Raise InputError where a checkpoint of a task could not be read back: its network cannot be named.
+
+    A network from outside seg_mia is built anew from what its card would say, and must be the same.
+    """
+    model = spec_of(component)
+    network = deployed_spec(component, model)
+    paths = {*class_paths(model), *class_paths(network)}
+    try:
+        check_spec(model, trust=paths, base=nn.Module)
+        if network:
+            check_spec(network, trust=paths, base=nn.Module)
+    except InputError as error:
+        raise InputError(
+            f"no checkpoint of this network could be read again, since its card {error}; give what is said "
+            "in numbers, single words and lists of them, or name a class of your own that fixes the rest"
+        ) from None
+    if network and any(not OWN.fullmatch(path) for path in class_paths(network)):
+        with isolate_rng():
+            rebuilt = build(network, trust=paths)
+        _require_alike(component.network, rebuilt, str(network["class_path"]))
+
+
+def _require_alike(mine: Any, rebuilt: nn.Module, name: str) -> None:
+    """Raise InputError where two networks have not the same weights by name and shape."""
+    shapes = [{key: value.shape for key, value in one.state_dict().items() if isinstance(value, Tensor)}
+              for one in (mine, rebuilt)]  # fmt: skip
+    if shapes[0] != shapes[1]:
+        differ = sorted(
+            key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key)
+        )
+        raise InputError(
+            f"no checkpoint of {name} could be read again: built anew from the same arguments it has other "
+            f"weights ({', '.join(differ[:3])}); its constructor must make the same network each time"
+        )
+
+
+def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return class path and arguments of a task's network as it is deployed; empty if it has none."""
+    found: dict[str, Any] = getattr(component, "deployed_spec", dict)(model["init_args"].get("network", {}))
+    return found
 
 
 class CardWriter(Callback):
@@ -57,6 +103,7 @@ class CardWriter(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fail in the first second, not after the last epoch."""
         self.card(trainer, pl_module)
+        check_restored(pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -77,11 +124,10 @@ class CardWriter(Callback):
         if promise is not None:  # the promise is about the weights: means over members would not keep it
             metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         unseen = self.seen.unseen(data) if self.seen is not None else None
-        deployed = getattr(pl_module, "deployed_spec", dict)(model["init_args"].get("network", {}))
         return {
             "format": FORMAT,
             "model": model,
-            "network": deployed,
+            "network": deployed_spec(pl_module, model),
             "data": without_machine(spec_of(data)),
             "classes": data.source.classes,
             "channels": data.source.channels,

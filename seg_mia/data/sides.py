@@ -24,7 +24,6 @@ class Side:
         data: after setup.
         file: the checkpoint.
         built: what the network was built from, as plain values.
-        seed: of its training.
         unseen: members whom its training never came to, as data-set indices.
     """
 
@@ -32,7 +31,6 @@ class Side:
     data: SegmentationData
     file: Path
     built: Any = None
-    seed: int | None = None
     unseen: tuple[int, ...] = ()
 
     def judged(self, part: Subset) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
+from seg_mia.models.one_head import maps
 
 
 class InputAdapter(nn.Module):
@@ -19,7 +20,7 @@ class InputAdapter(nn.Module):
     convolutions, whose smaller map shows a smaller view.
 
     Args:
-        network: maps (N, C, H, W) to logits (N, K, h, w) or to a tuple of them (deep supervision).
+        network: maps (N, C, H, W) to logits (N, K, h, w), or to several in a tuple, mapping or object.
         mean: subtracted from the image; one number for all channels or one for each.
         std: what the image is divided by after that; one number or one for each channel.
         size: side of the square that the network sees; None keeps the image's size.
@@ -52,8 +53,10 @@ class InputAdapter(nn.Module):
         if not bool((self.std > 0).all()):
             raise InputError(f"std must be above 0, got {std}; use 1 for no scaling")
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
         """Return the logits of images `x` (N, C, H, W) in [0, 1]: (N, K, H, W), unless sizes are left alone.
+
+        Of several maps a tuple or a list gives a tuple, and anything else a dict with their names.
 
         Raises:
             InputError: `x` is no batch of images with the right channels, or the network returns no logits.
@@ -63,15 +66,18 @@ class InputAdapter(nn.Module):
         seen = _pad(_resize((x - self.mean) / self.std, inner), padded)
         logits = self.network(seen)
         match logits:
-            case Tensor():
+            case Tensor() if logits.ndim == 4:
                 return self._restore(logits, inner, padded, x)
-            case tuple() | list() if logits and all(isinstance(each, Tensor) for each in logits):
+            case tuple() | list() if logits and all(
+                isinstance(each, Tensor) and each.ndim == 4 for each in logits
+            ):
                 return tuple(self._restore(each, inner, padded, x) for each in logits)
-            case _:
-                raise InputError(
-                    f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
-                    "wrap it in a module that returns them"
-                )
+        if found := maps(logits):
+            return {name: self._restore(each, inner, padded, x) for name, each in found.items()}
+        raise InputError(
+            f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
+            "wrap it in a module that returns them"
+        )
 
     def _sizes(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
         height, width = (self.size, self.size) if self.size else (x.shape[-2], x.shape[-1])

@@ -7,6 +7,7 @@ softmax is sigmoid(z).
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from seg_mia.errors import InputError
@@ -35,6 +36,13 @@ def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 def final(output: Tensor | Sequence[Tensor]) -> Tensor:
     """Return the logits (N, K, h, w) that decide the prediction; raises what `heads` raises."""
     return heads(output)[0]
+
+
+def at_size(logits: Tensor, like: Tensor) -> Tensor:
+    """Return logits (N, K, h, w) brought to the height and width of others, bilinearly."""
+    if logits.shape[2:] == like.shape[2:]:
+        return logits
+    return F.interpolate(logits, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def class_count(logits: Tensor) -> int:

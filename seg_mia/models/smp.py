@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
+from seg_mia.models.foreign import reason
 from seg_mia.models.group_norm import with_group_norm
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
@@ -197,9 +198,8 @@ def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
         try:
             return build()
         except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{what} cannot be built by segmentation-models-pytorch: {type(error).__name__}: {reason}; "
+                f"{what} cannot be built by segmentation-models-pytorch: {reason(error)}; "
                 "change the settings or take another encoder"
             ) from error
 

@@ -1,22 +1,22 @@
 """Weights from a file, read without running any of it, into an encoder or a whole network."""
 
-import pickle
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
+from seg_mia.models.state_files import State, states
+from seg_mia.models.state_names import Match, matched
 
-_WRAPPERS = ("state_dict", "model")
-_PREFIXES = ("module.", "model.", "network.", "encoder.")
+log = logging.getLogger(__name__)
+
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 # What classifiers have behind their last feature map. Dropped only where the encoder lacks the key.
 _BEHIND_FEATURES = ("classifier.", "fc.", "head.", "last_linear.", "conv_head.", "bn2.", "norm.")
-_UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError,
-)  # fmt: skip
 _BATCH_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
@@ -47,9 +47,9 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
             "load a whole state dict instead"
         )
     if str(source) != "imagenet":
-        state = read_state(Path(source))
+        found = states(Path(source))
     elif isinstance(network, Pretrained):
-        state = network.imagenet_encoder()
+        found = {"": network.imagenet_encoder()}
     else:
         raise InputError(
             f"{type(network).__name__} must offer ImageNet weights to be given them, got none; "
@@ -57,74 +57,95 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
         )
     name = getattr(network, "encoder_name", type(encoder).__name__)
     problem = f"{source} does not fit encoder {name}"
-    encoder.load_state_dict(_fitted_encoder(state, encoder.state_dict(), problem))
+    encoder.load_state_dict(_only_encoder(Path(source), found, encoder.state_dict(), problem))
 
 
-def load_state(network: nn.Module, path: str | Path) -> None:
+def load_state(network: nn.Module, path: str | Path) -> str:
     """Load a whole state dict into `network`, in place, every tensor of it or none.
 
-    The file holds the state dict itself, or a dict with the state dict under "state_dict" or "model"; a
-    "module." before every key, as DataParallel leaves it, is dropped.
+    The file holds the state dict itself, or a dict with it at any key. What DataParallel, torch.compile,
+    Lightning and others put in front of its names, or within, is dropped, but only where every name and
+    every shape is then the network's.
+
+    Returns:
+        what was taken and dropped, in words; "" where the file holds the state dict as it is.
 
     Raises:
-        InputError: no such file, it holds more than tensors, or its keys or shapes are not the network's.
+        InputError: no such file, it holds more than tensors, its names or shapes are not the network's, or
+            more than one state dict in it fits.
     """
-    state, wanted = read_state(Path(path)), network.state_dict()
-    if not wanted.keys() <= state.keys() and all(key.startswith("module.") for key in state):
-        state = _strip(state, "module.")
-    _require_same(state, wanted, f"{path} does not fit {type(network).__name__}")
-    network.load_state_dict(state)
+    path, wanted = Path(path), network.state_dict()
+    problem = f"{path} does not fit {type(network).__name__}"
+    place, match = _chosen(
+        path, {key: matched(state, wanted) for key, state in states(path).items()}, problem
+    )
+    network.load_state_dict(match.state)
+    dropped = match.dropped()
+    taken = [*([f"under {place!r}"] if place else []), *([f"without {dropped}"] if dropped else [])]
+    told = f"{path}: weights taken {', '.join(taken)}; every name and shape fits" if taken else ""
+    if told:
+        log.info(told)
+    return told
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a .pth, .pt or .safetensors file, taken out of its usual wrappers.
+def _chosen(path: Path, found: dict[str, Match], problem: str) -> tuple[str, Match]:
+    """Return the one state dict that fits, and its place; several with equal tensors count as one."""
+    fitting = [(place, match) for place, match in found.items() if match.fits]
+    if not fitting:
+        place, nearest = min(found.items(), key=lambda item: (not item[1].state, item[1].distance))
+        raise InputError(_difference(problem, place, nearest))
+    first = fitting[0][1].state
+    others = [place for place, match in fitting[1:] if not _equal(first, match.state)]
+    if others:
+        raise ambiguous(path, [fitting[0][0], *others])
+    return fitting[0]
 
-    Raises:
-        InputError: no such file, or it holds more than tensors.
-    """
-    if not path.is_file():
-        raise InputError(f"weights must be a file, found none at {path}; check the path")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path)
-    while isinstance(state, Mapping):
-        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(each, Tensor) for each in state.values())
-    ):
-        raise InputError(
-            f"{path} must hold names and their tensors, got a {type(state).__name__} of something else; "
-            "save network.state_dict()"
+
+def ambiguous(path: Path, places: Sequence[str]) -> InputError:
+    """Return what to say of a file in which several state dicts fit."""
+    return InputError(
+        f"{path} holds {len(places)} state dicts that fit and differ, under {', '.join(places)}: nobody but "
+        "you knows which one is deployed; save that one alone, "
+        f"torch.save(torch.load(FILE)[{places[-1].split('.')[0]!r}], NEW)"
+    )
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _difference(problem: str, place: str, match: Match) -> str:
+    """Return what keeps a state dict from fitting, in one line."""
+    told = [f"under {place!r}"] if place else []
+    told += [f"without {match.front!r} in front"] if match.front else []
+    seen = f" ({', '.join(told)})" if told else ""
+    if not match.missing and not match.shapes:
+        return (
+            f"{problem}{seen}: every weight is there, and beside them {_first(match.unexpected)}; save the "
+            "network's own alone, network.state_dict()"
         )
-    return {str(key): tensor for key, tensor in state.items()}
+    differences = {"missing": match.missing, "unexpected": match.unexpected, "other shape": match.shapes}
+    found = [f"{what}: {_first(keys)}" for what, keys in differences.items() if keys]
+    return f"{problem}{seen}: {'; '.join(found)}; give the weights of the same architecture and settings"
 
 
-def _read(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise InputError(
-            f"{path} holds more than tensors or is damaged, so it was not read; save network.state_dict()"
-        ) from error
+def read_state(path: Path) -> State:
+    """Return the one state dict in a .pth, .pt or .safetensors file.
+
+    Raises:
+        InputError: no such file, it holds more than tensors, or several state dicts.
+    """
+    found = states(path)
+    places = _usual(found)
+    if len(places) > 1:
+        raise ambiguous(path, places)
+    return found[places[0]]
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise InputError(
-            f"{path} needs the package safetensors, which is missing; pip install safetensors"
-        ) from error
-    try:
-        return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is not a safetensors file or is damaged; download or save it again"
-        ) from error
+def _usual(found: Mapping[str, State]) -> list[str]:
+    """Return the places of state dicts, without an optimiser's, whose tensors are numbered."""
+    numbered = {place for place in found if any(part.isdigit() for part in place.split("."))}
+    return [place for place in found if place not in numbered] or list(found)
 
 
 def fitted_state(
@@ -159,6 +180,22 @@ def with_channels(weight: Tensor, wanted: Tensor) -> Tensor:
     if channels == 1:
         return weight.sum(1, keepdim=True)
     return weight[:, torch.arange(channels) % 3] * (3 / channels)
+
+
+def _only_encoder(path: Path, found: dict[str, State], wanted: dict[str, Tensor], problem: str) -> State:
+    """Return the one state dict of a file that fits an encoder."""
+    fitting, refusals = dict[str, State](), list[InputError]()
+    for place, state in found.items():
+        try:
+            fitting[place] = _fitted_encoder(state, wanted, problem)
+        except InputError as error:
+            refusals.append(error)
+    if not fitting:
+        raise refusals[0]
+    first, *others = fitting
+    if differing := [place for place in others if not _equal(fitting[first], fitting[place])]:
+        raise ambiguous(path, [first, *differing])
+    return fitting[first]
 
 
 def _fitted_encoder(state: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
@@ -206,6 +243,6 @@ def _require_same(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pro
         )
 
 
-def _first(keys: list[str]) -> str:
+def _first(keys: Sequence[str]) -> str:
     rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return ", ".join(keys[:3]) + rest

@@ -1,17 +1,25 @@
 """A network that was trained elsewhere, taken as it is."""
 
+import logging
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from seg_mia.callbacks.card import check_restored
+from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.weights import load_state
 from seg_mia.models.wrapper import bare
 from seg_mia.tasks.segmentation import Segmentation
+from seg_mia.tasks.usefulness import warning
+
+log = logging.getLogger(__name__)
 
 
 def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, file: Path) -> None:
     """Load a task's weights, measure it on non-members, and write it as a training's last checkpoint.
+
+    A network that segments nothing there is warned of.
 
     Args:
         trainer: measures, and writes its callbacks' card.
@@ -20,13 +28,22 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
         file: the checkpoint.
 
     Raises:
-        InputError: no weights, weights that do not fit, or a task that does more than segment.
+        InputError: no weights, weights that do not fit, a card that could not be read back, answers that are
+            no numbers, or a task that does more than segment.
     """
     if not isinstance(model, Segmentation) or model.weights is None:
         raise InputError("adopt takes the weights of a segmentation network; name them, --model.weights FILE")
     if model.defences:
         raise InputError("an adopted network stays as it was trained; leave out --defence and model.defences")
     load_state(bare(model.network), model.weights)
+    check_restored(model)
     model.adopted = True
+    doubt = None
+    if isinstance(data, SegmentationData):
+        data.setup("validate")
+        model.choose_head(data, trained=True)
+        doubt = warning(model.network, data)
     trainer.validate(model, datamodule=data, verbose=False)
     trainer.save_checkpoint(file)
+    if doubt and trainer.is_global_zero:
+        log.warning(doubt)

@@ -21,8 +21,8 @@ from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, p
 from seg_mia.metrics.structure import ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.runs import checkpoint_file
-from seg_mia.tasks.segmentation import try_one
 from seg_mia.tasks.targets import TargetMasks
+from seg_mia.tasks.trial import try_one
 
 
 class PerturbationTest(LightningModule):

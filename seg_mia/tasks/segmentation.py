@@ -17,10 +17,13 @@ from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.masks import labelled
-from seg_mia.models.heads import class_count, final, heads, predicted
+from seg_mia.models.heads import at_size, final, heads, predicted
+from seg_mia.models.one_head import OneHead
 from seg_mia.models.weights import load_encoder, load_state
-from seg_mia.models.wrapper import bare
+from seg_mia.models.wrapper import around_bare, bare
+from seg_mia.tasks.deciding import deciding_head
 from seg_mia.tasks.lone import check_batches
+from seg_mia.tasks.trial import try_one
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
@@ -40,6 +43,8 @@ class Segmentation(LightningModule):
         encoder_weights: what the encoder starts from: `imagenet` (downloads), a local file, or nothing.
         weights: a local state-dict that the whole network starts from.
         frozen: beginnings of parameter names, such as `encoder.conv1`, that keep their first values.
+        head: of a network that returns several maps the one that decides, by its key, field or place (-1 is
+            the last); found by itself where only one has the masks' size and classes.
         defences: what changes the samples, the batches, the loss or the network, in this order.
 
     Attributes:
@@ -63,6 +68,7 @@ class Segmentation(LightningModule):
         encoder_weights: str | None = None,
         weights: str | None = None,
         frozen: list[str] | None = None,
+        head: int | str | None = None,
         defences: list[Defence] | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +82,9 @@ class Segmentation(LightningModule):
                 "a limit on what is released is chosen at test time, test --release NAME; leave it out"
             )
         self.network = wrapped(network, self.defences)
+        self.head: int | str | None = None
+        if head is not None:
+            self.take_head(head)
         _freeze(bare(self.network), frozen or [])
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
@@ -92,6 +101,8 @@ class Segmentation(LightningModule):
         if isinstance(data, SegmentationData):
             if stage == "fit":
                 self.check(data)
+                if not self.resumed:
+                    self.choose_head(data, trained=self.weights is not None)
             try_one(self.network, data)
             if stage == "fit":
                 check_batches(self.network, data, self.trainer, changed=self._defended)
@@ -103,8 +114,29 @@ class Segmentation(LightningModule):
         for defence in self.defences:
             defence.check(data)
 
+    def choose_head(self, data: SegmentationData, *, trained: bool) -> None:
+        """Find out which of several maps decides, where nobody has said so."""
+        if (
+            self.head is None
+            and (head := deciding_head(bare(self.network), data, trained=trained)) is not None
+        ):
+            self.take_head(head)
+
+    def resume_head(self, head: int | str | None) -> None:
+        """Take the head of the training that goes on, if it had one."""
+        if head is not None and self.head is None:
+            self.take_head(head)
+
+    def take_head(self, head: int | str) -> None:
+        """Let one of the network's maps decide, in whatever defences put around it and in checkpoints."""
+        self.head = self.hparams["head"] = head
+        self.network = around_bare(self.network, lambda network: OneHead(network, head=head))
+
     def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return class path and arguments of `self.network`, given those of the network inside."""
+        if self.head is not None:
+            path = f"{OneHead.__module__}.{OneHead.__qualname__}"
+            network = {"class_path": path, "init_args": {"network": dict(network), "head": self.head}}
         return wrapped_spec(network, self.defences)
 
     def configure_callbacks(self) -> list[Callback]:
@@ -170,7 +202,11 @@ class Segmentation(LightningModule):
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, StepOutput]:
         answer = self.network(batch.image)
-        losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in heads(answer)]).mean(0)
+        if isinstance(answer, Tensor) and answer.ndim == 5:  # a stack (N, D, K, h, w), the final head first
+            answer = answer.unbind(1)
+        first, *others = heads(answer)
+        sized = [first, *(at_size(logits, first) for logits in others)]
+        losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in sized]).mean(0)
         counted = labelled(batch.mask)
         output: StepOutput = {
             "loss": losses.sum() / counted.sum().clamp(min=1),  # images without a labelled pixel cost 0
@@ -203,44 +239,6 @@ class Segmentation(LightningModule):
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
             case _:
                 assert_never(self.schedule)
-
-
-def try_one(network: nn.Module, data: SegmentationData) -> None:
-    """Run one sample, and raise InputError when image, network and mask do not fit together."""
-    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
-    modes = [(module, module.training) for module in network.modules()]
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    network.eval()
-    try:
-        with torch.no_grad():
-            output = network(image[None].to(device))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the network cannot take an image of channels, height, width {tuple(image.shape)}: {reason}; "
-            "set its channels, or wrap it in seg_mia.models.adapter.InputAdapter"
-        ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
-    try:
-        found = heads(output)
-    except TypeError as error:
-        raise InputError(str(error)) from None
-    for logits in found:
-        if logits.shape[2:] != mask.shape:
-            raise InputError(
-                f"the network's logits are {tuple(logits.shape[2:])} where the masks are "
-                f"{tuple(mask.shape)}; "
-                "crop the masks to the network's output, or wrap it in seg_mia.models.adapter.InputAdapter"
-            )
-        if class_count(logits) != data.source.classes:
-            raise InputError(
-                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the "
-                "data has "
-                f"{data.source.classes}; set --model.network.classes to {data.source.classes} (1 logit for 2 "
-                "classes)"
-            )
 
 
 def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:

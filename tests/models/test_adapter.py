@@ -132,10 +132,20 @@ def test_refuses_images_that_do_not_fit_with_the_remedy() -> None:
         adapter(images(3, 4, 4))
 
 
+def test_named_maps_come_back_by_their_names_at_the_size_of_the_image() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"out": x[..., ::2, ::2], "features": x.flatten(1)}
+
+    found = InputAdapter(Named(), multiple=2)(images(1, 1, 4, 4))
+    assert isinstance(found, dict)
+    assert {name: each.shape for name, each in found.items()} == {"out": (1, 1, 4, 4)}
+
+
 def test_refuses_a_network_without_logits() -> None:
     class Named(nn.Module):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"out": x}
+            return {"features": x.flatten(1)}
 
     with pytest.raises(InputError, match="got dict"):
         InputAdapter(Named())(images(1, 1, 4, 4))

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,136 @@ def test_loads_a_whole_network(path: Path, wrapper: str | None, prefix: str) -> 
     load_state(network, path)
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, source.state_dict()[key])
+
+
+PREFIXES = ["model.", "net.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "a.b.model.network."]
+WRAPPERS = [["state_dict"], ["model_state_dict"], ["network_weights"], ["checkpoint", "ema", "params"]]
+
+
+class Inside(nn.Module):
+    """A network in another, as this package's adapters hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Network()
+
+
+@pytest.mark.parametrize("wanted", [Network, Inside])
+@pytest.mark.parametrize("keys", WRAPPERS)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_stands_before_all_names_and_around_them_is_dropped_and_told(
+    path: Path, prefix: str, keys: list[str], wanted: type[nn.Module]
+) -> None:
+    source, network = Network(), wanted()
+    content: Any = {prefix + key: tensor for key, tensor in source.state_dict().items()}
+    for key in reversed(keys):
+        content = {key: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}
+    torch.save(content, path)
+    told = load_state(network, path)
+    assert repr(".".join(keys)) in told
+    assert f"without {prefix.removesuffix('network.')!r}" in told.replace("network.'", "'")
+    loaded = {key.removeprefix("network."): tensor for key, tensor in network.state_dict().items()}
+    assert loaded.keys() == source.state_dict().keys()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in source.state_dict().items())
+
+
+def test_what_compiling_and_parallel_parts_put_into_names_is_dropped(path: Path) -> None:
+    source, network = Network(), Network()
+    named = {
+        key.replace("encoder.", "encoder._orig_mod.").replace("head.", "head.module."): tensor
+        for key, tensor in source.state_dict().items()
+    }
+    torch.save(named, path)
+    assert "'_orig_mod' within and 'module' within" in load_state(network, path)
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in source.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss.weight": torch.ones(2)}, "every weight is there, and beside them loss.weight"),
+        ({"model.head.weight": None}, "missing: head.weight; give"),
+        ({"model.head.weight": torch.ones(1, 5, 1, 1)}, r"head.weight \(1, 5, 1, 1\) for \(1, 4, 1, 1\)"),
+        ({"head.weight": torch.ones(1, 4, 1, 1)}, "every weight is there, and beside them head.weight"),
+    ],
+    ids=["more", "less", "shape", "twice"],
+)
+def test_a_prefix_is_no_reason_to_take_what_does_not_fit(
+    path: Path, change: dict[str, Tensor | None], message: str
+) -> None:
+    state = {f"model.{key}": tensor for key, tensor in Network().state_dict().items()}
+    torch.save({key: tensor for key, tensor in {**state, **change}.items() if tensor is not None}, path)
+    network = Network()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(InputError, match=f"without 'model.' in front.*{message}"):
+        load_state(network, path)
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in before.items())
+
+
+def test_of_several_state_dicts_nobody_but_the_user_chooses(path: Path) -> None:
+    torch.manual_seed(0)
+    one, other = Network().state_dict(), Network().state_dict()
+    torch.save({"model": one, "model_ema": other}, path)
+    for load in (load_state, load_encoder):
+        with pytest.raises(InputError, match="2 state dicts that fit and differ, under model, model_ema"):
+            load(Network(), path)
+    torch.save({"model": one, "copy": dict(one), "deep": {"encoder.0.weight": torch.ones(1)}}, path)
+    assert "under 'model'" in load_state(Network(), path)
+
+
+def test_a_file_that_holds_itself_is_refused(path: Path) -> None:
+    content: dict[str, Any] = {"epoch": 1}
+    content |= {f"again{number}": content for number in range(20)}
+    torch.save(content, path)
+    with pytest.raises(InputError, match="must hold names and their tensors, got a dict with epoch, again0"):
+        load_state(Network(), path)
+
+
+def traced(path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.ones(1, 1, 2, 2)), path)  # type: ignore[no-untyped-call]
+
+
+def exported(path: Path) -> None:
+    torch.export.save(torch.export.export(nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),)), path)
+
+
+def of_lightning(path: Path) -> None:
+    content = {"pytorch-lightning_version": "2.5", "state_dict": Network().state_dict(), "hyper": Path("x")}
+    torch.save(content, path)
+
+
+def of_numpy(path: Path) -> None:
+    torch.save({"network_weights": Network().state_dict(), "logging": Path("x")}, path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (traced, r"is a TorchScript archive.*torch\.jit\.load\(FILE\)\.state_dict\(\)"),
+        (exported, r"is a program of torch\.export.*torch\.export\.load"),
+        (of_lightning, r"is a checkpoint of Lightning .*pathlib.*weights_only=False\)\[\"state_dict\"\]"),
+        (of_numpy, r"holds more than tensors \(.*weights_only=False\)\[\"network_weights\"\]"),
+        (lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.6.0"), "is an ONNX graph"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)), "is an HDF5 file"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(64)), "is cut short or damaged"),
+    ],
+    ids=["TorchScript", "export", "Lightning", "objects", "ONNX", "HDF5", "cut"],
+)
+def test_a_healthy_file_of_another_kind_is_called_by_its_name(
+    path: Path, write: Callable[[Path], Any], message: str
+) -> None:
+    write(path)
+    with pytest.raises(InputError, match=message) as caught:
+        load_state(Network(), path)
+    assert ("damaged" in str(caught.value)) == ("cut" in message)
+
+
+def test_safetensors_are_known_by_their_content(path: Path) -> None:
+    source, network = Network(), Network()
+    save_file(source.state_dict(), path)
+    assert load_state(network, path) == ""
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in source.state_dict().items())
 
 
 def test_a_whole_network_loads_strictly(path: Path) -> None:

@@ -1,0 +1,27 @@
+"""The settings of a run as its `config.yaml` records them."""
+
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from seg_mia.spec import unsayable
+
+
+class ConfigFile(SaveConfigCallback):
+    """Write what can be read back: a foreign constructor's default that text cannot say is left to it."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **settings: Any) -> None:
+        super().__init__(parser, restorable_config(config), **settings)
+
+
+def restorable_config(config: Namespace) -> Namespace:
+    """Return a copy of parsed settings without such defaults, at any depth."""
+    kept = Namespace()  # type: ignore[no-untyped-call]  # jsonargparse has no types there
+    for name, value in vars(config).items():
+        kept[name] = restorable_config(value) if isinstance(value, Namespace) else value
+    path, arguments = vars(kept).get("class_path"), vars(kept).get("init_args")
+    if isinstance(path, str) and isinstance(arguments, Namespace):
+        for name in unsayable(path, vars(arguments)):
+            del arguments[name]
+    return kept

@@ -1,0 +1,81 @@
+"""What a network of the user's own raises, in a line."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seg_mia.errors import InputError
+
+LONGEST = 240
+_NOT_THE_USERS = ("seg_mia", "torch", "lightning", "jsonargparse", "lightning_fabric")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an exception says and where in the user's files it was raised, shortened, in one line."""
+    error = _first_raised(error)
+    told = " ".join(str(error).split())
+    told = told if len(told) <= LONGEST else f"{told[:LONGEST].rsplit(' ', 1)[0]} ..."
+    named = type(error).__name__
+    return f"{named}{f': {told}' if told else ''}{_place(error)}"
+
+
+def _first_raised(error: BaseException) -> BaseException:
+    """Return the exception that jsonargparse only passes on, in words of its own."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not frames or "jsonargparse" not in Path(frames[-1].filename).parts:
+            break
+        error = before
+    return error
+
+
+def _place(error: BaseException) -> str:
+    """Return the last line of a file that no package brought, if one was on the way."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        installed = {"site-packages", "dist-packages"} & set(path.parts)
+        if path.is_file() and not installed and not set(_NOT_THE_USERS) & set(path.parts):
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
+
+
+@contextmanager
+def told(what: str, remedy: str) -> Iterator[None]:
+    """Raise as an InputError what is raised inside: `what`, the reason, and the remedy.
+
+    The exception stays as the cause; an InputError is left as it is. Braces in `what` become the name of the
+    class whose constructor was at work. For a package that is missing the remedy is to install it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        missing = _missing(error)
+        remedy = f"pip install {missing}" if missing else remedy
+        raise InputError(f"{what.format(_builder(error))}: {reason(error)}; {remedy}") from error
+
+
+def _builder(error: BaseException) -> str:
+    """Return the name of the first class, of no framework, whose constructor an exception went through."""
+    trace = _first_raised(error).__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        kind = type(owner)
+        if (
+            trace.tb_frame.f_code.co_name == "__init__"
+            and kind.__module__.partition(".")[0] not in _NOT_THE_USERS
+        ):
+            return kind.__name__
+        trace = trace.tb_next
+    return "what the settings name"
+
+
+def _missing(error: BaseException | None) -> str | None:
+    """Return the package that is missing, where that led to an exception."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.partition(".")[0]
+        error = error.__cause__ or error.__context__
+    return None

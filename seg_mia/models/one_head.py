@@ -1,0 +1,90 @@
+"""A network of several outputs, and the one among them that decides."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from seg_mia.errors import InputError
+from seg_mia.models.wrapper import Wrapper
+
+_DEEPEST = 3
+
+
+class OneHead(Wrapper):
+    """Give the maps of a network that returns several, the deciding one first.
+
+    Maps of other sizes or channels than the deciding one's are left out, in training only those of other
+    channels: there every head learns.
+
+    Args:
+        network: returns a tuple, a list, a mapping, or an object with fields; a stack (N, D, K, h, w) counts
+            as D maps.
+        head: which one decides: its key or field, or its place; -1 is the last. Places within places are
+            joined by dots, `aux.0`.
+    """
+
+    def __init__(self, network: nn.Module, *, head: int | str) -> None:
+        super().__init__(network)
+        self.head = head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return maps (N, K, h, w) of images `x`, the deciding one first.
+
+        Raises:
+            InputError: the network returns none of that name.
+        """
+        found = maps(self.network(x))
+        name = self._name(found)
+        first = found.pop(name)
+        alike = [each for each in found.values() if each.shape[1] == first.shape[1]]
+        return (first, *(each for each in alike if self.training or each.shape == first.shape))
+
+    def _name(self, found: Mapping[str, Tensor]) -> str:
+        names = list(found)
+        if str(self.head) in found:
+            return str(self.head)
+        if len(names) == 1:  # in evaluation, of a network that has several in training
+            return names[0]
+        if type(self.head) is int and -len(names) <= self.head < len(names):
+            return names[self.head]
+        raise InputError(
+            f"the network returns the maps {', '.join(names) or 'none'}, and {self.head!r} is not among "
+            "them; set --model.head to one of them"
+        )
+
+
+def maps(output: object) -> dict[str, Tensor]:
+    """Return the maps (N, K, h, w) in a network's output, by their places or names; "" is all of it."""
+    found = dict[str, Tensor]()
+    _gather(output, "", found, 0)
+    return found
+
+
+def _gather(output: object, place: str, found: dict[str, Tensor], depth: int) -> None:
+    if isinstance(output, Tensor):
+        if output.is_floating_point() and output.ndim == 4:
+            found[place] = output
+        elif output.is_floating_point() and output.ndim == 5:
+            found.update({_below(place, number): each for number, each in enumerate(output.unbind(1))})
+    elif depth < _DEEPEST:
+        for name, each in _parts(output).items():
+            _gather(each, _below(place, name), found, depth + 1)
+
+
+def _below(place: str, name: object) -> str:
+    return f"{place}.{name}" if place else str(name)
+
+
+def _parts(output: Any) -> dict[Any, Any]:
+    """Return what an output consists of: items of a mapping or sequence, or fields of an object."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    if isinstance(output, tuple) and hasattr(output, "_asdict"):
+        return dict(output._asdict())
+    if isinstance(output, tuple | list):
+        return dict(enumerate(output))
+    if is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name) for field in fields(output)}
+    return {}

@@ -1,0 +1,182 @@
+"""Files of weights, read without running any of what they hold, and what one is that cannot be read."""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+
+State = dict[str, Tensor]
+_DEEPEST = 4
+_MOST = 2**26  # bytes of a pickle that are searched for a word
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError,
+    AttributeError,
+)  # fmt: skip
+_BEHIND = {
+    b"pytorch-lightning_version": '["state_dict"]',
+    b"network_weights": '["network_weights"]',
+    b"model_state_dict": '["model_state_dict"]',
+    b"state_dict": '["state_dict"]',
+}
+"""Under which key the weights lie in a file that says so."""
+
+
+def states(path: Path) -> dict[str, State]:
+    """Return every state dict in a file (.pth, .pt, .ckpt, .safetensors), by the keys that lead to it.
+
+    A state dict is a mapping of names to tensors and nothing else; "" leads to the whole file.
+
+    Raises:
+        InputError: no such file, none in it, or more than tensors and plain values, of which nothing is run.
+    """
+    if not path.is_file():
+        raise InputError(f"weights must be a file, found none at {path}; check the path")
+    safe = path.suffix == ".safetensors" or _is_safetensors(path)
+    content = _read_safetensors(path) if safe else _read(path)
+    found = dict(_inside(content))
+    if not found:
+        raise InputError(
+            f"{path} must hold names and their tensors, got {_described(content)}; save network.state_dict()"
+        )
+    return found
+
+
+def _inside(content: Any) -> Iterator[tuple[str, State]]:
+    """Yield what is a state dict, each mapping looked at once: a file may hold one that holds itself."""
+    waiting, seen = [("", content, 0)], set[int]()
+    while waiting:
+        place, found, depth = waiting.pop(0)
+        if not isinstance(found, Mapping) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if found and all(isinstance(each, Tensor) for each in found.values()):
+            yield place, {str(key): tensor for key, tensor in found.items()}
+        elif depth < _DEEPEST:
+            waiting += [
+                (f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in found.items()
+            ]
+
+
+def _described(content: Any) -> str:
+    """Return what a file holds instead of weights: its type, and its first keys."""
+    if not isinstance(content, Mapping) or not content:
+        return f"a {type(content).__name__} of something else"
+    keys = [str(key) for key in content]
+    rest = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    return f"a {type(content).__name__} with {', '.join(keys[:8])}{rest}"
+
+
+def _read(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about files that are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise InputError(f"{path} {_kind(path)}") from error
+
+
+def _kind(path: Path) -> str:
+    """Return what a file is that holds no weights alone, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if zipfile.is_zipfile(path):
+        return _kind_of_archive(path)
+    if head.startswith(b"\x89HDF\r\n"):
+        return "is an HDF5 file, as Keras saves it; give a state dict of PyTorch"
+    if head.startswith(b"\x08") and _is_onnx(path, head):
+        return (
+            "is an ONNX graph, whose weights have other names than the network's; save network.state_dict() "
+            "where it was trained"
+        )
+    if head.startswith(b"PK"):
+        return "is cut short or damaged, so it was not read; copy it again"
+    if head.startswith(b"\x80"):
+        return (
+            "holds more than tensors or is cut short, so it was not read; copy it again, or save "
+            "network.state_dict()"
+        )
+    return (
+        "is no file of PyTorch or safetensors, or is damaged, so it was not read; save network.state_dict()"
+    )
+
+
+def _kind_of_archive(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = [name.partition("/")[2] for name in archive.namelist()]
+        if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+            return (
+                "is a TorchScript archive, a program with its weights, so it was not read; save "
+                "torch.jit.load(FILE).state_dict()"
+            )
+        if any("archive_format" in name or name.startswith(("models/", "serialized_")) for name in
+               [*names, *archive.namelist()]):  # fmt: skip
+            return "is a program of torch.export, so it was not read; save torch.export.load(FILE).state_dict"
+        pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if pickled is None:
+            return "is an archive without weights of PyTorch; save network.state_dict()"
+        with suppress(OSError, zipfile.BadZipFile, RuntimeError), archive.open(pickled) as file:
+            return _of_objects(path, file.read(_MOST))
+    return "is damaged, so it was not read; copy it again"
+
+
+def _of_objects(path: Path, pickled: bytes) -> str:
+    """Return what to do about a pickle that would run code, by the names in it; nothing of it is run."""
+    named = _objects(path)
+    lightning = b"pytorch-lightning_version" in pickled
+    key = next((key for mark, key in _BEHIND.items() if mark in pickled), ".state_dict()")
+    return (
+        f"{'is a checkpoint of Lightning that' if lightning else ''} holds more than tensors"
+        f"{f' ({named})' if named else ''}, which reading would run, so it was not read; where you trust it, "
+        f"save torch.load(FILE, weights_only=False){key} and give that, or save network.state_dict()"
+    ).removeprefix(" ")
+
+
+def _objects(path: Path) -> str:
+    with suppress(*_UNREADABLE):
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ""
+
+
+def _is_onnx(path: Path, head: bytes) -> bool:
+    return path.suffix == ".onnx" or re.search(rb"pytorch|tf2onnx|onnx|skl2onnx", head) is not None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Say whether a file begins like safetensors: the length of a header in JSON, and that header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(path.stat().st_size - 8, 10**8):
+            return False
+        if file.read(1) != b"{":
+            return False
+        file.seek(8)
+        with suppress(ValueError, UnicodeDecodeError, RecursionError):
+            return isinstance(json.loads(file.read(length)), dict)
+    return False
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(
+            f"{path} needs the package safetensors, which is missing; pip install safetensors"
+        ) from error
+    try:
+        return load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a safetensors file or is damaged; download or save it again"
+        ) from error

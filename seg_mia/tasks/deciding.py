@@ -1,0 +1,123 @@
+"""Which of several maps that a network returns is the one that is deployed."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.metrics.overlap import dice_per_class
+from seg_mia.models.heads import class_count, predicted
+from seg_mia.models.one_head import maps
+from seg_mia.tasks.trial import answered, labelled, tried
+
+log = logging.getLogger(__name__)
+
+CLEAR = 0.02
+"""By how much mean Dice, and by three standard errors, a head must lead to be told from the next."""
+_LEAST = 4
+
+
+def deciding_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
+    """Return the place of the map that decides; None for a network that returns its logits alone.
+
+    Of maps with the data's classes it is the one of the masks' size. If there are several, one that leads
+    clearly on labelled images decides, which only a trained network can show.
+
+    Args:
+        network: images in [0, 1] to its output.
+        data: after setup.
+        trained: whether the network has learnt to segment.
+
+    Raises:
+        InputError: no map fits, or several do and nothing tells them apart.
+    """
+    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
+    output = tried(network, image)
+    if isinstance(output, Tensor) and output.ndim == 4:
+        return None
+    found = maps(output)
+    if not found:
+        raise InputError(
+            "a network must return its logits as a tensor of shape (N, K, h, w), or several such in a tuple, "
+            f"mapping or object, got {_shape(output)}; wrap the network in a module that returns its logits"
+        )
+    classed = {name: each for name, each in found.items() if class_count(each) == data.source.classes}
+    fitting = {name: each for name, each in classed.items() if each.shape[2:] == mask.shape} or classed
+    if not fitting or (len(fitting) > 1 and fitting is classed):
+        raise InputError(
+            f"the network returns {_listed(found)}: not one of them alone has the data's "
+            f"{data.source.classes} classes and the masks' size {tuple(mask.shape)}; set --model.head to the "
+            "one that decides, and wrap the network in seg_mia.models.adapter.InputAdapter where sizes differ"
+        )
+    first = next(iter(fitting))
+    if all(torch.equal(each, fitting[first]) for each in fitting.values()):
+        return _said(first, found, "it has the masks' size and classes" if len(found) > 1 else "")
+    if not trained:
+        raise InputError(
+            f"the network returns {len(fitting)} maps that could be its answer ({', '.join(fitting)}), and "
+            "before a training nothing tells them apart; say which one is deployed, --model.head NAME (-1 is "
+            "the last)"
+        )
+    return _leader(network, data, list(fitting), found)
+
+
+def _leader(
+    network: nn.Module, data: SegmentationData, names: list[str], found: Mapping[str, Tensor]
+) -> int | str:
+    """Return the head that leads on labelled images; raise InputError where it does not lead clearly."""
+    scores = head_scores(network, data, names)
+    means = {name: float(values.mean()) if len(values) else math.nan for name, values in scores.items()}
+    best, second, *_ = sorted(names, key=lambda name: -means[name])
+    lead = scores[best] - scores[second]
+    told = ", ".join(f"{name}: {means[name]:.3f}" for name in names)
+    clear = len(lead) >= _LEAST and float(lead.mean()) > max(CLEAR, 3 * float(lead.std()) / len(lead) ** 0.5)
+    if not clear:
+        raise InputError(
+            f"the network returns {len(names)} maps that could be its answer, and on {len(lead)} "
+            f"labelled images none leads clearly (Dice of {told}); say which one is deployed, --model.head "
+            "NAME (-1 is the last)"
+        )
+    return _said(best, found, f"on {len(lead)} labelled images it leads, Dice of {told}")
+
+
+def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) -> dict[str, Tensor]:
+    """Return for each head the Dice (n,) of labelled images that hold more than background."""
+    gathered: dict[str, list[Tensor]] = {name: [] for name in names}
+    for image, mask in zip(*labelled(data), strict=True):
+        answer = maps(answered(network, image[None]))
+        for name in names:
+            gathered[name].append(foreground(predicted(answer[name]).cpu(), mask[None], data.source.classes))
+    found = {name: torch.cat(values) for name, values in gathered.items()}
+    return {name: values[~values.isnan()] for name, values in found.items()}
+
+
+def foreground(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
+    """Return the mean Dice of the foreground classes of each mask, (N,); NaN where it has none."""
+    dice = dice_per_class(prediction, mask, classes)[:, 1:]
+    there = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
+    return dice.masked_fill(~there, torch.nan).nanmean(1)
+
+
+def _said(name: str, found: Mapping[str, Tensor], why: str) -> int | str:
+    if why:
+        log.info(
+            "the network returns %s; %s decides, since %s (--model.head names another)",
+            _listed(found),
+            name,
+            why,
+        )
+    return int(name) if name.isdigit() else name
+
+
+def _listed(found: Mapping[str, Tensor]) -> str:
+    shown = [f"{name or 'one'} {tuple(each.shape[1:])}" for name, each in found.items()]
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
+
+
+def _shape(output: object) -> str:
+    kind = type(output).__name__
+    return f"{kind} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else kind

@@ -1,0 +1,103 @@
+"""A network tried on a few samples before anything is made of it."""
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.models.foreign import reason
+from seg_mia.models.heads import class_count, heads
+from seg_mia.models.one_head import maps
+
+MOST = 32
+"""Images that are looked at."""
+_SIDES = (32, 64, 128, 224, 256, 512)
+
+
+def try_one(network: nn.Module, data: SegmentationData) -> None:
+    """Run one sample, and raise InputError when image, network and mask do not fit together."""
+    image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
+    output = tried(network, image)
+    try:
+        found = heads(output)  # type: ignore[arg-type]  # what it is, is asked here
+    except TypeError as error:
+        raise InputError(str(error)) from None
+    if found[0].shape[2:] != mask.shape:
+        raise InputError(
+            f"the network's logits are {tuple(found[0].shape[2:])} where the masks are {tuple(mask.shape)}; "
+            "crop the masks to the network's output, or wrap it in seg_mia.models.adapter.InputAdapter with "
+            "a `multiple` of what it divides by, which brings logits to the size of the image"
+        )
+    for logits in found:
+        if class_count(logits) != data.source.classes:
+            raise InputError(
+                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the "
+                f"data has {data.source.classes}; set --model.network.classes to {data.source.classes} (1 "
+                "logit for 2 classes)"
+            )
+
+
+def tried(network: nn.Module, image: Tensor) -> object:
+    """Return a network's output for one image (C, H, W); what it raises is one line with what would do."""
+    try:
+        return answered(network, image[None])
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the network cannot take an image of channels, height, width {tuple(image.shape)}: "
+            f"{reason(error)}; {_remedy(network, image)}"
+        ) from error
+
+
+def answered(network: nn.Module, images: Tensor) -> object:
+    """Return the output for images (N, C, H, W) in evaluation mode; the network is left as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    network.eval()
+    try:
+        with torch.no_grad():
+            return network(images.to(device))
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _remedy(network: nn.Module, image: Tensor) -> str:
+    """Return what to change, by trying what the network does take."""
+    channels, height, width = image.shape
+    for other in (1, 3, 2, 4):
+        if other != channels and _takes(network, (1, other, height, width)):
+            return (
+                f"it takes {other} channel{'s'[: other != 1]}: set its channels, or --data.channels {other}"
+            )
+    for side in _SIDES:
+        rounded = (-(-height // side) * side, -(-width // side) * side)
+        if rounded != (height, width) and _takes(network, (1, channels, *rounded)):
+            return (
+                f"it takes {rounded[0]}x{rounded[1]}: set its size or --data.size, or wrap it in "
+                f"seg_mia.models.adapter.InputAdapter with multiple {side}"
+            )
+    if _takes(network, (1, channels, 32, 32, 32)) or _takes(network, (1, channels, 64, 64, 64)):
+        return "it takes volumes, and networks in 3-D are not supported: give one that predicts slices"
+    return "set its channels or size, or wrap it in seg_mia.models.adapter.InputAdapter"
+
+
+def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(maps(answered(network, torch.zeros(shape))))
+    except Exception:  # noqa: BLE001  (whatever it raises, it does not take them)
+        return False
+
+
+def labelled(data: SegmentationData) -> tuple[Tensor, Tensor]:
+    """Return up to 32 of the images that are evaluated, (n, C, H, W), and their masks (n, h, w).
+
+    Those come first whose masks hold more than background.
+    """
+    chosen = data.evaluated()
+    samples = data.dataset(chosen)
+    drawn = [samples[0, place] for place in range(min(len(chosen), 4 * MOST))]
+    drawn.sort(key=lambda one: not bool(((one.mask > 0) & (one.mask < 255)).any()))
+    kept = drawn[:MOST]
+    return torch.stack([one.image for one in kept]), torch.stack([one.mask for one in kept])

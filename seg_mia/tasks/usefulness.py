@@ -1,0 +1,110 @@
+"""Whether a network that was trained elsewhere segments what it is given, and if not, what it may miss."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.models.heads import final, predicted
+from seg_mia.tasks.deciding import foreground
+from seg_mia.tasks.trial import answered, labelled
+
+POOR = 0.1
+"""A mean Dice below which nothing is segmented, whatever the structure."""
+_CLEARLY = 0.2
+_USUAL = (
+    "the usual reasons: another normalisation (images come in [0, 1]), another order of channels or classes, "
+    "another window or size than in its training"
+)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Change = Callable[[Tensor], Tensor]
+
+
+def warning(network: nn.Module, data: SegmentationData) -> str | None:
+    """Return what is wrong with a network's predictions on labelled images, in one line; None if nothing is.
+
+    Warned of are one class for every pixel, and a Dice below 0.1 or no better than that of a constant. Where
+    the images come in as they did not in the training, a trial of the usual changes finds which it was.
+
+    Args:
+        network: returns logits, the deciding ones first.
+        data: after setup.
+
+    Raises:
+        InputError: it answers NaN or infinity.
+    """
+    images, masks = labelled(data)
+    classes = data.source.classes
+    prediction = _predictions(network, images, strict=True)
+    dice = foreground(prediction, masks, classes)
+    judged = int((~dice.isnan()).sum())
+    if not judged:
+        return None
+    reached, constant = float(dice.nanmean()), _best_constant(masks, classes)
+    classes_there = set(prediction.flatten().tolist())
+    if len(classes_there) == 1:
+        wrong = f"predicts class {classes_there.pop()} for every pixel of {len(images)} images"
+    elif reached < max(POOR, constant):
+        wrong = (
+            f"has a Dice of {reached:.3f} on {judged} labelled images, where one class for every pixel has "
+            f"{constant:.3f}"
+        )
+    else:
+        return None
+    remedy = _found(network, images, masks, classes, reached)
+    return f"WARNING: the network {wrong}: an audit of it says nothing; {remedy}"
+
+
+def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:
+    """Return class maps (n, h, w), image by image."""
+    found = []
+    for image in images:
+        logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
+        if strict and not logits.isfinite().all():
+            raise InputError(
+                "the network answers NaN or infinity on a labelled image; look for damaged weights, for what "
+                "overflows or divides by 0 in it, and clamp probabilities above 0 before their logarithm"
+            )
+        found.append(predicted(logits))
+    return torch.cat(found)
+
+
+def _best_constant(masks: Tensor, classes: int) -> float:
+    """Return the best mean Dice of a map of one foreground class everywhere."""
+    constants = [foreground(torch.full_like(masks, number), masks, classes) for number in range(1, classes)]
+    return max(float(dice.nanmean()) for dice in constants)
+
+
+def _found(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reached: float) -> str:
+    """Return which usual change of the images, or of two classes, makes a clear difference, if one does."""
+    scores = {
+        name: float(foreground(_predictions(network, change(images)), masks, classes).nanmean())
+        for name, change in _changes(images.shape[1]).items()
+    }
+    if classes == 2:
+        swapped = 1 - _predictions(network, images)
+        scores["the two classes exchanged"] = float(foreground(swapped, masks, classes).nanmean())
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] > max(reached, _best_constant(masks, classes)) + _CLEARLY:
+        return f"with {best} its Dice is {scores[best]:.3f}: build that into the network"
+    return _USUAL
+
+
+def _changes(channels: int) -> dict[str, Change]:
+    """Return what is usually done to images before a network, by what it is called."""
+    found: dict[str, Change] = {
+        "images in 0 to 255": lambda x: x * 255,
+        "images in -1 to 1": lambda x: 2 * x - 1,
+        "each image less its mean, over its standard deviation": lambda x: (
+            (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        ),
+        "black and white exchanged": lambda x: 1 - x,
+    }
+    if channels == 3:
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (_MEAN, _STD))
+        found["ImageNet's mean and standard deviation"] = lambda x: (x - mean) / std
+        found["channels in the order BGR"] = lambda x: x.flip(1)
+    return found
