@@ -7,6 +7,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 
+BOUNDS = {
+    "gaussian": "exact for this mechanism",
+    "prv": "by the accountant's curve, prv",
+    "rdp": "by the accountant's curve, rdp",
+    "point": "by epsilon and delta alone",
+}
+"""What the most that is permitted follows from, by `Permitted.by`."""
+
+
 def utility_headline(summary: Mapping[str, Any]) -> list[str]:
     """Return how well a network segments, what its training promised, and what a trigger does to it."""
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
@@ -29,10 +38,25 @@ def privacy_headline(promise: Mapping[str, Any]) -> str:
     spent = "infinite (no noise)" if promise["epsilon"] == float("inf") else f"{promise['epsilon']:.3g}"
     budget = f" of {promise['budget']:g}" if promise["budget"] is not None else ""
     void = "; void against whoever knows the seed" if promise["reproducible"] else ""
+    units = "units as declared" if promise.get("declared") else "units, their number taken as public"
+    permitted = f"; permits {permits(promise['permitted'])}" if "permitted" in promise else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {promise['delta']:.3g} per {promise['unit']} "
-        f"({promise['units']} units, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
-        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']}){void}"
+        f"({promise['units']} {units}, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
+        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']}){permitted}{void}"
+    )
+
+
+def permits(permitted: Mapping[str, Any]) -> str:
+    """Return what attacks may reach at most under a promise, rounded up, and what it follows from.
+
+    Args:
+        permitted: fields of `seg_mia.membership.tradeoff.Permitted`.
+    """
+    auc, at_1, at_10 = (math.ceil(permitted[name] * 1000) / 1000 for name in ("auc", "tpr_at_1", "tpr_at_10"))
+    return (
+        f"AUC up to {auc:.3f}, TPR up to {at_1:.3f} at 1 % FPR and {at_10:.3f} at 10 % "
+        f"({BOUNDS[permitted['by']]})"
     )
 
 

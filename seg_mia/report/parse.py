@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seg_mia.errors import InputError
+from seg_mia.headlines import BOUNDS
+from seg_mia.membership.tradeoff import Permitted, of_points
 from seg_mia.report.content import (
     Average,
     Canaries,
@@ -275,6 +277,8 @@ def _promise(privacy: Plain | None) -> Promise | None:
     numbers = {name: number(privacy.get(name)) for name in ("epsilon", "delta", "budget", "noise", "clip")}
     units, steps = number(privacy.get("units")), number(privacy.get("steps"))
     return Promise(
+        declared=privacy.get("declared") is True,
+        permitted=_permitted(privacy.get("permitted"), numbers["epsilon"], numbers["delta"]),
         unit=str(privacy.get("unit") or "image"),
         units=None if units is None else int(units),
         rate=number(privacy.get("rate")),
@@ -283,6 +287,18 @@ def _promise(privacy: Plain | None) -> Promise | None:
         reproducible=privacy.get("reproducible") is True,
         **numbers,
     )
+
+
+def _permitted(told: Plain | None, epsilon: float | None, delta: float | None) -> Permitted | None:
+    """Return what a promise says that it permits; of an older one, what its epsilon and delta permit."""
+    if isinstance(told, Mapping) and told.get("by") in BOUNDS:
+        values = {name: number(told.get(name)) for name in ("auc", "tpr_at_10", "tpr_at_1")}
+        known = {name: value for name, value in values.items() if value is not None and 0 <= value <= 1}
+        if len(known) == len(values):
+            return Permitted(by=str(told["by"]), **known)
+    if delta is None or not 0 <= delta <= 1 or (epsilon is not None and epsilon < 0):
+        return None
+    return of_points([(math.inf if epsilon is None else epsilon, delta)], "point")
 
 
 def _text(value: Any) -> str | None:
