@@ -131,5 +131,8 @@ def test_a_resumed_run_keeps_the_rate_it_was_accounted_with(
     capsys.readouterr()
     assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=2"]) == 2
     line = one_error(capsys)
-    assert "began with sampling rate 0.3333 and delta 0.167, and would go on with 0.5 and 0.167" in line
+    assert (
+        "began with population 6, batch_size 2, sampling rate 0.3333 and delta 0.0167, and would go on with "
+        "population 6, batch_size 3, sampling rate 0.5 and delta 0.0167"
+    ) in line
     assert_close(weights(folder), before, rtol=0, atol=0)
