@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-
 BOUNDS = {
     "gaussian": "exact for this mechanism",
     "prv": "by the accountant's curve, prv",
@@ -43,7 +42,8 @@ def privacy_headline(promise: Mapping[str, Any]) -> str:
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {promise['delta']:.3g} per {promise['unit']} "
         f"({promise['units']} {units}, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
-        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']}){permitted}{void}"
+        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']})"
+        f"{permitted}{void}"
     )
 
 
@@ -53,7 +53,9 @@ def permits(permitted: Mapping[str, Any]) -> str:
     Args:
         permitted: fields of `seg_mia.membership.tradeoff.Permitted`.
     """
-    auc, at_1, at_10 = (math.ceil(permitted[name] * 1000) / 1000 for name in ("auc", "tpr_at_1", "tpr_at_10"))
+    auc, at_1, at_10 = (
+        math.ceil(permitted[name] * 1000 - 1e-6) / 1000 for name in ("auc", "tpr_at_1", "tpr_at_10")
+    )
     return (
         f"AUC up to {auc:.3f}, TPR up to {at_1:.3f} at 1 % FPR and {at_10:.3f} at 10 % "
         f"({BOUNDS[permitted['by']]})"

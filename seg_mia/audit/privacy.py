@@ -49,7 +49,6 @@ def _canaries(found: Row) -> dict[str, Any]:
         "epsilon": math.inf if found["privacy"]["epsilon"] is None else _number(found["privacy"]["epsilon"]),
         "delta": _number(found["privacy"]["delta"]),
         "unit": {"image": "image", "patient": "patient"}[found["privacy"]["unit"]],
-        "declared": found["privacy"].get("declared") is True,
     }
     return counts | rest | bounds | {"privacy": promise}
 

@@ -30,8 +30,8 @@ def summarise(found: Findings, promise: Mapping[str, Any] | None = None) -> dict
     """Return all measures as plain values.
 
     `results`; `groups`, where samples have groups; `certified`, the epsilon that the scores prove, at the
-    promised delta or a tenth of one over the members; `seeds`, where there are several; and the mean over the last
-    epochs, decided at 0, where it was asked for: what the published code reports.
+    promised delta or a tenth of one over the members; `seeds`, where there are several; and the mean over
+    the last epochs, decided at 0, where it was asked for: what the published code reports.
 
     Args:
         found: the scores.

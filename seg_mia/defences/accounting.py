@@ -197,7 +197,7 @@ def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | 
 def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float], ...]:
     """Return pairs (epsilon, delta) that hold, of discrete privacy losses with their errors.
 
-    delta(epsilon) = E[max(0, 1 - exp(epsilon - loss))]; the true one at epsilon + error is at most slack more.
+    delta(epsilon) = E[max(0, 1 - exp(epsilon - loss))]; the true one at epsilon + error is up to slack more.
     """
     above = losses.domain.ts >= 0
     values, masses = losses.domain.ts[above], losses.pmf[above]

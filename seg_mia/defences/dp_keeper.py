@@ -139,8 +139,8 @@ class PrivacyKeeper(Callback):
         declared, count, unit = self.settings.population, self.private.population.count, self.settings.unit
         if declared is None:
             log.warning(
-                "the number of %ss, %d, is taken as public: sampling rate, steps and delta follow from it, so "
-                "the promise holds only where everybody may know it; declare a public number with "
+                "the number of %ss, %d, is taken as public: sampling rate, steps and delta follow from it, "
+                "so the promise holds only where everybody may know it; declare a public number with "
                 "--model.defences.population",
                 unit,
                 count,

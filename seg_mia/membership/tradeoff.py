@@ -16,7 +16,7 @@ from scipy.special import log_ndtr, ndtr, ndtri
 STRIPS = 10_000
 """Strips whose middles give the area below a bound; it is concave, so that they never give too little."""
 SAFE = 1e-12
-"""What is added, relatively, to an epsilon that was found by halving an interval of floating-point numbers."""
+"""What is added, relatively, to an epsilon that was found by halving an interval of floats."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Permitted:
 
 
 def of_gaussian(mu: float) -> Permitted:
-    """Return what mu-Gaussian differential privacy permits: of T steps without sampling, mu = sqrt(T) / noise.
+    """Return what mu-Gaussian privacy permits; T steps that take all units have mu = sqrt(T) / noise.
 
     TPR = Phi(Phi^-1(FPR) + mu), AUC = Phi(mu / sqrt(2)); mu may be infinite.
     """

@@ -45,7 +45,7 @@ class Slices(Source):
 
 
 class Patients(SegmentationData):
-    def __init__(self, *, count: int = 80, each: int = 1, **options: Any) -> None:
+    def __init__(self, *, count: int = 240, each: int = 1, **options: Any) -> None:
         super().__init__(**({"members": 24, "nonmembers": 8, "batch_size": 6} | options))
         self.made = Slices(count, each)
 

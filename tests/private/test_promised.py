@@ -49,7 +49,9 @@ def test_the_tight_accountant_is_the_default_and_promises_no_more_than_was_asked
     promise = privacy(folder)
     assert (promise["accountant"], promise["budget"], promise["unit"]) == ("prv", 4, "image")
     assert 3.95 < promise["epsilon"] <= 4
-    assert promise["epsilon"] <= opacus(promise) <= promise["epsilon"] + 0.02  # the exact formula, all in a step
+    assert (
+        promise["epsilon"] <= opacus(promise) <= promise["epsilon"] + 0.02
+    )  # the exact formula, all in a step
     assert promise["permitted"]["by"] == "gaussian"
 
 
