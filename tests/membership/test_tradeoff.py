@@ -81,8 +81,8 @@ def test_no_attacker_on_sampled_batches_reaches_more_than_is_permitted(accountan
     outside = generator.normal(0, noise, (draws, steps))
     inside = generator.normal(0, noise, (draws, steps)) + (generator.random((draws, steps)) < rate)
 
-    def ratio(seen: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        loss: np.ndarray = np.log1p(rate * np.expm1((2 * seen - 1) / (2 * noise**2))).sum(1)  # type: ignore[type-arg]
+    def ratio(seen: np.ndarray) -> np.ndarray:
+        loss: np.ndarray = np.log1p(rate * np.expm1((2 * seen - 1) / (2 * noise**2))).sum(1)
         return loss
 
     others, members = np.sort(ratio(outside)), ratio(inside)
