@@ -53,13 +53,18 @@ def permits(permitted: Mapping[str, Any]) -> str:
     Args:
         permitted: fields of `seg_mia.membership.tradeoff.Permitted`.
     """
-    auc, at_1, at_10 = (
-        math.ceil(permitted[name] * 1000 - 1e-6) / 1000 for name in ("auc", "tpr_at_1", "tpr_at_10")
-    )
-    return (
-        f"AUC up to {auc:.3f}, TPR up to {at_1:.3f} at 1 % FPR and {at_10:.3f} at 10 % "
-        f"({BOUNDS[permitted['by']]})"
-    )
+    at_10 = _rounded_up(permitted["tpr_at_10"])
+    return f"{permits_at_1(permitted)} and {at_10} at 10 % ({BOUNDS[permitted['by']]})"
+
+
+def permits_at_1(permitted: Mapping[str, Any]) -> str:
+    """Return the same for a table's cell, at the lower false positive rate alone."""
+    auc, at_1 = (_rounded_up(permitted[name]) for name in ("auc", "tpr_at_1"))
+    return f"AUC up to {auc}, TPR up to {at_1} at 1 % FPR"
+
+
+def _rounded_up(value: float) -> str:
+    return f"{math.ceil(value * 1000 - 1e-6) / 1000:.3f}"
 
 
 def certified_headline(

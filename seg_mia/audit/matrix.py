@@ -14,7 +14,7 @@ from seg_mia.audit.privacy import finite, over_epsilon
 from seg_mia.callbacks.membership_figures import LINES
 from seg_mia.callbacks.pictures import png, rendered
 from seg_mia.callbacks.tables import write_bytes, write_text
-from seg_mia.headlines import interval, lost, permits
+from seg_mia.headlines import interval, lost, permits_at_1
 from seg_mia.membership.compare import compare
 
 Row = Mapping[str, Any]
@@ -145,7 +145,7 @@ def _promised(row: Row) -> str:
     promise = row.get("privacy")
     if not promise:
         return "none"
-    permitted = f", permits {permits(promise['permitted'])}" if "permitted" in promise else ""
+    permitted = f", permits {permits_at_1(promise['permitted'])}" if "permitted" in promise else ""
     return f"{promise['epsilon']:.3g} at delta {promise['delta']:.2g} per {promise['unit']}{permitted}"
 
 
