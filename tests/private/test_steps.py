@@ -91,8 +91,8 @@ def descent(
     each: int = 1,
     **changed: Any,
 ) -> PrivateDescent:
-    """Return the descent of a training over so many units of `each` images that has begun."""
-    count = units * each
+    """Return the descent of a training that has begun, over units of `each` images, the last of one."""
+    count = (units - 1) * each + 1
     source = SimpleNamespace(
         ids=tuple(map(str, range(count))), groups=tuple(str(i // each) for i in range(count))
     )
