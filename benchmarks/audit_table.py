@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seg_mia.headlines import permits_at_1
+
 Entry = Mapping[str, Any]
 
 
@@ -62,7 +64,12 @@ def lines(report: Entry) -> Iterator[Sequence[str]]:
 
 
 def _promise(promise: Entry | None) -> str:
-    return "none" if promise is None else f"{promise['epsilon']:.3g} per {promise['unit']}"
+    if promise is None:
+        return "none"
+    epsilon = "infinite" if promise["epsilon"] is None else f"{promise['epsilon']:.3g}"
+    permitted = promise.get("permitted")
+    permits = f", permits {permits_at_1(permitted)}" if permitted else ""
+    return f"{epsilon} per {promise['unit']}{permits}"
 
 
 def newest(run: Path) -> Path:

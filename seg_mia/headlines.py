@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+BOUNDS = {
+    "gaussian": "exact for this mechanism",
+    "prv": "by the accountant's curve, prv",
+    "rdp": "by the accountant's curve, rdp",
+    "point": "by epsilon and delta alone",
+}
+"""What the most that is permitted follows from, by `Permitted.by`."""
+
 
 def utility_headline(summary: Mapping[str, Any]) -> list[str]:
     """Return how well a network segments, what its training promised, and what a trigger does to it."""
@@ -29,11 +37,34 @@ def privacy_headline(promise: Mapping[str, Any]) -> str:
     spent = "infinite (no noise)" if promise["epsilon"] == float("inf") else f"{promise['epsilon']:.3g}"
     budget = f" of {promise['budget']:g}" if promise["budget"] is not None else ""
     void = "; void against whoever knows the seed" if promise["reproducible"] else ""
+    units = "units as declared" if promise.get("declared") else "units, their number taken as public"
+    permitted = f"; permits {permits(promise['permitted'])}" if "permitted" in promise else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {promise['delta']:.3g} per {promise['unit']} "
-        f"({promise['units']} units, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
-        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']}){void}"
+        f"({promise['units']} {units}, noise {promise['noise']:.3g}, clip {promise['clip']:g}, sampling rate "
+        f"{promise['rate']:.3g}, {promise['steps']} steps, accountant {promise['accountant']})"
+        f"{permitted}{void}"
     )
+
+
+def permits(permitted: Mapping[str, Any]) -> str:
+    """Return what attacks may reach at most under a promise, rounded up, and what it follows from.
+
+    Args:
+        permitted: fields of `seg_mia.membership.tradeoff.Permitted`.
+    """
+    at_10 = _rounded_up(permitted["tpr_at_10"])
+    return f"{permits_at_1(permitted)} and {at_10} at 10 % ({BOUNDS[permitted['by']]})"
+
+
+def permits_at_1(permitted: Mapping[str, Any]) -> str:
+    """Return the same for a table's cell, at the lower false positive rate alone."""
+    auc, at_1 = (_rounded_up(permitted[name]) for name in ("auc", "tpr_at_1"))
+    return f"AUC up to {auc}, TPR up to {at_1} at 1 % FPR"
+
+
+def _rounded_up(value: float) -> str:
+    return f"{math.ceil(value * 1000 - 1e-6) / 1000:.3f}"
 
 
 def certified_headline(

@@ -107,6 +107,8 @@ PROMISE: dict[str, Any] = {
     "steps": 80,
     "accountant": "prv",
     "reproducible": False,
+    "declared": True,
+    "permitted": {"auc": 0.9004, "tpr_at_10": 0.7, "tpr_at_1": 0.25, "by": "prv"},
 }
 CERTIFIED = {"epsilon": 2.25, "most": 3.31, "confidence": 0.95}
 
@@ -168,9 +170,13 @@ def test_the_other_bound_breaks_a_promise_too() -> None:
 
 def test_a_promise_in_words() -> None:
     assert privacy_headline(PROMISE) == (
-        "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 units, noise 0.75, clip 1, sampling "
-        "rate 0.125, 80 steps, accountant prv)"
+        "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 units as declared, noise 0.75, clip 1, "
+        "sampling rate 0.125, 80 steps, accountant prv); permits AUC up to 0.901, TPR up to 0.250 at 1 % FPR "
+        "and 0.700 at 10 % (by the accountant's curve, prv)"
     )
+    older = {name: value for name, value in PROMISE.items() if name not in {"declared", "permitted"}}
+    assert "(100 units, their number taken as public, noise 0.75" in privacy_headline(older)
+    assert "permits" not in privacy_headline(older)
     assert "epsilon 2 at delta" in privacy_headline(PROMISE | {"budget": None})
     assert "epsilon infinite (no noise) at" in privacy_headline(
         PROMISE | {"epsilon": math.inf, "budget": None}

@@ -192,8 +192,9 @@ def trained_privately(config: Path, folder: Callable[..., Path], unit: str) -> t
     root = folder(count=40)
     rows = [f"images/s{i:02d}.png,masks/s{i:02d}.png,p{i // 2}\n" for i in range(40)]
     (root / "list.csv").write_text("image,mask,patient\n" + "".join(rows))
-    before, after = "members: 5, nonmembers: 5, batch_size: 2", "members: 8, nonmembers: 4, batch_size: 4"
-    config.write_text(config.read_text().replace(before, after))
+    size = 4 if unit == "image" else 2  # units in a batch
+    before, after = "members: 5, nonmembers: 5, batch_size: 2", "members: 8, nonmembers: 4, batch_size: "
+    config.write_text(config.read_text().replace(before, f"{after}{size}"))
     grouped = ["--data.manifest=list.csv", "--data.group_column=patient", "--data.images=.", "--data.masks=."]
     limit = ["--model.defences.epsilon=8", f"--model.defences.unit={unit}", "--trainer.max_epochs=3"]
     words = ["fit", "--config", str(config), *PRIVATE, *grouped, *limit]

@@ -14,7 +14,7 @@ from seg_mia.audit.privacy import finite, over_epsilon
 from seg_mia.callbacks.membership_figures import LINES
 from seg_mia.callbacks.pictures import png, rendered
 from seg_mia.callbacks.tables import write_bytes, write_text
-from seg_mia.headlines import interval, lost
+from seg_mia.headlines import interval, lost, permits_at_1
 from seg_mia.membership.compare import compare
 
 Row = Mapping[str, Any]
@@ -143,7 +143,10 @@ def private(rows: Sequence[Row]) -> bool:
 
 def _promised(row: Row) -> str:
     promise = row.get("privacy")
-    return f"{promise['epsilon']:.3g} per {promise['unit']}" if promise else "none"
+    if not promise:
+        return "none"
+    permitted = f", permits {permits_at_1(promise['permitted'])}" if "permitted" in promise else ""
+    return f"{promise['epsilon']:.3g} at delta {promise['delta']:.2g} per {promise['unit']}{permitted}"
 
 
 def _cells(row: Row, *, promised: bool) -> list[str]:

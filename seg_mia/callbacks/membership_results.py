@@ -30,8 +30,8 @@ def summarise(found: Findings, promise: Mapping[str, Any] | None = None) -> dict
     """Return all measures as plain values.
 
     `results`; `groups`, where samples have groups; `certified`, the epsilon that the scores prove, at the
-    promised delta or one over the members; `seeds`, where there are several; and the mean over the last
-    epochs, decided at 0, where it was asked for: what the published code reports.
+    promised delta or a tenth of one over the members; `seeds`, where there are several; and the mean over
+    the last epochs, decided at 0, where it was asked for: what the published code reports.
 
     Args:
         found: the scores.
@@ -66,7 +66,7 @@ def _certified(found: Findings, promise: Mapping[str, Any] | None) -> dict[str, 
         means, whose, _ = pooled(scores, members, found.samples.groups)
         if min(int(whose.sum()), int((~whose).sum())) >= 2:
             scores, members, unit = means, whose, "patient"
-    delta = promise["delta"] if promise else 1 / int(members.sum())
+    delta = promise["delta"] if promise else 1 / (10 * int(members.sum()))
     return {"unit": unit, "delta": delta, **asdict(epsilon_lower_bound(scores, members, delta=delta))}
 
 

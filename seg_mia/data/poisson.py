@@ -19,7 +19,7 @@ class Population:
 
     Attributes:
         units: the unit of each position of the data set, (n,), numbered from 0.
-        count: how many units there are.
+        count: how many units there are, which may be a secret: nothing else follows from it.
         rate: the chance of each unit to be in a batch.
         steps: batches in an epoch.
     """
@@ -69,18 +69,27 @@ class PoissonData(Batches):
     """What `SegmentationData.train_dataloader` asks for its batches once it has been set.
 
     Args:
-        data: whose training samples are drawn, after setup.
+        data: whose training samples are drawn, after setup; its `batch_size` is in units.
         grouped: whether all samples of a group (patient, video) are one unit.
         key: secret number that all draws follow from.
+        size: how many units there are as far as the public knows; the true number if not given.
+
+    Attributes:
+        population: who is drawn from; its rate and steps follow from the next two alone.
+        size: the public number of units.
+        expected: units that a batch is to have, a public number: what a sum over a batch is divided by.
     """
 
-    def __init__(self, data: SegmentationData, *, grouped: bool, key: int = 0) -> None:
+    def __init__(
+        self, data: SegmentationData, *, grouped: bool, key: int = 0, size: int | None = None
+    ) -> None:
         self.key = key
         indices = data.trained()
         names = np.array([data.source.groups[i] if grouped else data.source.ids[i] for i in indices])
         unique, units = np.unique(names, return_inverse=True)
-        rate = min(data.batch_size / len(indices), 1.0)
-        self.population = Population(units.reshape(-1), len(unique), rate, max(round(1 / rate), 1))
+        self.size, self.expected = size or len(unique), data.batch_size
+        rate, steps = min(self.expected / self.size, 1.0), max(round(self.size / self.expected), 1)
+        self.population = Population(units.reshape(-1), len(unique), rate, steps)
         self.unit_of = torch.full((len(data.source),), -1)
         self.unit_of[torch.from_numpy(indices)] = torch.from_numpy(self.population.units)
 

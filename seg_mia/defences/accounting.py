@@ -1,14 +1,19 @@
 """How much privacy DP-SGD has spent, by Opacus' accountants; the only file that imports Opacus."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
+from seg_mia.membership.tradeoff import Permitted, gaussian_epsilon, of_gaussian, of_points
 
 Accountant = Literal["prv", "rdp"]
 
@@ -25,8 +30,27 @@ LEAST_NOISE = 0.01
 SAME = 1e-4
 """Noise multipliers whose ratio is nearer to 1 are the same."""
 
+NO_NOISE = 1e-6
+"""A noise multiplier below which epsilon is counted as infinite: one step spends more than 1e11."""
+
 LOOSE_IS_ENOUGH = 200.0
-"""The epsilon above which `prv`, slow there, is left out: nothing is private."""
+"""The epsilon above which `prv` is left out: nothing is private."""
+
+MOST_POINTS = 2**20
+"""Points of the grid on which `prv` adds up privacy losses: about a second and 100 MiB a question."""
+
+LEAST_ERROR, MOST_ERROR = 0.01, 0.5
+"""What `prv` adds to epsilon for its grid: the usual, and the most that a grid is made coarser for."""
+
+CURVE = 256
+"""Points of an accountant's curve of epsilon over delta that are kept."""
+
+
+class Composed(NamedTuple):
+    """What an accountant says of all steps together: epsilon at the asked delta, and pairs that hold."""
+
+    epsilon: float
+    points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +63,8 @@ class Mechanism:
         delta: of (epsilon, delta).
         accountant: `prv` (Gopi, Lee, Wutschitz 2021, arXiv:2106.02848), whose upper bound is taken, or `rdp`
             (Mironov 2017, arXiv:1702.07476), looser and faster. Both bounds hold, so `prv` never gives more
-            than `rdp`.
+            than `rdp`. At a rate of 1 `prv` is the exact formula of the Gaussian mechanism; where its grid
+            would be too large it is left out.
     """
 
     noise: float
@@ -51,12 +76,42 @@ class Mechanism:
         """Return epsilon after so many steps."""
         if steps == 0:
             return 0.0
-        if self.noise == 0:
+        if self.noise < NO_NOISE:
             return float("inf")
-        loose = _opacus("rdp", self.noise, self.rate, steps, self.delta)
-        if self.accountant == "rdp" or loose > LOOSE_IS_ENOUGH:
+        loose = _rdp_epsilon(self._counted, self.rate, steps, self.delta)
+        if self.accountant == "rdp":
             return loose
-        return min(loose, _opacus("prv", self.noise, self.rate, steps, self.delta))
+        if self.rate >= 1:
+            return min(loose, gaussian_epsilon(math.sqrt(steps) / self._counted, self.delta))
+        tight = self._tight(steps)
+        return loose if tight is None else min(loose, tight.epsilon)
+
+    def permitted(self, steps: int) -> Permitted:
+        """Return what an attack on one unit may reach at most after so many steps.
+
+        At a rate of 1 it is exact, whatever the accountant; else it follows from the accountant's whole
+        curve of epsilon over delta, which permits less than one pair of them.
+        """
+        if steps == 0:
+            return of_gaussian(0.0)
+        if self.noise < NO_NOISE:
+            return of_gaussian(math.inf)
+        if self.rate >= 1:
+            return of_gaussian(math.sqrt(steps) / self._counted)
+        points = _rdp_curve(self._counted, self.rate, steps)
+        tight = self._tight(steps) if self.accountant == "prv" else None
+        return of_points(points, "rdp") if tight is None else of_points([*points, *tight.points], "prv")
+
+    def _tight(self, steps: int) -> Composed | None:
+        """Return what `prv` says; None where it would say little, or take long to."""
+        if _rdp_epsilon(self._counted, self.rate, steps, self.delta) > LOOSE_IS_ENOUGH:
+            return None
+        return _prv(self._counted, self.rate, steps, self.delta)
+
+    @property
+    def _counted(self) -> float:
+        """The noise that is counted: more than `MOST_NOISE` is as good, and its square may be no number."""
+        return min(self.noise, MOST_NOISE)
 
     def steps_within(self, epsilon: float, most: int) -> int:
         """Return the greatest number of steps, at most `most`, that spend no more than epsilon."""
@@ -72,17 +127,86 @@ class Mechanism:
         return within
 
 
-@cache
-def _opacus(accountant: Accountant, noise: float, rate: float, steps: int, delta: float) -> float:
+@lru_cache(maxsize=4096)
+def _renyi(noise: float, rate: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Renyi orders, and the divergence of one step at each."""
     with _own_logging():
-        from opacus.accountants import create_accountant
+        from opacus.accountants import RDPAccountant
+        from opacus.accountants.analysis.rdp import compute_rdp
+    orders = RDPAccountant.DEFAULT_ALPHAS
+    with _quiet():
+        found = compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders)
+    return np.array(orders, dtype=np.float64), np.array(found, dtype=np.float64)
 
-    books = create_accountant(mechanism=accountant)
+
+def _rdp_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
+    orders, each = _renyi(noise, rate)
+    with _own_logging():
+        from opacus.accountants.analysis.rdp import get_privacy_spent
+    with _quiet():
+        epsilon, _ = get_privacy_spent(orders=orders, rdp=each * steps, delta=delta)
+    return max(float(epsilon), 0.0)  # a large delta may leave nothing to spend
+
+
+def _rdp_curve(noise: float, rate: float, steps: int) -> tuple[tuple[float, float], ...]:
+    """Return pairs (epsilon, delta): the conversion of `_rdp_epsilon`, solved for delta at each order."""
+    orders, each = _renyi(noise, rate)
+    epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9), 1e6), CURVE)[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        logs = (orders - 1) * (each * steps - epsilons + np.log1p(-1 / orders)) - np.log(orders)
+        deltas = np.exp(np.minimum(np.nanmin(logs, axis=1), 0.0))
+    return tuple(zip(epsilons[:, 0].tolist(), deltas.tolist(), strict=True))
+
+
+@lru_cache(maxsize=256)
+def _prv(noise: float, rate: float, steps: int, delta: float) -> Composed | None:
+    """Return what the PRV accountant says; None where its grid would be too large or its numbers fail."""
+    error = _grid_error(noise, rate, steps, delta)
+    if error is None:
+        return None
+    with _own_logging():
+        from opacus.accountants import PRVAccountant
+    books = PRVAccountant()
     books.history = [(noise, rate, steps)]
-    with warnings.catch_warnings():
-        for remark in _REMARKS:
-            warnings.filterwarnings("ignore", message=remark)
-        return max(float(books.get_epsilon(delta=delta)), 0.0)  # a large delta may leave nothing to spend
+    slack = delta / 1000
+    try:
+        with _quiet():
+            losses = books._get_dprv(eps_error=error, delta_error=slack)
+            epsilon = losses.compute_epsilon(delta, slack, error)[2]
+            return Composed(max(float(epsilon), 0.0), _curve(losses, error, slack))
+    except (ValueError, RuntimeError, FloatingPointError):  # of its own numerics: the looser bound holds
+        return None
+
+
+def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | None:
+    """Return the error in epsilon with which a grid has few enough points, None where it would be large.
+
+    The grid reaches from -L to L, where L is about the epsilon at a thousandth of delta, in steps of the
+    error over sqrt(steps log(12 / slack) / 2): known before any of it is made.
+    """
+    slack = delta / 1000
+    reach = 3 + max(
+        _rdp_epsilon(noise, rate, steps, slack / 4), _rdp_epsilon(noise, rate, 1, slack / (8 * steps))
+    )
+    if not math.isfinite(reach):
+        return None
+    least = 2 * reach * math.sqrt(steps * math.log(12 / slack) / 2) / MOST_POINTS
+    return max(least, LEAST_ERROR) if least <= MOST_ERROR else None
+
+
+def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float], ...]:
+    """Return pairs (epsilon, delta) that hold, of discrete privacy losses with their errors.
+
+    delta(epsilon) = E[max(0, 1 - exp(epsilon - loss))]; the true one at epsilon + error is up to slack more.
+    """
+    above = losses.domain.ts >= 0
+    values, masses = losses.domain.ts[above], losses.pmf[above]
+    tail = np.flip(np.flip(masses).cumsum())
+    weighted = np.flip(np.flip(masses * np.exp(-values)).cumsum())
+    last = max(int(np.searchsorted(-tail, -slack)), 1)  # beyond it the slack is all that is left
+    chosen = np.unique(np.linspace(0, min(last, len(values) - 1), CURVE).astype(int))
+    deltas = np.clip(tail[chosen] - np.exp(values[chosen]) * weighted[chosen] + slack, 0.0, 1.0)
+    return tuple(zip((values[chosen] + error).tolist(), deltas.tolist(), strict=True))
 
 
 def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
@@ -120,6 +244,15 @@ def _least(epsilon: float, enough: float, spent: Callable[[float], float]) -> fl
         else:
             lacking = middle
     return enough
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what an accountant says of its own numerics."""
+    with warnings.catch_warnings():
+        for remark in _REMARKS:
+            warnings.filterwarnings("ignore", message=remark)
+        yield
 
 
 @contextmanager

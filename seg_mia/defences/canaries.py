@@ -113,7 +113,7 @@ class CanaryScores(Callback):
             return
         inserted, folder = self.canaries.inserted, run_folder(trainer)
         promise = getattr(pl_module, "promise", None)
-        delta = promise["delta"] if promise else 1 / len(data.trained())
+        delta = promise["delta"] if promise else 1 / (10 * len(data.trained()))
         self.found = {
             "inserted": int(inserted.sum()),
             "left_out": int((~inserted).sum()),

@@ -21,14 +21,18 @@ class DPSGD(Defence):
     unit: an image, or a patient with all of its slices. It holds for whoever has the weights and does not
     know the run's folder, whose curves and pictures of members are not private. No BatchNorm2d of the
     network looks at the batch any more. Batches are drawn by Poisson sampling with `batch_size` as the
-    expected number of images over all processes; an epoch has n / batch_size of them.
+    expected number of units over all processes; an epoch has population / batch_size of them, and the noisy
+    sum is divided by `batch_size`. All of these are public constants.
 
     Args:
+        population: how many units are trained on as far as the public knows: sampling rate, steps and delta
+            follow from it, whatever the true number, which then is protected too. If not given, it is the
+            true number, and epsilon holds only where everybody may know that.
         epsilon: what may be spent at most. Without `noise`, the noise is calibrated to spend it over the
             planned epochs, however many these are; with it, training stops before it is exceeded. None
             or .inf needs `noise`, and sets no limit.
         noise: standard deviation of the noise, as a multiple of the clip. 0 clips only and promises nothing.
-        delta: of the promise; 1/n, for n units, if not given; never more.
+        delta: of the promise; a tenth of 1/population if not given; never more than 1/population.
         clip: the greatest L2 norm of a unit's gradient.
         unit: whose presence is hidden. A patient is whatever the data calls a group.
         accountant: `prv` (tight) or `rdp`, both Opacus'.
@@ -49,6 +53,7 @@ class DPSGD(Defence):
     def __init__(
         self,
         *,
+        population: int | None = None,
         epsilon: float | None = 8.5,
         noise: float | None = None,
         delta: float | None = None,
@@ -72,12 +77,17 @@ class DPSGD(Defence):
                 f"noise 0 promises nothing, got epsilon {epsilon:g} with it; set epsilon to .inf"
             )
         if delta is not None and delta >= 1:
-            raise InputError(f"delta must be below 1, got {delta}; leave it out for 1/n")
+            raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
+        if population is not None and population < 1:
+            raise InputError(
+                f"population must be at least 1, got {population}; declare how many units are trained on"
+            )
         if physical_batch < 1:
             raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
         if gradients == "fused" and unit == "patient":
             raise InputError("fused gradients are of single images; for patients leave gradients on auto")
         self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
+        self.population = population
         self.private = Private(
             Settings(
                 epsilon=epsilon,
@@ -89,6 +99,7 @@ class DPSGD(Defence):
                 physical_batch=physical_batch,
                 gradients=gradients,
                 reproducible=reproducible,
+                population=population,
             )
         )
         self._descent = self.descent = PrivateDescent(self.private)
@@ -106,16 +117,18 @@ class DPSGD(Defence):
                 f"unit patient needs data with several images to a group, got {images} images in as many "
                 "groups; name the patients (--data.group_column), or set unit to image"
             )
-        units = len(groups) if self.unit == "patient" else images
+        units = self.population or (len(groups) if self.unit == "patient" else images)
         if self.delta is not None and self.delta > 1 / units:
             raise InputError(
                 f"delta must be at most 1/n = {1 / units:.3g} for {units} units, got "
                 f"{self.delta:g}: with more, "
-                "giving away a whole unit would be allowed; leave it out for 1/n"
+                "giving away a whole unit would be allowed; leave it out for a tenth of that"
             )
-        if data.batch_size > images:
+        if data.batch_size > units:
+            what = "the declared population of" if self.population else "the"
             raise InputError(
-                f"batch_size must be at most the {images} images trained on, got {data.batch_size}; lower it"
+                f"batch_size must be at most {what} {units} {self.unit}s trained on, got {data.batch_size}; "
+                "lower it: under differential privacy it counts units"
             )
 
     def excludes(self, other: Defence) -> str | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,11 @@ from seg_mia.gradients.clipping import Mode, clipped_sum
 Unit = Literal["image", "patient"]
 
 
+def default_delta(units: int) -> float:
+    """Return a tenth of one over a public number of units: at 1/n a promise may give a whole unit away."""
+    return 1 / (10 * units)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What `DPSGD` was given."""
@@ -34,6 +39,7 @@ class Settings:
     physical_batch: int
     gradients: Literal["auto", "fused", "loop"]
     reproducible: bool
+    population: int | None = None
 
 
 class Private:
@@ -69,11 +75,11 @@ class Private:
         """
         own = self.settings
         self.steps = 0
-        self.drawn = PoissonData(data, grouped=own.unit == "patient")
+        self.drawn = PoissonData(data, grouped=own.unit == "patient", size=own.population)
         self.follow(secret)
         data.batches = self.drawn
         rate, steps = self.population.rate, planned(self.population.steps)
-        delta = own.delta or 1 / self.population.count
+        delta = own.delta or default_delta(self.drawn.size)
         noise = own.noise
         if noise is None:
             assert own.epsilon is not None
@@ -105,13 +111,17 @@ class Private:
         """Return what was promised and spent, in plain values; None before it began."""
         if not hasattr(self, "mechanism"):
             return None
+        declared = self.settings.population is not None
         return {
             "epsilon": self.mechanism.spent(self.steps),
             "delta": self.mechanism.delta,
             "budget": self.settings.epsilon,
             "unit": self.settings.unit,
-            "neighbours": "add or remove one",
-            "units": self.population.count,
+            "neighbours": "add or remove one" if declared else "blank one, the number of units being public",
+            "units": self.drawn.size,
+            "declared": declared,
+            "batch": self.drawn.expected,
+            "permitted": asdict(self.mechanism.permitted(self.steps)),
             "noise": self.mechanism.noise,
             "clip": self.settings.clip,
             "rate": self.population.rate,
@@ -122,7 +132,10 @@ class Private:
 
 
 class PrivateDescent(Descent):
-    """The noisy sum of clipped gradients, over the expected number of units in a batch.
+    """The noisy sum of clipped gradients, over the number of units that a batch is expected to have.
+
+    That number is `batch_size`, which everybody may know, and not what the data make of it: if a unit changed
+    the divisor, it would change the scale of the noise, which is seen in each of the weights.
 
     Attributes:
         mode: how gradients of single units are found.
@@ -166,10 +179,9 @@ class PrivateDescent(Descent):
         return _joined(seen, batch)
 
     def write(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Add the noise, once for all processes, and set `.grad`."""
+        """Add the noise, once for all processes, divide by a public number, and set `.grad`."""
         private = self.private
         deviation = private.mechanism.noise * private.settings.clip
-        expected = private.population.rate * private.population.count
         seed = np.random.SeedSequence(number(private.secret, f"noise {private.steps}"))
         streams = seed.spawn(len(parameters))
         for stream, (name, parameter) in zip(streams, parameters.items(), strict=True):
@@ -179,7 +191,7 @@ class PrivateDescent(Descent):
                     tuple(parameter.shape), dtype=np.float32
                 )
                 total = total + deviation * torch.from_numpy(noise).to(total)
-            parameter.grad = total / expected
+            parameter.grad = total / private.drawn.expected
         self.sums = {}
         private.steps += 1
 

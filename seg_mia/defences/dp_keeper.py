@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -15,11 +16,14 @@ from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
 from seg_mia.defences.accounting import Mechanism
 from seg_mia.defences.dp_checks import Trained, choose_mode, require_separable
-from seg_mia.defences.dp_descent import Private, PrivateDescent
+from seg_mia.defences.dp_descent import Private, PrivateDescent, number
 from seg_mia.errors import InputError
 from seg_mia.runs import NOISE
 
 log = logging.getLogger(__name__)
+
+FAR_OFF = 1.1
+"""A declared population further from the truth than this, as a ratio, is worth a word."""
 
 
 class PrivacyKeeper(Callback):
@@ -69,13 +73,7 @@ class PrivacyKeeper(Callback):
         begun = self.saved
         self.private.steps = begun["steps"]
         mechanism = Mechanism(begun["noise"], begun["rate"], begun["delta"], begun["accountant"])
-        if (mechanism.rate, mechanism.delta) != (self.private.population.rate, self.private.mechanism.delta):
-            raise InputError(
-                f"this training began with sampling rate {mechanism.rate:.4g} and delta "
-                f"{mechanism.delta:.3g}, "
-                f"and would go on with {self.private.population.rate:.4g} and "
-                f"{self.private.mechanism.delta:.3g}; resume it with the settings it was started with"
-            )
+        _require_same(begun, self._public())
         self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,15 +97,26 @@ class PrivacyKeeper(Callback):
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True
 
+    def _public(self) -> dict[str, Any]:
+        """Return the public numbers that a training must keep to its end."""
+        drawn, delta = self.private.drawn, self.private.mechanism.delta
+        return {
+            "units": drawn.size,
+            "batch": drawn.expected,
+            "rate": drawn.population.rate,
+            "delta": delta,
+        }
+
     def _announce(self, data: SegmentationData) -> None:
         private, mechanism = self.private, self.private.mechanism
         ahead = mechanism.spent(min(private.planned, private.allowed))
         log.info(
-            "DP-SGD over %d units (%s): noise %.3g, clip %g, sampling rate %.4g; %d steps will "
+            "DP-SGD over %d units (%s, %s): noise %.3g, clip %g, sampling rate %.4g; %d steps will "
             "spend epsilon %.3g "
             "at delta %.3g",
-            private.population.count,
+            private.drawn.size,
             self.settings.unit,
+            "as declared" if self.settings.population else "as counted",
             mechanism.noise,
             self.settings.clip,
             mechanism.rate,
@@ -115,6 +124,7 @@ class PrivacyKeeper(Callback):
             ahead,
             mechanism.delta,
         )
+        self._warn_of_population()
         names = [data.source.groups[i] for i in data.trained()]
         if self.settings.unit == "image" and len(set(names)) < len(names):
             most = max(names.count(name) for name in set(names))
@@ -123,6 +133,41 @@ class PrivacyKeeper(Callback):
                 "--model.defences.unit patient to promise it for whole groups",
                 most,
             )
+
+    def _warn_of_population(self) -> None:
+        """Say where the number of units is taken as public, or is not what was declared."""
+        declared, count, unit = self.settings.population, self.private.population.count, self.settings.unit
+        if declared is None:
+            log.warning(
+                "the number of %ss, %d, is taken as public: sampling rate, steps and delta follow from it, "
+                "so the promise holds only where everybody may know it; declare a public number with "
+                "--model.defences.population",
+                unit,
+                count,
+            )
+        elif max(declared, count) > FAR_OFF * min(declared, count):
+            log.warning(
+                "a population of %d %ss is declared, and %d are trained on: the promise holds, but sampling "
+                "rate, steps and delta follow from the declared number; declare one that is near",
+                declared,
+                unit,
+                count,
+            )
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Seed what the step draws besides (dropout, defences) from the secret and from nothing before.
+
+        From the run's seed, which others may know, a unit in one batch would change what all later batches
+        draw, and who stands before another in a batch what that one draws.
+        """
+        purpose = f"draws {self.private.steps} {trainer.global_rank}"
+        torch.manual_seed(number(self.private.secret, purpose) % 2**63)
 
     def on_train_batch_end(
         self,
@@ -171,9 +216,8 @@ class PrivacyKeeper(Callback):
         return {
             "steps": self.private.steps,
             "noise": mechanism.noise,
-            "rate": mechanism.rate,
-            "delta": mechanism.delta,
             "accountant": mechanism.accountant,
+            **self._public(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -185,6 +229,26 @@ class PrivacyKeeper(Callback):
             # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
             number = str(state_dict["steps"]).encode()
             self.private.follow(hashlib.sha256(self.private.secret + number).digest())
+
+
+def _require_same(begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError where a resumed training would go on with other public numbers."""
+    if "batch" not in begun:
+        raise InputError(
+            "this training began with an earlier version, which divided the noisy sum by a number that "
+            "follows from the data; train it anew"
+        )
+    if any(begun[name] != value for name, value in now.items()):
+        said = [
+            "population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}".format(
+                **numbers
+            )
+            for numbers in (begun, now)
+        ]
+        raise InputError(
+            f"this training began with {said[0]}, and would go on with {said[1]}; resume it with the "
+            "settings it was started with"
+        )
 
 
 def _refuse(trainer: Trainer) -> None:

@@ -242,8 +242,16 @@ def _of_promise(promise: Promise, name: str, own: Sequence[Guessed]) -> Iterator
             f"{name} promises epsilon per {promise.unit}; what attacks prove is of another unit, and says "
             "nothing of that promise."
         )
+    if not promise.declared:
+        yield (
+            f"{name} takes the number of its {promise.unit}s as public: epsilon holds only where it is. "
+            "Declare a public one (population) in the next training."
+        )
     if promise.unit == "image" and any(one.group_count for one in own):
-        yield f"{name} protects single images: a patient with several is protected less."
+        yield (
+            f"{name} protects single images: a patient with k of them is protected less, by k times epsilon "
+            "at a larger delta, and attacks on patients may reach more than is permitted for images."
+        )
     if spent(promise) > MODERATE_EPSILON:
         yield f"{name} promises epsilon {promise.epsilon:.3g}, too large to rule out that attacks work."
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from seg_mia.membership.tradeoff import Permitted
+
 SCHEMA = "urn:seg_mia:report:1"
 """Names the form of `report.json`; the same as `$id` in schema.json."""
 
@@ -198,7 +200,12 @@ class Fooled:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a differentially private training promises; epsilon is None where it is infinite."""
+    """What a differentially private training promises; epsilon is None where it is infinite.
+
+    Attributes:
+        declared: the number of units was declared; else it is taken as public, and so not protected.
+        permitted: the most that attacks on one unit may reach; None where no delta is known.
+    """
 
     epsilon: float | None
     delta: float | None
@@ -211,6 +218,8 @@ class Promise:
     steps: int | None
     accountant: str | None
     reproducible: bool
+    declared: bool = False
+    permitted: Permitted | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seg_mia.errors import InputError
+from seg_mia.headlines import BOUNDS
+from seg_mia.membership.tradeoff import Permitted, of_points
 from seg_mia.report.content import (
     Average,
     Canaries,
@@ -267,7 +269,7 @@ def _canaries(found: Plain) -> Canaries:
         auc=number(found.get("auc")),
         certified=_bound(found["certified"] | told),
         one_run=_bound(found["one_run"] | told),
-        promise=_promise(found.get("privacy")),
+        promise=_promise(found.get("privacy"), permits=False),  # what is asked of it is whether it is kept
     )
 
 
@@ -278,12 +280,14 @@ def _unlisted(source: Source, entry: Plain) -> Victim:
     return Victim(_place(entry), run, shadow, {}, _promise(entry.get("privacy")), {})
 
 
-def _promise(privacy: Plain | None) -> Promise | None:
+def _promise(privacy: Plain | None, *, permits: bool = True) -> Promise | None:
     if not privacy:
         return None
     numbers = {name: number(privacy.get(name)) for name in ("epsilon", "delta", "budget", "noise", "clip")}
     units, steps = number(privacy.get("units")), number(privacy.get("steps"))
     return Promise(
+        declared=privacy.get("declared") is True,
+        permitted=_permitted(privacy.get("permitted"), numbers) if permits else None,
         unit=str(privacy.get("unit") or "image"),
         units=None if units is None else int(units),
         rate=number(privacy.get("rate")),
@@ -292,6 +296,19 @@ def _promise(privacy: Plain | None) -> Promise | None:
         reproducible=privacy.get("reproducible") is True,
         **numbers,
     )
+
+
+def _permitted(told: Plain | None, numbers: Mapping[str, float | None]) -> Permitted | None:
+    """Return what a promise says that it permits; of an older one, what its epsilon and delta permit."""
+    if isinstance(told, Mapping) and (by := _text(told.get("by"))) in BOUNDS:
+        values = {name: number(told.get(name)) for name in ("auc", "tpr_at_10", "tpr_at_1")}
+        known = {name: value for name, value in values.items() if value is not None and 0 <= value <= 1}
+        if len(known) == len(values):
+            return Permitted(by=str(by), **known)
+    epsilon, delta = numbers["epsilon"], numbers["delta"]
+    if delta is None or not 0 <= delta <= 1 or (epsilon is not None and epsilon < 0):
+        return None
+    return of_points([(math.inf if epsilon is None else epsilon, delta)], "point")
 
 
 def _text(value: Any) -> str | None:

@@ -1,8 +1,10 @@
 """Rows of the page's tables that take more than one part of a report."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from seg_mia.headlines import permits
 from seg_mia.report.content import Canaries, Guessed, Level, Promise, Report, Victim
 from seg_mia.report.verdicts import refuted
 
@@ -81,7 +83,8 @@ def promised(promise: Promise) -> str:
     """Return a promise with its unit, as a table says it."""
     epsilon = "infinite" if promise.epsilon is None else f"{promise.epsilon:.3g}"
     delta = "" if promise.delta is None else f", delta {promise.delta:.2g}"
-    return f"epsilon {epsilon} per {promise.unit}{delta}"
+    permitted = "" if promise.permitted is None else f", permits {permits(asdict(promise.permitted))}"
+    return f"epsilon {epsilon} per {promise.unit}{delta}{permitted}"
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,9 +6,10 @@ be too few, or a better attack may exist.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
+from seg_mia.headlines import permits
 from seg_mia.report.content import (
     Fooled,
     Guessed,
@@ -339,7 +340,8 @@ def spent(promise: Promise) -> float:
 
 def _promised(promise: Promise) -> str:
     delta = "" if promise.delta is None else f" at delta {promise.delta:.2g}"
-    return f"Promised per {promise.unit}{delta}."
+    permitted = "" if promise.permitted is None else f", which permits {permits(asdict(promise.permitted))}"
+    return f"Promised per {promise.unit}{delta}{permitted}."
 
 
 def _auc_strength(auc: Measure) -> Strength:

@@ -46,7 +46,7 @@ class Slices(Source):
 
 
 class Patients(SegmentationData):
-    def __init__(self, *, count: int = 80, each: int = 1, **options: Any) -> None:
+    def __init__(self, *, count: int = 240, each: int = 1, **options: Any) -> None:
         super().__init__(**({"members": 24, "nonmembers": 8, "batch_size": 6} | options))
         self.made = Slices(count, each)
 
@@ -172,17 +172,20 @@ def test_the_ranks_share_one_batch_and_part_no_unit(ranks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "batch_size", "rate", "steps"),
+    ("units", "batch_size", "rate", "steps"),
     [(24, 6, 0.25, 4), (24, 8, 1 / 3, 3), (10, 3, 0.3, 3), (7, 4, 4 / 7, 2), (8, 8, 1, 1), (8, 1, 1 / 8, 8)],
 )
 @pytest.mark.parametrize("grouped", [False, True])
-def test_the_rate_is_the_batch_over_the_samples_and_an_epoch_is_its_inverse(
-    members: int, batch_size: int, rate: float, steps: int, grouped: bool
+def test_the_rate_is_the_batch_over_the_units_and_an_epoch_is_its_inverse(
+    units: int, batch_size: int, rate: float, steps: int, grouped: bool
 ) -> None:
+    members = 4 * units if grouped else units
     data = ready(members=members, batch_size=batch_size, each=4 if grouped else 1)
-    population = PoissonData(data, grouped=grouped, key=0).population
+    drawn = PoissonData(data, grouped=grouped, key=0, size=units)
+    population = drawn.population
     assert population.rate == pytest.approx(rate, abs=1e-15)
     assert population.steps == steps
+    assert (drawn.size, drawn.expected) == (units, batch_size)
     groups = {data.source.groups[i] for i in data.indices("members")}
     assert population.count == (len(groups) if grouped else members)
     assert sorted(set(population.units.tolist())) == list(range(population.count))
@@ -259,6 +262,32 @@ def test_every_index_finds_its_unit_and_strangers_have_none() -> None:
         assert {index for index, unit in known.items() if unit >= 0} == members
         pairs = {(names[index], known[index]) for index in members}
         assert len(pairs) == len({name for name, _ in pairs}) == len({unit for _, unit in pairs})
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_of_a_declared_number_of_units_all_follows_and_nothing_of_the_true_one(grouped: bool) -> None:
+    """Two data sets that differ by a unit must not differ in rate, steps or divisor."""
+    found = []
+    for units in (10, 11):
+        data = ready(members=3 * units if grouped else units, batch_size=4, each=3 if grouped else 1)
+        drawn = PoissonData(data, grouped=grouped, size=16)
+        found.append((drawn.population.rate, drawn.population.steps, drawn.size, drawn.expected))
+    assert found[0] == found[1] == (0.25, 4, 16, 4)
+    assert drawn.population.count >= 11  # whose coins are tossed
+
+
+def test_without_a_declared_number_the_true_one_of_units_is_taken() -> None:
+    data = ready(members=12, batch_size=2, each=3)
+    patients = len({data.source.groups[i] for i in data.indices("members")})
+    for grouped, units in ((False, 12), (True, patients)):
+        drawn = PoissonData(data, grouped=grouped)
+        assert (drawn.size, drawn.population.rate) == (units, 2 / units)
+
+
+def test_a_batch_of_all_and_more_has_a_rate_of_1() -> None:
+    for batch_size in (16, 40):
+        drawn = PoissonData(ready(members=20, batch_size=batch_size), grouped=False, size=16)
+        assert (drawn.population.rate, drawn.population.steps, drawn.expected) == (1.0, 1, batch_size)
 
 
 def test_what_is_inserted_is_drawn_too() -> None:

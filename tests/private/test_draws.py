@@ -2,10 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from seg_mia.cli import main
+from seg_mia.defences.dp_descent import PrivateDescent
 from seg_mia.experiment import run
 from tests.private.helpers import (
     DP,
@@ -44,6 +47,26 @@ def test_a_secret_draws_batches_and_noise_unless_they_are_to_be_reproducible(sma
     assert differ(secret, other)
     assert differ(secret, known)
     assert (privacy(secret)["reproducible"], privacy(known)["reproducible"]) == (False, True)
+
+
+def test_what_a_step_draws_besides_follows_from_the_secret_and_not_from_the_run(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout and defences: with the run's seed, one unit would change what others draw from there on."""
+    seen: list[int] = []
+    step = PrivateDescent.step
+
+    def watch(self: PrivateDescent, forward: Any, batch: Any, parameters: Any) -> Any:
+        seen.append(torch.initial_seed())
+        return step(self, forward, batch, parameters)
+
+    monkeypatch.setattr(PrivateDescent, "step", watch)
+    words = [*UNLIMITED, "--trainer.max_epochs=2"]
+    for runs, dp in (("a", DP), ("b", DP), ("c", KNOWN), ("d", KNOWN)):
+        fit(small, *words, runs=runs, dp=dp)
+    one, other, known, again = seen[:6], seen[6:12], seen[12:18], seen[18:]
+    assert len({*one, *other, *known}) == 18
+    assert known == again
 
 
 def test_two_runs_without_a_logger_share_no_secret_either(small: Path) -> None:

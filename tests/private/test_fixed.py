@@ -87,8 +87,8 @@ def test_what_is_deployed_keeps_samples_apart_in_any_mode(tiny: Path, start: str
     with torch.no_grad():
         together, alone = victim(images), torch.cat([victim(image[None]) for image in images])
         assert torch.isfinite(together).all()
-        assert_close(alone, together)
-        assert_close(victim.train()(images), together)
+        assert_close(alone, together, rtol=1e-4, atol=1e-4)  # in 32 bits; what mixes is off by far more
+        assert_close(victim.train()(images), together, rtol=1e-4, atol=1e-4)
     assert_close(dict(victim.state_dict()), before, rtol=0, atol=0)
 
 

@@ -29,7 +29,7 @@ def grouped(small: Path, folder: Callable[..., Path]) -> Path:
         "group_column": "patient",
         "members": 12,
         "nonmembers": 6,
-        "batch_size": 6,
+        "batch_size": 2,
         "images": ".",
         "masks": ".",
     }
@@ -46,7 +46,7 @@ def test_a_promise_for_patients_draws_clips_and_counts_patients(
     done = run(["fit", "--config", str(grouped), *KNOWN, *UNLIMITED, PATIENT])
     promise = privacy(done.folder)
     assert "the promise is for single images" not in caplog.text
-    assert (promise["unit"], promise["units"], promise["delta"]) == ("patient", 4, 1 / 4)
+    assert (promise["unit"], promise["units"], promise["delta"]) == ("patient", 4, 1 / 40)
     assert (promise["rate"], promise["steps"]) == (0.5, 6)
     whose = done.datamodule.source.groups
     members = done.datamodule.indices("members").tolist()
@@ -59,7 +59,7 @@ def test_a_promise_for_patients_draws_clips_and_counts_patients(
 
 def test_a_step_over_patients_by_hand(grouped: Path) -> None:
     """All four patients in one step of SGD: the mean of their gradients, each clipped to norm 0.01."""
-    clip, words = 0.01, [*SGD, ONE_EPOCH, "--data.batch_size=12", "--model.defences.physical_batch=2"]
+    clip, words = 0.01, [*SGD, ONE_EPOCH, "--data.batch_size=4", "--model.defences.physical_batch=2"]
     exact = ["--model.defences.noise=0", "--model.defences.epsilon=.inf", f"--model.defences.clip={clip}"]
     done = run(["fit", "--config", str(grouped), *KNOWN, PATIENT, *words, *exact])
     start = run(["fit", "--config", str(grouped), ONE_EPOCH, "--model.optimizer=sgd", "--model.lr=1e-12"])

@@ -29,6 +29,7 @@ from tests.private.helpers import KNOWN, UNLIMITED, option, refusal, with_networ
         ({"delta": -0.1}, "delta must be above 0 and finite, got -0.1"),
         ({"delta": 0.0}, "delta must be above 0 and finite, got 0"),
         ({"delta": 1.0}, "delta must be below 1, got 1"),
+        ({"population": 0}, "population must be at least 1, got 0"),
         ({"epsilon": None}, "DP-SGD needs epsilon or noise, got neither"),
         ({"epsilon": math.inf}, "DP-SGD needs epsilon or noise, got neither"),
         ({"noise": 0.0}, "noise 0 promises nothing, got epsilon 8.5 with it"),
@@ -71,6 +72,11 @@ def test_a_number_that_promises_nothing_is_one_line_before_anything_is_written(
     [
         ([option("delta", 0.2)], "delta must be at most 1/n = 0.167 for 6 units, got 0.2"),
         (["--data.batch_size=7"], "batch_size must be at most the 6 images trained on, got 7"),
+        ([option("population", 4), option("delta", 0.3)], "delta must be at most 1/n = 0.25 for 4 units"),
+        (
+            [option("population", 4), "--data.batch_size=5"],
+            "batch_size must be at most the declared population of 4 images trained on, got 5",
+        ),
         ([option("unit", "patient")], "unit patient needs data with several images to a group, got 6 images"),
         (["--trainer.gradient_clip_val=1"], "gradient_clip_val would clip the noisy sum"),
         (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches must be 1 under DP-SGD, got 2"),

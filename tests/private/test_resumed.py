@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.folder import Folder
 from seg_mia.defences.dp import DPSGD
+from seg_mia.defences.dp_keeper import _require_same
 from seg_mia.errors import InputError
 from seg_mia.experiment import run
 from seg_mia.tasks.segmentation import Segmentation
@@ -37,7 +38,7 @@ from tests.trainings import killed, one_error, weights
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_dropout = tiny.read_text().replace("depth: 3}", "depth: 3, dropout: 0.3}")
     tiny.write_text(with_dropout.replace("batch_size: 2", "batch_size: 2, augment: flip"))
-    limit = ["--model.defences.noise=1", "--model.defences.epsilon=3", "--trainer.max_epochs=2"]
+    limit = ["--model.defences.noise=1", "--model.defences.epsilon=4", "--trainer.max_epochs=2"]
     words = [*limit, "--model.schedule=cosine"]
     whole, broken = fit(tiny, *words, runs="whole"), Path("broken/tiny-dp/version_0")
     killed(["fit", "--config", str(tiny), *KNOWN, *words, "--runs", "broken"], monkeypatch)
@@ -47,7 +48,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny: Path, monkeypatch
     promise = privacy(broken)
     assert promise["steps"] == 6
     assert promise["epsilon"] == pytest.approx(opacus(promise), rel=1e-12)
-    assert promise["epsilon"] <= promise["budget"] == 3
+    assert promise["epsilon"] <= promise["budget"] == 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -120,6 +121,48 @@ def test_a_second_training_of_the_same_weights_is_refused_or_counted(
     assert len(set(draws)) == len(draws)
 
 
+def changed(folder: Path, **settings: Any) -> None:
+    """Change what a run says of its defence."""
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    (defence,) = kept["model"]["init_args"]["defences"]
+    defence["init_args"] |= settings
+    (folder / "config.yaml").write_text(yaml.safe_dump(kept))
+
+
+def test_a_resumed_run_keeps_the_population_that_was_declared(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six are trained on and twenty declared: rate, steps, delta and divisor are those of twenty."""
+    declared = "--model.defences.population=20"
+    folder = fit(small, *UNLIMITED, ONE_EPOCH, "--data.batch_size=5", declared)
+    assert "a population of 20 images is declared, and 6 are trained on" in capsys.readouterr().err
+    begun = privacy(folder)
+    assert (begun["units"], begun["declared"], begun["rate"], begun["steps"]) == (20, True, 0.25, 4)
+    assert (begun["delta"], begun["batch"]) == (1 / 200, 5)
+    assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=2"]) == 0
+    assert privacy(folder) == begun | {
+        name: privacy(folder)[name] for name in ("epsilon", "steps", "permitted")
+    }
+    assert privacy(folder)["steps"] == 8
+    before = weights(folder)
+    for population in (6, None):
+        changed(folder, population=population)
+        capsys.readouterr()
+        assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=3"]) == 2
+        line = one_error(capsys)
+        assert "began with population 20, batch_size 5" in line
+        assert "would go on with population 6, batch_size 5" in line
+        assert_close(weights(folder), before, rtol=0, atol=0)
+
+
+def test_a_run_of_a_version_whose_divisor_followed_the_data_is_not_gone_on_with() -> None:
+    begun = {"steps": 3, "noise": 1.0, "rate": 0.5, "delta": 0.1, "accountant": "rdp"}
+    now = {"units": 10, "batch": 5, "rate": 0.5, "delta": 0.1}
+    with pytest.raises(InputError, match="began with an earlier version, .*; train it anew"):
+        _require_same(begun, now)
+    _require_same(begun | now, now)
+
+
 def test_a_resumed_run_keeps_the_rate_it_was_accounted_with(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,5 +174,8 @@ def test_a_resumed_run_keeps_the_rate_it_was_accounted_with(
     capsys.readouterr()
     assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=2"]) == 2
     line = one_error(capsys)
-    assert "began with sampling rate 0.3333 and delta 0.167, and would go on with 0.5 and 0.167" in line
+    assert (
+        "began with population 6, batch_size 2, sampling rate 0.3333 and delta 0.0167, and would go on with "
+        "population 6, batch_size 3, sampling rate 0.5 and delta 0.0167"
+    ) in line
     assert_close(weights(folder), before, rtol=0, atol=0)

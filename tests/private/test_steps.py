@@ -83,17 +83,26 @@ def settings(**changed: Any) -> Settings:
 
 
 def descent(
-    secret: bytes = b"secret", *, units: int = 40, batch: int = 8, noise: float = 2.0
+    secret: bytes = b"secret",
+    *,
+    units: int = 40,
+    batch: int = 8,
+    noise: float | None = 2.0,
+    each: int = 1,
+    **changed: Any,
 ) -> PrivateDescent:
-    """Return the descent of a training over so many units that has begun."""
-    source = SimpleNamespace(ids=tuple(map(str, range(units))), groups=("one",) * units)
-    members = np.arange(units)
+    """Return the descent of a training that has begun, over units of `each` images, the last of one."""
+    count = (units - 1) * each + 1
+    source = SimpleNamespace(
+        ids=tuple(map(str, range(count))), groups=tuple(str(i // each) for i in range(count))
+    )
+    members = np.arange(count)
 
     class Sized(SimpleNamespace):
         pass
 
     data = Sized(source=_Sized(source), batch_size=batch, trained=lambda: members, batches=None)
-    private = Private(settings(noise=noise))
+    private = Private(settings(noise=noise, **changed))
     private.begin(cast(SegmentationData, data), secret, lambda _: 1000)
     return PrivateDescent(private)
 
@@ -146,6 +155,54 @@ def test_a_sum_is_divided_by_the_expected_units_and_the_noise_comes_on_top() -> 
     noisy.write(parameters)
     with_noise = cast(Tensor, parameters["a"].grad).clone()
     assert_close(with_noise, total / 8 + noise_of(zero, parameters).view(3, 4), rtol=0, atol=1e-6)
+
+
+ONE_MORE = [
+    ({"unit": "image", "batch": 8}, 40),
+    ({"unit": "image", "batch": 40}, 39),
+    ({"unit": "patient", "batch": 8, "each": 3}, 40),
+    ({"unit": "patient", "batch": 40, "each": 3}, 39),
+]
+
+
+@pytest.mark.parametrize(("options", "units"), ONE_MORE)
+def test_one_unit_more_or_less_changes_no_bit_of_a_step_without_gradients(
+    options: dict[str, Any], units: int
+) -> None:
+    """Else the scale of the noise gives the unit away: each of many weights shows it."""
+    parameters = {"a": nn.Parameter(torch.zeros(300, 100)), "b": nn.Parameter(torch.zeros(7))}
+    one, other = (descent(units=count, **options) for count in (units, units + 1))
+    for _ in range(3):
+        assert torch.equal(noise_of(one, parameters), noise_of(other, parameters))
+
+
+@pytest.mark.parametrize(("options", "units"), ONE_MORE)
+def test_of_a_declared_population_all_follows_and_nothing_of_how_many_there_are(
+    options: dict[str, Any], units: int
+) -> None:
+    """Calibrated noise, rate, steps and delta, too; and what is promised does not tell the number."""
+    parameters = {"a": nn.Parameter(torch.zeros(300, 100))}
+    told = []
+    for count in (units, units + 1):
+        found = descent(units=count, noise=None, epsilon=3.0, population=40, **options)
+        gradient = noise_of(found, parameters)
+        promise = found.private.promise()
+        told.append((gradient, promise, found.private.population.steps, found.private.allowed))
+    (one, first, *steps), (other, second, *same_steps) = told
+    assert torch.equal(one, other)
+    assert first is not None
+    assert first == second
+    assert steps == same_steps
+    assert (first["units"], first["declared"], first["neighbours"]) == (40, True, "add or remove one")
+    assert (first["rate"], first["batch"]) == (options["batch"] / 40, options["batch"])
+    assert first["delta"] == 1 / 400
+
+
+def test_a_number_of_units_that_was_not_declared_is_said_to_be_public() -> None:
+    promise = descent(units=40).private.promise()
+    assert promise is not None
+    assert (promise["units"], promise["declared"], promise["delta"]) == (40, False, 1 / 400)
+    assert promise["neighbours"] == "blank one, the number of units being public"
 
 
 def test_no_step_is_taken_beyond_the_budget() -> None:

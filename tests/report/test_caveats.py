@@ -54,6 +54,11 @@ def resolved() -> dict[str, Any]:
             [guess(privacy=promise(), certified=certified())],
         ),
         ("protects single images", [guess(privacy=promise(), groups=pooled(4))], [guess(privacy=promise())]),
+        (
+            "takes the number of its images as public",
+            [guess(privacy=promise())],
+            [guess(privacy=promise(declared=True))],
+        ),
         ("too large to rule out", [guess(privacy=promise(10.1))], [guess(privacy=promise(10.0))]),
         ("on 29 images only", [fool(images=29)], [fool(images=30)]),
         (

@@ -1,0 +1,93 @@
+"""What any attack that guesses whether one unit was trained on may reach at most under a promise.
+
+A promise is a bound on the trade-off between false and true positives (Dong, Roth, Su 2022, "Gaussian
+differential privacy", arXiv:1905.02383). For the Gaussian mechanism it is known exactly; else each
+pair (epsilon, delta) that holds is a pair of lines which no attack passes (Kairouz, Oh, Viswanath 2015).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr, ndtri
+
+STRIPS = 10_000
+"""Strips whose middles give the area below a bound; it is concave, so that they never give too little."""
+SAFE = 1e-12
+"""What is added, relatively, to an epsilon that was found by halving an interval of floats."""
+
+
+@dataclass(frozen=True)
+class Permitted:
+    """The most that an attack on one unit may reach, whatever it knows.
+
+    Attributes:
+        auc: area under the curve of true over false positive rates, in [0.5, 1].
+        tpr_at_10: true positive rate at a false positive rate of 10 %.
+        tpr_at_1: true positive rate at a false positive rate of 1 %.
+        by: what it follows from: `gaussian` is exact, `prv` and `rdp` are the accountant's whole curve,
+            `point` is the one pair (epsilon, delta) that was promised, which permits the most.
+    """
+
+    auc: float
+    tpr_at_10: float
+    tpr_at_1: float
+    by: str
+
+
+def of_gaussian(mu: float) -> Permitted:
+    """Return what mu-Gaussian privacy permits; T steps that take all units have mu = sqrt(T) / noise.
+
+    TPR = Phi(Phi^-1(FPR) + mu), AUC = Phi(mu / sqrt(2)); mu may be infinite.
+    """
+    tpr_at_10, tpr_at_1 = (float(ndtr(ndtri(fpr) + mu)) for fpr in (0.1, 0.01))
+    return Permitted(float(ndtr(mu / math.sqrt(2))), tpr_at_10, tpr_at_1, "gaussian")
+
+
+def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
+    """Return what pairs (epsilon, delta) permit that all hold of one training; infinite ones say nothing."""
+    known = [(epsilon, delta) for epsilon, delta in points if math.isfinite(epsilon)]
+    middles = (np.arange(STRIPS) + 0.5) / STRIPS
+    auc = float(_most(middles, known).mean())
+    tpr_at_10, tpr_at_1 = (float(rate) for rate in _most(np.array([0.1, 0.01]), known))
+    return Permitted(max(auc, 0.5), tpr_at_10, tpr_at_1, by)
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Return the least epsilon of a mu-Gaussian mechanism at a delta in (0, 1), rounded up.
+
+    delta(epsilon) = Phi(mu / 2 - epsilon / mu) - e^epsilon Phi(-mu / 2 - epsilon / mu) (Balle and Wang 2018,
+    arXiv:1805.06530, theorem 8) falls with epsilon.
+    """
+    if not math.isfinite(mu):
+        return math.inf
+    if gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    low, high = 0.0, 1.0
+    while gaussian_delta(mu, high) > delta:
+        low, high = high, 2 * high
+    while (middle := (low + high) / 2) not in {low, high}:
+        low, high = (middle, high) if gaussian_delta(mu, middle) > delta else (low, middle)
+    return high * (1 + SAFE)
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """Return delta of a mu-Gaussian mechanism, mu above 0, at an epsilon of 0 or more."""
+    above = ndtr(mu / 2 - epsilon / mu)
+    return float(above - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
+
+
+def _most(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    """Return the greatest true positive rates at some false ones, (n,).
+
+    TPR <= e^epsilon FPR + delta, and the same with the parts of members and others exchanged:
+    1 - FPR <= e^epsilon (1 - TPR) + delta.
+    """
+    most = np.ones_like(fpr)
+    for epsilon, delta in points:
+        with np.errstate(over="ignore"):  # e^epsilon may be infinite, which bounds nothing
+            most = np.minimum(most, np.exp(epsilon) * fpr + delta)
+        most = np.minimum(most, 1 - np.exp(-epsilon) * np.maximum(1 - delta - fpr, 0))
+    return most
