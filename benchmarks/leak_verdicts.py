@@ -68,7 +68,7 @@ def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--worlds", type=int, default=1000)
-    parser.add_argument("--permutations", type=int, default=499)
+    parser.add_argument("--permutations", type=int, default=1999)
     parser.add_argument("--areas", type=float, nargs="+", default=[0.5, 0.6, 0.7])
     given = parser.parse_args()
     error = math.sqrt(0.05 * 0.95 / given.worlds)

@@ -1,16 +1,19 @@
 """What the membership attacks of an audit show together, row by row."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from seg_mia.headlines import blind
 from seg_mia.membership.compare import Scored, read_scores
-from seg_mia.membership.leakage import leak_test
+from seg_mia.membership.leakage import KINDS, leak_test
 
 CONFIDENCE = 0.95
 """The least chance that no leak is claimed of a row where there is none."""
 
+PERMUTATIONS = 9999
+"""How often who is a member is dealt out anew, more often for very many attacks."""
 SHARED = ("members", "nonmembers", "permutations", "detectable")
 """What is told of the smallest of several splits."""
 
@@ -38,7 +41,9 @@ def _tested(results: Sequence[Result]) -> dict[str, Any]:
     level = 1 - (1 - CONFIDENCE) / len(parts)
     numbers, tests = [], []
     for part in parts:
-        test = leak_test([scored for _, scored in part], confidence=level)
+        attacks = [scored for _, scored in part]
+        dealt = max(PERMUTATIONS, math.ceil(10 * len(KINDS) * len(attacks) / (1 - level)))
+        test = leak_test(attacks, permutations=dealt, confidence=level)
         tests.append(test)
         for one in test.tested:
             result, plain = part[one.attack][0], asdict(one)

@@ -11,7 +11,7 @@ number of attacks and seeds, however they hang together, however many samples a 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from seg_mia.membership.roc import allowed_false_positives, auc, pooled, resolva
 Values = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 Kind = Literal["auc", "tpr_at_fpr_0.01", "groups.auc", "groups.tpr_at_fpr_0.01"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LOW_FPR = 0.01
 """The false positive rate at which attacks are also tested: a few members may be all but certain while the
@@ -85,7 +86,8 @@ def leak_test(
 
     Args:
         attacks: the scores of each; groups have one side throughout, samples may differ.
-        permutations: how often labels are dealt out; the least p-value is 1 / (permutations + 1).
+        permutations: how often labels are dealt out; the least p-value is 1 / (permutations + 1). Many times
+            the count of numbers over alpha are needed for the best of them to stand out.
         confidence: in (0, 1).
         seed: of the labels.
 
@@ -107,6 +109,11 @@ def leak_test(
         for attack, scored in enumerate(attacks)
         for kind, reached in _numbers(scored, names, labels)
     ]
+    if permutations + 1 < len(numbers) / (1 - confidence) - 1e-6:
+        raise InputError(
+            f"at least {math.ceil(len(numbers) / (1 - confidence) - 1e-6)} permutations are needed for "
+            f"{len(numbers)} numbers, got {permutations}: with fewer nothing could stand out"
+        )
     p_values, least = _least_p(np.stack([reached for *_, reached in numbers], axis=1))
     tail = (1 - confidence) / len(numbers)
     tested = [

@@ -48,10 +48,9 @@ def tpr_bounds(
         raise InputError(
             f"fpr must lie in [0, 1] and tail in (0, 0.5), got {fpr} and {tail}; 0.01 and 0.025 are usual"
         )
-    scores = scores.astype(np.float64)
-    units = (
-        np.arange(len(scores)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    )
+    values: Values = scores.astype(np.float64)
+    names = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    units = np.unique(names, return_inverse=True)[1]
     inside, outside = (_Side(values[side], units[side]) for side in (members, ~members))
     descending = np.unique(outside.scores)[::-1]
     low, high = 0.0, 1.0

@@ -47,13 +47,13 @@ def test_every_number_is_what_the_roc_says_over_images_and_patients() -> None:
 
 
 def test_the_best_of_many_is_held_against_the_best_of_many() -> None:
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(7)
     attacks = [scored(rng.normal(size=80), 40) for _ in range(20)]
     test = leak_test(attacks, permutations=1999)
     best = min(test.tested, key=lambda one: one.p_value)
-    assert best.p_value < 0.1
+    assert best.p_value < 0.2
     # Of twenty independent ones the best is below p with the chance 1 - (1 - p)^20.
-    assert best.adjusted == pytest.approx(1 - (1 - best.p_value) ** 20, abs=0.06)
+    assert best.adjusted == pytest.approx(1 - (1 - best.p_value) ** 20, abs=0.04)
     # Of twenty equal ones it is as it would be alone.
     alike = leak_test([attacks[best.attack]] * 20, permutations=1999).tested[0]
     assert alike.adjusted == pytest.approx(alike.p_value)
@@ -62,7 +62,7 @@ def test_the_best_of_many_is_held_against_the_best_of_many() -> None:
 def test_a_leak_is_claimed_in_few_worlds_without_one_and_found_where_there_is_one() -> None:
     """A short form of benchmarks/leak_verdicts.py: fifteen attacks and seeds, five slices a patient."""
     claims = {0.0: 0, 1.0: 0}
-    for world, shift in itertools.product(range(40), claims):
+    for world, shift in itertools.product(range(30), claims):
         rng = np.random.default_rng([world, int(shift)])
         members = np.arange(250) < 150
         attacks = [
@@ -70,19 +70,19 @@ def test_a_leak_is_claimed_in_few_worlds_without_one_and_found_where_there_is_on
             for _ in range(15)
         ]
         attacks[0] = attacks[0] + shift * members
-        test = leak_test([scored(one, 150, 5) for one in attacks], permutations=199, seed=world)
+        test = leak_test([scored(one, 150, 5) for one in attacks], permutations=999, seed=world)
         claims[shift] += min(one.adjusted for one in test.tested) <= 0.05
-    assert claims[0.0] <= 5  # 6 or more of 40 have a chance of 1 % at 5 %; the rule of intervals claims 35
-    assert claims[1.0] >= 25
+    assert claims[0.0] <= 4  # 5 or more of 30 have a chance of 2 % at 5 %; the rule of intervals claims 26
+    assert claims[1.0] >= 15
 
 
 def test_lower_bounds_hold_for_all_numbers_at_once() -> None:
     rng = np.random.default_rng(3)
     one = scored(rng.normal(size=200) + (np.arange(200) < 100), 100)
-    few, many = leak_test([one], permutations=99).tested[0], leak_test([one] * 30, permutations=99).tested[0]
+    few, many = (leak_test([one] * count, permutations=1999).tested[0] for count in (1, 30))
     assert many.low < few.low < few.value
     perfect = scored(np.arange(100.0)[::-1], 50)
-    (found, _) = (*leak_test([perfect], permutations=99).tested, None)[:2]
+    (found,) = leak_test([perfect], permutations=99).tested
     assert found.low == pytest.approx(0.05 ** (1 / 50))
 
 
@@ -130,3 +130,5 @@ def test_refuses_what_cannot_be_tested() -> None:
         leak_test([scored(np.arange(3.0), 1)])
     with pytest.raises(InputError, match="an attack"):
         leak_test([])
+    with pytest.raises(InputError, match="at least 40 permutations"):
+        leak_test([one] * 2, permutations=38)
