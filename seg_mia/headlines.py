@@ -77,9 +77,11 @@ def certified_headline(
         promise: of the victim, if it made one.
         unit: whose presence was guessed; what is proved of patients says nothing about a promise for images.
     """
+    least = certified["epsilon"]
+    proof = f"proves epsilon >= {least:.2f}" if least else "proves no epsilon, which is no sign of privacy"
     line = (
-        f"proves epsilon >= {certified['epsilon']:.2f} ({certified['confidence']:.0%} confidence; perfect "
-        f"guesses on as many would prove {certified['most']:.2f})"
+        f"{proof} ({certified['confidence']:.0%} confidence; perfect guesses on as many would prove "
+        f"{certified['most']:.2f})"
     )
     if promise is None or promise["epsilon"] == float("inf"):
         return f"{line}; none was promised"
@@ -201,7 +203,7 @@ def _membership(name: str, summary: Mapping[str, Any]) -> list[str]:
         f"{interval(results['balanced_accuracy'])}, TPR {low_fpr(results)}"
     ]
     certified = summary.get("certified")
-    if certified and not summary["control"] and not _blind(summary):
+    if certified and not summary["control"] and not blind(summary):
         lines.append(f"  {certified_headline(certified, summary.get('privacy'), unit=certified['unit'])}")
     if summary["same_seed"]:
         lines.append(
@@ -250,7 +252,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         return _below_floor(result)
     if "auc" not in results or results["auc"]["low"] <= 0.5:
         return []
-    if _blind(result):
+    if blind(result):
         return [
             f"WARNING: {result['name']} tells members from non-members without the victim, AUC "
             f"{interval(results['auc'])}: the split itself leaks and no membership result below means "
@@ -266,8 +268,8 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _blind(result: Mapping[str, Any]) -> bool:
-    """Say whether a membership attack never asks the victim."""
+def blind(result: Mapping[str, Any]) -> bool:
+    """Return whether a membership attack never asks the victim."""
     signal = (result["attack"].get("init_args") or {}).get("signal") or {}
     return str(signal.get("class_path")).endswith(".ImageAndMask")
 

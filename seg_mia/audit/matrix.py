@@ -18,6 +18,8 @@ from seg_mia.headlines import interval, lost, permits_at_1
 from seg_mia.membership.compare import compare
 
 Row = Mapping[str, Any]
+NOTHING = "none, which proves nothing"
+"""What a table says where no epsilon is proved, which is no sign of privacy."""
 MARKERS = "osD^vP*Xph<>"
 
 
@@ -162,7 +164,8 @@ def _cells(row: Row, *, promised: bool) -> list[str]:
             cells += [interval(attack["auc"]), rates, interval(difference) if difference else ""]
             if promised:
                 proved = attack["certified"]
-                cells.append(f"{proved['epsilon']:.2f} ({proved['most']:.2f})")
+                shown = f"{proved['epsilon']:.2f} ({proved['most']:.2f})"
+                cells.append(shown if proved["epsilon"] else NOTHING)
         else:
             cells.append(f"{attack['iou']['mean']:.3f}")
     return cells

@@ -15,11 +15,12 @@ from lightning import __version__ as lightning
 
 from seg_mia import __version__
 from seg_mia.audit.board import show_audit
+from seg_mia.audit.leaks import leaks
 from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
 from seg_mia.audit.privacy import with_canaries
 from seg_mia.audit.rounds import Progress, Rounds, Special
-from seg_mia.audit.settings import VERSION, Defended, Settings, rows
+from seg_mia.audit.settings import Defended, Settings, rows
 from seg_mia.audit.stages import Ready, asks, ready_stages
 from seg_mia.audit.steps import steps, trains
 from seg_mia.audit.textures import check
@@ -37,6 +38,7 @@ from seg_mia.report.command import verdicts
 from seg_mia.report.content import Report
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
+from seg_mia.report.read import VERSION
 from seg_mia.report.write import write_report
 
 HIDDEN = ("duplicates", "tied")
@@ -221,6 +223,7 @@ def _content(settings: Settings, rounds: Rounds) -> dict[str, Any]:
         "victims": [row["victim"] for row in rounds.rows if row["row"] == 0],
         "attacks": rounds.results,
         "defences": rounds.rows,
+        "leaks": leaks(rounds.results),
         "stages": told,
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 from seg_mia.report.caveats import caveats, warnings
 from seg_mia.report.content import SCHEMA, Fooled, Guessed, OverSeeds, Report, Victim
 from seg_mia.report.files import Files, exposed, first_place, gather, strongest_attack, summed_up
-from seg_mia.report.parse import membership, number, perturbations, plain, stages, victims
+from seg_mia.report.parse import leaks, membership, number, perturbations, plain, stages, victims
 from seg_mia.report.read import Source
 from seg_mia.report.verdicts import verdicts
 
@@ -41,8 +41,9 @@ def build(source: Source, *, images: bool) -> tuple[Report, Files]:
         images=images,
         tool=_mapping(source, content.get("tool")),
         warnings=warnings(attacked, guessed, fooled),
-        verdicts=verdicts(attacked, guessed, fooled),
+        verdicts=verdicts(attacked, guessed, fooled, leaks(source)),
         victims=attacked,
+        leaks=leaks(source),
         membership=[_shown(source, one) for one in summed_up(guessed, files.scores)],
         perturbations=[_shown(source, one) for one in fooled],
         seeds=over_seeds(guessed, fooled),

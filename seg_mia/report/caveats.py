@@ -4,16 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from seg_mia.report.content import Fooled, Guessed, Promise, Victim
+from seg_mia.report.leak import CHANCE, LOW_FPR, fails
 from seg_mia.report.rows import promised
 from seg_mia.report.verdicts import (
-    CHANCE,
     LEAST_DICE,
-    LOW_FPR,
     MODERATE_EPSILON,
     VISIBLE_SSIM,
     Refuted,
     comparable,
-    fails,
     refuted,
     segments_nothing,
     spent,
@@ -148,12 +146,11 @@ def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:
 def _of_choice(guessed: Sequence[Guessed]) -> Iterator[str]:
     per_victim = Counter(one.place for one in guessed if one.kind == "attack")
     if most := max(per_victim.values(), default=0):
-        chance = min(1.0, 0.025 * most)
         if most > 1:
             yield (
-                f"A leak verdict takes the strongest of {most} membership attacks. Each has an interval of "
-                "its own: where nothing leaks, some interval lies above chance with a probability of up to "
-                f"{chance:.0%}."
+                f"The verdict on leaks allows for having run {most} membership attacks. The intervals in "
+                "tables and figures do not: where nothing leaks, the best of them lies above chance more "
+                "often than once in forty."
             )
         if not any(one.kind == "blind" for one in guessed):
             yield "No blind baseline was run: nobody knows whether the split itself tells members apart."

@@ -14,9 +14,9 @@ from seg_mia.callbacks.membership_figures import extremes
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.roc import check_scores
-from seg_mia.report.content import Exposed, Fooled, Guessed, Place, Spread
+from seg_mia.report.content import Exposed, Fooled, Guessed, Measure, Place, Spread
 from seg_mia.report.read import Source
-from seg_mia.report.verdicts import fooled_evidence, leak_evidence
+from seg_mia.report.verdicts import fooled_evidence
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 8_000_000
@@ -66,9 +66,13 @@ def first_place(places: Sequence[Place]) -> Place | None:
 
 
 def strongest_attack(guessed: Sequence[Guessed], place: Place | None) -> Guessed | None:
-    """Return the membership attack that finds most on a victim."""
+    """Return the membership attack on a victim whose AUC has the highest lower end, images or patients."""
     own = [one for one in guessed if one.place == place and one.kind == "attack"]
-    return max(own, key=lambda one: max(piece.rank for piece in leak_evidence(one)), default=None)
+    return max(own, key=lambda one: max(_least(one.auc), _least(one.pooled)), default=None)
+
+
+def _least(auc: Measure | None) -> float:
+    return -math.inf if auc is None or auc.low is None else auc.low
 
 
 def strongest_of_each(fooled: Sequence[Fooled], place: Place | None) -> list[Fooled]:

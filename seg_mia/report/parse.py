@@ -17,6 +17,8 @@ from seg_mia.report.content import (
     Fooled,
     Guessed,
     Kind,
+    LeakNumber,
+    LeakTested,
     Measure,
     Place,
     Promise,
@@ -52,6 +54,32 @@ def victims(source: Source) -> list[Victim]:
     for entry in _entries(source):
         first.setdefault((entry.get("round", 0), entry.get("row", 0)), entry)
     return [_checked(source, entry, _unlisted) for entry in first.values()]
+
+
+def leaks(source: Source) -> list[LeakTested]:
+    """Return the test of all membership attacks on each row's victims."""
+    listed = [entry for entry in source.content.get("leaks") or [] if isinstance(entry, Mapping)]
+    return [_checked(source, entry, _leak) for entry in listed]
+
+
+def _leak(source: Source, entry: Plain) -> LeakTested:  # noqa: ARG001 - as `_checked` calls all of them
+    return LeakTested(
+        row=int(entry["row"]),
+        confidence=float(entry["confidence"]),
+        members=int(entry["members"]),
+        nonmembers=int(entry["nonmembers"]),
+        grouped=entry["grouped"] is True,
+        permutations=int(entry["permutations"]),
+        detectable=number(entry["detectable"]),
+        numbers=[
+            LeakNumber(str(one["label"]), int(one["seed"]), str(one["kind"]), *_ends_of(one))
+            for one in entry["tested"]
+        ],
+    )
+
+
+def _ends_of(one: Plain) -> tuple[float, float, float, float]:
+    return float(one["value"]), float(one["low"]), float(one["p_value"]), float(one["adjusted"])
 
 
 def stages(source: Source) -> list[Stage]:

@@ -10,7 +10,7 @@ from typing import Any
 from seg_mia.errors import InputError
 
 FILE = "audit.json"
-VERSION = 1
+VERSION = 2
 ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][^\s'\"=,;]+")
 """An absolute path inside a sentence."""
 

@@ -13,6 +13,7 @@ from seg_mia.headlines import permits
 from seg_mia.report.content import (
     Fooled,
     Guessed,
+    LeakTested,
     Level,
     Measure,
     Place,
@@ -24,18 +25,8 @@ from seg_mia.report.content import (
     Victim,
 )
 from seg_mia.report.intervals import dice_lost, over_images
+from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, fails, leak
 
-CHANCE = 0.5
-"""The AUC of guessing."""
-LOW_FPR = "0.01"
-"""The false positive rate at which a leak is judged. An attack that is nearly always right about a few is
-worse for these few than one that is a little better than chance about all (Carlini et al. 2022, "Membership
-inference attacks from first principles")."""
-STRONG_AUC = 0.7
-"""A random member then ranks above a random non-member in seven of ten pairs at least: no artefact of a
-sample's size, and more than audits of well-generalising networks report."""
-STRONG_TPR = 0.1
-"""At a false positive rate of 1 %: ten times what guessing gives, one member in ten all but certain."""
 BROKEN_SHARE = 0.5
 """Share of the Dice that an attack takes: what is left segments less than half as well."""
 WEAKENED_SHARE = 0.05
@@ -55,18 +46,18 @@ STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 
 LEAST_DICE = 0.1
 """On members: a mask of the whole image reaches as much where an object covers a twentieth of it."""
-OVER_PATIENTS = "AUC over patients"
-
 FUSED = "fused"
 """What tables of success call the best run of all losses."""
 
 RULES = {
     "leak": (
-        f"Strong: of some attack the interval of the AUC begins at {STRONG_AUC} or above, or that of the TPR "
-        f"at 1 % FPR at {STRONG_TPR} or above where the samples resolve it. Weak: one begins above chance "
-        "(0.5; 0.01), or an epsilon above 0 is proved. None found: neither. Over images and, where there are "
-        "patients, over patients. Void: the split itself tells members apart, or the victim segments next to "
-        f"nothing, Dice below {LEAST_DICE} on members."
+        "One test covers the AUC and the TPR at 1 % FPR of all attacks and seeds, over images and, where "
+        "there are patients, over patients: who is a member is dealt out anew among patients, and a leak is "
+        "claimed where some number exceeds what the best of all of them reaches in 5 % of such deals. "
+        f"Strong: one that does is at least {STRONG_AUC} (AUC) or {STRONG_TPR} (TPR) by a lower bound that "
+        "holds for all numbers at once. Weak: none is. None found: no number exceeds it. Void: the split "
+        "itself tells members apart, or the victim segments next to nothing, Dice below "
+        f"{LEAST_DICE} on members."
     ),
     "robustness": (
         f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
@@ -83,9 +74,7 @@ RULES = {
 """The thresholds in words."""
 
 Strength = Literal[0, 1, 2]
-WORDS = ("None found", "Weak leak", "Strong leak")
 HELD = ("Withstood", "Weakened", "Broken")
-LEVELS: tuple[Level, Level, Level] = ("good", "fair", "bad")
 
 
 @dataclass(frozen=True)
@@ -116,7 +105,10 @@ class Refuted(NamedTuple):
 
 
 def verdicts(
-    victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]
+    victims: Sequence[Victim],
+    guessed: Sequence[Guessed],
+    fooled: Sequence[Fooled],
+    leaks: Sequence[LeakTested] = (),
 ) -> list[Verdicts]:
     """Return what is made of each row of the comparison, over all of its seeds."""
     split = any(fails(one) for one in guessed if one.kind == "blind")
@@ -126,14 +118,18 @@ def verdicts(
         own = [victim for victim in victims if victim.place.row == row]
         judged, void = _judged(own)
         attacks = [one for one in guessed if one.place.row == row and one.kind == "attack"]
-        telling = [one for one in attacks if one.place in judged]
         controls = [one for one in guessed if one.kind == "control"]
         perturbed = [one for one in fooled if one.place in judged]
         found.append(
             Verdicts(
                 row=row,
                 defence=own[0].place.defence,
-                leak=leak(telling, controls=controls, void=void + told),
+                leak=leak(
+                    attacks,
+                    next((one for one in leaks if one.row == row), None),
+                    controls=controls,
+                    void=void + told,
+                ),
                 robustness=robustness(perturbed, void=void),
                 privacy=privacy(own, attacks),
             )
@@ -155,46 +151,6 @@ def _judged(victims: Sequence[Victim]) -> tuple[list[Place], str]:
     best = max(victim.dice("members") or 0.0 for victim in victims)
     void = f" The victim segments next to nothing: Dice {best:.3f} on members, below {LEAST_DICE}."
     return [victim.place for victim in victims], void
-
-
-def fails(one: Guessed) -> bool:
-    """Return whether a baseline or control does better than chance, which voids or inflates other numbers."""
-    return one.kind != "attack" and one.auc.low is not None and one.auc.low > CHANCE
-
-
-def leak(attacks: Sequence[Guessed], *, controls: Sequence[Guessed] = (), void: str = "") -> Verdict:
-    """Return how much membership attacks found; `void` says why that means nothing, if it does."""
-    evidence = [piece for one in attacks for piece in leak_evidence(one)]
-    if not evidence:
-        return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
-    strongest = max(evidence, key=lambda piece: piece.rank)
-    shown = _of_auc(evidence, strongest)
-    why = f"{strongest.attack}, {_of(len(attacks))}."
-    if shown is not strongest:
-        why += f" It rests on {strongest.measures}, {_said(strongest.measure)}."
-    if void:
-        return Verdict("void", "Void", shown.measures, shown.measure, f"{why}{void}")
-    if strongest.strength == 0:
-        why += (
-            " Too few samples, or too weak attacks, would look the same: this is no proof that none exists."
-        )
-    why += _beside_control(strongest, attacks, controls)
-    return Verdict(LEVELS[strongest.strength], WORDS[strongest.strength], shown.measures, shown.measure, why)
-
-
-def leak_evidence(one: Guessed) -> Iterator[Evidence]:
-    """Yield each number of a membership attack that a verdict rests on."""
-    yield Evidence(_auc_strength(one.auc), "AUC", one.auc, one.label)
-    if one.pooled is not None:
-        yield Evidence(_auc_strength(one.pooled), OVER_PATIENTS, one.pooled, one.label)
-    for rates, what in ((one.rates, ""), (one.pooled_rates, " over patients")):
-        rate = rates.get(LOW_FPR)
-        if rate is not None and rate.resolvable:
-            strength = _strength(rate.low, float(LOW_FPR), STRONG_TPR)
-            yield Evidence(strength, f"TPR at 1 % FPR{what}", rate, one.label)
-    if one.proved is not None and one.proved.epsilon is not None:
-        proved = Measure(one.proved.epsilon, one.proved.epsilon)
-        yield Evidence(1 if one.proved.epsilon > 0 else 0, "proved epsilon", proved, one.label)
 
 
 def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
@@ -267,8 +223,7 @@ def kept(rows: Sequence[Success]) -> Sequence[Success]:
 def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
     """Return what victims of one row promise of differential privacy, and what attacks prove of it."""
     promised = [victim.promise for victim in victims if victim.promise is not None]
-    proved = max((one.proved.epsilon or 0.0 for one in attacks if one.proved), default=None)
-    shown = "" if proved is None else f" Attacks prove epsilon of at least {proved:.2f}."
+    shown = _of_attacks([one.proved for one in attacks if one.proved])
     shown += _of_canaries(victims)
     for victim in victims:
         if (found := refuted(victim, attacks)) is not None:
@@ -309,16 +264,27 @@ def _of_canaries(victims: Sequence[Victim]) -> str:
     """Return what canaries prove at most of one row's victims, as a further sentence."""
     asked = [victim.canaries for victim in victims if victim.canaries is not None]
     bounds = [bound.epsilon or 0.0 for one in asked for bound in (one.certified, one.one_run)]
-    return f" Canaries prove at least {max(bounds):.2f}." if bounds else ""
+    if not bounds:
+        return ""
+    return f" Canaries prove at least {max(bounds):.2f}." if max(bounds) else " Canaries prove nothing."
+
+
+def _of_attacks(proved: Sequence[Proved]) -> str:
+    """Return what attacks prove at most, as a further sentence; that they prove nothing is no good sign."""
+    if not proved:
+        return ""
+    most, able = max(one.epsilon or 0.0 for one in proved), max(one.most or 0.0 for one in proved)
+    if most:
+        return f" Attacks prove epsilon of at least {most:.2f}; they could prove {able:.2f} at most."
+    return (
+        " Attacks prove no epsilon, which says nothing for privacy: perfect guesses on so many samples "
+        f"would prove {able:.2f}."
+    )
 
 
 def _kept(promise: Promise, proved: Sequence[Proved], canaries: str) -> Verdict:
     """Return what a finite promise says that no attack has refuted."""
-    able = max((found.most or 0.0 for found in proved), default=None)
-    most = max((found.epsilon or 0.0 for found in proved), default=0.0)
-    tried = (
-        "" if able is None else f" Attacks prove at least {most:.2f}; they could prove {able:.2f} at most."
-    )
+    tried = _of_attacks(proved)
     void = " Void against whoever knows the seed of the noise." if promise.reproducible else ""
     strength = 0 if spent(promise) <= STRONG_EPSILON else 1 if spent(promise) <= MODERATE_EPSILON else 2
     word = ("Strong promise", "Moderate promise", "Weak promise")[strength]
@@ -344,46 +310,11 @@ def _promised(promise: Promise) -> str:
     return f"Promised per {promise.unit}{delta}{permitted}."
 
 
-def _auc_strength(auc: Measure) -> Strength:
-    return _strength(auc.low, CHANCE, STRONG_AUC)
-
-
 def _strength(low: float | None, weak: float, strong: float) -> Strength:
     """Return what an interval's lower end says: much from `strong` on, something above `weak`."""
     if low is None:
         return 0
     return 2 if low >= strong else 1 if low > weak else 0
-
-
-def _of_auc(evidence: Sequence[Evidence], strongest: Evidence) -> Evidence:
-    """Return the AUC of the attack that a verdict rests on, which readers can compare across reports."""
-    own = [
-        piece for piece in evidence if piece.attack == strongest.attack and piece.measures.startswith("AUC")
-    ]
-    return strongest if strongest in own else max(own, key=lambda piece: piece.rank)
-
-
-def _beside_control(strongest: Evidence, attacks: Sequence[Guessed], controls: Sequence[Guessed]) -> str:
-    """Return what a failed control of the same attack says of a leak, over the same units."""
-    name = next((one.name for one in attacks if one.label == strongest.attack), "")
-    own = [one for one in controls if one.name.removesuffix("-control") == name]
-    pooled = strongest.measures == OVER_PATIENTS
-    alike = [one.pooled if pooled else one.auc for one in own]
-    above = [auc for auc in alike if auc is not None and auc.high is not None and _auc_strength(auc)]
-    low = strongest.measure.low
-    if not above or low is None or not strongest.measures.startswith("AUC"):
-        return ""
-    control = max(above, key=lambda auc: auc.high or 0.0)
-    over = " over patients" if pooled else ""
-    if low > (control.high or 0.0):
-        return f" Its negative control reaches {_said(control)}{over}."
-    return f" No more than its negative control reaches{over}, {_said(control)}."
-
-
-def _said(measure: Measure) -> str:
-    if measure.low is None or measure.high is None:
-        return "none" if measure.value is None else f"{measure.value:.3f}"
-    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
 def _of(count: int) -> str:

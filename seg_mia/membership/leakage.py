@@ -1,0 +1,299 @@
+"""Whether any of many membership attacks tells members apart at all: one test for all of their numbers.
+
+The strongest of many numbers lies above chance by luck far more often than each of them. Here the labels
+"member" and "non-member" are dealt out anew among whole groups (patients), for all attacks and seeds at once,
+and each number is held against the best that the same attacks reach under such labels (Westfall and Young
+1993, "Resampling-based multiple testing", the single-step minP method). If samples are exchangeable, so that
+nothing tells members apart, the chance that any number is called a leak is at most alpha: whatever the
+number of attacks and seeds, however they hang together, however many samples a patient has.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.compare import Scored
+from seg_mia.membership.rates import tpr_bounds
+from seg_mia.membership.roc import allowed_false_positives, auc, pooled, resolvable
+
+Values = NDArray[np.float64]
+Labels = NDArray[np.bool_]
+Kind = Literal["auc", "tpr_at_fpr_0.01", "groups.auc", "groups.tpr_at_fpr_0.01"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+LOW_FPR = 0.01
+"""The false positive rate at which attacks are also tested: a few members may be all but certain while the
+AUC stays near chance (Carlini et al. 2022)."""
+POWER = 0.8
+"""The chance with which the `detectable` AUC would have been found."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One number of one attack.
+
+    Attributes:
+        attack: its position among those tested.
+        kind: the AUC or the TPR at 1 % FPR, over images or over groups.
+        value: the number.
+        low: its lower bound, which holds for all numbers tested at once with the test's confidence.
+        p_value: of this number alone.
+        adjusted: the chance that any of all the numbers comes out as unlikely where nothing leaks.
+    """
+
+    attack: int
+    kind: Kind
+    value: float
+    low: float
+    p_value: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class LeakTest:
+    """What all attacks on one victim show together.
+
+    Attributes:
+        tested: each number; a leak is shown where `adjusted` is at most 1 - confidence.
+        confidence: the least chance that no leak is claimed where there is none.
+        members: how many groups are members; samples, where each is a group of its own.
+        nonmembers: how many groups are not.
+        grouped: whether some group has several samples.
+        permutations: how often labels were dealt out anew.
+        detectable: the least AUC over groups that a single attack must have for this test to show it with a
+            chance of 80 %; None where so few groups cannot show any.
+    """
+
+    tested: Sequence[Tested]
+    confidence: float
+    members: int
+    nonmembers: int
+    grouped: bool
+    permutations: int
+    detectable: float | None
+
+
+def leak_test(
+    attacks: Sequence[Scored], *, permutations: int = 9999, confidence: float = 0.95, seed: int = 0
+) -> LeakTest:
+    """Return what attacks on one victim, or on several trained alike on one split, show together.
+
+    Args:
+        attacks: the scores of each; groups have one side throughout, samples may differ.
+        permutations: how often labels are dealt out; the least p-value is 1 / (permutations + 1). Many times
+            the count of numbers over alpha are needed for the best of them to stand out.
+        confidence: in (0, 1).
+        seed: of the labels.
+
+    Raises:
+        InputError: no attack, fewer than two groups on a side, a group that is a member to one attack and
+            none to another, or settings out of range.
+    """
+    if not attacks or permutations < 1 or not 0 < confidence < 1:
+        raise InputError(
+            f"an attack, a permutation and a confidence in (0, 1) are needed, got {len(attacks)}, "
+            f"{permutations} and {confidence}; 9999 permutations and 0.95 are usual"
+        )
+    names, inside = _sides(attacks)
+    rng = np.random.default_rng(seed)
+    labels = rng.permuted(np.tile(inside, (permutations + 1, 1)), axis=1)
+    labels[0] = inside
+    numbers = [
+        (attack, kind, reached)
+        for attack, scored in enumerate(attacks)
+        for kind, reached in _numbers(scored, names, labels)
+    ]
+    if permutations + 1 < len(numbers) / (1 - confidence) - 1e-6:
+        raise InputError(
+            f"at least {math.ceil(len(numbers) / (1 - confidence) - 1e-6)} permutations are needed for "
+            f"{len(numbers)} numbers, got {permutations}: with fewer nothing could stand out"
+        )
+    p_values, least = _least_p(np.stack([reached for *_, reached in numbers], axis=1))
+    tail = (1 - confidence) / len(numbers)
+    tested = [
+        Tested(
+            attack=attack,
+            kind=kind,
+            value=float(reached[0]),
+            low=_low(attacks[attack], kind, tail),
+            p_value=float(p_value),
+            adjusted=float(np.mean(least <= p_value)),
+        )
+        for (attack, kind, reached), p_value in zip(numbers, p_values, strict=True)
+    ]
+    sides = int(inside.sum()), int((~inside).sum())
+    return LeakTest(
+        tested=tested,
+        confidence=confidence,
+        members=sides[0],
+        nonmembers=sides[1],
+        grouped=any(len(np.unique(one.groups)) < len(one.groups) for one in attacks),
+        permutations=permutations,
+        detectable=detectable_auc(*sides, level=_critical(least, 1 - confidence)),
+    )
+
+
+def detectable_auc(members: int, nonmembers: int, *, level: float, power: float = POWER) -> float | None:
+    """Return the least AUC that a one-sided test at `level` finds with chance `power`, None where none is.
+
+    By the normal approximation of the Mann-Whitney statistic, with its variance under chance for the test and
+    that of Hanley and McNeil 1982 (Radiology 143:29, exponential scores) for what is found.
+
+    Args:
+        members: independent units of that side.
+        nonmembers: the same.
+        level: of the test, in (0, 1).
+        power: in (0, 1).
+    """
+    chance = math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
+    least = 0.5 + stats.norm.isf(level) * chance
+    reach = stats.norm.ppf(power)
+
+    def lacking(area: float) -> float:
+        first, second = area / (2 - area), 2 * area**2 / (1 + area)
+        variance = area * (1 - area)
+        variance += (members - 1) * (first - area**2) + (nonmembers - 1) * (second - area**2)
+        return float(least + reach * math.sqrt(max(0.0, variance) / (members * nonmembers)) - area)
+
+    almost = 1 - 1e-9
+    if lacking(almost) > 0:
+        return None
+    return float(optimize.brentq(lacking, 0.5, almost))
+
+
+def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
+    """Return the names of all groups, sorted, and which are members."""
+    pairs = {pair for one in attacks for pair in zip(one.groups.tolist(), one.members.tolist(), strict=True)}
+    ordered = sorted(pairs)
+    names = np.array([name for name, _ in ordered])
+    inside = np.array([member for _, member in ordered], dtype=np.bool_)
+    if len(np.unique(names)) < len(names):
+        raise InputError(
+            "a group must be on one side for all attacks and seeds; test attacks of one split together"
+        )
+    if min(int(inside.sum()), int((~inside).sum())) < 2:
+        raise InputError(
+            "at least 2 groups of members and 2 of non-members are needed, "
+            f"got {int(inside.sum())} and {int((~inside).sum())}; score more patients"
+        )
+    return names, inside
+
+
+def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterator[tuple[Kind, Values]]:
+    """Yield each number of an attack under each row of labels, (permutations + 1,)."""
+    unit = np.searchsorted(names, scored.groups)
+    yield "auc", _areas(scored.scores, unit, labels)
+    if resolvable(int((~scored.members).sum()), LOW_FPR):
+        yield "tpr_at_fpr_0.01", _rates(scored.scores, unit, labels)
+    if len(np.unique(unit)) == len(unit) or min(_counts(scored)) < 2:
+        return
+    means, _, whose = pooled(scored.scores, scored.members, scored.groups)
+    unit = np.searchsorted(names, np.array(whose))
+    yield "groups.auc", _areas(means, unit, labels)
+    if resolvable(_counts(scored)[1], LOW_FPR):
+        yield "groups.tpr_at_fpr_0.01", _rates(means, unit, labels)
+
+
+def _counts(scored: Scored) -> tuple[int, int]:
+    """Return how many groups are members and how many are not."""
+    inside, outside = (len(np.unique(scored.groups[side])) for side in (scored.members, ~scored.members))
+    return inside, outside
+
+
+def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
+    """Return the AUC under each row of labels; 0.5 where all samples are on one side."""
+    groups = labels.shape[1]
+    ranks = np.bincount(unit, weights=stats.rankdata(scores), minlength=groups)
+    dealt = labels.astype(np.float64)
+    inside = dealt @ np.bincount(unit, minlength=groups).astype(np.float64)
+    pairs = inside * (len(scores) - inside)
+    above = dealt @ ranks - inside * (inside + 1) / 2
+    return np.where(pairs > 0, above / np.maximum(pairs, 1), 0.5)
+
+
+def _rates(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
+    """Return the TPR at 1 % FPR under each row of labels, never interpolated; 0 where nobody is a member."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    parts = []
+    for rows in np.array_split(labels, max(1, labels.shape[0] * len(scores) // 2**22)):
+        dealt = rows[:, unit[order]]
+        true, false = (np.cumsum(side, axis=1, dtype=np.int32)[:, ends] for side in (dealt, ~dealt))
+        allowed = allowed_false_positives(false[:, -1].astype(np.int64), LOW_FPR)
+        last = (false <= allowed[:, None]).sum(axis=1)
+        hits = np.take_along_axis(np.pad(true, ((0, 0), (1, 0))), last[:, None], axis=1)[:, 0]
+        parts.append(hits / np.maximum(true[:, -1], 1))
+    return np.concatenate(parts)
+
+
+def _least_p(reached: Values) -> tuple[Values, Values]:
+    """Return each number's own p-value, (numbers,), and the least of each row of labels, (rows,)."""
+    rows = len(reached)
+    p_values = np.empty_like(reached)
+    for column, ordered in enumerate(np.sort(reached, axis=0).T):
+        p_values[:, column] = (rows - np.searchsorted(ordered, reached[:, column])) / rows
+    return p_values[0], p_values.min(axis=1)
+
+
+def _critical(least: Values, alpha: float) -> float:
+    """Return the p-value up to which a single number is called a leak."""
+    ordered = np.sort(least)
+    fitting = np.flatnonzero(np.searchsorted(ordered, ordered, side="right") <= alpha * len(ordered) + 1e-9)
+    return float(ordered[fitting[-1]]) if len(fitting) else 1 / len(ordered)
+
+
+def _low(scored: Scored, kind: Kind, tail: float) -> float:
+    """Return the lower bound of a number, one-sided at `tail`."""
+    over_groups = kind.startswith("groups.")
+    if over_groups:
+        scores, members, names = pooled(scored.scores, scored.members, scored.groups)
+        groups = np.array(names)
+    else:
+        scores, members, groups = scored.scores, scored.members, scored.groups
+    if kind.endswith("auc"):
+        return auc_lower_bound(scores, members, groups, tail=tail)
+    # Two bounds make one: of the threshold and of the rate there.
+    return tpr_bounds(scores, members, groups, fpr=LOW_FPR, tail=tail / 2)[0]
+
+
+def auc_lower_bound(scores: Values, members: Labels, groups: NDArray[np.str_], *, tail: float) -> float:
+    """Return a lower bound of the AUC, one-sided at `tail`, by whole groups.
+
+    On the scale of the logit, with the variance of Obuchowski 1997 (Biometrics 53:567) for clustered data and
+    the quantile of Student's t for as many groups as there are on the smaller side. Scores that part the
+    two sides perfectly have the bound of Clopper and Pearson (1934) for as many pairs.
+
+    Args:
+        scores: (n,), higher for members.
+        members: bool (n,).
+        groups: (n,); each on one side.
+        tail: in (0, 0.5).
+    """
+    area = auc(scores, members)
+    sides = [len(np.unique(groups[side])) for side in (members, ~members)]
+    if area == 1:
+        return float(tail ** (1 / min(sides)))
+    if area == 0 or min(sides) < 2:
+        return 0.0
+    variance = sum(
+        _spread(scores[side], scores[~side], groups[side], above=bool(side is members), area=area)
+        for side in (members, ~members)
+    )
+    width = float(stats.t.isf(tail, min(sides) - 1)) * math.sqrt(variance) / (area * (1 - area))
+    return 1 / (1 + math.exp(min(700.0, width - math.log(area / (1 - area)))))
+
+
+def _spread(own: Values, others: Values, groups: NDArray[np.str_], *, above: bool, area: float) -> float:
+    """Return what one side adds to the variance of the AUC: that of its groups' sums of placements."""
+    ordered = np.sort(others)
+    below = (np.searchsorted(ordered, own, "left") + np.searchsorted(ordered, own, "right")) / 2
+    placed = below / len(others) if above else 1 - below / len(others)
+    unit = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(unit, weights=placed - area)
+    return float(len(sums) / (len(sums) - 1) * (sums**2).sum() / len(own) ** 2)

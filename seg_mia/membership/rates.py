@@ -1,0 +1,104 @@
+"""How sure a true positive rate at a low false positive rate is: exact on both axes, by whole groups."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.roc import Groups, Members, Scores, check_scores
+
+Values = NDArray[np.float64]
+Units = NDArray[np.int64]
+
+
+def tpr_bounds(
+    scores: Scores, members: Members, groups: Groups | None = None, *, fpr: float, tail: float = 0.025
+) -> tuple[float, float]:
+    """Return bounds of the TPR of an attack where its FPR over all non-members, seen or not, is `fpr`.
+
+    The empirical TPR at an empirical FPR errs twice: the threshold is chosen on the scores that it is judged
+    by, and few non-members leave its true FPR open. With n non-members the threshold above all of them has a
+    true FPR of 1 / (n + 1) on average, and may well have one of 3.7 / n. Here both axes are bounded:
+
+    - from below, by the lowest threshold whose FPR is at most `fpr` with confidence 1 - tail, and the lower
+      bound of the TPR there. Without groups no threshold qualifies below log(tail) / log(1 - fpr)
+      non-members, which are 368 at an FPR of 1 %; the bound is then 0.
+    - from above, by the highest threshold whose FPR is at least `fpr` with that confidence, and the upper
+      bound of the TPR there; 1 where none is.
+
+    Rates have the bounds of Clopper and Pearson (1934). Where groups are given, they are of the effective
+    number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the variance between groups, with
+    the quantiles of Student's t for as many groups, tells how many independent samples are worth as much.
+    Where all samples are decided alike there is no variance to see, and the groups are counted.
+
+    Args:
+        scores: float (n,), higher for members.
+        members: bool (n,).
+        groups: the patient or video of each sample, if samples of one are alike.
+        fpr: in [0, 1].
+        tail: chance of error of each of the four bounds, in (0, 0.5).
+
+    Raises:
+        InputError: what `check_scores` refuses; fpr or tail out of range.
+    """
+    check_scores(scores, members, groups)
+    if not 0 <= fpr <= 1 or not 0 < tail < 0.5:
+        raise InputError(
+            f"fpr must lie in [0, 1] and tail in (0, 0.5), got {fpr} and {tail}; 0.01 and 0.025 are usual"
+        )
+    values: Values = scores.astype(np.float64)
+    names = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    units = np.unique(names, return_inverse=True)[1]
+    inside, outside = (_Side(values[side], units[side]) for side in (members, ~members))
+    descending = np.unique(outside.scores)[::-1]
+    low, high = 0.0, 1.0
+    for above in descending:
+        # The rule "score > above", which the next threshold of the ROC stands for.
+        if outside.upper(outside.scores > above, tail) > fpr:
+            break
+        low = inside.lower(inside.scores > above, tail)
+    for least in descending:
+        if outside.lower(outside.scores >= least, tail) >= fpr:
+            high = inside.upper(inside.scores >= least, tail)
+            break
+    return low, high
+
+
+class _Side:
+    """Members or non-members, and bounds of the share of them that a rule calls."""
+
+    def __init__(self, scores: Values, units: Units) -> None:
+        self.scores = scores
+        self.unit = np.unique(units, return_inverse=True)[1]
+        self.sizes = np.bincount(self.unit)
+        count, groups = len(scores), len(self.sizes)
+        # Few groups tell their own variance badly.
+        self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(groups)) ** 2
+
+    def lower(self, called: Members, tail: float) -> float:
+        """Return the lower bound of the share called."""
+        count = self._effective(called)
+        hits = float(called.mean()) * count
+        return float(stats.beta.ppf(tail, hits, count - hits + 1)) if hits > 0 else 0.0
+
+    def upper(self, called: Members, tail: float) -> float:
+        """Return the upper bound of the share called."""
+        return 1 - self.lower(~called, tail)
+
+    def _effective(self, called: Members) -> float:
+        """Return how many independent samples would tell the share called as well."""
+        count, groups, share = len(called), len(self.sizes), float(called.mean())
+        if groups == count:
+            return float(count)
+        if share in {0.0, 1.0} or groups < 2:
+            return float(groups)
+        strayed = np.bincount(self.unit, weights=called) - share * self.sizes
+        variance = groups / (groups - 1) * float((strayed**2).sum()) / count**2
+        equal = count if variance == 0 else share * (1 - share) / variance * self.known
+        return min(float(count), max(1.0, equal))
+
+
+def _quantile(count: int) -> float:
+    return float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.inf

@@ -1,0 +1,134 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.compare import Scored
+from seg_mia.membership.leakage import auc_lower_bound, detectable_auc, leak_test
+from seg_mia.membership.roc import auc, pooled, tpr_at_fpr
+
+Floats = NDArray[np.float64]
+
+
+def scored(scores: Floats, inside: int, per_patient: int = 1) -> Scored:
+    number = np.arange(len(scores))
+    groups = np.char.mod("p%04d", number // per_patient)
+    return Scored(np.char.mod("i%04d", number), groups, number < inside, np.asarray(scores, float))
+
+
+def test_a_p_value_is_the_share_of_all_deals_that_do_as_well() -> None:
+    # Ranks of the three members of seven: 7, 6 and 3, a sum of 16. Of the 35 ways to choose three ranks of
+    # seven, 18 (7 6 5), 17 (7 6 4), 16 (7 6 3), 16 (7 5 4) reach it: 4 of 35.
+    own = scored(np.array([7.0, 6, 3, 5, 4, 2, 1]), 3)
+    sums = [sum(chosen) for chosen in itertools.combinations(range(1, 8), 3)]
+    assert sum(total >= 16 for total in sums) == 4
+    test = leak_test([own], permutations=40_000)
+    (only,) = test.tested
+    assert only.kind == "auc"
+    assert only.value == auc(own.scores, own.members) == 10 / 12
+    assert only.p_value == only.adjusted == pytest.approx(4 / 35, abs=0.005)
+    assert (test.members, test.nonmembers, test.grouped) == (3, 4, False)
+
+
+def test_every_number_is_what_the_roc_says_over_images_and_patients() -> None:
+    rng = np.random.default_rng(1)
+    own = scored(rng.normal(size=1200).round(1) + (np.arange(1200) < 500), 500, per_patient=5)
+    found = {one.kind: one for one in leak_test([own], permutations=99).tested}
+    means, whose, _ = pooled(own.scores, own.members, own.groups)
+    assert found["auc"].value == pytest.approx(auc(own.scores, own.members))
+    assert found["groups.auc"].value == pytest.approx(auc(means, whose))
+    assert found["tpr_at_fpr_0.01"].value == pytest.approx(tpr_at_fpr(own.scores, own.members, 0.01))
+    assert found["groups.tpr_at_fpr_0.01"].value == pytest.approx(tpr_at_fpr(means, whose, 0.01))
+    assert {one.p_value for one in found.values()} == {0.01}
+
+
+def test_the_best_of_many_is_held_against_the_best_of_many() -> None:
+    rng = np.random.default_rng(7)
+    attacks = [scored(rng.normal(size=80), 40) for _ in range(20)]
+    test = leak_test(attacks, permutations=1999)
+    best = min(test.tested, key=lambda one: one.p_value)
+    assert best.p_value < 0.2
+    # Of twenty independent ones the best is below p with the chance 1 - (1 - p)^20.
+    assert best.adjusted == pytest.approx(1 - (1 - best.p_value) ** 20, abs=0.04)
+    # Of twenty equal ones it is as it would be alone.
+    alike = leak_test([attacks[best.attack]] * 20, permutations=1999).tested[0]
+    assert alike.adjusted == pytest.approx(alike.p_value)
+
+
+def test_a_leak_is_claimed_in_few_worlds_without_one_and_found_where_there_is_one() -> None:
+    """A short form of benchmarks/leak_verdicts.py: fifteen attacks and seeds, five slices a patient."""
+    claims = {0.0: 0, 1.0: 0}
+    for world, shift in itertools.product(range(30), claims):
+        rng = np.random.default_rng([world, int(shift)])
+        members = np.arange(250) < 150
+        attacks = [
+            math.sqrt(0.6) * np.repeat(rng.normal(size=50), 5) + math.sqrt(0.4) * rng.normal(size=250)
+            for _ in range(15)
+        ]
+        attacks[0] = attacks[0] + shift * members
+        test = leak_test([scored(one, 150, 5) for one in attacks], permutations=999, seed=world)
+        claims[shift] += min(one.adjusted for one in test.tested) <= 0.05
+    assert claims[0.0] <= 4  # 5 or more of 30 have a chance of 2 % at 5 %; the rule of intervals claims 26
+    assert claims[1.0] >= 15
+
+
+def test_lower_bounds_hold_for_all_numbers_at_once() -> None:
+    rng = np.random.default_rng(3)
+    one = scored(rng.normal(size=200) + (np.arange(200) < 100), 100)
+    few, many = (leak_test([one] * count, permutations=1999).tested[0] for count in (1, 30))
+    assert many.low < few.low < few.value
+    perfect = scored(np.arange(100.0)[::-1], 50)
+    (found,) = leak_test([perfect], permutations=99).tested
+    assert found.low == pytest.approx(0.05 ** (1 / 50))
+
+
+def test_the_variance_of_a_lower_bound_is_that_of_obuchowski() -> None:
+    # DeLong's without groups, worked out from all pairs; by groups the sums of their placements.
+    rng = np.random.default_rng(4)
+    own = scored(rng.normal(size=60) + (np.arange(60) < 25), 25, per_patient=5)
+    inside, outside = own.scores[:25], own.scores[25:]
+    above = (inside[:, None] > outside).astype(float)
+    area = above.mean()
+    for groups, parts in (
+        (own.ids, (above.mean(1) - area, above.mean(0) - area)),
+        (own.groups, tuple((v - area).reshape(-1, 5).sum(1) for v in (above.mean(1), above.mean(0)))),
+    ):
+        counts = (25, 35)
+        variance = sum(
+            len(sums) / (len(sums) - 1) * float((sums**2).sum()) / n**2
+            for sums, n in zip(parts, counts, strict=True)
+        )
+        width = stats.t.isf(0.05, min(map(len, parts)) - 1) * math.sqrt(variance) / (area * (1 - area))
+        expected = stats.logistic.cdf(stats.logistic.ppf(area) - width)
+        assert auc_lower_bound(own.scores, own.members, groups, tail=0.05) == pytest.approx(expected)
+
+
+def test_the_detectable_auc_is_found_in_four_worlds_of_five() -> None:
+    detectable = detectable_auc(80, 60, level=0.05)
+    assert detectable is not None
+    shift = math.sqrt(2) * stats.norm.ppf(detectable)
+    rng, found, worlds = np.random.default_rng(5), 0, 1000
+    for _ in range(worlds):
+        inside, outside = rng.normal(size=80) + shift, rng.normal(size=60)
+        found += stats.mannwhitneyu(inside, outside, alternative="greater").pvalue <= 0.05
+    assert found / worlds == pytest.approx(0.8, abs=0.05)
+    assert detectable_auc(3, 3, level=0.001) is None
+    areas = [detectable_auc(100, 100, level=level) or 1 for level in (0.05, 0.005)]
+    assert areas[0] < areas[1]
+
+
+def test_refuses_what_cannot_be_tested() -> None:
+    one = scored(np.arange(8.0), 4)
+    turned = one._replace(members=~one.members)
+    with pytest.raises(InputError, match="on one side"):
+        leak_test([one, turned])
+    with pytest.raises(InputError, match="at least 2 groups"):
+        leak_test([scored(np.arange(3.0), 1)])
+    with pytest.raises(InputError, match="an attack"):
+        leak_test([])
+    with pytest.raises(InputError, match="at least 40 permutations"):
+        leak_test([one] * 2, permutations=38)
