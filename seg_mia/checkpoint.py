@@ -257,3 +257,26 @@ def export(path: str | Path, out: str | Path) -> Path:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
+
+
+def seed_of(card: Card) -> int | None:
+    """Return the seed of a checkpoint's training, if its card says it and it was trained here."""
+    training = card.training or {}
+    seed = training.get("seed")
+    return seed if isinstance(seed, int) and not training.get("adopted") else None
+
+
+def same_start(victim: Card, shadow: Card) -> bool:
+    """Return whether two trainings began with the same random weights: one seed, one class of network.
+
+    Not where either was trained elsewhere, or began with the weights in a file.
+    """
+    kinds = [network.get("class_path") for network in map(_network, (victim, shadow))]
+    from_file = any(card.model["init_args"].get("weights") for card in (victim, shadow))
+    seed = seed_of(victim)
+    return seed is not None and seed == seed_of(shadow) and kinds[0] == kinds[1] and not from_file
+
+
+def _network(card: Card) -> dict[str, Any]:
+    found = card.model["init_args"].get("network")
+    return found if isinstance(found, dict) else {}

@@ -28,14 +28,14 @@ from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_weights
+from seg_mia.checkpoint import load_weights, same_start
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.sides import Side, judged_data
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, same_start, unseen_of
+from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -340,28 +340,25 @@ class Experiment(LightningCLI):
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.summary = self.results.summary
         if not self.split_checked and self.trainer.is_global_zero:
-            log.warning(
-                "the victim's file does not say how its data was split: it may have trained on these samples"
-            )
+            log.warning("the victim's file does not say how its data was split: it may have trained on it")
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Learn on the shadow, guess the victim's members, write what was found."""
+        card = self.plan.card
+        options = self.plan.options or {}
+        assert card is not None
         assert self.plan.shadow is not None
         assert self.plan.checkpoint is not None
-        assert self.plan.options is not None
-        card = self.plan.card
-        assert card is not None
         check_victim(self.plan, data, split_known=self.split_checked)
-        shadow = load_shadow(self.plan.shadow, data, trust=self.plan.options["trust"])
+        shadow = load_shadow(self.plan.shadow, data, trust=options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:
             behind = wrapped(shadow.network, [self.release])
             shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
-        control, parts = self.plan.options["control"], ("model", "release")
-        built = [plain_settings(self._get(self.config, part)) for part in parts]
+        built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=control)
+        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=options["control"])
         if not self.trainer.is_global_zero:
             return
         self.summary = {
@@ -371,7 +368,7 @@ class Experiment(LightningCLI):
             "defences": {"victim": defence_names(card), "shadow": defence_names(self.plan.shadow.card)},
             "victim": str(self.plan.checkpoint),
             "shadow": str(shadow.file),
-            "control": control,
+            "control": options["control"],
             "privacy": card.privacy,
             "same_seed": same_start(card, self.plan.shadow.card),
             "data": judged_data(victim, shadow),
@@ -393,8 +390,8 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            held = f"{self.plan.checkpoint} holds a {type(model).__name__}"
-            raise InputError(f"{held}, a segmentation victim is needed")
+            what = f"{self.plan.checkpoint} holds a {type(model).__name__}"
+            raise InputError(f"{what}, a segmentation victim is needed")
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)

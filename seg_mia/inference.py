@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -389,26 +388,3 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
 def adopted(card: Card) -> bool:
     """Say whether a checkpoint's network was trained elsewhere."""
     return bool((card.training or {}).get("adopted"))
-
-
-def seed_of(card: Card) -> int | None:
-    """Return the seed of a checkpoint's training, if its card says it and it was trained here."""
-    training = card.training or {}
-    seed = training.get("seed")
-    return seed if isinstance(seed, int) and not training.get("adopted") else None
-
-
-def same_start(victim: Card, shadow: Card) -> bool:
-    """Say whether two trainings began with the same random weights: one seed, one class of network.
-
-    Not where either was trained elsewhere, or began with the weights in a file.
-    """
-    kinds = [network.get("class_path") for network in map(_network, (victim, shadow))]
-    from_file = any(card.model["init_args"].get("weights") for card in (victim, shadow))
-    seed = seed_of(victim)
-    return seed is not None and seed == seed_of(shadow) and kinds[0] == kinds[1] and not from_file
-
-
-def _network(card: Card) -> dict[str, Any]:
-    found = card.model["init_args"].get("network")
-    return found if isinstance(found, dict) else {}

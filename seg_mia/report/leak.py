@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from seg_mia.report.content import Guessed, LeakNumber, LeakTested, Level, Measure, Verdict
+from seg_mia.report.content import Guessed, Level, Measure, Verdict
+from seg_mia.report.tested import LeakNumber, LeakTested
 
 CHANCE = 0.5
 """The AUC of guessing."""

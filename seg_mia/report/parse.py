@@ -17,8 +17,6 @@ from seg_mia.report.content import (
     Fooled,
     Guessed,
     Kind,
-    LeakNumber,
-    LeakTested,
     Measure,
     Place,
     Promise,
@@ -28,6 +26,7 @@ from seg_mia.report.content import (
     Victim,
 )
 from seg_mia.report.read import FILE, Source
+from seg_mia.report.tested import LeakNumber, LeakTested
 
 RATES = ("0.1", "0.01", "0.001")
 Plain = Mapping[str, Any]

@@ -13,7 +13,6 @@ from seg_mia.headlines import permits
 from seg_mia.report.content import (
     Fooled,
     Guessed,
-    LeakTested,
     Level,
     Measure,
     Place,
@@ -26,6 +25,7 @@ from seg_mia.report.content import (
 )
 from seg_mia.report.intervals import dice_lost, over_images
 from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, fails, leak
+from seg_mia.report.tested import LeakTested
 
 BROKEN_SHARE = 0.5
 """Share of the Dice that an attack takes: what is left segments less than half as well."""

@@ -63,6 +63,6 @@ def test_the_interval_holds_the_rate_of_normal_scores_by_patient() -> None:
 
 def test_refuses_what_is_out_of_range() -> None:
     scores, members = ranked([1.0, 2.0], [0.0, 0.5])
-    for setting in ({"fpr": 1.1}, {"fpr": 0.1, "tail": 0.0}):
+    for fpr, tail in ((1.1, 0.025), (0.1, 0.0)):
         with pytest.raises(InputError, match="fpr must lie"):
-            tpr_bounds(scores, members, **setting)
+            tpr_bounds(scores, members, fpr=fpr, tail=tail)

@@ -59,6 +59,39 @@ def guess(
     )
 
 
+def tested(
+    label: str = "mia-type2",
+    *,
+    adjusted: float = 0.001,
+    low: float = 0.6,
+    kind: str = "auc",
+    value: float = 0.75,
+    seed: int = 7,
+) -> dict[str, Any]:
+    """Return one number of the test of all attacks on a row."""
+    p_values = {"p_value": adjusted / 2, "adjusted": adjusted}
+    return {"label": label, "seed": seed, "kind": kind, "value": value, "low": low} | p_values
+
+
+def leaks(*numbers: Mapping[str, Any], row: int = 0, **changes: Any) -> dict[str, Any]:
+    """Return the test of all attacks on a row."""
+    sides = {"members": 4, "nonmembers": 4, "grouped": False, "permutations": 9999, "detectable": 0.98}
+    return {"row": row, "confidence": 0.95} | sides | {"tested": list(numbers)} | changes
+
+
+def _leaks(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return tests by which each attack has its own interval's lower end, and leaks where that is above 0.5."""
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for one in attacks:
+        signal = one["attack"]["init_args"].get("signal", {}).get("class_path", "")
+        if "auc" in one["results"] and not one["control"] and not signal.endswith("ImageAndMask"):
+            area = one["results"]["auc"]
+            adjusted = 0.001 if area["low"] > 0.5 else 0.5
+            number = tested(str(one.get("label") or one["name"]), adjusted=adjusted, low=area["low"])
+            rows.setdefault(one["row"], []).append(number | {"seed": one["seed"], "value": area["value"]})
+    return [leaks(*numbers, row=row) for row, numbers in rows.items()]
+
+
 def fool(
     name: str = "asma", *, row: int = 0, round_: int = 0, defence: str = "none", **changes: Any
 ) -> dict[str, Any]:
@@ -123,7 +156,8 @@ def compared(row: int = 0, defence: str = "none", round_: int = 0, **changes: An
 
 
 def audit(attacks: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-    return {"version": 1, "victims": [], "attacks": list(attacks), "defences": [], "seconds": 90.0} | more
+    content = {"version": 2, "victims": [], "attacks": list(attacks), "defences": [], "seconds": 90.0}
+    return content | {"leaks": _leaks(attacks)} | more
 
 
 def write_audit(

@@ -7,7 +7,19 @@ import pytest
 from seg_mia.report.build import build
 from seg_mia.report.content import Report, Verdict
 from seg_mia.report.read import Source
-from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, success
+from tests.report.audits import (
+    audit,
+    certified,
+    compared,
+    fool,
+    guess,
+    leaks,
+    mean,
+    promise,
+    rate,
+    success,
+    tested,
+)
 
 MANY = 10_000
 """Images: the interval around what all of them have alike is narrower than 0.0004."""
@@ -26,46 +38,56 @@ def robustness(*attacks: dict[str, Any]) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("low", "word"),
+    ("adjusted", "low", "word"),
     [
-        (0.3, "None found"),
-        (0.5, "None found"),
-        (0.501, "Weak leak"),
-        (0.699, "Weak leak"),
-        (0.7, "Strong leak"),
+        (0.051, 0.9, "None found"),
+        (0.05, 0.3, "Weak leak"),
+        (0.0001, 0.699, "Weak leak"),
+        (0.05, 0.7, "Strong leak"),
     ],
 )
-def test_a_leak_is_judged_by_where_the_interval_of_the_auc_begins(low: float, word: str) -> None:
-    assert leak(guess(auc=(0.75, low, 0.9))).word == word
+def test_a_leak_is_judged_by_the_test_of_all_numbers(adjusted: float, low: float, word: str) -> None:
+    number = tested(adjusted=adjusted, low=low)
+    found = told(guess(), leaks=[leaks(number, tested("mia-b", adjusted=1.0, low=0.9))]).verdicts[0].leak
+    assert found.word == word
+    assert f"p = {adjusted:.4f}" in found.why or f"p = {adjusted:.3f} as the best of 2 numbers" in found.why
 
 
-@pytest.mark.parametrize(
-    ("low", "resolvable", "word"),
-    [
-        (0.01, True, "None found"),
-        (0.011, True, "Weak leak"),
-        (0.099, True, "Weak leak"),
-        (0.1, True, "Strong leak"),
-        (0.9, False, "None found"),
-    ],
-)
-def test_a_leak_is_also_judged_at_a_low_false_positive_rate(low: float, resolvable: bool, word: str) -> None:
+def test_an_interval_above_chance_claims_nothing_by_itself() -> None:
+    calm = leaks(tested(adjusted=0.2, low=0.45))
+    assert told(guess(auc=(0.9, 0.8, 1.0)), leaks=[calm]).verdicts[0].leak.word == "None found"
+
+
+@pytest.mark.parametrize(("low", "word"), [(0.0, "Weak leak"), (0.099, "Weak leak"), (0.1, "Strong leak")])
+def test_a_leak_is_also_judged_at_a_low_false_positive_rate(low: float, word: str) -> None:
     attack = guess(auc=(0.5, 0.4, 0.6))
-    attack["results"]["tpr_at_fpr_0.01"] = rate(0.95, low, 1.0, resolvable=resolvable)
-    found = leak(attack)
+    attack["results"]["tpr_at_fpr_0.01"] = rate(0.95, low, 1.0)
+    of_rate = tested(kind="tpr_at_fpr_0.01", low=low, value=0.95)
+    found = told(attack, leaks=[leaks(of_rate, tested(adjusted=0.8))]).verdicts[0].leak
     assert found.word == word
     assert found.measure is not None
     assert found.measure.value == 0.5, "the AUC is shown, which reports have in common"
-    assert ("TPR at 1 % FPR" in found.why) == (word != "None found")
+    assert "It rests on the TPR at 1 % FPR, 0.950" in found.why
 
 
-def test_what_is_proved_or_holds_of_patients_counts() -> None:
+def test_what_holds_of_patients_counts_and_a_proved_epsilon_is_judged_elsewhere() -> None:
     calm = (0.5, 0.4, 0.6)
-    assert leak(guess(auc=calm, certified=certified(0.0))).word == "None found"
-    assert leak(guess(auc=calm, certified=certified(0.01))).word == "Weak leak"
+    assert leak(guess(auc=calm, certified=certified(0.01))).word == "None found"
     pooled = guess()["results"] | {"groups": 4, "auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
-    found = leak(guess(auc=calm, groups=pooled))
+    number = tested(kind="groups.auc", low=0.75, value=0.9)
+    found = told(guess(auc=calm, groups=pooled), leaks=[leaks(number, grouped=True)]).verdicts[0].leak
     assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
+
+
+def test_none_found_says_what_would_have_been() -> None:
+    calm = tested(adjusted=0.4, low=0.4)
+    found = told(guess(), leaks=[leaks(calm, members=30, nonmembers=20, detectable=0.71)]).verdicts[0].leak
+    assert "With 30 members and 20 non-members (images)" in found.why
+    assert "a chance of 80 % if its AUC were 0.71" in found.why
+    assert "no proof that none exists" in found.why
+    patients = leaks(calm, grouped=True, detectable=None)
+    found = told(guess(), leaks=[patients]).verdicts[0].leak
+    assert "(patients) no leak would have been found reliably" in found.why
 
 
 def test_the_strongest_of_several_counts_but_no_baseline_does() -> None:
@@ -74,7 +96,6 @@ def test_the_strongest_of_several_counts_but_no_baseline_does() -> None:
     assert (found.word, found.level) == ("Strong leak", "bad")
     assert "mia-b, the strongest of 2 attacks" in found.why
     assert leak(guess("mia-c", control=True)).word == "Not tested"
-    assert "no proof that none exists" in leak(calm).why
     assert "the only attack" in leak(calm).why
 
 
