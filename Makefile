@@ -18,8 +18,8 @@ check: $(READY)  ## ruff, formatting, types, imports
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-slow: $(READY)  ## the tests that train
-	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=20
+slow: $(READY)  ## the tests that train, two at a time
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --durations=0 --durations-min=20
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -88,8 +88,11 @@ def _rests_on(number: LeakNumber, tested: LeakTested, one: Guessed | None) -> st
     count = len(tested.numbers)
     said = "" if one is None or number.kind == "auc" else f" {_said(measure_of(one, number))}"
     among = "" if count == 1 else f" as the best of {count} numbers"
-    rests = f" It rests on the {MEASURES[number.kind]},{said}" if number.kind != "auc" else " Its AUC has"
-    return f"{number.label}, {which}.{rests} p = {_p(number.adjusted)}{among}."
+    if number.kind == "auc":
+        rests = f" Its AUC has p = {_p(number.adjusted)}{among}."
+    else:
+        rests = f" It rests on the {MEASURES[number.kind]},{said}, with p = {_p(number.adjusted)}{among}."
+    return f"{number.label}, {which}.{rests}"
 
 
 def _p(value: float) -> str:

@@ -5,8 +5,8 @@ be too few, or a better attack may exist.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple
 
 from seg_mia.headlines import permits
@@ -126,7 +126,7 @@ def verdicts(
                 defence=own[0].place.defence,
                 leak=leak(
                     attacks,
-                    next((one for one in leaks if one.row == row), None),
+                    _of_seeds(leaks, row, {place.seed for place in judged}),
                     controls=controls,
                     void=void + told,
                 ),
@@ -135,6 +135,14 @@ def verdicts(
             )
         )
     return found
+
+
+def _of_seeds(leaks: Sequence[LeakTested], row: int, seeds: Collection[int]) -> LeakTested | None:
+    """Return one row's test with the numbers of some seeds alone, which allows for the others, too."""
+    tested = next((one for one in leaks if one.row == row), None)
+    if tested is None:
+        return None
+    return replace(tested, numbers=[number for number in tested.numbers if number.seed in seeds])
 
 
 def segments_nothing(victim: Victim) -> bool:

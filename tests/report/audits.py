@@ -59,7 +59,7 @@ def guess(
     )
 
 
-def tested(
+def of_attack(
     label: str = "mia-type2",
     *,
     adjusted: float = 0.001,
@@ -79,16 +79,25 @@ def leaks(*numbers: Mapping[str, Any], row: int = 0, **changes: Any) -> dict[str
     return {"row": row, "confidence": 0.95} | sides | {"tested": list(numbers)} | changes
 
 
+def _numbers(one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    label, found = str(one.get("label") or one["name"]), []
+    for kind, results in (("auc", one["results"]), ("groups.auc", one.get("groups"))):
+        if results:
+            value, low = results["auc"]["value"], results["auc"]["low"]
+            adjusted = 0.001 if low > 0.5 else 0.5
+            found.append(
+                of_attack(label, adjusted=adjusted, low=low, kind=kind, value=value, seed=one["seed"])
+            )
+    return found
+
+
 def _leaks(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return tests by which each attack has its own interval's lower end, and leaks where that is above 0.5."""
+    """Return tests by which an attack leaks where its own interval begins above 0.5."""
     rows: dict[int, list[dict[str, Any]]] = {}
     for one in attacks:
         signal = one["attack"]["init_args"].get("signal", {}).get("class_path", "")
         if "auc" in one["results"] and not one["control"] and not signal.endswith("ImageAndMask"):
-            area = one["results"]["auc"]
-            adjusted = 0.001 if area["low"] > 0.5 else 0.5
-            number = tested(str(one.get("label") or one["name"]), adjusted=adjusted, low=area["low"])
-            rows.setdefault(one["row"], []).append(number | {"seed": one["seed"], "value": area["value"]})
+            rows.setdefault(one["row"], []).extend(_numbers(one))
     return [leaks(*numbers, row=row) for row, numbers in rows.items()]
 
 

@@ -27,8 +27,7 @@ def resolved() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("said", "with_it", "without"),
     [
-        ("strongest of 2 membership attacks", [guess("mia-a"), guess("mia-b")], [guess()]),
-        ("probability of up to 5%", [guess("mia-a"), guess("mia-b")], [guess()]),
+        ("allows for having run 2 membership attacks", [guess("mia-a"), guess("mia-b")], [guess()]),
         ("No blind baseline", [guess()], [guess(), guess("mia-blind", signal="ImageAndMask")]),
         ("No negative control", [guess()], [guess(), guess("mia-type2-control", control=True)]),
         ("turned its scores round", [guess(auc=(0.3, 0.2, 0.4))], [guess(auc=(0.4, 0.3, 0.5))]),

@@ -15,10 +15,10 @@ from tests.report.audits import (
     guess,
     leaks,
     mean,
+    of_attack,
     promise,
     rate,
     success,
-    tested,
 )
 
 MANY = 10_000
@@ -47,14 +47,14 @@ def robustness(*attacks: dict[str, Any]) -> Verdict:
     ],
 )
 def test_a_leak_is_judged_by_the_test_of_all_numbers(adjusted: float, low: float, word: str) -> None:
-    number = tested(adjusted=adjusted, low=low)
-    found = told(guess(), leaks=[leaks(number, tested("mia-b", adjusted=1.0, low=0.9))]).verdicts[0].leak
+    number = of_attack(adjusted=adjusted, low=low)
+    found = told(guess(), leaks=[leaks(number, of_attack("mia-b", adjusted=1.0, low=0.9))]).verdicts[0].leak
     assert found.word == word
     assert f"p = {adjusted:.4f}" in found.why or f"p = {adjusted:.3f} as the best of 2 numbers" in found.why
 
 
 def test_an_interval_above_chance_claims_nothing_by_itself() -> None:
-    calm = leaks(tested(adjusted=0.2, low=0.45))
+    calm = leaks(of_attack(adjusted=0.2, low=0.45))
     assert told(guess(auc=(0.9, 0.8, 1.0)), leaks=[calm]).verdicts[0].leak.word == "None found"
 
 
@@ -62,8 +62,8 @@ def test_an_interval_above_chance_claims_nothing_by_itself() -> None:
 def test_a_leak_is_also_judged_at_a_low_false_positive_rate(low: float, word: str) -> None:
     attack = guess(auc=(0.5, 0.4, 0.6))
     attack["results"]["tpr_at_fpr_0.01"] = rate(0.95, low, 1.0)
-    of_rate = tested(kind="tpr_at_fpr_0.01", low=low, value=0.95)
-    found = told(attack, leaks=[leaks(of_rate, tested(adjusted=0.8))]).verdicts[0].leak
+    of_rate = of_attack(kind="tpr_at_fpr_0.01", low=low, value=0.95)
+    found = told(attack, leaks=[leaks(of_rate, of_attack(adjusted=0.8))]).verdicts[0].leak
     assert found.word == word
     assert found.measure is not None
     assert found.measure.value == 0.5, "the AUC is shown, which reports have in common"
@@ -74,13 +74,13 @@ def test_what_holds_of_patients_counts_and_a_proved_epsilon_is_judged_elsewhere(
     calm = (0.5, 0.4, 0.6)
     assert leak(guess(auc=calm, certified=certified(0.01))).word == "None found"
     pooled = guess()["results"] | {"groups": 4, "auc": {"value": 0.9, "low": 0.8, "high": 1.0}}
-    number = tested(kind="groups.auc", low=0.75, value=0.9)
+    number = of_attack(kind="groups.auc", low=0.75, value=0.9)
     found = told(guess(auc=calm, groups=pooled), leaks=[leaks(number, grouped=True)]).verdicts[0].leak
     assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
 
 
 def test_none_found_says_what_would_have_been() -> None:
-    calm = tested(adjusted=0.4, low=0.4)
+    calm = of_attack(adjusted=0.4, low=0.4)
     found = told(guess(), leaks=[leaks(calm, members=30, nonmembers=20, detectable=0.71)]).verdicts[0].leak
     assert "With 30 members and 20 non-members (images)" in found.why
     assert "a chance of 80 % if its AUC were 0.71" in found.why
@@ -136,7 +136,10 @@ def test_a_leak_over_patients_is_held_against_the_control_over_patients(
     control |= {} if patients is None else {"groups": pooled(patients)}
     found = leak(control, guess(auc=(0.67, 0.5, 0.83), groups=pooled((0.9, 0.75, 1.0))))
     assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
-    assert found.why == f"mia-type2, the only attack.{said}"
+    rests = (
+        " It rests on the AUC over patients, 0.900 [0.750, 1.000], with p = 0.001 as the best of 2 numbers."
+    )
+    assert found.why == f"mia-type2, the only attack.{rests}{said}"
 
 
 def blank(dice: float, *, row: int = 0, defence: str = "none", round_: int = 0) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def test_a_victim_that_segments_nothing_is_not_judged_and_said_first() -> None:
     (row,) = report.verdicts
     assert [(one.level, one.word) for one in (row.leak, row.robustness)] == [("void", "Void")] * 2
     said = "The victim segments next to nothing: Dice 0.099 on members, below 0.1."
-    assert row.leak.why == f"mia-type2, the only attack. {said}"
+    assert row.leak.why == f"mia-type2, the only attack. Its AUC has p = 0.500. {said}"
     assert row.robustness.why.endswith(said)
     assert report.warnings[0].startswith('The victim "none" (seed 7) segments next to nothing: Dice 0.099')
     report = told(*attacks, defences=[blank(0.1)])
