@@ -9,7 +9,7 @@ from seg_mia.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
-SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+SHORT = ["--trainer.max_epochs=1", "--trainer.limit_val_batches=1"]
 
 
 def test_the_blind_baseline_is_at_chance_by_patient(shared: Path) -> None:

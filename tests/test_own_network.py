@@ -178,7 +178,7 @@ def test_of_two_maps_of_one_size_the_user_says_which_decides(
 
 BODY = "features = self.body(x)"
 ONE_CHANNEL = "x[:, :1].expand(-1, 2, -1, -1) if x.shape[1] > 1 else x.expand(-1, 3, -1, -1)"
-LINE = "(my_network.py, line 13)"
+LINE = "(my_network.py, line 13, in __init__)"
 
 
 @pytest.mark.parametrize(

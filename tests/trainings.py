@@ -18,8 +18,8 @@ from seg_mia.cli import main
 from seg_mia.tasks.segmentation import Segmentation
 
 
-class KilledError(Exception):
-    """What ends a training in the middle of an epoch."""
+class KilledError(BaseException):
+    """What ends a training in the middle of an epoch, and nobody catches."""
 
 
 def killed(words: list[str], monkeypatch: pytest.MonkeyPatch, *, teacher: bool = False) -> None:

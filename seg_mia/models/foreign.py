@@ -35,8 +35,9 @@ def _place(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         installed = {"site-packages", "dist-packages"} & set(path.parts)
+        inside = "" if frame.name == "<module>" else f", in {frame.name}"
         if path.is_file() and not installed and not set(_NOT_THE_USERS) & set(path.parts):
-            return f" ({path.name}, line {frame.lineno})"
+            return f" ({path.name}, line {frame.lineno}{inside})"
     return ""
 
 

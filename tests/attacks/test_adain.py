@@ -97,8 +97,8 @@ def test_a_feather_keeps_the_area_and_stays_between_0_and_1() -> None:
     assert float(share[0].sum()) == pytest.approx(48, rel=1e-5)
     assert not share[1].any()
     assert share.min() >= 0
-    assert share.max() <= 1
-    assert (feathered(torch.ones(1, 16, 16, dtype=torch.bool), 5.0) == 1).all()
+    assert share.max() <= 1 + 1e-6  # sums of weights round otherwise from one processor to another
+    assert_close(feathered(torch.ones(1, 16, 16, dtype=torch.bool), 5.0), torch.ones(1, 1, 16, 16))
     assert_close(feathered(inside, 0)[:, 0], inside.float(), rtol=0, atol=0)
 
 

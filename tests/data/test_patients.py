@@ -22,10 +22,12 @@ from tests.data import scans, test_dicom
 def nifti(root: Path, **options: Any) -> Nifti:
     """Three patients at two times each."""
     for number in range(6):
-        values = np.full((8, 8, 4), number, np.int16)
+        values = np.arange(256, dtype=np.int16).reshape(8, 8, 4) + np.int16(number)
+        mask = np.zeros(values.shape, np.uint8)
+        mask[2:6] = 1
         name = f"scan_{8 + number // 2:02d}0{number % 2}.nii.gz"
         scans.save(root / "images" / name, values)
-        scans.save(root / "masks" / name, np.ones(values.shape, np.uint8))
+        scans.save(root / "masks" / name, mask)
     return Nifti(root=str(root), members=1, nonmembers=1, **options)
 
 
