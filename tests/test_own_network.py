@@ -178,14 +178,14 @@ def test_of_two_maps_of_one_size_the_user_says_which_decides(
 
 BODY = "features = self.body(x)"
 ONE_CHANNEL = "x[:, :1].expand(-1, 2, -1, -1) if x.shape[1] > 1 else x.expand(-1, 3, -1, -1)"
-LINE = "(my_network.py, line 13, in __init__)"
+LINE = "(my_network.py, line 13, in forward)"
 
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
         ("super().__init__()", "{}['plans']", "TwoHeads cannot be built: KeyError: 'plans'"),
-        ("super().__init__()", "import nowhere.sub", "(my_network.py, line 7); pip install nowhere"),
+        ("super().__init__()", "import nowhere.sub", "(my_network.py, line 7, in __init__); pip install nowhere"),
         ("channels: int", "channels: Whatever", "name 'Whatever' is not defined"),
         (BODY, f"assert x.shape[-1] == 64, 'no'; {BODY}", f"AssertionError: no {LINE}; it takes 64x64: set"),
         (BODY, BODY.replace("(x)", f"({ONE_CHANNEL})"), "it takes 1 channel: set its channels"),
