@@ -185,7 +185,11 @@ LINE = "(my_network.py, line 13, in forward)"
     ("before", "after", "expected"),
     [
         ("super().__init__()", "{}['plans']", "TwoHeads cannot be built: KeyError: 'plans'"),
-        ("super().__init__()", "import nowhere.sub", "(my_network.py, line 7, in __init__); pip install nowhere"),
+        (
+            "super().__init__()",
+            "import nowhere.sub",
+            "(my_network.py, line 7, in __init__); pip install nowhere",
+        ),
         ("channels: int", "channels: Whatever", "name 'Whatever' is not defined"),
         (BODY, f"assert x.shape[-1] == 64, 'no'; {BODY}", f"AssertionError: no {LINE}; it takes 64x64: set"),
         (BODY, BODY.replace("(x)", f"({ONE_CHANNEL})"), "it takes 1 channel: set its channels"),

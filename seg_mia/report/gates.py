@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from seg_mia.errors import InputError
 from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
 from seg_mia.report.intervals import dice_lost
-from seg_mia.report.verdicts import fails, kept, segments_nothing
+from seg_mia.report.leak import fails
+from seg_mia.report.verdicts import kept, segments_nothing
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
