@@ -3,7 +3,6 @@
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -35,7 +34,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.headlines import attack_headline, utility_headline
-from seg_mia.inference import check_victim, infer, load_shadow, load_teacher, unseen_of
+from seg_mia.inference import behind_release, check_victim, infer, load_shadow, load_teacher, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.messages import one_line
@@ -353,8 +352,7 @@ class Experiment(LightningCLI):
         shadow = load_shadow(self.plan.shadow, data, trust=options["trust"])
         released = self._get(self.config, "release")
         if self.release is not None:
-            behind = wrapped(shadow.network, [self.release])
-            shadow = replace(shadow, network=behind, built=[shadow.built, plain_settings(released)])
+            shadow = behind_release(shadow, self.release, plain_settings(released))
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))

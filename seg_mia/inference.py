@@ -1,7 +1,9 @@
 """Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predict
 from seg_mia.data.samples import EpochSampler
 from seg_mia.data.sides import Side, tell_left_out
 from seg_mia.data.splits import hold_out
+from seg_mia.defences.base import wrapped
+from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.roc import best_threshold
@@ -296,6 +300,11 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     network = build(network_spec(card), trust=trust)
     load_weights(network, found.content, found.file)
     return Side(network, own, found.file, network_spec(card), unseen_of(card, own))
+
+
+def behind_release(shadow: Side, release: Release, settings: Any) -> Side:
+    """Return a shadow that gives out what the victim does; `settings` are the release's, as plain values."""
+    return replace(shadow, network=wrapped(shadow.network, [release]), built=[shadow.built, settings])
 
 
 def load_teacher(
