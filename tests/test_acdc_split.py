@@ -23,4 +23,4 @@ def test_the_blind_baseline_is_at_chance_by_patient(shared: Path) -> None:
     summary = json.loads(file.read_text())
     assert summary["groups"]["groups"] < summary["results"]["members"]
     for auc in (summary["results"]["auc"], summary["groups"]["auc"]):
-        assert auc["low"] <= 0.5  # above it the split would leak; halves of one split do not lie
+        assert auc["low"] <= 0.5 <= auc["high"]
