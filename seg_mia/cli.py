@@ -239,7 +239,7 @@ def _compare(words: list[str]) -> None:
             "usage: python -m seg_mia compare FIRST SECOND\n\nFolders of the same membership attack on two "
             "victims, RUN/mia-type2/version_0: the AUC of the first"
         )
-        print("minus that of the second, with a 95 % interval from a bootstrap that resamples both at once.")
+        print("minus that of the second, with a 95 % interval of the paired difference.")
         return
     if len(words) != 2 or any(word.startswith("-") for word in words):
         raise InputError(f"compare takes two folders of membership results, got {len(words)} arguments")

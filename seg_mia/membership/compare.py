@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
-from seg_mia.membership.bootstrap import Interval, paired_difference
+from seg_mia.membership.intervals import Interval, paired_difference
 
 COLUMNS = ("id", "group", "member", "score")
 
@@ -54,10 +54,10 @@ def _attack(folder: Path) -> tuple[object, ...]:
 
 
 def compare(first: str | Path, second: str | Path) -> Interval:
-    """Return the AUC in the first folder minus that in the second, with its 95 % paired bootstrap interval.
+    """Return the AUC in the first folder minus that in the second, with its 95 % paired interval.
 
-    Samples are resampled for both at once, by group where there are groups: what makes a sample hard to guess
-    for either victim cancels out.
+    Its variance is that of the samples' differences, by group where there are groups: what makes a sample
+    hard to guess for either victim cancels out.
 
     Raises:
         InputError: scores of another attack or other samples, or whose members differ.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.membership.bootstrap import intervals
+from seg_mia.membership.intervals import intervals
 from seg_mia.membership.roc import check_scores, confusion, pooled, resolvable
 
 FPRS = (0.1, 0.01, 0.001)
@@ -19,12 +19,12 @@ def evaluate(
     *,
     threshold: float,
 ) -> dict[str, Any]:
-    """Return every measure with its 95 % bootstrap interval, and the counts at a threshold.
+    """Return every measure with its 95 % interval, and the counts at a threshold.
 
     Args:
         scores: higher for members, (n,).
         members: who is one, (n,).
-        groups: patient or video of each, (n,); intervals are drawn by group.
+        groups: patient or video of each, (n,); intervals are by group.
         threshold: the least score of what is called a member.
 
     Returns:

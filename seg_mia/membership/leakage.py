@@ -19,8 +19,9 @@ from scipy import optimize, stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored
+from seg_mia.membership.intervals import auc_bounds
 from seg_mia.membership.rates import tpr_bounds
-from seg_mia.membership.roc import allowed_false_positives, auc, pooled, resolvable
+from seg_mia.membership.roc import allowed_false_positives, pooled, resolvable
 
 Values = NDArray[np.float64]
 Labels = NDArray[np.bool_]
@@ -257,43 +258,6 @@ def _low(scored: Scored, kind: Kind, tail: float) -> float:
     else:
         scores, members, groups = scored.scores, scored.members, scored.groups
     if kind.endswith("auc"):
-        return auc_lower_bound(scores, members, groups, tail=tail)
+        return auc_bounds(scores, members, groups, tail=tail)[0]
     # Two bounds make one: of the threshold and of the rate there.
     return tpr_bounds(scores, members, groups, fpr=LOW_FPR, tail=tail / 2)[0]
-
-
-def auc_lower_bound(scores: Values, members: Labels, groups: NDArray[np.str_], *, tail: float) -> float:
-    """Return a lower bound of the AUC, one-sided at `tail`, by whole groups.
-
-    On the scale of the logit, with the variance of Obuchowski 1997 (Biometrics 53:567) for clustered data and
-    the quantile of Student's t for as many groups as there are on the smaller side. Scores that part the
-    two sides perfectly have the bound of Clopper and Pearson (1934) for as many pairs.
-
-    Args:
-        scores: (n,), higher for members.
-        members: bool (n,).
-        groups: (n,); each on one side.
-        tail: in (0, 0.5).
-    """
-    area = auc(scores, members)
-    sides = [len(np.unique(groups[side])) for side in (members, ~members)]
-    if area == 1:
-        return float(tail ** (1 / min(sides)))
-    if area == 0 or min(sides) < 2:
-        return 0.0
-    variance = sum(
-        _spread(scores[side], scores[~side], groups[side], above=bool(side is members), area=area)
-        for side in (members, ~members)
-    )
-    width = float(stats.t.isf(tail, min(sides) - 1)) * math.sqrt(variance) / (area * (1 - area))
-    return 1 / (1 + math.exp(min(700.0, width - math.log(area / (1 - area)))))
-
-
-def _spread(own: Values, others: Values, groups: NDArray[np.str_], *, above: bool, area: float) -> float:
-    """Return what one side adds to the variance of the AUC: that of its groups' sums of placements."""
-    ordered = np.sort(others)
-    below = (np.searchsorted(ordered, own, "left") + np.searchsorted(ordered, own, "right")) / 2
-    placed = below / len(others) if above else 1 - below / len(others)
-    unit = np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(unit, weights=placed - area)
-    return float(len(sums) / (len(sums) - 1) * (sums**2).sum() / len(own) ** 2)

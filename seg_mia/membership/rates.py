@@ -28,7 +28,7 @@ def tpr_bounds(
     - from above, by the highest threshold whose FPR is at least `fpr` with that confidence, and the upper
       bound of the TPR there; 1 where none is.
 
-    Rates have the bounds of Clopper and Pearson (1934). Where groups are given, they are of the effective
+    Rates have the bounds of Clopper and Pearson (1934). Where groups are given, those are of the effective
     number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the variance between groups, with
     the quantiles of Student's t for as many groups, tells how many independent samples are worth as much.
     Where all samples are decided alike there is no variance to see, and the groups are counted.
@@ -51,7 +51,7 @@ def tpr_bounds(
     values: Values = scores.astype(np.float64)
     names = np.arange(len(scores)) if groups is None else np.asarray(groups)
     units = np.unique(names, return_inverse=True)[1]
-    inside, outside = (_Side(values[side], units[side]) for side in (members, ~members))
+    inside, outside = (Side(values[side], units[side]) for side in (members, ~members))
     descending = np.unique(outside.scores)[::-1]
     low, high = 0.0, 1.0
     for above in descending:
@@ -66,11 +66,21 @@ def tpr_bounds(
     return low, high
 
 
-class _Side:
-    """Members or non-members, and bounds of the share of them that a rule calls."""
+class Side:
+    """Members or non-members, and bounds of the share of them that a rule calls.
 
-    def __init__(self, scores: Values, units: Units) -> None:
-        self.scores = scores
+    The bounds are those of Clopper and Pearson (1934), of Korn and Graubard (1998) where samples come in
+    groups, as `tpr_bounds` describes.
+    """
+
+    def __init__(self, scores: Scores, units: Units) -> None:
+        """Take the side's samples.
+
+        Args:
+            scores: (n,), higher for members.
+            units: the number of each sample's group, int (n,).
+        """
+        self.scores: Values = scores.astype(np.float64)
         self.unit = np.unique(units, return_inverse=True)[1]
         self.sizes = np.bincount(self.unit)
         count, groups = len(scores), len(self.sizes)
@@ -78,13 +88,13 @@ class _Side:
         self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(groups)) ** 2
 
     def lower(self, called: Members, tail: float) -> float:
-        """Return the lower bound of the share called."""
+        """Return the lower bound of the share called, one-sided at `tail`; called is bool (n,)."""
         count = self._effective(called)
         hits = float(called.mean()) * count
         return float(stats.beta.ppf(tail, hits, count - hits + 1)) if hits > 0 else 0.0
 
     def upper(self, called: Members, tail: float) -> float:
-        """Return the upper bound of the share called."""
+        """Return the upper bound of the share called, one-sided at `tail`."""
         return 1 - self.lower(~called, tail)
 
     def _effective(self, called: Members) -> float:

@@ -18,7 +18,7 @@ from seg_mia.report.verdicts import (
 )
 
 FEW_GROUPS = 30
-"""An interval that resamples fewer patients than this is itself uncertain."""
+"""An interval of fewer patients than this is itself uncertain."""
 FEW_IMAGES = 30
 """The same of attacked images."""
 
@@ -181,7 +181,7 @@ def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
             break
     counts = [one.group_count for one in guessed if one.group_count is not None]
     if counts and min(counts) < FEW_GROUPS:
-        yield f"Only {min(counts)} patients were scored: intervals that resample them are themselves rough."
+        yield f"Only {min(counts)} patients were scored: intervals by patient are themselves rough."
     if limits := sorted({one.limit for one in guessed if one.limit is not None}):
         yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
 

@@ -6,8 +6,8 @@ import pytest
 
 from seg_mia.cli import main
 from seg_mia.errors import InputError
-from seg_mia.membership.bootstrap import paired_difference
 from seg_mia.membership.compare import compare, read_scores
+from seg_mia.membership.intervals import paired_difference
 
 
 def written(

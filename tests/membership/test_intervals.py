@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership import bootstrap
-from seg_mia.membership.bootstrap import Interval, draw_counts, intervals, paired_difference
+from seg_mia.membership.intervals import Interval, auc_bounds, intervals, paired_difference
 from seg_mia.membership.rates import tpr_bounds
 from seg_mia.membership.roc import auc, confusion, tpr_at_fpr
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-SIMULATIONS = 300
-DRAWS = 400
+SIMULATIONS = 500
 NORMAL = NormalDist()
 FPRS = (0.2, 0.05)
 
@@ -49,67 +47,24 @@ def inside(interval: Interval, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
-def test_each_side_is_drawn_apart() -> None:
-    members = np.arange(30) % 3 == 0
-    counts = draw_counts(members, None, draws=50, seed=0)
-    assert counts.shape == (50, 30)
-    assert counts.dtype == np.int64
-    assert counts.min() == 0
-    assert (counts[:, members].sum(axis=1) == 10).all()
-    assert (counts[:, ~members].sum(axis=1) == 20).all()
-
-
-def test_whole_groups_are_drawn_as_many_as_there_are() -> None:
-    _, members, groups = draw(0, 1)
-    counts = draw_counts(members, groups, draws=50, seed=0)
-    names, first, unit = np.unique(groups, return_index=True, return_inverse=True)
-    of_groups = counts[:, first]
-    np.testing.assert_array_equal(counts, of_groups[:, unit])
-    assert (of_groups[:, members[first]].sum(axis=1) == 7).all()
-    assert (of_groups[:, ~members[first]].sum(axis=1) == len(names) - 7).all()
-    assert counts.sum(axis=1).std() > 0
-
-
-def test_each_sample_is_drawn_once_on_average_with_a_binomial_spread() -> None:
-    members = np.arange(20) < 8
-    counts = draw_counts(members, None, draws=20_000, seed=0)
-    np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.04)
-    np.testing.assert_allclose(counts[:, members].var(axis=0), 7 / 8, atol=0.05)
-    np.testing.assert_allclose(counts[:, ~members].var(axis=0), 11 / 12, atol=0.05)
-
-
-def test_the_seed_decides_and_memory_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, members, groups = draw(1, 1)
-    whole = draw_counts(members, groups, draws=101, seed=3)
-    assert not np.array_equal(whole, draw_counts(members, groups, draws=101, seed=4))
-    for rows in (1, 7):
-        monkeypatch.setattr(bootstrap, "CELLS", rows * len(members))
-        np.testing.assert_array_equal(whole, draw_counts(members, groups, draws=101, seed=3))
-
-
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31), decimals=st.sampled_from([0, 1, 12]), grouped=st.booleans())
-def test_an_interval_holds_the_percentiles_of_the_plain_statistic(
-    seed: int, decimals: int, grouped: bool
-) -> None:
+def test_an_interval_holds_the_plain_statistic(seed: int, decimals: int, grouped: bool) -> None:
     scores, members, names = draw(seed, decimals)
     groups = names if grouped else None
-    result = intervals(scores, members, groups, threshold=0.5, fprs=FPRS, draws=40, level=0.8, seed=seed)
-    replicates = draw_counts(members, groups, draws=40, seed=seed)
-    drawn = [plain(np.repeat(scores, counts), np.repeat(members, counts)) for counts in replicates]
-    expected = np.quantile(drawn, [0.1, 0.9], axis=0)
-    points = plain(scores, members)
-    assert [interval.value for interval in result.values()] == points
-    for fpr in FPRS:  # which are not resampled
+    result = intervals(scores, members, groups, threshold=0.5, fprs=FPRS, level=0.8)
+    assert [interval.value for interval in result.values()] == plain(scores, members)
+    for interval in result.values():
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    for fpr in FPRS:
         low, high = tpr_bounds(scores, members, groups, fpr=fpr, tail=0.1)
         rate = result[f"tpr_at_fpr_{fpr:g}"]
         assert (rate.low, rate.high) == pytest.approx((low, high))
-    resampled = len(points) - len(FPRS)
-    for interval, point, low, high in list(zip(result.values(), points, *expected, strict=True))[:resampled]:
-        if point in {0, 1}:
-            assert interval.low <= low <= high <= interval.high
-        else:
-            assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+    area = result["auc"]
+    turned = intervals(-scores, members, groups, threshold=0.5, level=0.8)["auc"]
+    assert (1 - turned.high, 1 - turned.low) == pytest.approx((area.low, area.high))
+    other = intervals(-scores, ~members, groups, threshold=0.5, level=0.8)["auc"]
+    assert (other.low, other.high) == pytest.approx((area.low, area.high))
 
 
 def plain(scores: Floats, members: Bools) -> list[float]:
@@ -118,14 +73,37 @@ def plain(scores: Floats, members: Bools) -> list[float]:
     return [auc(scores, members), decided.accuracy, decided.balanced_accuracy, decided.f1, *tprs]
 
 
-def test_close_to_the_percentile_intervals_of_scipy() -> None:
+def test_the_area_has_the_variance_of_obuchowski_and_the_freedom_of_satterthwaite() -> None:
+    # DeLong's without groups, worked out from all pairs; by groups the sums of their placements.
+    rng = np.random.default_rng(4)
+    members = np.arange(60) < 25
+    scores = rng.normal(size=60) + members
+    patients = [f"{i // 5}" for i in range(60)]
+    above = (scores[:25, None] > scores[25:]).astype(float)
+    area = above.mean()
+    for groups, parts in (
+        (None, (above.mean(1) - area, above.mean(0) - area)),
+        (patients, tuple((v - area).reshape(-1, 5).sum(1) for v in (above.mean(1), above.mean(0)))),
+    ):
+        parted = [
+            len(sums) / (len(sums) - 1) * float((sums**2).sum()) / n**2
+            for sums, n in zip(parts, (25, 35), strict=True)
+        ]
+        by_side = zip(parted, parts, strict=True)
+        freedom = sum(parted) ** 2 / sum(variance**2 / (len(sums) - 1) for variance, sums in by_side)
+        width = stats.t.isf(0.05, freedom) * math.sqrt(sum(parted)) / (area * (1 - area))
+        expected = stats.logistic.cdf(stats.logistic.ppf(area) + np.array([-width, width]))
+        assert auc_bounds(scores, members, groups, tail=0.05) == pytest.approx(tuple(expected))
+
+
+def test_close_to_the_bootstrap_of_scipy_where_there_are_many_samples() -> None:
     rng = np.random.default_rng(0)
-    members = np.arange(110) < 60
-    scores = rng.normal(size=110) + members
-    own = intervals(scores, members, threshold=0.4, draws=5000)
+    members = np.arange(440) < 240
+    scores = rng.normal(size=440) + members
+    own = intervals(scores, members, threshold=0.4)
 
     def area(first: Floats, second: Floats, axis: int) -> Floats:
-        return np.asarray(stats.mannwhitneyu(first, second, axis=axis).statistic / (60 * 50))
+        return np.asarray(stats.mannwhitneyu(first, second, axis=axis).statistic / (240 * 200))
 
     def balanced(first: Floats, second: Floats, axis: int) -> Floats:
         return np.asarray(((first >= 0.4).mean(axis) + (second < 0.4).mean(axis)) / 2)
@@ -133,14 +111,33 @@ def test_close_to_the_percentile_intervals_of_scipy() -> None:
     samples = scores[members], scores[~members]
     for name, statistic in {"auc": area, "balanced_accuracy": balanced}.items():
         theirs = stats.bootstrap(
-            samples, statistic, n_resamples=5000, batch=500, method="percentile", rng=rng
+            samples, statistic, n_resamples=2000, batch=500, method="percentile", rng=rng
         ).confidence_interval
         assert (own[name].low, own[name].high) == pytest.approx((theirs.low, theirs.high), abs=0.008)
 
 
+def test_two_rates_are_joined_as_worked_out_by_hand() -> None:
+    # 7 of 10 members and 3 of 15 non-members are called.
+    scores = np.array([1.0] * 7 + [0.0] * 3 + [1.0] * 3 + [0.0] * 12)
+    tpr, fpr = (stats.binomtest(k, n).proportion_ci(0.95, method="exact") for k, n in ((7, 10), (3, 15)))
+    found = intervals(scores, MEMBERS, threshold=0.5)
+    down, up = math.hypot(0.7 - tpr.low, fpr.high - 0.2), math.hypot(tpr.high - 0.7, 0.2 - fpr.low)
+    assert astuple(found["balanced_accuracy"]) == pytest.approx((0.75, 0.75 - down / 2, 0.75 + up / 2))
+    down = math.hypot(10 * (0.7 - tpr.low), 15 * (fpr.high - 0.2)) / 25
+    up = math.hypot(10 * (tpr.high - 0.7), 15 * (0.2 - fpr.low)) / 25
+    assert astuple(found["accuracy"]) == pytest.approx((0.76, 0.76 - down, 0.76 + up))
+
+    def f1(true: float, false: float) -> float:
+        return 2 * 10 * true / (10 * true + 15 * false + 10)
+
+    down = math.hypot(0.7 - f1(tpr.low, 0.2), 0.7 - f1(0.7, fpr.high))
+    up = math.hypot(f1(tpr.high, 0.2) - 0.7, f1(0.7, fpr.low) - 0.7)
+    assert astuple(found["f1"]) == pytest.approx((0.7, 0.7 - down, 0.7 + up))
+
+
 def test_the_keys_name_the_rates() -> None:
     scores, members, _ = draw(0, 12)
-    result = intervals(scores, members, threshold=0, draws=10)
+    result = intervals(scores, members, threshold=0)
     rates = ["tpr_at_fpr_0.1", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"]
     assert list(result) == ["auc", "accuracy", "balanced_accuracy", "f1", *rates]
 
@@ -162,30 +159,27 @@ def test_perfect_scores_have_the_bounds_of_clopper_and_pearson(
     def exact(trials: int) -> float:
         return float(stats.binomtest(trials, trials).proportion_ci(0.95, method="exact").low)
 
-    pairs, everyone, missed = exact(units[0]), exact(sum(units)), (1 - exact(sum(units))) * 25
-    right = intervals(MEMBERS.astype(float), MEMBERS, groups, threshold=0.5, fprs=(0.1,), draws=20)
-    for name, low in {"auc": pairs, "balanced_accuracy": pairs}.items():
-        assert astuple(right[name]) == pytest.approx((1, low, 1))
-    assert astuple(right["accuracy"]) == pytest.approx((1, everyone, 1))
-    lowest = max(0, 2 * (10 - missed) / (20 - missed))
-    assert astuple(right["f1"]) == pytest.approx((1, lowest, 1))
-    wrong = intervals(1.0 - MEMBERS, MEMBERS, groups, threshold=0.5, fprs=(0.1,), draws=20)
-    for name in ("auc", "balanced_accuracy"):
-        assert astuple(wrong[name]) == pytest.approx((0, 0, 1 - pairs))
-    assert astuple(wrong["accuracy"]) == pytest.approx((0, 0, 1 - everyone))
+    pairs = exact(units[0])
+    missed = [1 - exact(trials) for trials in units]
+    right = intervals(MEMBERS.astype(float), MEMBERS, groups, threshold=0.5, fprs=(0.1,))
+    assert astuple(right["auc"]) == pytest.approx((1, pairs, 1))
+    assert astuple(right["balanced_accuracy"]) == pytest.approx((1, 1 - math.hypot(*missed) / 2, 1))
+    assert right["f1"].low < right["f1"].value == right["f1"].high == 1
+    wrong = intervals(1.0 - MEMBERS, MEMBERS, groups, threshold=0.5, fprs=(0.1,))
+    assert astuple(wrong["auc"]) == pytest.approx((0, 0, 1 - pairs))
+    assert astuple(wrong["balanced_accuracy"]) == pytest.approx((0, 0, math.hypot(*missed) / 2))
     assert (wrong["f1"].value, wrong["f1"].low) == (0, 0)
     assert 0 < wrong["f1"].high < 1
 
 
 def test_equal_scores_are_chance_exactly_but_not_surely() -> None:
     slack = 1 - 0.025 ** (1 / 10)
-    same = intervals(np.ones(25), MEMBERS, threshold=2, draws=20)
-    assert same["auc"].value == 0.5
+    same = intervals(np.ones(25), MEMBERS, threshold=2)
     assert astuple(same["auc"]) == pytest.approx((0.5, 0.5 - slack / 2, 0.5 + slack / 2))
-    assert same["balanced_accuracy"].low == pytest.approx(0.5 - slack)
-    assert same["balanced_accuracy"].high == pytest.approx(0.5 + slack)
+    assert same["balanced_accuracy"].low < 0.4
+    assert same["balanced_accuracy"].high > 0.6
     assert same["f1"].value == same["f1"].low == 0
-    all_called = intervals(np.ones(25), MEMBERS, threshold=0, draws=20)["f1"]
+    all_called = intervals(np.ones(25), MEMBERS, threshold=0)["f1"]
     assert all_called.low < all_called.value == 20 / 35 < all_called.high
 
 
@@ -195,35 +189,43 @@ def test_the_same_scores_differ_by_nothing() -> None:
     assert paired_difference(scores, 2 * scores, members) == Interval(0, 0, 0)
 
 
-def test_a_difference_is_that_of_the_plain_areas_in_every_replicate() -> None:
-    first, members, groups = draw(2, 1)
-    second = draw(4, 0)[0].repeat(2)[: len(first)]
-    result = paired_difference(first, second, members, groups, draws=40, level=0.8, seed=5)
-    drawn = []
-    for counts in draw_counts(members, groups, draws=40, seed=5):
-        both = (auc(np.repeat(scores, counts), np.repeat(members, counts)) for scores in (first, second))
-        drawn.append(next(both) - next(both))
-    assert result.value == auc(first, members) - auc(second, members)
-    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(drawn, [0.1, 0.9])), abs=1e-12)
+def test_a_difference_has_the_paired_variance_of_delong() -> None:
+    rng = np.random.default_rng(5)
+    members = np.arange(50) < 20
+    first, second = ((rng.normal(size=50) + members).round(1) for _ in range(2))
+
+    def pairs(scores: Floats) -> Floats:
+        inside, outside = scores[:20, None], scores[20:]
+        return np.asarray((inside > outside) + 0.5 * (inside == outside))
+
+    above = pairs(first) - pairs(second)
+    parted = [above.mean(1).var(ddof=1) / 20, above.mean(0).var(ddof=1) / 30]
+    freedom = sum(parted) ** 2 / (parted[0] ** 2 / 19 + parted[1] ** 2 / 29)
+    width = stats.t.isf(0.025, freedom) * math.sqrt(sum(parted))
+    result = paired_difference(first, second, members)
+    assert astuple(result) == pytest.approx((above.mean(), above.mean() - width, above.mean() + width))
+    turned = paired_difference(second, first, members)
+    assert (turned.low, turned.high) == pytest.approx((-result.high, -result.low))
 
 
 def test_two_perfect_attacks_may_differ_by_what_their_pairs_cannot_show() -> None:
     right, wrong = MEMBERS.astype(float), 1.0 - MEMBERS
     slack = 1 - 0.025 ** (1 / 10)
-    both, one = (paired_difference(right, second, MEMBERS, draws=20) for second in (right, wrong))
+    both, one = (paired_difference(right, second, MEMBERS) for second in (right, wrong))
     assert astuple(both) == pytest.approx((0, -slack, slack))
     assert astuple(one) == pytest.approx((1, 1 - 2 * slack, 1))
 
 
 @pytest.mark.parametrize("area", [0.5, 0.75, 0.9])
-def test_the_area_is_covered(area: float) -> None:
-    members = np.arange(100) < 50
+@pytest.mark.parametrize("side", [16, 50])
+def test_the_area_is_covered(side: int, area: float) -> None:
+    members = np.arange(2 * side) < side
     covered = 0
     for seed in range(SIMULATIONS):
-        scores = np.random.default_rng(seed).normal(size=100) + shift(area) * members
-        own = intervals(scores, members, threshold=0, fprs=(), draws=DRAWS, seed=seed)["auc"]
+        scores = np.random.default_rng(seed).normal(size=2 * side) + shift(area) * members
+        own = intervals(scores, members, threshold=0, fprs=())["auc"]
         covered += inside(own, area)
-    assert 0.9 <= covered / SIMULATIONS <= 0.985
+    assert 0.93 <= covered / SIMULATIONS <= 0.99
 
 
 def test_the_area_of_alike_samples_is_covered_by_whole_groups_only() -> None:
@@ -233,7 +235,7 @@ def test_the_area_of_alike_samples_is_covered_by_whole_groups_only() -> None:
     for seed in range(SIMULATIONS):
         scores = noise(np.random.default_rng(seed), 60, 4, 0.6) + shift(0.75) * members
         for i, known in enumerate((groups, None)):
-            own = intervals(scores, members, known, threshold=0, fprs=(), draws=DRAWS, seed=seed)["auc"]
+            own = intervals(scores, members, known, threshold=0, fprs=())["auc"]
             covered[i] += inside(own, 0.75)
     by_group, by_sample = covered / SIMULATIONS
     assert 0.9 <= by_group <= 0.985
@@ -250,7 +252,7 @@ def test_the_difference_is_covered_and_that_of_alike_samples_by_whole_groups_onl
             one, other = noise(rng, 40, 4, shared), noise(rng, 40, 4, shared)
             first = one + shift(0.8) * members
             second = (one + other) / math.sqrt(2) + shift(0.7) * members
-            own = paired_difference(first, second, members, known, draws=DRAWS, seed=seed)
+            own = paired_difference(first, second, members, known)
             covered[i] += inside(own, 0.8 - 0.7)
     alone, by_group, by_sample = covered / SIMULATIONS
     assert 0.9 <= alone <= 0.985
@@ -258,15 +260,13 @@ def test_the_difference_is_covered_and_that_of_alike_samples_by_whole_groups_onl
     assert by_sample < 0.85
 
 
-def test_too_few_groups_replicates_or_levels_are_refused() -> None:
+def test_too_few_groups_or_levels_out_of_range_are_refused() -> None:
     scores, members, groups = draw(0, 1)
     one_patient = [name if member else "x" for name, member in zip(groups, members, strict=True)]
     with pytest.raises(InputError, match="got 7 and 1; score more patients"):
         intervals(scores, members, one_patient, threshold=0)
     with pytest.raises(InputError, match="got 7 and 1; score more patients"):
         paired_difference(scores, scores, members, one_patient)
-    with pytest.raises(InputError, match="draws must be at least 1, got 0"):
-        draw_counts(members, None, draws=0, seed=0)
     for level in (0, 1, 95):
         with pytest.raises(InputError, match=f"level must lie between 0 and 1, got {level}; 0.95"):
             intervals(scores, members, threshold=0, level=level)
@@ -281,7 +281,7 @@ def test_scores_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="one shape"):
         paired_difference(scores, scores[1:], members)
     with pytest.raises(InputError, match="shape"):
-        draw_counts(members, groups[1:], draws=1, seed=0)
+        intervals(scores, members, groups[1:], threshold=0)
     with pytest.raises(InputError, match="threshold must be a number"):
         intervals(scores, members, threshold=math.nan)
     with pytest.raises(InputError, match=r"fpr must lie in \[0, 1\]"):

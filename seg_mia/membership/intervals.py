@@ -1,0 +1,226 @@
+"""How sure a membership attack's numbers are: confidence intervals, by whole groups where given.
+
+Members and non-members are independent of each other, and so are groups (patients, videos); samples of one
+group are not. Percentiles of a bootstrap are too narrow where there are few groups; these intervals have the
+quantiles of Student's t, or are exact.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.rates import Side, tpr_bounds
+from seg_mia.membership.roc import Groups, Members, Scores, auc, check_scores, confusion, tpr_at_fpr
+
+Values = NDArray[np.float64]
+Units = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic of the samples at hand and the bounds of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def intervals(
+    scores: Scores,
+    members: Members,
+    groups: Groups | None = None,
+    *,
+    threshold: float,
+    fprs: Sequence[float] = (0.1, 0.01, 0.001),
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return intervals of what an attack achieves.
+
+    The keys are auc, accuracy, balanced_accuracy and f1 at `threshold`, and tpr_at_fpr_X for each X of
+    `fprs`. How often such intervals hold the true value: benchmarks/interval_coverage.py.
+
+    - auc: `auc_bounds`.
+    - accuracy, balanced_accuracy, f1: functions of the true and the false positive rate. Each rate has the
+      exact bounds of `seg_mia.membership.rates.Side`, and the distances to the value at one bound, the other
+      rate as observed, add up as squares (Zou and Donner 2008, Statistics in Medicine 27:1693, "MOVER"). The
+      threshold is held fixed: it was chosen elsewhere, on the shadow.
+    - tpr_at_fpr_X: `seg_mia.membership.rates.tpr_bounds`, exact on both axes, since here the threshold is
+      chosen on the scores that it is judged by.
+
+    Args:
+        scores: float (n,), higher for members.
+        members: bool (n,).
+        groups: the patient or video of each sample, if samples of one are alike.
+        threshold: a member where score >= threshold.
+        fprs: false positive rates; the TPR there is never interpolated.
+        level: the share of such intervals that should hold the true value.
+
+    Raises:
+        InputError: what `check_scores` refuses, fewer than two groups on a side, settings out of range.
+    """
+    tail = _tail(level)
+    unit = _units(scores, members, groups)
+    value = auc(scores, members)
+    result = {"auc": Interval(value, *auc_bounds(scores, members, groups, tail=tail))}
+    confused = confusion(scores, members, threshold)
+    called = scores.astype(np.float64) >= threshold
+    inside, outside = (Side(scores[side], unit[side]) for side in (members, ~members))
+    count, others = confused.members, confused.nonmembers
+    rates = confused.true_positives / count, confused.false_positives / others
+    ends = [
+        (side.lower(hits, tail), side.upper(hits, tail))
+        for side, hits in ((inside, called[members]), (outside, called[~members]))
+    ]
+    decided: dict[str, Callable[[float, float], float]] = {
+        "accuracy": lambda tpr, fpr: (tpr * count + (1 - fpr) * others) / (count + others),
+        "balanced_accuracy": lambda tpr, fpr: (tpr + 1 - fpr) / 2,
+        "f1": lambda tpr, fpr: 2 * tpr * count / (tpr * count + fpr * others + count),
+    }
+    for name, statistic in decided.items():
+        result[name] = Interval(getattr(confused, name), *_combined(statistic, rates, ends))
+    for fpr in fprs:
+        rate = tpr_at_fpr(scores, members, fpr)
+        low, high = tpr_bounds(scores, members, groups, fpr=fpr, tail=tail)
+        result[f"tpr_at_fpr_{fpr:g}"] = Interval(rate, min(low, rate), max(high, rate))
+    return result
+
+
+def auc_bounds(
+    scores: Scores, members: Members, groups: Groups | None = None, *, tail: float = 0.025
+) -> tuple[float, float]:
+    """Return the bounds of the AUC, one-sided at `tail` each, by whole groups.
+
+    On the scale of the logit, with the variance of Obuchowski 1997 (Biometrics 53:567), which is that of
+    DeLong et al. 1988 where each sample is a group, and the quantile of Student's t; its degrees of freedom
+    are those of Satterthwaite 1946 for the two sides' parts of the variance.
+
+    Where nothing varies, as when scores part the sides perfectly or are all equal, the variance is unknown.
+    Then the bounds are those of Clopper and Pearson (1934) for independent pairs of a member and a
+    non-member, as many as there are groups on the smaller side, which all came out alike: the chance of
+    another outcome is at most 1 - tail ** (1 / pairs).
+
+    Args:
+        scores: (n,), higher for members.
+        members: bool (n,).
+        groups: (n,); each on one side.
+        tail: in (0, 0.5).
+
+    Raises:
+        InputError: what `check_scores` refuses; fewer than two groups on a side.
+    """
+    unit = _units(scores, members, groups)
+    area = auc(scores, members)
+    variances, freedoms = _variances(_placements(scores, members), members, unit)
+    if not variances.sum() > 0:
+        slack = _slack(min(freedoms) + 1, tail)
+        return area * (1 - slack), area + (1 - area) * slack
+    width = _quantile(variances, freedoms, tail) * math.sqrt(variances.sum()) / (area * (1 - area))
+    middle = math.log(area / (1 - area))
+    return _expit(middle - width), _expit(middle + width)
+
+
+def paired_difference(
+    first: Scores, second: Scores, members: Members, groups: Groups | None = None, *, level: float = 0.95
+) -> Interval:
+    """Return AUC(first) - AUC(second) of two attacks on the same samples.
+
+    With the variance of the samples' differences, which is the paired one of DeLong et al. 1988 (Biometrics
+    44:837) and of Obuchowski 1997 for groups, and Student's t as in `auc_bounds`. When both AUCs are 0 or 1
+    it has the exact bounds described there, of pairs that both attacks order alike.
+
+    Raises:
+        InputError: what `check_scores` refuses; fewer than two groups on a side, a level out of range.
+    """
+    tail = _tail(level)
+    check_scores(second, members, groups)
+    unit = _units(first, members, groups)
+    areas = auc(first, members), auc(second, members)
+    point = areas[0] - areas[1]
+    placed = _placements(first, members) - _placements(second, members)
+    variances, freedoms = _variances(placed, members, unit)
+    if set(areas) <= {0.0, 1.0}:
+        slack = _slack(min(freedoms) + 1, tail)
+        return Interval(point, point * (1 - slack) - slack, point * (1 - slack) + slack)
+    if not variances.sum() > 0:
+        return Interval(point, point, point)
+    width = _quantile(variances, freedoms, tail) * math.sqrt(variances.sum())
+    return Interval(point, max(-1.0, point - width), min(1.0, point + width))
+
+
+def _placements(scores: Scores, members: Members) -> Values:
+    """Return for each sample the share of the other side that it is on the right side of, ties half; (n,)."""
+    values = scores.astype(np.float64)
+    placed = np.empty(len(values))
+    for side, sign in ((members, 1), (~members, -1)):
+        others = np.sort(sign * values[~side])
+        own = sign * values[side]
+        both = np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")
+        placed[side] = both / (2 * len(others))
+    return placed
+
+
+def _variances(placed: Values, members: Members, unit: Units) -> tuple[Values, tuple[int, int]]:
+    """Return what each side adds to the variance of the mean placement, (2,), and its degrees of freedom."""
+    found, freedoms = [], []
+    for side in (members, ~members):
+        own = np.unique(unit[side], return_inverse=True)[1]
+        sums = np.bincount(own, weights=placed[side] - placed[side].mean())
+        freedoms.append(len(sums) - 1)
+        variance = float(len(sums) / (len(sums) - 1) * (sums**2).sum() / len(own) ** 2)
+        # Rounding leaves crumbs where nothing varies.
+        found.append(variance if variance > 1e-24 else 0.0)
+    return np.array(found), (freedoms[0], freedoms[1])
+
+
+def _quantile(variances: Values, freedoms: tuple[int, int], tail: float) -> float:
+    """Return the quantile of Student's t with the degrees of freedom of Satterthwaite."""
+    freedom = variances.sum() ** 2 / (variances**2 / np.array(freedoms)).sum()
+    return float(stats.t.isf(tail, freedom))
+
+
+def _combined(
+    statistic: Callable[[float, float], float],
+    rates: tuple[float, float],
+    ends: Sequence[tuple[float, float]],
+) -> tuple[float, float]:
+    """Return the bounds of a statistic that rises with the TPR and falls with the FPR."""
+    (tpr, fpr), value = rates, statistic(*rates)
+    (least_tpr, most_tpr), (least_fpr, most_fpr) = ends
+    down = math.hypot(value - statistic(least_tpr, fpr), value - statistic(tpr, most_fpr))
+    up = math.hypot(statistic(most_tpr, fpr) - value, statistic(tpr, least_fpr) - value)
+    return max(0.0, value - down), min(1.0, value + up)
+
+
+def _units(scores: Scores, members: Members, groups: Groups | None) -> Units:
+    """Return the number of the group that each sample belongs to, (n,)."""
+    check_scores(scores, members, groups)
+    if groups is None:
+        return np.arange(len(members))
+    unit = np.unique(np.asarray(groups), return_inverse=True)[1]
+    inside, outside = (len(np.unique(unit[side])) for side in (members, ~members))
+    if min(inside, outside) < 2:
+        raise InputError(
+            "at least 2 groups of members and 2 of non-members are needed, "
+            f"got {inside} and {outside}; score more patients"
+        )
+    return unit
+
+
+def _tail(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1, got {level}; 0.95 is usual")
+    return (1 - level) / 2
+
+
+def _slack(trials: int, tail: float) -> float:
+    """Return the highest chance of another outcome after so many trials that all came out alike."""
+    return float(1 - tail ** (1 / trials))
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(min(700.0, -value)))
