@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from seg_mia.errors import InputError
-from seg_mia.experiment import run
+from seg_mia.experiment.lightning_cli import run
 
 SETTINGS = [(1, 300), (10, 100), (10, 200), (100, 100)]
 """Times the published tau = 1e-7 and beta = 1e-6, and iterations."""

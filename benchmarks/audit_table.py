@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_mia.headlines import permits_at_1
+from seg_mia.results.text import permits_at_1
 
 Entry = Mapping[str, Any]
 

@@ -34,9 +34,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.folder import Folder
-from seg_mia.data.nifti import Nifti
 from seg_mia.data.samples import Batch, EpochSampler
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.nifti import Nifti
 
 MEGABYTE = 2**20
 

@@ -31,12 +31,11 @@ from torch import Tensor, nn
 from seg_mia.attacks.medis import ALL, medis
 from seg_mia.attacks.pgd import fgsm, pgd
 from seg_mia.attacks.trigger import emptied, stamped
-from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, rendered
 from seg_mia.checkpoint import load_victim
-from seg_mia.data.anatomy import render
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.phantom import ORGANS, Phantom
+from seg_mia.data.phantom.anatomy import render
 from seg_mia.data.samples import Batch
+from seg_mia.data.sets.phantom import ORGANS, Phantom
 from seg_mia.defences.canaries import false_mask
 from seg_mia.defences.crop import cropped
 from seg_mia.defences.mixup import mixed
@@ -48,6 +47,7 @@ from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted, probabilities
 from seg_mia.models.released import Argmax, Noisy, Rounded, TopClass
 from seg_mia.models.stitched import Stitched
+from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, rendered
 from seg_mia.runs import checkpoint_file
 
 WIDTH = 900

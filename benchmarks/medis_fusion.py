@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from seg_mia.attacks.medis import ALL, medis
 from seg_mia.attacks.targets import mean_iou_matrix, random_other
 from seg_mia.checkpoint import load_victim, read_card
+from seg_mia.config.spec import resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
-from seg_mia.spec import resolve
 
 
 def samples(run: str, count: int, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_mia.data.phantom import Phantom
 from seg_mia.data.predictions import SignalBatch, SignalSamples, predictions
 from seg_mia.data.samples import EpochSampler
+from seg_mia.data.sets.phantom import Phantom
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import PosteriorAndMask
 from seg_mia.models.smp import Smp

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from seg_mia.errors import InputError
-from seg_mia.experiment import run
+from seg_mia.experiment.lightning_cli import run
 
 LITE, RESNET = "tf_efficientnet_lite0", "resnet18"
 SETTINGS: list[tuple[str, bool, dict[str, object]]] = [

@@ -28,7 +28,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from seg_mia.gradients.clipping import Mode, clipped_sum
+from seg_mia.grad_sample.clipping import Mode, clipped_sum
 from seg_mia.models.smp import Smp
 
 CLIP = 0.1

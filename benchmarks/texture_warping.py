@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seg_mia.attacks.texture import Texture, retextured
+from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.warping import nearest_patches
-from seg_mia.models.texture import VGG19, TextureAutoEncoders
+from seg_mia.models.style_autoencoder import VGG19, TextureAutoEncoders
 
 COMPRESSED = (16, 32, 64, 128, 128)
 

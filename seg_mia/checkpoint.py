@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from seg_mia.config.spec import as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
 from seg_mia.models.foreign import told
-from seg_mia.spec import as_declared, check_spec, parameters, resolve
 
 KEY = "seg_mia"
 FORMAT = 1

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from seg_mia import __version__
+from seg_mia.config.help import asks
 from seg_mia.errors import InputError
-from seg_mia.explain import asks
-from seg_mia.failures import DEBUG, failure, from_users_code, without_worker
+from seg_mia.experiment.failures import DEBUG, failure, from_users_code, without_worker
 
 if TYPE_CHECKING:
-    from seg_mia.experiment import Experiment
+    from seg_mia.experiment.lightning_cli import Experiment
 
 HELP = """\
 usage: python -m seg_mia COMMAND [options]
@@ -121,7 +121,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _help() -> None:
-    from seg_mia.configs import known
+    from seg_mia.config.files import known
 
     names = {f"{kind}s": " ".join(known(kind)) for kind in ("attack", "defence", "release")}
     print(HELP.format(configs=" ".join(known()), **names), end="")
@@ -134,9 +134,9 @@ def _explain(words: list[str]) -> None:
     from pathlib import Path
     from typing import cast
 
-    from seg_mia.experiment import Experiment
-    from seg_mia.explain import pages, tidy
-    from seg_mia.plan import Command, Plan
+    from seg_mia.config.help import pages, tidy
+    from seg_mia.experiment.lightning_cli import Experiment
+    from seg_mia.experiment.plan import Command, Plan
 
     for page in pages(words):
         if page.title:
@@ -149,14 +149,14 @@ def _explain(words: list[str]) -> None:
 
 
 def _experiment(words: list[str]) -> None:
-    from seg_mia.plan import plan
+    from seg_mia.experiment.plan import plan
 
     what = plan(words)
     if what.card is not None:
         print(f"victim: {what.checkpoint}")
     if what.shadow is not None:
         print(f"shadow: {what.shadow.file}")
-    from seg_mia.experiment import Experiment
+    from seg_mia.experiment.lightning_cli import Experiment
     from seg_mia.runs import CHECKPOINTS, LAST
 
     _quiet()
@@ -173,7 +173,7 @@ def _experiment(words: list[str]) -> None:
 
 def _use(done: "Experiment") -> str:
     """Return which attack uses what was trained, and as what."""
-    from seg_mia.tasks.texture import TextureTraining
+    from seg_mia.tasks.style_autoencoder import TextureTraining
 
     if isinstance(done.model, TextureTraining):
         return "adain --attack.weights"
@@ -203,7 +203,7 @@ def _report(words: list[str]) -> int:
 
 
 def _prepare(words: list[str]) -> None:
-    from seg_mia.prepare import prepare
+    from seg_mia.commands.prepare import prepare
 
     _quiet()
     for line in prepare(words):
@@ -211,7 +211,7 @@ def _prepare(words: list[str]) -> None:
 
 
 def _texture(words: list[str]) -> None:
-    from seg_mia.texture import texture
+    from seg_mia.commands.texture import texture
 
     for line in texture(words):
         print(line)

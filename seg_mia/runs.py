@@ -19,7 +19,7 @@ MARK = ".stage"
 """In the folder of an audit's stage: which stage it belongs to. A folder without it is somebody else's."""
 BEFORE = {MARK, SALT, NOISE, CHECKPOINTS, "config.yaml", "hparams.yaml"}
 """What a run's folder may hold before a first result or checkpoint."""
-TEXTURES = "seg_mia.tasks.texture.TextureTraining"
+TEXTURES = "seg_mia.tasks.style_autoencoder.TextureTraining"
 """The task whose checkpoints are no victims and no shadows."""
 SHADOW_SEED = 10_000
 """Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""

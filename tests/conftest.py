@@ -9,7 +9,7 @@ from PIL import Image
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # answers are the CPU's
 torch.set_num_threads(1)  # tests run side by side
-pytest.register_assert_rewrite("tests.trainings", "tests.private.helpers", "tests.gradients.helpers")
+pytest.register_assert_rewrite("tests.trainings", "tests.defences.dp.helpers", "tests.grad_sample.helpers")
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -85,7 +85,7 @@ model:
       init_args: {{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}}
     lr: 0.01
 data:
-  class_path: seg_mia.data.folder.Folder
+  class_path: seg_mia.data.sets.folder.Folder
   init_args: {{root: {folder()}, threshold: 127, members: 4, nonmembers: 2, batch_size: 2}}
 """)
     return file

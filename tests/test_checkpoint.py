@@ -21,7 +21,7 @@ NETWORK = {
 }
 SMP = "seg_mia.models.smp.Smp"
 TASK = "seg_mia.tasks.segmentation.Segmentation"
-DATA = {"class_path": "seg_mia.data.phantom.Phantom", "init_args": {"size": 64}}
+DATA = {"class_path": "seg_mia.data.sets.phantom.Phantom", "init_args": {"size": 64}}
 
 
 def network_of(spec: dict[str, Any]) -> dict[str, Any]:

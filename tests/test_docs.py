@@ -17,12 +17,12 @@ import yaml
 
 import seg_mia
 from seg_mia.attacks.base import Perturbation
-from seg_mia.attacks.texture import Texture
+from seg_mia.attacks.feature_statistics import Texture
 from seg_mia.audit.settings import Defended, Settings
 from seg_mia.cli import PLAIN
-from seg_mia.configs import find_config, known, read_yaml
-from seg_mia.spec import check_spec
-from seg_mia.spec import resolve as class_at
+from seg_mia.config.files import find_config, known, read_yaml
+from seg_mia.config.spec import check_spec
+from seg_mia.config.spec import resolve as class_at
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_mia.models.texture import LAYERS
+from seg_mia.models.style_autoencoder import LAYERS
 
 WIDTHS = (16, 32, 64, 128, 128)
 

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
-from seg_mia.attacks.texture import ORGANS, Levels, Texture, check_factors, retextured
+from seg_mia.attacks.feature_statistics import ORGANS, Levels, Texture, check_factors, retextured
 from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.structure import mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
-from seg_mia.models.texture import EXPORT, TextureAutoEncoders, load_texture
+from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_texture
 from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
 
 Region = Literal["slice", "organ"]

@@ -18,8 +18,8 @@ from seg_mia.attacks.base import (
 )
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_iou, pixel_accuracy
 from seg_mia.models.heads import class_count, class_logits, final, predicted
 

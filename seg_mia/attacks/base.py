@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.heads import class_count
 
 

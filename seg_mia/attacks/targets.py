@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 TargetKind = Literal["random", "nearest", "white", "black", "folder"]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.config.spec import resolve
 from seg_mia.errors import InputError
 from seg_mia.models.replacement import StandIn, replace_layers
-from seg_mia.spec import resolve
 
 
 @dataclass(frozen=True, kw_only=True)

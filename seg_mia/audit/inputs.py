@@ -22,15 +22,15 @@ from seg_mia import data as readers
 from seg_mia import defences, tasks
 from seg_mia.audit.outside import foreign, outside
 from seg_mia.checkpoint import load_victim, network_spec, read_card
-from seg_mia.configs import inline, is_inline, read_yaml
+from seg_mia.config.files import inline, is_inline, read_yaml
+from seg_mia.config.messages import one_line, refusal
+from seg_mia.config.parsing import import_all
+from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
-from seg_mia.messages import one_line, refusal
-from seg_mia.models.texture import EXPORT
-from seg_mia.options import import_all
-from seg_mia.plan import Plan
+from seg_mia.experiment.plan import Plan
+from seg_mia.models.style_autoencoder import EXPORT
 from seg_mia.runs import CHECKPOINTS, LAST, OF_A_ROLE, checkpoint_file
-from seg_mia.spec import class_paths
 
 IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
 """Settings that say where something lies, or how fast it is read: what lies there is known by other means."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from seg_mia.headlines import blind
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.leakage import KINDS, leak_test
+from seg_mia.results.text import blind
 
 CONFIDENCE = 0.95
 """The least chance that no leak is claimed of a row where there is none."""

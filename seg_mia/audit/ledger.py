@@ -16,11 +16,11 @@ from typing import Any
 
 from seg_mia.audit.inputs import file_digest, key_of
 from seg_mia.audit.privacy import FILE as CANARIES
-from seg_mia.callbacks.tables import write_json
 from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
-from seg_mia.experiment import Experiment
-from seg_mia.plan import Plan, plan
+from seg_mia.experiment.lightning_cli import Experiment
+from seg_mia.experiment.plan import Plan, plan
+from seg_mia.results.files import write_json
 from seg_mia.runs import CHECKPOINTS, LAST, MARK, new_version, unbegun
 
 FOLDER = ".stages"

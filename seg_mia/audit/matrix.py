@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from seg_mia.audit.privacy import finite, over_epsilon
-from seg_mia.callbacks.membership_figures import LINES
-from seg_mia.callbacks.pictures import png, rendered
-from seg_mia.callbacks.tables import write_bytes, write_text
-from seg_mia.headlines import interval, lost, permits_at_1
 from seg_mia.membership.compare import compare
+from seg_mia.results.files import write_bytes, write_text
+from seg_mia.results.membership_figures import LINES
+from seg_mia.results.pictures import png, rendered
+from seg_mia.results.text import interval, lost, permits_at_1
 
 Row = Mapping[str, Any]
 NOTHING = "none, which proves nothing"

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from seg_mia.config.spec import class_paths, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.models.heads import heads
-from seg_mia.spec import class_paths, resolve
 
 log = logging.getLogger(__name__)
 

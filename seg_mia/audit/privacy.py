@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from seg_mia.callbacks.membership_figures import LINES
-from seg_mia.callbacks.pictures import rendered
 from seg_mia.report import parse
 from seg_mia.report.build import CANARIES
+from seg_mia.results.membership_figures import LINES
+from seg_mia.results.pictures import rendered
 from seg_mia.runs import checkpoint_file, run_of
 
 Row = Mapping[str, Any]

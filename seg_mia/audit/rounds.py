@@ -12,13 +12,13 @@ from seg_mia.audit.matrix import outcome
 from seg_mia.audit.settings import Defended, Settings, Training
 from seg_mia.audit.stages import SHADOW, is_run, options
 from seg_mia.audit.steps import Step, shadow_row, trains
-from seg_mia.audit.textures import training
+from seg_mia.audit.style_autoencoder import training
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
-from seg_mia.inference import adopted, check_members
+from seg_mia.experiment.membership import adopted, check_members
+from seg_mia.experiment.plan import plan
 from seg_mia.membership.base import Membership
-from seg_mia.plan import plan
 from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
 
 Special = Literal["DPSGD", "Canaries"]

@@ -23,23 +23,23 @@ from seg_mia.audit.rounds import Progress, Rounds, Special
 from seg_mia.audit.settings import Defended, Settings, rows
 from seg_mia.audit.stages import Ready, asks, ready_stages
 from seg_mia.audit.steps import steps, trains
-from seg_mia.audit.textures import check
-from seg_mia.callbacks.membership_figures import Curve, roc_figure
-from seg_mia.callbacks.pictures import png
-from seg_mia.callbacks.success import COLUMNS
-from seg_mia.callbacks.tables import write_bytes, write_csv, write_json
+from seg_mia.audit.style_autoencoder import check
 from seg_mia.errors import InputError
-from seg_mia.headlines import aligned, canary_headline, spread, success_table, table, warnings
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.membership.roc import roc
 from seg_mia.report.caveats import foremost
 from seg_mia.report.command import verdicts
-from seg_mia.report.content import Report
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
 from seg_mia.report.read import VERSION
 from seg_mia.report.write import write_report
+from seg_mia.results.files import write_bytes, write_csv, write_json
+from seg_mia.results.membership_figures import Curve, roc_figure
+from seg_mia.results.model import Report
+from seg_mia.results.pictures import png
+from seg_mia.results.success import COLUMNS
+from seg_mia.results.text import aligned, canary_headline, spread, success_table, table, warnings
 
 HIDDEN = ("duplicates", "tied")
 """Settings of the data that name samples."""

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from seg_mia.configs import find_config, inline, is_inline, known, named, refuse_training, resolve
+from seg_mia.config.files import find_config, inline, is_inline, known, named, refuse_training, resolve
+from seg_mia.config.messages import near, one_line
+from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
-from seg_mia.messages import near, one_line
-from seg_mia.options import plain_settings
 
 VERSION = 1
 MAPPINGS = ("data", "model", "scorer")

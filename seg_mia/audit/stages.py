@@ -13,13 +13,13 @@ from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.settings import Settings, Stage
-from seg_mia.configs import find_config, inline, known
+from seg_mia.config.files import find_config, inline, known
+from seg_mia.config.messages import one_line, refusal
 from seg_mia.errors import InputError
+from seg_mia.experiment.plan import is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
-from seg_mia.messages import one_line, refusal
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
-from seg_mia.plan import is_membership
 
 BLIND = "mia-blind"
 SHADOW = "shadow"

@@ -7,7 +7,7 @@ from typing import Literal
 from seg_mia.attacks.adain import Adain
 from seg_mia.audit.settings import Defended, Settings, Training
 from seg_mia.audit.stages import Ready, is_run, names_training
-from seg_mia.configs import named
+from seg_mia.config.files import named
 
 Kind = Literal["victim", "shadow", "textures", "utility", "attack"]
 

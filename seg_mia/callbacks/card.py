@@ -18,11 +18,11 @@ import seg_mia
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
+from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, restorable
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.identity import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
-from seg_mia.spec import OWN, check_spec, class_paths, is_plain, restorable
 
 
 def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class CardWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SegmentationData):
             raise InputError(
-                f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.folder"
+                f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.sets.folder"
             )
         model = spec_of(pl_module)
         promise = getattr(pl_module, "promise", None)

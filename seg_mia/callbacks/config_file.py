@@ -5,7 +5,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-from seg_mia.spec import unsayable
+from seg_mia.config.spec import unsayable
 
 
 class ConfigFile(SaveConfigCallback):

@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.tables import write_text
+from seg_mia.results.files import write_text
 
 
 class History(Callback):

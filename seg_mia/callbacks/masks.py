@@ -6,10 +6,10 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.pictures import png
-from seg_mia.callbacks.tables import file_name, write_bytes
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
+from seg_mia.results.files import file_name, write_bytes
+from seg_mia.results.pictures import png
 
 
 class MaskWriter(Callback):

@@ -11,16 +11,16 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.membership_figures import Curve, exposed_sheet, extremes, roc_figure, score_histogram
 from seg_mia.callbacks.outputs import Findings, Scores
 from seg_mia.callbacks.panels import show
-from seg_mia.callbacks.pictures import Tile, overlay, picture, png
-from seg_mia.callbacks.tables import write_bytes, write_csv, write_json
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.certify import epsilon_lower_bound
 from seg_mia.membership.evaluation import evaluate, evaluate_groups
 from seg_mia.membership.roc import auc, confusion, pooled, roc
 from seg_mia.models.heads import predicted
+from seg_mia.results.files import write_bytes, write_csv, write_json
+from seg_mia.results.membership_figures import Curve, exposed_sheet, extremes, roc_figure, score_histogram
+from seg_mia.results.pictures import Tile, overlay, picture, png
 
 PAGE = 3
 """Samples on one sheet."""

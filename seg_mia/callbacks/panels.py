@@ -8,11 +8,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.pictures import Tile, draw, overlay, picture, png
-from seg_mia.callbacks.tables import write_bytes
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.overlap import foreground_dice
+from seg_mia.results.files import write_bytes
+from seg_mia.results.pictures import Tile, draw, overlay, picture, png
 
 
 class Panels(Callback):

@@ -9,19 +9,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from seg_mia.callbacks.curves import trajectories
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
-from seg_mia.callbacks.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.callbacks.strengths import COLUMNS as STRENGTHS
-from seg_mia.callbacks.strengths import heatmaps, strength_means, strength_rows
-from seg_mia.callbacks.success import COLUMNS, success_curves, success_rows
-from seg_mia.callbacks.tables import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.headlines import success_table, without_gradient
 from seg_mia.metrics.per_image import PerImage
+from seg_mia.results.curves import trajectories
+from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
+from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
+from seg_mia.results.strengths import COLUMNS as STRENGTHS
+from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
+from seg_mia.results.success import COLUMNS, success_curves, success_rows
+from seg_mia.results.text import success_table, without_gradient
 
 TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "{mask}", "prediction, adversarial")
 

@@ -8,11 +8,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.tables import write_json, write_rows
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.overlap import dice_per_class, foreground_dice, foreground_iou, pixel_accuracy
 from seg_mia.metrics.per_image import PerImage
+from seg_mia.results.files import write_json, write_rows
 
 
 def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[str, Tensor]:

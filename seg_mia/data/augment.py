@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.source import Image, Mask
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 os.environ.setdefault(
     "NO_ALBUMENTATIONS_UPDATE", "1"

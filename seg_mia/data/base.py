@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from seg_mia.config.spec import parameters
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.checks import examine, tell
@@ -23,7 +24,6 @@ from seg_mia.data.splits import Half, divide, halves, stated
 from seg_mia.data.strata import foreground_strata
 from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
-from seg_mia.spec import parameters
 
 Role = Literal["victim", "shadow"]
 Subset = Literal["nonmembers", "members", "reference", "all"]

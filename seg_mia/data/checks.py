@@ -8,8 +8,8 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from seg_mia.data.coding import GREY_LEVELS
 from seg_mia.data.contents import Contents
+from seg_mia.data.images.mask_coding import GREY_LEVELS
 from seg_mia.data.source import Note, Source, listed
 from seg_mia.data.splits import Half
 from seg_mia.errors import InputError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.cache import Cached
 from seg_mia.data.source import Source
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 _FILE = "contents_1.npy"  # another number when equal samples are described otherwise than before
 

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import seg_mia
+from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
-from seg_mia.spec import class_paths
 
 FOLDER = "predictions"
 _LARGEST = 60000.0  # half precision ends at 65504

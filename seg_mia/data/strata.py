@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 
 def foreground_strata(masks: Iterable[NDArray[np.uint8]], bins: int) -> list[int]:

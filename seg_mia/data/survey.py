@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.cache import Cached
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 Hashes = NDArray[np.bool_]
 BITS = 64

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import StepOutput
-from seg_mia.callbacks.tables import write_csv, write_json
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
@@ -20,10 +19,11 @@ from seg_mia.defences.distil import Distil, require_reference
 from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.poison import Poison
 from seg_mia.errors import InputError
-from seg_mia.headlines import canary_headline
-from seg_mia.masks import IGNORE
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.roc import auc
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.results.files import write_csv, write_json
+from seg_mia.results.text import canary_headline
 
 log = logging.getLogger(__name__)
 

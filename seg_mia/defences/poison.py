@@ -9,15 +9,15 @@ from torch import Tensor
 
 from seg_mia.attacks.trigger import Shape, check_trigger, emptied, foreground_share, mask_lost, stamped
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.tables import write_csv, write_rows
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.errors import InputError
-from seg_mia.masks import labelled
+from seg_mia.metrics.labels import labelled
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.results.files import write_csv, write_rows
 
 Mode = Literal["fixed", "per_draw"]
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE, check_labels
+from seg_mia.metrics.labels import IGNORE, check_labels
 
 
 def per_pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:

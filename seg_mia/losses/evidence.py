@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.losses.basic import check_fit
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.heads import heads
 
 

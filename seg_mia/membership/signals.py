@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.heads import class_count, predicted, probabilities
 from seg_mia.models.released import label_logits
 

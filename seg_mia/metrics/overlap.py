@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE, check_labels
+from seg_mia.metrics.labels import IGNORE, check_labels
 
 
 def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:

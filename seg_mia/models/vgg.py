@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seg_mia.errors import InputError
-from seg_mia.models.texture import LAYERS, VGG19, TextureAutoEncoders
+from seg_mia.models.style_autoencoder import LAYERS, VGG19, TextureAutoEncoders
 from seg_mia.models.weights import read_state
 
 PLACES: Final = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)

@@ -7,11 +7,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from seg_mia.report.caveats import caveats, warnings
-from seg_mia.report.content import SCHEMA, Fooled, Guessed, OverSeeds, Report, Victim
 from seg_mia.report.files import Files, exposed, first_place, gather, strongest_attack, summed_up
 from seg_mia.report.parse import leaks, membership, number, perturbations, plain, stages, victims
 from seg_mia.report.read import Source
 from seg_mia.report.verdicts import verdicts
+from seg_mia.results.model import SCHEMA, Fooled, Guessed, OverSeeds, Report, Victim
 
 CANARIES = "Canaries"
 """What a victim's card calls their defence."""

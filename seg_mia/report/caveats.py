@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from seg_mia.report.content import Fooled, Guessed, Promise, Victim
 from seg_mia.report.leak import CHANCE, LOW_FPR, fails
 from seg_mia.report.rows import promised
 from seg_mia.report.verdicts import (
@@ -16,6 +15,7 @@ from seg_mia.report.verdicts import (
     segments_nothing,
     spent,
 )
+from seg_mia.results.model import Fooled, Guessed, Promise, Victim
 
 FEW_GROUPS = 30
 """An interval of fewer patients than this is itself uncertain."""

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 from seg_mia.errors import InputError
 from seg_mia.report.caveats import foremost
-from seg_mia.report.content import Report
 from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import read_audit
 from seg_mia.report.write import NUMBERS, PAGE, write_report
+from seg_mia.results.model import Report
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from seg_mia.callbacks.membership_figures import DASHES
-from seg_mia.report.content import Measure, Promise, Report, Victim
 from seg_mia.report.figures import MARKERS, Chart, Drawing, Key, colour, ends, framed, stroke
 from seg_mia.report.svg import INK, inline, style
+from seg_mia.results.membership_figures import DASHES
+from seg_mia.results.model import Measure, Promise, Report, Victim
 
 SUBSETS = {"nonmembers": "non-members", "members": "members"}
 NEAR = 0.09

@@ -12,11 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from seg_mia.callbacks.membership_figures import BINS, DASHES, RATES
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.roc import Roc, roc
-from seg_mia.report.content import Measure
 from seg_mia.report.svg import INK, inline, style
+from seg_mia.results.membership_figures import BINS, DASHES, RATES
+from seg_mia.results.model import Measure
 
 COLOURS = ("#0072b2", "#d55e00", "#00885f", "#a3559b", "#86700a", "#757575")
 """As `membership_figures.LINES`, darkened where needed: 3 to 1 against white and near-black."""

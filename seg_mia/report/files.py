@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.callbacks.membership_figures import extremes
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.roc import check_scores
-from seg_mia.report.content import Exposed, Fooled, Guessed, Measure, Place, Spread
 from seg_mia.report.read import Source
 from seg_mia.report.verdicts import fooled_evidence
+from seg_mia.results.membership_figures import extremes
+from seg_mia.results.model import Exposed, Fooled, Guessed, Measure, Place, Spread
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 8_000_000

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seg_mia.errors import InputError
-from seg_mia.report.content import Fooled, Guessed, Measure, Place, Report, Victim
-from seg_mia.report.intervals import dice_lost
 from seg_mia.report.leak import fails
 from seg_mia.report.verdicts import kept, segments_nothing
+from seg_mia.results.bounded_mean import dice_lost
+from seg_mia.results.model import Fooled, Guessed, Measure, Place, Report, Victim
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from seg_mia.report.content import Guessed, Level, Measure, Verdict
-from seg_mia.report.tested import LeakNumber, LeakTested
+from seg_mia.results.leaks import LeakNumber, LeakTested
+from seg_mia.results.model import Guessed, Level, Measure, Verdict
 
 CHANCE = 0.5
 """The AUC of guessing."""

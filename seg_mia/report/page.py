@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seg_mia.membership.compare import Scored
-from seg_mia.report.content import Average, Fooled, Guessed, Measure, Report, Verdict, Victim
 from seg_mia.report.epsilon import epsilon_charts
 from seg_mia.report.figures import Chart, Point, histogram_drawing, roc_drawing, trade_off_drawing
 from seg_mia.report.files import Files
-from seg_mia.report.intervals import dice_after
 from seg_mia.report.rows import canaries, compared, facts, flattened, headers, promised
 from seg_mia.report.verdicts import RULES
+from seg_mia.results.bounded_mean import dice_after
+from seg_mia.results.model import Average, Fooled, Guessed, Measure, Report, Verdict, Victim
 
 NONE, MINUS = "\u2013", "\u2212"
 

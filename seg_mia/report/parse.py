@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seg_mia.errors import InputError
-from seg_mia.headlines import BOUNDS
 from seg_mia.membership.tradeoff import Permitted, of_points
-from seg_mia.report.content import (
+from seg_mia.report.read import FILE, Source
+from seg_mia.results.leaks import LeakNumber, LeakTested
+from seg_mia.results.model import (
     Average,
     Canaries,
     Fooled,
@@ -25,8 +26,7 @@ from seg_mia.report.content import (
     Success,
     Victim,
 )
-from seg_mia.report.read import FILE, Source
-from seg_mia.report.tested import LeakNumber, LeakTested
+from seg_mia.results.text import BOUNDS
 
 RATES = ("0.1", "0.01", "0.001")
 Plain = Mapping[str, Any]

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from seg_mia.headlines import permits
-from seg_mia.report.content import Canaries, Guessed, Level, Promise, Report, Victim
 from seg_mia.report.verdicts import refuted
+from seg_mia.results.model import Canaries, Guessed, Level, Promise, Report, Victim
+from seg_mia.results.text import permits
 
 SHOWN = 60
 """Characters of a setting that still stands in a table's cell."""

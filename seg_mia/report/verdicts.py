@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple
 
-from seg_mia.headlines import permits
-from seg_mia.report.content import (
+from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, fails, leak
+from seg_mia.results.bounded_mean import dice_lost, over_images
+from seg_mia.results.leaks import LeakTested
+from seg_mia.results.model import (
     Fooled,
     Guessed,
     Level,
@@ -23,9 +25,7 @@ from seg_mia.report.content import (
     Verdicts,
     Victim,
 )
-from seg_mia.report.intervals import dice_lost, over_images
-from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, fails, leak
-from seg_mia.report.tested import LeakTested
+from seg_mia.results.text import permits
 
 BROKEN_SHARE = 0.5
 """Share of the Dice that an attack takes: what is left segments less than half as well."""

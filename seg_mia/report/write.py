@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from seg_mia.callbacks.tables import write_json, write_text
 from seg_mia.report.build import build
-from seg_mia.report.content import Report
 from seg_mia.report.page import page
 from seg_mia.report.read import read_audit
+from seg_mia.results.files import write_json, write_text
+from seg_mia.results.model import Report
 
 PAGE, NUMBERS = "report.html", "report.json"
 

@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.spec import parameters
 
 REFUSED = "Expected more than 1"
 """How torch begins when a normalisation layer has one value per channel, in training mode alone."""

@@ -11,7 +11,6 @@ from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
-from seg_mia.callbacks.tables import write_csv
 from seg_mia.checkpoint import load_victim
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
@@ -20,6 +19,7 @@ from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
 from seg_mia.metrics.structure import ssim
 from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.results.files import write_csv
 from seg_mia.runs import checkpoint_file
 from seg_mia.tasks.targets import TargetMasks
 from seg_mia.tasks.trial import try_one

@@ -16,7 +16,7 @@ from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wra
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
-from seg_mia.masks import labelled
+from seg_mia.metrics.labels import labelled
 from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.one_head import OneHead
 from seg_mia.models.weights import load_encoder, load_state

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.targets import Targeted, TargetKind, mean_iou_matrix, nearest_other, random_other
-from seg_mia.callbacks.tables import file_name
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.coding import refuse_lost
-from seg_mia.data.files import list_files, read_mask
+from seg_mia.data.images.mask_coding import refuse_lost
+from seg_mia.data.images.reading import list_files, read_mask
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.results.files import file_name
 
 
 class TargetMasks:

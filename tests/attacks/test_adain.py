@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.adain import Adain, adain, feathered, organ_ids, strongest
-from seg_mia.attacks.texture import Texture, retextured
-from seg_mia.callbacks.strengths import COLUMNS as STRENGTH_COLUMNS
+from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.structure import mean_absolute, ssim
-from seg_mia.models.texture import TextureAutoEncoders, load_texture
+from seg_mia.models.style_autoencoder import TextureAutoEncoders, load_texture
+from seg_mia.results.strengths import COLUMNS as STRENGTH_COLUMNS
 from tests.texture_weights import by_rule
 
 STRENGTHS = [(0.3, 0.3), (1.0, 0.3), (1.0, 1.0)]

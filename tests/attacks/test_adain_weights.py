@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from seg_mia.attacks import adain as module
 from seg_mia.attacks.adain import Adain, adain, load_pairs
-from seg_mia.attacks.texture import Texture
+from seg_mia.attacks.feature_statistics import Texture
 from seg_mia.errors import InputError
-from seg_mia.models.texture import LEVELS, TextureAutoEncoders, load_texture, save_texture
+from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders, load_texture, save_texture
 from tests.texture_weights import by_rule
 
 WIDTHS = (6, 6, 6, 7, 8)

@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation, attack_mode
 from seg_mia.attacks.targets import Targeted
-from seg_mia.configs import find_config, known
+from seg_mia.config.files import find_config, known
 from seg_mia.errors import InputError
-from seg_mia.plan import is_membership
+from seg_mia.experiment.plan import is_membership
 from tests.texture_weights import by_rule
 
 

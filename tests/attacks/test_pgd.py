@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from seg_mia.attacks.pgd import Fgsm, Norm, Pgd, direction, fgsm, pgd, within
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 Array = NDArray[np.float64]
 WEIGHTS = (3.0, -4.0)  # of length 5

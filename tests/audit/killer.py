@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import seg_mia.experiment  # so that each child begins with everything imported
+import seg_mia.experiment.lightning_cli  # so that each child begins with everything imported
 from seg_mia.audit import ledger as ledger_module
-from seg_mia.callbacks import tables
 from seg_mia.cli import main
+from seg_mia.results import files as tables
 from seg_mia.tasks.segmentation import Segmentation
 
-assert seg_mia.experiment
+assert seg_mia.experiment.lightning_cli
 
 
 def kill() -> None:

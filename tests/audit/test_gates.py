@@ -13,10 +13,10 @@ from seg_mia.audit.run import audit
 from seg_mia.audit.settings import Defended, Settings, Training
 from seg_mia.cli import main
 from seg_mia.errors import InputError
-from seg_mia.plan import plan
+from seg_mia.experiment.plan import plan
 from seg_mia.runs import checkpoint_file
 
-DP, CANARIES = "seg_mia.defences.dp.DPSGD", "seg_mia.defences.canaries.Canaries"
+DP, CANARIES = "seg_mia.defences.dp.dpsgd.DPSGD", "seg_mia.defences.canaries.Canaries"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ model:
       init_args: {{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3, dropout: 0.3}}
     lr: 0.01
 data:
-  class_path: seg_mia.data.folder.Folder
+  class_path: seg_mia.data.sets.folder.Folder
   init_args: {{root: {folder(48)}, threshold: 127, members: 8, nonmembers: 6, reference: 8, batch_size: 2}}
 """)
     file = tmp_path / "small_audit.yaml"

@@ -19,7 +19,7 @@ from seg_mia.audit.ledger import FOLDER, Ledger
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.errors import InputError
-from seg_mia.plan import plan
+from seg_mia.experiment.plan import plan
 from seg_mia.runs import MARK, checkpoint_file
 
 ASMA = ["test", "--attack", "asma", "--attack.steps=1", "--data.limit=1"]

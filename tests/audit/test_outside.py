@@ -13,7 +13,7 @@ from torch import nn
 from seg_mia.audit.inputs import key_of
 from seg_mia.audit.outside import outside, watched
 from seg_mia.cli import main
-from seg_mia.plan import plan
+from seg_mia.experiment.plan import plan
 
 TRUST = ["--trust", "elsewhere.Elsewhere"]
 CODE = """

@@ -11,7 +11,7 @@ import torch
 from seg_mia.callbacks.seen import SeenSamples, unseen_members
 from seg_mia.checkpoint import read_card
 from seg_mia.cli import main
-from seg_mia.data.folder import Folder
+from seg_mia.data.sets.folder import Folder
 from seg_mia.errors import InputError
 
 RUN = Path("runs/tiny/version_0")

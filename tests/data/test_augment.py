@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from seg_mia.data.augment import Augmentation, Augmenter
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 Array = NDArray[Any]
 POLICIES: tuple[Augmentation, ...] = ("flip", "standard")

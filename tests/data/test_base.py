@@ -11,8 +11,8 @@ from PIL import Image as PillowImage
 from torch.testing import assert_close
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.folder import Folder
 from seg_mia.data.samples import EpochSampler
+from seg_mia.data.sets.folder import Folder
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import Subset
-from seg_mia.data.coding import largest_lost
 from seg_mia.data.contents import contents
-from seg_mia.data.folder import Folder
-from seg_mia.data.nifti import Nifti
+from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.nifti import Nifti
 from seg_mia.errors import InputError
 
 SIDE = 12

@@ -13,7 +13,7 @@ from PIL import Image
 
 from seg_mia.data import digests
 from seg_mia.data.digests import content_digest, kept
-from seg_mia.data.folder import Folder
+from seg_mia.data.sets.folder import Folder
 
 LONG_AGO = time.time_ns() - 10**12
 

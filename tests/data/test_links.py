@@ -10,19 +10,27 @@ from PIL import Image as PillowImage
 
 import seg_mia
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.btcv import Btcv
-from seg_mia.data.cityscapes import Cityscapes
-from seg_mia.data.dicom import Dicom
-from seg_mia.data.folder import Folder
-from seg_mia.data.fundus import Fundus
-from seg_mia.data.isic import Isic
-from seg_mia.data.kvasir import Kvasir
-from seg_mia.data.msd import MsdLiver
-from seg_mia.data.nifti import Nifti
-from seg_mia.data.polyps import ClinicDB, Polyps
+from seg_mia.data.sets.btcv import Btcv
+from seg_mia.data.sets.cityscapes import Cityscapes
+from seg_mia.data.sets.dicom import Dicom
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.fundus import Fundus
+from seg_mia.data.sets.isic import Isic
+from seg_mia.data.sets.kvasir import Kvasir
+from seg_mia.data.sets.msd import MsdLiver
+from seg_mia.data.sets.nifti import Nifti
+from seg_mia.data.sets.polyps import ClinicDB, Polyps
 from seg_mia.errors import InputError
-from tests.data import test_btcv, test_cityscapes, test_dicom, test_isic, test_kvasir, test_msd, test_polyps
 from tests.data.scans import patients
+from tests.data.sets import (
+    test_btcv,
+    test_cityscapes,
+    test_dicom,
+    test_isic,
+    test_kvasir,
+    test_msd,
+    test_polyps,
+)
 
 Made = Callable[[Path], object]
 

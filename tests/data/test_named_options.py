@@ -14,9 +14,15 @@ from PIL import Image as PillowImage
 import seg_mia.data
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
-from tests.data import scans, test_btcv, test_cityscapes, test_dicom
+from tests.data import scans
+from tests.data.sets import test_btcv, test_cityscapes, test_dicom
 
-MODULES = [path.stem for path in Path(*seg_mia.data.__path__).glob("*.py") if path.stem != "__init__"]
+FOLDER = Path(*seg_mia.data.__path__)
+MODULES = [
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+    for path in sorted(FOLDER.rglob("*.py"))
+    if path.stem != "__init__"
+]
 
 
 def options_of(kind: type) -> set[str]:
@@ -39,7 +45,7 @@ def test_modules_name_options_of_their_own_data_sets(name: str) -> None:
         if name not in {
             "cache",
             "checks",
-            "paired",
+            "images.paired",
             "root",
             "patients",
         }:  # these serve data sets that have the option
@@ -58,7 +64,7 @@ def unknown(path: Path) -> None:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_label_ids_without_a_class(tmp_path: Path, named: bool) -> None:
-    from seg_mia.data.nifti import Nifti
+    from seg_mia.data.sets.nifti import Nifti
 
     if named:
         scans.patients(tmp_path, "images/{}.nii.gz", "masks/{}.nii.gz", ids=(1,))
@@ -94,19 +100,19 @@ def pictures(root: Path, suffix: str) -> Any:
 
 
 def empty_folder(root: Path) -> SegmentationData:
-    from seg_mia.data.folder import Folder
+    from seg_mia.data.sets.folder import Folder
 
     return Folder(**pictures(root, ".png"))
 
 
 def empty_kvasir(root: Path) -> SegmentationData:
-    from seg_mia.data.kvasir import Kvasir
+    from seg_mia.data.sets.kvasir import Kvasir
 
     return Kvasir(**pictures(root, ".png"))
 
 
 def empty_volumes(root: Path) -> SegmentationData:
-    from seg_mia.data.nifti import Nifti
+    from seg_mia.data.sets.nifti import Nifti
 
     for number in range(4):
         scans.save(root / "images" / f"{number}.nii", scans.ramp() + np.int16(number))

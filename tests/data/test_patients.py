@@ -10,13 +10,14 @@ import pytest
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.btcv import Btcv
-from seg_mia.data.dicom import Dicom
-from seg_mia.data.folder import Folder
-from seg_mia.data.nifti import Nifti
 from seg_mia.data.patients import Patients, same_patients
+from seg_mia.data.sets.btcv import Btcv
+from seg_mia.data.sets.dicom import Dicom
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.nifti import Nifti
 from seg_mia.errors import InputError
-from tests.data import scans, test_dicom
+from tests.data import scans
+from tests.data.sets import test_dicom
 
 
 def nifti(root: Path, **options: Any) -> Nifti:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from seg_mia.data.folder import Folder
 from seg_mia.data.predictions import SignalSamples, predictions
+from seg_mia.data.sets.folder import Folder
 from seg_mia.errors import InputError
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_mia.data.files import list_files, pairs
 from seg_mia.data.identity import fingerprint, hashed
+from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.data.splits import Half, Splits, divide, halves, hold_out
 from seg_mia.errors import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg_mia.cli import main
-from seg_mia.data.folder import Folder
+from seg_mia.data.sets.folder import Folder
 from seg_mia.data.splits import stated
 from seg_mia.errors import InputError
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from seg_mia.data.kvasir import Kvasir
-from seg_mia.data.phantom import Phantom
+from seg_mia.data.sets.kvasir import Kvasir
+from seg_mia.data.sets.phantom import Phantom
 from seg_mia.data.splits import Half, divide, halves
 from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 seeds = st.integers(0, 2**64)
 STRATA = st.lists(st.integers(0, 4), min_size=4, max_size=60)

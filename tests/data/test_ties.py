@@ -13,12 +13,12 @@ from PIL import Image as PillowImage
 from seg_mia.checkpoint import KEY, card_of, without_machine
 from seg_mia.cli import main
 from seg_mia.data.base import Role, SegmentationData
-from seg_mia.data.folder import Folder
-from seg_mia.data.phantom import Phantom
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.phantom import Phantom
 from seg_mia.data.sides import Side
 from seg_mia.data.ties import tied_places
 from seg_mia.errors import InputError
-from seg_mia.inference import check_pair
+from seg_mia.experiment.membership import check_pair
 from seg_mia.runs import newest_pair
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")
@@ -98,7 +98,7 @@ def test_nothing_said_changes_nothing(root: Path) -> None:
 def test_a_checkpoint_keeps_places_and_no_names(root: Path) -> None:
     file = reported(small(root), ("s02", "s03"))
     data = small(root, near_duplicates=file, duplicates=[["s00", "s05"]])
-    kept = without_machine({"class_path": "seg_mia.data.folder.Folder", "init_args": dict(data.hparams)})
+    kept = without_machine({"class_path": "seg_mia.data.sets.folder.Folder", "init_args": dict(data.hparams)})
     assert "s0" not in json.dumps(kept["init_args"] | {"root": ""})
     Path(file).unlink()
     again = Folder(**kept["init_args"])
@@ -109,7 +109,7 @@ def test_a_checkpoint_keeps_places_and_no_names(root: Path) -> None:
 
 def test_a_strangers_card_names_no_file_to_read() -> None:
     arguments = {"members": 1, "near_duplicates": "secret.json", "stratify": 4}
-    kept = without_machine({"class_path": "seg_mia.data.phantom.Phantom", "init_args": arguments})
+    kept = without_machine({"class_path": "seg_mia.data.sets.phantom.Phantom", "init_args": arguments})
     assert kept["init_args"] == {"members": 1, "stratify": 4}
 
 

@@ -18,21 +18,21 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.folder import Folder
+from seg_mia.data.sets.folder import Folder
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.defences.base import Defence, check_together
 from seg_mia.defences.canaries import Canaries, false_mask
 from seg_mia.defences.crop import Crop
 from seg_mia.defences.distil import Distil
-from seg_mia.defences.dp import DPSGD
+from seg_mia.defences.dp.dpsgd import DPSGD
 from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.poison import Poison
 from seg_mia.errors import InputError
-from seg_mia.experiment import run
+from seg_mia.experiment.lightning_cli import run
 from seg_mia.losses import dice_cross_entropy_loss
-from seg_mia.masks import IGNORE
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.roc import auc
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.tasks.segmentation import Segmentation
 from tests.trainings import one_error, weights
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.losses import SURROGATES
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 
 every_loss = pytest.mark.parametrize("name", list(SURROGATES))
 every_channels = pytest.mark.parametrize("channels", [1, 2, 4])

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from seg_mia.cli import main
 from seg_mia.data.samples import Batch
 from seg_mia.losses import SURROGATES, SurrogateName
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.tasks.segmentation import Segmentation
 from tests.losses.helpers import confident, draw, every_channels, every_loss
 

@@ -24,7 +24,7 @@ from seg_mia.losses import (
     lovasz_hinge_loss,
     structure_loss,
 )
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from tests.losses.helpers import draw, every_channels, every_loss
 
 Map = NDArray[np.float64]

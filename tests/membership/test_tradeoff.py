@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from seg_mia.defences.accounting import Mechanism
+from seg_mia.defences.dp.accounting import Mechanism
 from seg_mia.membership.tradeoff import gaussian_delta, gaussian_epsilon, of_gaussian, of_points
 
 

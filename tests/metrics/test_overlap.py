@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_f1_score, binary_jaccard_index
 
 from seg_mia.errors import InputError
-from seg_mia.masks import IGNORE
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import (
     confusion,
     dice_per_class,

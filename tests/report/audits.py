@@ -225,7 +225,7 @@ def full() -> dict[str, Any]:
         about = {
             "network": {"class_path": "seg_mia.models.smp.Smp", "init_args": {"encoder": "resnet18"}},
             "data": {
-                "class_path": "seg_mia.data.kvasir.Kvasir",
+                "class_path": "seg_mia.data.sets.kvasir.Kvasir",
                 "init_args": {"root": "/home/somebody/data"},
             },
             "split": {"role": "victim", "members": 4, "nonmembers": 4, "split_seed": 0},

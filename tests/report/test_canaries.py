@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
-from seg_mia.report.content import Report
 from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import Source
 from seg_mia.report.write import write_report
+from seg_mia.results.model import Report
 from tests.report.audits import audit, canaries, certified, compared, full, guess, promise, write_audit
 
 HOSTILE = "</td><img src=x onerror=alert(1)>\"'&{{7*7}}"

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.content import Measure
 from seg_mia.report.epsilon import epsilon_charts, epsilon_drawing, scaled
 from seg_mia.report.figures import Chart
 from seg_mia.report.read import Source
+from seg_mia.results.model import Measure
 from tests.report.audits import audit, compared, guess, promise
 
 INFINITE = float("inf")

@@ -8,7 +8,6 @@ from matplotlib import rcParams
 
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.roc import roc
-from seg_mia.report.content import Measure
 from seg_mia.report.figures import (
     COLOURS,
     Point,
@@ -18,6 +17,7 @@ from seg_mia.report.figures import (
     staircase,
     trade_off_drawing,
 )
+from seg_mia.results.model import Measure
 from tests.report.audits import SCORES
 
 

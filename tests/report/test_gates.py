@@ -6,9 +6,9 @@ import pytest
 
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
-from seg_mia.report.content import Report
 from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import Source
+from seg_mia.results.model import Report
 from tests.report.audits import audit, compared, fool, full, guess, promise, success
 
 

@@ -8,9 +8,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from seg_mia.errors import InputError
-from seg_mia.report.content import SCHEMA
 from seg_mia.report.read import Source, read_audit
 from seg_mia.report.write import write_report
+from seg_mia.results.model import SCHEMA
 from tests.report.audits import audit, certified, fool, full, guess, write_audit
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.content import Report, Verdict
 from seg_mia.report.read import Source
+from seg_mia.results.model import Report, Verdict
 from tests.report.audits import (
     audit,
     certified,

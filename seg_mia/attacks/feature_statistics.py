@@ -1,0 +1,214 @@
+"""Transformation of feature statistics: an image re-textured through five auto-encoders, in arrays alone.
+
+Lee et al., Applied Sciences 14(6):2576, 2024, on the Texture Reformer of Wang et al., AAAI 2022.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seg_mia.attacks.warping import moments, warped
+from seg_mia.errors import InputError
+from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders
+
+ORGANS = 14
+"""The highest organ id; background becomes this in the semantic map."""
+
+MULTIPLE = 16
+"""What height and width are padded to: four poolings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """How far each level is changed: the knobs of the published script but for the two factors.
+
+    Attributes:
+        coarse_alpha: how much of level 5 is warped; the rest stays.
+        fine_alpha: the same at level 4.
+        concat_weight: weight of the semantic map where patches are compared.
+        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
+        fine_psize: side of a patch at level 4.
+        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+    """
+
+    coarse_alpha: float = 1.0
+    fine_alpha: float = 1.0
+    concat_weight: float = 50.0
+    coarse_psize: int = 0
+    fine_psize: int = 3
+    enhance_alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("coarse_alpha", "fine_alpha", "enhance_alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_factors(concat_weight=self.concat_weight)
+        if self.coarse_psize < 0 or self.fine_psize < 1:
+            raise InputError(
+                f"coarse_psize must be at least 0 and fine_psize at least 1, got {self.coarse_psize} and "
+                f"{self.fine_psize}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texture(Levels):
+    """All knobs of the published script, under its names.
+
+    Attributes:
+        coarse_alpha: how much of level 5 is warped; the rest stays.
+        fine_alpha: the same at level 4.
+        concat_weight: weight of the semantic map where patches are compared.
+        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
+        fine_psize: side of a patch at level 4.
+        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+        noise_mu: factor on the channel means at levels 3, 2, 1.
+        noise_sigma: factor on the channel standard deviations.
+    """
+
+    noise_mu: float = 0.3
+    noise_sigma: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_factors(noise_mu=self.noise_mu, noise_sigma=self.noise_sigma)
+
+
+def check_factors(**factors: float) -> None:
+    """Raise InputError, with its name, for a factor that is negative or not finite."""
+    for name, value in factors.items():
+        if not 0 <= value < float("inf"):
+            raise InputError(f"{name} must be finite and at least 0, got {value}")
+
+
+def retextured(
+    pairs: TextureAutoEncoders,
+    images: Tensor,
+    labels: Tensor,
+    knobs: Texture,
+    *,
+    strengths: Sequence[tuple[float, float]] | None = None,
+) -> Iterator[Tensor]:
+    """Yield the images re-textured, once for each strength; levels 5 and 4 are computed once for all.
+
+    Args:
+        pairs: the auto-encoders, on the images' device.
+        images: (N, 1 or 3, H, W) in [0, 1], read at 8 bits.
+        labels: organ ids (N, H, W), 0 to 14, int64; 0 is background.
+        knobs: settings.
+        strengths: pairs of noise_mu and noise_sigma; those of `knobs` alone if None.
+
+    Yields:
+        (N, C, H, W) in [0, 1] at 8 bits.
+
+    Raises:
+        InputError: labels or sizes that do not fit.
+    """
+    check_texture(images, labels)
+    for stages in levels(pairs, images, labels, knobs, strengths=strengths):
+        yield finished(stages[1], images)
+
+
+def levels(
+    pairs: TextureAutoEncoders,
+    images: Tensor,
+    labels: Tensor,
+    knobs: Texture,
+    *,
+    strengths: Sequence[tuple[float, float]] | None = None,
+) -> Iterator[dict[int, Tensor]]:
+    """Yield for each strength what every level decodes to, (N, 3, H, W) padded to multiples of 16."""
+    style = padded(quantised(images).expand(-1, 3, -1, -1))
+    semantic = padded(semantic_map(labels, images).expand(-1, 3, -1, -1))
+    coarse: dict[int, Tensor] = {}
+    content = style
+    for level in LEVELS[:2]:
+        alpha, patch = (
+            (knobs.coarse_alpha, knobs.coarse_psize) if level == 5 else (knobs.fine_alpha, knobs.fine_psize)
+        )
+        own, target, labelled = (pairs.encode(level, each) for each in (content, style, semantic))
+        shorter = min(own.shape[2:])
+        if patch > shorter:
+            raise InputError(
+                f"a patch of {patch} must fit the features of level {level}, {tuple(own.shape[2:])}; choose "
+                "a smaller one or larger images"
+            )
+        patch = patch or max(1, shorter - 1)
+        swapped = warped(own, target, labelled, weight=knobs.concat_weight, patch=patch)
+        content = pairs.decode(level, alpha * swapped + (1 - alpha) * own)
+        coarse[level] = content
+    for mu, sigma in strengths or [(knobs.noise_mu, knobs.noise_sigma)]:
+        yield coarse | _distorted(pairs, content, style, knobs.enhance_alpha, mu, sigma)
+
+
+def _distorted(
+    pairs: TextureAutoEncoders, content: Tensor, style: Tensor, alpha: float, mu: float, sigma: float
+) -> dict[int, Tensor]:
+    """Return what levels 3, 2, 1 decode to, with distorted adaptive instance normalisation."""
+    stages = {}
+    for level in LEVELS[2:]:
+        own = pairs.encode(level, content)
+        (mean, std), (style_mean, style_std) = moments(own), moments(pairs.encode(level, style))
+        changed = (own - mean) / std * (style_std * sigma) + style_mean * mu
+        content = pairs.decode(level, alpha * changed + (1 - alpha) * own)
+        stages[level] = content
+    return stages
+
+
+def finished(decoded: Tensor, images: Tensor) -> Tensor:
+    """Return the last level's images (N, 3, H', W') as the published script writes them, in [0, 1] at 8 bits.
+
+    Each is divided by its maximum, and the difference to its top left pixel is taken. Grey images get the
+    luma of the three channels; of colour ones each channel has its own difference.
+    """
+    height, width = images.shape[2:]
+    decoded = decoded[..., :height, :width]
+    bytes_ = (decoded / (decoded.amax((1, 2, 3), keepdim=True) + 1e-5) * 255).clamp(0, 255).to(torch.int64)
+    if images.shape[1] == 1:
+        red, green, blue = bytes_.unbind(1)
+        # Pillow's fixed-point 299 R + 587 G + 114 B
+        bytes_ = ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).unsqueeze(1)
+    return (bytes_ - bytes_[..., :1, :1]).abs().to(images.dtype) / 255
+
+
+def quantised(images: Tensor) -> Tensor:
+    """Return images in [0, 1] at 8 bits, by truncation."""
+    return (images * 255).floor() / 255
+
+
+def semantic_map(labels: Tensor, images: Tensor) -> Tensor:
+    """Return organ ids (N, H, W) as grey values (N, 1, H, W); background is 1, but 0 where the image is."""
+    ids = labels.unsqueeze(1)
+    dark = (images == 0).all(1, keepdim=True)
+    ids = torch.where(ids == 0, torch.where(dark, 0, ORGANS), ids)
+    return (ids.to(images.dtype) / ORGANS * 255).floor() / 255
+
+
+def padded(images: Tensor) -> Tensor:
+    """Return images with the edge repeated at bottom and right up to multiples of 16."""
+    height, width = images.shape[2:]
+    bottom, right = -height % MULTIPLE, -width % MULTIPLE
+    return functional.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images
+
+
+def check_texture(images: Tensor, labels: Tensor) -> None:
+    """Raise InputError for images and organ ids that cannot be re-textured."""
+    if images.ndim != 4 or images.shape[1] not in {1, 3} or not images.is_floating_point():
+        raise InputError(
+            f"images must be floats (N, 1 or 3, H, W) in [0, 1], got {images.dtype} {tuple(images.shape)}"
+        )
+    if labels.dtype != torch.int64 or labels.shape != (len(images), *images.shape[2:]):
+        raise InputError(
+            f"organ ids must be int64 of the images' (N, H, W), got {labels.dtype} {tuple(labels.shape)} for "
+            f"images {tuple(images.shape)}"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > ORGANS:
+        raise InputError(f"organ ids must lie in 0 .. {ORGANS}, got {low} .. {high}; map them first")
+    if min(images.shape[2:]) < 2 * MULTIPLE:
+        raise InputError(
+            f"images must be at least {2 * MULTIPLE} pixels wide and high, for features at a sixteenth, got "
+            f"{tuple(images.shape[2:])}"
+        )

@@ -1,0 +1,1 @@
+"""Commands beside fit, test and audit."""

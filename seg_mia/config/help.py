@@ -1,0 +1,108 @@
+"""Which pages of help a command line asks for: its own options, and those of the classes that it names."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from seg_mia.config.files import composed, is_inline, read_yaml, resolve
+
+ADOPT = (
+    "adopt takes what fit takes, but for --defence and --resume; it trains nothing: --model.weights FILE "
+    "holds the weights of a network that was trained elsewhere."
+)
+PARTS = ("model", "data", "attack", "release")
+
+
+class Page(NamedTuple):
+    """One page.
+
+    Attributes:
+        title: a line above it, empty for the command's own.
+        args: for LightningCLI, the command first; it prints the page and ends.
+        path: the option whose class it explains, empty for the command's own.
+    """
+
+    title: str
+    args: tuple[str, ...]
+    path: str = ""
+
+
+_FOREIGN = re.compile(r",\s+known\s+subclasses:\s+torch\.[^)]*\)")
+_PROGRAM = re.compile(r"^usage: (?!seg_mia)\S+", re.MULTILINE)
+
+
+def asks(words: Sequence[str]) -> bool:
+    """Say whether the words of a command ask for help."""
+    return bool({"-h", "--help"} & set(words)) or any(map(_of_part, words))
+
+
+def pages(words: Sequence[str]) -> list[Page]:
+    """Return the pages that the words of a command ask for.
+
+    `--help` shows the command's options, those of every class that a config or an attack names, and those
+    that all data sets have in common. `--attack.scorer.help` shows one class alone.
+
+    Raises:
+        InputError: unknown names.
+    """
+    said, *rest = words
+    command = "fit" if said == "adopt" else said
+    own, asked = [word for word in rest if not asks([word])], list(filter(_of_part, rest))
+    classes = dict(_classes(own))
+    if asked:
+        return [_asked(command, word, classes) for word in asked]
+    title = ADOPT if said == "adopt" else ""
+    found = [Page(title, (command, "--help"))]
+    if "data" not in classes:
+        found.append(Page("options of every data set", (command, "--data.help")))
+    return found + [_page(command, path, classes) for path in classes]
+
+
+def tidy(text: str, path: str = "") -> str:
+    """Return a page's text with whole options, and without the hundred classes of torch that are modules."""
+    if "." in path:
+        text = text.replace(f"--{path.rpartition('.')[2]}.", f"--{path}.")
+    return _PROGRAM.sub("usage: seg_mia", _FOREIGN.sub(")", text))
+
+
+def _of_part(word: str) -> bool:
+    return word.partition("=")[0].endswith(".help") and word.startswith("--")
+
+
+def _asked(command: str, word: str, classes: Mapping[str, str]) -> Page:
+    path = word.removeprefix("--").removesuffix(".help")
+    return _page(command, path, classes) if path in classes else Page("", (command, word))
+
+
+def _page(command: str, path: str, classes: Mapping[str, str]) -> Page:
+    parts = path.split(".")
+    above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    chain = [f"--{one}={classes[one]}" for one in above if one in classes]
+    title = f"options of --{path}"
+    return Page(title, (command, *chain, f"--{path}.help={classes[path]}"), path)
+
+
+def _classes(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the classes that configs, attack and release name, by the option that each stands for."""
+    args, _ = resolve(words, "--config", "-c")
+    _, files = composed(args, [])
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged |= {part: spec for part, spec in read_yaml(file).items() if part in PARTS}
+    for part in ("attack", "release"):
+        for name in resolve(words, f"--{part}", kind=part)[1][-1:]:
+            merged[part] = read_yaml(name) if name.endswith((".yaml", ".yml")) or is_inline(name) else name
+    for part, spec in merged.items():
+        yield from _inside(part, spec)
+
+
+def _inside(path: str, spec: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(spec, str):
+        spec = {"class_path": spec}
+    if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
+        return
+    yield path, spec["class_path"]
+    arguments = spec.get("init_args")
+    for name, inner in arguments.items() if isinstance(arguments, dict) else ():
+        if isinstance(inner, dict):
+            yield from _inside(f"{path}.{name}", inner)

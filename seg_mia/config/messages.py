@@ -1,0 +1,133 @@
+"""Long messages of jsonargparse in one line that says what to do."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from seg_mia.config.spec import parameters
+from seg_mia.errors import InputError
+
+NOISE = re.compile(
+    r"^(Does not validate|Subtypes:|Errors:|Given value|Parser key|Problem with|"
+    r"Expected a <class 'NoneType'>)"
+)
+LIMIT = 400
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list, [A, B]",
+    "list[int]": "a list of whole numbers",
+    "list[float]": "a list of numbers",
+    "list[str]": "a list of words",
+    "dict": "a mapping, {NAME: VALUE}",
+    "NoneType": "null",
+}
+"""What a newcomer calls Python's types."""
+
+
+def one_line(message: str, known: Iterable[str] = ()) -> str:
+    """Return the most specific line of a message, with the option's name and what is accepted instead.
+
+    Args:
+        message: of jsonargparse.
+        known: options of the command, without dashes, of which one that is unknown may be a misspelling;
+            those of Lightning's trainer are known anyway.
+    """
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    telling = [line for line in lines if not NOISE.match(line)] or lines or ["the arguments do not fit"]
+    keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    line = next((text for text in telling if "is not accepted" in text), telling[0])
+    if path := re.search(r"dot import path string: (\S+)", message):
+        line = f"no class {path[1]!r}, write its path, module.Class{_class_like(path[1], lines)}"
+    elif line.startswith("Expected a "):
+        line = _expected(lines, line)
+    return f"{f'--{keys}: ' if keys else ''}{line}{_accepted(message)}{_meant(message, known)}"[:LIMIT]
+
+
+def near(name: str, names: Iterable[str], *, before: str = "") -> str:
+    """Return a question that offers the most similar of some names, or nothing where none is similar."""
+    found = get_close_matches(name, list(names), 1, cutoff=0.7)
+    return f", did you mean {before}{found[0]}?" if found else ""
+
+
+def _union(lines: Sequence[str]) -> str:
+    """Return the types that one value may have, as jsonargparse lists them; the innermost of several."""
+    found = [line for line in lines if line.startswith("Subtypes:")]
+    return found[-1].removeprefix("Subtypes: ").removeprefix("[").removesuffix("]") if found else ""
+
+
+def _expected(lines: Sequence[str], line: str) -> str:
+    """Return a complaint about a value's type: all types that would do, and the value."""
+    place = lines.index(line)
+    expected, _, got = line.removeprefix("Expected a ").partition(". Got value: ")
+    if not got and (union := _union(lines[:place])):
+        expected = union
+        values = [text for text in lines[place:] if text.startswith("Given value:")]
+        got = values[0].removeprefix("Given value:").strip() if values else ""
+    return f"expected {_kinds(expected)}{f', got {got}' if got else ''}"
+
+
+def _class_like(name: str, lines: Sequence[str]) -> str:
+    """Return a question about a class that is missing, if the one it must derive from is known."""
+    names = list[str]()
+    bases = map(_class_at, re.findall(r"<class '([\w.]+)'>", _union(lines)))
+    for base in filter(None, bases):
+        kinds: list[type] = base.__subclasses__()
+        names += [each.__name__ for kind in kinds for each in (kind, *kind.__subclasses__())]
+    return near(name.rpartition(".")[2], names)
+
+
+def _class_at(path: str) -> type | None:
+    """Return a class that is imported already: a name in an error text is no reason to import it."""
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
+
+
+def _kinds(types: str) -> str:
+    """Return types as jsonargparse writes them, in words: `<class 'int'>, <class 'NoneType'>`."""
+    choices = [choice.strip(" '") for found in re.findall(r"Literal\[([^]]*)\]", types)
+               for choice in found.split(",")]  # fmt: skip
+    rest = re.sub(r"(typing\.)?Literal\[[^]]*\]", "", types)
+    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|([\w.]+(?:\[[^]]*\]+)?)", rest)
+    words = [KINDS.get(name, name) for name in (one or other for one, other in names)]
+    listed = ", ".join(dict.fromkeys(choices))
+    return " or ".join([*([f"one of {listed}"] if listed else []), *dict.fromkeys(words)]) or types
+
+
+def _accepted(message: str) -> str:
+    """Return what the class takes that refused an option: of classes in one another, the innermost."""
+    paths = re.findall(r"given class_path '([\w.]+)'", message)
+    option = re.search(r"Option '([^']+)' is not accepted", message)
+    if not paths or option is None:
+        return ""
+    kind = _class_at(paths[-1])
+    if kind is None:
+        return ""
+    if not (takes := sorted(parameters(kind))):
+        return f": no config says which {kind.__name__} is meant; name one with --config, or a class path"
+    return f"{near(option[1].partition('.')[0], takes) or ';'} {kind.__name__} takes {', '.join(takes)}"
+
+
+def _meant(message: str, known: Iterable[str]) -> str:
+    """Return a question about an option that no class was asked for."""
+    trainer = _class_at("lightning.pytorch.Trainer")
+    word = re.match(r"(unrecognized arguments: --|.* does not accept option ')([\w.]+)", message)
+    if word is None:
+        return ""
+    limits = parameters(trainer) if trainer and word[2].startswith("trainer.") else ()
+    dashes = "--" if word[1].endswith("--") else ""
+    return near(word[2], [*known, *(f"trainer.{name}" for name in limits)], before=dashes)
+
+
+def refusal(error: BaseException) -> InputError | None:
+    """Return the InputError that led to `error`, if one did."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

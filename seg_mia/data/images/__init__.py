@@ -1,0 +1,1 @@
+"""Two-dimensional image files: reading, headers, folders of pairs."""

@@ -1,0 +1,262 @@
+"""Samples that lie in a folder as image and mask files, by name or as a CSV file lists them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.images.reading import SUFFIXES, digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.patients import Patients
+from seg_mia.data.resize import resized, resized_mask
+from seg_mia.data.root import inside, regular
+from seg_mia.data.source import PARTS, Image, Mask, Source
+from seg_mia.errors import InputError
+
+
+class Sample(NamedTuple):
+    """Where one sample lies, and what it must share a side of the split with."""
+
+    name: str
+    image: Path
+    mask: Path
+    group: str
+    part: str | None = None
+
+
+class Row(NamedTuple):
+    """One line of a manifest, as text, and what to call it in an error."""
+
+    where: str
+    image: str
+    mask: str | None
+    group: str | None
+    part: str | None = None
+
+
+class FolderSource(Source):
+    """Image and mask files below one folder.
+
+    Without a manifest every image needs a mask of the same name, and ids are paths below `images`, without
+    suffix. With one, each line is a sample: with a mask column both paths are relative to `root`; without,
+    the image column names the file below `images` and, whatever the suffix, below `masks`.
+
+    Args:
+        root: the data set's folder, which nothing may lie outside of.
+        images: folder of the images below `root`.
+        masks: folder of the masks below `root`.
+        channels: 1 for grey, 3 for RGB; grey files are repeated for 3.
+        classes: number of classes, background included, 2 to 255.
+        threshold: mask values above it are class 1, for two classes; None takes values for class ids.
+        size: side of the square that samples are resized to; None leaves them as they are.
+        manifest: CSV file, relative to `root`.
+        image_column: its column of image paths.
+        mask_column: its column of mask paths; it may be missing if left at its default.
+        group_column: its column of what must stay on one side of a split (patient, video); None takes the
+            column `group` where there is one, else every sample is independent.
+        patient: a regular expression whose first group, matched with a sample's name, is what must stay on
+            one side; only where no column says it.
+        split_column: its column of the part that each sample plays, one of `seg_mia.data.source.PARTS`; None
+            leaves the split to be drawn.
+
+    Raises:
+        InputError: if files, manifest and arguments do not go together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        images: str = "images",
+        masks: str = "masks",
+        channels: int,
+        classes: int,
+        threshold: int | None = None,
+        size: int | None = None,
+        manifest: str | None = None,
+        image_column: str = "image",
+        mask_column: str = "mask",
+        group_column: str | None = None,
+        patient: str | None = None,
+        split_column: str | None = None,
+    ) -> None:
+        _check(channels, classes, threshold, size)
+        self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
+        folder = Path(root)
+        if manifest is None:
+            for name, column in (("group_column", group_column), ("split_column", split_column)):
+                if column is not None:
+                    raise InputError(f"{name}={column} needs a manifest, got none; set manifest")
+            found = pairs(list_files(inside(folder, images)), list_files(inside(folder, masks)))
+            self.samples = [Sample(*pair, group=pair[0]) for pair in found]
+        else:
+            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column, split_column)
+            self.samples = _listed(rows, folder, images, masks)
+        if patient is not None:
+            self.samples = _by_patient(self.samples, Patients(patient), root)
+        self.ids = tuple(sample.name for sample in self.samples)
+        self.groups = tuple(sample.group for sample in self.samples)
+        if split_column is not None:
+            self.parts = tuple(str(sample.part) for sample in self.samples)
+
+    def digest(self, index: int) -> str:
+        """Return a SHA-256 of the bytes of image and mask file."""
+        return digest(self.samples[index].image, self.samples[index].mask)
+
+    def image_digest(self, index: int) -> str:
+        """Return a SHA-256 of the bytes of the image file."""
+        return digest(self.samples[index].image)
+
+    def decode(self, index: int) -> tuple[Image, Mask]:
+        """Return image and mask at `size`, the image by area or bilinear, the mask by nearest neighbour."""
+        sample = self.samples[index]
+        image = read_image(sample.image, self.channels)
+        mask = read_mask(sample.mask, threshold=self.threshold, classes=self.classes)
+        if image.shape[:2] != mask.shape:
+            raise InputError(
+                f"image and mask must have one size, got {_size(image)} for {sample.image} "
+                f"and {_size(mask)} for {sample.mask}; replace one"
+            )
+        if self.size is None:
+            return image, mask
+        return resized(image, self.size, self.size), resized_mask(mask, self.size, self.size)
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.samples[index].mask, self.threshold)
+
+    @property
+    def settings(self) -> Mapping[str, bool | int | float | str | None]:
+        """What the decoded pixels depend on besides the files."""
+        return {
+            "channels": self.channels,
+            "classes": self.classes,
+            "threshold": self.threshold,
+            "size": self.size,
+        }
+
+
+def _check(channels: int, classes: int, threshold: int | None, size: int | None) -> None:
+    if channels not in (1, 3):
+        raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}; set it to one of them")
+    if not 2 <= classes <= 255:
+        raise InputError(f"classes must be 2 to 255, background included, got {classes}; change it")
+    if threshold is not None and (classes != 2 or threshold < 0):
+        raise InputError(
+            f"threshold must be 0 or more and makes 2 classes, got threshold={threshold}, classes={classes}; "
+            "leave it out or set classes to 2"
+        )
+    if size is not None and size < 1:
+        raise InputError(f"size must be at least 1 pixel, got {size}; change it or leave it out")
+
+
+def _size(pixels: NDArray[Any]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
+    """Return a CSV file's header, and its lines with what to call each in an error."""
+    if not manifest.is_file():
+        raise InputError(f"{manifest} must be a CSV file in UTF-8, got: no file; correct manifest")
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            lines = [(f"{manifest} line {reader.line_num}", row) for row in reader]
+            return reader.fieldnames or (), lines
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{manifest} must be a CSV file in UTF-8, got: {error}; correct manifest") from error
+
+
+def _rows(
+    manifest: Path, image_column: str, mask_column: str, group_column: str | None, split_column: str | None
+) -> list[Row]:
+    """Read a manifest's lines, having checked that the columns are there and filled."""
+    header, lines = _table(manifest)
+    masks = None if mask_column == "mask" and "mask" not in header else mask_column
+    groups = group_column or ("group" if "group" in header else None)
+    for column in (image_column, masks, groups, split_column):
+        if column is not None and column not in header:
+            raise InputError(
+                f"{manifest} must have a column {column!r}, got {', '.join(header) or 'none'}; "
+                "set image_column, mask_column, group_column and split_column to its names"
+            )
+        if header.count(column) > 1:
+            raise InputError(
+                f"{manifest} must have one column {column!r}, got {header.count(column)}; rename the others"
+            )
+    if not lines:
+        raise InputError(f"{manifest} must list samples, got none; add a line for each")
+    return [
+        Row(
+            where,
+            _cell(where, row, image_column),
+            None if masks is None else _cell(where, row, masks),
+            None if groups is None else _cell(where, row, groups),
+            None if split_column is None else _part(where, row, split_column),
+        )
+        for where, row in lines
+    ]
+
+
+def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
+    if None in row or None in row.values():
+        raise InputError(f"{where} must have as many cells as the header, got more or fewer; quote commas")
+    if not (text := str(row[column]).strip()):
+        raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
+    return text
+
+
+def _part(where: str, row: Mapping[Any, Any], column: str) -> str:
+    part = _cell(where, row, column)
+    if part not in PARTS:
+        raise InputError(
+            f"{where} must say one of {', '.join(PARTS)} for {column!r}, got {part!r}; correct it"
+        )
+    return part
+
+
+def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sample]:
+    """Find the files of each line and return the samples in the order of their names."""
+    if rows[0].mask is not None:
+        samples = [_by_path(row, root) for row in rows]
+    else:
+        image_files, mask_files = (list_files(inside(root, folder)) for folder in (images, masks))
+        samples = [_by_name(row, image_files, mask_files) for row in rows]
+    found = dict[str, Sample]()
+    for row, sample in zip(rows, samples, strict=True):
+        if sample.name in found:
+            raise InputError(f"{row.where} must list an image once, got {row.image} again; remove it")
+        found[sample.name] = sample
+    return [found[name] for name in sorted(found)]
+
+
+def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path) -> list[Sample]:
+    """Return samples in the groups that their names say, having refused groups from a column."""
+    told = [sample.name for sample in samples if sample.group != sample.name]
+    if told:
+        raise InputError(
+            f"patient must say whose an image is where no column does, the manifest in {root} says it for "
+            f"{told[0]}; leave out patient, or the column"
+        )
+    return [sample._replace(group=patients.of(sample.name)) for sample in samples]
+
+
+def _by_path(row: Row, root: Path) -> Sample:
+    image, mask = (inside(root, text) for text in (row.image, str(row.mask)))
+    for path in (image, mask):
+        if not path.is_file():
+            raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")
+        regular(path)
+    name = image.relative_to(root.resolve()).with_suffix("").as_posix()
+    return Sample(name, image, mask, row.group or name, row.part)
+
+
+def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Sample:
+    path = PurePosixPath(row.image)
+    name = str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+    for kind, files in (("image", images), ("mask", masks)):
+        if name not in files:
+            raise InputError(f"{row.where} must name an image and a mask, found no {kind} {name}; correct it")
+    return Sample(name, images[name], masks[name], row.group or name, row.part)

@@ -1,0 +1,341 @@
+"""Reading image and mask files so that nothing is guessed: what is not as it should be is refused."""
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+
+from seg_mia.data.digests import content_digest
+from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
+from seg_mia.data.root import inside, regular, unlisted
+from seg_mia.data.source import Image, Mask
+from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_JPEG_NOISE = 16  # how far the channels of a grey picture may drift apart in a colour JPEG
+_ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 258
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    cv2.error,
+    PillowImage.DecompressionBombError,
+    Warning,  # where warnings are errors; Pillow warns of damage that it reads past
+)
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+
+def read_image(path: Path, channels: int) -> Image:
+    """Read a PNG, JPEG, TIFF or BMP file as (H, W, channels): 8 bits as uint8, else float32 in [0, 1].
+
+    EXIF rotation is carried out, palettes are expanded, opaque alpha is dropped, and 16 bits are divided
+    by 65535. Grey is repeated for three channels.
+
+    Raises:
+        InputError: if the file is unreadable, truncated, of several pages, transparent, of another pixel
+            type, coloured while `channels` is 1, or of floats that leave [0, 1].
+    """
+    pixels: NDArray[Any] = _scaled(_read(path), path)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], channels, axis=2)
+    if channels == 3:
+        return pixels
+    if not _is_grey(pixels, tolerance=0):
+        raise InputError(
+            f"{path} must be grey for channels=1, got a colour image; set channels to 3 or convert it"
+        )
+    return pixels[..., :1]
+
+
+def read_mask(
+    path: Path,
+    *,
+    threshold: int | None,
+    classes: int,
+    remedy: str = "set threshold for a black-and-white mask, or raise classes",
+) -> Mask:
+    """Read a mask file as class ids (h, w).
+
+    Args:
+        path: PNG, JPEG, TIFF or BMP of 8 or 16 bits.
+        threshold: pixels above it are class 1, all others class 0; None takes pixel values (of a palette
+            file, its indices) for class ids.
+        classes: ids must be below it, or 255 for pixels to ignore.
+        remedy: what to do about an unknown id, by the options that the data set has.
+
+    Raises:
+        InputError: if the file is unreadable, not grey, transparent, of floats, or holds an unknown id.
+    """
+    values = _read(path, indices=threshold is None)
+    if values.dtype == np.float32:
+        raise InputError(f"{path} must be a mask of whole numbers, got floats; save it as an 8-bit PNG")
+    if values.ndim == 3:
+        if not _is_grey(values, tolerance=0 if threshold is None else _JPEG_NOISE):
+            raise InputError(
+                f"{path} must be a grey or palette mask, got a colour one; save class ids as an 8-bit PNG"
+            )
+        values = values[..., 0]
+    if threshold is not None:
+        return (values > threshold).astype(np.uint8)
+    unknown = [i for i in np.unique(values).tolist() if i >= classes and i != IGNORE]
+    if unknown:
+        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
+        raise InputError(
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; {remedy}"
+        )
+    return values.astype(np.uint8)
+
+
+def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
+    """Return the files below a folder by their path without suffix, in the order of those names.
+
+    Names that start with a dot and other suffixes are passed over; case does not matter in suffixes.
+
+    Raises:
+        InputError: if the folder is missing or holds no such file, two files differ in suffix only, a link
+            leads out of the folder or to a folder, or what has the name of a file is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} must be a folder, found none; correct the path")
+    known, top = tuple(suffixes), folder.resolve()
+    found = dict[str, Path]()
+    for entry in _below(top):
+        stem, suffix = os.path.splitext(entry.path)  # noqa: PTH122  # of thousands
+        if suffix.lower() not in known:
+            continue
+        name, path = Path(stem[len(str(top)) + 1 :]).as_posix(), Path(entry.path)
+        if name in found:
+            raise InputError(
+                f"{folder} must hold one {name}, got {found[name].name} and {path.name}; remove one"
+            )
+        found[name] = regular(path)
+    if not found:
+        raise InputError(f"{folder} must hold images ({', '.join(known)}), found none; correct the path")
+    return dict(sorted(found.items()))
+
+
+def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
+    """Join images and masks of the same name into (name, image, mask), sorted by name.
+
+    Raises:
+        InputError: if an image has no mask or a mask no image.
+    """
+    for one, other, kinds in ((images, masks, "images have no mask"), (masks, images, "masks have no image")):
+        alone = sorted(one.keys() - other.keys())
+        if alone:
+            raise InputError(
+                f"images and masks must pair by name, {len(alone)} of {len(one)} {kinds} "
+                f"({', '.join(alone[:3])}{', ...' if len(alone) > 3 else ''}); rename or remove them"
+            )
+    return [(name, images[name], masks[name]) for name in sorted(images)]
+
+
+def digest(*paths: Path) -> str:
+    """Return a SHA-256 of the files' bytes, in this order.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        try:
+            whole.update(content_digest(path))
+        except OSError as error:
+            raise InputError(
+                f"{path} must be readable, got {error.strerror}; restore it or its rights"
+            ) from error
+    return whole.hexdigest()
+
+
+def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield all visible files below a resolved folder, having refused links that lead out of it."""
+    waiting = [str(folder)]
+    while waiting:
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as listed:
+                each = list(listed)
+        except OSError as error:
+            raise unlisted(where, error) from None
+        folders = [entry for entry in each if _is_folder(entry)]
+        files = [entry for entry in each if not _is_folder(entry)]
+        folders = [entry for entry in folders if not entry.name.startswith(".")]
+        for entry in (*folders, *files):
+            if entry.is_symlink() and (_is_folder(entry) or _leaves(Path(entry.path), folder)):
+                raise InputError(
+                    f"{entry.path} must not be a link out of {folder} or to a folder; put the files there"
+                )
+        waiting += [entry.path for entry in folders]
+        yield from (entry for entry in files if not entry.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether it is a folder or a link to one; links in a circle are neither."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def _leaves(path: Path, folder: Path) -> bool:
+    try:
+        inside(folder, str(path))
+    except InputError:
+        return True
+    return False
+
+
+def _read(path: Path, *, indices: bool = False) -> Pixels:
+    """Read a file as (h, w) or (h, w, 3) in its own depth, upright and without alpha."""
+    try:
+        data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
+        with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
+            depth, negative = _depth(image), white_is_zero(image)
+            check_header(image, data, path, ids=indices)
+            _check_kind(image, path, depth)
+            image.load()
+            if image.mode in ("RGB", "RGBA") and depth == 16:
+                return _read_wide(image, data, path)
+            forget_key(image, path, depth)
+            pixels = _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=depth)
+            return _positive(pixels, path) if negative else pixels
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path} must be a whole PNG, JPEG, TIFF or BMP file, got: {unidentified(data)}; replace it, or "
+            "save it as PNG"
+        ) from None
+    except _UNREADABLE as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"{path} must be a whole PNG, JPEG, TIFF or BMP file, got: {why}; replace it"
+        ) from error
+
+
+def _depth(image: PillowImage.Image) -> int:
+    """Return the bits per channel of a file not yet loaded; Pillow's mode does not tell, it cuts 16 to 8."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:
+        return int(max(tags.get(_BITS_PER_SAMPLE, (1,))))
+    raw = str(image.tile[0].args) if isinstance(image, PngImageFile) and image.tile else ""
+    return next((bits for bits in (16, 4, 2) if f";{bits}" in raw), 8)
+
+
+def _check_kind(image: PillowImage.Image, path: Path, depth: int) -> None:
+    """Refuse what could only be read in part or by guessing at the meaning of its numbers."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "MPO":  # the other pictures of an MPO are previews
+        raise InputError(f"{path} must hold one picture, got {pages} pages; save each as a file of its own")
+    match image.mode:
+        case "1" | "L" | "LA" | "P" | "RGB" | "RGBA":
+            known = depth in (1, 2, 4, 8, 16)
+        case "I;16" | "I;16B":
+            known = depth == 16
+        case mode:
+            known = mode == "F"
+    if not known:
+        raise InputError(
+            f"{path} must have 8 or 16 bits, grey or RGB, or grey 32-bit floats, "
+            f"got {depth} bits of kind {image.mode}; convert it to PNG"
+        )
+
+
+def _read_wide(image: PillowImage.Image, data: bytes, path: Path) -> NDArray[np.uint16]:
+    """Read 16-bit colour, of which Pillow gives the upper half only, and hold it against that half.
+
+    OpenCV reads truncated files without a word and some layouts wrongly; Pillow does neither.
+    """
+    wide = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    upper = np.asarray(image)
+    if "transparency" in image.info:
+        raise InputError(
+            f"{path} must be 16-bit RGB without a transparent colour, got one (tRNS); save it without"
+        )
+    if wide is None or wide.dtype != np.uint16 or wide.shape != upper.shape:
+        raise InputError(_layout(path))
+    pixels = wide.astype(np.uint16)[..., [2, 1, 0, 3][: upper.shape[2]]]
+    if not np.array_equal(pixels >> 8, upper):
+        raise InputError(_layout(path))
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        raise InputError(
+            f"{path} must be upright where it has 16-bit RGB, got a rotated one; rotate its pixels"
+        )
+    if pixels.shape[2] == 4 and pixels[..., 3].min() < 65535:
+        raise InputError(_transparent(path))
+    return pixels[..., :3]
+
+
+def _narrow(image: PillowImage.Image, path: Path, *, indices: bool, depth: int) -> Pixels:
+    """Turn all but 16-bit colour into an array; with `indices`, into the numbers that the file holds."""
+    if indices and image.mode == "P":
+        return np.array(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise InputError(_transparent(path))
+    if image.mode in ("P", "RGBA"):
+        image = image.convert("RGB")
+    if image.mode in ("I;16", "I;16B"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "1":
+        return np.array(image.convert("L")) // np.uint8(255 if indices else 1)
+    if indices and depth < 8:  # Pillow spreads 2 and 4 bits over 0..255
+        return np.asarray(image) // np.uint8(255 // (2**depth - 1))
+    return np.array(image)
+
+
+def _positive(pixels: Pixels, path: Path) -> Pixels:
+    """Return 16 bits or floats that were stored with white as 0 with black as 0."""
+    if pixels.dtype == np.uint16:
+        return np.uint16(65535) - pixels
+    return np.float32(1) - _unit(pixels, path)
+
+
+def _layout(path: Path) -> str:
+    return f"{path} must be 16-bit RGB in a plain layout, got another; save it as PNG"
+
+
+def _transparent(path: Path) -> str:
+    return f"{path} must be opaque, got transparent pixels; flatten it"
+
+
+def _scaled(pixels: Pixels, path: Path) -> Image:
+    """Keep 8 bits, divide 16 bits by 65535 and check floats."""
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / np.float32(65535)
+    if pixels.dtype == np.float32:
+        return _unit(pixels, path)
+    return pixels.astype(np.uint8)
+
+
+def _unit(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Return floats, having refused what leaves [0, 1]."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")
+    return pixels.astype(np.float32)
+
+
+def _is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:
+    return bool((pixels.max(axis=-1) - pixels.min(axis=-1)).max() <= tolerance)

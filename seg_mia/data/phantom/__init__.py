@@ -1,0 +1,1 @@
+"""The synthetic abdominal CT: anatomy and scanner."""

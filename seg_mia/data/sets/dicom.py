@@ -1,0 +1,115 @@
+"""DICOM series, one folder a patient, as CHAOS has them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_mia.data.patients import Patients, same_patients
+from seg_mia.data.root import entries, find_root, inside, regular
+from seg_mia.data.volumes.dicom_file import DicomSeries, PngStack, patient_of
+from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
+from seg_mia.data.volumes.slices import Case, Rest, Slices, organs_of
+from seg_mia.errors import InputError
+
+
+class Dicom(Slices):
+    """Patients as folders, each with a series of .dcm files and its label, by default as CHAOS has them.
+
+    Args:
+        root: the folder of patients' folders; nothing may lie outside of it.
+        series: the folder of .dcm files in a patient's folder; `.` for that folder itself.
+        label: in a patient's folder, a NIfTI file on the grid of the series, or a folder of PNG files, one
+            for each .dcm file, paired in the order of their names (2 before 10).
+        threshold: PNG values above it are label id 1, all others 0; None takes values for label ids.
+        organs: the label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
+        others: what ids are that `organs` does not name: an error, or background.
+        unoriented: how the axes run in a NIfTI label that does not say, such as LAS; None refuses it.
+        patient: a regular expression whose first group, matched with a folder's name, is the patient, such as
+            `(.+)_scan[0-9]+`, or `(.+)` where each folder is one; without it, folders of one PatientID are.
+        members: as in the base class, and so are all further arguments; `Slices` has window and selection.
+        nonmembers: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        nonmembers: int,
+        series: str = "DICOM_anon",
+        label: str = "Ground",
+        threshold: int | None = 127,
+        organs: list[list[int]] | None = None,
+        others: Rest = "refuse",
+        unoriented: str | None = None,
+        patient: str | None = None,
+        **slicing_split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
+        self.save_hyperparameters(logger=False)
+        self.series, self.label, self.threshold, self.unoriented = series, label, threshold, unoriented
+        self.patients = Patients(patient)
+        self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
+
+    @property
+    def rest(self) -> Rest:
+        """What label ids without a class are."""
+        return self.others
+
+    def find(self) -> Path:
+        """Return the folder that was given."""
+        return find_root(
+            self.root,
+            ("dicom", "CHAOS/Train_Sets/CT"),
+            get="your own series, or the CT part of CHAOS from chaos.grand-challenge.org",
+            layout=f"PATIENT/{self.series}/NAME.dcm and PATIENT/{self.label}",
+        )
+
+    def cases(self, root: Path) -> list[Case]:
+        """Return the patients with their labels."""
+        patients = [path.name for path in entries(root) if path.is_dir() and path.name[0] != "."]
+        if not patients:
+            raise InputError(f"{root} must hold a folder for each patient, found none; correct the root")
+        found = [self._case(root, name) for name in patients]
+        groups = self._groups(found, root)
+        return [case._replace(group=groups[case.name]) for case in found]
+
+    def classes_of(self) -> Mapping[int, int]:
+        """Return the class of each label id."""
+        return self.organs
+
+    def _groups(self, cases: Sequence[Case], root: Path) -> Mapping[str, str]:
+        """Return whose each folder is: as its name says where `patient` is given, else as its header does."""
+        if self.patients.stated:
+            return {case.name: self.patients.of(case.name) for case in cases}
+        return same_patients({case.name: patient_of(case.image.files[0]) for case in cases}, root)
+
+    def _case(self, root: Path, patient: str) -> Case:
+        series = DicomSeries(_files(root, f"{patient}/{self.series}", ".dcm"))
+        if is_volume(Path(self.label)):
+            label = regular(inside(root, f"{patient}/{self.label}"))
+            return Case(patient, series, NiftiFile(label, self.unoriented), patient)
+        pictures = _files(root, f"{patient}/{self.label}", ".png")
+        return Case(patient, series, PngStack(pictures, series, self.threshold), patient)
+
+
+def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
+    """Return a folder's files of one suffix in the order of their names, 2 before 10."""
+    folder = inside(root, relative)
+    found = [
+        path.name
+        for path in (entries(folder) if folder.is_dir() else ())
+        if path.suffix.lower() == suffix and path.name[0] != "."
+    ]
+    if not found:
+        raise InputError(
+            f"{folder} must be a folder of {suffix} files, found none; correct --data.root, --data.series or "
+            "--data.label"
+        )
+    found.sort(key=_by_number)
+    return tuple(inside(root, f"{relative}/{regular(folder / name).name}") for name in found)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]

@@ -1,0 +1,110 @@
+"""Retinal images in the RIM-ONE style, cut as the ASMA paper cuts them for its unpadded U-Net."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.images.reading import digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.root import find_root, inside
+from seg_mia.data.source import Image, Mask, Source
+from seg_mia.errors import InputError
+
+HEIGHT, WIDTH = 569, 428
+CROP = (slice(70, 478), slice(10, 418))
+PAD = 82
+SEEN = (slice(80, 468), slice(20, 408))
+"""What an unpadded U-Net predicts of the padded crop, in rows and columns of the original."""
+PUBLISHED = (slice(70, 458), slice(20, 408))
+"""Where the published code cuts the mask instead: ten rows too high."""
+THRESHOLD = 20
+
+
+class FundusSource(Source):
+    """Pairs of 569x428 images and optic-disc masks; images come out 572x572, masks 388x388."""
+
+    channels, classes = 3, 2
+
+    def __init__(self, images: Path, masks: Path, *, published_crop: bool) -> None:
+        self.files = pairs(list_files(images), list_files(masks))
+        self.ids = tuple(name for name, _, _ in self.files)
+        self.groups = self.ids
+        self.published_crop = published_crop
+
+    def digest(self, index: int) -> str:
+        """Return a digest of both files."""
+        return digest(*self.files[index][1:])
+
+    def image_digest(self, index: int) -> str:
+        """Return a digest of the image file."""
+        return digest(self.files[index][1])
+
+    def decode(self, index: int) -> tuple[Image, Mask]:
+        """Return the crop with 82 pixels of repeated edge around it, and the mask of its predicted centre."""
+        _, image_file, mask_file = self.files[index]
+        image = read_image(image_file, 3)
+        mask = read_mask(mask_file, threshold=THRESHOLD, classes=2)
+        for file, shape in ((image_file, image.shape[:2]), (mask_file, mask.shape)):
+            if shape != (HEIGHT, WIDTH):
+                raise InputError(
+                    f"{file} must be {HEIGHT} rows by {WIDTH} columns, got {shape}; "
+                    "use seg_mia.data.sets.folder.Folder for other sizes"
+                )
+        rows, columns = (np.clip(np.arange(-PAD, side + PAD), 0, side - 1) for side in image[CROP].shape[:2])
+        padded: Image = image[CROP][rows[:, None], columns]
+        return padded, mask[PUBLISHED if self.published_crop else SEEN]
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.files[index][2], THRESHOLD)
+
+    @property
+    def settings(self) -> Mapping[str, bool | int | float | str | None]:
+        """The cut."""
+        return {"published_crop": self.published_crop}
+
+
+class Fundus(SegmentationData):
+    """The samples of the ASMA paper's glaucoma data, for networks that map 572x572 to 388x388.
+
+    Args:
+        root: the folder; if not given, `fundus` under $SEG_MIA_DATA.
+        images: its sub-folder of images.
+        masks: its sub-folder of masks.
+        published_crop: cut masks where the published code does, ten rows above what the network predicts.
+        members: as in the base class, and so are all further arguments.
+        nonmembers: as in the base class.
+        shadow_share: as in the base class; nothing is kept for a shadow here.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        images: str = "image_samples",
+        masks: str = "mask_samples",
+        published_crop: bool = False,
+        members: int = 1,
+        nonmembers: int = 1,
+        shadow_share: float = 0.0,
+        **split_and_loading: Any,
+    ) -> None:
+        super().__init__(
+            members=members, nonmembers=nonmembers, shadow_share=shadow_share, **split_and_loading
+        )
+        self.save_hyperparameters(logger=False)
+        self.root, self.images, self.masks, self.published_crop = root, images, masks, published_crop
+
+    def read_source(self) -> Source:
+        """Return the pairs under the root."""
+        root = find_root(
+            self.root,
+            ("fundus", "rim_one"),
+            get="RIM-ONE, or the samples in github.com/utkuozbulak/adaptive-segmentation-mask-attack",
+            layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
+        )
+        images, masks = (inside(root, part) for part in (self.images, self.masks))
+        return FundusSource(images, masks, published_crop=self.published_crop)

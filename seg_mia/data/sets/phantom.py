@@ -1,0 +1,103 @@
+"""Built-in data: slices of procedural abdominal CT, drawn anew from their seeds."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal, assert_never
+
+import numpy as np
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.phantom.anatomy import render
+from seg_mia.data.source import Image, Mask, Source
+from seg_mia.errors import InputError
+
+Task = Literal["liver", "organs"]
+LIVER = 6
+ORGANS = {1: 1, 2: 2, 3: 3, 6: 4, 7: 5}
+"""BTCV organ id to class: spleen, right kidney, left kidney, liver, stomach."""
+VERSION = 1
+"""Raise it when the drawing changes: an old victim must then meet an error, not other images."""
+
+
+class PhantomSource(Source):
+    """`patients` bodies with `slices` slices each; every sample follows from its own seeds."""
+
+    channels = 1
+
+    def __init__(self, *, patients: int, slices: int, size: int, task: Task, seed: int) -> None:
+        self.slices, self.size, self.task, self.seed = slices, size, task, seed
+        self.groups = tuple(f"patient{patient:05d}" for patient in range(patients) for _ in range(slices))
+        self.ids = tuple(f"{group}_slice{index % slices:02d}" for index, group in enumerate(self.groups))
+        self.classes = 2 if task == "liver" else len(ORGANS) + 1
+
+    def digest(self, index: int) -> str:
+        """Return a digest of the seeds, which are all that a sample is made of."""
+        return hashlib.sha256(f"{VERSION}/{self.seed}/{self.ids[index]}/{self.slices}".encode()).hexdigest()
+
+    def decode(self, index: int) -> tuple[Image, Mask]:
+        """Return the slice as 8-bit grey values, as a viewer would export it, and its mask."""
+        patient, number = divmod(index, self.slices)
+        image, labels = render(
+            patient, self._position(patient, number), number, size=self.size, seed=self.seed
+        )
+        return np.round(image * 255).astype(np.uint8)[..., None], self._classes(labels)
+
+    def _position(self, patient: int, number: int) -> float:
+        """Axial level of a slice: evenly spread through the liver, shifted per patient."""
+        shift = np.random.default_rng([self.seed, patient, 1]).uniform()
+        return float(0.08 + 0.64 * (number + shift) / self.slices)
+
+    def _classes(self, labels: Mask) -> Mask:
+        match self.task:
+            case "liver":
+                return np.asarray(labels == LIVER, dtype=np.uint8)
+            case "organs":
+                table = np.zeros(256, np.uint8)
+                table[list(ORGANS)] = list(ORGANS.values())
+                return np.asarray(table[labels], dtype=np.uint8)
+            case _:
+                assert_never(self.task)
+
+    @property
+    def settings(self) -> Mapping[str, bool | int | float | str | None]:
+        """Size and task; the seeds are in the digests."""
+        return {"size": self.size, "task": self.task}
+
+
+class Phantom(SegmentationData):
+    """Procedural abdominal CT: grey slices of patients that exist nowhere.
+
+    Args:
+        patients: number of bodies.
+        slices: slices of each, correlated as a scan's are.
+        size: side in pixels.
+        task: `liver` for a binary mask, `organs` for spleen, kidneys, liver and stomach.
+        phantom_seed: decides all bodies.
+        members: as in the base class, and so are all further arguments.
+        nonmembers: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        patients: int = 256,
+        slices: int = 2,
+        size: int = 128,
+        task: Task = "liver",
+        phantom_seed: int = 0,
+        members: int = 64,
+        nonmembers: int = 64,
+        **split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
+        self.save_hyperparameters(logger=False)
+        if patients < 1 or slices < 1:
+            raise InputError(f"patients and slices must be at least 1, got {patients} and {slices}")
+        self.patients, self.slices, self.size = patients, slices, size
+        self.task, self.phantom_seed = task, phantom_seed
+
+    def read_source(self) -> Source:
+        """Return the slices, none drawn yet."""
+        return PhantomSource(
+            patients=self.patients, slices=self.slices, size=self.size, task=self.task, seed=self.phantom_seed
+        )

@@ -1,0 +1,201 @@
+"""Polyps in colonoscopy: the five-fold benchmark as PraNet's authors lay it out, and CVC-ClinicDB alone."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.paired import Paired, first_folder
+from seg_mia.data.images.reading import list_files, pairs
+from seg_mia.data.root import find_root, inside
+from seg_mia.data.sets.kvasir import DUPLICATES
+from seg_mia.data.source import Source
+from seg_mia.errors import InputError
+
+Part = Literal["train", "CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "Kvasir"]
+Frame = tuple[str, str]
+"""A data set of video frames and a frame's name in it."""
+
+CLINIC = "CVC-ClinicDB"
+GET_CLINIC = "CVC-ClinicDB from polyp.grand-challenge.org/CVCClinicDB"
+IMAGES, MASKS = ("images", "image"), ("masks", "mask")
+THRESHOLD = 127
+
+
+class Polyps(SegmentationData):
+    """`TrainDataset` (900 images of Kvasir-SEG, 550 frames of CVC-ClinicDB) and the five of `TestDataset`.
+
+    Names that are plain numbers are frames of videos, and frames of one video must stay on one side of a
+    split. The files do not say which belong together; a CSV file of the user's does.
+
+    Args:
+        root: the folder with `TrainDataset` and `TestDataset`; if not given, `polyps` or `PraNet` under
+            $SEG_MIA_DATA.
+        parts: what to read: `train`, and the names below `TestDataset`.
+        sequences: CSV file below the root with the columns frame_id and sequence_id, and part (a name below
+            `TestDataset`) where it speaks of others than CVC-ClinicDB, whose frames are in `train`, too; null
+            counts frames as independent of each other, so that members and non-members may be neighbours.
+        size: side in pixels that images are resized to.
+        members: as in the base class, and so are all further arguments.
+        nonmembers: as in the base class.
+        reference: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        parts: list[Part] | None = None,
+        sequences: str | None = "sequences.csv",
+        size: int = 256,
+        members: int = 300,
+        nonmembers: int = 200,
+        reference: int | None = None,
+        **split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
+        self.save_hyperparameters(logger=False)
+        chosen: list[Part] = ["train"]
+        self.root, self.parts, self.sequences, self.size = root, parts or chosen, sequences, size
+
+    def read_source(self) -> Source:
+        """Return the pairs of the chosen parts, by the name `part/file`."""
+        root = find_root(
+            self.root,
+            ("polyps", "PraNet", "polyp_benchmark"),
+            get="the polyp benchmark from github.com/DengPingFan/PraNet",
+            layout="TrainDataset/{images,masks} and TestDataset/NAME/{images,masks}",
+        )
+        found = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+        frames = [_frame(sample.name) for sample in found]
+        groups = sequences_of([frame for frame in frames if frame], root, self.sequences)
+        samples = [
+            sample._replace(group=groups[frame] if frame else sample.name)
+            for sample, frame in zip(found, frames, strict=True)
+        ]
+        return _paired(samples, self.size)
+
+    def together(self) -> list[list[str]]:
+        """Return the known duplicates of Kvasir-SEG that are present."""
+        own = {name.rpartition("/")[2]: name for name in self.source.ids}
+        return [[own[name] for name in pair] for pair in DUPLICATES if own.keys() >= set(pair)]
+
+
+class ClinicDB(SegmentationData):
+    """CVC-ClinicDB in its own layout: `Original` and `Ground Truth` with 612 frames of 29 videos.
+
+    Args:
+        root: the folder with both, or with `PNG` or `TIF` that holds them; if not given, `CVC-ClinicDB` or
+            `clinicdb` under $SEG_MIA_DATA.
+        sequences: CSV file below the root with the columns frame_id and sequence_id; null counts frames as
+            independent of each other, so that members and non-members may be neighbours.
+        size: side in pixels that images are resized to.
+        members: as in the base class, and so are all further arguments.
+        nonmembers: as in the base class.
+        reference: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        sequences: str | None = "metadata.csv",
+        size: int = 256,
+        members: int = 150,
+        nonmembers: int = 100,
+        reference: int | None = None,
+        **split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
+        self.save_hyperparameters(logger=False)
+        self.root, self.sequences, self.size = root, sequences, size
+
+    def read_source(self) -> Source:
+        """Return the frames by their numbers."""
+        root = find_root(
+            self.root,
+            ("CVC-ClinicDB", "clinicdb"),
+            get=GET_CLINIC,
+            layout="Original/NUMBER.tif and 'Ground Truth'/NUMBER.tif (or .png)",
+        )
+        images = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), what="the frames")
+        masks = inside(root, str(images.parent / "Ground Truth"))
+        found = pairs(list_files(images), list_files(masks))
+        groups = sequences_of([(CLINIC, name) for name, _, _ in found], root, self.sequences)
+        samples = [Sample(*pair, group=groups[CLINIC, pair[0]]) for pair in found]
+        return _paired(samples, self.size)
+
+
+def sequences_of(frames: Iterable[Frame], root: Path, file: str | None) -> dict[Frame, str]:
+    """Return what each frame must stay together with, as a CSV file below the root says; each alone for None.
+
+    Raises:
+        InputError: if there is no such file, it lacks a column or a frame, or gives a frame twice.
+    """
+    wanted = list(frames)
+    if file is None or not wanted:
+        return {frame: "/".join(frame) for frame in wanted}
+    known = _read_sequences(root, file)
+    missing = [name for part, name in wanted if (part, name) not in known]
+    if missing:
+        raise InputError(
+            f"{root / file} must give the sequence of every frame, {len(missing)} of {len(wanted)} are not "
+            f"there ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); add them, or pass "
+            "--data.sequences null to count frames as independent"
+        )
+    return {frame: known[frame] for frame in wanted}
+
+
+def _read_sequences(root: Path, file: str) -> dict[Frame, str]:
+    path = inside(root, file)
+    if not path.is_file():
+        raise InputError(
+            f"frames of one video must stay on one side, and {root / file} must say which belong together, "
+            "found none; write it with the columns frame_id and sequence_id (the table is at "
+            "polyp.grand-challenge.org/CVCClinicDB), or pass --data.sequences null to count frames as "
+            "independent"
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} must be a CSV file in UTF-8, got: {error}; correct it") from error
+    known = dict[Frame, str]()
+    for number, row in enumerate(rows, start=2):
+        frame, group = _row(row, f"{path} line {number}")
+        if known.setdefault(frame, group) != group:
+            raise InputError(f"{path} line {number} must not give frame {frame[1]} another sequence")
+    return known
+
+
+def _row(row: Mapping[Any, Any], where: str) -> tuple[Frame, str]:
+    name, sequence = (str(row.get(column) or "").strip() for column in ("frame_id", "sequence_id"))
+    if not name or not sequence:
+        raise InputError(f"{where} must have values for frame_id and sequence_id; fill them in")
+    part = str(row.get("part") or "").strip() or CLINIC
+    return (part, name), f"{part}/sequence {sequence}"
+
+
+def _part(root: Path, part: Part) -> list[Sample]:
+    """Return one part's samples, each in a group of its own."""
+    folder = "TrainDataset" if part == "train" else f"TestDataset/{part}"
+    images, masks = (
+        first_folder(root, [f"{folder}/{name}" for name in names], what=f"the {names[0]}")
+        for names in (IMAGES, MASKS)
+    )
+    found = pairs(list_files(images), list_files(masks))
+    return [Sample(f"{part}/{name}", image, mask, name) for name, image, mask in found]
+
+
+def _frame(name: str) -> Frame | None:
+    """Return whose frame a sample is, if it is one: only Kvasir-SEG's names are no plain numbers."""
+    part, _, file = name.partition("/")
+    if not file.isdecimal():
+        return None
+    return (CLINIC if part == "train" else part), file
+
+
+def _paired(samples: list[Sample], size: int) -> Paired:
+    return Paired(samples, channels=3, classes=2, threshold=THRESHOLD, width=size, height=size)

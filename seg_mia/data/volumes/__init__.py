@@ -1,0 +1,1 @@
+"""Volumes: NIfTI and DICOM files, their geometry and their slices."""

@@ -1,0 +1,274 @@
+"""DICOM series and label pictures of their slices; the only place that imports their reader."""
+
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.images.mask_coding import refuse_lost
+from seg_mia.data.images.reading import read_mask
+from seg_mia.data.volumes.dicom_values import cell_of, check_meaning, scale_of, unpadded
+from seg_mia.data.volumes.geometry import Grid, Scan, Volume
+from seg_mia.data.volumes.nifti_file import canonical
+from seg_mia.errors import InputError
+
+_NEEDED = (
+    "SeriesInstanceUID",
+    "Rows",
+    "Columns",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "PhotometricInterpretation",
+)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # NotImplementedError too: no decoder
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+_UNEVEN = 0.1  # how much of the usual distance two slices may be off it
+
+
+@dataclass(frozen=True)
+class DicomSeries(Scan):
+    """The files of one series, one slice each, sorted by where they lie in the patient.
+
+    Attributes:
+        slices: the files, in the order of their names.
+    """
+
+    slices: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files, in the order of their names."""
+        return self.slices
+
+    def grid(self) -> Grid:
+        """Return shape and place from the headers."""
+        heads = [_head(path, pixels=False) for path in self.slices]
+        _, affine = placed(heads, self.slices)
+        shape = (int(heads[0].Columns), int(heads[0].Rows), len(heads))
+        turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, self.slices[0].parent)
+        right, front, up = turned.shape
+        return Grid((right, front, up), matrix)
+
+    def read(self) -> Volume:
+        """Return the voxels, turned, in Hounsfield units for CT once slope and intercept are applied."""
+        heads = [_head(path, pixels=True) for path in self.slices]
+        order, affine = placed(heads, self.slices)
+        pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
+        scales = {scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)}
+        if len(scales) > 1:
+            each = [scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)]
+            pixels = [
+                flat * np.float32(slope) + np.float32(intercept)
+                for flat, (slope, intercept) in zip(pixels, each, strict=True)
+            ]
+            scales = {(1.0, 0.0)}
+        folder = self.slices[0].parent
+        turned, _ = canonical(_stacked([pixels[place] for place in order]), affine, folder)
+        return Volume(str(folder), turned, *scales.pop())
+
+
+@dataclass(frozen=True)
+class PngStack(Scan):
+    """Label pictures of a series: the i-th by name belongs to the i-th file of the series by name.
+
+    Attributes:
+        pictures: the PNG files, in the order of their names.
+        series: what they label.
+        threshold: values above it are id 1, all others 0; None takes values for label ids.
+    """
+
+    pictures: tuple[Path, ...]
+    series: DicomSeries
+    threshold: int | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The pictures, in the order of their names."""
+        return self.pictures
+
+    @property
+    def manner(self) -> str:
+        """The threshold."""
+        return "" if self.threshold is None else f"above {self.threshold}"
+
+    def grid(self) -> Grid:
+        """Return the grid of the series, having counted."""
+        self._count()
+        return self.series.grid()
+
+    def read(self) -> Volume:
+        """Return the label ids, turned as the series is."""
+        self._count()
+        heads = [_head(path, pixels=False) for path in self.series.slices]
+        order, affine = placed(heads, self.series.slices)
+        remedy = "set threshold for a black-and-white mask, or correct the file"
+        masks = [
+            read_mask(path, threshold=self.threshold, classes=255, remedy=remedy) for path in self.pictures
+        ]
+        for path, mask, head in zip(self.pictures, masks, heads, strict=True):
+            if mask.shape != (head.Rows, head.Columns):
+                raise InputError(
+                    f"{path} must have the size of its slice, got {mask.shape[1]}x{mask.shape[0]} and "
+                    f"{head.Columns}x{head.Rows}; replace it"
+                )
+        for path in (path for path, mask in zip(self.pictures, masks, strict=True) if not mask.any()):
+            refuse_lost(path, self.threshold)
+        folder = self.pictures[0].parent
+        turned, _ = canonical(_stacked([masks[place] for place in order]), affine, folder)
+        return Volume(str(folder), turned)
+
+    def _count(self) -> None:
+        if len(self.pictures) != len(self.series.slices):
+            raise InputError(
+                f"{self.pictures[0].parent} must hold a PNG for each slice, got {len(self.pictures)} for "
+                f"{len(self.series.slices)} .dcm files; add or remove some"
+            )
+
+
+def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the order of slices along the patient, and the matrix from (column, row, place) to mm in RAS.
+
+    Args:
+        heads: the data sets of one series.
+        files: their files, for errors.
+
+    Raises:
+        InputError: if they are not slices of one size in one direction, or one is missing or there twice.
+    """
+    first = heads[0]
+    for head, path in zip(heads, files, strict=True):
+        _check_alike(first, head, path)
+    along_row, along_column = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    positions = np.array([head.ImagePositionPatient for head in heads], dtype=np.float64)
+    distances = positions @ np.cross(along_row, along_column)
+    order = np.argsort(distances, kind="stable")
+    steps = np.diff(distances[order])
+    if len(steps):
+        usual = float(np.median(steps))
+        odd = int(np.abs(steps - usual).argmax())
+        one, other = (files[order[odd + more]].name for more in (0, 1))
+        if usual <= 0 or abs(steps[odd] - usual) > _UNEVEN * usual:
+            raise InputError(
+                f"{files[0].parent} must hold slices at even distances, got {steps[odd]:.4g} mm from {one} "
+                f"to {other} where {usual:.4g} mm is usual; add what is missing or remove what is there twice"
+            )
+    step = np.cross(along_row, along_column) * float(first.get("SliceThickness") or 1)
+    if len(steps):
+        step = (positions[order[-1]] - positions[order[0]]) / len(steps)
+    rows, columns = map(float, first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([along_row * columns, along_column * rows, step, positions[order[0]]])
+    affine[:2] *= -1  # DICOM counts to the patient's left and back
+    return order.tolist(), affine
+
+
+def _check_alike(first: Any, head: Any, path: Path) -> None:
+    for name in ("SeriesInstanceUID", "Rows", "Columns"):
+        if head.get(name) != first.get(name):
+            raise InputError(
+                f"{path.parent} must hold one series of one size, {path.name} has another {name} than the "
+                f"first file, got {head.get(name)} and {first.get(name)}; keep one series"
+            )
+    for name in ("ImageOrientationPatient", "PixelSpacing"):
+        if not np.allclose(np.array(head.get(name), float), np.array(first.get(name), float), atol=1e-4):
+            raise InputError(
+                f"{path.parent} must hold slices in one direction and resolution, {path.name} has another "
+                f"{name} than the first file, got {list(head.get(name))} and {list(first.get(name))}; remove "
+                "localisers"
+            )
+    if head.get("PatientID") != first.get("PatientID"):
+        raise InputError(
+            f"{path.parent} must hold slices of one patient, {path.name} states another PatientID than the "
+            "first file; keep one patient's in a folder"
+        )
+
+
+def _head(path: Path, *, pixels: bool) -> Any:
+    """Return a file's data set, having checked that it is one grey slice with a place."""
+    import pydicom
+
+    with _reading(path):
+        head = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        missing = [name for name in _NEEDED if head.get(name) in (None, "")]
+        frames, samples = int(head.get("NumberOfFrames") or 1), int(head.get("SamplesPerPixel") or 1)
+    if missing:
+        raise InputError(f"{path} must state {', '.join(missing)}, it does not; leave out what is no slice")
+    kind = head.PhotometricInterpretation
+    if frames > 1 or samples > 1 or kind != "MONOCHROME2":
+        raise InputError(
+            f"{path} must be a grey slice (MONOCHROME2), got {frames} frames of kind {kind}; convert it, or "
+            "use NIfTI (dcm2niix)"
+        )
+    check_meaning(head, path)
+    return head
+
+
+def patient_of(path: Path) -> str:
+    """Return the identifier that a file states for its patient, with who gave it; empty where it has none."""
+    import pydicom
+
+    with _reading(path):
+        head = pydicom.dcmread(
+            path, stop_before_pixels=True, specific_tags=["PatientID", "IssuerOfPatientID"]
+        )
+        identifier = str(head.get("PatientID") or "").strip()
+        return f"{str(head.get('IssuerOfPatientID') or '').strip()}/{identifier}" if identifier else ""
+
+
+def _pixels(head: Any, path: Path) -> NDArray[Any]:
+    """Return a slice's numbers; those of an uncompressed file are taken out of their words here."""
+    from pydicom.uid import RLELossless
+
+    cell = cell_of(head, path)
+    with _reading(path):
+        syntax = head.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and syntax != RLELossless:
+            if not cell.usual:
+                raise InputError(
+                    f"{path} must have its highest bit at {cell.stored - 1}, got HighBit {cell.high} in "
+                    "compressed pixels; decompress it (gdcmconv -w) or export it again"
+                )
+            return unpadded(head.pixel_array, head, path, cell=cell)
+        head.BitsStored, head.HighBit, head.PixelRepresentation = cell.allocated, cell.allocated - 1, 0
+        return unpadded(cell.numbers(head.pixel_array), head, path, cell=cell)
+
+
+def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return slices (rows, columns) as a volume (columns, rows, slices)."""
+    return np.stack(flat).transpose(2, 1, 0)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in the reader into one line."""
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # most scanners break some rule that does not matter here
+            yield
+    except InputError:
+        raise
+    except (*_UNREADABLE, InvalidDicomError) as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as DICOM ({reason}); copy it again, or decompress it (gdcmconv -w)"
+        ) from None

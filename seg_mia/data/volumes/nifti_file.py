@@ -1,0 +1,287 @@
+"""Reading medical volumes in NIfTI; the only place that imports its reader."""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.root import entries, inside, regular
+from seg_mia.data.volumes.geometry import Grid, Scan, Volume, plane
+from seg_mia.errors import InputError
+
+SUFFIXES = (".nii", ".nii.gz")
+
+_BLOCK = 1 << 20
+_SIDES = ("LR", "PA", "IS")
+_UNREADABLE = (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowError, struct.error, zlib.error)
+
+
+def is_volume(path: Path) -> bool:
+    """Say whether a file's name is that of a NIfTI volume."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def list_volumes(root: Path, relative: str) -> dict[str, Path]:
+    """Return the NIfTI files of a folder below a root by their names without ending, sorted.
+
+    Names that start with a dot (macOS leaves `._NAME` beside files) and other endings are passed over.
+
+    Raises:
+        InputError: if the folder is missing or holds no such file, a file is there as .nii and .nii.gz, or a
+            link leads out of the root.
+    """
+    folder = inside(root, relative)
+    if not folder.is_dir():
+        raise InputError(f"{folder} must be a folder, found none; correct the root or unpack the data set")
+    found = dict[str, Path]()
+    for path in entries(folder):
+        if path.name.startswith(".") or not is_volume(path) or path.is_dir():
+            continue
+        name = path.name[: path.name.lower().rindex(".nii")]
+        if name in found:
+            raise InputError(f"{folder} must hold one {name}, got .nii and .nii.gz; remove one")
+        found[name] = inside(root, f"{relative}/{regular(path).name}")
+    if not found:
+        raise InputError(f"{folder} must hold volumes ({', '.join(SUFFIXES)}), found none; correct the root")
+    return found
+
+
+def read_volume(path: Path) -> NDArray[np.float32]:
+    """Return a NIfTI volume (X, Y, Z) in its nearest RAS orientation, scaled as its header says.
+
+    Raises InputError for a file that cannot be read, has no three axes, or does not say how it lies.
+    """
+    volume = NiftiFile(path).read()
+    values = volume.values.astype(np.float32) * np.float32(volume.slope) + np.float32(volume.intercept)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} must hold finite values, got NaN or infinity; replace them first")
+    return values
+
+
+def axial(volume: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """Return an axial slice (H, W) as radiologists look at it: front up, the patient's right on the left.
+
+    Raises InputError for a number outside the volume.
+    """
+    return np.ascontiguousarray(plane(volume, "axial", number))
+
+
+@dataclass(frozen=True)
+class NiftiFile(Scan):
+    """A volume in one NIfTI file; one that is not compressed is mapped into memory, not read.
+
+    Attributes:
+        path: the file.
+        unoriented: how the axes run in a file that does not say, such as LAS; None refuses it.
+    """
+
+    path: Path
+    unoriented: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.path,)
+
+    @property
+    def manner(self) -> str:
+        """How the axes of a file that does not say are taken."""
+        return self.unoriented or ""
+
+    def grid(self) -> Grid:
+        """Return shape and place from the header."""
+        with _reading(self.path):
+            image = _opened(self.path, dimensions=3)
+            shape = _shape(image)
+            return _turned_grid(shape, _affine(image, shape, self.path, self.unoriented), self.path)
+
+    def read(self) -> Volume:
+        """Return the voxels, turned."""
+        with _reading(self.path):
+            image = _opened(self.path, dimensions=3)
+            shape = _shape(image)
+            affine = _affine(image, shape, self.path, self.unoriented)
+            values = _unscaled(image, self.path).reshape(shape, order="F")
+            turned, _ = canonical(values, affine, self.path)
+            return Volume(str(self.path), turned, float(image.dataobj.slope), float(image.dataobj.inter))
+
+
+@dataclass(frozen=True)
+class FlatFile(Scan):
+    """A 2-D NIfTI file as a volume of one axial slice, shown as it lies in the file.
+
+    Attributes:
+        path: the file; its first axis runs along the rows of the picture.
+    """
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.path,)
+
+    @property
+    def manner(self) -> str:
+        """As it lies in the file."""
+        return "flat"
+
+    def grid(self) -> Grid:
+        """Return the shape; a picture has no place."""
+        with _reading(self.path):
+            return Grid((*_shape(_opened(self.path, dimensions=2))[:2], 1), None)
+
+    def read(self) -> Volume:
+        """Return the picture, turned so that its axial slice is as it lies in the file."""
+        with _reading(self.path):
+            image = _opened(self.path, dimensions=2)
+            values = _unscaled(image, self.path).reshape(_shape(image), order="F")
+            flipped = values[::-1, ::-1]
+            return Volume(str(self.path), flipped, float(image.dataobj.slope), float(image.dataobj.inter))
+
+
+def canonical(
+    values: NDArray[Any], affine: NDArray[np.float64], path: Path
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return a view of voxels with the axes nearest to RAS, and the matrix that belongs to it.
+
+    Args:
+        values: (X, Y, Z) in any order.
+        affine: from their indices to mm in RAS, (4, 4).
+        path: what to call it in an error.
+
+    Raises:
+        InputError: if the matrix does not say how the axes run.
+    """
+    import nibabel.orientations
+
+    turning: Any = nibabel.orientations
+    orientation: Any = (
+        turning.io_orientation(affine) if np.isfinite(affine).all() else np.full((3, 2), np.nan)
+    )
+    if np.isnan(orientation).any():
+        raise InputError(
+            f"{path} must say how its axes run, got a matrix without three directions; correct its header"
+        )
+    turned: NDArray[Any] = turning.apply_orientation(values, orientation)
+    return turned, affine @ turning.inv_ornt_aff(orientation, values.shape)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in the reader into one line."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError) as error:
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as NIfTI ({reason}); is it complete? Copy it again"
+        ) from None
+
+
+def _opened(path: Path, *, dimensions: int) -> Any:
+    """Open a file, having refused another number of axes, axes of one voxel at the end aside, and colours."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    shape = image.shape
+    while len(shape) > dimensions and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != dimensions or 0 in shape:
+        raise InputError(
+            f"{path} must have {dimensions} axes, got {'x'.join(map(str, image.shape))}; "
+            "take one time point of a series"
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise InputError(f"{path} must hold numbers, got {image.get_data_dtype()}; convert colours to grey")
+    header = int(image.header.get("sizeof_hdr", 0))
+    if image.dataobj.offset <= header:
+        raise InputError(
+            f"{path} must hold its voxels behind the header, got vox_offset {image.dataobj.offset}, as for a "
+            "pair of .hdr and .img; convert it to one .nii file"
+        )
+    return image
+
+
+def _unscaled(image: Any, path: Path) -> NDArray[Any]:
+    """Return a file's numbers: mapped into memory, or unpacked to the end, where the checksum is."""
+    if path.suffix.lower() != ".gz":
+        return np.asanyarray(image.dataobj.get_unscaled())
+    with gzip.open(path) as file:
+        values: NDArray[Any] = np.asanyarray(type(image).from_stream(file).dataobj.get_unscaled())
+        while file.read(_BLOCK):
+            pass
+        return values
+
+
+def _shape(image: Any) -> tuple[int, int, int]:
+    rows, columns, slices = (*image.shape, 1)[:3]
+    return rows, columns, slices
+
+
+def _affine(
+    image: Any, shape: tuple[int, int, int], path: Path, unoriented: str | None
+) -> NDArray[np.float64]:
+    """Return a file's matrix to mm in RAS; one that its header only makes up is refused or replaced."""
+    header = image.header
+    if "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"]):
+        _check_directions(header, path)
+        return np.asarray(image.affine, dtype=np.float64)
+    if unoriented is None:
+        raise InputError(
+            f"{path} must say how its axes run, its sform and qform are both empty; write them "
+            "(nibabel: set_sform), or say how they run: unoriented LAS"
+        )
+    import nibabel.orientations
+
+    turning: Any = nibabel.orientations
+    back = turning.inv_ornt_aff(turning.axcodes2ornt(_checked(unoriented)), shape)
+    affine: NDArray[np.float64] = np.linalg.inv(back)
+    affine[:3, :3] *= np.array((*header.get_zooms(), 1.0))[:3]
+    return affine
+
+
+def _check_directions(header: Any, path: Path) -> None:
+    """Refuse a file whose two matrices turn it differently: nobody can tell which is right."""
+    import nibabel.orientations
+
+    turning: Any = nibabel.orientations
+    if "sform_code" not in header or not int(header["sform_code"]) or not int(header["qform_code"]):
+        return
+    both = [header.get_sform(), header.get_qform()]
+    if not all(np.isfinite(each).all() for each in both):
+        return
+    one, other = ("".join(letter or "?" for letter in turning.aff2axcodes(each)) for each in both)
+    if one != other:
+        raise InputError(
+            f"{path} must say one way how its axes run, got {one} by its sform and {other} by its qform; "
+            "write the right one into both (nibabel: set_sform, set_qform)"
+        )
+
+
+def _turned_grid(shape: tuple[int, int, int], affine: NDArray[np.float64], path: Path) -> Grid:
+    turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, path)
+    right, front, up = turned.shape
+    return Grid((right, front, up), matrix)
+
+
+def _checked(letters: str) -> str:
+    """Refuse what is not one letter of each pair."""
+    if len(letters) != 3 or any(len(set(letters) & set(pair)) != 1 for pair in _SIDES):
+        raise InputError(
+            f"unoriented must be a letter each of L R, P A and I S, such as LAS, got {letters!r}"
+        )
+    return letters

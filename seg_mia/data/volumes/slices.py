@@ -1,0 +1,346 @@
+"""2-D slices of labelled volumes as samples, and the data module that all data sets of volumes share."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.cache import default_folder
+from seg_mia.data.progress import DecodingBar
+from seg_mia.data.resize import resized, resized_mask
+from seg_mia.data.source import Image, Mask, Note, Source
+from seg_mia.data.volumes.geometry import Axis, Scan, Shelf, across, check_same
+from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
+from seg_mia.errors import InputError
+
+Rest = Literal["refuse", "background"]
+ORGANS = "give them a class (organs), let them be background (others) or correct the file"
+"""What to do about label ids without a class, where a data set has these options."""
+
+
+class Case(NamedTuple):
+    """One labelled volume, and the patient whom it shows."""
+
+    name: str
+    image: Scan
+    label: Scan
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slicing:
+    """Which slices are taken and how they are shown.
+
+    Attributes:
+        level: the middle of the grey window, in the volume's unit; for CT, Hounsfield units.
+        width: its width: level - width / 2 and below is black, level + width / 2 and above is white.
+        axis: axial slices are numbered from the feet, coronal from the back, sagittal from the left.
+        minimum: pixels of any class but background, at the volume's own size, that a slice must have.
+        every: of the slices of a volume that have them, take the first and every so manieth after.
+        size: side of the square that slices are resized to; None leaves them as they are.
+    """
+
+    level: float = 40.0
+    width: float = 400.0
+    axis: Axis = "axial"
+    minimum: int = 1
+    every: int = 1
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and np.isfinite([self.level, self.width]).all()):
+            raise InputError(f"width must be above 0 and level a number, got {self.width} and {self.level}")
+        if self.minimum < 0 or self.every < 1 or (self.size is not None and self.size < 1):
+            raise InputError(
+                "minimum must be at least 0, every and size at least 1, "
+                f"got {self.minimum}, {self.every} and {self.size}"
+            )
+
+
+class SliceSource(Source):
+    """Slices of volumes as grey 8-bit images; ids are `VOLUME/AXIS_NUMBER`, groups are patients.
+
+    Values are windowed, resized as floats and rounded to 8 bits last.
+
+    Args:
+        cases: the volumes, with names of their own.
+        labels: the class of each label id; 0 is background without being named.
+        rest: what other ids are: an error, or background.
+        remedy: what to do about them, by the options that the data set has.
+        slicing: which slices, and how they are shown.
+        index: what is known of the files from earlier.
+        progress: called with the volumes looked through and their total after each.
+
+    Raises:
+        InputError: if image and label do not fit, an unknown id is met, or no slice is left.
+    """
+
+    channels = 1
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        labels: Mapping[int, int],
+        rest: Rest = "refuse",
+        remedy: str = ORGANS,
+        slicing: Slicing | None = None,
+        index: SliceIndex | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.classes_of = {0: 0, **labels}
+        self.classes = max(self.classes_of.values()) + 1
+        if not labels or min(labels) < 0 or min(labels.values()) < 0 or not 2 <= self.classes <= 255:
+            raise InputError(f"labels must give label ids a class of 0 to 254, got {dict(labels)}")
+        names = [case.name for case in cases]
+        if len(set(names)) < len(names):
+            raise InputError(f"volumes must have names of their own, got {max(names, key=names.count)} twice")
+        self.cases, self.rest = sorted(cases, key=lambda case: case.name), rest
+        self.remedy = remedy
+        self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
+        self.shelf = Shelf()
+        self.samples = list[tuple[Case, int]]()
+        self._foreign, self._bare = dict[str, set[int]](), list[str]()
+        try:
+            for done, case in enumerate(self.cases, start=1):
+                self.samples += [(case, number) for number in self._chosen(case)]
+                if progress is not None and self.index.changed:
+                    progress(done, len(self.cases))
+        finally:
+            self.release()
+            self.index.save()
+        if not self.samples:
+            said = "".join(f"; {note.line}" for note in self._notes())
+            count = len(self.cases)
+            raise InputError(
+                f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
+                f"{self._wanted}, got none in {count} volumes; lower minimum or correct the ids{said}"
+            )
+        self.notes = tuple(self._notes())
+        axis = self.slicing.axis
+        self.ids = tuple(f"{case.name}/{axis}_{number:03d}" for case, number in self.samples)
+        self.groups = tuple(case.group for case, _ in self.samples)
+
+    def digest(self, index: int) -> str:
+        """Return a SHA-256 of the volume's and the label's bytes and of the slice's axis and number."""
+        case, number = self.samples[index]
+        files = self.index.digest(case.image.files) + self.index.digest(case.label.files)
+        return self._of_slice(files, number)
+
+    def image_digest(self, index: int) -> str:
+        """Return a SHA-256 of the volume's bytes and of the slice's axis and number."""
+        case, number = self.samples[index]
+        return self._of_slice(self.index.digest(case.image.files), number)
+
+    def decode(self, index: int) -> tuple[Image, Mask]:
+        """Return a slice as radiologists look at it, the image by area or bilinear, the mask by nearest."""
+        case, number = self.samples[index]
+        slicing = self.slicing
+        grey = self.shelf.volume(case.image).plane(slicing.axis, number)
+        found = self.shelf.volume(case.label).labels(slicing.axis, number)
+        low = slicing.level - slicing.width / 2
+        image: Image = np.ascontiguousarray(((grey - low) / slicing.width).clip(0, 1)[..., None], np.float32)
+        mask = self._classes(found, case)
+        if slicing.size is not None:
+            image, mask = (
+                resized(image, slicing.size, slicing.size),
+                resized_mask(mask, slicing.size, slicing.size),
+            )
+        return np.rint(image * 255).astype(np.uint8), mask
+
+    @property
+    def window(self) -> str:
+        """What the window shows."""
+        level, width = self.slicing.level, self.slicing.width
+        return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
+
+    def limits(self, index: int) -> tuple[float, float]:
+        """Return the smallest and the largest value of a slice, in the volume's unit."""
+        case, number = self.samples[index]
+        grey = case.image.read().plane(self.slicing.axis, number)
+        return float(grey.min()), float(grey.max())
+
+    def release(self) -> None:
+        """Let go of the volumes read last."""
+        self.shelf.clear()
+
+    @property
+    def settings(self) -> Mapping[str, bool | int | float | str | None]:
+        """Window, size and classes; the slice is in the digest."""
+        return {
+            "level": self.slicing.level,
+            "width": self.slicing.width,
+            "size": self.slicing.size,
+            "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
+            "rest": self.rest,
+            "manner": _joined(sorted({scan.manner for case in self.cases for scan in case[1:3]})),
+        }
+
+    def _of_slice(self, files: str, number: int) -> str:
+        return hashlib.sha256(f"{files} {self.slicing.axis} {number}".encode()).hexdigest()
+
+    def _chosen(self, case: Case) -> list[int]:
+        """Return the numbers of the slices to take of a volume, having checked its grid and label ids."""
+        axis = self.slicing.axis
+        files = self.index.digest(case.image.files), self.index.digest(case.label.files)
+        key = " ".join((*files, case.image.manner, case.label.manner, axis))
+        length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
+        unknown = {each.label for each in counts} - self.classes_of.keys()
+        if unknown and self.rest == "refuse":
+            some = _joined(sorted(unknown)[:8]) + (", ..." if len(unknown) > 8 else "")
+            raise InputError(
+                f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
+                f"{some} too; {self.remedy}"
+            )
+        pixels = np.zeros(length, dtype=np.int64)
+        for each in counts:
+            if self.classes_of.get(each.label, 0):
+                pixels[each.slice] += each.pixels
+        chosen: list[int] = np.flatnonzero(pixels >= self.slicing.minimum).tolist()
+        if not pixels.any():
+            self._foreign[case.name] = {each.label for each in counts} - {0}
+        elif not chosen:
+            self._bare.append(case.name)
+        return chosen[:: self.slicing.every]
+
+    @property
+    def _wanted(self) -> str:
+        return _joined(label for label, kind in sorted(self.classes_of.items()) if kind)
+
+    def _notes(self) -> list[Note]:
+        """Return which volumes give no sample, or none with foreground, and what their labels hold."""
+        count, notes = len(self.cases), list[Note]()
+        result = "give no sample" if self.slicing.minimum else "give empty masks alone"
+        other = tuple(name for name, held in self._foreign.items() if held)
+        if other:
+            held = sorted(set[int]().union(*self._foreign.values()))
+            some = _joined(held[:8]) + (", ..." if len(held) > 8 else "")
+            notes.append(
+                Note(
+                    f"{len(other)} of {count} volumes {result}: their labels have none of the ids "
+                    f"{self._wanted}, but {some}; right where the organ is missing, not where it is coded so",
+                    other,
+                )
+            )
+        if empty := tuple(name for name, held in self._foreign.items() if not held):
+            notes.append(Note(f"{len(empty)} of {count} volumes {result}: their labels are empty", empty))
+        if bare := tuple(self._bare):
+            text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
+            notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._wanted}", bare))
+        return notes
+
+    def _classes(self, found: NDArray[np.uint16], case: Case) -> Mask:
+        """Return the class of each label id."""
+        known = np.unique(found).tolist()
+        if self.rest == "refuse" and not self.classes_of.keys() >= set(known):
+            raise InputError(f"{case.label.files[0]} must stay as it is while it is read; start again")
+        table = np.zeros(known[-1] + 1, dtype=np.uint8)
+        for label in known:
+            table[label] = self.classes_of.get(label, 0)
+        return table[found]
+
+
+class Slices(SegmentationData):
+    """What all data sets of labelled volumes share: how they are cut into slices and shown.
+
+    Args:
+        root: the data set's folder; nothing may lie outside of it.
+        level: the middle of the grey window, in Hounsfield units for CT.
+        width: the window's width; with level 40 and width 400, -160 is black and 240 is white, the usual
+            abdominal soft-tissue window.
+        axis: axial slices, or coronal or sagittal ones.
+        minimum: foreground pixels, at the volume's own size, that a slice must have; 0 takes empty ones too.
+        every: take every so manieth of a volume's slices that have them.
+        size: side in pixels of the square that slices are resized to; their own size if not given.
+        members: as in the base class, and so are all further arguments; patients stay on one side of a split.
+        nonmembers: as in the base class.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        nonmembers: int,
+        root: str | None = None,
+        level: float = 40.0,
+        width: float = 400.0,
+        axis: Axis = "axial",
+        minimum: int = 1,
+        every: int = 1,
+        size: int | None = 256,
+        **split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
+        self.root = root
+        self.slicing = Slicing(level=level, width=width, axis=axis, minimum=minimum, every=every, size=size)
+
+    @abstractmethod
+    def find(self) -> Path:
+        """Return the data set's folder; raise InputError when it is not there."""
+
+    @abstractmethod
+    def cases(self, root: Path) -> list[Case]:
+        """Return the volumes below the data set's folder."""
+
+    @abstractmethod
+    def classes_of(self) -> Mapping[int, int]:
+        """Return the class of each label id."""
+
+    @property
+    def rest(self) -> Rest:
+        """What label ids without a class are."""
+        return "refuse"
+
+    def read_source(self) -> Source:
+        """Return the slices, having looked through labels that are new."""
+        root = self.find()
+        name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+        cache = Path(self.cache) if self.cache else default_folder()
+        with DecodingBar("looking through volumes once", "volume") as bar:
+            return SliceSource(
+                self.cases(root),
+                labels=self.classes_of(),
+                rest=self.rest,
+                remedy=ORGANS if "organs" in self.hparams else "correct the file",
+                slicing=self.slicing,
+                index=SliceIndex(cache / "slices" / f"{name}.json"),
+                progress=bar,
+            )
+
+
+def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Return the class of each label id: those of the first group are class 1, and so on.
+
+    Raises InputError for an id in two groups, an empty group or none.
+    """
+    found = dict[int, int]()
+    for kind, group in enumerate(groups, start=1):
+        for label in group:
+            if found.setdefault(label, kind) != kind or label < 1:
+                raise InputError(
+                    f"organs must be label ids from 1, each in one list, got {label}; correct it"
+                )
+    if not groups or not all(groups):
+        raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
+    return found
+
+
+def _looked_through(case: Case, axis: Axis) -> Labels:
+    """Return how many pixels of each id but 0 each slice of a label has, having checked its grid."""
+    length = check_same(case.image, case.label).shape[across(axis)]
+    volume = case.label.read()
+    counts = list[Count]()
+    for number in range(length):
+        pixels = np.bincount(volume.labels(axis, number).ravel())
+        counts += [Count(number, int(i), int(pixels[i])) for i in np.flatnonzero(pixels) if i]
+    return Labels(length, counts)
+
+
+def _joined(items: Iterable[object]) -> str:
+    return ", ".join(map(str, items))

@@ -1,0 +1,311 @@
+"""What must hold around a differentially private training: checked before it, accounted for during it."""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from seg_mia.callbacks.folder import run_folder
+from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.poisson import PoissonBatches
+from seg_mia.defences.dp.accounting import Mechanism
+from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
+from seg_mia.defences.dp.mechanism import Private, PrivateDescent, number
+from seg_mia.errors import InputError
+from seg_mia.runs import NOISE
+
+log = logging.getLogger(__name__)
+
+FAR_OFF = 1.1
+"""A declared population further from the truth than this, as a ratio, is worth a word."""
+
+
+class PrivacyKeeper(Callback):
+    """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
+
+    Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with. What
+    batches and noise follow from is drawn anew for each training and lies beside it: two with the same noise
+    would differ by what their data differ in.
+    """
+
+    def __init__(self, private: Private, descent: PrivateDescent) -> None:
+        self.private, self.descent = private, descent
+        self.settings = private.settings
+        self.saved: dict[str, Any] | None = None
+        self.kept: bytes | None = None
+        self.before = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
+        if stage != "fit":
+            return
+        _refuse(trainer)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
+        self.saved, self.before = None, self.private.steps
+        file = run_folder(trainer) / NOISE
+        kept = file.read_bytes() if file.is_file() else None
+        self.kept, fresh = trainer.strategy.broadcast((kept, secrets.token_bytes(32)))
+        secret = str(run_seed()).encode() if self.settings.reproducible else fresh
+        self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Keep what the noise follows from; go on with the mechanism of a resumed training."""
+        if self.saved is None and self.before:
+            self.private.steps = self.before
+            raise InputError(
+                f"these weights have taken {self.before} private steps, which a new training would not "
+                "count; resume from a checkpoint, or build the network anew"
+            )
+        if not self.settings.reproducible and trainer.is_global_zero:
+            file = run_folder(trainer) / NOISE
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_bytes(self.private.secret)
+        if self.saved is None:
+            return
+        begun = self.saved
+        self.private.steps = begun["steps"]
+        mechanism = Mechanism(begun["noise"], begun["rate"], begun["delta"], begun["accountant"])
+        _require_same(begun, self._public())
+        self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what is really used: the sampler, the network's mode, each sample's loss and gradient."""
+        _require_poisson(trainer, self.private.drawn.key)
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            trainer.strategy.model.require_backward_grad_sync = False  # sums are reduced after clipping
+        if trainer.world_size > 1:
+            self.descent.reduce = lambda tensor: _summed(trainer, tensor)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        task = cast(Trained, pl_module)
+        require_separable(task, data)
+        if self.settings.gradients != "loop" and self.settings.unit == "image":
+            self.descent.mode = choose_mode(task, data)
+        if self.settings.gradients == "fused" != self.descent.mode:
+            raise InputError(
+                "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
+            )
+        if trainer.is_global_zero:
+            self._announce(data)
+        if self.private.steps >= self.private.allowed:
+            trainer.should_stop = True
+
+    def _public(self) -> dict[str, Any]:
+        """Return the public numbers that a training must keep to its end."""
+        drawn, delta = self.private.drawn, self.private.mechanism.delta
+        return {
+            "units": drawn.size,
+            "batch": drawn.expected,
+            "rate": drawn.population.rate,
+            "delta": delta,
+        }
+
+    def _announce(self, data: SegmentationData) -> None:
+        private, mechanism = self.private, self.private.mechanism
+        ahead = mechanism.spent(min(private.planned, private.allowed))
+        log.info(
+            "DP-SGD over %d units (%s, %s): noise %.3g, clip %g, sampling rate %.4g; %d steps will "
+            "spend epsilon %.3g "
+            "at delta %.3g",
+            private.drawn.size,
+            self.settings.unit,
+            "as declared" if self.settings.population else "as counted",
+            mechanism.noise,
+            self.settings.clip,
+            mechanism.rate,
+            min(private.planned, private.allowed),
+            ahead,
+            mechanism.delta,
+        )
+        self._warn_of_population()
+        names = [data.source.groups[i] for i in data.trained()]
+        if self.settings.unit == "image" and len(set(names)) < len(names):
+            most = max(names.count(name) for name in set(names))
+            log.warning(
+                "the promise is for single images, but groups (patients) have up to %d of them; set "
+                "--model.defences.unit patient to promise it for whole groups",
+                most,
+            )
+
+    def _warn_of_population(self) -> None:
+        """Say where the number of units is taken as public, or is not what was declared."""
+        declared, count, unit = self.settings.population, self.private.population.count, self.settings.unit
+        if declared is None:
+            log.warning(
+                "the number of %ss, %d, is taken as public: sampling rate, steps and delta follow from it, "
+                "so the promise holds only where everybody may know it; declare a public number with "
+                "--model.defences.population",
+                unit,
+                count,
+            )
+        elif max(declared, count) > FAR_OFF * min(declared, count):
+            log.warning(
+                "a population of %d %ss is declared, and %d are trained on: the promise holds, but sampling "
+                "rate, steps and delta follow from the declared number; declare one that is near",
+                declared,
+                unit,
+                count,
+            )
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Seed what the step draws besides (dropout, defences) from the secret and from nothing before.
+
+        From the run's seed, which others may know, a unit in one batch would change what all later batches
+        draw, and who stands before another in a batch what that one draws.
+        """
+        purpose = f"draws {self.private.steps} {trainer.global_rank}"
+        torch.manual_seed(number(self.private.secret, purpose) % 2**63)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Stop where the next step would spend too much."""
+        private = self.private
+        if len(self.descent.norms):
+            clipped = (self.descent.norms > self.settings.clip).float().mean()
+            pl_module.log("train/clipped", clipped, batch_size=1)
+            pl_module.log("train/median_norm", self.descent.norms.median(), batch_size=1)
+        spent = private.steps >= private.allowed
+        if spent and private.allowed < private.planned:
+            log.warning("the privacy budget is spent after %d steps; training stops", private.steps)
+            trainer.should_stop = True
+        if trainer.is_last_batch or spent:
+            self._show(pl_module)
+
+    def _show(self, pl_module: LightningModule) -> None:
+        mechanism = self.private.mechanism
+        values = {
+            "epsilon": mechanism.spent(self.private.steps),
+            "delta": mechanism.delta,
+            "noise": mechanism.noise,
+            "sampling_rate": mechanism.rate,
+            "steps": float(self.private.steps),
+        }
+        for name, value in values.items():
+            pl_module.log(
+                f"privacy/{name}",
+                value,
+                prog_bar=name == "epsilon",
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+                rank_zero_only=True,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the accountant's state."""
+        mechanism = self.private.mechanism
+        return {
+            "steps": self.private.steps,
+            "noise": mechanism.noise,
+            "accountant": mechanism.accountant,
+            **self._public(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again when training starts, with the secret that it began with."""
+        self.saved = state_dict
+        if self.kept is not None and not self.settings.reproducible:
+            self.private.follow(self.kept)
+        if state_dict["steps"] % self.private.population.steps:
+            # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
+            number = str(state_dict["steps"]).encode()
+            self.private.follow(hashlib.sha256(self.private.secret + number).digest())
+
+
+def _require_same(begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError where a resumed training would go on with other public numbers."""
+    if "batch" not in begun:
+        raise InputError(
+            "this training began with an earlier version, which divided the noisy sum by a number that "
+            "follows from the data; train it anew"
+        )
+    if any(begun[name] != value for name, value in now.items()):
+        said = [
+            "population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}".format(
+                **numbers
+            )
+            for numbers in (begun, now)
+        ]
+        raise InputError(
+            f"this training began with {said[0]}, and would go on with {said[1]}; resume it with the "
+            "settings it was started with"
+        )
+
+
+def _refuse(trainer: Trainer) -> None:
+    """Raise InputError for what the accounting does not cover."""
+    if trainer.gradient_clip_val is not None:
+        raise InputError(
+            "gradient_clip_val would clip the noisy sum, not each unit's gradient, got "
+            f"{trainer.gradient_clip_val}; "
+            "leave it out, and set the clip of DP-SGD"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise InputError(
+            f"accumulate_grad_batches must be 1 under DP-SGD, got {trainer.accumulate_grad_batches}: each "
+            "batch is a step of the accounting; raise batch_size, physical_batch limits memory"
+        )
+    if trainer.precision not in {"32-true", "64-true"}:
+        raise InputError(
+            f"DP-SGD needs precision 32-true, got {trainer.precision}: norms and noise lose bits "
+            "in half precision"
+        )
+    if trainer.fit_loop.min_epochs or trainer.fit_loop.min_steps:
+        raise InputError(
+            "min_epochs and min_steps cannot be kept when the privacy budget is spent; leave them out"
+        )
+    if getattr(trainer, "overfit_batches", 0):
+        raise InputError("overfit_batches repeats one batch, which is no Poisson sampling; leave it out")
+
+
+def _planned(trainer: Trainer, epoch: int) -> int:
+    """Return how many steps a training takes in all, given the batches of an epoch.
+
+    Lightning's own estimate makes the loader, too early for one that must know where a resumed run stands.
+    """
+    limit = trainer.limit_train_batches
+    batches = int(epoch * limit) if isinstance(limit, float) else min(epoch, int(limit or epoch))
+    ends = [batches * trainer.max_epochs] if trainer.max_epochs not in {None, -1} else []
+    ends += [trainer.max_steps] if trainer.max_steps != -1 else []
+    if not ends:
+        raise InputError(
+            "the noise follows from the planned number of steps, got no end; set --trainer.max_epochs or "
+            "--trainer.max_steps"
+        )
+    return min(ends)
+
+
+def _require_poisson(trainer: Trainer, key: int) -> None:
+    sampler = getattr(trainer.train_dataloader, "batch_sampler", None)
+    expected = (key, trainer.global_rank, trainer.world_size)
+    if not isinstance(sampler, PoissonBatches) or (sampler.key, sampler.rank, sampler.ranks) != expected:
+        raise InputError(
+            "DP-SGD needs batches drawn by Poisson sampling, got a loader with "
+            f"{type(sampler).__name__}; let "
+            "train_dataloader of the data module return what seg_mia.data.base returns"
+        )
+
+
+def _summed(trainer: Trainer, tensor: Tensor) -> Tensor:
+    total = trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total

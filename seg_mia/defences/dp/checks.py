@@ -1,0 +1,187 @@
+"""Whether one sample's loss and gradient are its own: tried out on a few samples, not read off names."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.callbacks.outputs import StepOutput
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.samples import Batch
+from seg_mia.errors import InputError
+from seg_mia.grad_sample.clipping import Mode, clipped_sum
+from seg_mia.grad_sample.recording import UnknownUseError
+from seg_mia.models.group_norm import Apart
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-6
+
+
+class Trained(Protocol):
+    """What is asked of a task: `seg_mia.tasks.segmentation.Segmentation` has it."""
+
+    network: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return logits."""
+
+    def forward_batch(self, batch: Batch) -> tuple[Tensor, StepOutput]:
+        """Return each image's loss, with its graph, and the step's output."""
+
+    def check(self, data: SegmentationData) -> None:
+        """Let defences add to what is trained on."""
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are not frozen, by name."""
+
+
+def require_separable(task: Trained, data: SegmentationData) -> None:
+    """Raise InputError when a sample's logits or loss depend on its neighbours, or a layer is in eval mode.
+
+    Pairs that share one sample are run; it must not see what stands beside it, and the gradient of its loss
+    must not reach there. No buffer may change: it would go into the checkpoint without clipping or noise.
+    """
+    _require_training(task)
+    batch = _few(data, task.device)
+    with precise(task):
+        before = {name: buffer.clone() for name, buffer in task.network.named_buffers()}
+        reached = _touched(lambda part: task(part.image), batch)
+        if reached:
+            raise InputError(
+                f"DP-SGD needs a network that keeps samples apart, {reached}: {_suspect(task.network)}"
+            )
+        if name := _kept(task.network, before):
+            raise InputError(
+                f"DP-SGD needs a network that keeps nothing of what it sees but its weights, got {name}, "
+                "which changes as images pass and gets no noise; replace the layer by one without running "
+                "statistics"
+            )
+        reached = _touched(lambda part: task.forward_batch(part)[0], batch)
+        if reached:
+            raise InputError(
+                f"DP-SGD needs a loss that keeps samples apart, {reached}; return one value per image that "
+                "depends on that image alone"
+            )
+
+
+def choose_mode(task: Trained, data: SegmentationData) -> Mode:
+    """Return `fused` if it gives the norms and sums that single backward passes give, else `loop`."""
+    batch = _few(data, task.device)
+
+    def objective(rows: Tensor) -> Tensor:
+        losses: Tensor = task.forward_batch(Batch(*(part[rows] for part in batch)))[0]
+        return losses
+
+    units = torch.arange(len(batch.image), device=task.device)
+    with precise(task):
+        parameters = task.trained_parameters()
+        try:
+            fused, loop = (
+                clipped_sum(objective, parameters, units, clip=1.0, physical=len(units), mode=mode)
+                for mode in ("fused", "loop")
+            )
+        except UnknownUseError as error:
+            log.warning("gradients are taken image by image, which is slower: %s", error)
+            return "loop"
+    close = torch.allclose(fused.norms, loop.norms, rtol=TOLERANCE, atol=TOLERANCE)
+    scale = max(float(each.abs().max()) for each in loop.sums.values())
+    close &= all(
+        torch.allclose(fused.sums[name], loop.sums[name], rtol=TOLERANCE, atol=TOLERANCE * scale)
+        for name in parameters
+    )
+    if not close:
+        log.warning(
+            "gradients are taken image by image, which is slower: taken together they came out otherwise "
+            "(norms %s and %s)",
+            fused.norms.tolist(),
+            loop.norms.tolist(),
+        )
+    return "fused" if close else "loop"
+
+
+def _few(data: SegmentationData, device: torch.device) -> Batch:
+    samples = data.dataset(data.trained()[:3])
+    rows = [samples[0, position] for position in range(len(samples))]
+    while len(rows) < 3:  # fewer samples than that are compared with a darker one
+        rows.append(rows[0]._replace(image=rows[0].image * 0.5))
+    image, mask, index = (torch.stack(part).to(device) for part in zip(*rows, strict=True))
+    return Batch(image.double(), mask, index)
+
+
+def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
+    """Return how a sample's values depend on the one beside it, first or second, or None."""
+    image = batch.image.clone().requires_grad_()
+    for place, beside in ((0, ([0, 1], [0, 2])), (1, ([1, 0], [2, 0]))):
+        pairs = [Batch(image[rows], batch.mask[rows], batch.index[rows]) for rows in beside]
+        with torch.enable_grad():
+            one, other = (values(pair) for pair in pairs)
+        if one.shape[:1] != (2,):
+            return f"got values of shape {tuple(one.shape)} for 2 images"
+        gradients = torch.autograd.grad(one[place].sum(), image, allow_unused=True)
+        if gradients[0] is not None and bool((gradients[0][1:] != 0).any()):
+            return f"but sample {place + 1} of two gets another value when the other is changed"
+        if not torch.allclose(one[place], other[place], rtol=TOLERANCE, atol=TOLERANCE):
+            return f"but sample {place + 1} of two has another value beside another sample"
+    return None
+
+
+def _kept(network: nn.Module, before: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a buffer that a forward pass has changed, or None."""
+    after = network.named_buffers()
+    return next((name for name, buffer in after if not torch.equal(buffer, before[name])), None)
+
+
+def _require_training(task: Trained) -> None:
+    wrappers = [module for module in task.network.modules() if isinstance(module, Apart)]
+    fixed = {layer for wrapper in wrappers for layer in wrapper.fixed}
+    if any(bool((layer.running_var == 1).all()) for layer in fixed if layer.running_var is not None):
+        raise InputError(
+            "fixed statistics need a pre-trained encoder, got one that has seen no images; set "
+            "--model.encoder_weights, or --model.defences.batch_norm group"
+        )
+    inside = {part for layer in fixed for part in layer.modules()}
+    for name, module in task.network.named_modules():
+        if not module.training and module not in inside:
+            raise InputError(
+                f"DP-SGD needs a network in training mode, got {name or 'the network'} "
+                f"({type(module).__name__}) in evaluation mode, which would hide layers that mix "
+                "samples; call train() on it"
+            )
+
+
+def _suspect(network: nn.Module) -> str:
+    kinds = nn.modules.batchnorm._NormBase  # batch, instance and synchronised norms derive from it
+    for name, module in network.named_modules():
+        if isinstance(module, kinds):
+            return (
+                f"{type(module).__name__} {name} uses statistics of the batch; use group "
+                "normalisation instead"
+            )
+    return "find the layer that computes over the batch axis and replace it"
+
+
+@contextmanager
+def precise(task: Trained) -> Iterator[None]:
+    """Give the task a copy of its network in float64 that drops nothing at random.
+
+    In float32 rounding alone, by another order of sums, changes which side of zero a ReLU is on.
+    """
+    network = task.network
+    task.network = copy.deepcopy(network).double()
+    for module in task.network.modules():
+        if "Drop" in type(module).__name__:
+            module.training = False
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        task.network = network

@@ -1,0 +1,161 @@
+"""Training with differential privacy: DP-SGD (Abadi et al. 2016, arXiv:1607.00133)."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import Callback
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.defences.distil import Distil
+from seg_mia.defences.dp.accounting import Accountant
+from seg_mia.defences.dp.callback import PrivacyKeeper
+from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings, Unit
+from seg_mia.errors import InputError
+from seg_mia.models.group_norm import Apart
+
+
+class DPSGD(Defence):
+    """Clip what each unit adds to a gradient, add Gaussian noise, and account for the privacy that is spent.
+
+    The promise is (epsilon, delta)-differential privacy of the trained weights under adding or removing one
+    unit: an image, or a patient with all of its slices. It holds for whoever has the weights and does not
+    know the run's folder, whose curves and pictures of members are not private. No BatchNorm2d of the
+    network looks at the batch any more. Batches are drawn by Poisson sampling with `batch_size` as the
+    expected number of units over all processes; an epoch has population / batch_size of them, and the noisy
+    sum is divided by `batch_size`. All of these are public constants.
+
+    Args:
+        population: how many units are trained on as far as the public knows: sampling rate, steps and delta
+            follow from it, whatever the true number, which then is protected too. If not given, it is the
+            true number, and epsilon holds only where everybody may know that.
+        epsilon: what may be spent at most. Without `noise`, the noise is calibrated to spend it over the
+            planned epochs, however many these are; with it, training stops before it is exceeded. None
+            or .inf needs `noise`, and sets no limit.
+        noise: standard deviation of the noise, as a multiple of the clip. 0 clips only and promises nothing.
+        delta: of the promise; a tenth of 1/population if not given; never more than 1/population.
+        clip: the greatest L2 norm of a unit's gradient.
+        unit: whose presence is hidden. A patient is whatever the data calls a group.
+        accountant: `prv` (tight) or `rdp`, both Opacus'.
+        physical_batch: images that pass through the network at once, at most; what memory allows.
+        batch_norm: what becomes of BatchNorm2d, which mixes samples: `group` makes every one a GroupNorm;
+            `fixed` does so outside the encoder, and keeps the encoder's with the statistics and weights of
+            its pre-training, frozen. Pre-trained features survive that better.
+        lr_factor: what the learning rate is multiplied with.
+        gradients: `fused` takes images together and is fastest; `loop` takes unit after unit, through layers
+            of any kind; `auto` takes `fused` where it is exact.
+        reproducible: draw batches and noise from the run's seed instead of a secret beside the run. Whoever
+            knows the seed can then take the noise off again: for tests and studies.
+
+    Raises:
+        InputError: a number out of range; in `check`, data that does not allow the promise.
+    """
+
+    def __init__(
+        self,
+        *,
+        population: int | None = None,
+        epsilon: float | None = 8.5,
+        noise: float | None = None,
+        delta: float | None = None,
+        clip: float = 1.0,
+        unit: Unit = "image",
+        accountant: Accountant = "prv",
+        physical_batch: int = 64,
+        batch_norm: Literal["group", "fixed"] = "group",
+        lr_factor: float = 1.0,
+        gradients: Literal["auto", "fused", "loop"] = "auto",
+        reproducible: bool = False,
+    ) -> None:
+        epsilon = None if epsilon == float("inf") else epsilon
+        if epsilon is None and noise is None:
+            raise InputError("DP-SGD needs epsilon or noise, got neither; set epsilon, such as 8")
+        _require_positive(epsilon=epsilon, delta=delta, clip=clip, lr_factor=lr_factor)
+        if noise is not None and not 0 <= noise < float("inf"):
+            raise InputError(f"noise must be 0 or more and finite, got {noise}; leave it out to calibrate it")
+        if noise == 0 and epsilon is not None:
+            raise InputError(
+                f"noise 0 promises nothing, got epsilon {epsilon:g} with it; set epsilon to .inf"
+            )
+        if delta is not None and delta >= 1:
+            raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
+        if population is not None and population < 1:
+            raise InputError(
+                f"population must be at least 1, got {population}; declare how many units are trained on"
+            )
+        if physical_batch < 1:
+            raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
+        if gradients == "fused" and unit == "patient":
+            raise InputError("fused gradients are of single images; for patients leave gradients on auto")
+        self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
+        self.population = population
+        self.private = Private(
+            Settings(
+                epsilon=epsilon,
+                noise=noise,
+                delta=delta,
+                clip=clip,
+                unit=unit,
+                accountant=accountant,
+                physical_batch=physical_batch,
+                gradients=gradients,
+                reproducible=reproducible,
+                population=population,
+            )
+        )
+        self._descent = self.descent = PrivateDescent(self.private)
+
+    def wrapping(self) -> Wrapping:
+        """No layer may mix samples."""
+        return Wrapping(Apart, {"fixed": self.batch_norm == "fixed"})
+
+    def check(self, data: SegmentationData) -> None:
+        """There must be groups where patients are promised, and delta must not give a unit away."""
+        groups = {data.source.groups[i] for i in data.trained()}
+        images = len(data.trained())
+        if self.unit == "patient" and len(groups) == images:
+            raise InputError(
+                f"unit patient needs data with several images to a group, got {images} images in as many "
+                "groups; name the patients (--data.group_column), or set unit to image"
+            )
+        units = self.population or (len(groups) if self.unit == "patient" else images)
+        if self.delta is not None and self.delta > 1 / units:
+            raise InputError(
+                f"delta must be at most 1/n = {1 / units:.3g} for {units} units, got "
+                f"{self.delta:g}: with more, "
+                "giving away a whole unit would be allowed; leave it out for a tenth of that"
+            )
+        if data.batch_size > units:
+            what = "the declared population of" if self.population else "the"
+            raise InputError(
+                f"batch_size must be at most {what} {units} {self.unit}s trained on, got {data.batch_size}; "
+                "lower it: under differential privacy it counts units"
+            )
+
+    def excludes(self, other: Defence) -> str | None:
+        """Each unit's gradient must depend on nobody else."""
+        if other.couples is not None:
+            return (
+                "under differential privacy a sample's gradient must not depend on others, but "
+                f"{other.couples}"
+            )
+        if isinstance(other, Distil):
+            return (
+                "the teacher has learnt from the members without noise, and epsilon would be the reference's"
+            )
+        if type(other).penalty is not Defence.penalty:
+            return "a penalty on the whole batch is not clipped per unit"
+        return None
+
+    def callbacks(self) -> list[Callback]:
+        """Set up before training, account during it."""
+        return [PrivacyKeeper(self.private, self._descent)]
+
+    def promise(self) -> dict[str, Any] | None:
+        """Return what was promised and spent, once training has begun."""
+        return self.private.promise()
+
+
+def _require_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name} must be above 0 and finite, got {value}")

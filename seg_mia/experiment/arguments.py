@@ -1,0 +1,91 @@
+"""This tool's own options, as `--help` shows and config.yaml records them; `Plan` has read them before."""
+
+from jsonargparse import ArgumentParser
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.config.files import known
+from seg_mia.defences.release import Release
+from seg_mia.experiment.plan import Plan
+from seg_mia.membership.base import Membership
+
+
+def add_options(parser: ArgumentParser, plan: Plan) -> None:
+    """Add what a plan's command takes besides model, data and trainer; what was said is the default."""
+    said = plan.options or {}
+    parser.add_argument("--runs", type=str, default=said.get("runs"), help="Folder that runs are kept in.")
+    if plan.command == "fit":
+        parser.add_argument(
+            "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
+        )
+        parser.add_argument(
+            "--base",
+            type=str | list[str] | None,
+            default=None,
+            help="In a config: the config, or several, that it adds to.",
+        )
+        parser.add_argument(
+            "--defence",
+            type=str | list[str] | None,
+            default=None,
+            help=f"How the victim is defended or poisoned: {', '.join(known('defence'))}; may be repeated. "
+            "--model.defences.NAME sets an option of the last.",
+        )
+        return
+    parser.add_argument(
+        "--victim",
+        type=str | None,
+        default=said.get("victim"),
+        help="Checkpoint or run's folder; the newest victim under --runs if not given.",
+    )
+    parser.add_argument(
+        "--trust",
+        type=list[str],
+        default=said.get("trust"),
+        help="A class path outside seg_mia that a card may name; may be repeated.",
+    )
+    parser.add_subclass_arguments(
+        Release,
+        "release",
+        required=False,
+        help="What the victim gives out instead of its probabilities: a name in lightning_configs/release, "
+        f"{', '.join(known('release'))}, or a file.",
+    )
+    if plan.command == "test":
+        _add_attack(parser, plan)
+
+
+def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
+    said = plan.options or {}
+    parser.add_argument(
+        "--shadow",
+        type=str | None,
+        default=said.get("shadow"),
+        help="What a membership attack learns on, a checkpoint or run's folder; the newest that fits "
+        "the victim if not given.",
+    )
+    parser.add_argument(
+        "--control",
+        type=bool,
+        default=said.get("control") or False,
+        help="Ask the shadow instead of the victim about the victim's samples: a negative control, "
+        "whose AUC must be 0.5.",
+    )
+    parser.add_subclass_arguments(
+        _family(plan),
+        "attack",
+        required=False,
+        help="The attack: a name in lightning_configs/attack, or a file.",
+    )
+    parser.add_argument(
+        "--save_images",
+        type=bool,
+        default=False,
+        help="Write every adversarial image as .npy and .png.",
+    )
+
+
+def _family(plan: Plan) -> type | tuple[type, ...]:
+    """Return what the attack must be: of two families, an error would tell of the wrong one."""
+    if plan.checkpoint is None:
+        return (Perturbation, Membership)
+    return Membership if plan.shadow else Perturbation

@@ -1,0 +1,407 @@
+"""One run of one config: fit, validate, test or predict, through LightningCLI."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, assert_never
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from seg_mia import attacks, data, defences, membership, tasks
+from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.targets import Targeted
+from seg_mia.callbacks.card import check_data
+from seg_mia.callbacks.config_file import ConfigFile
+from seg_mia.callbacks.folder import OneFolder, run_folder
+from seg_mia.callbacks.history import History
+from seg_mia.callbacks.masks import MaskWriter
+from seg_mia.callbacks.membership_curves import MembershipCurves
+from seg_mia.callbacks.membership_results import summarise, write_membership
+from seg_mia.callbacks.panels import Panels
+from seg_mia.callbacks.perturbation_results import PerturbationResults
+from seg_mia.callbacks.randomness import EpochSeed
+from seg_mia.callbacks.scores import Scores
+from seg_mia.callbacks.standard import fit_callbacks
+from seg_mia.checkpoint import load_weights, same_start
+from seg_mia.config.messages import one_line
+from seg_mia.config.parsing import import_all, plain_settings
+from seg_mia.config.spec import class_paths
+from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.sides import Side, judged_data
+from seg_mia.defences.base import Defence, wrapped
+from seg_mia.defences.release import Release, seen
+from seg_mia.errors import InputError
+from seg_mia.experiment.arguments import add_options
+from seg_mia.experiment.membership import (
+    behind_release,
+    check_victim,
+    infer,
+    load_shadow,
+    load_teacher,
+    unseen_of,
+)
+from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.trainer_checks import (
+    Bars,
+    await_ranks,
+    check_kept,
+    check_resumed,
+    check_training,
+    for_classifier,
+    refusals,
+)
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
+from seg_mia.models.foreign import told
+from seg_mia.results.text import attack_headline, utility_headline
+from seg_mia.runs import (
+    CHECKPOINTS,
+    LAST,
+    TEACHER_SEED,
+    defence_names,
+    make,
+    read_run,
+    remove,
+    unbegun,
+)
+from seg_mia.tasks.adopted import adopt
+from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
+from seg_mia.tasks.segmentation import Segmentation
+
+log = logging.getLogger(__name__)
+
+
+def run(words: Sequence[str]) -> "Experiment":
+    """Run what the words mean, as `seg_mia WORDS` would, and return it with its results.
+
+    Raises InputError with one line for whatever the words, the config, the checkpoint or the data get wrong.
+    """
+    return Experiment(plan(words))
+
+
+class Experiment(LightningCLI):
+    """Bare names are files, the victim's card is the first config, the user's arguments win.
+
+    Attributes:
+        plan: what is run.
+        folder: the run's own folder.
+        summary: the headline numbers, after the run.
+    """
+
+    def __init__(self, what: Plan) -> None:
+        self.plan = what
+        import_all(data, attacks, defences, membership, tasks)
+        # A string in a card must not become a class: values without a declared type are never built.
+        set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
+        self.summary: dict[str, Any] = {}
+        self._known, self._made = set[str](), False
+        try:
+            self._build_and_run()
+            await_ranks(self.trainer)
+            self._clear(done=True)
+        except Exception:
+            self._clear(done=False)
+            raise
+
+    def _build_and_run(self) -> None:
+        super().__init__(
+            LightningModule,
+            SegmentationData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=ConfigFile,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"deterministic": "warn", "use_distributed_sampler": False},
+            parser_kwargs={
+                name: {"exit_on_error": False, "allow_abbrev": False} for name in self.subcommands()
+            }
+            | {"exit_on_error": False, "allow_abbrev": False, "prog": "seg_mia"},
+        )
+
+    def _clear(self, *, done: bool) -> None:
+        """Leave no folder behind of a try, or of what was refused before it computed anything."""
+        if self._made and (self.tried if done else unbegun(self.folder)):
+            remove(self.folder)
+
+    @property
+    def tried(self) -> bool:
+        """Whether this was Lightning's `fast_dev_run`, which keeps nothing."""
+        return bool(self._get(self.config_init, "trainer")["fast_dev_run"])
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes."""
+        return run_folder(self.trainer)
+
+    def headline(self) -> list[str]:
+        """Return the numbers that sum up the run, a line each."""
+        match self.plan.command:
+            case "fit" | "validate":
+                return utility_headline(self.summary)
+            case "test":
+                return attack_headline(self.plan.folder.name, self.summary)
+            case "predict":
+                return [f"masks in {self.folder / 'masks'}"]
+            case _:
+                assert_never(self.plan.command)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
+        return {
+            name: skip | {"ckpt_path", "weights_only", "verbose"}
+            for name, skip in LightningCLI.subcommands().items()
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add this tool's own; `Plan` has read them already, here they are documented and recorded."""
+        add_options(parser, self.plan)
+        self._known |= set(map(str, parser.get_defaults().keys()))
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
+        """Parse the plan's arguments; what does not fit is one line."""
+        with told("a class that the settings name cannot be read", "name one that declares plain arguments"):
+            try:
+                self.config = parser.parse_args(list(self.plan.args))
+            except argparse.ArgumentError as error:
+                raise InputError(one_line(str(error), self._known)) from None
+        if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
+            self.config["fit.base"] = self.config["fit.defence"] = None
+
+    def instantiate_classes(self) -> None:
+        """Build model, data, trainer; what a constructor refuses or raises is one line."""
+        with told("{} cannot be built", "change its arguments, or the class"), refusals():
+            super().instantiate_classes()
+
+    def after_instantiate_classes(self) -> None:
+        """Find out now, not after the last epoch, that the folder cannot be written."""
+        if self.trainer.is_global_zero:
+            self._made = make(self.folder)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add logger and callbacks that belong to the command."""
+        given = self._get(self.config_init, "trainer")
+        if self.plan.command == "fit" and not self.plan.adopt:
+            check_training(given)
+        if given["logger"] in (None, True) and not given["fast_dev_run"] and "logger" not in kwargs:
+            kwargs["logger"] = TensorBoardLogger(
+                self.plan.folder.parent,
+                self.plan.folder.name,
+                self.plan.version,
+                default_hp_metric=False,
+            )
+        if given["default_root_dir"] is None:
+            kwargs["default_root_dir"] = str(self.plan.place)
+        own = given["callbacks"] or []
+        callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
+        if isinstance(self.attack, Membership):
+            kwargs |= for_classifier(self.attack.scorer, self.plan.args)
+        if given["enable_progress_bar"] is not False:
+            # An attack's own bar stands below this one; Rich's would overwrite it.
+            callbacks.append(Bars())
+        with refusals(building=True):
+            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+
+    def _callbacks(self) -> list[Callback]:
+        match self.plan.command:
+            case "fit":
+                parts = {part: plain_settings(self._get(self.config, part)) for part in ("model", "data")}
+                seed = int(self._get(self.config, "seed_everything"))
+                return fit_callbacks(seed, parts, segments=isinstance(self.model, Segmentation))
+            case "validate":
+                return [Scores(), Panels()]
+            case "test":
+                return self._attack_callbacks()
+            case "predict":
+                return [MaskWriter()]
+            case _:
+                assert_never(self.plan.command)
+
+    @property
+    def attack(self) -> Perturbation | Membership | None:
+        """The attack that was asked for."""
+        if self.plan.command != "test":
+            return None
+        found: Perturbation | Membership | None = self._get(self.config_init, "attack")
+        return found
+
+    @property
+    def release(self) -> Release | None:
+        """What the victim gives out, if not all."""
+        found: Release | None = self._get(self.config_init, "release")
+        return found
+
+    def _attack_callbacks(self) -> list[Callback]:
+        attack = self.attack
+        settings = plain_settings(self._get(self.config, "attack")) or {}
+        if isinstance(attack, Membership):
+            last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
+            return [EpochSeed(run_seed()), MembershipCurves(last), History()]
+        self.results = PerturbationResults(
+            sees=seen(attack.sees, self.release) if attack else "",
+            asks=isinstance(attack, Targeted) and attack.asks,
+            attack=settings,
+            victim=str(self.plan.checkpoint),
+            save_images=self._get(self.config, "save_images"),
+        )
+        return [self.results]
+
+    def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        """Train, from the start or from where a run stopped."""
+        if self.plan.adopt:
+            adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
+            self._keep_config("fit")
+            self._sum_up(None)
+            return
+        datamodule.setup("fit")
+        resume = self.plan.checkpoint
+        if resume is not None and isinstance(datamodule, SegmentationData):
+            content, card = read_run(resume, tuple(class_paths(self.config.as_dict())))
+            check_resumed(resume, content, self.trainer.max_epochs)
+            check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+            if isinstance(model, Segmentation):
+                model.resume_head(card.model["init_args"].get("head"))
+        model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
+        if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
+            model.check(datamodule)
+            self._learn(model.defences, datamodule)
+        with refusals():
+            self.trainer.fit(
+                model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
+            )
+        self._sum_up(model.promise if isinstance(model, Segmentation) else None)
+
+    def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
+        """Train first what defences learn from, each in a folder of its own.
+
+        Once the network itself has begun, what it learns from stays as it was.
+        """
+        for defence in defended:
+            if defence.teacher is not None:
+                check_kept(self._get(self.config, "trainer"), self.trainer.world_size, defence.teacher)
+                file = self.folder / defence.teacher / CHECKPOINTS / LAST
+                if self.plan.checkpoint is None or not file.is_file():
+                    self._train_first(defence.teacher, file)
+                trust, device = class_paths(self.config.as_dict()), self.trainer.strategy.root_device
+                defence.learn(load_teacher(file, datamodule, trust=trust, device=device), datamodule)
+
+    def _train_first(self, name: str, last: Path) -> None:
+        """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
+        self._keep_config("fit")  # an interrupted run is resumed by it
+        seed = int(self._get(self.config, "seed_everything"))
+        words = ("fit", "--config", str(self.folder / "config.yaml"), "--model.defences=null")
+        log.info("training the %s first", name)
+        Experiment(
+            Plan(
+                "fit",
+                (*words, f"--seed_everything={seed + TEACHER_SEED}"),
+                self.folder,
+                version=name,
+                checkpoint=last if last.is_file() else None,
+                options=self.plan.options,
+            )
+        )
+        seed_everything(seed, verbose=False)
+
+    def _keep_config(self, stage: str) -> None:
+        """Write config.yaml now; otherwise Lightning does when a trainer starts."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+            if isinstance(callback, SaveConfigCallback):
+                callback.setup(self.trainer, self.model, stage)
+
+    def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
+        """Measure the victim on the chosen subset."""
+        self._load(model, datamodule)
+        self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
+        self._sum_up(self.plan.card.privacy if self.plan.card else None)
+
+    def _sum_up(self, promise: dict[str, Any] | None) -> None:
+        self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        self.summary |= {"privacy": promise} if promise else {}
+
+    def predict(
+        self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None
+    ) -> None:
+        """Write the victim's masks of the chosen subset."""
+        self._load(model, datamodule)
+        self.trainer.predict(model, datamodule=datamodule, return_predictions=return_predictions or False)
+
+    def test(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
+        """Attack the victim on the chosen subset."""
+        victim = self._load(model, datamodule)
+        attack = self.attack
+        if attack is None:
+            raise InputError("test needs --attack NAME")
+        if isinstance(attack, Membership):
+            self._infer(attack, victim.network, datamodule)
+        else:
+            surrogate = load_surrogate(attack, trust=(self.plan.options or {}).get("trust", ()))
+            task = PerturbationTest(victim.network, attack, surrogate=surrogate)
+            self.trainer.test(task, datamodule=datamodule, verbose=verbose)
+            self.summary = self.results.summary
+        if not self.split_checked and self.trainer.is_global_zero:
+            log.warning("the victim's file does not say how its data was split: it may have trained on it")
+
+    def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
+        """Learn on the shadow, guess the victim's members, write what was found."""
+        card = self.plan.card
+        options = self.plan.options or {}
+        assert card is not None
+        assert self.plan.shadow is not None
+        assert self.plan.checkpoint is not None
+        check_victim(self.plan, data, split_known=self.split_checked)
+        shadow = load_shadow(self.plan.shadow, data, trust=options["trust"])
+        released = self._get(self.config, "release")
+        if self.release is not None:
+            shadow = behind_release(shadow, self.release, plain_settings(released))
+        built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
+        victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
+        seed = int(self._get(self.config, "seed_everything"))
+        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=options["control"])
+        if not self.trainer.is_global_zero:
+            return
+        self.summary = {
+            "attack": plain_settings(self._get(self.config, "attack")),
+            "sees": seen(attack.sees, self.release),
+            "release": plain_settings(released),
+            "defences": {"victim": defence_names(card), "shadow": defence_names(self.plan.shadow.card)},
+            "victim": str(self.plan.checkpoint),
+            "shadow": str(shadow.file),
+            "control": options["control"],
+            "privacy": card.privacy,
+            "same_seed": same_start(card, self.plan.shadow.card),
+            "data": judged_data(victim, shadow),
+            **summarise(found, card.privacy),
+        }
+        write_membership(self.trainer, self.plan.folder.name, found, self.summary)
+        self._keep_config("test")  # where no classifier was trained
+
+    def _trainer_of(self, number: int) -> Trainer:
+        """Return a trainer for the classifier of a seed: this run's own, then new ones below its folder."""
+        if number == 0:
+            return self.trainer
+        logger = TensorBoardLogger(self.folder, "", f"seed_{number}", default_hp_metric=False)
+        return self.instantiate_trainer(logger=logger if self.trainer.loggers else False)
+
+    def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
+        """Give the model the victim's weights, once the data is known to be the victim's."""
+        assert self.plan.card is not None
+        assert self.plan.content is not None
+        assert self.plan.checkpoint is not None
+        if not isinstance(model, Segmentation):
+            what = f"{self.plan.checkpoint} holds a {type(model).__name__}"
+            raise InputError(f"{what}, a segmentation victim is needed")
+        datamodule.setup()
+        card = self.plan.card
+        self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
+        load_weights(model.network, self.plan.content, self.plan.checkpoint)
+        if self.release is not None:
+            model.network = wrapped(model.network, [self.release])
+        return model

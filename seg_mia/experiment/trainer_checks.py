@@ -1,0 +1,165 @@
+"""Lightning's trainer: what its settings must leave to a run, and what it refuses, in one line."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from seg_mia.config.messages import LIMIT, refusal
+from seg_mia.errors import InputError
+from seg_mia.membership.scorers import Classifier, Scorer
+
+log = logging.getLogger(__name__)
+
+COUNTS = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "gradient_clip_val",
+)
+"""Settings that Lightning takes at 0, to train nothing or to stop in the middle."""
+
+
+def check_training(trainer: Namespace) -> None:
+    """Raise InputError for settings with which nothing would be learnt, or nothing kept."""
+    if trainer["enable_checkpointing"] is False:
+        raise InputError(
+            "a trained network is kept for the attacks, for which --trainer.enable_checkpointing must not be "
+            "False; leave it out (--trainer.fast_dev_run true tries a config and keeps nothing)"
+        )
+    if trainer["overfit_batches"]:
+        raise InputError(
+            "a network trains on all of its members, which membership attacks count on, so "
+            f"--trainer.overfit_batches must be 0, got {trainer['overfit_batches']}; leave it out, and set "
+            "--data.members for fewer"
+        )
+    for name in COUNTS:
+        value = trainer[name]
+        unlimited = name in {"max_epochs", "max_steps"} and value == -1
+        if value is not None and value <= 0 and not unlimited:
+            raise InputError(
+                f"--trainer.{name} must be positive to train, got {value}; leave it out, or adopt a network "
+                "as it is"
+            )
+
+
+def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) -> None:
+    """Raise InputError where a run is to end before it is; say so where it has ended.
+
+    Args:
+        file: the checkpoint to resume from.
+        content: what is in it.
+        epochs: how many there shall be; None or -1 for no limit.
+    """
+    done = int(content["epoch"]) + 1
+    if epochs is None or epochs < 0 or done < epochs:
+        return
+    if done > epochs:
+        raise InputError(
+            f"{file} has been trained for {done} epochs; to go on, --trainer.max_epochs must be more, got "
+            f"{epochs}"
+        )
+    log.info("%s has been trained for all of its %d epochs; --trainer.max_epochs adds some", file, done)
+
+
+class Bars(TQDMProgressBar):
+    """Progress bars that end their line when something goes wrong, so that an error begins its own."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """End the line."""
+        if trainer.is_global_zero:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+def check_kept(trainer: Namespace, processes: int, name: str) -> None:
+    """Raise InputError where a network cannot be trained first: nothing is kept, or many processes run."""
+    if processes > 1:
+        raise InputError(
+            f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
+        )
+    for setting, needed in (
+        ("logger", (None, True)),
+        ("enable_checkpointing", (None, True)),
+        ("fast_dev_run", (False, 0)),
+    ):
+        if trainer[setting] not in needed:
+            raise InputError(
+                f"a {name} is trained first and kept in the run's folder, for which --trainer.{setting} must "
+                f"not be {trainer[setting]}; leave it out"
+            )
+
+
+def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
+    """Wait for the ranks that this process has launched.
+
+    The first rank may be done while another fails at the very end, and what that one should have shared in is
+    then not whole.
+
+    Args:
+        trainer: which launched them; one whose processes others launched waits for none.
+        seconds: to wait for each at most.
+
+    Raises:
+        InputError: a rank that failed, or does not end.
+    """
+    launched: Sequence[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", None) or ()
+    for rank, process in enumerate(launched, start=1):
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code != 0:
+            raise InputError(
+                f"rank {rank} of {trainer.world_size} failed (exit code {code}), so what was written is not "
+                "to be relied on; its error stands above, run again when that is mended"
+            )
+
+
+def for_classifier(scorer: Scorer, words: Sequence[str]) -> dict[str, Any]:
+    """Return what a membership attack needs of its trainer: its scorer's epochs, and nothing saved.
+
+    Raises InputError where the words of the command set the epochs otherwise.
+    """
+    if any(word.startswith("--trainer.max_epochs") for word in words):
+        raise InputError(
+            "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
+        )
+    return {
+        "max_epochs": scorer.epochs if isinstance(scorer, Classifier) else 1,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+
+
+@contextmanager
+def refusals(*, building: bool = False) -> Iterator[None]:
+    """Tell in one line, as an InputError, what Lightning or a constructor refuses.
+
+    Args:
+        building: whether the trainer is being built, whose every ValueError is about its settings; else
+            only those are whose words say so.
+    """
+    try:
+        yield
+    except (ValueError, MisconfigurationException) as error:
+        cause = refusal(error)
+        about_settings = building or isinstance(error, MisconfigurationException)
+        if cause is None and (about_settings or "val_check_interval" in str(error)):
+            told = " ".join(str(error).split())[:LIMIT]
+            cause = InputError(f"the trainer refuses its settings: {told}")
+        if cause is None:
+            raise
+        raise cause from None

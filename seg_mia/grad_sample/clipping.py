@@ -1,0 +1,129 @@
+"""The sum of clipped gradients of units of privacy, (Abadi et al. 2016, arXiv:1607.00133, algorithm 1)."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
+
+from seg_mia.grad_sample.recording import Ledger, Recording, UnknownUseError
+
+Objective = Callable[[Tensor], Tensor]
+"""From row numbers (n,) of a batch to the losses (n,) of these rows, with their graph."""
+
+Mode = Literal["fused", "loop"]
+Parameters = Mapping[str, nn.Parameter]
+
+
+class Clipped(NamedTuple):
+    """The sum over units of gradients of norm at most the clip, and the units' norms (U,) before clipping."""
+
+    sums: dict[str, Tensor]
+    norms: Tensor
+
+
+def clipped_sum(
+    objective: Objective, parameters: Parameters, units: Tensor, *, clip: float, physical: int, mode: Mode
+) -> Clipped:
+    """Return the sum over units of g_u min(1, clip / |g_u|), g_u the gradient of the unit's mean loss.
+
+    `.grad` is neither read nor written.
+
+    Args:
+        objective: of rows of the batch.
+        parameters: that are trained, by name.
+        units: the unit each row belongs to, (N,) int64 in [0, U); without rows the sum is 0.
+        clip: the greatest norm of a unit's gradient.
+        physical: how many rows pass through the network at once, at most.
+        mode: `fused` takes single-row units through the network together; `loop` takes unit after unit, of
+            any size and through any layers.
+
+    Raises:
+        UnknownUseError: fused, and a parameter is used in a way whose single gradients are not known.
+        ValueError: fused, and a unit has several rows; a parameter with two names; losses of another shape.
+    """
+    sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    if len(set(parameters.values())) < len(parameters):
+        raise ValueError("each parameter must have one name")
+    rows, names = torch.arange(len(units), device=units.device), torch.unique(units)
+    if not len(units):
+        return Clipped(sums, torch.zeros(0, device=units.device))
+    match mode:
+        case "fused":
+            if len(names) < len(units):
+                raise ValueError("fused clipping needs units of one row; use loop")
+            found = [
+                _fused(objective, parameters, part, clip=clip, sums=sums)
+                for part in torch.split(rows, physical)
+            ]
+            norms = torch.cat(found)[units.argsort()]
+        case "loop":
+            order = [rows[units == unit] for unit in names]
+            found = [
+                _alone(objective, parameters, own, clip=clip, physical=physical, sums=sums) for own in order
+            ]
+            norms = torch.stack(found)
+        case _:
+            assert_never(mode)
+    return Clipped(sums, norms)
+
+
+def _factors(norms: Tensor, clip: float) -> Tensor:
+    return (clip / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=1)
+
+
+def _fused(
+    objective: Objective, parameters: Parameters, rows: Tensor, *, clip: float, sums: dict[str, Tensor]
+) -> Tensor:
+    ledger = Ledger({parameter: name for name, parameter in parameters.items()}, len(rows))
+    with Recording(ledger):
+        losses = _losses(objective, rows)
+    if losses.requires_grad:
+        try:
+            escaped = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        except CheckpointError as error:
+            raise UnknownUseError("layers are checkpointed") from error
+        for name, gradient in zip(parameters, escaped, strict=True):
+            if gradient is not None:
+                raise UnknownUseError(f"parameter {name} is used where it is not seen")
+    squared = ledger.squared_norms()
+    norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
+    for parameter, gradient in ledger.weighted(_factors(norms, clip)).items():
+        sums[ledger.names[parameter]] += gradient
+    ledger.kept.clear()
+    return norms
+
+
+def _losses(objective: Objective, rows: Tensor) -> Tensor:
+    losses = objective(rows)
+    if losses.shape != rows.shape:
+        raise ValueError(f"losses must be one of each row, got {tuple(losses.shape)} for {len(rows)} rows")
+    return losses
+
+
+def _alone(
+    objective: Objective,
+    parameters: Parameters,
+    rows: Tensor,
+    *,
+    clip: float,
+    physical: int,
+    sums: dict[str, Tensor],
+) -> Tensor:
+    total: dict[str, Tensor] = {}
+    for part in torch.split(rows, physical):
+        loss = _losses(objective, part).sum() / len(rows)
+        if not loss.requires_grad:
+            continue
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                total[name] = gradient if name not in total else total[name] + gradient
+    if not total:
+        return loss.detach() * 0
+    norm = torch.stack([gradient.square().sum() for gradient in total.values()]).sum().sqrt()
+    factor = _factors(norm, clip)
+    for name, gradient in total.items():
+        sums[name] += gradient * factor
+    return norm

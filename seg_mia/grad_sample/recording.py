@@ -1,0 +1,272 @@
+"""Meet every use of a parameter in a forward pass, and keep what its gradient is made of."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from seg_mia.errors import InputError
+from seg_mia.grad_sample.layers import Convolution, GroupNorm, Layer, LayerNorm, Linear
+
+Pair = tuple[int, int]
+
+
+class UnknownUseError(InputError):
+    """A parameter takes part in something whose per-sample gradient is not known here."""
+
+
+@dataclass
+class _Kept:
+    """What one parameter's gradient is made of: each sample's, or norm and ingredients."""
+
+    each: Tensor | None = None
+    norm: Tensor | None = None
+    ingredients: tuple[Layer, Tensor, Tensor] | None = None
+
+
+@dataclass
+class Ledger:
+    """What a forward and a backward pass tell about each parameter.
+
+    Attributes:
+        names: of the parameters that are trained.
+        samples: how many there are in the batch.
+    """
+
+    names: dict[nn.Parameter, str]
+    samples: int
+    uses: dict[nn.Parameter, int] = field(default_factory=dict)
+    kept: dict[nn.Parameter, _Kept] = field(default_factory=dict)
+    listening: bool = False
+
+    def squared_norms(self) -> Tensor | None:
+        """Return the squared norm of each sample's whole gradient, (N,), after the backward pass."""
+        parts = [
+            kept.norm if kept.norm is not None else _each(kept).flatten(1).square().sum(1)
+            for kept in self.kept.values()
+        ]
+        return torch.stack(parts).sum(0) if parts else None
+
+    def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return the sum of the samples' gradients, each times its factor (N,), for each parameter met."""
+        return {parameter: _weighted(parameter, kept, factors) for parameter, kept in self.kept.items()}
+
+    def meet(self, layer: Layer, weight: Tensor, bias: Tensor | None, x: Tensor, g: Tensor) -> None:
+        """Take a layer's input and its output's gradient into account."""
+        if not self.listening:  # a backward pass within the objective, such as an attack's
+            return
+        if isinstance(weight, nn.Parameter) and weight in self.names:
+            if self.uses[weight] == 1 and layer.ghost_pays(x, g, weight):
+                norm = layer.squared_norm(x, g, weight)
+                self.kept[weight] = _Kept(norm=norm, ingredients=(layer, x, g))
+            else:
+                self._add(weight, layer.each_weight(x, g, weight))
+        if isinstance(bias, nn.Parameter) and bias in self.names:
+            self._add(bias, layer.each_bias(g))
+
+    def _add(self, parameter: nn.Parameter, each: Tensor) -> None:
+        kept = self.kept.setdefault(parameter, _Kept())
+        kept.each = each if kept.each is None else kept.each + each
+
+
+def _each(kept: _Kept) -> Tensor:
+    assert kept.each is not None
+    return kept.each
+
+
+def _weighted(parameter: nn.Parameter, kept: _Kept, factors: Tensor) -> Tensor:
+    if kept.ingredients is None:
+        each = _each(kept)
+        return (factors @ each.flatten(1)).view(each.shape[1:])
+    layer, x, g = kept.ingredients
+    scaled = g * factors.view(-1, *[1] * (g.ndim - 1))
+    return layer.weight_gradient(x, scaled, parameter.detach())
+
+
+class Recording(TorchFunctionMode):
+    """Within it, layers with trained parameters give them no gradient, but tell the ledger.
+
+    Raises:
+        UnknownUseError: a trained parameter is used by anything else, or a layer's first axis is not the
+            batch.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run the function, or its recorded twin."""
+        del types
+        kwargs = kwargs or {}
+        used = [each for each in _tensors((*args, *kwargs.values())) if self._trained(each)]
+        if used and func in _TWINS:
+            return _TWINS[func](self, *args, **kwargs)
+        found = func(*args, **kwargs)
+        if used and any(made.requires_grad and not self._trained(made) for made in _tensors((found,))):
+            name = self.ledger.names[used[0]]
+            raise UnknownUseError(
+                f"the gradient of single samples is known for linear layers, convolutions, group and layer "
+                f"norms; parameter {name} is used by {getattr(func, '__name__', func)}"
+            )
+        return found
+
+    def __exit__(self, *error: Any) -> None:
+        """Listen to gradients from now on; those within the objective are its own."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.ledger.listening = True
+
+    def _trained(self, tensor: Tensor | None) -> TypeGuard[nn.Parameter]:
+        return isinstance(tensor, nn.Parameter) and tensor in self.ledger.names
+
+    def run(self, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the layer's output, which will tell the ledger when gradients come back."""
+        if not torch.is_grad_enabled():
+            return layer.forward(x, weight, bias)
+        self._require_known(layer, x, weight, bias)
+        if len(x) != self.ledger.samples:
+            name = next(self.ledger.names[p] for p in (weight, bias) if self._trained(p))
+            raise UnknownUseError(
+                f"a layer must see the batch's {self.ledger.samples} samples along its first "
+                "axis, the one of "
+                f"parameter {name} sees {len(x)}"
+            )
+        for parameter in (weight, bias):
+            if isinstance(parameter, nn.Parameter):
+                self.ledger.uses[parameter] = self.ledger.uses.get(parameter, 0) + 1
+        output: Tensor = _Recorded.apply(self.ledger, layer, x, weight, bias)
+        return output
+
+    def _require_known(self, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        name = next(self.ledger.names[p] for p in (weight, bias, x) if self._trained(p))
+        if self._trained(x):
+            raise UnknownUseError(f"parameter {name} is the input of a layer")
+        if any(p is not None and p.grad_fn is not None for p in (weight, bias)):
+            raise UnknownUseError(f"a layer has computed weights beside parameter {name}")
+        if not layer.takes(x, weight, bias):
+            raise UnknownUseError(f"the layer of parameter {name} has shapes that are not known")
+
+
+class _Recorded(torch.autograd.Function):
+    """A layer whose parameters get no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, ledger: Ledger, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.ledger, ctx.layer, ctx.bias, ctx.weight = ledger, layer, bias, weight
+        ctx.place = x.data_ptr()
+        ctx.save_for_backward(x, weight)  # an input changed in place since is an error, not a wrong gradient
+        return layer.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, None, Tensor | None, None, None]:
+        x, _ = ctx.saved_tensors
+        if x.data_ptr() != ctx.place:
+            raise UnknownUseError("a layer's input was computed anew or moved, as by checkpointing")
+        if torch.is_grad_enabled():
+            raise UnknownUseError("a gradient takes part in the loss, and must itself be differentiated")
+        with torch.no_grad():  # detached, or the ledger would keep the graph that keeps the ledger
+            ctx.ledger.meet(ctx.layer, ctx.weight, ctx.bias, x.detach(), g.detach())
+            back = ctx.layer.back(x, g, ctx.weight) if ctx.needs_input_grad[2] else None
+        return None, None, back, None, None
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    return (int(values[0]), int(values[-1]))
+
+
+def _padding(padding: str | int | Sequence[int], weight: Tensor, dilation: Pair) -> Pair:
+    if padding == "valid":
+        return (0, 0)
+    if padding == "same":
+        reach = [spread * (side - 1) for spread, side in zip(dilation, weight.shape[2:], strict=True)]
+        if any(total % 2 for total in reach):
+            raise UnknownUseError("a convolution with uneven `same` padding has no twin here")
+        return (reach[0] // 2, reach[1] // 2)
+    assert not isinstance(padding, str)
+    return _pair(padding)
+
+
+def _conv2d(
+    mode: Recording,
+    input: Tensor,  # noqa: A002  # as torch names it
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    spread = _pair(dilation)
+    layer = Convolution(_pair(stride), _padding(padding, weight, spread), spread, groups)
+    return mode.run(layer, input, weight, bias)
+
+
+def _conv_transpose2d(
+    mode: Recording,
+    input: Tensor,  # noqa: A002  # as torch names it
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    places = (_pair(stride), _pair(padding), _pair(dilation))
+    return mode.run(Convolution(*places, groups, True, _pair(output_padding)), input, weight, bias)
+
+
+def _linear(mode: Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
+    return mode.run(Linear(), input, weight, bias)
+
+
+def _group_norm(
+    mode: Recording,
+    input: Tensor,  # noqa: A002  # as torch names it
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    if weight is None:
+        raise UnknownUseError("a group norm without weight has a trained bias or input")
+    return mode.run(GroupNorm(num_groups, eps), input, weight, bias)
+
+
+def _layer_norm(
+    mode: Recording,
+    input: Tensor,  # noqa: A002  # as torch names it
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    if weight is None:
+        raise UnknownUseError("a layer norm without weight has a trained bias or input")
+    return mode.run(LayerNorm(tuple(normalized_shape), eps), input, weight, bias)
+
+
+_TWINS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    torch.conv2d: _conv2d,
+    torch.conv_transpose2d: _conv_transpose2d,
+    functional.linear: _linear,
+    functional.group_norm: _group_norm,
+    functional.layer_norm: _layer_norm,
+}

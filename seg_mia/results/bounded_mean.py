@@ -1,0 +1,67 @@
+"""Intervals of means over few images, whose values lie between bounds."""
+
+from scipy import stats
+
+from seg_mia.results.model import Average, Fooled, Measure
+
+TAIL = 0.025
+"""At each end of a 95 % interval."""
+
+
+def over_images(average: Average, images: int, *, most: float = 1.0) -> Measure:
+    """Return a mean over images with its 95 % interval; no interval of fewer than two images.
+
+    Each end counts one more image, at its worst: of value 0 for the lower end, `most` for the upper. Gaffke
+    (2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
+    variable") weighs these n + 1 values by a uniform Dirichlet and takes a quantile of their sum; here it is
+    that of the Beta distribution with this sum's mean and variance. For images that are all or nothing it is
+    the interval of Clopper and Pearson (1934): n of n give TAIL ** (1 / n) to 1, never an interval without
+    width. In simulations (tests/results/test_bounded_mean.py) it held the mean in 95 % and more from 2 images
+    on, where 1.96 standard errors did in as few as 6 %.
+
+    Args:
+        average: of values in [0, most].
+        images: how many.
+        most: the largest value that an image can have.
+    """
+    if average.mean is None or average.std is None or images < 2:
+        return Measure(average.mean)
+    mean, std = min(max(average.mean / most, 0.0), 1.0), average.std / most
+    low, high = (_end(mean, std, images, worst, tail) for worst, tail in ((0.0, TAIL), (1.0, 1 - TAIL)))
+    return Measure(average.mean, most * min(low, mean), most * max(high, mean))
+
+
+def _end(mean: float, std: float, images: int, worst: float, tail: float) -> float:
+    """Return one end of the interval of values in [0, 1], `worst` being the value of one more image."""
+    middle = (images * mean + worst) / (images + 1)
+    variance = (images * (std**2 + mean**2) + worst**2) / (images + 1) - middle**2
+    if variance <= 1e-12 or not 0 < middle < 1:
+        return middle
+    weight = max((images + 2) * middle * (1 - middle) / variance - 1, images + 1)
+    return float(stats.beta.ppf(tail, weight * middle, weight * (1 - middle)))
+
+
+def dice_after(one: Fooled) -> Measure | None:
+    """Return the Dice to the truth that an attack leaves, None where it was not measured.
+
+    At worst an image keeps the Dice before, or the best of those seen after.
+    """
+    if "dice_adversarial" not in one.results:
+        return None
+    after = one.results["dice_adversarial"]
+    most = max(one.mean("dice_clean") or 1.0, after.max or after.mean or 0.0)
+    return over_images(after, one.images, most=min(most, 1.0))
+
+
+def dice_lost(one: Fooled) -> Measure | None:
+    """Return the share of the Dice to the truth that an attack takes, None where it was not measured.
+
+    The interval is that of the Dice after; the Dice before is taken as it is for the attacked images.
+    """
+    before, after = one.mean("dice_clean"), dice_after(one)
+    if not before or after is None:
+        return None
+    value, low, high = (
+        None if end is None else 1 - end / before for end in (after.value, after.high, after.low)
+    )
+    return Measure(value, low, high)

@@ -1,0 +1,123 @@
+"""Panels of images, masks and perturbations, drawn to be understood at a glance."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg_mia.metrics.labels import IGNORE
+
+Pixels = NDArray[np.float32]
+
+COLOURS = np.array(
+    [
+        [0, 0, 0],
+        [0, 158, 115],
+        [213, 94, 0],
+        [0, 114, 178],
+        [230, 159, 0],
+        [204, 121, 167],
+        [86, 180, 233],
+        [240, 228, 66],
+    ],
+    dtype=np.float32,
+) / np.float32(255)
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; background first."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a row: (H, W, 3) in [0, 1] and what to write below it."""
+
+    pixels: Pixels
+    note: str = ""
+
+
+def picture(image: Tensor) -> Pixels:
+    """Return an image (C, H, W) in [0, 1] as (H, W, 3)."""
+    array = image.detach().float().cpu().clamp(0, 1).numpy().transpose(1, 2, 0)
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
+
+
+def overlay(image: Tensor, mask: Tensor) -> Pixels:
+    """Return the image with the mask (h, w) tinted over its centre and outlined; ignored pixels are white."""
+    base = centre(picture(image), *mask.shape)
+    labels = mask.detach().cpu().numpy()
+    colour = COLOURS[np.where(labels > 0, (labels - 1) % (len(COLOURS) - 1) + 1, 0)]
+    colour[labels == IGNORE] = 1
+    weight = np.where(labels > 0, 0.35, 0.0)
+    weight[_edge(labels)] = 1.0
+    mixed = base * (1 - weight[..., None]) + colour * weight[..., None]
+    return np.asarray(mixed, dtype=np.float32)
+
+
+def magnified(change: Tensor) -> tuple[Pixels, float]:
+    """Return a perturbation (C, H, W) around mid-grey, and the factor that makes its largest value 0.5."""
+    largest = float(change.abs().max())
+    factor = 0.5 / largest if largest > 0 else 1.0
+    return picture(0.5 + change * factor), factor
+
+
+def centre(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Return the central part that an unpadded network predicts."""
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    cut: Pixels = pixels[top : top + height, left : left + width]
+    return cut
+
+
+def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    return edge & (labels > 0) | np.roll(edge, -1, 0) & (labels > 0)
+
+
+def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return a sheet (H, W, 3): a title above each column, a name before each row, notes below the tiles."""
+    side, left, top, foot = 1.9, 0.45, 0.35, 0.26
+    width, height = left + side * len(titles), top + (side + foot) * len(rows)
+    figure = Figure(figsize=(width, height), dpi=110)
+    FigureCanvasAgg(figure)
+    for row, tiles in enumerate(rows):
+        bottom = (len(rows) - 1 - row) * (side + foot) + foot
+        figure.text(
+            0.08 / width,
+            (bottom + side / 2) / height,
+            names[row][:28],
+            rotation=90,
+            va="center",
+            ha="left",
+            size=6,
+        )
+        for column, tile in enumerate(tiles):
+            box = ((left + column * side) / width, bottom / height, (side - 0.06) / width, side / height)
+            axes = figure.add_axes(box)
+            axes.imshow(tile.pixels, interpolation="nearest", vmin=0, vmax=1)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(titles[column], size=8)
+            figure.text(
+                box[0] + box[2] / 2, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5
+            )
+    return rendered(figure)
+
+
+def rendered(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure's pixels (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's backends carry no types
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]  # type: ignore[no-untyped-call]
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return pixels (H, W, 3) or (H, W) as a PNG file's bytes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

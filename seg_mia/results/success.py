@@ -1,0 +1,114 @@
+"""How often an attack succeeds and after how many steps: for each loss alone, and fused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg_mia.membership.certify import clopper_pearson
+from seg_mia.results.pictures import rendered
+
+FUSED = "fused"
+COLUMNS = (
+    "asked",
+    "loss",
+    "images",
+    "skipped",
+    "clean_success",
+    "no_gradient",
+    "counted",
+    "successes",
+    "rate",
+    "low",
+    "high",
+    "distortion",
+    "mean_iou",
+    "transferred",
+)
+
+
+def success_rows(
+    values: Mapping[str, Tensor], losses: Sequence[str], *, asked: str, fusion: bool
+) -> list[dict[str, Any]]:
+    """Return one row per loss, and one for their fusion.
+
+    Args:
+        values: notes and measures of each image by name, (n,): those of `seg_mia.attacks.medis.medis`.
+        losses: the losses' names.
+        asked: the kind of target mask.
+        fusion: whether the runs were fused.
+
+    Returns:
+        rows of COLUMNS: `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
+        Clopper-Pearson interval, `distortion` the mean steps of the successes, `mean_iou` the mean over
+        counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
+        loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
+        what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
+    """
+    counted = values["counted"] > 0
+    kept = FUSED if fusion else losses[0]
+    rows = []
+    for name in (*losses, *((FUSED,) if fusion else ())):
+        own = "" if name == FUSED else f"{name}."
+        stuck = (values["no_gradient"] if name == FUSED else values[f"{own}zero_gradient"] == 1) > 0
+        tried = counted & ~stuck
+        success = (values[f"{own}success"] > 0) & tried
+        low, high = _interval(int(success.sum()), int(tried.sum()))
+        rows.append(
+            {
+                "asked": asked,
+                "loss": name,
+                "images": len(counted),
+                "skipped": int(values["skipped"].sum()),
+                "clean_success": int(values["clean_success"].sum()),
+                "no_gradient": int(stuck.sum()),
+                "counted": int(tried.sum()),
+                "successes": int(success.sum()),
+                "rate": _mean(success.double()[tried]),
+                "low": low,
+                "high": high,
+                "distortion": _mean(values[f"{own}steps"][success]),
+                "mean_iou": _mean(values[f"{own}mean_iou"][tried]),
+                "transferred": _transferred(values, counted) if name == kept else None,
+            }
+        )
+    return rows
+
+
+def success_curves(
+    values: Mapping[str, Tensor], losses: Sequence[str], steps: int, *, fusion: bool
+) -> NDArray[np.uint8]:
+    """Return a figure (H, W, 3): the share of counted images that succeeded, over the steps taken."""
+    counted = values["counted"] > 0
+    figure = Figure(figsize=(5.6, 3.6), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate((*losses, *((FUSED,) if fusion else ()))):
+        own = "" if name == FUSED else f"{name}."
+        success = (values[f"{own}success"] > 0)[counted]
+        taken = values[f"{own}steps"][counted]
+        share = [_mean((success & (taken <= n)).double()) or 0.0 for n in range(steps + 1)]
+        fused = name == FUSED
+        axes.step(
+            range(steps + 1), share, where="post", label=name, color="k" if fused else f"C{number}",
+            lw=2.2 if fused else 1.2, zorder=3 if fused else 2,
+        )  # fmt: skip
+    axes.set(xlabel="steps", ylabel=f"successes of {int(counted.sum())} images", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    return rendered(figure)
+
+
+def _interval(successes: int, trials: int) -> tuple[float | None, float | None]:
+    return clopper_pearson(successes, trials, level=0.025) if trials else (None, None)
+
+
+def _transferred(values: Mapping[str, Tensor], counted: Tensor) -> float | None:
+    found = values.get("transfer_success")
+    return None if found is None else _mean(found[counted])
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None

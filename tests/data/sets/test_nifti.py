@@ -1,0 +1,42 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.data.sets.nifti import Nifti
+from seg_mia.errors import InputError
+from tests.data.scans import patients
+
+
+def small(root: Path, **options: Any) -> Nifti:
+    settings: dict[str, Any] = {"root": str(root), "size": 16, "members": 4, "nonmembers": 4}
+    data = Nifti(**(settings | options))
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize(
+    ("options", "classes", "kinds"),
+    [
+        ({"organs": [[1]], "others": "background"}, 2, [1, 0, 0]),
+        ({"organs": [[3, 1], [2]]}, 3, [1, 2, 1]),
+        ({"organs": [[2]], "others": "background"}, 2, [0, 1, 0]),
+    ],
+)
+def test_organs_are_classes(tmp_path: Path, options: dict[str, Any], classes: int, kinds: list[int]) -> None:
+    root = patients(tmp_path / "own", "images/{}.nii", "masks/{}.nii.gz", ids=(1, 2, 3))
+    source = small(root, **options).source
+    assert source.classes == classes
+    mask = source.decode(0)[1]
+    assert [int(mask[15 - place, 8]) for place in range(3)] == kinds
+    assert set(source.groups) == {"1", "2", "3", "4"}
+
+
+def test_ids_without_a_class_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
+    root = patients(tmp_path / "own", "images/{}.nii", "masks/{}.nii")
+    with pytest.raises(InputError, match="must hold the label ids 0, 1, got 2 too; give them a class"):
+        small(root)
+    with pytest.raises(InputError, match="paths must stay inside"):
+        small(root, images="..")
+    with pytest.raises(InputError, match="organs must be lists of label ids"):
+        small(root, organs=[])

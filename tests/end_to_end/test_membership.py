@@ -1,0 +1,421 @@
+"""Membership attacks through the command line."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seg_mia.cli import main
+from seg_mia.config.files import known
+from seg_mia.errors import InputError
+from seg_mia.experiment.plan import is_membership, plan
+
+VICTIM = Path("runs/tiny/version_0")
+ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
+NUMBERS = ["mia-entropy", "mia-global-loss"]
+SMALL = [
+    "--attack.scorer.architecture=test_resnet",
+    "--attack.scorer.epochs=1",
+    "--trainer.enable_progress_bar=false",
+]
+
+
+@pytest.fixture
+def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
+    """The tiny config with enough samples to keep some out."""
+    folder(count=24)
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
+    return tiny
+
+
+@pytest.fixture
+def victim(tiny: Path) -> Path:
+    assert main(["fit", "--config", str(tiny)]) == 0
+    return VICTIM
+
+
+@pytest.fixture
+def pair(victim: Path, tiny: Path) -> tuple[Path, Path]:
+    assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=1"]) == 0
+    return victim, Path("runs/tiny/version_1")
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_membership_attack_needs_only_its_name(
+    name: str, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [] if name in NUMBERS else SMALL
+    assert main(["test", "--attack", name, *own]) == 0
+    said = capsys.readouterr().out
+    victim, shadow = pair
+    assert f"victim: {victim}" in said
+    assert f"shadow: {shadow}" in said
+    assert f"{name} (sees " in said
+    assert "6 members, 6 non-members: AUC" in said
+    folder = victim / name / "version_0"
+    expected = {"scores.csv", "summary.json", "roc.png", "histogram.png", "exposed.png", "config.yaml"}
+    assert expected | ({"metrics.jsonl"} if own else set()) <= {file.name for file in folder.iterdir()}
+    table = rows(folder / "scores.csv")
+    assert [row["member"] for row in table] == ["1"] * 6 + ["0"] * 6
+    assert len({row["id"] for row in table}) == 12
+    summary = json.loads((folder / "summary.json").read_text())
+    for key in ("auc", "accuracy", "balanced_accuracy", "f1", "tpr_at_fpr_0.1", "tpr_at_fpr_0.001"):
+        value = summary["results"][key]
+        assert 0 <= value["low"] <= value["value"] <= value["high"] <= 1
+    assert summary["results"]["tpr_at_fpr_0.1"]["resolvable"] is False
+    assert sum(summary["results"]["confusion"].values()) == 12
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"membership/roc", "membership/histogram", "membership/members_most_exposed"} <= set(
+        events.Tags()["images"]
+    )
+    assert "membership/auc" in events.Tags()["scalars"]
+    assert ("val/auc" in events.Tags()["scalars"]) == bool(own)
+
+
+def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
+    more = ["--attack.scorer.seeds=2", "--attack.scorer.last_epochs=1", "--attack.signal.released=labels"]
+    assert main(["test", "--attack", "mia-type1", *SMALL, *more]) == 0
+    folder = pair[0] / "mia-type1" / "version_0"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["sees"] == "released labels"
+    assert len(summary["seeds"]["auc"]["values"]) == 2
+    assert summary["published_mean_of_last_epochs"]["epochs"] == 1
+    assert (folder / "seed_1" / "metrics.jsonl").is_file()
+    assert {"score_seed0", "score_seed1"} <= set(rows(folder / "scores.csv")[0])
+    settings = yaml.safe_load((folder / "config.yaml").read_text())["attack"]["init_args"]
+    assert settings["signal"]["init_args"] == {"released": "labels", "entropy": True}
+    assert settings["scorer"]["init_args"]["seeds"] == 2
+
+
+def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -> None:
+    Path("mine.yaml").write_text("control: true")
+    for word in ("--control=false", "--control"):
+        assert main(["test", "--attack", "mia-global-loss", "--config", "mine.yaml", word]) == 0
+    assert (pair[0] / "mia-global-loss/version_0").is_dir()
+    assert (pair[0] / "mia-global-loss-control/version_0").is_dir()
+
+
+def test_the_control_has_a_folder_of_its_own(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", "--attack", "mia-global-loss", "--control"]) == 0
+    assert "negative control" in capsys.readouterr().out
+    summary = json.loads((pair[0] / "mia-global-loss-control/version_0/summary.json").read_text())
+    assert summary["control"] is True
+
+
+def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> None:
+    for _ in range(2):
+        assert main(["test", "--attack", "mia-type2", *SMALL]) == 0
+    first, again = (pair[0] / f"mia-type2/version_{number}/scores.csv" for number in range(2))
+    assert first.read_text() == again.read_text()
+
+
+def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
+    for words in (["--data.limit=2"], []):
+        assert main(["test", "--attack", "mia-global-loss", *words]) == 0
+    table = rows(pair[0] / "mia-global-loss/version_0/scores.csv")
+    assert [row["member"] for row in table] == ["1", "1", "0", "0"]
+    first, limited = (
+        json.loads((pair[0] / f"mia-global-loss/version_{number}/summary.json").read_text())
+        for number in (1, 0)
+    )
+    assert limited["data"]["limit"] == 2
+    assert limited["results"]["threshold"] == first["results"]["threshold"]
+
+
+class TestPairing:
+    def test_without_a_shadow_the_command_is_told(
+        self, victim: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["test", "--attack", "mia-type2"]) == 2
+        said = capsys.readouterr().err
+        assert f"no shadow under runs/ goes with victim {victim}" in said
+        command = said.partition("`python -m seg_mia ")[2].partition("`")[0].split()
+        assert main(command) == 0
+        assert main(["test", "--attack", "mia-global-loss"]) == 0
+        assert "shadow: runs/tiny/version_1" in capsys.readouterr().out
+
+    def test_the_newest_that_fit_together(self, pair: tuple[Path, Path], tiny: Path) -> None:
+        assert main(["fit", "--config", str(tiny), "--data.split_seed=3"]) == 0
+        found = plan(["test", "--attack", "mia-type2"])
+        assert found.checkpoint is not None
+        assert found.shadow is not None
+        assert (found.checkpoint.parents[1], found.shadow.file.parents[1]) == pair
+
+    def test_a_shadow_without_its_victim(
+        self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = ["--data.split_seed=3", "--data.role=shadow"]
+        assert main(["fit", "--config", str(tiny), *other]) == 0
+        lone = "runs/tiny/version_2"
+        assert main(["test", "--attack", "mia-type2", "--shadow", lone]) == 2
+        assert f"no victim under runs/ goes with shadow {lone}" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-global-loss", "--victim", str(pair[0]), "--shadow", lone]) == 2
+        assert "the shadow's half overlaps with the victim's" in capsys.readouterr().err
+
+    def test_the_victim_as_its_own_shadow(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        both = ["--victim", str(pair[0]), "--shadow", str(pair[0])]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "has the weights of victim" in capsys.readouterr().err
+
+    def test_without_its_split_nobody_knows_the_members(
+        self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for number, role in enumerate(("victim", "shadow")):
+            assert main(["export", str(pair[number]), f"{role}.ckpt"]) == 0
+        assert main(["test", "--attack", "mia-global-loss", "--shadow=shadow.ckpt"]) == 2
+        assert "no victim under runs/ goes with shadow" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-type1", "--shadow=shadow.ckpt", f"--victim={pair[0]}"]) == 2
+        assert "exported without its split: its members are unknown" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-type1", "--victim=victim.ckpt", "--config", str(tiny)]) == 2
+        assert "exported without its split, so nobody can say who its members are" in capsys.readouterr().err
+        both = ["--victim=victim.ckpt", f"--shadow={pair[1]}", "--config", str(tiny)]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "does not say who its members are" in capsys.readouterr().err
+
+    def test_a_shadow_of_another_data_set(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+        small = [
+            "--data.size=32",
+            "--data.members=4",
+            "--data.nonmembers=4",
+            "--trainer.enable_progress_bar=false",
+        ]
+        assert main(["fit", "--config", "phantom_shadow", *short, *small]) == 0
+        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_shadow/version_0"]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert "was trained on other data" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("change", "telling"),
+        [
+            (
+                {"data": {"class_path": "seg_mia.models.smp.Smp", "init_args": {}}},
+                "names Smp where data is needed",
+            ),
+            (
+                {"data": {"class_path": "seg_mia.data.base.SegmentationData", "init_args": {}}},
+                "does not describe its data",
+            ),
+            ({"split": {"role": ["shadow"]}}, "the shadow's training did"),
+        ],
+    )
+    def test_a_forged_shadow(
+        self,
+        change: dict[str, Any],
+        telling: str,
+        pair: tuple[Path, Path],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        file = pair[1] / "checkpoints" / "last.ckpt"
+        content = torch.load(file, weights_only=True)
+        content["seg_mia"] |= change
+        torch.save(content, file)
+        both = [f"--victim={pair[0]}", f"--shadow={pair[1]}"]
+        assert main(["test", "--attack", "mia-global-loss", *both]) == 2
+        assert telling in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-global-loss"]) == 2
+
+    def test_the_same_seed_is_told(
+        self, victim: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert victim
+        assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+        assert main(["test", "--attack", "mia-global-loss"]) == 0
+        assert "victim and shadow began with the same weights" in capsys.readouterr().out
+
+    def test_other_settings_of_the_network_are_other_answers(self, pair: tuple[Path, Path]) -> None:
+        for words in ([], ["--model.network.normalise=none"], []):
+            assert main(["test", "--attack", "mia-global-loss", *words]) == 0
+        tables = [(pair[0] / f"mia-global-loss/version_{n}/scores.csv").read_text() for n in range(3)]
+        assert tables[0] == tables[2] != tables[1]
+
+    def test_a_shadow_of_changed_data(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = Path(yaml.safe_load((pair[0] / "config.yaml").read_text())["data"]["init_args"]["root"])
+        next((root / "images").iterdir()).rename(root / "images" / "other.png")
+        next(
+            file for file in (root / "masks").iterdir() if not (root / "images" / file.name).exists()
+        ).rename(root / "masks" / "other.png")
+        assert main(["test", "--attack", "mia-global-loss"]) == 2
+        assert "this data is not what the victim was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "telling"),
+    [
+        (
+            ["--attack", "asma", "--shadow", "runs/tiny/version_1"],
+            "--shadow goes with membership attacks alone",
+        ),
+        (["--attack", "asma", "--control"], "--control goes with membership attacks alone"),
+        (["--attack", "mia-type1", "--trainer.max_epochs=3"], "trains for --attack.scorer.epochs"),
+        (["--attack", "mia-type1", "--data.subset=members"], "leave out --data.subset"),
+        (["--attack", "mia-type1", "--save_images=true"], "--save_images"),
+        (
+            [
+                "--attack",
+                "mia-blind",
+                *SMALL,
+                "--attack.scorer.batch_size=2",
+                "--trainer.limit_test_batches=0.5",
+            ],
+            "use --data.limit to attack fewer",
+        ),
+        (["--attack", "mia-type1", *SMALL, "--trainer.limit_train_batches=0"], "it took 0 steps"),
+        (["--attack", "mia-type1", *SMALL, "--attack.scorer.batch_size=1"], "batch_size must be at least 2"),
+        (["--attack", "mia-type1", "--attack.scorer.epochs=0"], "epochs must be at least 1, got 0"),
+        (["--attack", "mia-type1", "--attack.scorer.validation=1"], "validation must lie between 0 and 1"),
+        (
+            ["--attack", "mia-type1", "--attack.scorer.patch=64"],
+            "patch must fit into the maps of 32x32, got 64",
+        ),
+        (["--attack", "mia-type1", "--attack.scorer.architecture=resnet3"], "resnet3"),
+        (["--attack", "mia-type1", "--attack.signal.released=maps"], "maps"),
+        (["--attack", "mia-type1", "--attack.scorer.weights=none.pth"], "none.pth"),
+        (["--attack", "mia-type1", "--shadow", "nowhere"], "shadow 'nowhere' is neither a file nor a folder"),
+    ],
+)
+def test_bad_settings_are_one_line(
+    words: list[str], telling: str, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pair
+    assert main(["test", *words]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("seg_mia: error: ")
+    assert telling in said
+
+
+def test_fit_takes_no_shadow(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(tiny), "--shadow", "x"]) == 2
+    assert "--shadow does not go with fit" in capsys.readouterr().err
+
+
+def test_a_class_path_is_told_apart_from_an_image_attack() -> None:
+    assert is_membership("seg_mia.membership.base.Membership")
+    assert not is_membership("seg_mia.attacks.asma.Asma")
+    with pytest.raises(InputError, match="names 'nowhere.Attack'"):
+        is_membership("nowhere.Attack")
+
+
+def test_an_audit_trains_both_and_begins_with_the_blind_baseline(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+version: 1
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow, model.lr: 0.02}}}}
+scorer: {{architecture: test_resnet, epochs: 1}}
+control: true
+attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
+""")
+    assert main(["audit", "--config", str(file), "--scorer.batch_size=3"]) == 0
+    said = capsys.readouterr().out
+    assert "stage 9 of 9: mia-type2, negative control" in said
+    (folder,) = Path("runs/small_audit").iterdir()
+    assert (folder / "roc_seed_0.png").read_bytes().startswith(b"\x89PNG")
+    results = json.loads((folder / "audit.json").read_text())["attacks"]
+    names = [
+        "mia-blind",
+        "mia-global-loss",
+        "mia-type2",
+        "asma",
+        "mia-global-loss-control",
+        "mia-type2-control",
+    ]
+    assert [result["name"] for result in results] == names
+    assert results[2]["attack"]["init_args"]["scorer"]["init_args"]["batch_size"] == 3
+    assert "the attacker sees" in said
+    assert "image and true mask, not the victim" in said
+    shadow = yaml.safe_load(Path("runs/tiny/version_1/config.yaml").read_text())
+    assert (shadow["data"]["init_args"]["role"], shadow["model"]["init_args"]["lr"]) == ("shadow", 0.02)
+    assert shadow["seed_everything"] != 0
+
+
+def test_an_audit_of_checkpoints_over_two_seeds(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+victim: {pair[0]}
+shadow: {pair[1]}
+scorer: {{architecture: test_resnet, epochs: 1}}
+seeds: [0, 1]
+attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}}]
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"mia-type2 \(signal.released labels\) +released labels, true mask", said)) == 2
+    assert said.count("mia-type2: AUC ") == 2
+    assert "over 2 seeds" in said
+    assert "over 4 seeds" not in said
+    file.write_text(f"{{victim: {{config: {pair[0]}, options: {{model.lr: 1}}}}, attacks: [asma]}}")
+    assert main(["audit", "--config", str(file)]) == 2
+    assert "is trained already, options and defences are for a training" in capsys.readouterr().err
+
+
+def test_an_attacker_who_knows_a_config_trains_its_shadow_by_it(tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "other.yaml"
+    own.write_text(tiny.read_text().replace("lr: 0.01", "lr: 0.03"))
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"""
+victim: {tiny}
+shadow: {{config: {tiny}, options: {{data.role: shadow}}}}
+data: {{members: 3, nonmembers: 3}}
+scorer: {{architecture: test_resnet, epochs: 1}}
+attacks: [mia-global-loss]
+defences: [none, {{config: {own}, name: other}}, {{config: {own}, name: other, adaptive: true}}]
+""")
+    assert main(["audit", "--config", str(file)]) == 0
+    found = {
+        run.parent.name + run.name: yaml.safe_load((run / "config.yaml").read_text())
+        for run in Path("runs").glob("other/*")
+    }
+    roles = [config["data"]["init_args"]["role"] for _, config in sorted(found.items())]
+    assert roles == ["victim", "shadow"]
+    assert {config["seed_everything"] for config in found.values()} == {0, 10_000}
+
+
+def test_an_audit_finds_out_first_what_cannot_run(
+    tiny: Path, tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shared / "data" / "weights" / "efficientnet_lite0" / "tf_efficientnet_lite0_timm_keys.pth"
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"{{victim: {tiny}, shadow: {tiny}, attacks: [mia-type2]}}")
+    for words, telling in (
+        ([f"--scorer.weights={weights}"], "does not fit classifier resnet18"),
+        (["--scorer.nothing=1"], "nothing"),
+        (["--scorer.epochs=0"], "epochs must be at least 1"),
+    ):
+        assert main(["audit", "--config", str(file), *words]) == 2
+        assert telling in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_an_audit_with_membership_needs_a_shadow(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small_audit.yaml"
+    file.write_text(f"{{victim: {tiny}, attacks: [mia-type2]}}")
+    assert main(["audit", "--config", str(file)]) == 2
+    assert "mia-type2 learn on a shadow; name one in the audit" in capsys.readouterr().err
+    assert not Path("runs").exists()
