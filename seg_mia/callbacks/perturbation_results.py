@@ -114,6 +114,7 @@ class PerturbationResults(Callback):
             return
         folder = run_folder(trainer)
         labels = {"loss": self.losses} if self.losses else None
+        groups = [data.source.groups[i] for i in index.tolist()]
         write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
         self.summary = {
             "attack": dict(self.attack),
@@ -122,13 +123,14 @@ class PerturbationResults(Callback):
             "victim": self.victim,
             "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
             "images": len(index),
+            "units": len(set(groups)),
             "undefined": len(data.indices(data.subset)) - len(data.scored(data.subset)),
             "unchanged": int((values["l2"] == 0).sum()),
             "no_gradient": stopped,
             "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
         }
         if self.losses:
-            self._succeeded(trainer, values)
+            self._succeeded(trainer, values, groups)
         ids = [data.source.ids[i] for i in index.tolist()]
         if "step" in curves:
             _write_history(trainer, ids, curves, mask=self.mask)
@@ -158,12 +160,12 @@ class PerturbationResults(Callback):
             return bool(self.losses)
         return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
 
-    def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor]) -> None:
+    def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor], groups: Sequence[str]) -> None:
         """Write how often each loss and their fusion succeeded: table, curves."""
         settings = self.attack["init_args"]
         asked = settings["target"] if settings["targeted"] else "untargeted"
         fusion = settings["fusion"]
-        rows = success_rows(values, self.losses, asked=asked, fusion=fusion)
+        rows = success_rows(values, self.losses, groups=groups, asked=asked, fusion=fusion)
         self.summary["success"] = rows
         folder = run_folder(trainer)
         write_csv(folder / "success.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])

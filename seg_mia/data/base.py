@@ -40,7 +40,7 @@ class SegmentationData(LightningDataModule):
         split_seed: decides the split, with the samples' ids and groups and nothing else.
         shadow_share: the share of samples in the shadow's half.
         subset: what validate, test and predict read.
-        limit: read at most so many samples of the subset.
+        limit: read at most so many samples of the subset, of as many patients as there can be.
         batch_size: images in a batch.
         workers: processes that load; 0 loads in the main one, which is fastest for small cached images.
         augment: random changes in training: none, flips, or flips with small shifts, scalings, rotations and
@@ -233,7 +233,7 @@ class SegmentationData(LightningDataModule):
 
     def attacked(self) -> NDArray[np.int64]:
         """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""
-        chosen = self.scored(self.subset)[: self.limit]
+        chosen = self.limited(self.scored(self.subset))
         if not len(chosen):
             self.evaluated()
             raise InputError(f"none of the {self.subset} has a labelled pixel; choose another --data.subset")
@@ -241,10 +241,31 @@ class SegmentationData(LightningDataModule):
 
     def evaluated(self) -> NDArray[np.int64]:
         """Return the data-set indices that validate and predict read, ascending."""
-        chosen = self.indices(self.subset)[: self.limit]
+        chosen = self.limited(self.indices(self.subset))
         if not len(chosen):
             raise InputError(f"there are no {self.subset} in this split; {self._remedy()}")
         return chosen
+
+    def limited(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return at most `limit` of some data-set indices, ascending, of as many groups as there can be.
+
+        Groups take turns in the order of their first sample, each giving its samples in an order drawn once
+        by a fixed seed: the first slices of a volume all show its one end.
+        """
+        if self.limit is None or len(indices) <= self.limit:
+            return indices
+        turns: dict[str, list[int]] = {}
+        for index in indices.tolist():
+            turns.setdefault(self.source.groups[index], []).append(index)
+        for samples in turns.values():
+            np.random.default_rng(0).shuffle(samples)
+        dealt = [
+            samples[turn]
+            for turn in range(max(map(len, turns.values())))
+            for samples in turns.values()
+            if turn < len(samples)
+        ]
+        return np.array(sorted(dealt[: self.limit]), dtype=np.int64)
 
     def _remedy(self) -> str:
         """Return what to do where nothing is to be evaluated; a trained network's split cannot be changed."""

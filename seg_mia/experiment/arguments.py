@@ -1,5 +1,7 @@
 """This tool's own options, as `--help` shows and config.yaml records them; `Plan` has read them before."""
 
+from typing import Union, get_args
+
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
@@ -11,6 +13,7 @@ from seg_mia.membership.base import Membership
 
 def add_options(parser: ArgumentParser, plan: Plan) -> None:
     """Add what a plan's command takes besides model, data and trainer; what was said is the default."""
+    take_whole_numbers(parser)
     said = plan.options or {}
     parser.add_argument("--runs", type=str, default=said.get("runs"), help="Folder that runs are kept in.")
     if plan.command == "fit":
@@ -52,6 +55,20 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
     )
     if plan.command == "test":
         _add_attack(parser, plan)
+
+
+def take_whole_numbers(parser: ArgumentParser) -> None:
+    """Let arguments of either kind of number take `1` for an int: a limit of 1 is one batch, 1.0 all of them.
+
+    Their types say so, but `typing` keeps one object for `Union[int, float]` and `Union[float, int]` inside
+    an `Optional`, whichever came first: a library such as scikit-learn, imported before Lightning, turns the
+    two round, and the parser tries them in that order.
+    """
+    for action in parser._actions:  # the parser has no other list of its arguments
+        kinds = get_args(getattr(action, "_typehint", None))
+        if {int, float} <= set(kinds) and kinds.index(float) < kinds.index(int):
+            ordered = (int, *(kind for kind in kinds if kind is not int))
+            action._typehint = Union[ordered]  # type: ignore[attr-defined]  # noqa: UP007 - made at run time
 
 
 def _add_attack(parser: ArgumentParser, plan: Plan) -> None:

@@ -73,7 +73,7 @@ def infer(
     first = trainer(0)
     device = first.strategy.root_device
     learn = _samples(shadow, shadow, attack.signal, device)
-    judge = _samples(victim, shadow if control else victim, attack.signal, device, limit=victim.data.limit)
+    judge = _samples(victim, shadow if control else victim, attack.signal, device, limited=True)
     for whose, samples in (("shadow", learn), ("victim", judge)):
         answered = max(2, samples.logits.shape[1])
         if answered != victim.data.source.classes:
@@ -160,11 +160,13 @@ def _check_enough(side: Side) -> None:
 
 
 def _samples(
-    side: Side, asked: Side, signal: Signal, device: torch.device, *, limit: int | None = None
+    side: Side, asked: Side, signal: Signal, device: torch.device, *, limited: bool = False
 ) -> SignalSamples:
     """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
     data = side.data
-    parts = [side.judged(part)[:limit] for part in ("members", "nonmembers")]
+    parts = [side.judged(part) for part in ("members", "nonmembers")]
+    if limited:
+        parts = [data.limited(part) for part in parts]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
     if not signal.asks:

@@ -3,9 +3,14 @@
 The strongest of many numbers lies above chance by luck far more often than each of them. Here the labels
 "member" and "non-member" are dealt out anew among whole groups (patients), for all attacks and seeds at once,
 and each number is held against the best that the same attacks reach under such labels (Westfall and Young
-1993, "Resampling-based multiple testing", the single-step minP method). If samples are exchangeable, so that
+1993, "Resampling-based multiple testing", the single-step minP method). If groups are exchangeable, so that
 nothing tells members apart, the chance that any number is called a leak is at most alpha: whatever the
 number of attacks and seeds, however they hang together, however many samples a patient has.
+
+A split that cuts no patient in two and yet has just so many images on a side gives large patients to the
+side that is filled first more often than to the other, and scores may well follow the size of a patient.
+Labels are therefore dealt out among groups of alike size only, which are exchangeable however a split by
+chance treats sizes.
 """
 
 import math
@@ -15,7 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored
@@ -33,6 +38,10 @@ LOW_FPR = 0.01
 AUC stays near chance (Carlini et al. 2022)."""
 POWER = 0.8
 """The chance with which the `detectable` AUC would have been found."""
+WORLDS = 1000
+"""How many sets of scores tell that chance."""
+ALIKE = 1.25
+"""Sizes of groups in one class, the largest over the smallest: labels are dealt out within it."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,8 @@ def leak_test(
             f"{permutations} and {confidence}; 9999 permutations and 0.95 are usual"
         )
     names, inside = _sides(attacks)
-    rng = np.random.default_rng(seed)
-    labels = rng.permuted(np.tile(inside, (permutations + 1, 1)), axis=1)
-    labels[0] = inside
+    sizes = _sizes(attacks, names)
+    labels = _dealt(inside, _size_classes(sizes), permutations, np.random.default_rng(seed))
     numbers = [
         (attack, kind, reached)
         for attack, scored in enumerate(attacks)
@@ -136,36 +144,40 @@ def leak_test(
         nonmembers=sides[1],
         grouped=any(len(np.unique(one.groups)) < len(one.groups) for one in attacks),
         permutations=permutations,
-        detectable=detectable_auc(*sides, level=_critical(least, 1 - confidence)),
+        detectable=detectable_auc(labels, level=_critical(least, 1 - confidence), seed=seed),
     )
 
 
-def detectable_auc(members: int, nonmembers: int, *, level: float, power: float = POWER) -> float | None:
-    """Return the least AUC that a one-sided test at `level` finds with chance `power`, None where none is.
+def detectable_auc(labels: Labels, *, level: float, power: float = POWER, seed: int = 0) -> float | None:
+    """Return the least AUC over groups that the test at `level` finds with chance `power`, None if none is.
 
-    By the normal approximation of the Mann-Whitney statistic, with its variance under chance for the test and
-    that of Hanley and McNeil 1982 (Radiology 143:29, exponential scores) for what is found.
+    By simulation with the labels of the test itself: scores of groups are normal with variance 1, and those
+    of members are higher by what gives that AUC. Where even scores that part the sides perfectly are not
+    found, because so few ways to deal out the labels differ, there is none.
 
     Args:
-        members: independent units of that side.
-        nonmembers: the same.
-        level: of the test, in (0, 1).
+        labels: which groups are members, first in truth and then as dealt out, bool (permutations + 1, g).
+        level: the p-value up to which a number is called a leak, in (0, 1).
         power: in (0, 1).
+        seed: of the simulated scores.
     """
-    chance = math.sqrt((members + nonmembers + 1) / (12 * members * nonmembers))
-    least = 0.5 + stats.norm.isf(level) * chance
-    reach = stats.norm.ppf(power)
+    inside = labels[0]
+    noise = np.random.default_rng(seed).normal(size=(WORLDS, len(inside)))
+    dealt = labels.astype(np.float32)
 
-    def lacking(area: float) -> float:
-        first, second = area / (2 - area), 2 * area**2 / (1 + area)
-        variance = area * (1 - area)
-        variance += (members - 1) * (first - area**2) + (nonmembers - 1) * (second - area**2)
-        return float(least + reach * math.sqrt(max(0.0, variance) / (members * nonmembers)) - area)
+    def found(area: float) -> float:
+        shift = math.inf if area == 1 else math.sqrt(2) * float(stats.norm.ppf(area))
+        ranks = stats.rankdata(inside * 1.0 + 0 * noise if area == 1 else noise + shift * inside, axis=1)
+        sums = dealt @ ranks.T.astype(np.float32)
+        return float(np.mean((sums >= sums[0] - 0.25).mean(axis=0) <= level + 1e-9))
 
-    almost = 1 - 1e-9
-    if lacking(almost) > 0:
+    if found(1.0) < power:
         return None
-    return float(optimize.brentq(lacking, 0.5, almost))
+    low, high = 0.5, 1.0
+    while high - low > 0.001:
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high
 
 
 def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
@@ -184,6 +196,34 @@ def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
             f"got {int(inside.sum())} and {int((~inside).sum())}; score more patients"
         )
     return names, inside
+
+
+def _sizes(attacks: Sequence[Scored], names: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return how many samples each group has, the most that any attack was asked about; (groups,)."""
+    counts = [np.bincount(np.searchsorted(names, scored.groups), minlength=len(names)) for scored in attacks]
+    most: NDArray[np.int64] = np.stack(counts).max(axis=0)
+    return most
+
+
+def _size_classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of each group's class of sizes, whose largest is at most ALIKE times its smallest."""
+    classes = np.zeros(len(sizes), np.int64)
+    first, number = 0, -1
+    for position in np.argsort(sizes, kind="stable"):
+        if number < 0 or sizes[position] > ALIKE * first:
+            first, number = int(sizes[position]), number + 1
+        classes[position] = number
+    return classes
+
+
+def _dealt(inside: Labels, classes: NDArray[np.int64], permutations: int, rng: np.random.Generator) -> Labels:
+    """Return the true labels and then as many others, dealt out anew within each class of sizes."""
+    labels = np.tile(inside, (permutations + 1, 1))
+    for number in range(int(classes.max()) + 1):
+        columns = np.flatnonzero(classes == number)
+        labels[:, columns] = rng.permuted(labels[:, columns], axis=1)
+    labels[0] = inside
+    return labels
 
 
 def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterator[tuple[Kind, Values]]:

@@ -29,8 +29,9 @@ def tpr_bounds(
       bound of the TPR there; 1 where none is.
 
     Rates have the bounds of Clopper and Pearson (1934). Where groups are given, those are of the effective
-    number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the variance between groups, with
-    the quantiles of Student's t for as many groups, tells how many independent samples are worth as much.
+    number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the variance between groups, as a
+    jackknife has it, with the quantiles of Student's t for as many effective groups (Kish 1965), tells how
+    many independent samples are worth as much.
     Where all samples are decided alike there is no variance to see, and the groups are counted.
 
     Args:
@@ -84,8 +85,9 @@ class Side:
         self.unit = np.unique(units, return_inverse=True)[1]
         self.sizes = np.bincount(self.unit)
         count, groups = len(scores), len(self.sizes)
-        # Few groups tell their own variance badly.
-        self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(groups)) ** 2
+        # Few groups tell their own variance badly, and so do many of which one holds most samples.
+        known = effective_groups(self.unit)
+        self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(max(2.0, known))) ** 2
 
     def lower(self, called: Members, tail: float) -> float:
         """Return the lower bound of the share called, one-sided at `tail`; called is bool (n,)."""
@@ -104,11 +106,21 @@ class Side:
             return float(count)
         if share in {0.0, 1.0} or groups < 2:
             return float(groups)
-        strayed = np.bincount(self.unit, weights=called) - share * self.sizes
-        variance = groups / (groups - 1) * float((strayed**2).sum()) / count**2
+        strayed = (np.bincount(self.unit, weights=called) - share * self.sizes) / (1 - self.sizes / count)
+        variance = float((strayed**2).sum()) / count**2
         equal = count if variance == 0 else share * (1 - share) / variance * self.known
         return min(float(count), max(1.0, equal))
 
 
-def _quantile(count: int) -> float:
+def effective_groups(units: Units) -> float:
+    """Return how many groups of one size would weigh as these do (Kish 1965): nearly one if one is large.
+
+    Args:
+        units: the number of each sample's group, int (n,).
+    """
+    sizes = np.unique(units, return_counts=True)[1]
+    return float(len(units) ** 2 / (sizes.astype(np.float64) ** 2).sum())
+
+
+def _quantile(count: float) -> float:
     return float(stats.t.ppf(0.975, count - 1)) if count > 1 else math.inf

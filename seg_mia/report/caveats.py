@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from seg_mia.report.leak import CHANCE, LOW_FPR, fails
+from seg_mia.report.leak import CHANCE, LOW_FPR, failing_auc, fails
 from seg_mia.report.rows import promised
 from seg_mia.report.verdicts import (
     LEAST_DICE,
@@ -90,14 +90,19 @@ def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Seque
 
 def _baselines(guessed: Sequence[Guessed]) -> Iterator[str]:
     for one in guessed:
-        if not fails(one):
+        if one.kind == "attack":
             continue
-        auc = f"AUC {one.auc.value:.3f} [{one.auc.low:.3f}, {one.auc.high:.3f}]"
+        above = failing_auc(one)
+        if above is None:
+            continue
+        over = " over patients" if above is one.pooled else ""
+        auc = f"AUC{over} {above.value:.3f} [{above.low:.3f}, {above.high:.3f}]"
         if one.kind == "blind":
             yield (
                 f"Membership numbers are void: {one.label} tells members from non-members without asking the "
-                f"victim ({auc}, seed {one.place.seed}). The split itself leaks, or it is the one fair split "
-                "in forty whose interval lies above 0.5. Run the audit with another split_seed."
+                f"victim ({auc}, seed {one.place.seed}). The split itself leaks, or it is one of the fair "
+                "splits, at most one in forty over images and over patients each, whose interval lies above "
+                "0.5. Run the audit with another split_seed."
             )
         else:
             yield (
@@ -179,9 +184,11 @@ def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
                 "leak that touches few samples may go unseen."
             )
             break
-    counts = [one.group_count for one in guessed if one.group_count is not None]
+    counts = [min(one.group_sides) for one in guessed if one.group_sides is not None]
     if counts and min(counts) < FEW_GROUPS:
-        yield f"Only {min(counts)} patients were scored: intervals by patient are themselves rough."
+        yield (
+            f"Only {min(counts)} patients were scored on one side: intervals by patient are themselves rough."
+        )
     if limits := sorted({one.limit for one in guessed if one.limit is not None}):
         yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
 
@@ -266,6 +273,13 @@ def _of_perturbations(fooled: Sequence[Fooled]) -> Iterator[str]:
     few = sorted({one.images for one in fooled if one.images < FEW_IMAGES})
     if few:
         yield f"Some perturbations were tried on {few[0]} images only: their averages are rough."
+    patients = [one for one in fooled if one.units < one.images]
+    if patients:
+        least = min(patients, key=lambda one: one.units)
+        yield (
+            f"Images of one patient are alike: {least.images} attacked images are of {least.units} patients, "
+            "and intervals count these."
+        )
     for one in fooled:
         likeness = one.mean("ssim")
         if likeness is not None and likeness < VISIBLE_SSIM:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seg_mia.errors import InputError
-from seg_mia.report.leak import fails
+from seg_mia.report.leak import fails, too_few
 from seg_mia.report.verdicts import kept, segments_nothing
 from seg_mia.results.bounded_mean import dice_lost
 from seg_mia.results.model import Fooled, Guessed, Measure, Place, Report, Victim
@@ -123,8 +123,11 @@ def readings(report: Report) -> Iterator[Reading]:
     blank = dict.fromkeys(nothing, "the victim segments next to nothing")
     split = any(fails(one) for one in report.membership if one.kind == "blind")
     told = "the split itself tells members apart" if split else ""
+    few = {tested.row for tested in report.leaks if too_few(tested)}
     for guessed in report.membership:
         void = blank.get(guessed.place, told) if guessed.kind == "attack" else ""
+        if not void and guessed.kind == "attack" and guessed.place.row in few:
+            void = "so few samples would not show a leak"
         for reading in _of_guessed(guessed):
             yield replace(reading, void=void or reading.void)
     for fooled in report.perturbations:

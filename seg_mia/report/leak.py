@@ -20,6 +20,8 @@ STRONG_TPR = 0.1
 
 Strength = Literal[0, 1, 2]
 WORDS = ("None found", "Weak leak", "Strong leak")
+TOO_FEW = "Too few to tell"
+"""Instead of "None found" where not even scores that part the sides perfectly would have shown a leak."""
 LEVELS: tuple[Level, Level, Level] = ("good", "fair", "bad")
 MEASURES = {
     "auc": "AUC",
@@ -57,6 +59,8 @@ def leak(
     elif one is not None:
         why += _beside_control(one, strongest, controls)
     found = strength(strongest, tested)
+    if found == 0 and tested.detectable is None:
+        return Verdict("none", TOO_FEW, *shown, why)
     return Verdict(LEVELS[found], WORDS[found], *shown, why)
 
 
@@ -69,8 +73,21 @@ def strength(number: LeakNumber, tested: LeakTested) -> Strength:
 
 
 def fails(one: Guessed) -> bool:
-    """Return whether a baseline or control does better than chance, which voids or inflates other numbers."""
-    return one.kind != "attack" and _above_chance(one.auc)
+    """Return whether a baseline or control does better than chance, which voids or inflates other numbers.
+
+    Over images or over patients: attacks are judged over both.
+    """
+    return one.kind != "attack" and failing_auc(one) is not None
+
+
+def failing_auc(one: Guessed) -> Measure | None:
+    """Return the AUC over images, else over patients, whose interval lies above chance, None if none does."""
+    return next((auc for auc in (one.auc, one.pooled) if auc is not None and _above_chance(auc)), None)
+
+
+def too_few(tested: LeakTested) -> bool:
+    """Return whether so few samples could not show any leak, and have shown none."""
+    return tested.detectable is None and not any(strength(one, tested) for one in tested.numbers)
 
 
 def _above_chance(auc: Measure) -> bool:
@@ -104,7 +121,9 @@ def _power(tested: LeakTested) -> str:
     what = "patients" if tested.grouped else "images"
     sides = f"{tested.members} members and {tested.nonmembers} non-members"
     if tested.detectable is None:
-        power = f" With {sides} ({what}) no leak would have been found reliably, whatever its size."
+        power = (
+            f" With {sides} ({what}) not even scores that tell all of them apart would show a leak reliably."
+        )
     else:
         power = (
             f" With {sides} ({what}) an attack would have been found with a chance of 80 % if its AUC"

@@ -215,7 +215,7 @@ def _fooled_evidence(one: Fooled) -> Iterator[Evidence]:
         yield Evidence(strength, "share of Dice lost", lost, one.label, hidden)
     before = one.mean("iou_before")
     if one.asks and before is not None and "iou" in one.results:
-        reached = over_images(one.results["iou"], one.images)
+        reached = over_images(one.results["iou"], one.units)
         if reached.low is None:
             return
         gained = reached.low - before > GAINED_IOU

@@ -8,12 +8,13 @@ TAIL = 0.025
 """At each end of a 95 % interval."""
 
 
-def over_images(average: Average, images: int, *, most: float = 1.0) -> Measure:
-    """Return a mean over images with its 95 % interval; no interval of fewer than two images.
+def over_images(average: Average, units: int, *, most: float = 1.0) -> Measure:
+    """Return a mean over images with its 95 % interval; no interval of fewer than two patients.
 
-    Each end counts one more image, at its worst: of value 0 for the lower end, `most` for the upper. Gaffke
+    Images of a patient are taken to say no more than one of them, so patients are counted. Each end counts
+    one more, at its worst: of value 0 for the lower end, `most` for the upper. Gaffke
     (2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
-    variable") weighs these n + 1 values by a uniform Dirichlet and takes a quantile of their sum; here it is
+    variable") weighs such n + 1 values by a uniform Dirichlet and takes a quantile of their sum; here it is
     that of the Beta distribution with this sum's mean and variance. For images that are all or nothing it is
     the interval of Clopper and Pearson (1934): n of n give TAIL ** (1 / n) to 1, never an interval without
     width. In simulations (tests/results/test_bounded_mean.py) it held the mean in 95 % and more from 2 images
@@ -21,13 +22,13 @@ def over_images(average: Average, images: int, *, most: float = 1.0) -> Measure:
 
     Args:
         average: of values in [0, most].
-        images: how many.
+        units: of how many patients the images are, images where each is a patient of its own.
         most: the largest value that an image can have.
     """
-    if average.mean is None or average.std is None or images < 2:
+    if average.mean is None or average.std is None or units < 2:
         return Measure(average.mean)
     mean, std = min(max(average.mean / most, 0.0), 1.0), average.std / most
-    low, high = (_end(mean, std, images, worst, tail) for worst, tail in ((0.0, TAIL), (1.0, 1 - TAIL)))
+    low, high = (_end(mean, std, units, worst, tail) for worst, tail in ((0.0, TAIL), (1.0, 1 - TAIL)))
     return Measure(average.mean, most * min(low, mean), most * max(high, mean))
 
 
@@ -50,7 +51,7 @@ def dice_after(one: Fooled) -> Measure | None:
         return None
     after = one.results["dice_adversarial"]
     most = max(one.mean("dice_clean") or 1.0, after.max or after.mean or 0.0)
-    return over_images(after, one.images, most=min(most, 1.0))
+    return over_images(after, one.units, most=min(most, 1.0))
 
 
 def dice_lost(one: Fooled) -> Measure | None:

@@ -78,6 +78,7 @@ class Guessed:
         balanced_accuracy: at the threshold that the shadow taught.
         rates: the true positive rate at each false positive rate.
         group_count: how many patients or videos, where images have such.
+        group_sides: how many of these are members, and how many are not.
         pooled: AUC over these.
         pooled_rates: rates over these.
         proved: of epsilon.
@@ -103,6 +104,7 @@ class Guessed:
     balanced_accuracy: Measure
     rates: Mapping[str, Measure]
     group_count: int | None = None
+    group_sides: tuple[int, int] | None = None
     pooled: Measure | None = None
     pooled_rates: Mapping[str, Measure] = field(default_factory=dict)
     proved: Proved | None = None
@@ -158,6 +160,7 @@ class Fooled:
         asks: whether a mask was asked for; otherwise the target is the true mask.
         subset: which samples were attacked.
         images: how many.
+        units: of how many patients, images where each is a patient of its own.
         unchanged: how many of them the attack left as they were.
         no_gradient: of how many of them an attack that follows gradients had none.
         results: each measure's average over images.
@@ -174,6 +177,7 @@ class Fooled:
     asks: bool
     subset: str | None
     images: int
+    units: int
     unchanged: int
     results: Mapping[str, Average]
     success: list[Success] = field(default_factory=list)

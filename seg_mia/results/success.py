@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
-from seg_mia.membership.certify import clopper_pearson
 from seg_mia.results.pictures import rendered
 
 FUSED = "fused"
+TAIL = 0.025
 COLUMNS = (
     "asked",
     "loss",
@@ -31,19 +32,26 @@ COLUMNS = (
 
 
 def success_rows(
-    values: Mapping[str, Tensor], losses: Sequence[str], *, asked: str, fusion: bool
+    values: Mapping[str, Tensor],
+    losses: Sequence[str],
+    *,
+    groups: Sequence[str],
+    asked: str,
+    fusion: bool,
 ) -> list[dict[str, Any]]:
     """Return one row per loss, and one for their fusion.
 
     Args:
         values: notes and measures of each image by name, (n,): those of `seg_mia.attacks.medis.medis`.
         losses: the losses' names.
+        groups: the patient of each image, (n,).
         asked: the kind of target mask.
         fusion: whether the runs were fused.
 
     Returns:
         rows of COLUMNS: `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
-        Clopper-Pearson interval, `distortion` the mean steps of the successes, `mean_iou` the mean over
+        Clopper-Pearson interval, of as many trials as there are patients, since images of one are alike;
+        `distortion` is the mean steps of the successes, `mean_iou` the mean over
         counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
         loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
         what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
@@ -56,7 +64,8 @@ def success_rows(
         stuck = (values["no_gradient"] if name == FUSED else values[f"{own}zero_gradient"] == 1) > 0
         tried = counted & ~stuck
         success = (values[f"{own}success"] > 0) & tried
-        low, high = _interval(int(success.sum()), int(tried.sum()))
+        patients = {group for group, taken in zip(groups, tried.tolist(), strict=True) if taken}
+        low, high = _interval(int(success.sum()), int(tried.sum()), len(patients))
         rows.append(
             {
                 "asked": asked,
@@ -101,8 +110,15 @@ def success_curves(
     return rendered(figure)
 
 
-def _interval(successes: int, trials: int) -> tuple[float | None, float | None]:
-    return clopper_pearson(successes, trials, level=0.025) if trials else (None, None)
+def _interval(successes: int, trials: int, patients: int) -> tuple[float | None, float | None]:
+    """Return the bounds of the share of successes, of as many independent trials as there are patients."""
+    if not trials:
+        return None, None
+    hits = successes * patients / trials
+    misses = patients - hits
+    low = float(stats.beta.ppf(TAIL, hits, misses + 1)) if successes else 0.0
+    high = float(stats.beta.isf(TAIL, hits + 1, misses)) if successes < trials else 1.0
+    return low, high
 
 
 def _transferred(values: Mapping[str, Tensor], counted: Tensor) -> float | None:

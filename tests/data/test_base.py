@@ -178,6 +178,21 @@ def test_a_subset_without_samples_is_refused() -> None:
         ready(reference=0, subset="reference").evaluated()
 
 
+def test_a_limit_takes_of_as_many_patients_as_there_can_be() -> None:
+    data = ready()
+    data.source.groups = tuple("aaaabbbccd" + "e" * 90)[: len(data.source.ids)]
+    whole = np.arange(10)
+    data.limit = 4
+    assert sorted(data.source.groups[i] for i in data.limited(whole)) == ["a", "b", "c", "d"]
+    data.limit = 8
+    chosen = data.limited(whole)
+    assert sorted(data.source.groups[i] for i in chosen) == ["a", "a", "a", "b", "b", "c", "c", "d"]
+    assert chosen.tolist() == sorted(chosen.tolist())
+    assert data.limited(whole).tolist() == chosen.tolist()
+    data.limit = 10
+    assert data.limited(whole).tolist() == whole.tolist()
+
+
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": -1}, {"limit": 0}])
 def test_numbers_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(InputError, match="at least"):

@@ -1,4 +1,4 @@
-"""A polyp victim on the real images, trained, fooled and guessed about as the README says, with some room."""
+"""A polyp victim on real images, small and trained for a few minutes: it learns, is fooled and leaks."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from seg_mia.cli import main
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
+SMALL = ["--data.size=96", "--data.members=200", "--data.nonmembers=150", "--trainer.max_epochs=15"]
 
 
 def results(name: str) -> dict[str, Any]:
@@ -21,12 +22,12 @@ def results(name: str) -> dict[str, Any]:
 def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
     weights = shared / "data" / "weights" / "efficientnet_lite0" / "tf_efficientnet_lite0_timm_keys.pth"
     data, start = f"--data.root={shared / 'data' / 'kvasir_seg'}", f"--model.encoder_weights={weights}"
-    assert main(["fit", "--config", "kvasir_victim", data, start]) == 0
+    assert main(["fit", "--config", "kvasir_victim", data, start, *SMALL]) == 0
     last = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["val/dice"] >= 0.78
+    assert last["val/dice"] >= 0.72
     assert last["train/dice"] > last["val/dice"] + 0.1  # members and non-members can be told apart
     it_is_fooled()
-    assert main(["fit", "--config", "kvasir_shadow", data, start, "--trainer.max_epochs=24"]) == 0
+    assert main(["fit", "--config", "kvasir_shadow", data, start, *SMALL]) == 0
     it_leaks(["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"])
 
 
@@ -47,7 +48,7 @@ def it_leaks(pretrained: list[str]) -> None:
     for name in ("mia-blind", "mia-type2"):
         assert main(["test", "--attack", name, *pretrained]) == 0
     for name in ("mia-global-loss", "mia-type2"):
-        assert results(name)["results"]["auc"]["value"] >= 0.85
+        assert results(name)["results"]["auc"]["value"] >= 0.75
     blind = results("mia-blind")["results"]["auc"]
     assert blind["low"] <= 0.5 <= blind["high"]
     # The members of this one split are somewhat easier by chance, for networks that saw none of it, too.

@@ -3,11 +3,14 @@
 import shutil
 import signal
 from pathlib import Path
+from typing import Union
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from seg_mia.cli import main
 from seg_mia.errors import InputError
+from seg_mia.experiment.arguments import take_whole_numbers
 from seg_mia.tasks.segmentation import Segmentation
 
 
@@ -137,3 +140,13 @@ def test_adopt_refuses_what_it_would_not_do(tiny: Path, capsys: pytest.CaptureFi
     ):
         assert main(["adopt", "--config", str(tiny), *words]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_one_is_a_whole_number_whichever_way_round_its_types_are_kept() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--limit", type=Union[float, int, None])  # noqa: UP007 - as another library may leave it
+    assert isinstance(parser.parse_args(["--limit=1"]).limit, float)
+    take_whole_numbers(parser)
+    for text, value in (("1", 1), ("1.0", 1.0), ("0.5", 0.5), ("null", None)):
+        parsed = parser.parse_args([f"--limit={text}"]).limit
+        assert (parsed, type(parsed)) == (value, type(value))

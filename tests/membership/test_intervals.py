@@ -11,7 +11,7 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.intervals import Interval, auc_bounds, intervals, paired_difference
-from seg_mia.membership.rates import tpr_bounds
+from seg_mia.membership.rates import effective_groups, tpr_bounds
 from seg_mia.membership.roc import auc, confusion, tpr_at_fpr
 
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ def plain(scores: Floats, members: Bools) -> list[float]:
     return [auc(scores, members), decided.accuracy, decided.balanced_accuracy, decided.f1, *tprs]
 
 
-def test_the_area_has_the_variance_of_obuchowski_and_the_freedom_of_satterthwaite() -> None:
+def test_the_area_has_the_variance_of_obuchowski_as_a_jackknife_has_it() -> None:
     # DeLong's without groups, worked out from all pairs; by groups the sums of their placements.
     rng = np.random.default_rng(4)
     members = np.arange(60) < 25
@@ -85,15 +85,18 @@ def test_the_area_has_the_variance_of_obuchowski_and_the_freedom_of_satterthwait
         (None, (above.mean(1) - area, above.mean(0) - area)),
         (patients, tuple((v - area).reshape(-1, 5).sum(1) for v in (above.mean(1), above.mean(0)))),
     ):
-        parted = [
-            len(sums) / (len(sums) - 1) * float((sums**2).sum()) / n**2
+        variance = sum(
+            (len(sums) / (len(sums) - 1)) ** 2 * float((sums**2).sum()) / n**2
             for sums, n in zip(parts, (25, 35), strict=True)
-        ]
-        by_side = zip(parted, parts, strict=True)
-        freedom = sum(parted) ** 2 / sum(variance**2 / (len(sums) - 1) for variance, sums in by_side)
-        width = stats.t.isf(0.05, freedom) * math.sqrt(sum(parted)) / (area * (1 - area))
+        )
+        width = stats.t.isf(0.05, min(map(len, parts)) - 1) * math.sqrt(variance) / (area * (1 - area))
         expected = stats.logistic.cdf(stats.logistic.ppf(area) + np.array([-width, width]))
         assert auc_bounds(scores, members, groups, tail=0.05) == pytest.approx(tuple(expected))
+
+
+def test_patients_of_unlike_sizes_count_as_kish_counts_them() -> None:
+    assert effective_groups(np.repeat(np.arange(6), 4)) == pytest.approx(6)
+    assert effective_groups(np.array([0, 0, 0, 0, 1, 2])) == pytest.approx(36 / 18)
 
 
 def test_close_to_the_bootstrap_of_scipy_where_there_are_many_samples() -> None:
@@ -189,23 +192,55 @@ def test_the_same_scores_differ_by_nothing() -> None:
     assert paired_difference(scores, 2 * scores, members) == Interval(0, 0, 0)
 
 
-def test_a_difference_has_the_paired_variance_of_delong() -> None:
+def test_a_difference_is_close_to_the_paired_interval_of_delong_where_there_are_many_samples() -> None:
     rng = np.random.default_rng(5)
-    members = np.arange(50) < 20
-    first, second = ((rng.normal(size=50) + members).round(1) for _ in range(2))
-
-    def pairs(scores: Floats) -> Floats:
-        inside, outside = scores[:20, None], scores[20:]
-        return np.asarray((inside > outside) + 0.5 * (inside == outside))
-
-    above = pairs(first) - pairs(second)
-    parted = [above.mean(1).var(ddof=1) / 20, above.mean(0).var(ddof=1) / 30]
-    freedom = sum(parted) ** 2 / (parted[0] ** 2 / 19 + parted[1] ** 2 / 29)
-    width = stats.t.isf(0.025, freedom) * math.sqrt(sum(parted))
+    members = np.arange(900) < 400
+    shared = rng.normal(size=900)
+    first, second = (shared + rng.normal(size=900) + shift * members for shift in (1.2, 0.6))
+    above = (first[:400, None] > first[400:]).astype(float) - (second[:400, None] > second[400:])
+    width = 1.96 * math.sqrt(above.mean(1).var(ddof=1) / 400 + above.mean(0).var(ddof=1) / 500)
     result = paired_difference(first, second, members)
-    assert astuple(result) == pytest.approx((above.mean(), above.mean() - width, above.mean() + width))
+    assert result.value == pytest.approx(above.mean())
+    assert (result.low, result.high) == pytest.approx((above.mean() - width, above.mean() + width), abs=0.002)
     turned = paired_difference(second, first, members)
     assert (turned.low, turned.high) == pytest.approx((-result.high, -result.low))
+
+
+def test_a_difference_to_scores_that_tell_nothing_is_as_unsure_as_the_other_area() -> None:
+    members = np.arange(40) < 20
+    perfect, nothing = 1.0 * members, np.zeros(40)
+    result = paired_difference(perfect, nothing, members)
+    area = auc_bounds(perfect, members)
+    assert result.value == 0.5
+    assert result.low < area[0] - 0.5 < result.high
+    assert result.high > 0.5
+
+
+def test_a_difference_near_one_is_covered() -> None:
+    members = np.arange(40) < 20
+    covered = 0
+    for seed in range(SIMULATIONS):
+        rng = np.random.default_rng(seed)
+        common, noise_of_second = rng.normal(size=40), rng.normal(size=40)
+        first = common + shift(0.99) * members
+        second = 0.7 * common + math.sqrt(0.51) * noise_of_second + shift(0.95) * members
+        covered += inside(paired_difference(first, second, members), 0.99 - 0.95)
+    assert covered / SIMULATIONS >= 0.94
+
+
+@pytest.mark.parametrize("sizes", [[40] + [2] * 19, [200] + [2] * 19])
+def test_the_area_is_covered_where_one_patient_has_most_samples(sizes: list[int]) -> None:
+    patients = np.repeat(np.arange(40), sizes * 2)
+    members = patients < 20
+    covered = 0
+    for seed in range(SIMULATIONS):
+        rng = np.random.default_rng(seed)
+        scores = math.sqrt(0.6) * rng.normal(size=40)[patients] + math.sqrt(0.4) * rng.normal(
+            size=len(patients)
+        )
+        low, high = auc_bounds(scores, members, patients.astype(str))
+        covered += low <= 0.5 <= high
+    assert covered / SIMULATIONS >= 0.94
 
 
 def test_two_perfect_attacks_may_differ_by_what_their_pairs_cannot_show() -> None:
@@ -225,7 +260,7 @@ def test_the_area_is_covered(side: int, area: float) -> None:
         scores = np.random.default_rng(seed).normal(size=2 * side) + shift(area) * members
         own = intervals(scores, members, threshold=0, fprs=())["auc"]
         covered += inside(own, area)
-    assert 0.93 <= covered / SIMULATIONS <= 0.99
+    assert 0.93 <= covered / SIMULATIONS <= 0.995
 
 
 def test_the_area_of_alike_samples_is_covered_by_whole_groups_only() -> None:

@@ -96,18 +96,55 @@ def test_a_lower_bound_holds_for_all_numbers_at_once() -> None:
     assert number == pytest.approx(low)
 
 
+def dealt(members: int, others: int, permutations: int = 1999) -> NDArray[np.bool_]:
+    inside = np.arange(members + others) < members
+    labels = np.random.default_rng(0).permuted(np.tile(inside, (permutations + 1, 1)), axis=1)
+    labels[0] = inside
+    return labels
+
+
 def test_the_detectable_auc_is_found_in_four_worlds_of_five() -> None:
-    detectable = detectable_auc(80, 60, level=0.05)
+    detectable = detectable_auc(dealt(80, 60), level=0.05)
     assert detectable is not None
     shift = math.sqrt(2) * stats.norm.ppf(detectable)
     rng, found, worlds = np.random.default_rng(5), 0, 1000
     for _ in range(worlds):
         inside, outside = rng.normal(size=80) + shift, rng.normal(size=60)
         found += stats.mannwhitneyu(inside, outside, alternative="greater").pvalue <= 0.05
-    assert found / worlds == pytest.approx(0.8, abs=0.05)
-    assert detectable_auc(3, 3, level=0.001) is None
-    areas = [detectable_auc(100, 100, level=level) or 1 for level in (0.05, 0.005)]
+    assert found / worlds == pytest.approx(0.8, abs=0.06)
+    areas = [detectable_auc(dealt(100, 100), level=level) or 1 for level in (0.05, 0.005)]
     assert areas[0] < areas[1]
+
+
+@pytest.mark.parametrize(
+    ("members", "others", "shown"), [(3, 3, False), (4, 4, False), (2, 20, True), (5, 5, True)]
+)
+def test_what_can_be_shown_is_what_perfect_scores_show(members: int, others: int, shown: bool) -> None:
+    # One deal of 20, of 70, of 231 and of 252 is the true one; ten numbers of five attacks share 5 %.
+    count = members + others
+    rng = np.random.default_rng(1)
+    perfect = 100.0 * (np.arange(count) < members) + rng.normal(size=count)
+    attacks = [scored(perfect, members), *(scored(rng.normal(size=count), members) for _ in range(4))]
+    test = leak_test(attacks)
+    assert (min(one.adjusted for one in test.tested) <= 0.05) == shown
+    assert (test.detectable is not None) == shown
+
+
+def test_labels_are_dealt_out_among_patients_of_alike_size() -> None:
+    """Large patients are members more often than others, and scores follow size: nothing of it is a leak."""
+    claims = {"size": 0, "member": 0}
+    for world, follows in itertools.product(range(40), claims):
+        rng = np.random.default_rng(world)
+        sizes = rng.choice([2, 30], p=[0.7, 0.3], size=80)
+        members = rng.random(80) < np.where(sizes == 30, 0.65, 0.45)
+        unit = np.repeat(np.arange(80), sizes)
+        told = sizes[unit] == 30 if follows == "size" else members[unit]
+        scores = 1.0 * told + 0.5 * rng.normal(size=80)[unit] + 0.5 * rng.normal(size=len(unit))
+        number = np.arange(len(unit)).astype(str)
+        own = Scored(number, np.char.mod("p%02d", unit), members[unit], scores)
+        claims[follows] += min(one.adjusted for one in leak_test([own], permutations=499).tested) <= 0.05
+    assert claims["size"] <= 5  # of 40; dealt out among all, half of them
+    assert claims["member"] == 40
 
 
 def test_refuses_what_cannot_be_tested() -> None:

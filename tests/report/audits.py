@@ -121,6 +121,7 @@ def fool(
         | {"name": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0", "headline": []}
         | {"attack": {"class_path": "seg_mia.attacks.asma.Asma", "init_args": {"steps": 5}}}
         | {"sees": "weights", "asks": True, "images": 101, "unchanged": 0, "results": results}
+        | {"units": changes.get("images", 101)}
         | {"data": {"subset": "nonmembers", "role": "victim"}}
         | changes
     )

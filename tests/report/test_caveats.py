@@ -14,7 +14,7 @@ def caveats(*attacks: dict[str, Any], **more: Any) -> str:
 
 
 def pooled(groups: int) -> dict[str, Any]:
-    return dict(guess()["results"]) | {"groups": groups}
+    return dict(guess()["results"]) | {"groups": groups + 40, "members": 40, "nonmembers": groups}
 
 
 def resolved() -> dict[str, Any]:
@@ -33,6 +33,7 @@ def resolved() -> dict[str, Any]:
         ("turned its scores round", [guess(auc=(0.3, 0.2, 0.4))], [guess(auc=(0.4, 0.3, 0.5))]),
         ("cannot be resolved", [guess()], [resolved()]),
         ("Only 29 patients", [guess(groups=pooled(29))], [guess(groups=pooled(30))]),
+        ("40 attacked images are of 5 patients", [fool(images=40, units=5)], [fool(images=40, units=40)]),
         ("limited to 16 samples", [guess(data={"limit": 16})], [guess()]),
         (
             "3 of the victim's members were never trained on",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from seg_mia.report.build import build
+from seg_mia.report.gates import check, read_gate
 from seg_mia.report.read import Source
 from seg_mia.results.model import Report, Verdict
 from tests.report.audits import (
@@ -86,8 +87,20 @@ def test_none_found_says_what_would_have_been() -> None:
     assert "a chance of 80 % if its AUC were 0.71" in found.why
     assert "no proof that none exists" in found.why
     patients = leaks(calm, grouped=True, detectable=None)
-    found = told(guess(), leaks=[patients]).verdicts[0].leak
-    assert "(patients) no leak would have been found reliably" in found.why
+    report = told(guess(), leaks=[patients])
+    found = report.verdicts[0].leak
+    assert (found.word, found.level) == ("Too few to tell", "none")
+    assert "(patients) not even scores that tell all of them apart" in found.why
+    (line,) = check([read_gate("mia-type2.auc > 0.99")], report)
+    assert "says nothing: so few samples would not show a leak" in line
+
+
+def test_a_blind_baseline_above_chance_over_patients_voids_a_leak_as_well() -> None:
+    patients = guess()["results"] | {"groups": 40, "auc": {"value": 0.9, "low": 0.72, "high": 0.98}}
+    blind = guess("mia-blind", auc=(0.58, 0.49, 0.67), signal="ImageAndMask", groups=patients)
+    report = told(guess(), blind)
+    assert report.verdicts[0].leak.word == "Void"
+    assert any("AUC over patients 0.900 [0.720, 0.980]" in line for line in report.warnings)
 
 
 def test_the_strongest_of_several_counts_but_no_baseline_does() -> None:
@@ -298,8 +311,8 @@ def test_an_attack_behind_a_release_goes_by_its_own_name() -> None:
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_single_image_decides_nothing(asks: bool) -> None:
-    assert robustness(fool(asks=asks) | {"images": 1}).word == "Inconclusive"
-    assert robustness(fool(asks=asks) | {"images": 2}).word != "Inconclusive"
+    assert robustness(fool(asks=asks, images=1)).word == "Inconclusive"
+    assert robustness(fool(asks=asks, images=2)).word != "Inconclusive"
 
 
 def test_what_a_promise_permits_stands_beside_it_and_an_older_one_is_reckoned_from_its_numbers() -> None:

@@ -77,7 +77,7 @@ def test_nineteen_of_twenty_hold_the_mean(
 def fooled(after: Average, *, images: int = 4, before: float = 0.6) -> Fooled:
     place = Place(seed=0, round=0, row=0, defence="none")
     results = {"dice_clean": average(before, 0.2), "dice_adversarial": after}
-    return Fooled(place, "pgd", "pgd", "weights", "pgd", False, None, images, 0, results)
+    return Fooled(place, "pgd", "pgd", "weights", "pgd", False, None, images, images, 0, results)
 
 
 def test_a_dice_lost_on_four_images_is_not_lost_for_sure() -> None:

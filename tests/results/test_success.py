@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 from torch import Tensor
 
 from seg_mia.results.success import COLUMNS, success_curves, success_rows
@@ -37,7 +37,9 @@ def values(**changed: Any) -> dict[str, Tensor]:
 
 
 def rows(*, fusion: bool = True, **changed: Any) -> list[dict[str, Any]]:
-    return success_rows(values(**changed), ["a", "b"], asked="random", fusion=fusion)
+    made = values(**changed)
+    groups = [str(number) for number in range(len(made["counted"]))]
+    return success_rows(made, ["a", "b"], groups=groups, asked="random", fusion=fusion)
 
 
 def test_rows_by_hand() -> None:
@@ -128,3 +130,14 @@ def test_curves_are_a_picture() -> None:
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3  # two lines and a black one, on white
+
+
+def test_images_of_one_patient_are_one_trial() -> None:
+    # Three of four images succeeded, of two patients: 1.5 of 2.
+    made = values()
+    alike = success_rows(made, ["a", "b"], groups=["x", "x", "y", "y", "x", "z"], asked="random", fusion=True)
+    fused = alike[-1]
+    assert (fused["rate"], fused["counted"]) == (0.75, 4)
+    assert fused["low"] == pytest.approx(beta.ppf(0.025, 1.5, 1.5))
+    assert fused["high"] == pytest.approx(beta.ppf(0.975, 2.5, 0.5))
+    assert alike[-1]["low"] < rows()[-1]["low"]

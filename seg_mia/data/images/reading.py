@@ -80,7 +80,7 @@ def read_mask(
     """Read a mask file as class ids (h, w).
 
     Args:
-        path: PNG, JPEG, TIFF or BMP of 8 or 16 bits.
+        path: PNG, TIFF or BMP of 8 or 16 bits, or a JPEG that a threshold is put to.
         threshold: pixels above it are class 1, all others class 0; None takes pixel values (of a palette
             file, its indices) for class ids.
         classes: ids must be below it, or 255 for pixels to ignore.
@@ -89,6 +89,11 @@ def read_mask(
     Raises:
         InputError: if the file is unreadable, not grey, transparent, of floats, or holds an unknown id.
     """
+    if threshold is None and path.suffix.lower() in {".jpg", ".jpeg"}:
+        raise InputError(
+            f"{path} must hold class ids, which a JPEG does not keep: its compression changes values; "
+            "save masks as PNG"
+        )
     values = _read(path, indices=threshold is None)
     if values.dtype == np.float32:
         raise InputError(f"{path} must be a mask of whole numbers, got floats; save it as an 8-bit PNG")

@@ -398,3 +398,11 @@ def test_the_digest_is_of_all_bytes_in_order(tmp_path: Path) -> None:
     assert digest(tmp_path / "b", tmp_path / "a") != both
     with pytest.raises(InputError, match="none must be readable, got No such file or directory; restore"):
         digest(tmp_path / "none")
+
+
+def test_class_ids_are_not_taken_from_a_jpeg(tmp_path: Path) -> None:
+    ids = np.zeros((64, 64), np.uint8)
+    ids[10:30, 10:30] = 1
+    PillowImage.fromarray(ids).save(tmp_path / "a.jpg", quality=75)
+    with pytest.raises(InputError, match=r"a\.jpg must hold class ids, which a JPEG does not keep"):
+        read_mask(tmp_path / "a.jpg", threshold=None, classes=2)
