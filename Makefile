@@ -9,11 +9,12 @@ READY := $(VENV)/ready
 audit: $(READY)  ## train a victim on the built-in data, attack it, sum up
 	$(BIN)/python -m seg_mia audit --config phantom_audit.yaml
 
-check: $(READY)  ## ruff, formatting, types, imports
+check: $(READY)  ## ruff, formatting, types, imports, the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+
+from tests.trained_runs import Trained, TrainedRuns
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # answers are the CPU's
 torch.set_num_threads(1)  # tests run side by side
@@ -73,19 +76,46 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tiny(tmp_path: Path, folder: Callable[..., Path]) -> Path:
     """Write a config that trains a very small network on the squares within a second."""
+    folder()
     file = tmp_path / "tiny.yaml"
-    file.write_text(f"""
+    file.write_text("""
 seed_everything: 0
-trainer: {{max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}}
+trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false, enable_model_summary: false}
 model:
   class_path: seg_mia.tasks.segmentation.Segmentation
   init_args:
     network:
       class_path: seg_mia.models.smp.Smp
-      init_args: {{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}}
+      init_args: {encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}
     lr: 0.01
 data:
   class_path: seg_mia.data.sets.folder.Folder
-  init_args: {{root: {folder()}, threshold: 127, members: 4, nonmembers: 2, batch_size: 2}}
+  init_args: {root: ../data, threshold: 127, members: 4, nonmembers: 2, batch_size: 2}
 """)
     return file
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures blank, for tests that look at no picture: drawing takes a third of an attack's time."""
+    monkeypatch.setattr(Figure, "draw", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> TrainedRuns:
+    """Hold the trainings that tests of this process share."""
+    return TrainedRuns(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def trained(tmp_path: Path, trained_runs: TrainedRuns) -> Trained:
+    """Return `trained(CONFIG, *OPTIONS)`: a run in the test's folder, of a training done once in a process.
+
+    For tests that need a trained network, not its training. The data root must be relative (`tiny` has
+    `../data`), so that a run finds the data of its own test. Patches of the code are not told apart.
+    """
+
+    def run(config: Path, *options: str) -> Path:
+        return trained_runs.fit(tmp_path, ["--config", str(config), *options])
+
+    return run

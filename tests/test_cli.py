@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.runs import checkpoint_file
+from tests.trained_runs import Trained
 
 RUN = Path("runs/tiny/version_0")
 
@@ -30,9 +31,8 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def victim(tiny: Path) -> Path:
-    assert main(["fit", "--config", str(tiny)]) == 0
-    return RUN
+def victim(tiny: Path, trained: Trained) -> Path:
+    return trained(tiny)
 
 
 def test_fit_leaves_a_run_that_describes_itself(victim: Path) -> None:
@@ -91,6 +91,7 @@ def test_predict_writes_the_masks_that_the_network_gives(victim: Path) -> None:
     assert (pixels(masks[0]) == expected).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_targets_from_a_folder_are_those_that_predict_writes(victim: Path) -> None:
     assert main(["predict"]) == 0
     masks = victim / "predict" / "version_0" / "masks"
@@ -114,10 +115,12 @@ def test_an_attack_that_changed_nothing_is_not_passed_over(capsys: pytest.Captur
 
 @pytest.mark.parametrize("target", ["nearest", "white", "black"])
 @pytest.mark.usefixtures("victim")
+@pytest.mark.usefixtures("undrawn")
 def test_other_targets(target: str) -> None:
     assert main(["test", "--attack", "asma", "--attack.steps=1", f"--attack.target={target}"]) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_multi_class_victim(tiny: Path) -> None:
     text = tiny.read_text().replace("threshold: 127", "classes: 3").replace("classes: 1", "classes: 3")
     tiny.write_text(text)
@@ -134,6 +137,7 @@ def test_a_multi_class_victim(tiny: Path) -> None:
     assert mask.max() <= 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_export_gives_away_nothing_but_the_network(victim: Path, tiny: Path) -> None:
     assert main(["export", str(victim), "public.ckpt"]) == 0
     content = torch.load("public.ckpt", weights_only=True)
@@ -149,6 +153,7 @@ def test_export_gives_away_nothing_but_the_network(victim: Path, tiny: Path) -> 
     assert Path("runs/public/asma/version_0/per_image.csv").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_early_stopping_and_precision_are_lightnings_own(tiny: Path) -> None:
     stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
     assert main(["fit", "--config", str(tiny), *stop, "--trainer.precision=bf16-mixed"]) == 0
@@ -175,6 +180,7 @@ def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(list(Path("runs/tiny").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_attack_more_runs_only_that(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asma = '{"attack": "asma", "settings": {"steps": 2}, "data": {"limit": 1}}'
     pgd = '{"attack": "pgd", "settings": {"steps": 1}, "data": {"limit": 1}}'
@@ -190,6 +196,7 @@ def test_an_attack_more_runs_only_that(tiny: Path, capsys: pytest.CaptureFixture
     assert len(list(Path("runs/tiny").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_this_tools_own_may_stand_in_yaml_too(tiny: Path) -> None:
     tiny.write_text(tiny.read_text() + "runs: elsewhere\n")
     assert main(["fit", "--config", str(tiny), "--config", "{seed_everything: 5}"]) == 0
@@ -202,6 +209,7 @@ def test_what_is_this_tools_own_may_stand_in_yaml_too(tiny: Path) -> None:
     assert (run / "asma" / "version_0" / "summary.json").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_over_two_seeds(tiny: Path) -> None:
     words = [
         "--victim",

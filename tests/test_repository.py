@@ -2,8 +2,8 @@
 
 import os
 import re
+import shlex
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 import seg_mia
+from tests.schemas import schema_errors
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
@@ -45,12 +46,6 @@ def targets(makefile: str) -> set[str]:
     return set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
 
 
-def schema_errors(file: Path, schema: str) -> str:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
-
-
 @pytest.mark.parametrize(
     ("file", "schema", "word", "wrong"),
     [
@@ -67,10 +62,11 @@ def test_files_fit_their_schema(tmp_path: Path, file: Path, schema: str, word: s
 
 def test_hosted_ci_makes_what_the_makefile_has() -> None:
     made = {job: called(job) for job in JOBS}
-    assert made == {"check": {"check"}, "test": {"test"}, "slow": {"slow"}}
-    assert set().union(*made.values()) <= targets((ROOT / "Makefile").read_text())
+    assert made == {"check": {"check"}, "test": {"test"}, "image": set(), "slow": {"slow"}}
+    wanted = sorted(set().union(*made.values()))
+    assert set(wanted) <= targets((ROOT / "Makefile").read_text())
     done = subprocess.run(
-        ["make", "-C", str(ROOT), "--dry-run", *sorted(made)], capture_output=True, text=True, check=False
+        ["make", "-C", str(ROOT), "--dry-run", *wanted], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -92,14 +88,26 @@ def test_hosted_ci_tries_every_python_from_the_oldest_on() -> None:
     assert set(image) <= set(pythons)
 
 
+def test_hosted_ci_builds_the_image_and_runs_it_confined() -> None:
+    build, version, *_ = [shlex.split(run) for run in steps("image", "run")]
+    assert build[:4] == ["docker", "build", "--file", "docker/Dockerfile"]
+    assert build[-3:] == ["--tag", "seg_mia", "."]
+    assert version[:2] == ["docker", "run"]
+    assert {"--read-only", "--network", "none"} <= set(version)
+    assert version[-2:] == ["seg_mia", "--version"]
+
+
 @pytest.mark.parametrize("job", sorted(JOBS))
 def test_hosted_ci_may_read_and_takes_pinned_actions(job: str) -> None:
     assert CI["permissions"] == {"contents": "read"}
     assert "permissions" not in JOBS[job]
     assert JOBS[job]["timeout-minutes"] <= 180
     uses = steps(job, "uses")
-    assert [use.partition("@")[0] for use in uses] == ["actions/checkout", "actions/setup-python"]
     assert all(re.fullmatch(r"[\w/-]+@v\d+", use) for use in uses)
+    if job == "image":
+        assert [use.partition("@")[0] for use in uses] == ["actions/checkout"]
+        return
+    assert [use.partition("@")[0] for use in uses] == ["actions/checkout", "actions/setup-python"]
     (setup,) = [step["with"] for step in JOBS[job]["steps"] if "setup-python" in step.get("uses", "")]
     assert setup["cache"] == "pip"
     assert (ROOT / setup["cache-dependency-path"]).is_file()

@@ -113,6 +113,7 @@ def test_a_broken_promise_is_the_first_line() -> None:
     assert any("none was promised" in line for line in told(privacy=PROMISE | {"epsilon": None}))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_tells_of_the_canaries_of_its_victims(
     tiny: Path, folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

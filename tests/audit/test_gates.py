@@ -15,6 +15,7 @@ from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import plan
 from seg_mia.runs import checkpoint_file
+from tests.trained_runs import Trained
 
 DP, CANARIES = "seg_mia.defences.dp.dpsgd.DPSGD", "seg_mia.defences.canaries.Canaries"
 
@@ -39,9 +40,8 @@ def test_a_config_shows_which_defences_a_training_may_have(words: list[str], nam
     assert {name for name in ("DPSGD", "Canaries") if may_name(what, name)} == named
 
 
-def test_a_checkpoint_shows_which_it_had(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
-    file = checkpoint_file("runs/tiny/version_0")
+def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
+    file = checkpoint_file(trained(tiny))
 
     def had(what: Special) -> bool:
         settings = Settings(victim=str(file), attacks=["asma"])
@@ -90,6 +90,7 @@ def test_a_gate_on_a_promise_that_is_made_is_taken() -> None:
     assert [rounds.may_have("Canaries", row) for row in range(3)] == [False, False, True]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_gate_that_is_refused_at_the_end_hides_no_result(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

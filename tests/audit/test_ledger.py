@@ -21,6 +21,7 @@ from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import plan
 from seg_mia.runs import MARK, checkpoint_file
+from tests.trained_runs import Trained
 
 ASMA = ["test", "--attack", "asma", "--attack.steps=1", "--data.limit=1"]
 
@@ -60,11 +61,10 @@ def test_a_changed_image_or_mask_is_another_key(tiny: Path, folder: Callable[...
         first = key(*fit)
 
 
-def test_an_attacks_key_holds_the_victim(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
+def test_an_attacks_key_holds_the_victim(tiny: Path, trained: Trained) -> None:
+    file = checkpoint_file(trained(tiny))
     first = key(*ASMA)
     assert key(*ASMA, "--attack.tau=1e-3") != first
-    file = checkpoint_file("runs/tiny/version_0")
     content = torch.load(file, weights_only=True)
     name = next(name for name in content["state_dict"] if name.endswith("weight"))
     content["state_dict"][name] = content["state_dict"][name] * 1.001
@@ -115,9 +115,9 @@ def test_what_was_run_is_taken(tiny: Path) -> None:
     assert not ledger.run(words).kept  # what it wrote is gone
 
 
-def test_files_that_words_name_in_any_way_count(tiny: Path) -> None:
+def test_files_that_words_name_in_any_way_count(tiny: Path, trained: Trained) -> None:
     """A folder of masks by one word, weights inside a mapping, a defence's options."""
-    assert main(["fit", "--config", str(tiny)]) == 0
+    trained(tiny)
     Path("targets").mkdir()
     mask, start = Path("targets/m.png"), Path("start.pth")
     inlined = '{"model": {"init_args": {"weights": "start.pth"}}}'
@@ -135,8 +135,8 @@ def test_files_that_words_name_in_any_way_count(tiny: Path) -> None:
         assert key(*words) != first, words
 
 
-def test_results_beside_a_surrogates_weights_do_not_count(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
+def test_results_beside_a_surrogates_weights_do_not_count(tiny: Path, trained: Trained) -> None:
+    trained(tiny)
     words = [*ASMA, "--attack.surrogate=runs/tiny/version_0"]
     first = key(*words)
     Path("runs/tiny/version_0/notes.txt").write_text("seen")

@@ -50,6 +50,7 @@ def key(*words: str) -> str:
     return key_of(plan(list(words)), {})
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_exchanged_weights_are_asked_and_are_another_key(config: Path) -> None:
     fit = ["fit", "--config", str(config)]
     trained = key(*fit)

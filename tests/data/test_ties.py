@@ -180,6 +180,7 @@ def side(data: Folder) -> Side:
     return Side(torch.nn.Identity(), data, Path("x.ckpt"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_finds_its_shadow_by_what_is_tied(tiny: Path, root: Path) -> None:
     pixels = np.asarray(PillowImage.open(root / "images" / "s04.png"))
     PillowImage.fromarray(pixels // 2 + 9).save(root / "images" / "s05.png")

@@ -15,6 +15,7 @@ from seg_mia.data.sets.phantom import Phantom
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_members
 from seg_mia.runs import checkpoint_file
+from tests.trained_runs import Trained
 
 ADOPTED = Path("runs/tiny/version_1")
 
@@ -32,16 +33,18 @@ def known(tiny: Path, folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def elsewhere(tiny: Path, tmp_path: Path) -> Path:
+def elsewhere(tiny: Path, tmp_path: Path, trained: Trained) -> Path:
     """A state dict as another trainer would have saved it: of a network of other weights."""
-    assert main(["fit", "--config", str(tiny), "--seed_everything", "7"]) == 0
-    state = load_victim(checkpoint_file("runs/tiny/version_0")).state_dict()
+    state = load_victim(checkpoint_file(trained(tiny, "--seed_everything", "7"))).state_dict()
     file = tmp_path / "their.pth"
     torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, file)
     return file
 
 
-def test_an_adopted_network_is_the_one_in_the_file(known: Path, elsewhere: Path, tiny: Path) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_an_adopted_network_is_the_one_in_the_file(
+    known: Path, elsewhere: Path, tiny: Path, trained: Trained
+) -> None:
     assert known == tiny
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
     x = torch.rand(2, 3, 32, 32)
@@ -54,7 +57,7 @@ def test_an_adopted_network_is_the_one_in_the_file(known: Path, elsewhere: Path,
     assert card.training["metrics"]["val/dice"] >= 0
     assert card.split is not None
     assert len(card.split["members"]) == 4
-    assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+    trained(tiny, "--data.role=shadow")
     words = ["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]
     assert main(words) == 0
     found = json.loads((ADOPTED / "mia-global-loss" / "version_0" / "summary.json").read_text())
@@ -63,20 +66,20 @@ def test_an_adopted_network_is_the_one_in_the_file(known: Path, elsewhere: Path,
 
 
 def test_members_that_are_drawn_are_not_those_it_was_trained_on(
-    tiny: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, elsewhere: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
-    assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+    trained(tiny, "--data.role=shadow")
     assert main(["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]) == 2
     assert "state who it was trained on (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_shadow_from_elsewhere_is_refused(
-    known: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+    known: Path, elsewhere: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Even where the data states its split, it does not state who of the shadow's half was trained on."""
     fit = ["--config", str(known)]
-    assert main(["fit", *fit]) == 0
+    trained(known)
     assert main(["adopt", *fit, f"--model.weights={elsewhere}", "--data.role=shadow"]) == 0
     both = ["--victim=runs/tiny/version_1", "--shadow=runs/tiny/version_2"]
     for attack in ("mia-global-loss", "mia-blind"):
@@ -113,11 +116,10 @@ def test_an_audit_refuses_it_before_any_training(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_shadow_of_the_victims_weights_is_refused(
-    tiny: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+    tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
 ) -> None:
     """By another way than adoption: a training that changes next to nothing, of rounded weights or not."""
-    assert main(["fit", "--config", str(tiny)]) == 0
-    state = load_victim(checkpoint_file("runs/tiny/version_0")).state_dict()
+    state = load_victim(checkpoint_file(trained(tiny))).state_dict()
     torch.save({name: value.to(dtype).to(value.dtype) for name, value in state.items()}, "theirs.pth")
     small = ["--model.weights=theirs.pth", "--model.lr=1e-12", "--data.role=shadow"]
     assert main(["fit", "--config", str(tiny), *small]) == 0
@@ -134,6 +136,7 @@ def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:
     assert "--data.split_column" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:
     file = tmp_path / "their_audit.yaml"
     file.write_text(f"""

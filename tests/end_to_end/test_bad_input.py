@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from seg_mia.cli import main
+from tests.trained_runs import Trained
 
 Said = Callable[..., str]
 
@@ -235,9 +236,9 @@ def test_a_config_that_is_no_yaml(said: Said, tmp_path: Path) -> None:
 
 class TestOnAVictim:
     @pytest.fixture(autouse=True)
-    def victim(self, tiny: Path, root: Path) -> None:
+    def victim(self, tiny: Path, root: Path, trained: Trained) -> None:
         self.root = root
-        assert main(["fit", "--config", str(tiny)]) == 0
+        trained(tiny)
 
     def test_refusals(self, said: Said, tmp_path: Path) -> None:
         assert "neither a file nor a folder" in said("test", "--attack", "asma", "--victim", "nowhere")

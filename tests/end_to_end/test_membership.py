@@ -16,8 +16,8 @@ from seg_mia.cli import main
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import is_membership, plan
+from tests.trained_runs import Trained
 
-VICTIM = Path("runs/tiny/version_0")
 ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
 NUMBERS = ["mia-entropy", "mia-global-loss"]
 SMALL = [
@@ -36,15 +36,13 @@ def tiny(tiny: Path, folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def victim(tiny: Path) -> Path:
-    assert main(["fit", "--config", str(tiny)]) == 0
-    return VICTIM
+def victim(tiny: Path, trained: Trained) -> Path:
+    return trained(tiny)
 
 
 @pytest.fixture
-def pair(victim: Path, tiny: Path) -> tuple[Path, Path]:
-    assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=1"]) == 0
-    return victim, Path("runs/tiny/version_1")
+def pair(victim: Path, tiny: Path, trained: Trained) -> tuple[Path, Path]:
+    return victim, trained(tiny, "--data.role=shadow", "--seed_everything=1")
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -84,6 +82,7 @@ def test_every_membership_attack_needs_only_its_name(
     assert ("val/auc" in events.Tags()["scalars"]) == bool(own)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     more = ["--attack.scorer.seeds=2", "--attack.scorer.last_epochs=1", "--attack.signal.released=labels"]
     assert main(["test", "--attack", "mia-type1", *SMALL, *more]) == 0
@@ -99,6 +98,7 @@ def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     assert settings["scorer"]["init_args"]["seeds"] == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -> None:
     Path("mine.yaml").write_text("control: true")
     for word in ("--control=false", "--control"):
@@ -107,6 +107,7 @@ def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -
     assert (pair[0] / "mia-global-loss-control/version_0").is_dir()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_control_has_a_folder_of_its_own(
     pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_control_has_a_folder_of_its_own(
     assert summary["control"] is True
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> None:
     for _ in range(2):
         assert main(["test", "--attack", "mia-type2", *SMALL]) == 0
@@ -123,6 +125,7 @@ def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> No
     assert first.read_text() == again.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
     for words in (["--data.limit=2"], []):
         assert main(["test", "--attack", "mia-global-loss", *words]) == 0
@@ -136,6 +139,7 @@ def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
     assert limited["results"]["threshold"] == first["results"]["threshold"]
 
 
+@pytest.mark.usefixtures("undrawn")
 class TestPairing:
     def test_without_a_shadow_the_command_is_told(
         self, victim: Path, capsys: pytest.CaptureFixture[str]
@@ -148,8 +152,10 @@ class TestPairing:
         assert main(["test", "--attack", "mia-global-loss"]) == 0
         assert "shadow: runs/tiny/version_1" in capsys.readouterr().out
 
-    def test_the_newest_that_fit_together(self, pair: tuple[Path, Path], tiny: Path) -> None:
-        assert main(["fit", "--config", str(tiny), "--data.split_seed=3"]) == 0
+    def test_the_newest_that_fit_together(
+        self, pair: tuple[Path, Path], tiny: Path, trained: Trained
+    ) -> None:
+        trained(tiny, "--data.split_seed=3")
         found = plan(["test", "--attack", "mia-type2"])
         assert found.checkpoint is not None
         assert found.shadow is not None
@@ -233,11 +239,11 @@ class TestPairing:
         assert telling in capsys.readouterr().err
         assert main(["test", "--attack", "mia-global-loss"]) == 2
 
+    @pytest.mark.usefixtures("victim")
     def test_the_same_seed_is_told(
-        self, victim: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+        self, tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert victim
-        assert main(["fit", "--config", str(tiny), "--data.role=shadow"]) == 0
+        trained(tiny, "--data.role=shadow")
         assert main(["test", "--attack", "mia-global-loss"]) == 0
         assert "victim and shadow began with the same weights" in capsys.readouterr().out
 
@@ -351,6 +357,7 @@ attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
     assert shadow["seed_everything"] != 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_of_checkpoints_over_two_seeds(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -373,6 +380,7 @@ attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}
     assert "is trained already, options and defences are for a training" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_attacker_who_knows_a_config_trains_its_shadow_by_it(tiny: Path, tmp_path: Path) -> None:
     own = tmp_path / "other.yaml"
     own.write_text(tiny.read_text().replace("lr: 0.01", "lr: 0.03"))

@@ -11,6 +11,7 @@ from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
+from tests.trained_runs import Trained
 
 RUN = Path("runs/tiny/version_0")
 CLASS = "my_network.TwoHeads"
@@ -74,9 +75,9 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_network_of_ones_own_is_trained_refused_trusted_and_attacked(
-    config: Path, capsys: pytest.CaptureFixture[str]
+    config: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+    assert trained(config) == RUN
     log = json.loads((RUN / "metrics.jsonl").read_text())
     assert {"train/loss", "val/dice"} <= set(log)
 
@@ -123,8 +124,8 @@ def test_a_state_dict_of_another_network_is_one_line(
     assert "missing: body.weight" in line
 
 
-def test_an_exported_file_gives_the_same_output(config: Path) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+def test_an_exported_file_gives_the_same_output(config: Path, trained: Trained) -> None:
+    assert trained(config) == RUN
     assert main(["export", str(RUN), "public.ckpt"]) == 0
     with pytest.raises(InputError, match=f"--trust {CLASS}"):
         load_victim("public.ckpt")
@@ -139,11 +140,15 @@ def test_an_exported_file_gives_the_same_output(config: Path) -> None:
 
 
 def test_the_module_must_be_importable_where_the_victim_is_used(
-    config: Path, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    own: Path,
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+    trained(config)
     own.rename(own.with_name("renamed.py"))
-    monkeypatch.delitem(sys.modules, "my_network")
+    monkeypatch.delitem(sys.modules, "my_network", raising=False)
     assert main([*ATTACK, "--trust", CLASS]) == 2
     assert "PYTHONPATH" in one_error(capsys)
 

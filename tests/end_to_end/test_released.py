@@ -15,9 +15,9 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import load_victim, read, read_card
 from seg_mia.cli import main
 from seg_mia.config.files import known
-from seg_mia.experiment.lightning_cli import run
 from seg_mia.models.released import label_logits
 from seg_mia.models.stitched import Stitched
+from tests.trained_runs import Trained
 
 SHORT = ["--trainer.enable_progress_bar=false"]
 
@@ -52,9 +52,9 @@ def quarters(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(bands, 2)
 
 
-def test_a_crop_victim_is_asked_crop_by_crop_wherever_it_goes(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny), "--defence", "crop"]) == 0
-    folder = Path("runs/tiny-crop/version_0")
+@pytest.mark.usefixtures("undrawn")
+def test_a_crop_victim_is_asked_crop_by_crop_wherever_it_goes(tiny: Path, trained: Trained) -> None:
+    folder = trained(tiny, "--defence", "crop")
     file = folder / "checkpoints" / "last.ckpt"
     card = read_card(file)
     assert card.network is not None
@@ -88,9 +88,8 @@ def test_a_crop_victim_is_asked_crop_by_crop_wherever_it_goes(tiny: Path) -> Non
         assert float(row["dice_clean"]) == pytest.approx(float(table[name]["dice"]), abs=1e-4)
 
 
-def test_gradients_go_back_through_the_crop_that_decides(tiny: Path) -> None:
-    done = run(["fit", "--config", str(tiny), "--defence", "crop"])
-    victim = load_victim(done.folder / "checkpoints" / "last.ckpt")
+def test_gradients_go_back_through_the_crop_that_decides(tiny: Path, trained: Trained) -> None:
+    victim = load_victim(trained(tiny, "--defence", "crop") / "checkpoints" / "last.ckpt")
     x = picture(tiny, "s00").requires_grad_()
     (gradient,) = torch.autograd.grad(victim(x).sum(), x)
     (first,) = torch.autograd.grad(victim(x)[..., :16, :16].sum(), x)
@@ -98,6 +97,7 @@ def test_gradients_go_back_through_the_crop_that_decides(tiny: Path) -> None:
     assert first[..., 16:, :].abs().sum() == first[..., 16:].abs().sum() == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +130,7 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     assert [row["score"] for row in scores[0].values()] != [row["score"] for row in scores[1].values()]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_validate_measures_what_is_given_out(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", str(tiny)]) == 0
     folder = Path("runs/tiny/version_0")

@@ -5,8 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data as started
 
 from seg_mia.cli import main
-
-RUN = Path("runs/tiny/version_0")
+from tests.trained_runs import Trained
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -16,10 +15,8 @@ def events(folder: Path) -> EventAccumulator:
 
 
 @pytest.fixture
-def run(tiny: Path) -> Path:
-    words = ["fit", "--config", str(tiny), "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1"]
-    assert main(words) == 0
-    return RUN
+def run(tiny: Path, trained: Trained) -> Path:
+    return trained(tiny, "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1")
 
 
 def test_a_training_shows_its_curves_pictures_and_settings(run: Path) -> None:

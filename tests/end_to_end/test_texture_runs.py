@@ -201,6 +201,7 @@ def test_lists_are_tried_in_all_pairs(place: Place, capsys: pytest.CaptureFixtur
         assert float(row["ssim"]) >= floor - 1e-5 or float(row["ssim"]) == pytest.approx(similar.max())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_organ_alone(place: Place) -> None:
     words = ["--attack.region", "organ", "--attack.feather", "0", "--save_images", "true"]
     table, _, folder = place.attack(*words)
@@ -231,6 +232,7 @@ def test_images_without_the_organ(place: Place, tmp_path: Path) -> None:
     assert (folder / "strengths.png").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_weights_of_a_run(place: Place) -> None:
     own = Path("runs/own/version_0")
     save_texture(load_texture(place.weights), own / "texture")
@@ -310,6 +312,7 @@ def adain(weights: Path | str, **settings: Any) -> dict[str, Any]:
     return {"attack": "adain", "settings": {"weights": str(weights), **settings}, "data": {"limit": 1}}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_trains_what_it_needs_once(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,6 +329,7 @@ def test_an_audit_trains_what_it_needs_once(
     assert [each.name for each in run.parent.iterdir()] == ["version_0"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_trains_anew_what_is_to_be_trained_otherwise(place: Place, tmp_path: Path) -> None:
     file = config(tmp_path / "textures.yaml", place.root)
     (one,) = audited(place.run, adain(file))

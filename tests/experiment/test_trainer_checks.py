@@ -12,6 +12,7 @@ from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.experiment.arguments import take_whole_numbers
 from seg_mia.tasks.segmentation import Segmentation
+from tests.trained_runs import Trained
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ def test_refused_in_one_line_and_nothing_left_behind(
     assert not list(Path("runs").rglob("*"))
 
 
-def test_what_was_there_before_stays(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
+def test_what_was_there_before_stays(tiny: Path, trained: Trained) -> None:
+    trained(tiny)
     kept = sorted(Path("runs").rglob("*"))
     assert main(["fit", "--config", str(tiny), "--trainer.val_check_interval=1000"]) == 2
     assert main(["test", "--attack", "asma", "--data.limit=0"]) == 2
@@ -87,9 +88,9 @@ def test_a_run_is_not_resumed_to_end_before_it_is(tiny: Path, capsys: pytest.Cap
     assert main(["fit", "--resume", "runs/tiny/version_0", "--trainer.max_epochs=4"]) == 0
 
 
-def test_an_exported_networks_results_stay_among_the_runs(tiny: Path) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
-    assert main(["export", "runs/tiny/version_0", "given.ckpt"]) == 0
+@pytest.mark.usefixtures("undrawn")
+def test_an_exported_networks_results_stay_among_the_runs(tiny: Path, trained: Trained) -> None:
+    assert main(["export", str(trained(tiny)), "given.ckpt"]) == 0
     words = ["--victim", "given.ckpt", "--config", str(tiny), "--data.limit=1"]
     assert main(["test", "--attack", "fgsm", *words]) == 0
     assert Path("runs/given/fgsm/version_0/summary.json").is_file()
@@ -120,8 +121,11 @@ def test_an_error_begins_a_line_of_its_own(
     assert said.err.splitlines()[-1].endswith("seg_mia: error: no")
 
 
-def test_a_shadow_is_attacked_by_means_of_the_victim(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
+@pytest.mark.usefixtures("undrawn")
+def test_a_shadow_is_attacked_by_means_of_the_victim(
+    tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(tiny)
     assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=7"]) == 0
     assert "mia-type2 --shadow runs/tiny/version_1" in capsys.readouterr().out
     words = ["test", "--attack", "mia-global-loss", "--victim", "runs/tiny/version_1"]

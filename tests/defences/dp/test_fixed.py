@@ -25,6 +25,7 @@ from tests.defences.dp.helpers import (
     refusal,
     with_network,
 )
+from tests.trained_runs import Trained
 
 FIXED = [*UNLIMITED, ONE_EPOCH, option("batch_norm", "fixed")]
 FROZEN = "--model.frozen=[encoder]"
@@ -66,9 +67,11 @@ def start(public: dict[str, Tensor], tmp_path: Path) -> str:
     return f"--model.encoder_weights={tmp_path / 'public.pth'}"
 
 
-def test_a_frozen_encoder_comes_out_as_it_went_in(tiny: Path, public: dict[str, Tensor], start: str) -> None:
+def test_a_frozen_encoder_comes_out_as_it_went_in(
+    tiny: Path, public: dict[str, Tensor], start: str, trained: Trained
+) -> None:
     words = [*FIXED, FROZEN, start]
-    folder = fit(tiny, *words)
+    folder = trained(tiny, *KNOWN, *words)
     promise, victim = privacy(folder), victim_of(folder)
     assert promise["steps"] == 3
     assert promise["epsilon"] == pytest.approx(opacus(promise), rel=1e-12)
@@ -80,8 +83,8 @@ def test_a_frozen_encoder_comes_out_as_it_went_in(tiny: Path, public: dict[str, 
     assert moved == {name for name in first if ".encoder." not in name}
 
 
-def test_what_is_deployed_keeps_samples_apart_in_any_mode(tiny: Path, start: str) -> None:
-    victim = victim_of(fit(tiny, *FIXED, FROZEN, start))
+def test_what_is_deployed_keeps_samples_apart_in_any_mode(tiny: Path, start: str, trained: Trained) -> None:
+    victim = victim_of(trained(tiny, *KNOWN, *FIXED, FROZEN, start))
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     before = {name: value.clone() for name, value in victim.state_dict().items()}
     with torch.no_grad():
