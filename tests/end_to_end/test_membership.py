@@ -198,8 +198,8 @@ class TestPairing:
             "--data.nonmembers=4",
             "--trainer.enable_progress_bar=false",
         ]
-        assert main(["fit", "--config", "phantom_shadow", *short, *small]) == 0
-        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_shadow/version_0"]
+        assert main(["fit", "--config", "phantom_victim", "--role", "shadow", *short, *small]) == 0
+        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_victim-shadow/version_0"]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
         assert "was trained on other data" in capsys.readouterr().err
 
