@@ -98,11 +98,8 @@ class Defence:
 def check_together(defences: Sequence[Defence]) -> None:
     """Raise InputError when two defences of a list are incompatible."""
     for first, second in combinations(defences, 2):
-        if type(first) is type(second):
-            reason = "it can stand there once"
-        else:
-            reason = incompatible(traits_of(first), traits_of(second))
-        if reason:
+        twice = "it can stand there once" if type(first) is type(second) else None
+        if reason := twice or incompatible(traits_of(first), traits_of(second)):
             names = f"{type(first).__name__} and {type(second).__name__}"
             raise InputError(f"{names} do not go together: {reason}; leave one out")
 

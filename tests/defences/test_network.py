@@ -47,9 +47,8 @@ def batch() -> Batch:
 def test_adversarial_training_is_one_hook() -> None:
     # The loss of a pixel of class 1 falls with x, that of class 0 rises: the first goes down, the second up.
     moved = torch.tensor([[[[0.25, 1.0]]], [[[0.0, 0.75]]]])
-    task, plain = (
-        Segmentation(Scaled(), defences=defences, loss="cross_entropy") for defences in ([Adversarial()], [])
-    )
+    task = Segmentation(Scaled(), defences=[Adversarial()], loss="cross_entropy")
+    plain = Segmentation(Scaled(), loss="cross_entropy")
     output = task.training_step(batch(), 0)
     expected = plain.training_step(batch()._replace(image=moved), 0)
     assert_close(output["loss"], expected["loss"])
