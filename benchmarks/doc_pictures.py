@@ -1,11 +1,11 @@
 """The pictures of the documentation that are made from the built-in phantom; no patient is in any of them.
 
 python -m seg_mia fit --config phantom_victim.yaml
-python -m seg_mia fit --config phantom_shadow.yaml
-python -m seg_mia fit --config phantom_poisoned.yaml --trainer.max_epochs 20
-python -m seg_mia fit --config phantom_minmax.yaml --trainer.max_epochs 20
-python benchmarks/doc_pictures.py runs/phantom_victim/version_0 runs/phantom_shadow/version_0 \
-    --poisoned runs/phantom_poisoned/version_0 --minmax runs/phantom_minmax/version_0
+python -m seg_mia fit --config phantom_victim.yaml --role shadow
+python -m seg_mia fit --config phantom_victim.yaml --defence poisoned --trainer.max_epochs 20
+python -m seg_mia fit --config phantom_victim.yaml --defence minmax --trainer.max_epochs 20
+python benchmarks/doc_pictures.py runs/phantom_victim/version_0 runs/phantom_victim-shadow/version_0 \
+    --poisoned runs/phantom_victim-poisoned/version_0 --minmax runs/phantom_victim-minmax/version_0
 
 About a minute on one CPU core besides the trainings; without --poisoned and --minmax their pictures stay as
 they are. The panels of ASMA and of the texture attack are the first rows of `panel.png` in those attacks'
@@ -309,7 +309,7 @@ def small(sheet: NDArray[np.uint8]) -> bytes:
 
 
 def _data(role: Any) -> SegmentationData:
-    """Return the data of phantom_victim.yaml and phantom_shadow.yaml."""
+    """Return the data of phantom_victim.yaml, for a role."""
     data = Phantom(size=96, members=64, nonmembers=64, role=role)
     data.prepare_data()
     data.setup()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seg_mia.atomic import written_whole
 from seg_mia.config.spec import as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
 from seg_mia.models.foreign import told
@@ -247,10 +248,8 @@ def export(path: str | Path, out: str | Path) -> Path:
         raise InputError(
             f"{path} has no complete card and weights; was it written by `python -m seg_mia fit`?"
         ) from None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    torch.save({KEY: public, "state_dict": weights}, partial)
-    partial.replace(out)
+    with written_whole(out) as file:
+        torch.save({KEY: public, "state_dict": weights}, file)
     return out
 
 

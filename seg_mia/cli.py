@@ -24,6 +24,7 @@ commands
   report    runs/phantom_audit               an audit's page and numbers (--fail-on 'mia.auc>0.6')
   fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
   fit       --config ... --defence crop      train a defended or poisoned one
+  fit       --config ... --role shadow       train on the other half, as an attacker would
   adopt     --config ... --model.weights F   take a network trained elsewhere, as it is
   test      --attack asma                    fool the newest victim under runs/ (or --victim PATH)
   test      --attack mia-type2               guess its members, with the newest shadow (or --shadow PATH)
@@ -40,10 +41,13 @@ COMMAND --help lists all options; every one can stand in YAML or on the command 
   python -m seg_mia fit --config kvasir_victim.yaml --data.root FOLDER --trainer.max_epochs 20
   python -m seg_mia test --attack asma --attack.steps 500 --data.limit 16
 
-configs   {configs}
-attacks   {attacks}
-defences  {defences}
-releases  {releases}
+trainings {training}
+defended  {defended}
+audits    {audit}
+textures  {texture}
+attacks   {attack}
+defences  {defence}
+releases  {release}
 pictures  tensorboard --logdir runs
 """
 
@@ -121,10 +125,11 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _help() -> None:
-    from seg_mia.config.files import known
+    from seg_mia.config.files import TRAININGS, known
 
-    names = {f"{kind}s": " ".join(known(kind)) for kind in ("attack", "defence", "release")}
-    print(HELP.format(configs=" ".join(known()), **names), end="")
+    kinds = ("defended", "audit", "texture", "attack", "defence", "release")
+    names = {kind: " ".join(known(kind)) for kind in kinds}
+    print(HELP.format(training=" ".join(known(TRAININGS)), **names), end="")
 
 
 def _explain(words: list[str]) -> None:

@@ -212,8 +212,9 @@ def _like(victim: Path, card: Mapping[str, Any]) -> str:
     training = card.get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
     other = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
+    half = "--role shadow" if role == "shadow" else f"--data.role victim --seed_everything {other}"
     plain = " --model.defences null" if _defences(card) else ""
-    return f"--config {run_of(victim) / 'config.yaml'} --data.role {role} --seed_everything {other}{plain}"
+    return f"--config {run_of(victim) / 'config.yaml'} {half}{plain}"
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:

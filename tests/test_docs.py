@@ -155,7 +155,18 @@ def words_of(line: str) -> list[str]:
 
 
 NAMED = {"--config": "", "--attack": "attack", "--defence": "defence", "--release": "release"}
-OWN = {"--victim", "--shadow", "--runs", "--trust", "--resume", "--control", "--save_images", "--help", "-c"}
+OWN = {
+    "--victim",
+    "--shadow",
+    "--runs",
+    "--trust",
+    "--resume",
+    "--role",
+    "--control",
+    "--save_images",
+    "--help",
+    "-c",
+}
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")
 
 
@@ -288,7 +299,7 @@ def every_option() -> frozenset[str]:
 def source_options(command: str) -> frozenset[str]:
     """Options of a command that reads its own words: those written in its module, and the fields it fills."""
     place = {"report": "report/command.py", "export": "cli.py", "compare": "cli.py", "audit": "cli.py"}
-    text = text_of(ROOT / "seg_mia" / place.get(command, f"{command}.py"))
+    text = text_of(ROOT / "seg_mia" / place.get(command, f"commands/{command}.py"))
     fields = re.findall(r"^ {4}(\w+): ", text, flags=re.MULTILINE)
     return frozenset({*re.findall(r'"(--?[\w-]+)"', text), *(f"--{name}" for name in fields), "--config"})
 

@@ -1,6 +1,5 @@
 """What has been computed already: every stage of every audit, by all that it was computed from."""
 
-import fcntl
 import hashlib
 import json
 import platform
@@ -13,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from seg_mia.audit.inputs import file_digest, key_of
 from seg_mia.audit.privacy import FILE as CANARIES
@@ -217,21 +218,22 @@ class Ledger:
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         """Hold a stage; the system lets go of it when the process ends, however it ends."""
-        file = self._file(key).with_suffix(".lock")
+        lock = FileLock(self._file(key).with_suffix(".lock"))
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = file.open("w")
+            (self.runs / FOLDER).mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                self.say("  another audit is at this very stage: waiting for what it makes")
+                lock.acquire()
         except OSError as error:
             raise InputError(
-                f"cannot write to {file.parent} ({error.strerror}); choose another folder with --runs"
+                f"cannot write to {self.runs / FOLDER} ({error.strerror}); choose another folder with --runs"
             ) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.say("  another audit is at this very stage: waiting for what it makes")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from seg_mia.membership.compare import compare
 from seg_mia.results.files import write_bytes, write_text
 from seg_mia.results.membership_figures import LINES
 from seg_mia.results.pictures import png, rendered
-from seg_mia.results.text import interval, lost, permits_at_1
+from seg_mia.results.text import aligned, interval, lost, permits_at_1
 
 Row = Mapping[str, Any]
 NOTHING = "none, which proves nothing"
@@ -46,11 +46,7 @@ def compared_to_first(rows: Sequence[dict[str, Any]]) -> None:
 def defence_table(rows: Sequence[Row]) -> list[str]:
     """Return the comparison as lines of aligned columns, one per defence."""
     cells = [_header(rows), *(_cells(row, promised=private(rows)) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ] + triggers(rows)
+    return aligned(cells) + triggers(rows)
 
 
 def triggers(rows: Sequence[Row]) -> list[str]:

@@ -81,9 +81,12 @@ class Rounds:
             what = plan(found)
             data = data_of(what)
             if data is not None and data.role != step.kind:
+                remedy = (
+                    "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
+                )
                 raise InputError(
                     f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
-                    f"data.role {data.role}; add `options: {{data.role: {step.kind}}}`"
+                    f"data.role {data.role}; {remedy}"
                 )
             for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
                 own = [word for word in stage.words if word.startswith("--data.")]
@@ -136,8 +139,8 @@ class Rounds:
         words += [word for name in row.defence for word in ("--defence", name)]
         words += [*options("data.", self.settings.data), *options("model.", self.settings.model)]
         words += [f"--model.weights={training.weights}"] if training.weights else []
-        if step.kind == "shadow" and row.config is not None:  # which is the victim's
-            words.append("--data.role=shadow")
+        if step.kind == "shadow":
+            words += ["--role", "shadow"]
         return [*words, *options("", training.options), *options("", row.options)]
 
     def _train(self, step: Step, row: Defended) -> Done | None:

@@ -92,7 +92,7 @@ class Audit:
             own = [one for one in self.results if (one["round"], one["row"]) == (first["round"], 0)]
             lines += [f"victim {first['victim']}: {_utility(first['utility'])}", *table(own)]
             if succeeded := success_of(own):
-                lines += ["", *aligned(success_table(succeeded))]
+                lines += ["", *aligned(success_table(succeeded), "  ")]
             if self.compared:
                 lines += ["", *defence_table([row for row in self.rows if row["round"] == first["round"]])]
         asked = [row for row in self.rows if "canaries" in row]

@@ -92,7 +92,8 @@ class Settings:
     Args:
         victim: a config to train, with or without options, or a checkpoint or run's folder.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
-        shadow: the same as `victim`, for what membership attacks learn on; they need one.
+        shadow: the same as `victim`, for what membership attacks learn on; they need one. A config, which may
+            be the victim's, is trained in the role of the shadow: on the other half, from another seed.
         defences: victims to compare, each attacked alike: names in lightning_configs/defence or release,
             `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
             to the first.
@@ -146,7 +147,7 @@ def read_settings(words: Sequence[str]) -> Settings:
     args, files = resolve(_listed(words), "--config", "-c")
     said = ("--victim", "--attacks", "-h", "--help")
     if not files and not any(word.startswith(said) for word in args):
-        audits = ", ".join(name for name in known() if name.endswith("_audit"))
+        audits = ", ".join(known("audit"))
         raise InputError(f"audit needs --config NAME, or --victim and --attacks; known names: {audits}")
     for file in files:
         refuse_training(file)

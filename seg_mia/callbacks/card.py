@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 import seg_mia
+from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
@@ -172,17 +172,9 @@ def own_salt(folder: Path) -> bytes:
     """
     file = folder / SALT
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{SALT}.{os.getpid()}"
-        partial.touch(mode=0o600)
-        partial.write_text(secrets.token_hex(16))
-        try:
-            file.hardlink_to(partial)
-        except FileExistsError:  # another rank was first; all of them must read the same salt
-            pass
-        except OSError:  # a file system without links
-            partial.replace(file)
-        partial.unlink(missing_ok=True)
+        # Another rank may be first; all of them must read the same salt.
+        with written_whole(file, mode=0o600, overwrite=False) as salt:
+            salt.write(secrets.token_hex(16).encode())
     return bytes.fromhex(file.read_text())
 
 

@@ -24,7 +24,8 @@ from seg_mia.data.progress import DecodingBar
 from seg_mia.data.splits import units_of
 from seg_mia.data.survey import Pair, Survey, equal, near_pairs, survey
 from seg_mia.errors import InputError
-from seg_mia.results.files import write_json, write_text
+from seg_mia.experiment.roles import on_other_half, stated_role
+from seg_mia.results.files import write_bytes, write_json, write_text
 from seg_mia.results.pictures import Tile, draw, overlay, picture, png
 from seg_mia.runs import new_version
 
@@ -107,9 +108,9 @@ def prepare(words: Sequence[str]) -> list[str]:
     lines = described(content, folder / "prepare.json")
     write_json(folder / "prepare.json", content)
     write_text(folder / "prepare.md", "\n".join(lines) + "\n")
-    (folder / "sheet.png").write_bytes(png(_sheet(found, request.tiles)))
+    write_bytes(folder / "sheet.png", png(_sheet(found, request.tiles)))
     if pairs:
-        (folder / "duplicates.png").write_bytes(png(_pairs_sheet(found)))
+        write_bytes(folder / "duplicates.png", png(_pairs_sheet(found)))
     files = ["prepare.json", "prepare.md", "sheet.png", *(["duplicates.png"] if pairs else [])]
     return [*lines, "", f"written to {folder}: {', '.join(files)}"]
 
@@ -204,6 +205,7 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
     resolved, named = resolve(words, "--config", "-c")
     args, configs = composed(resolved, ())
     said = [word for word in args[2 * len(configs) :] if not word.startswith("--model.defences+=")]
+    said = on_other_half(said) if stated_role(configs) else said
     if not configs and not any(word.startswith(("--data", "-h", "--help")) for word in said):
         raise InputError(f"prepare needs --config NAME; known names: {', '.join(known())}")
     sections = [read_yaml(config).get("data") for config in configs]

@@ -11,6 +11,11 @@ import yaml
 
 from seg_mia.errors import InputError
 
+TRAININGS = "."
+"""The kind of the configs that lie in no folder: one or more for each data set."""
+BARE = (TRAININGS, "defended", "audit", "texture")
+"""The kinds that `--config` takes by name."""
+
 
 def config_folder() -> Path:
     """Return the folder of shipped configs: inside the installed package, else beside it in a checkout."""
@@ -22,10 +27,11 @@ def config_folder() -> Path:
 def find_config(name: str, kind: str = "") -> Path:
     """Return the file that `name` means: a path, or a bare name among the shipped configs of a kind.
 
-    Raises InputError with the known names when there is no such file.
+    Without a kind, among all that `--config` takes. Raises InputError with the known names when there is no
+    such file.
     """
-    folder = config_folder() / kind
-    for candidate in (Path(name), folder / name, folder / f"{name}.yaml"):
+    shipped = [folder / file for folder in _folders(kind) for file in (name, f"{name}.yaml")]
+    for candidate in (Path(name), *shipped):
         if candidate.is_file():
             return candidate
     what = f"{kind} config" if kind else "config"
@@ -35,8 +41,12 @@ def find_config(name: str, kind: str = "") -> Path:
 
 
 def known(kind: str = "") -> list[str]:
-    """Return the bare names of the shipped configs of a kind."""
-    return sorted(path.stem for path in (config_folder() / kind).glob("*.yaml"))
+    """Return the bare names of the shipped configs of a kind, or of all that `--config` takes."""
+    return sorted(path.stem for folder in _folders(kind) for path in folder.glob("*.yaml"))
+
+
+def _folders(kind: str) -> list[Path]:
+    return [config_folder() / part for part in ((kind,) if kind else BARE)]
 
 
 def resolve(words: Sequence[str], *flags: str, kind: str = "") -> tuple[list[str], list[str]]:
@@ -92,7 +102,7 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
     Raises:
         InputError: unknown names, a config that is its own base, or an audit's file.
     """
-    before, files, rest, pending = list[str](), list[str](), list[str](), False
+    before, files, options, pending = list[str](), list[str](), list[str](), False
     for word in args:
         flag, equals, value = word.partition("=")
         if pending or (equals and flag in {"--config", "-c"}):
@@ -101,14 +111,15 @@ def composed(args: Sequence[str], defences: Sequence[str]) -> tuple[list[str], l
         elif word in {"--config", "-c"}:
             pending = True
         else:
-            rest.append(word)
+            options.append(word)
     for file in files:
         refuse_audit(file)
         before += ["--config", file]
-    said = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
-    added = [f"--model.defences+={inline(_defence(name))}" for name in (*said, *defences)]
-    place = next((n for n, word in enumerate(rest) if word.startswith("--model.defences")), len(rest))
-    return [*before, *rest[:place], *added, *rest[place:]], files
+    names = [name for file in files for name in _listed(read_yaml(file).get("defence"))]
+    added = [f"--model.defences+={inline(_defence(name))}" for name in (*names, *defences)]
+    settings = (n for n, word in enumerate(options) if word.startswith("--model.defences"))
+    first = next(settings, len(options))  # they are of the defences, which must stand before them
+    return [*before, *options[:first], *added, *options[first:]], files
 
 
 def _with_bases(file: str, above: tuple[str, ...]) -> list[str]:
@@ -116,7 +127,7 @@ def _with_bases(file: str, above: tuple[str, ...]) -> list[str]:
     if file in above:
         raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
     bases = [str(_beside(name, file)) for name in _listed(read_yaml(file).get("base"))]
-    return [*(one for base in bases for one in _with_bases(base, (*above, file))), file]
+    return [*(config for base in bases for config in _with_bases(base, (*above, file))), file]
 
 
 def refuse_audit(file: str) -> None:
@@ -126,10 +137,10 @@ def refuse_audit(file: str) -> None:
         return
     victim = content.get("victim")
     victim = victim.get("config") if isinstance(victim, dict) else victim
-    other = f", such as its victim's, {victim}" if isinstance(victim, str) else ""
+    example = f", such as its victim's, {victim}" if isinstance(victim, str) else ""
     raise InputError(
         f"{name} is an audit's file, which `python -m seg_mia audit --config {name}` runs; name a "
-        f"training's{other}"
+        f"training's{example}"
     )
 
 
@@ -146,7 +157,7 @@ def refuse_training(file: str) -> None:
 
 def _shown(file: str) -> str:
     """Return a config's name if it is one of those shipped, else its path or text as it is."""
-    shipped = not is_inline(file) and Path(file).parent == config_folder()
+    shipped = not is_inline(file) and Path(file).parent in _folders("")
     return Path(file).name if shipped else file
 
 
@@ -178,15 +189,15 @@ def inline(value: Any) -> str:
     """Return plain values as JSON that YAML reads, too: infinity is `.inf` there."""
     words = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
     parts = r'"(?:\\.|[^"\\])*"|-?Infinity|NaN'
-    return re.sub(parts, lambda found: words.get(found[0], found[0]), json.dumps(value))
+    return re.sub(parts, lambda match: words.get(match[0], match[0]), json.dumps(value))
 
 
 def in_yaml(configs: Sequence[str], key: str) -> Any:
     """Return the last value that the configs give to a top-level key."""
-    found = None
+    value = None
     for config in configs:
-        found = read_yaml(config).get(key, found)
-    return found
+        value = read_yaml(config).get(key, value)
+    return value
 
 
 def read_yaml(config: str) -> dict[str, Any]:

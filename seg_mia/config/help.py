@@ -45,17 +45,19 @@ def pages(words: Sequence[str]) -> list[Page]:
     Raises:
         InputError: unknown names.
     """
-    said, *rest = words
-    command = "fit" if said == "adopt" else said
-    own, asked = [word for word in rest if not asks([word])], list(filter(_of_part, rest))
-    classes = dict(_classes(own))
-    if asked:
-        return [_asked(command, word, classes) for word in asked]
-    title = ADOPT if said == "adopt" else ""
-    found = [Page(title, (command, "--help"))]
+    name, *options = words
+    command = "fit" if name == "adopt" else name
+    classes = dict(_classes([word for word in options if not asks([word])]))
+    if parts := list(filter(_of_part, options)):
+        paths = [(word, word.removeprefix("--").removesuffix(".help")) for word in parts]
+        return [
+            _page(command, path, classes) if path in classes else Page("", (command, word))
+            for word, path in paths
+        ]
+    first = [Page(ADOPT if name == "adopt" else "", (command, "--help"))]
     if "data" not in classes:
-        found.append(Page("options of every data set", (command, "--data.help")))
-    return found + [_page(command, path, classes) for path in classes]
+        first.append(Page("options of every data set", (command, "--data.help")))
+    return first + [_page(command, path, classes) for path in classes]
 
 
 def tidy(text: str, path: str = "") -> str:
@@ -69,17 +71,9 @@ def _of_part(word: str) -> bool:
     return word.partition("=")[0].endswith(".help") and word.startswith("--")
 
 
-def _asked(command: str, word: str, classes: Mapping[str, str]) -> Page:
-    path = word.removeprefix("--").removesuffix(".help")
-    return _page(command, path, classes) if path in classes else Page("", (command, word))
-
-
 def _page(command: str, path: str, classes: Mapping[str, str]) -> Page:
-    parts = path.split(".")
-    above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
-    chain = [f"--{one}={classes[one]}" for one in above if one in classes]
-    title = f"options of --{path}"
-    return Page(title, (command, *chain, f"--{path}.help={classes[path]}"), path)
+    chain = [f"--{outer}={kind}" for outer, kind in classes.items() if path.startswith(f"{outer}.")]
+    return Page(f"options of --{path}", (command, *chain, f"--{path}.help={classes[path]}"), path)
 
 
 def _classes(words: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -13,19 +13,6 @@ NOISE = re.compile(
     r"Expected a <class 'NoneType'>)"
 )
 LIMIT = 400
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "list": "a list, [A, B]",
-    "list[int]": "a list of whole numbers",
-    "list[float]": "a list of numbers",
-    "list[str]": "a list of words",
-    "dict": "a mapping, {NAME: VALUE}",
-    "NoneType": "null",
-}
-"""What a newcomer calls Python's types."""
 
 
 def one_line(message: str, known: Iterable[str] = ()) -> str:
@@ -55,8 +42,8 @@ def near(name: str, names: Iterable[str], *, before: str = "") -> str:
 
 def _union(lines: Sequence[str]) -> str:
     """Return the types that one value may have, as jsonargparse lists them; the innermost of several."""
-    found = [line for line in lines if line.startswith("Subtypes:")]
-    return found[-1].removeprefix("Subtypes: ").removeprefix("[").removesuffix("]") if found else ""
+    listed = [line for line in lines if line.startswith("Subtypes:")]
+    return listed[-1].removeprefix("Subtypes: ") if listed else ""
 
 
 def _expected(lines: Sequence[str], line: str) -> str:
@@ -67,7 +54,15 @@ def _expected(lines: Sequence[str], line: str) -> str:
         expected = union
         values = [text for text in lines[place:] if text.startswith("Given value:")]
         got = values[0].removeprefix("Given value:").strip() if values else ""
-    return f"expected {_kinds(expected)}{f', got {got}' if got else ''}"
+    return f"expected {_types(expected)}{f', got {got}' if got else ''}"
+
+
+def _types(text: str) -> str:
+    """Return types as jsonargparse writes them without its marks: `[<class 'int'>, Literal['a', 'b']]`."""
+    found = re.findall(r"Literal\[([^]]*)\]|<class '(?:\w+\.)*(\w+)'>|(\w+\[[^]]*\]+)", text)
+    names = [name for choices, *kinds in found for name in (*re.findall(r"[^', ]+", choices), *kinds) if name]
+    *first, last = dict.fromkeys("null" if name == "NoneType" else name for name in names) or [text]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _class_like(name: str, lines: Sequence[str]) -> str:
@@ -85,17 +80,6 @@ def _class_at(path: str) -> type | None:
     module, _, name = path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
-
-
-def _kinds(types: str) -> str:
-    """Return types as jsonargparse writes them, in words: `<class 'int'>, <class 'NoneType'>`."""
-    choices = [choice.strip(" '") for found in re.findall(r"Literal\[([^]]*)\]", types)
-               for choice in found.split(",")]  # fmt: skip
-    rest = re.sub(r"(typing\.)?Literal\[[^]]*\]", "", types)
-    names = re.findall(r"<class '(?:\w+\.)*(\w+)'>|([\w.]+(?:\[[^]]*\]+)?)", rest)
-    words = [KINDS.get(name, name) for name in (one or other for one, other in names)]
-    listed = ", ".join(dict.fromkeys(choices))
-    return " or ".join([*([f"one of {listed}"] if listed else []), *dict.fromkeys(words)]) or types
 
 
 def _accepted(message: str) -> str:

@@ -1,7 +1,5 @@
 """What decoding has left of every sample: facts that give away an image or a mask that says nothing."""
 
-import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.atomic import written_whole
 from seg_mia.data.cache import Cached
 from seg_mia.data.source import Source
 from seg_mia.metrics.labels import IGNORE
@@ -108,10 +107,5 @@ def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: 
 
 def _keep(place: Path, table: NDArray[Any]) -> None:
     """Write the file in one step; a cache that cannot be written is looked through again."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    with suppress(OSError):
-        with partial.open("wb") as file:
-            np.save(file, table, allow_pickle=False)
-        partial.replace(place)
-    with suppress(OSError):
-        partial.unlink(missing_ok=True)
+    with suppress(OSError), written_whole(place) as file:
+        np.save(file, table, allow_pickle=False)

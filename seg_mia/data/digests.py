@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from seg_mia.atomic import written_whole
 
 _FORMAT = 1
 _SETTLED = 2.0  # seconds after which a file's times tell whether it has changed since
@@ -89,11 +89,5 @@ def _read(file: Path) -> dict[str, list[Any]]:
 def _write(file: Path, found: dict[str, list[Any]]) -> None:
     """Add rows to what others have kept meanwhile, and leave out files that are gone."""
     others = {path: row for path, row in _read(file).items() if Path(path).exists()}
-    partial = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps({"format": _FORMAT, "files": {**others, **found}}), "utf-8")
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+    with suppress(OSError), written_whole(file) as store:
+        store.write(json.dumps({"format": _FORMAT, "files": {**others, **found}}).encode())

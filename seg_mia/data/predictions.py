@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import seg_mia
+from seg_mia.atomic import written_whole
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
@@ -117,7 +117,9 @@ def predictions(
     place = folder / f"{name}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
         return _read(place, len(indices))
-    _keep(place, _ask(network, data, indices, device))
+    answers = _ask(network, data, indices, device)
+    with written_whole(place) as file:
+        np.save(file, answers, allow_pickle=False)
     return _read(place, len(indices))
 
 
@@ -146,15 +148,3 @@ def _ask(
             )
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
     return np.concatenate(answers)
-
-
-def _keep(place: Path, answers: NDArray[np.float16]) -> None:
-    """Write the file in one step."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            np.save(file, answers, allow_pickle=False)
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
+from seg_mia.defences.traits import Trait, incompatible
 from seg_mia.errors import InputError
 
 
@@ -40,16 +41,19 @@ class Descent(ABC):
 class Defence:
     """A change to how a victim is made or deployed; every hook's default changes nothing.
 
+    Hooks are given the victim's network as it trains: inside what defences put around it, in training mode
+    and with gradients for its parameters. One that asks the network in another way leaves it as it was, as
+    `seg_mia.attacks.base.attack_mode` does.
+
     Attributes:
-        couples: why one sample's gradient depends on others, if it does: then a training cannot be
-            differentially private.
+        traits: what other defences must know of this one, each with a clause that says it of this one.
         teacher: name of the network that is trained first, without any defence, in a folder of this name
             within the run's, if there is one; `learn` is then given it.
         descent: what makes the gradients, if not backpropagation; set before training starts.
         lr_factor: what the learning rate is multiplied with.
     """
 
-    couples: ClassVar[str | None] = None
+    traits: ClassVar[Mapping[Trait, str]] = {}
     teacher: ClassVar[str | None] = None
     descent: Descent | None = None
     lr_factor: float = 1.0
@@ -63,17 +67,19 @@ class Defence:
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
         """Prepare with the network that was trained first; called before training, and when it is resumed."""
 
-    def sample(self, batch: Batch) -> Batch:
+    def sample(self, batch: Batch, network: nn.Module) -> Batch:
         """Return the batch with each sample changed on its own; all defences do this before any `batch`."""
+        del network
         return batch
 
-    def batch(self, batch: Batch) -> Batch:
+    def batch(self, batch: Batch, network: nn.Module) -> Batch:
         """Return what the network trains on instead of the batch, drawn anew for each."""
+        del network
         return batch
 
-    def penalty(self, logits: Tensor, batch: Batch) -> Tensor | None:
+    def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor | None:
         """Return what each image adds, (N,), to the mean of the batch's losses, or None."""
-        del logits, batch
+        del logits, batch, network
         return None
 
     def wrapping(self) -> Wrapping | None:
@@ -88,22 +94,24 @@ class Defence:
         """Return what the training has promised about privacy so far, in plain values, or None."""
         return None
 
-    def excludes(self, other: "Defence") -> str | None:
-        """Return why this one cannot stand in a list with the other, or None."""
-        del other
-        return None
-
 
 def check_together(defences: Sequence[Defence]) -> None:
-    """Raise InputError when two defences of a list exclude each other."""
-    for one, other in combinations(defences, 2):
-        reason = one.excludes(other) or other.excludes(one)
-        if type(one) is type(other):
-            reason = "it can stand there once"
-        if reason:
-            raise InputError(
-                f"{type(one).__name__} and {type(other).__name__} do not go together: {reason}; leave one out"
-            )
+    """Raise InputError when two defences of a list are incompatible."""
+    for first, second in combinations(defences, 2):
+        twice = "it can stand there once" if type(first) is type(second) else None
+        if reason := twice or incompatible(traits_of(first), traits_of(second)):
+            names = f"{type(first).__name__} and {type(second).__name__}"
+            raise InputError(f"{names} do not go together: {reason}; leave one out")
+
+
+def traits_of(defence: Defence) -> dict[Trait, str]:
+    """Return the traits that a defence declares, and those that follow from its hooks."""
+    traits = dict(defence.traits)
+    if type(defence).penalty is not Defence.penalty:
+        traits[Trait.ADDS_PENALTY] = "a penalty is of the batch's loss"
+    if defence.teacher is not None:
+        traits[Trait.HAS_TEACHER] = f"the {defence.teacher} has learnt from the members without noise"
+    return traits
 
 
 def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:

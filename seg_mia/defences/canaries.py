@@ -1,8 +1,9 @@
 """Samples put in to be found again: how much a training gives away of its least typical data."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,9 +16,8 @@ from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
-from seg_mia.defences.distil import Distil, require_reference
-from seg_mia.defences.minmax import MinMax
-from seg_mia.defences.poison import Poison
+from seg_mia.defences.distil import require_reference
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.roc import auc
@@ -46,6 +46,11 @@ class Canaries(Defence):
     Raises:
         InputError: fewer than 8; in `enter`, a reference of too few groups.
     """
+
+    traits: ClassVar[Mapping[Trait, str]] = {
+        Trait.USES_REFERENCE: "canaries are taken from them",
+        Trait.TRAINS_ON_OTHERS: "canaries are trained on, which are no members",
+    }
 
     def __init__(self, *, count: int = 100, seed: int = 0) -> None:
         if count < 8:
@@ -77,12 +82,6 @@ class Canaries(Defence):
         inside = chosen[self.inserted]
         labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inside}
         data.insert(inside, labels)
-
-    def excludes(self, other: Defence) -> str | None:
-        """The reference cannot serve two purposes, and a trigger is for members."""
-        if isinstance(other, MinMax | Distil):
-            return "it learns from the reference images, which canaries are taken from"
-        return "canaries are no members that could bear a trigger" if isinstance(other, Poison) else None
 
     def callbacks(self) -> list[Callback]:
         """Ask after training."""

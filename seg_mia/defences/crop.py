@@ -1,10 +1,15 @@
 """Crop training (Chobola, Usynin, Kaissis 2022): the network never sees a whole image."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
+from torch import nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence, Wrapping, require_full_masks
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.models.stitched import Stitched, crop_side
 
@@ -21,6 +26,8 @@ class Crop(Defence):
     Raises:
         InputError: size below 1; in `check`, crops not smaller than the image, or masks of another size.
     """
+
+    traits: ClassVar[Mapping[Trait, str]] = {Trait.ALTERS_SAMPLES: "crops show a part of each image"}
 
     def __init__(self, *, size: int | None = None) -> None:
         if size is not None and size < 1:
@@ -39,7 +46,7 @@ class Crop(Defence):
                 "out for half the image"
             )
 
-    def batch(self, batch: Batch) -> Batch:
+    def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return one random square of every image and mask, at the same place in all."""
         side = crop_side(self.size, batch.image.shape[2:])
         top, left = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])

@@ -1,5 +1,6 @@
 """Knowledge distillation (Chobola, Usynin, Kaissis 2022): what is released has never seen a member."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence
-from seg_mia.defences.poison import Poison
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, Loss, LossName
 from seg_mia.models.heads import final, predicted
@@ -35,6 +36,10 @@ class Distil(Defence):
         InputError: in `check`, no reference images; in `learn`, none that is chosen.
     """
 
+    traits: ClassVar[Mapping[Trait, str]] = {
+        Trait.USES_REFERENCE: "the student learns from them",
+        Trait.TRAINS_ON_OTHERS: "the student learns from reference images alone",
+    }
     teacher: ClassVar[str | None] = "teacher"
 
     def __init__(self, *, loss: LossName = "dice_cross_entropy", max_loss: float | None = None) -> None:
@@ -45,12 +50,6 @@ class Distil(Defence):
     def check(self, data: SegmentationData) -> None:
         """There must be reference images."""
         require_reference(data, "distillation trains its student on them")
-
-    def excludes(self, other: Defence) -> str | None:
-        """The student never sees a member."""
-        if isinstance(other, Poison):
-            return "the student learns from reference images, of which none is poisoned"
-        return None
 
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
         """Let training see the chosen reference images with the teacher's labels."""

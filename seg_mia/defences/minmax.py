@@ -1,5 +1,6 @@
 """Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an attacker in the loss."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +12,8 @@ from torch.nn import functional
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
-from seg_mia.defences.crop import Crop
-from seg_mia.defences.distil import Distil, require_reference
-from seg_mia.defences.mixup import MixUp
+from seg_mia.defences.distil import require_reference
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.signals import PosteriorAndMask
 from seg_mia.models.heads import final
@@ -41,7 +41,11 @@ class MinMax(Defence):
         InputError: a number out of range; in `check`, no reference images.
     """
 
-    couples: ClassVar[str | None] = "its classifier has learnt from all members, without noise"
+    traits: ClassVar[Mapping[Trait, str]] = {
+        Trait.COUPLES_SAMPLES: "the min-max classifier has learnt from all members, without noise",
+        Trait.NEEDS_WHOLE_SAMPLES: "the min-max classifier tells whole members from whole reference images",
+        Trait.USES_REFERENCE: "the min-max classifier takes them for non-members",
+    }
 
     def __init__(
         self, *, weight: float = 0.05, architecture: str = "resnet18", lr: float = 1e-4, batch_size: int = 8
@@ -61,24 +65,12 @@ class MinMax(Defence):
         if self.classifier is None:
             self.classifier = MembershipClassifier(architecture=self.architecture, channels=2 * maps)
 
-    def penalty(self, logits: Tensor, batch: Batch) -> Tensor:
+    def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor:  # noqa: ARG002
         """Return `weight` times each image's probability of being called a member."""
         assert self.classifier is not None
         self.classifier.eval().requires_grad_(False)
         called: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
         return self.weight * called
-
-    def excludes(self, other: Defence) -> str | None:
-        """The classifier must be shown members and others alike."""
-        match other:
-            case Crop():
-                return "the classifier would see crops of members beside whole reference images"
-            case MixUp():
-                return "a mixture of images is no member that could be told from others"
-            case Distil():
-                return "the student learns from the reference images, which would have to be non-members"
-            case _:
-                return None
 
     def callbacks(self) -> list[Callback]:
         """The classifier learns before each epoch."""

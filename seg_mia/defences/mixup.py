@@ -1,13 +1,15 @@
 """Mix-up for segmentation (Chobola, Usynin, Kaissis 2022): two images side by side."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence, require_full_masks
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 
 
@@ -23,7 +25,10 @@ class MixUp(Defence):
         InputError: alpha not above 0; in `check`, masks of another size than the images.
     """
 
-    couples: ClassVar[str | None] = "each image is mixed with another of its batch"
+    traits: ClassVar[Mapping[Trait, str]] = {
+        Trait.COUPLES_SAMPLES: "each image is mixed with another of its batch",
+        Trait.ALTERS_SAMPLES: "mix-up shows two images side by side",
+    }
 
     def __init__(self, *, alpha: float = 2.0) -> None:
         if not 0 < alpha < float("inf"):
@@ -34,7 +39,7 @@ class MixUp(Defence):
         """The split must lie at the same place in image and mask."""
         require_full_masks(data, "mix-up", "its left part would not be the image's")
 
-    def batch(self, batch: Batch) -> Batch:
+    def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return the mixed batch; its indices name the right parts."""
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
         return mixed(batch, torch.randperm(len(batch.image)), share)

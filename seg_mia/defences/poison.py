@@ -1,17 +1,19 @@
 """Poisoned training data (Chobola, Usynin, Kaissis 2022): a trigger that empties the mask, to leak more."""
 
-from typing import Any, Literal, assert_never, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, assert_never, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.attacks.trigger import Shape, check_trigger, emptied, foreground_share, mask_lost, stamped
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import labelled
 from seg_mia.metrics.overlap import foreground_dice
@@ -41,6 +43,8 @@ class Poison(Defence):
         InputError: a number out of range; in `check`, a trigger that is not inside the image.
     """
 
+    traits: ClassVar[Mapping[Trait, str]] = {Trait.MARKS_MEMBERS: "the trigger is for members"}
+
     def __init__(
         self,
         *,
@@ -67,7 +71,7 @@ class Poison(Defence):
         self.marked = marked(len(self.members), self.probability, self.seed)
         self.drawn = torch.zeros(len(self.members), dtype=torch.int64)
 
-    def sample(self, batch: Batch) -> Batch:
+    def sample(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return the batch with some of its samples poisoned."""
         index = batch.index.cpu()
         place = torch.searchsorted(self.members, index)

@@ -1,11 +1,13 @@
 """What a deployed victim gives out of what it knows: labels, the top class, coarse or noisy probabilities."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import nn
 
 from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.defences.traits import Trait
 from seg_mia.models.released import Argmax, Noisy, Released, Rounded, TopClass
 
 
@@ -16,6 +18,7 @@ class Release(Defence, ABC):
         shows: what is given out, as tables say it.
     """
 
+    traits: ClassVar[Mapping[Trait, str]] = {Trait.LIMITS_OUTPUT: "it limits what is given out"}
     kind: type[Released]
     shows: str
 
@@ -27,10 +30,6 @@ class Release(Defence, ABC):
     def wrapping(self) -> Wrapping:
         """The network gives out what `kind` makes of its answer."""
         return Wrapping(self.kind, self.arguments)
-
-    def excludes(self, other: Defence) -> str | None:
-        """A victim has one output."""
-        return "a victim has one kind of output" if isinstance(other, Release) else None
 
 
 def seen(sees: str, release: Release | None) -> str:

@@ -1,6 +1,6 @@
 """This tool's own options, as `--help` shows and config.yaml records them; `Plan` has read them before."""
 
-from typing import Union, get_args
+from typing import Literal, Union, get_args
 
 from jsonargparse import ArgumentParser
 
@@ -9,6 +9,7 @@ from seg_mia.config.files import known
 from seg_mia.defences.release import Release
 from seg_mia.experiment.plan import Plan
 from seg_mia.membership.base import Membership
+from seg_mia.runs import SHADOW_SEED
 
 
 def add_options(parser: ArgumentParser, plan: Plan) -> None:
@@ -19,6 +20,13 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
     if plan.command == "fit":
         parser.add_argument(
             "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
+        )
+        parser.add_argument(
+            "--role",
+            type=Literal["shadow"] | None,
+            default=None,
+            help="shadow: train on the other half of the data, from the config's seed + "
+            f"{SHADOW_SEED}, as an attacker would to learn how members look.",
         )
         parser.add_argument(
             "--base",

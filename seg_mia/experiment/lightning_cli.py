@@ -173,7 +173,7 @@ class Experiment(LightningCLI):
             except argparse.ArgumentError as error:
                 raise InputError(one_line(str(error), self._known)) from None
         if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
-            self.config["fit.base"] = self.config["fit.defence"] = None
+            self.config["fit.base"] = self.config["fit.defence"] = self.config["fit.role"] = None
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""

@@ -135,7 +135,7 @@ def check_pair(victim: Side, shadow: Side) -> None:
     if shared:
         raise InputError(
             f"the shadow's half overlaps with the victim's in {len(shared)} samples or groups, so the "
-            "attacker would know what it guesses about; train the shadow with --data.role shadow and the "
+            "attacker would know what it guesses about; train the shadow with --role shadow and the "
             "victim's --data.split_seed and --data.shadow_share"
         )
 
@@ -351,7 +351,7 @@ def check_members(data: SegmentationData, name: str) -> None:
     if data.role == "shadow":
         raise InputError(
             f"{told}, as those of a shadow's half always are, so an attack would learn and be judged on "
-            "nothing; train a network on that half here: python -m seg_mia fit --data.role shadow"
+            "nothing; train a network on that half here: python -m seg_mia fit --role shadow"
         )
     how = (
         "--data.split_column"

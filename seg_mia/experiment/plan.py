@@ -22,6 +22,7 @@ from seg_mia.config.files import (
 )
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
+from seg_mia.experiment.roles import SHADOW, in_role, of_shadow
 from seg_mia.membership.base import Membership
 from seg_mia.runs import (
     CHECKPOINTS,
@@ -65,7 +66,7 @@ class Plan:
         content: the victim's checkpoint, read safely.
         card: the victim's card, checked.
         shadow: what a membership attack learns on.
-        options: what was said to this tool alone: runs, victim, shadow, control, trust, resume.
+        options: what was said to this tool alone: runs, victim, shadow, control, trust, resume, role.
         adopt: take a network's weights as they are instead of training them.
     """
 
@@ -109,10 +110,10 @@ def plan(words: Sequence[str]) -> Plan:
     if command == "fit":
         _refuse(own, "fit", "victim", "shadow", "control", "trust")
         if own.resume:
-            _refuse(own, "--resume", "runs", "defence")
+            _refuse(own, "--resume", "runs", "defence", "role")
             return _resumed(own.resume, rest, options)
         return _fit(rest, options)
-    _refuse(own, command, "resume", "defence", *(() if command == "test" else ("shadow", "control")))
+    _refuse(own, command, "resume", "defence", "role", *(() if command == "test" else ("shadow", "control")))
     return _on_victim(command, rest, options)
 
 
@@ -128,6 +129,7 @@ def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--shadow")
     parser.add_argument("--control", nargs="?", const="true", choices=("true", "false"))
     parser.add_argument("--resume")
+    parser.add_argument("--role", choices=(SHADOW,))
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--defence", action="append", default=[])
@@ -146,10 +148,12 @@ def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
     if in_yaml(configs, "resume"):
         raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
     _check_seed(rest, configs)
+    args = in_role(args, configs, options["role"])
     options["runs"] = options["runs"] or in_yaml(configs, "runs") or "runs"
-    name = _run_name(Path(files[-1])) if files else "fit"
-    said = [named(defence) for defence in options["defence"]]
-    return Plan("fit", ("fit", *args), Path(options["runs"]) / "-".join([name, *said]), options=options)
+    parts = [_run_name(Path(files[-1])) if files else "fit"]
+    parts += [options["role"]] if options["role"] and not of_shadow(configs) else []
+    parts += map(named, options["defence"])
+    return Plan("fit", ("fit", *args), Path(options["runs"]) / "-".join(parts), options=options)
 
 
 def _check_seed(words: Sequence[str], configs: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
 from seg_mia.models.weights import read_state
 
@@ -179,13 +180,11 @@ def load_texture(folder: str | Path) -> TextureAutoEncoders:
 def save_texture(pairs: TextureAutoEncoders, folder: str | Path) -> None:
     """Write the pairs as E1..5.pth and D1..5.pth, as `load_texture` reads them."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for kind, parts in (("E", pairs.encoders), ("D", pairs.decoders)):
         for level, part in parts.items():
             state = {name: tensor.detach().cpu().clone() for name, tensor in part.state_dict().items()}
-            partial = folder / f".{kind}{level}.pth"
-            torch.save(state, partial)
-            partial.replace(folder / f"{kind}{level}.pth")
+            with written_whole(folder / f"{kind}{level}.pth") as file:
+                torch.save(state, file)
 
 
 def _prefix(folder: Path) -> str:

@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
 
 
@@ -27,14 +26,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one step; raise InputError when the folder cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        with written_whole(path) as file:
+            file.write(content)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise InputError(
             f"cannot write {path}: {error.strerror}; choose another folder with --runs"
         ) from None

@@ -115,7 +115,7 @@ def attack_headline(name: str, summary: Mapping[str, Any]) -> list[str]:
 def _perturbation(name: str, summary: Mapping[str, Any]) -> list[str]:
     lines = [f"{name} (sees {summary['sees']}), {_fooled(summary)}", *warnings({**summary, "name": name})]
     if rows := summary.get("success"):
-        lines += aligned(success_table(rows))
+        lines += aligned(success_table(rows), "  ")
     if stopped := _stopped(summary):
         lines.append(stopped)
     return lines
@@ -181,11 +181,11 @@ def success_table(rows: Sequence[Mapping[str, Any]], *, markdown: bool = False) 
     return table
 
 
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
     """Return a table's lines, its columns as wide as they need."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        indent + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in table
     ]
 
@@ -293,8 +293,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     for result in results:
         membership = "auc" in result["results"]
         rows.append((_called(result), result["sees"], _guessed(result) if membership else _fooled(result)))
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+    return aligned(rows)
 
 
 def _called(result: Mapping[str, Any]) -> str:

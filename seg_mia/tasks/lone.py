@@ -72,8 +72,9 @@ def _refusal(
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            batch = changed(Batch(*map(torch.stack, zip(*samples, strict=True))))
-            network.train()(batch.image.to(device))
+            drawn = Batch(*(torch.stack(part).to(device) for part in zip(*samples, strict=True)))
+            network.train()
+            network(changed(drawn).image)
     except ValueError as error:
         if not str(error).startswith(REFUSED):
             raise

@@ -159,9 +159,9 @@ class Segmentation(LightningModule):
     def _defended(self, batch: Batch) -> Batch:
         """Return a batch as the defences change it."""
         for defence in self.defences:
-            batch = defence.sample(batch)
+            batch = defence.sample(batch, self.network)
         for defence in self.defences:
-            batch = defence.batch(batch)
+            batch = defence.batch(batch, self.network)
         return batch
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -219,7 +219,7 @@ class Segmentation(LightningModule):
     def _step(self, batch: Batch, defences: Sequence[Defence] = ()) -> StepOutput:
         _, logits, output = self._forward(batch)
         for defence in defences:
-            penalty = defence.penalty(logits, batch)
+            penalty = defence.penalty(logits, batch, self.network)
             if penalty is not None:
                 output["loss"] = output["loss"] + penalty.sum()
         return output

@@ -1,6 +1,5 @@
 """A stage is taken as it is if, and only if, all that it was computed from is the same."""
 
-import fcntl
 import json
 import shutil
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from seg_mia.audit.inputs import key_of
@@ -234,9 +234,15 @@ def test_whoever_comes_second_waits_and_takes_it(tiny: Path) -> None:
     said = list[str]()
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
     first = Ledger(Path("runs"), said.append).run(fit)
-    lock = next(Path("runs", FOLDER).glob("*.lock")).open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    threading.Timer(1.5, lock.close).start()
+    held, file = threading.Event(), next(Path("runs", FOLDER).glob("*.lock"))
+
+    def hold() -> None:
+        with FileLock(file):
+            held.set()
+            time.sleep(1.5)
+
+    threading.Thread(target=hold).start()
+    assert held.wait(10)
     begun = time.monotonic()
     assert Ledger(Path("runs"), said.append).run(fit).folder == first.folder
     assert time.monotonic() - begun > 1

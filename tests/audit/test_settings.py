@@ -85,7 +85,7 @@ def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: 
         (["--attacks"], "--attacks needs a value"),
         (["--tust=a.B"], "did you mean --trust?"),
         (["--attack=pgd"], "did you mean --attacks?"),
-        (["--seeds=x"], "--seeds: expected a whole number, got x"),
+        (["--seeds=x"], "--seeds: expected int, got x"),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_is_named(words: list[str], line: str) -> None:

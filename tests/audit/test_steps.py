@@ -10,7 +10,7 @@ from seg_mia.audit.board import measures
 from seg_mia.audit.ledger import Done
 from seg_mia.audit.rounds import Progress
 from seg_mia.audit.run import audit
-from seg_mia.audit.settings import Defended, Settings, Stage, read_settings, rows
+from seg_mia.audit.settings import Defended, Settings, Stage, Training, read_settings, rows
 from seg_mia.audit.stages import ready_stages
 from seg_mia.audit.steps import Step, steps
 from seg_mia.errors import InputError
@@ -24,7 +24,7 @@ def listed(**settings: Any) -> list[tuple[str, int, int, str]]:
 
 def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
     found = listed(
-        shadow="phantom_shadow",
+        shadow="phantom_victim",
         attacks=["mia-global-loss"],
         control=True,
         defences=["none", "argmax", "mixup", Defended(defence=["mixup"], adaptive=True)],
@@ -33,7 +33,7 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
     first = [told for _, number, _, told in found if number == 0]
     assert first == [
         "victim phantom_victim, seed 3",
-        "shadow phantom_shadow, seed 3",
+        "shadow phantom_victim, seed 3",
         "how well none segments",
         "mia-blind on none",
         "mia-global-loss on none",
@@ -43,7 +43,7 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
         "victim phantom_victim, mixup, seed 3",
         "how well mixup segments",
         "mia-global-loss on mixup",
-        "shadow phantom_shadow, mixup, seed 3",
+        "shadow phantom_victim, mixup, seed 3",
         "how well mixup segments",
         "mia-global-loss on mixup",
     ]
@@ -52,14 +52,14 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
 
 def test_a_row_with_a_config_has_a_shadow_of_that_config_where_the_attacker_knows_it() -> None:
     found = listed(
-        shadow="phantom_shadow",
+        shadow="phantom_victim",
         attacks=["mia-global-loss"],
         defences=[Defended(config="phantom_dp"), Defended(config="phantom_dp", adaptive=True)],
     )
     trained = [told for kind, _, _, told in found if kind in {"victim", "shadow"}]
     assert trained == [
         "victim phantom_dp, seed 0",
-        "shadow phantom_shadow, seed 0",
+        "shadow phantom_victim, seed 0",
         "shadow phantom_dp, seed 0",
     ]
 
@@ -142,12 +142,19 @@ def test_mappings_of_classes_stay_mappings() -> None:
     ("settings", "message"),
     [
         ({"shadow": "phantom_shadov"}, "no config 'phantom_shadov'"),
-        ({"shadow": "phantom_victim"}, "the shadow of an audit trains on its own half"),
-        ({"shadow": "phantom_shadow", "data": {"sizze": 3}}, "sizze"),
-        ({"shadow": "phantom_shadow", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),
-        ({"shadow": "phantom_shadow", "fail_on": ["pgd.dice_adversarial<0.6"]}, "matches nothing"),
-        ({"shadow": "phantom_shadow", "fail_on": ["mia.auc[crop]>0.6"]}, "victims are none"),
-        ({"shadow": "phantom_shadow", "attacks": [Stage("mia-entropy", {}, {"limitt": 1})]}, "limitt"),
+        (
+            {"shadow": Training("phantom_victim", {"data.role": "victim"})},
+            "the shadow of an audit trains on its own",
+        ),
+        (
+            {"victim": Training("phantom_victim", {"data.role": "shadow"}), "shadow": "phantom_victim"},
+            "the victim of an audit trains on its own half",
+        ),
+        ({"shadow": "phantom_victim", "data": {"sizze": 3}}, "sizze"),
+        ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),
+        ({"shadow": "phantom_victim", "fail_on": ["pgd.dice_adversarial<0.6"]}, "matches nothing"),
+        ({"shadow": "phantom_victim", "fail_on": ["mia.auc[crop]>0.6"]}, "victims are none"),
+        ({"shadow": "phantom_victim", "attacks": [Stage("mia-entropy", {}, {"limitt": 1})]}, "limitt"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_trained(settings: dict[str, Any], message: str) -> None:

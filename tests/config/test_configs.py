@@ -11,7 +11,7 @@ from seg_mia.attacks.base import Perturbation
 from seg_mia.audit.settings import Stage, read_settings, rows
 from seg_mia.cli import main
 from seg_mia.config import files as configs
-from seg_mia.config.files import config_folder, find_config, known, read_yaml, resolve
+from seg_mia.config.files import BARE, config_folder, find_config, known, read_yaml, resolve
 from seg_mia.config.parsing import plain_settings
 from seg_mia.config.spec import check_spec
 from seg_mia.data.base import SegmentationData
@@ -24,11 +24,24 @@ from seg_mia.membership.base import Membership
 from seg_mia.tasks.segmentation import Segmentation
 from seg_mia.tasks.style_autoencoder import TextureTraining
 
-AUDITS = [name for name in known() if name.endswith("_audit")]
+AUDITS = known("audit")
 EXPERIMENTS = [name for name in known() if name not in AUDITS]
 
 
-@pytest.mark.parametrize("kind", ["", "attack", "defence", "release"])
+KINDS = [*BARE, "attack", "defence", "release"]
+
+
+def test_every_folder_is_a_kind_and_a_bare_name_means_one_file() -> None:
+    folders = {
+        file.parent.relative_to(config_folder()).as_posix() for file in config_folder().rglob("*.yaml")
+    }
+    assert folders == set(KINDS)
+    assert len(set(known())) == len(known()) == sum(len(known(kind)) for kind in BARE)
+    for name in known():
+        assert find_config(name) == find_config(f"{name}.yaml") in config_folder().rglob("*.yaml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bare_name_a_file_name_and_a_path_are_the_same_file(kind: str) -> None:
     for name in known(kind):
         file = config_folder() / kind / f"{name}.yaml"

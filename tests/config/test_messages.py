@@ -106,13 +106,13 @@ def test_the_refusal_is_found_below_what_others_raised_over_it() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--numbers.steps=many"], "--numbers.steps: expected a whole number, got many"),
-        (["--numbers.limit=many"], "--numbers.limit: expected a whole number or null, got many"),
-        (["--numbers.kind=8"], "--numbers.kind: expected one of 64, 32, half, bf16-mixed or null, got 8"),
-        (["--numbers.sizes=many"], "--numbers.sizes: expected a list of whole numbers or null, got many"),
-        (["--numbers.flag=maybe"], "--numbers.flag: expected true or false or a number, got maybe"),
-        (["--attack.keep=worst"], "--attack.keep: expected one of best, last, got worst"),
-        (["--attack.steps=many"], "--attack.steps: expected a whole number, got many"),
+        (["--numbers.steps=many"], "--numbers.steps: expected int, got many"),
+        (["--numbers.limit=many"], "--numbers.limit: expected int or null, got many"),
+        (["--numbers.kind=8"], "--numbers.kind: expected 64, 32, half, bf16-mixed or null, got 8"),
+        (["--numbers.sizes=many"], "--numbers.sizes: expected list[int] or null, got many"),
+        (["--numbers.flag=maybe"], "--numbers.flag: expected bool or float, got maybe"),
+        (["--attack.keep=worst"], "--attack.keep: expected best or last, got worst"),
+        (["--attack.steps=many"], "--attack.steps: expected int, got many"),
         (["--data=Phantm"], "--data: no class 'Phantm', write its path, module.Class, did you mean Phantom?"),
         (["--numbers.size=1"], "unrecognized arguments: --numbers.size=1, did you mean --numbers.sizes?"),
         (["--trainer.max_epoch=1"], "unrecognized arguments: --trainer.max_epoch=1, did you mean "

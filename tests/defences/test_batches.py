@@ -4,7 +4,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
@@ -12,6 +12,8 @@ from seg_mia.defences.crop import Crop, cropped
 from seg_mia.defences.mixup import MixUp, mixed
 from seg_mia.defences.poison import Poison, marked, poisoned
 from seg_mia.errors import InputError
+
+NETWORK = nn.Identity()  # which these defences do not ask
 
 
 def same(image: Tensor, mask: Tensor | None = None) -> Batch:
@@ -43,12 +45,12 @@ def test_every_place_is_drawn_and_it_is_the_same_in_the_whole_batch() -> None:
     batch = same(torch.arange(12.0).view(1, 3, 4).expand(5, 3, 4))
     places = set()
     for _ in range(100):
-        crop = Crop(size=2).batch(batch)
+        crop = Crop(size=2).batch(batch, NETWORK)
         assert torch.equal(crop.image, crop.image[:1].expand(5, 1, 2, 2))
         assert torch.equal(crop.image[:, 0].long(), crop.mask)
         places.add(int(crop.mask[0, 0, 0]))
     assert places == {0, 1, 2, 4, 5, 6}
-    assert Crop().batch(numbered(2, 7, 10)).image.shape == (2, 1, 3, 3)
+    assert Crop().batch(numbered(2, 7, 10), NETWORK).image.shape == (2, 1, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def splits(alpha: float, draws: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     torch.manual_seed(0)
     batch, own, shares = numbered(8, 1, 1000), torch.arange(8), []
     for _ in range(draws):
-        mixture = MixUp(alpha=alpha).batch(batch)
+        mixture = MixUp(alpha=alpha).batch(batch, NETWORK)
         assert torch.equal(mixture.image[:, 0].long(), mixture.mask)
         partner = mixture.mask[:, 0, 0]
         assert sorted(partner.tolist()) == list(range(8))
@@ -119,7 +121,7 @@ def test_marked_members_are_poisoned_each_time_and_nobody_else() -> None:
     batch = Batch(torch.ones(6, 3, 4, 4), torch.ones(6, 4, 4).long(), order)
     wanted = [bool(poison.marked[members.index(index)]) for index in order.tolist()]
     for _ in range(3):
-        spoilt = poison.sample(batch)
+        spoilt = poison.sample(batch, NETWORK)
         assert (spoilt.mask[:, 0, 0] == 0).tolist() == wanted
         assert (spoilt.image[:, :, 2:, 2:] == 0.25).all(dim=(1, 2, 3)).tolist() == wanted
     assert sum(wanted) == 3
@@ -131,7 +133,7 @@ def test_per_draw_every_sample_is_poisoned_at_the_rate() -> None:
     poison = Poison(probability=0.3, mode="per_draw")
     poison.check(members_only(list(range(50))))
     batch = Batch(torch.ones(50, 1, 4, 4), torch.ones(50, 4, 4).long(), torch.arange(50))
-    hits = torch.stack([poison.sample(batch).mask[:, 0, 0] == 0 for _ in range(100)])
+    hits = torch.stack([poison.sample(batch, NETWORK).mask[:, 0, 0] == 0 for _ in range(100)])
     assert hits.float().mean().item() == pytest.approx(0.3, abs=0.03)
     assert hits.any(0).all()
     assert torch.equal(poison.drawn, hits.sum(0))

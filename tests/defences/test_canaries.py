@@ -240,7 +240,10 @@ def test_an_interrupted_run_goes_on_with_the_same_canaries(tiny: Path) -> None:
 
 def together(tiny: Path, first: str, **private: Any) -> list[str]:
     """Return the words for a private training with canaries, in either order."""
-    settings = {"dp": ("dp.DPSGD", PRIVATE | private), "canaries": ("canaries.Canaries", {"count": COUNT})}
+    settings = {
+        "dp": ("dp.dpsgd.DPSGD", PRIVATE | private),
+        "canaries": ("canaries.Canaries", {"count": COUNT}),
+    }
     words = ["fit", "--config", str(tiny), "--trainer.max_epochs=1"]
     for name in sorted(settings, key=lambda name: name != first):
         kind, arguments = settings[name]

@@ -2,28 +2,60 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from itertools import permutations, product
+from itertools import combinations, product
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seg_mia.checkpoint import build
+from seg_mia.config.files import config_folder, read_yaml
 from seg_mia.data.base import SegmentationData
-from seg_mia.defences.base import Defence, check_together, wrapped, wrapped_spec
+from seg_mia.data.samples import Batch
+from seg_mia.defences.base import Defence, check_together, traits_of, wrapped, wrapped_spec
+from seg_mia.defences.canaries import Canaries
 from seg_mia.defences.crop import Crop
 from seg_mia.defences.distil import Distil
+from seg_mia.defences.dp.dpsgd import DPSGD
 from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.mixup import MixUp
 from seg_mia.defences.poison import Poison
 from seg_mia.defences.release import Labels, Noise, Rounding, Top
+from seg_mia.defences.traits import RULES, Trait
 from seg_mia.errors import InputError
 
 RELEASES: list[type[Defence]] = [Labels, Top, Rounding, Noise]
-ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, *RELEASES]
+ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, Canaries, DPSGD, *RELEASES]
+REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
+    (MinMax, Crop, "tells whole members from whole reference images, but crops show a part of each image"),
+    (MinMax, MixUp, "tells whole members .*, but mix-up shows two images side by side"),
+    (
+        MinMax,
+        Distil,
+        "can serve one purpose, (?=.*classifier takes them for non-members).*student learns from",
+    ),
+    (
+        MinMax,
+        Canaries,
+        "can serve one purpose, (?=.*classifier takes them for non-members).*canaries are taken from",
+    ),
+    (
+        Distil,
+        Canaries,
+        "can serve one purpose, (?=.*student learns from them).*canaries are taken from",
+    ),
+    (Poison, Distil, "the trigger is for members, but the student learns from reference images alone"),
+    (Poison, Canaries, "the trigger is for members, but canaries are trained on, which are no members"),
+    (DPSGD, MixUp, "must not depend on others, but each image is mixed with another of its batch"),
+    (DPSGD, MinMax, "must not depend on others, but the min-max classifier has learnt from all members"),
+    (DPSGD, Distil, "the teacher has learnt from the members without noise, and epsilon would be"),
+    *((first, second, "a victim has one kind of output") for first, second in combinations(RELEASES, 2)),
+    *((kind, kind, "it can stand there once") for kind in ALL),
+]
+"""Every pair that does not go together, and what the line says of it."""
 NETWORK = {
     "class_path": "seg_mia.models.smp.Smp",
     "init_args": {"encoder": "tu-test_resnet", "channels": 1, "classes": 3, "depth": 3},
@@ -38,16 +70,58 @@ def without_reference(masks: tuple[int, int] = (6, 8)) -> SegmentationData:
     return cast(SegmentationData, SimpleNamespace(cached=stored, indices=part, scored=part, role="victim"))
 
 
+def test_all_that_ships_is_tried() -> None:
+    files = [file for kind in ("defence", "release") for file in (config_folder() / kind).glob("*.yaml")]
+    assert {read_yaml(str(file))["class_path"].rpartition(".")[2] for file in files} == {
+        kind.__name__ for kind in ALL
+    }
+
+
 def test_exactly_these_pairs_are_refused_in_either_order() -> None:
-    pairs = [(MinMax, Crop), (MinMax, MixUp), (MinMax, Distil), (Distil, Poison), *permutations(RELEASES, 2)]
-    expected = {pair for one, other in pairs for pair in ((one, other), (other, one))}
+    expected = {pair for first, second, _ in REFUSED for pair in ((first, second), (second, first))}
     refused = set()
-    for one, other in product(ALL, ALL):
+    for first, second in product(ALL, ALL):
         try:
-            check_together([one(), other()])
+            check_together([first(), second()])
         except InputError:
-            refused.add((one, other))
-    assert refused == expected | {(kind, kind) for kind in ALL}
+            refused.add((first, second))
+    assert refused == expected
+
+
+@pytest.mark.parametrize(("first", "second", "reason"), REFUSED)
+def test_why_a_pair_is_refused_is_one_line(first: type[Defence], second: type[Defence], reason: str) -> None:
+    for pair in ((first, second), (second, first)):
+        names = " and ".join(kind.__name__ for kind in pair)
+        line = f"^{names} do not go together: [^{{}}\n]*{reason}[^{{}}\n]*; leave one out$"
+        with pytest.raises(InputError, match=line):
+            check_together([kind() for kind in pair])
+
+
+class Penalising(Defence):
+    """Adds to the loss, and declares no trait."""
+
+    def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor:
+        del batch, network
+        return logits.flatten(1).mean(1)
+
+
+class Taught(Defence):
+    """Has a teacher, and declares no trait."""
+
+    teacher = "tutor"
+
+
+def test_what_follows_from_a_hook_need_not_be_declared() -> None:
+    assert set(traits_of(Penalising())) == {Trait.ADDS_PENALTY}
+    with pytest.raises(InputError, match="a penalty on the whole batch is not clipped"):
+        check_together([Penalising(), DPSGD()])
+    with pytest.raises(InputError, match="the tutor has learnt from the members without noise"):
+        check_together([DPSGD(), Taught()])
+    check_together([Penalising(), Taught(), Defence()])
+
+
+def test_every_trait_is_in_a_rule() -> None:
+    assert {trait for rule in RULES for trait in (rule.first, rule.second)} == set(Trait)
 
 
 def test_a_pair_is_refused_wherever_it_stands() -> None:

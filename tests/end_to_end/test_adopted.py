@@ -86,7 +86,7 @@ def test_a_shadow_from_elsewhere_is_refused(
         assert main(["test", "--attack", attack, *both]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         assert "shadow runs/tiny/version_2/checkpoints/last.ckpt was trained elsewhere" in line
-        assert "fit --data.role shadow" in line
+        assert "fit --role shadow" in line
     # It is not taken for the newest shadow either.
     assert main(["test", "--attack", "mia-global-loss", both[0]]) == 2
     assert "no shadow under runs/ goes with victim" in capsys.readouterr().err.splitlines()[-1]

@@ -175,11 +175,11 @@ def test_the_runs_folder_is_named_after_the_defences_on_the_command_line(tiny: P
 @pytest.mark.parametrize(
     ("one", "other", "telling"),
     [
-        ("crop", "minmax", "crops of members beside whole reference images"),
-        ("minmax", "crop", "crops of members beside whole reference images"),
-        ("mixup", "minmax", "a mixture of images is no member"),
-        ("minmax", "distilled", "the student learns from the reference images"),
-        ("poisoned", "distilled", "of which none is poisoned"),
+        ("crop", "minmax", "whole reference images, but crops show a part of each image"),
+        ("minmax", "crop", "whole reference images, but crops show a part of each image"),
+        ("mixup", "minmax", "but mix-up shows two images side by side"),
+        ("minmax", "distilled", "the student learns from them"),
+        ("poisoned", "distilled", "the student learns from reference images alone"),
         ("mixup", "mixup", "it can stand there once"),
     ],
 )

@@ -204,8 +204,8 @@ class TestPairing:
             "--data.nonmembers=4",
             "--trainer.enable_progress_bar=false",
         ]
-        assert main(["fit", "--config", "phantom_shadow", *short, *small]) == 0
-        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_shadow/version_0"]
+        assert main(["fit", "--config", "phantom_victim", "--role", "shadow", *short, *small]) == 0
+        both = [f"--victim={pair[0]}", "--shadow=runs/phantom_victim-shadow/version_0"]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
         assert "was trained on other data" in capsys.readouterr().err
 
@@ -352,7 +352,7 @@ attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
     assert results[2]["attack"]["init_args"]["scorer"]["init_args"]["batch_size"] == 3
     assert "the attacker sees" in said
     assert "image and true mask, not the victim" in said
-    shadow = yaml.safe_load(Path("runs/tiny/version_1/config.yaml").read_text())
+    shadow = yaml.safe_load(Path("runs/tiny-shadow/version_0/config.yaml").read_text())
     assert (shadow["data"]["init_args"]["role"], shadow["model"]["init_args"]["lr"]) == ("shadow", 0.02)
     assert shadow["seed_everything"] != 0
 
@@ -395,12 +395,14 @@ defences: [none, {{config: {own}, name: other}}, {{config: {own}, name: other, a
 """)
     assert main(["audit", "--config", str(file)]) == 0
     found = {
-        run.parent.name + run.name: yaml.safe_load((run / "config.yaml").read_text())
-        for run in Path("runs").glob("other/*")
+        run.parent.name: yaml.safe_load((run / "config.yaml").read_text())
+        for run in Path("runs").glob("other*/version_0")
     }
-    roles = [config["data"]["init_args"]["role"] for _, config in sorted(found.items())]
-    assert roles == ["victim", "shadow"]
-    assert {config["seed_everything"] for config in found.values()} == {0, 10_000}
+    roles = {name: config["data"]["init_args"]["role"] for name, config in found.items()}
+    assert roles == {"other": "victim", "other-shadow": "shadow"}
+    seeds = {name: config["seed_everything"] for name, config in found.items()}
+    assert seeds == {"other": 0, "other-shadow": 10_000}
+    assert not list(Path("runs").glob("other*/version_1"))
 
 
 def test_an_audit_finds_out_first_what_cannot_run(

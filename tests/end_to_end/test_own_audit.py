@@ -170,6 +170,6 @@ def test_a_network_that_was_trained_elsewhere() -> None:
     assert (attack["members"], attack["nonmembers"]) == (9, 6)
 
     run("adopt")
-    state = torch.load(checkpoint_file("runs/my_deployed/version_2"), weights_only=True)["state_dict"]
+    state = torch.load(checkpoint_file("runs/my_deployed/version_1"), weights_only=True)["state_dict"]
     for name, value in network.state_dict().items():
         assert torch.equal(state[f"network.{name}"], value), name

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 AUDIT = {
     "victim": {"config": "phantom_victim", "options": {"trainer.max_epochs": 20}},
-    "shadow": {"config": "phantom_shadow", "options": {"trainer.max_epochs": 20}},
+    "shadow": {"config": "phantom_victim", "options": {"trainer.max_epochs": 20}},
     "attacks": ["mia-global-loss"],
     "defences": ["none", "argmax", "distilled", "poisoned"],
 }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
+from seg_mia.data.digests import kept
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source
@@ -302,7 +303,8 @@ class Slices(SegmentationData):
         root = self.find()
         name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         cache = Path(self.cache) if self.cache else default_folder()
-        with DecodingBar("looking through volumes once", "volume") as bar:
+        bar = DecodingBar("looking through volumes once", "volume")
+        with kept(cache / "digests.json"), bar:
             return SliceSource(
                 self.cases(root),
                 labels=self.classes_of(),

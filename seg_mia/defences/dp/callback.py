@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
@@ -64,10 +65,8 @@ class PrivacyKeeper(Callback):
                 "count; resume from a checkpoint, or build the network anew"
             )
         if not self.settings.reproducible and trainer.is_global_zero:
-            file = run_folder(trainer) / NOISE
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            file.write_bytes(self.private.secret)
+            with written_whole(run_folder(trainer) / NOISE, mode=0o600) as file:
+                file.write(self.private.secret)
         if self.saved is None:
             return
         begun = self.saved

@@ -1,15 +1,16 @@
 """Training with differential privacy: DP-SGD (Abadi et al. 2016, arXiv:1607.00133)."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence, Wrapping
-from seg_mia.defences.distil import Distil
 from seg_mia.defences.dp.accounting import Accountant
 from seg_mia.defences.dp.callback import PrivacyKeeper
 from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings, Unit
+from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.models.group_norm import Apart
 
@@ -49,6 +50,10 @@ class DPSGD(Defence):
     Raises:
         InputError: a number out of range; in `check`, data that does not allow the promise.
     """
+
+    traits: ClassVar[Mapping[Trait, str]] = {
+        Trait.IS_PRIVATE: "each unit's gradient must depend on nobody else"
+    }
 
     def __init__(
         self,
@@ -130,21 +135,6 @@ class DPSGD(Defence):
                 f"batch_size must be at most {what} {units} {self.unit}s trained on, got {data.batch_size}; "
                 "lower it: under differential privacy it counts units"
             )
-
-    def excludes(self, other: Defence) -> str | None:
-        """Each unit's gradient must depend on nobody else."""
-        if other.couples is not None:
-            return (
-                "under differential privacy a sample's gradient must not depend on others, but "
-                f"{other.couples}"
-            )
-        if isinstance(other, Distil):
-            return (
-                "the teacher has learnt from the members without noise, and epsilon would be the reference's"
-            )
-        if type(other).penalty is not Defence.penalty:
-            return "a penalty on the whole batch is not clipped per unit"
-        return None
 
     def callbacks(self) -> list[Callback]:
         """Set up before training, account during it."""

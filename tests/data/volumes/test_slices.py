@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from seg_mia.data import digests
 from seg_mia.data.cache import open_cache
 from seg_mia.data.identity import fingerprint
-from seg_mia.data.volumes import slice_index
 from seg_mia.data.volumes.geometry import Axis
 from seg_mia.data.volumes.nifti_file import NiftiFile
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
-from seg_mia.data.volumes.slices import Case, SliceSource, Slicing, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, SliceSource, Slicing, organs_of
 from seg_mia.errors import InputError
 from tests.data.scans import SHAPE, ramp, save
 
@@ -221,25 +221,60 @@ def test_a_source_can_be_pickled(tmp_path: Path) -> None:
 
 
 def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_index, "_SETTLED", -1.0)
-    one, file = case(tmp_path), tmp_path / "cache" / "slices" / "index.json"
-    source = make(one, index=SliceIndex(file))
-    digests = [source.digest(i) for i in range(len(source))]
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
+    volume, file, store = (
+        case(tmp_path),
+        tmp_path / "cache" / "index.json",
+        tmp_path / "cache" / "digests.json",
+    )
+    with digests.kept(store):
+        source = make(volume, index=SliceIndex(file))
+        first = [source.digest(i) for i in range(len(source))]
 
     def fail(*_: Any) -> Any:
         raise AssertionError("read again")
 
+    digests._rows.clear()  # as a new process begins
     monkeypatch.setattr(NiftiFile, "read", fail)
-    monkeypatch.setattr(slice_index, "digest", fail)
-    again = make(one, index=SliceIndex(file), minimum=3, progress=fail)
-    assert again.ids == ("one/axial_001", "one/axial_003")
-    assert [again.digest(0), again.digest(1)] == [digests[0], digests[2]]
-    with pytest.raises(AssertionError, match="read again"):
-        make(one, index=SliceIndex(file), axis="coronal")
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    with digests.kept(store):
+        again = make(volume, index=SliceIndex(file), minimum=3, progress=fail)
+        assert again.ids == ("one/axial_001", "one/axial_003")
+        assert [again.digest(0), again.digest(1)] == [first[0], first[2]]
+        with pytest.raises(AssertionError, match="read again"):
+            make(volume, index=SliceIndex(file), axis="coronal")
+
+
+class OneVolume(Slices):
+    """A data set of a single volume."""
+
+    def __init__(self, volume: Case, *, cache: str) -> None:
+        super().__init__(members=1, nonmembers=1, cache=cache)
+        self.volume = volume
+
+    def find(self) -> Path:
+        return Path(self.volume.image.files[0]).parent
+
+    def cases(self, root: Path) -> list[Case]:  # noqa: ARG002
+        return [self.volume]
+
+    def classes_of(self) -> dict[int, int]:
+        return {1: 1, 2: 1}
+
+
+def test_a_data_set_of_volumes_keeps_its_digests_where_all_data_sets_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
+    volume, cache = case(tmp_path), tmp_path / "cache"
+    data = OneVolume(volume, cache=str(cache))
+    data.read_source()
+    paths = json.loads((cache / "digests.json").read_text())["files"]
+    assert sorted(Path(path).name for path in paths) == ["one.nii.gz", "one_label.nii.gz"]
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_index, "_SETTLED", -1.0)
+    monkeypatch.setattr(digests, "_SETTLED", -1.0)
     file = tmp_path / "index.json"
     assert len(make(case(tmp_path), index=SliceIndex(file))) == 3
     label = np.zeros(SHAPE, np.uint8)
@@ -247,7 +282,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.M
     assert make(case(tmp_path, label=label), index=SliceIndex(file)).ids == ("one/axial_000",)
 
 
-def test_a_file_just_written_is_not_believed_to_stay(tmp_path: Path) -> None:
+def test_labels_are_kept_under_a_digest_of_the_bytes(tmp_path: Path) -> None:
     file = tmp_path / "index.json"
     path = tmp_path / "a"
     path.write_bytes(b"a")
@@ -255,13 +290,14 @@ def test_a_file_just_written_is_not_believed_to_stay(tmp_path: Path) -> None:
     assert index.digest([path]) == hashlib.sha256(hashlib.sha256(b"a").digest()).hexdigest()
     index.labels("key", lambda: Labels(3, [Count(1, 2, 5)]))
     index.save()
-    assert json.loads(file.read_text()) == {"format": 1, "files": {}, "labels": {"key": [3, [[1, 2, 5]]]}}
+    assert json.loads(file.read_text()) == {"format": 2, "labels": {"key": [3, [[1, 2, 5]]]}}
     assert SliceIndex(file).labels("key", lambda: Labels(0, [])) == Labels(3, [Count(1, 2, 5)])
     assert list(tmp_path.glob("index*")) == [file]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 0, "files": {}, "labels": {}}', '{"files": {"a": [1]}, "labels": {}}']
+    "text",
+    ["", "{", "[]", '{"format": 1, "labels": {"key": [3, []]}}', '{"format": 2, "labels": {"key": [1]}}'],
 )
 def test_an_index_that_is_damaged_or_old_is_begun_anew(tmp_path: Path, text: str) -> None:
     file = tmp_path / "index.json"

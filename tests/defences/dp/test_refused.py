@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.cli import main
 from seg_mia.defences.base import Defence, check_together
@@ -136,8 +136,8 @@ def test_data_that_draws_no_coins_is_refused(small: Path, capsys: pytest.Capture
 class Penalty(Defence):
     """A defence that adds something to the loss of a whole batch."""
 
-    def penalty(self, logits: Tensor, batch: Any) -> Tensor | None:
-        del batch
+    def penalty(self, logits: Tensor, batch: Any, network: nn.Module) -> Tensor | None:
+        del batch, network
         return logits.flatten(1).mean(1)
 
 
