@@ -209,7 +209,7 @@ def check_inputs(x: Tensor, target: Tensor) -> None:
     """Raise InputError for images or masks that an attack would silently misread, TypeError for no tensors.
 
     Args:
-        x: images, floating point, (N, C, *S) with one spatial axis at least, in [0, 1].
+        x: images, floating point, (N, C, *S) with two spatial axes or more, in [0, 1].
         target: class indices, int64, (N, *s), as many spatial axes; 255 marks pixels without a wish.
     """
     for name, value in (("images", x), ("masks", target)):
@@ -218,7 +218,7 @@ def check_inputs(x: Tensor, target: Tensor) -> None:
                 f"{name} must be a torch tensor, got {type(value).__name__}; convert it, an array by "
                 "torch.from_numpy"
             )
-    if x.ndim < 3 or not x.is_floating_point():
+    if x.ndim < 4 or not x.is_floating_point():
         raise InputError(
             f"images must be floating point (N, C, H, W) or (N, C, D, H, W), got {x.dtype} {tuple(x.shape)}; "
             "add the axes of batch and channels, divide bytes by 255"

@@ -1,4 +1,4 @@
-"""Values per image beside maps of any number of axes."""
+"""Axes of maps with any number of spatial ones, and values per image beside them."""
 
 from torch import Tensor
 
@@ -8,6 +8,6 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def over_space(maps: Tensor) -> tuple[int, ...]:
-    """Return the spatial axes of maps (N, C, *S), for a reduction over them."""
-    return tuple(range(2, maps.ndim))
+def axes(maps: Tensor, first: int) -> tuple[int, ...]:
+    """Return the axes of maps from `first` on, for a reduction: 2 for those of space in (N, C, *S)."""
+    return tuple(range(first, maps.ndim))
