@@ -284,7 +284,7 @@ class Adain(Perturbation):
         """Return the training of auto-encoders, where `weights` names a config and no file or folder."""
         if self.weights is None or not (self.weights in known() or self.weights.endswith((".yaml", ".yml"))):
             return None
-        return Preparation(self.weights, "weights", TEXTURES, "texture auto-encoders", "texture_quick")
+        return Preparation(self.weights, "weights", TEXTURES, "auto-encoders", "texture_quick")
 
     def check(self, model: nn.Module | None = None) -> None:  # noqa: ARG002
         """Read the auto-encoders; raise InputError where there are none."""

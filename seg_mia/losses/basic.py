@@ -68,8 +68,9 @@ def check_fit(logits: Tensor, mask: Tensor) -> None:
     """Raise InputError for logits (N, K, *S) and a mask (N, *S) that do not belong together."""
     if logits.ndim < 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
-            f"logits (N, K, *S) and mask (N, *S) must agree in N and in size, got {tuple(logits.shape)} and "
-            f"{tuple(mask.shape)}; crop or resize the mask to the network's output, without a channel axis"
+            "logits (N, K, h, w) and mask (N, h, w), of volumes (d, h, w), must agree in N and size, got "
+            f"{tuple(logits.shape)} and {tuple(mask.shape)}; crop or resize the mask to the network's output "
+            "without a channel axis"
         )
     if not mask.is_cuda:  # CUDA's kernels check the classes themselves; a look from here would stall them
         check_labels(mask, max(2, logits.shape[1]))

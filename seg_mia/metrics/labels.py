@@ -23,8 +23,8 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """
     if labels.dtype != torch.int64 or labels.ndim < 3:
         raise InputError(
-            f"a mask must be int64 class indices (N, h, w) or (N, d, h, w), got {labels.dtype} of shape "
-            f"{tuple(labels.shape)}; convert it with .long() and keep its batch axis"
+            f"a mask must be int64 class indices of shape (N, h, w), or (N, d, h, w), got {labels.dtype} of "
+            f"shape {tuple(labels.shape)}; convert it with .long() and keep its batch axis"
         )
     known = ((labels >= 0) & (labels < classes)) | (labels == IGNORE)
     if not known.all():
