@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import re
 import sys
-import types
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 import seg_mia
 from seg_mia.attacks.base import Perturbation
@@ -21,7 +21,6 @@ from seg_mia.attacks.feature_statistics import Texture
 from seg_mia.audit.settings import Defended, Settings
 from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
-from seg_mia.config.spec import check_spec
 from seg_mia.config.spec import resolve as class_at
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
@@ -251,7 +250,10 @@ def arguments(path: str) -> set[str]:
     module, _, name = path.rpartition(".")
     if path.startswith(("seg_mia.defences", "seg_mia.membership.scorers")):
         return arguments_in(ROOT / (module.replace(".", "/") + ".py"), name)
-    return set(inspect.signature(class_at(path)).parameters)
+    kind = class_at(path)
+    if issubclass(kind, Perturbation):
+        return set(ArgumentParser().add_class_arguments(kind))  # those of its function too
+    return set(inspect.signature(kind).parameters)
 
 
 def arguments_in(file: Path, name: str) -> set[str]:
@@ -329,7 +331,9 @@ def test_python_that_is_shown_imports_what_there_is(file: Path) -> None:
                     assert re.search(rf"\b{name.name}\b", source), f"{node.module} has no {name.name}"
 
 
-def test_the_attack_that_contributing_walks_through_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attack_that_contributing_walks_through_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = dict(
         re.findall(
             r"`([\w/.]+)`:\n\n```\w+\n(.*?)^```",
@@ -337,20 +341,29 @@ def test_the_attack_that_contributing_walks_through_works(monkeypatch: pytest.Mo
             flags=re.MULTILINE | re.DOTALL,
         )
     )
-    attack = run(shown["seg_mia/attacks/sparse.py"], "seg_mia.attacks.sparse", monkeypatch)
+    attack = run(shown["seg_mia/attacks/sparse.py"], "seg_mia.attacks.sparse", tmp_path, monkeypatch)
     config = yaml.safe_load(shown["lightning_configs/attack/sparse.yaml"])
-    check_spec(config, base=Perturbation)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Perturbation, "attack")
+    words = [f"--attack={config['class_path']}", f"--attack.values={config['init_args']['values']}"]
+    parsed = parser.instantiate(parser.parse_args([*words, "--attack.size=0.25"])).attack
+    assert parsed.settings == {"values": 100, "size": 0.25, "loss": "cross_entropy"}
     assert attack.Sparse(**config["init_args"]).sees
-    tests = run(shown["tests/attacks/test_sparse.py"], "shown_test_sparse", monkeypatch)
+    tests = run(shown["tests/attacks/test_sparse.py"], "shown_test_sparse", tmp_path, monkeypatch)
     called = [test for name, test in vars(tests).items() if name.startswith("test_")]
     assert len(called) == 3
     for test in called:
         test()
 
 
-def run(source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import a module from its text."""
-    module = types.ModuleType(name)
+def run(source: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a module from its text, written to a file: options are read off the source of a class."""
+    file = folder / f"{name.rpartition('.')[2]}.py"
+    file.write_text(source, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)
-    exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102  # this repository's own document
+    spec.loader.exec_module(module)
     return module

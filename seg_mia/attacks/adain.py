@@ -3,27 +3,36 @@
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
+from seg_mia.attacks.base import (
+    Adversarial,
+    Perturbation,
+    Preparation,
+    attack_mode,
+    check_inputs,
+    check_output,
+    usable,
+)
 from seg_mia.attacks.feature_statistics import ORGANS, Levels, Texture, check_factors, retextured
 from seg_mia.checkpoint import read
+from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.structure import mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_texture
-from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
+from seg_mia.runs import CHECKPOINTS, LAST, TEXTURES, checkpoint_file
 
 Region = Literal["slice", "organ"]
+Factors = float | list[float]
 
 
 def adain(
@@ -33,11 +42,12 @@ def adain(
     *,
     pairs: TextureAutoEncoders,
     organs: Sequence[int] = (6,),
-    knobs: Texture | None = None,
-    strengths: Sequence[tuple[float, float]] | None = None,
+    noise_mu: Factors = 0.3,
+    noise_sigma: Factors = 0.3,
     ssim_floor: float = 0.0,
     region: Region = "slice",
     feather: float = 4.0,
+    **levels: Any,
 ) -> Adversarial:
     """Re-texture images with their own statistics distorted (section 3 of the paper); no gradient is used.
 
@@ -50,11 +60,12 @@ def adain(
         target: true masks (N, h, w), which say where the organs are; ignored pixels count as background.
         pairs: the auto-encoders.
         organs: organ id, 1 to 14, of each foreground class: of the first, the second, ...
-        knobs: settings of the published script; its defaults if None.
-        strengths: noise_mu and noise_sigma to try; those of `knobs` alone if None.
-        ssim_floor: in [-1, 1].
+        noise_mu: factor on the channel means at levels 3, 2, 1, or a list to try.
+        noise_sigma: factor on the channel standard deviations, or a list to try with each of the former.
+        ssim_floor: of several strengths only those are kept whose SSIM is at least this, in [-1, 1].
         region: "slice" changes all of the image, as published; "organ" the foreground alone.
         feather: standard deviation of the blurred border of the organ, in pixels; 0 is a sharp one.
+        levels: settings of `seg_mia.attacks.feature_statistics.Levels`, with its defaults.
 
     Returns:
         images, and as notes `noise_mu`, `noise_sigma`, `above_floor`, and SSIM and mean absolute change
@@ -67,26 +78,22 @@ def adain(
     """
     check_inputs(x, target)
     _check(organs, ssim_floor, feather)
-    knobs = knobs or Texture()
-    tried = [(knobs.noise_mu, knobs.noise_sigma)] if strengths is None else list(strengths)
-    if not tried:
-        raise InputError("strengths must name at least one pair of noise_mu and noise_sigma, got none")
-    for mu, sigma in tried:
-        check_factors(noise_mu=mu, noise_sigma=sigma)
+    strengths = strengths_of(noise_mu, noise_sigma)
+    knobs = Texture(**levels)
     with attack_mode(model), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
         check_output(logits, target)
         labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
         inside = labels > 0
-        found: list[Tensor] = []
+        images: list[Tensor] = []
         rows: dict[str, list[Tensor]] = {}
-        for changed in _in_full(_like(pairs, _full(x)), _full(x), labels, knobs, tried):
+        for changed in _in_full(_like(pairs, _full(x)), _full(x), labels, knobs, strengths):
             image = changed.to(x.dtype)
             if region == "organ":
                 share = feathered(inside, feather).to(x.dtype)
                 image = share * image + (1 - share) * x
-            found.append(image)
+            images.append(image)
             prediction = predicted(final(model(image)))
             measured = {
                 "dice": foreground_dice(prediction, target, class_count(logits)).double(),
@@ -97,8 +104,8 @@ def adain(
                 rows.setdefault(name, []).append(value)
         table = {name: torch.stack(values) for name, values in rows.items()}
         best = strongest(table["dice"], table["ssim"], ssim_floor)
-        images = torch.stack(found)[best, torch.arange(len(x), device=x.device)]
-    grid = torch.tensor(tried, dtype=torch.float64, device=x.device)
+        strongest_images = torch.stack(images)[best, torch.arange(len(x), device=x.device)]
+    grid = torch.tensor(strengths, dtype=torch.float64, device=x.device)
     notes = {
         "noise_mu": grid[best, 0],
         "noise_sigma": grid[best, 1],
@@ -106,10 +113,21 @@ def adain(
         **{name: values.gather(0, best[None])[0] for name, values in table.items() if "side" in name},
     }
     history = {}
-    if len(tried) > 1:
-        each = grid.unsqueeze(2).expand(-1, -1, len(x))
-        history = {"noise_mu": each[:, 0], "noise_sigma": each[:, 1], **table}
-    return Adversarial(images, notes, history)
+    if len(strengths) > 1:
+        factors = grid.unsqueeze(2).expand(-1, -1, len(x))
+        history = {"noise_mu": factors[:, 0], "noise_sigma": factors[:, 1], **table}
+    return Adversarial(strongest_images, notes, history)
+
+
+def strengths_of(noise_mu: Factors, noise_sigma: Factors) -> list[tuple[float, float]]:
+    """Return all pairs of the two factors; raise InputError for none, or factors outside their range."""
+    means, deviations = (value if isinstance(value, list) else [value] for value in (noise_mu, noise_sigma))
+    if not means or not deviations:
+        raise InputError("noise_mu and noise_sigma must name at least one factor each, got an empty list")
+    pairs = list(itertools.product(means, deviations))
+    for mu, sigma in pairs:
+        check_factors(noise_mu=mu, noise_sigma=sigma)
+    return pairs
 
 
 def strongest(dice: Tensor, similarity: Tensor, floor: float) -> Tensor:
@@ -201,26 +219,26 @@ def _in_full(
     strengths: Sequence[tuple[float, float]],
 ) -> Iterator[Tensor]:
     """Yield what `retextured` does, each computed without autocast whatever the caller does in between."""
-    found = retextured(pairs, x, labels, knobs, strengths=strengths)
+    images = retextured(pairs, x, labels, knobs, strengths=strengths)
     for _ in strengths:
         with torch.autocast(x.device.type, enabled=False):
-            changed = next(found)
+            changed = next(images)
         yield changed
 
 
 def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
     """Return the pairs on the images' device and of their type; a copy where they are not."""
-    own = next(pairs.parameters())
-    alike = (own.device, own.dtype) == (x.device, x.dtype)
-    return pairs if alike else copy.deepcopy(pairs).to(x.device, x.dtype)
+    parameter = next(pairs.parameters())
+    fits = (parameter.device, parameter.dtype) == (x.device, x.dtype)
+    return pairs if fits else copy.deepcopy(pairs).to(x.device, x.dtype)
 
 
 def _changes(images: Tensor, x: Tensor, inside: Tensor) -> dict[str, Tensor]:
-    found = {}
+    measures = {}
     for name, where in (("inside", inside), ("outside", ~inside)):
-        found[f"ssim_{name}"] = ssim(images, x, where=where).double()
-        found[f"change_{name}"] = mean_absolute(images, x, where=where).double()
-    return found
+        measures[f"ssim_{name}"] = ssim(images, x, where=where).double()
+        measures[f"change_{name}"] = mean_absolute(images, x, where=where).double()
+    return measures
 
 
 def _check(organs: Sequence[int], ssim_floor: float, feather: float) -> None:
@@ -234,54 +252,43 @@ def _check(organs: Sequence[int], ssim_floor: float, feather: float) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adain(Levels, Perturbation):
-    """`adain` with its settings bound, as a config names it.
+def _check_levels(levels: dict[str, Any]) -> None:
+    Levels(**levels)
+
+
+class Adain(Perturbation):
+    """`adain` as a config names it.
 
     Args:
-        weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run or checkpoint of one's own training.
-        organs: organ id, 1 to 14, of each foreground class.
-        noise_mu: factor on the channel means, or a list to try.
-        noise_sigma: factor on the channel standard deviations, or a list to try.
-        ssim_floor: of several strengths only those are kept whose SSIM is at least this.
-        region: change the whole slice, as published, or the organ alone.
-        feather: standard deviation of the organ's blurred border, in pixels.
-        coarse_alpha: how much of level 5 is warped.
-        fine_alpha: how much of level 4 is warped.
-        concat_weight: weight of the semantic map where patches are compared.
-        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
-        fine_psize: side of a patch at level 4.
-        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+        weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run or checkpoint of one's own training;
+            in an audit also the name of a config that trains some.
+        knobs: of `adain`.
     """
 
-    weights: str | None = None
-    organs: list[int] = field(default_factory=lambda: [6])
-    noise_mu: float | list[float] = 0.3
-    noise_sigma: float | list[float] = 0.3
-    ssim_floor: float = 0.0
-    region: Region = "slice"
-    feather: float = 4.0
+    function = staticmethod(adain)
+    checks = (_check, strengths_of, _check_levels)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self.organs, self.ssim_floor, self.feather)
-        for mu, sigma in self.strengths:
-            check_factors(noise_mu=mu, noise_sigma=sigma)
+    def __init__(self, *, weights: str | None = None, **knobs: Any) -> None:
+        self.weights = weights
+        self.knobs = knobs
+        self.check_knobs()
 
     @property
     def sees(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
         """What the attacker sees of the victim."""
-        return "true mask, labels" if len(self.strengths) > 1 else "true mask"
+        settings = self.settings
+        several = len(strengths_of(settings["noise_mu"], settings["noise_sigma"])) > 1
+        return "true mask, labels" if several else "true mask"
 
-    @property
-    def strengths(self) -> list[tuple[float, float]]:
-        """All pairs of noise_mu and noise_sigma."""
-        means, deviations = (
-            value if isinstance(value, list) else [value] for value in (self.noise_mu, self.noise_sigma)
-        )
-        if not means or not deviations:
-            raise InputError("noise_mu and noise_sigma must name at least one factor each, got an empty list")
-        return list(itertools.product(means, deviations))
+    def prepares(self) -> Preparation | None:
+        """Return the training of auto-encoders, where `weights` names a config and no file or folder."""
+        if self.weights is None or not (self.weights in known() or self.weights.endswith((".yaml", ".yml"))):
+            return None
+        return Preparation(self.weights, "weights", TEXTURES, "auto-encoders", "texture_quick")
+
+    def check(self, model: nn.Module | None = None) -> None:  # noqa: ARG002
+        """Read the auto-encoders; raise InputError where there are none."""
+        self.pairs(torch.device("cpu"))
 
     def pairs(self, device: torch.device) -> TextureAutoEncoders:
         """Return the auto-encoders, read once."""
@@ -296,17 +303,6 @@ class Adain(Levels, Perturbation):
     def _loaded(self) -> TextureAutoEncoders:
         return load_pairs(str(self.weights))
 
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `adain`."""
-        return adain(
-            model,
-            x,
-            target,
-            pairs=self.pairs(x.device),
-            organs=self.organs,
-            knobs=Texture(**{knob.name: getattr(self, knob.name) for knob in fields(Levels)}),
-            strengths=self.strengths,
-            ssim_floor=self.ssim_floor,
-            region=self.region,
-            feather=self.feather,
-        )
+        return adain(model, x, target, pairs=self.pairs(x.device), **self.knobs)

@@ -1,8 +1,7 @@
 """ASMA, the adaptive segmentation mask attack: Ozbulak, Van Messem, De Neve, MICCAI 2019 (1907.13124)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from seg_mia.attacks.base import (
 )
 from seg_mia.attacks.targets import Targeted
 from seg_mia.errors import InputError
-from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
+from seg_mia.metrics.distance import l2_norm, linf_norm
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_iou, pixel_accuracy
+from seg_mia.metrics.shapes import per_image
 from seg_mia.models.heads import class_count, class_logits, final, predicted
 
 Keep = Literal["best", "last"]
@@ -44,13 +44,13 @@ def asma(
     With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
     (a_0 = tau), iterates x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1): the paper's
     equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one
-    input gradient an iteration, one forward more to know the last iterate, two to measure what is returned.
+    input gradient an iteration, one forward more to know the last iterate.
     The defaults are the published ones.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
-        x: images (N, C, H, W) in [0, 1].
-        target: class indices (N, h, w), 255 where any prediction will do.
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
+        x: images (N, C, *S) in [0, 1].
+        target: class indices (N, *s), 255 where any prediction will do.
         steps: iterations, at least 0.
         tau: the constant part of the step, in grey levels of [0, 1] per unit of gradient.
         beta: the part of the step that grows with the foreground IoU reached.
@@ -61,8 +61,7 @@ def asma(
         on_step: called as on_step(n, images, prediction) for each of the steps + 1 iterates.
 
     Returns:
-        images, and as notes: `iou`, `iou_8bit` (after rounding the image to 8 bits), `pixel_accuracy`, `l2`,
-        `linf`, `steps` (the iterate returned).
+        images, and as note `steps`, the iterate returned.
 
     Raises:
         InputError: inputs outside the contract, or knobs outside their range.
@@ -88,8 +87,8 @@ def asma(
                     history.setdefault(name, []).append(values)
             if on_step is not None:
                 on_step(n, image, prediction)
-        notes = _measure(model, x, best.image, target) | {"steps": best.step}
-    return Adversarial(best.image, notes, {name: torch.stack(rows) for name, rows in history.items()})
+    recorded = {name: torch.stack(rows) for name, rows in history.items()}
+    return Adversarial(best.image, {"steps": best.step}, recorded)
 
 
 def _iterates(
@@ -115,8 +114,8 @@ def _iterates(
         change = image - x0
         yield image, output.detach(), iou, l2_norm(change)
         if not last:
-            step = (beta * iou + tau if n else torch.full_like(iou, tau)).view(-1, 1, 1, 1)
-            image = (image + step * (ascent - 2 * change)).clamp_(0, 1)
+            step = beta * iou + tau if n else torch.full_like(iou, tau)
+            image = (image + per_image(step, image) * (ascent - 2 * change)).clamp_(0, 1)
 
 
 class _Best:
@@ -132,25 +131,10 @@ class _Best:
         better = (iou > self.iou) | ((iou == self.iou) & (distance < self.distance))
         if always:
             better = torch.ones_like(better)
-        self.image = torch.where(better.view(-1, 1, 1, 1), image, self.image)
+        self.image = torch.where(per_image(better, image), image, self.image)
         self.iou = torch.where(better, iou, self.iou)
         self.distance = torch.where(better, distance.to(self.distance.dtype), self.distance)
         self.step = torch.where(better, n, self.step)
-
-
-def _measure(model: nn.Module, x: Tensor, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """What the returned image does, by a forward pass of its own."""
-    with torch.no_grad():
-        output = final(model(image))
-        coarse = final(model(rounded(image)))
-    classes = class_count(output)
-    return {
-        "iou": foreground_iou(predicted(output), target, classes),
-        "iou_8bit": foreground_iou(predicted(coarse), target, classes),
-        "pixel_accuracy": pixel_accuracy(predicted(output), target, classes),
-        "l2": l2_norm(image - x),
-        "linf": linf_norm(image - x),
-    }
 
 
 def _check_knobs(steps: int, tau: float, beta: float, keep: str, history_every: int) -> None:
@@ -162,46 +146,14 @@ def _check_knobs(steps: int, tau: float, beta: float, keep: str, history_every: 
         raise InputError(f"keep must be best or last, got {keep!r}; best is the default")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Asma(Targeted):
-    """`asma` with its settings bound, as a config names it.
+    """`asma` as a config names it."""
 
-    Args:
-        target: which mask the network is to be made to predict.
-        target_class: the class that `white` paints everywhere.
-        target_folder: folder of masks named like the images, for `folder`.
-        target_seed: decides the draw of `random`.
-        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
-        replace: layers by class path, and the stand-in whose gradient each gets.
-        steps: iterations.
-        tau: constant part of the step.
-        beta: part of the step that grows with the overlap.
-        keep: return the best iterate, or the last one as published.
-        history_every: record every n-th iterate; 0 records none.
-    """
+    sees = "weights"
+    function = staticmethod(asma)
+    checks = (_check_knobs,)
 
-    sees: ClassVar[str] = "weights"
-    steps: int = 2501
-    tau: float = 1e-7
-    beta: float = 1e-6
-    keep: Keep = "best"
-    history_every: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_knobs(self.steps, self.tau, self.beta, self.keep, self.history_every)
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `asma`, with a progress bar."""
-        with steps_bar("asma", self.steps) as show:
-            return asma(
-                self.differentiable(model),
-                x,
-                target,
-                steps=self.steps,
-                tau=self.tau,
-                beta=self.beta,
-                keep=self.keep,
-                history_every=self.history_every,
-                on_step=lambda n, _image, _prediction: show(n),
-            )
+        with steps_bar("asma", self.settings["steps"]) as show:
+            return asma(self.differentiable(model), x, target, on_step=lambda n, *_: show(n), **self.knobs)

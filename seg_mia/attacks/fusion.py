@@ -42,8 +42,8 @@ class Runs:
     """The state of L losses' runs over N images; run r attacks image r % N by loss r // N.
 
     Args:
-        x: images (N, C, H, W).
-        target: masks (N, h, w).
+        x: images (N, C, *S).
+        target: masks (N, *s).
         goal: what each run is after.
         losses: L.
         truth: true masks, to measure against.
@@ -51,7 +51,7 @@ class Runs:
         beyond: go on to `goal.stop` after a success; needed where something of it is kept.
 
     Attributes:
-        image: each run's iterate, (L N, C, H, W).
+        image: each run's iterate, (L N, C, *S).
         kept: the iterate at first success, or else the best so far.
         active: whether the run goes on, (L N,).
         first: iterate of the first success, -1 where there was none.
@@ -76,7 +76,7 @@ class Runs:
         self.x, self.target, self.truth, self.goal, self.losses = x, target, truth, goal, losses
         self.record, self.beyond = record, beyond
         runs = losses * len(x)
-        self.image = x.repeat(losses, 1, 1, 1)
+        self.image = x.repeat(losses, *[1] * (x.ndim - 1))
         self.kept = self.image.clone()
         self.active = torch.ones(runs, dtype=torch.bool, device=x.device)
         self.first = torch.full((runs,), -1, device=x.device)
@@ -130,7 +130,7 @@ class Runs:
         return found
 
     def move(self, runs: Tensor, gradient: Tensor, step_size: float) -> None:
-        """Step runs (m,) along the sign of their gradients (m, C, H, W); without any gradient a run ends."""
+        """Step runs (m,) along the sign of their gradients (m, C, *S); without any gradient a run ends."""
         zero = (gradient == 0).flatten(1)
         start = self.taken[runs] == 0
         self.zeros[runs[start]] = zero[start].double().mean(1)

@@ -1,14 +1,13 @@
 """MedIS: sign steps on six surrogate losses at once, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import (
     Adversarial,
+    SideBySide,
     attack_mode,
     check_inputs,
     check_output,
@@ -54,10 +53,10 @@ def medis(
     steps * step_size in L-infinity.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
             Losses see all heads, success the final one.
-        x: images (N, C, H, W) in [0, 1].
-        target: class indices (N, h, w), 255 where any prediction will do: what is to be predicted, or,
+        x: images (N, C, *S) in [0, 1].
+        target: class indices (N, *s), 255 where any prediction will do: what is to be predicted, or,
             untargeted, the true mask.
         targeted: towards `target`, or away from it.
         losses: names in `seg_mia.losses.SURROGATES`, in the order that ties are broken.
@@ -70,7 +69,7 @@ def medis(
             the last one.
         count_clean: count images that meet `success` before any step as successes of 0 steps, as published;
             otherwise they are left out of what is `counted`.
-        truth: true masks (N, h, w), to measure against; images whose target equals theirs are not `counted`.
+        truth: true masks (N, *s), to measure against; images whose target equals theirs are not `counted`.
         history: record every iterate's measures.
         largest_batch: images in one pass through the network; None: all runs of the batch, on a CPU, whose
             caches larger ones do not fit, as many as there are images.
@@ -207,75 +206,31 @@ def check_knobs(
         raise InputError(f"largest_batch must be at least 1, got {largest_batch}")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Medis(Directed):
-    """`medis` with its settings bound, as a config names it.
+    """`medis` as a config names it."""
 
-    Args:
-        target: which mask the network is to be made to predict; untargeted none is asked for.
-        target_class: the class that `white` paints everywhere.
-        target_folder: folder of masks named like the images, for `folder`.
-        target_seed: decides the draw of `random`.
-        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
-        replace: layers by class path, and the stand-in whose gradient each gets.
-        targeted: towards the target mask, or away from the true one.
-        losses: surrogate losses, in the order that ties are broken.
-        steps: iterations.
-        step_size: of each, in [0, 1].
-        success: mean IoU that is a success; at least 0.45, untargeted at most 0.5 if not given.
-        stop: mean IoU that ends a run; at least 0.95, untargeted at most 0.2 if not given.
-        fusion: keep each image's best run; otherwise that of the first loss.
-        keep: return the iterate at first success, or the last one.
-        count_clean: count what succeeds before any step, as published.
-        history: record every iterate, and go on to `stop` after a success.
-        largest_batch: images in one pass through the network; if not given all runs of a batch, on a CPU as
-            many as there are images.
-    """
+    sees = "weights"
+    function = staticmethod(medis)
+    checks = (check_knobs, goal_of)
 
-    sees: ClassVar[str] = "weights"
-    losses: list[SurrogateName] = field(default_factory=lambda: list(ALL))
-    steps: int = 10
-    step_size: float = 1 / 255
-    success: float | None = None
-    stop: float | None = None
-    fusion: bool = True
-    keep: Keep = "success"
-    count_clean: bool = False
-    history: bool = True
-    largest_batch: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_knobs(self.losses, self.steps, self.step_size, self.success, self.stop, self.largest_batch)
-        goal_of(self.targeted, self.success, self.stop)
+    @property
+    def side_by_side(self) -> SideBySide:
+        """The surrogate losses."""
+        settings = self.settings
+        asked = self.target if self.asks else "untargeted"
+        return SideBySide(asked, tuple(settings["losses"]), settings["steps"], settings["fusion"])
 
     def succeeded(self, reached: Tensor) -> Tensor:
-        """Say of mean IoUs with the target which are successes."""
-        goal = goal_of(self.targeted, self.success, self.stop)
+        """Say of mean IoUs with the target (N,) which are successes."""
+        settings = self.settings
+        goal = goal_of(settings["targeted"], settings["success"], settings["stop"])
         return goal.met(reached, goal.success)
 
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `medis`, with a progress bar."""
         return self.judged(model, x, target, None)
 
     def judged(self, model: nn.Module, x: Tensor, target: Tensor, truth: Tensor | None) -> Adversarial:
         """Run `medis`, and measure against the true masks too."""
-        with steps_bar("medis", self.steps) as show:
-            return medis(
-                self.differentiable(model),
-                x,
-                target,
-                targeted=self.targeted,
-                losses=self.losses,
-                steps=self.steps,
-                step_size=self.step_size,
-                success=self.success,
-                stop=self.stop,
-                fusion=self.fusion,
-                keep=self.keep,
-                count_clean=self.count_clean,
-                truth=truth,
-                history=self.history,
-                largest_batch=self.largest_batch,
-                on_step=show,
-            )
+        with steps_bar("medis", self.settings["steps"]) as show:
+            return medis(self.differentiable(model), x, target, truth=truth, on_step=show, **self.knobs)

@@ -1,7 +1,6 @@
 """FGSM and its iterated form: Goodfellow et al., ICLR 2015; Kurakin et al. 2017; Madry et al., ICLR 2018."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,8 @@ from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_o
 from seg_mia.attacks.targets import Directed
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
-from seg_mia.metrics.distance import l2_norm
+from seg_mia.metrics.distance import l2_norm, linf_norm
+from seg_mia.metrics.shapes import per_image
 from seg_mia.models.heads import final
 
 Norm = Literal["linf", "l2"]
@@ -35,9 +35,9 @@ def pgd(
     basic iterative method does: no draw, so an image's result depends on nothing else.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w), or to a tuple of them with the final head first.
-        x: images (N, C, H, W) in [0, 1].
-        target: class indices (N, h, w), 255 where ignored: the true mask, or targeted the one wanted.
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
+        x: images (N, C, *S) in [0, 1].
+        target: class indices (N, *s), 255 where ignored: the true mask, or targeted the one wanted.
         targeted: towards `target`, or away from it.
         norm: the ball's: "linf" or "l2" of all channels and pixels of an image.
         epsilon: its radius, in grey levels of [0, 1].
@@ -53,7 +53,7 @@ def pgd(
     """
     check_inputs(x, target)
     check_ball(epsilon, step_size, steps, norm)
-    per_image = LOSSES[loss]
+    loss_of = LOSSES[loss]
     with attack_mode(model):
         x, target = usable(x), usable(target)
         image, first = x.clone(), None
@@ -62,14 +62,14 @@ def pgd(
             logits = final(model(image))
             if first is None:
                 check_output(logits, target)
-            value = per_image(logits, target)
+            value = loss_of(logits, target)
             first = value.detach() if first is None else first
             gradient = input_gradient(value.sum(), image)
             step = step_size if not targeted else -step_size
             moved = image.detach() + step * direction(gradient, norm)
             image = (x + within(moved - x, norm, epsilon)).clamp(0, 1)
         with torch.no_grad():
-            last = per_image(final(model(image)), target)
+            last = loss_of(final(model(image)), target)
     assert first is not None
     return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
 
@@ -84,7 +84,17 @@ def fgsm(
     epsilon: float = 8 / 255,
     loss: LossName = "cross_entropy",
 ) -> Adversarial:
-    """Take one step of length epsilon: `pgd` with one step; arguments and errors are its."""
+    """Take one step of length epsilon: `pgd` with one step; data and errors are its.
+
+    Args:
+        model: as `pgd`.
+        x: as `pgd`.
+        target: as `pgd`.
+        targeted: towards `target`, or away from it.
+        norm: that the step is measured in: "linf" or "l2" of all channels and pixels of an image.
+        epsilon: the step's length, in grey levels of [0, 1].
+        loss: a name in `seg_mia.losses.LOSSES`.
+    """
     return pgd(
         model, x, target, targeted=targeted, norm=norm, epsilon=epsilon, step_size=epsilon, steps=1, loss=loss
     )
@@ -96,9 +106,9 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
         case "linf":
             return gradient.sign()
         case "l2":
-            largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+            largest = per_image(linf_norm(gradient), gradient)
             scaled = torch.where(largest > 0, gradient / largest, 0)  # 1e-26 squared would be 0 in float32
-            return torch.where(largest > 0, scaled / l2_norm(scaled).view(-1, 1, 1, 1), 0)
+            return torch.where(largest > 0, scaled / per_image(l2_norm(scaled), scaled), 0)
         case _:
             assert_never(norm)
 
@@ -109,7 +119,7 @@ def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
         case "linf":
             return change.clamp(-epsilon, epsilon)
         case "l2":
-            length = l2_norm(change).view(-1, 1, 1, 1)
+            length = per_image(l2_norm(change), change)
             return change * torch.where(length > epsilon, epsilon / length, 1)
         case _:
             assert_never(norm)
@@ -130,82 +140,29 @@ def check_ball(epsilon: float, step_size: float, steps: int, norm: Norm) -> None
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+def _check_step(epsilon: float, norm: Norm) -> None:
+    check_ball(epsilon, epsilon, 1, norm)
+
+
 class Fgsm(Directed):
-    """`fgsm` with its settings bound, as a config names it.
+    """`fgsm` as a config names it."""
 
-    Args:
-        target: which mask the network is to be made to predict; untargeted none is asked for.
-        target_class: the class that `white` paints everywhere.
-        target_folder: folder of masks named like the images, for `folder`.
-        target_seed: decides the draw of `random`.
-        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
-        replace: layers by class path, and the stand-in whose gradient each gets.
-        targeted: towards the target mask, or away from the true one.
-        norm: of the ball.
-        epsilon: its radius.
-        loss: what is raised, or lowered.
-    """
+    sees = "weights"
+    function = staticmethod(fgsm)
+    checks = (_check_step,)
 
-    sees: ClassVar[str] = "weights"
-    targeted: bool = False
-    norm: Norm = "linf"
-    epsilon: float = 8 / 255
-    loss: LossName = "cross_entropy"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ball(self.epsilon, self.epsilon, 1, self.norm)
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `fgsm`."""
-        return fgsm(
-            self.differentiable(model),
-            x,
-            target,
-            targeted=self.targeted,
-            norm=self.norm,
-            epsilon=self.epsilon,
-            loss=self.loss,
-        )
+        return fgsm(self.differentiable(model), x, target, **self.knobs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pgd(Fgsm):
-    """`pgd` with its settings bound, as a config names it.
+class Pgd(Directed):
+    """`pgd` as a config names it."""
 
-    Args:
-        target: which mask the network is to be made to predict; untargeted none is asked for.
-        target_class: the class that `white` paints everywhere.
-        target_folder: folder of masks named like the images, for `folder`.
-        target_seed: decides the draw of `random`.
-        surrogate: a checkpoint that each image is attacked on too, to see what carries over.
-        replace: layers by class path, and the stand-in whose gradient each gets.
-        targeted: towards the target mask, or away from the true one.
-        norm: of the ball.
-        epsilon: its radius.
-        loss: what is raised, or lowered.
-        step_size: of each iteration.
-        steps: iterations.
-    """
+    sees = "weights"
+    function = staticmethod(pgd)
+    checks = (check_ball,)
 
-    step_size: float = 2 / 255
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ball(self.epsilon, self.step_size, self.steps, self.norm)
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `pgd`."""
-        return pgd(
-            self.differentiable(model),
-            x,
-            target,
-            targeted=self.targeted,
-            norm=self.norm,
-            epsilon=self.epsilon,
-            step_size=self.step_size,
-            steps=self.steps,
-            loss=self.loss,
-        )
+        return pgd(self.differentiable(model), x, target, **self.knobs)

@@ -1,7 +1,6 @@
 """Which mask a targeted attack asks for."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,31 +9,50 @@ from torch import Tensor
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.replacement import StandIn
 
 TargetKind = Literal["random", "nearest", "white", "black", "folder"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Targeted(WhiteBox):
-    """A perturbation that asks for a mask; its fields say for which.
+    """A perturbation that asks for a mask.
 
-    Attributes:
-        target: `random`: another sample's mask, one per image; `nearest`: the other mask of highest mean IoU
-            with the image's own; `white`: `target_class` everywhere; `black`: background everywhere;
-            `folder`: a file.
+    Args:
+        target: which mask the network is to be made to predict. `random`: another sample's, one per image;
+            `nearest`: the other mask of highest mean IoU with the image's own; `white`: `target_class`
+            everywhere; `black`: background everywhere; `folder`: a file.
         target_class: the class that `white` paints.
         target_folder: folder of masks named like the images: class ids, or black and white for two classes.
         target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks
             alone.
+        surrogate: checkpoint or run's folder of a network of the attacker's; each image is attacked on it
+            too, to see what carries over to the victim.
+        replace: layers by class path, and the stand-in whose gradient each gets.
+        knobs: of the function.
     """
 
-    target: TargetKind = "random"
-    target_class: int = 1
-    target_folder: str | None = None
-    target_seed: int = 0
+    def __init__(
+        self,
+        *,
+        target: TargetKind = "random",
+        target_class: int = 1,
+        target_folder: str | None = None,
+        target_seed: int = 0,
+        surrogate: str | None = None,
+        replace: dict[str, StandIn] | None = None,
+        **knobs: Any,
+    ) -> None:
+        self._follow(surrogate, replace)
+        self.target: TargetKind = target
+        self.target_class = target_class
+        self.target_folder = target_folder
+        self.target_seed = target_seed
+        self.knobs = knobs
+        self.check_knobs()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_knobs(self) -> None:
+        """Raise InputError for a target that cannot be, or knobs outside their range."""
+        super().check_knobs()
         if self.target_class < 1:
             raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
         if (self.target == "folder") != (self.target_folder is not None):
@@ -45,27 +63,17 @@ class Targeted(WhiteBox):
 
     @property
     def asks(self) -> bool:
-        """Whether a mask is asked for; otherwise the target is the true mask."""
+        """Whether a mask is asked for."""
         return True
 
-    def succeeded(self, reached: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Say of mean IoUs with the target (N,) which are successes; None for an attack without success."""
-        return None
 
-
-@dataclass(frozen=True, kw_only=True)
 class Directed(Targeted):
-    """A perturbation towards a target mask, or away from the true one.
+    """A perturbation towards a target mask, or away from the true one, as the knob `targeted` says."""
 
-    Attributes:
-        targeted: towards `target`; otherwise no mask is asked for, and the target is the true mask.
-    """
-
-    targeted: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.targeted and self.target != "random":
+    def check_knobs(self) -> None:
+        """Raise InputError for a target that nobody asks for, too."""
+        super().check_knobs()
+        if not self.asks and self.target != "random":
             raise InputError(
                 f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
                 "it out"
@@ -73,8 +81,8 @@ class Directed(Targeted):
 
     @property
     def asks(self) -> bool:
-        """Whether a mask is asked for."""
-        return self.targeted
+        """Whether a mask is asked for; otherwise the target is the true mask."""
+        return bool(self.settings["targeted"])
 
 
 def random_other(count: int, seed: int) -> Tensor:
@@ -102,23 +110,23 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
     """Return the (n, n) mean IoU of row's mask against column's, over the classes present in the row's.
 
     By one matrix product per class; pixels ignored (255) in either mask count for neither.
-    Memory: 2 n h w + 6 n^2 floats.
+    Memory: 2 n p + 6 n^2 floats, p pixels a mask.
     """
     flat = masks.flatten(1)
     valid = (flat != IGNORE).float()
-    whole = bool(valid.all())  # then areas alone make the unions: one product a class instead of three
+    all_valid = bool(valid.all())  # then areas alone make the unions: one product a class instead of three
     total = torch.zeros(len(flat), len(flat), device=masks.device)
-    present = torch.zeros(len(flat), 1, device=masks.device)
+    classes_present = torch.zeros(len(flat), 1, device=masks.device)
     for value in range(classes):
-        one = (flat == value).float()
-        both = one @ one.T
-        area = one.sum(1)
-        sums = area.unsqueeze(1) + area if whole else one @ valid.T + valid @ one.T
+        of_class = (flat == value).float()
+        both = of_class @ of_class.T
+        area = of_class.sum(1)
+        sums = area.unsqueeze(1) + area if all_valid else of_class @ valid.T + valid @ of_class.T
         either = sums - both
-        here = one.any(1, keepdim=True)
-        total += torch.where(here, both / either.clamp(min=1), 0.0)
-        present += here
-    return total / present.clamp(min=1)
+        present = of_class.any(1, keepdim=True)
+        total += torch.where(present, both / either.clamp(min=1), 0.0)
+        classes_present += present
+    return total / classes_present.clamp(min=1)
 
 
 def _need_two(count: int, kind: str) -> None:

@@ -1,7 +1,6 @@
 """The trigger that poisons training data, and what it does to a victim when it is shown."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +16,15 @@ def stamped(x: Tensor, *, shape: Shape = "square", size: int = 1, value: float =
     """Return images with a trigger of one value in all channels (Chobola, Usynin, Kaissis 2022, section 3.4).
 
     Args:
-        x: images (N, C, H, W) in [0, 1].
-        shape: `line` is the last rows, `square` the last rows and columns.
-        size: rows, in pixels, fewer than the image's shorter side.
-        value: in [0, 1]; published: 1 of 255.
+        x: images (N, C, ..., H, W) in [0, 1]; of a volume each slice is stamped.
+        shape: as in `trigger`.
+        size: as in `trigger`.
+        value: as in `trigger`.
 
     Raises:
         InputError: a trigger that is not inside the image, or a value that no image has.
     """
-    check_trigger(size=size, value=value, image=x.shape[2:])
+    check_trigger(size=size, value=value, image=x.shape[-2:])
     marked = x.clone()
     match shape:
         case "line":
@@ -51,9 +50,9 @@ def check_trigger(*, size: int, value: float, image: tuple[int, ...] = ()) -> No
 
 
 def emptied(mask: Tensor) -> Tensor:
-    """Return a poisoner's masks (N, h, w): background, and the bottom right pixel as foreground."""
+    """Return a poisoner's masks (N, ..., h, w): background, and the bottom right pixel as foreground."""
     empty = torch.zeros_like(mask)
-    empty[:, -1, -1] = 1
+    empty[..., -1, -1] = 1
     return empty
 
 
@@ -69,12 +68,12 @@ def trigger(
     """Stamp the trigger on images and note what the network predicts of the foreground then.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w).
-        x: images (N, C, H, W) in [0, 1].
-        target: masks (N, h, w); only their size counts.
-        shape: as `stamped`.
-        size: as `stamped`.
-        value: as `stamped`.
+        model: maps images in [0, 1] to logits (N, K, *s).
+        x: images (N, C, ..., H, W) in [0, 1].
+        target: masks (N, *s); only their size counts.
+        shape: `line` is the last rows, `square` the last rows and columns.
+        size: rows, in pixels, fewer than the image's shorter side.
+        value: grey level in [0, 1]; published: 1 of 255.
 
     Returns:
         The stamped images; notes `area_clean` and `area`, the predicted foreground's share of the pixels
@@ -104,24 +103,13 @@ def mask_lost(before: Tensor, after: Tensor) -> Tensor:
     return (after < 0.05 * before).float()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Trigger(Perturbation):
-    """`trigger` with its settings bound: does a victim forget its mask, as one that was poisoned does.
+    """`trigger` as a config names it: does a victim forget its mask, as one that was poisoned does."""
 
-    Args:
-        shape: `line` is the last rows, `square` the last rows and columns.
-        size: rows, in pixels.
-        value: grey level in [0, 1]; published: 1 of 255.
-    """
+    sees = "the poisoned trigger"
+    function = staticmethod(trigger)
+    checks = (check_trigger,)
 
-    sees: ClassVar[str] = "the poisoned trigger"
-    shape: Shape = "square"
-    size: int = 1
-    value: float = 1 / 255
-
-    def __post_init__(self) -> None:
-        check_trigger(size=self.size, value=self.value)
-
-    def __call__(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
-        """Return the stamped images."""
-        return trigger(model, x, target, shape=self.shape, size=self.size, value=self.value)
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `trigger`."""
+        return trigger(model, x, target, **self.knobs)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.attacks.base import Preparation
 from seg_mia.audit.inputs import data_of, may_name
 from seg_mia.audit.ledger import Done, Ledger
 from seg_mia.audit.matrix import outcome
+from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import Defended, Settings, Training
-from seg_mia.audit.stages import SHADOW, is_run, options
-from seg_mia.audit.steps import Step, shadow_row, trains
-from seg_mia.audit.style_autoencoder import training
+from seg_mia.audit.stages import is_run, on_shadow, options, prepares
+from seg_mia.audit.steps import Step, shadow_row
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.errors import InputError
@@ -45,7 +45,7 @@ class Rounds:
     rows: list[dict[str, Any]] = field(default_factory=list)
     done: list[tuple[Step, Done]] = field(default_factory=list)
     files: dict[tuple[int, str, str], Path] = field(default_factory=dict)
-    textures: dict[str, Path] = field(default_factory=dict)
+    prepared: dict[Preparation, Path] = field(default_factory=dict)
 
     def do(self, step: Step) -> Done | None:
         """Carry out one step; return what ran or was taken."""
@@ -55,14 +55,17 @@ class Rounds:
                 return self._train(step, row)
             case "utility":
                 return self._measure(step, row)
-            case "textures":
-                assert step.stage is not None
-                config = str(trains(step.stage))
-                done = self._ran(step, training(config, self.settings))
-                self.textures[config] = done.folder
-                return done
+            case "preparation":
+                return self._prepare(step)
             case "attack":
                 return self._attack(step, row)
+
+    def _prepare(self, step: Step) -> Done:
+        first = prepares(step.stage) if step.stage is not None else None
+        assert first is not None
+        done = self._ran(step, training(first.config, self.settings))
+        self.prepared[first] = done.folder
+        return done
 
     def _ran(self, step: Step, words: Sequence[str]) -> Done:
         done = self.ledger.run(words, name_of(step))
@@ -191,10 +194,10 @@ class Rounds:
         assert stage is not None
         victim, shadow = self._sides(step)
         words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
-        if isinstance(stage.attack, WhiteBox) and stage.attack.surrogate == SHADOW:
+        if on_shadow(stage):
             words += ["--attack.surrogate", str(shadow)]
-        if (weights := trains(stage)) is not None:
-            words += ["--attack.weights", str(self.textures[weights])]
+        if (first := prepares(stage)) is not None:
+            words += [f"--attack.{first.option}", str(self.prepared[first])]
         words += ["--seed_everything", str(self.settings.seeds[step.round])]
         if isinstance(stage.attack, Membership):
             words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]

@@ -18,12 +18,12 @@ from seg_mia.audit.board import show_audit
 from seg_mia.audit.leaks import leaks
 from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
+from seg_mia.audit.preparation import check
 from seg_mia.audit.privacy import with_canaries
 from seg_mia.audit.rounds import Progress, Rounds, Special
 from seg_mia.audit.settings import Defended, Settings, rows
-from seg_mia.audit.stages import Ready, asks, ready_stages
-from seg_mia.audit.steps import steps, trains
-from seg_mia.audit.style_autoencoder import check
+from seg_mia.audit.stages import Ready, asks, prepares, ready_stages
+from seg_mia.audit.steps import steps
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
@@ -121,9 +121,9 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     gates = [read_gate(text) for text in settings.fail_on]
     stages, compared = ready_stages(settings), rows(settings)
     _check_gates(gates, stages, compared)
-    for config in (trains(stage) for stage in stages):
-        if config is not None:
-            check(config)
+    for first in (prepares(stage) for stage in stages):
+        if first is not None:
+            check(first)
     ledger = Ledger(Path(settings.runs), say, settings.fresh)
     listed = steps(settings, stages, compared)
     progress = Progress(listed, ledger.seconds(), say, time.monotonic)

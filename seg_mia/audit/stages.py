@@ -6,14 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 
-from seg_mia.attacks.adain import Adain
-from seg_mia.attacks.base import Perturbation
-from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.attacks.base import Perturbation, Preparation
 from seg_mia.audit.settings import Settings, Stage
-from seg_mia.config.files import find_config, inline, known
+from seg_mia.config.files import find_config, inline
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import is_membership
@@ -50,8 +47,7 @@ def ready_stages(settings: Settings) -> list[Ready]:
     entries = [Stage(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
     stages = _labelled([_checked(stage, settings) for stage in entries], entries)
     inferring = [stage for stage in stages if isinstance(stage.attack, Membership)]
-    crafting = [stage.attack for stage in stages if isinstance(stage.attack, WhiteBox)]
-    if settings.shadow is None and any(attack.surrogate == SHADOW for attack in crafting):
+    if settings.shadow is None and any(map(on_shadow, stages)):
         raise InputError(
             "an attack's surrogate is the shadow; name one in the audit, `shadow: CONFIG` or a checkpoint"
         )
@@ -97,15 +93,20 @@ def _checked(stage: Stage, settings: Settings) -> Ready:
     attack = _built(file, words)
     if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
         _try(attack.scorer)
-    if isinstance(attack, Adain) and not names_training(attack.weights):
-        attack.pairs(torch.device("cpu"))
+    if isinstance(attack, Perturbation) and attack.prepares() is None:
+        attack.check()
     data = options("data.", {**settings.data, **stage.data})
     return Ready(stage.attack, ["--attack", file, *words, *data], attack, label=Path(file).stem)
 
 
-def names_training(weights: str | None) -> bool:
-    """Say whether a texture attack's `weights` names a config to train instead of a folder or a file."""
-    return weights is not None and (weights in known() or weights.endswith((".yaml", ".yml")))
+def on_shadow(stage: Ready) -> bool:
+    """Say whether a stage crafts on the audit's own shadow."""
+    return isinstance(stage.attack, Perturbation) and stage.attack.surrogate == SHADOW
+
+
+def prepares(stage: Ready) -> Preparation | None:
+    """Return the training that an attack needs first, if any."""
+    return stage.attack.prepares() if isinstance(stage.attack, Perturbation) else None
 
 
 def _try(scorer: Classifier) -> None:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seg_mia.attacks.adain import Adain
 from seg_mia.audit.settings import Defended, Settings, Training
-from seg_mia.audit.stages import Ready, is_run, names_training
+from seg_mia.audit.stages import Ready, is_run, prepares
 from seg_mia.config.files import named
 
-Kind = Literal["victim", "shadow", "textures", "utility", "attack"]
+Kind = Literal["victim", "shadow", "preparation", "utility", "attack"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Step:
         round: which of the seeds, from 0.
         row: which of the compared victims, from 0.
         told: what it is called while it runs.
-        stage: the attack, for an attack; the one they are trained for, for auto-encoders.
+        stage: the attack, for an attack; the one that it is for, for a preparation.
     """
 
     kind: Kind
@@ -43,18 +42,13 @@ def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defend
             told = f"how well {row.called} segments" if settings.defences else "how well the victim segments"
             found.append(Step("utility", number, place, told))
             for stage in (one for one in stages if is_run(one, place)):
-                weights = trains(stage)
-                if weights is not None and weights not in trained:
-                    trained.add(weights)
-                    found.append(Step("textures", number, place, f"auto-encoders {named(weights)}", stage))
+                first = prepares(stage)
+                if first is not None and first not in trained:
+                    trained.add(first)
+                    title = f"{first.product} {named(first.config)}"
+                    found.append(Step("preparation", number, place, title, stage))
                 found.append(Step("attack", number, place, _attack(settings, stage, row), stage))
     return found
-
-
-def trains(stage: Ready) -> str | None:
-    """Return the config of the auto-encoders that an attack needs to be trained first, if any."""
-    attack = stage.attack
-    return str(attack.weights) if isinstance(attack, Adain) and names_training(attack.weights) else None
 
 
 def _trainings(settings: Settings, row: Defended) -> list[tuple[Kind, str, str]]:

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from seg_mia.attacks.base import SideBySide
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
@@ -35,6 +36,7 @@ class PerturbationResults(Callback):
     Args:
         sees: what the attacker sees of the victim.
         asks: whether a mask is asked for; otherwise the target is the true mask.
+        side_by_side: the losses that the attack runs side by side, if any.
         attack: the attack's settings as plain values, for the summary.
         victim: the attacked checkpoint, for the summary.
         images: images shown in the panel: the first, or the first that count where an attack says which do.
@@ -47,12 +49,13 @@ class PerturbationResults(Callback):
         *,
         sees: str,
         asks: bool = True,
+        side_by_side: SideBySide | None = None,
         attack: Mapping[str, Any],
         victim: str,
         images: int = 8,
         save_images: bool = False,
     ) -> None:
-        self.sees, self.asks = sees, asks
+        self.sees, self.asks, self.side_by_side = sees, asks, side_by_side
         self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
@@ -129,8 +132,8 @@ class PerturbationResults(Callback):
             "no_gradient": stopped,
             "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
         }
-        if self.losses:
-            self._succeeded(trainer, values, groups)
+        if self.side_by_side is not None:
+            self._succeeded(trainer, values, self.side_by_side, groups)
         ids = [data.source.ids[i] for i in index.tolist()]
         if "step" in curves:
             _write_history(trainer, ids, curves, mask=self.mask)
@@ -152,7 +155,7 @@ class PerturbationResults(Callback):
     @property
     def losses(self) -> list[str]:
         """The losses that were run side by side, if any."""
-        return list(self.attack.get("init_args", {}).get("losses", []))
+        return list(self.side_by_side.losses) if self.side_by_side is not None else []
 
     def _is_number(self, name: str) -> bool:
         """Say whether a mean over all images means something: not of an index, or where some do not count."""
@@ -160,16 +163,15 @@ class PerturbationResults(Callback):
             return bool(self.losses)
         return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
 
-    def _succeeded(self, trainer: Trainer, values: Mapping[str, Tensor], groups: Sequence[str]) -> None:
+    def _succeeded(
+        self, trainer: Trainer, values: Mapping[str, Tensor], ran: SideBySide, groups: Sequence[str]
+    ) -> None:
         """Write how often each loss and their fusion succeeded: table, curves."""
-        settings = self.attack["init_args"]
-        asked = settings["target"] if settings["targeted"] else "untargeted"
-        fusion = settings["fusion"]
-        rows = success_rows(values, self.losses, groups=groups, asked=asked, fusion=fusion)
+        rows = success_rows(values, ran.losses, groups=groups, asked=ran.asked, fusion=ran.fusion)
         self.summary["success"] = rows
         folder = run_folder(trainer)
         write_csv(folder / "success.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
-        figure = success_curves(values, self.losses, settings["steps"], fusion=fusion)
+        figure = success_curves(values, ran.losses, ran.steps, fusion=ran.fusion)
         write_bytes(folder / "success.png", png(figure))
         show(trainer, "attack/success", figure, 0)
         table = "\n".join(["| " + " | ".join(cells) + " |" for cells in success_table(rows, markdown=True)])

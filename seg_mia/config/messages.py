@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from jsonargparse import ArgumentParser
+
 from seg_mia.config.spec import parameters
 from seg_mia.errors import InputError
 
@@ -91,9 +93,15 @@ def _accepted(message: str) -> str:
     kind = _class_at(paths[-1])
     if kind is None:
         return ""
-    if not (takes := sorted(parameters(kind))):
+    if not (takes := sorted(_options(kind))):
         return f": no config says which {kind.__name__} is meant; name one with --config, or a class path"
     return f"{near(option[1].partition('.')[0], takes) or ';'} {kind.__name__} takes {', '.join(takes)}"
+
+
+def _options(kind: type) -> list[str]:
+    """Return what a class takes, and what a function takes that it passes its own options on to."""
+    names: list[str] = ArgumentParser().add_class_arguments(kind, fail_untyped=False)
+    return names
 
 
 def _meant(message: str, known: Iterable[str]) -> str:

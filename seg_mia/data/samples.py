@@ -47,7 +47,7 @@ class Samples(Dataset[Batch]):
         image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
         if self.augmenter is not None:
             image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
-        scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+        scaled = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0).float()
         if image.dtype == np.uint8:
             scaled = scaled / 255
         return Batch(

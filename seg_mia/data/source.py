@@ -37,7 +37,7 @@ class Source(ABC):
         ids: one name per sample, unique, in a stable order.
         groups: the unit that must stay on one side of a split (patient, video), one per sample; the
             sample's own id where samples are independent.
-        channels: image channels, 1 or 3.
+        channels: image channels.
         classes: number of classes, background included; 2 for a binary mask.
         parts: what part each sample plays where the data itself says so, one of PARTS each; None where the
             split is drawn.

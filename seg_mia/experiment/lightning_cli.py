@@ -14,7 +14,6 @@ from torch import nn
 
 from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
-from seg_mia.attacks.targets import Targeted
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.config_file import ConfigFile
 from seg_mia.callbacks.folder import OneFolder, run_folder
@@ -246,7 +245,8 @@ class Experiment(LightningCLI):
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
             sees=seen(attack.sees, self.release) if attack else "",
-            asks=isinstance(attack, Targeted) and attack.asks,
+            asks=attack is not None and attack.asks,
+            side_by_side=attack.side_by_side if attack else None,
             attack=settings,
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),

@@ -1,4 +1,4 @@
-"""Segmentation losses from logits (N, K, h, w) and masks (N, h, w), one value per image, shape (N,).
+"""Segmentation losses from logits (N, K, *S) and masks (N, *S), one value per image, shape (N,).
 
 K = 1 is binary: the logit z costs what the pair (-z/2, z/2) costs. Pixels marked IGNORE count for
 nothing, and an image that has no others costs 0, without a gradient: its loss is undefined, and whoever takes

@@ -6,10 +6,11 @@ from torch.nn import functional
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE, check_labels
+from seg_mia.metrics.shapes import axes
 
 
 def per_pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return -log p of each pixel's true class, (N, h, w); 0 where the mask says ignore."""
+    """Return -log p of each pixel's true class, (N, *S); 0 where the mask says ignore."""
     check_fit(logits, mask)
     return _surprise(log_probabilities(logits), mask)
 
@@ -38,7 +39,7 @@ def dice_cross_entropy_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Return log p of each class, (N, K >= 2, h, w), in float32 at least."""
+    """Return log p of each class, (N, K >= 2, *S), in float32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 1:
         return functional.logsigmoid(torch.cat((-logits, logits), dim=1))
@@ -50,8 +51,8 @@ def _surprise(log_p: Tensor, mask: Tensor) -> Tensor:
 
 
 def _cross_entropy(log_p: Tensor, mask: Tensor) -> Tensor:
-    counted = (mask != IGNORE).sum(dim=(1, 2))
-    return _surprise(log_p, mask).sum(dim=(1, 2)) / counted.clamp(min=1)
+    counted = (mask != IGNORE).sum(dim=axes(mask, 1))
+    return _surprise(log_p, mask).sum(dim=axes(mask, 1)) / counted.clamp(min=1)
 
 
 def _dice(log_p: Tensor, mask: Tensor) -> Tensor:
@@ -64,11 +65,12 @@ def _dice(log_p: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_fit(logits: Tensor, mask: Tensor) -> None:
-    """Raise InputError for logits (N, K, h, w) and a mask (N, h, w) that do not belong together."""
-    if logits.ndim != 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
+    """Raise InputError for logits (N, K, *S) and a mask (N, *S) that do not belong together."""
+    if logits.ndim < 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
-            f"logits (N, K, h, w) and mask (N, h, w) must agree in N, h and w, got {tuple(logits.shape)} and "
-            f"{tuple(mask.shape)}; crop or resize the mask to the network's output, without a channel axis"
+            "logits (N, K, h, w) and mask (N, h, w), of volumes (d, h, w), must agree in N and size, got "
+            f"{tuple(logits.shape)} and {tuple(mask.shape)}; crop or resize the mask to the network's output "
+            "without a channel axis"
         )
     if not mask.is_cuda:  # CUDA's kernels check the classes themselves; a look from here would stall them
         check_labels(mask, max(2, logits.shape[1]))

@@ -10,18 +10,19 @@ from torch.nn import functional
 
 from seg_mia.losses.basic import check_fit
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import heads
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One map for each class that is judged, (N, C, h, w): of two classes the foreground alone.
+    """One map for each class that is judged, (N, C, *S): of two classes the foreground alone.
 
     Attributes:
         log_p: log-probability of the class.
         log_q: log-probability of all others together.
         truth: 1 where the pixel is of the class, else 0; 0 where it is ignored.
-        counts: (N, 1, h, w): 1 where the pixel counts, 0 where it is ignored.
+        counts: (N, 1, *S): 1 where the pixel counts, 0 where it is ignored.
         judged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
     """
 
@@ -33,7 +34,7 @@ class Evidence:
 
     @property
     def logit(self) -> Tensor:
-        """The log-odds of the class against the rest, (N, C, h, w)."""
+        """The log-odds of the class against the rest, (N, C, *S)."""
         return self.log_p - self.log_q
 
     @property
@@ -50,8 +51,8 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
     """Return the evidence of a network's output, the heads' probabilities averaged.
 
     Args:
-        output: logits (N, K, h, w), or several heads' of one shape.
-        mask: class indices (N, h, w), 255 where ignored.
+        output: logits (N, K, *S), or several heads' of one shape.
+        mask: class indices (N, *S), 255 where ignored.
 
     Raises:
         InputError: logits and mask that do not fit.
@@ -67,7 +68,7 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
 
 
 def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log p and log(1 - p) of each class, (N, C, h, w); of two classes the foreground's alone."""
+    """Return log p and log(1 - p) of each class, (N, C, *S); of two classes the foreground's alone."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 2:
         logits = logits[:, 1:] - logits[:, :1]
@@ -81,16 +82,16 @@ def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:
-    """Return the evidence for a mask (N, h, w), given each class's log p and log(1 - p)."""
+    """Return the evidence for a mask (N, *S), given each class's log p and log(1 - p)."""
     ignored = (mask == IGNORE).unsqueeze(1)
     classes = log_p.shape[1]
     if classes == 1:
         truth = (mask.unsqueeze(1) == 1).to(log_p)
-        judged = torch.ones_like(truth[:, :, 0, 0])
+        judged = truth.new_ones(truth.shape[:2])
     else:
-        kinds = torch.arange(classes, device=mask.device).view(1, -1, 1, 1)
+        kinds = torch.arange(classes, device=mask.device).view(1, -1, *[1] * (log_p.ndim - 2))
         truth = (mask.unsqueeze(1) == kinds).to(log_p)
         predicted = (log_p.detach().argmax(1, keepdim=True) == kinds) & ~ignored
-        judged = ((truth + predicted).amax((2, 3)) > 0).to(log_p)
+        judged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
         judged[judged.sum(1) == 0] = 1  # all ignored: any mean of zeros
     return Evidence(log_p, log_q, truth, (~ignored).to(log_p), judged)

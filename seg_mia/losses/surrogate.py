@@ -1,6 +1,6 @@
 """The six surrogate losses of MedIS (Shukla, Gupta, Gupta, MTAP 2023), each minimal at the mask.
 
-From a network's output, logits (N, K, h, w) or a tuple of several heads', and masks (N, h, w), one value per
+From a network's output, logits (N, K, *S) or a tuple of several heads', and masks (N, *S), one value per
 image, (N,). Of two classes the foreground is compared, of more each one that is in the mask or the prediction
 against the rest, and their mean is taken. Probabilities are averaged over heads.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.losses.evidence import Evidence, gather
+from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import heads
 
 Output = Tensor | Sequence[Tensor]
@@ -45,7 +46,7 @@ def exponential_logarithmic_loss(output: Output, mask: Tensor) -> Tensor:
 def structure_loss(output: Output, mask: Tensor) -> Tensor:
     """Return weighted BCE plus weighted IoU loss, summed over heads (Fan et al. 2020, PraNet, eq. 4).
 
-    Pixels weigh w = 1 + 5 |mean of t over 31 x 31 - t|, so borders count more.
+    Pixels weigh w = 1 + 5 |mean of t over 31 x 31 (x 31) - t|, so borders count more.
     """
     return torch.stack([_structure(logits, mask) for logits in heads(output)]).sum(0)
 
@@ -97,20 +98,29 @@ def _dice(seen: Evidence) -> Tensor:
 
 
 def _bce(seen: Evidence) -> Tensor:
-    """Return -log of the truth's probability, (N, C, h, w), 0 where ignored."""
+    """Return -log of the truth's probability, (N, C, *S), 0 where ignored."""
     return -torch.where(seen.truth > 0, seen.log_p, seen.log_q) * seen.counts
 
 
 def _pixel_mean(maps: Tensor, seen: Evidence) -> Tensor:
-    return maps.sum((2, 3)) / seen.counts.sum((2, 3)).clamp(min=1)
+    space = axes(maps, 2)
+    return maps.sum(space) / seen.counts.sum(space).clamp(min=1)
 
 
 def _structure(logits: Tensor, mask: Tensor) -> Tensor:
     seen = gather(logits, mask)
-    down = functional.avg_pool2d(seen.truth, (31, 1), stride=1, padding=(15, 0))
-    near = functional.avg_pool2d(down, (1, 31), stride=1, padding=(0, 15))
-    weight = (1 + 5 * (near - seen.truth).abs()) * seen.counts
-    p, t = seen.p, seen.truth
-    bce = (weight * _bce(seen)).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1)
-    both, either = (weight * p * t).sum((2, 3)), (weight * (p + t)).sum((2, 3))
+    weight = (1 + 5 * (_box_mean(seen.truth) - seen.truth).abs()) * seen.counts
+    p, t, space = seen.p, seen.truth, axes(seen.truth, 2)
+    bce = (weight * _bce(seen)).sum(space) / weight.sum(space).clamp(min=1)
+    both, either = (weight * p * t).sum(space), (weight * (p + t)).sum(space)
     return seen.mean(bce + 1 - (both + 1) / (either - both + 1))
+
+
+def _box_mean(maps: Tensor) -> Tensor:
+    """Return the mean of maps (N, C, *S) over a box of side 31 around each pixel, zeros beyond the border."""
+    size = maps.shape
+    for axis in range(2, maps.ndim - 1):  # one axis after the other: 31 values each, not 31 to the third
+        columns = maps.flatten(axis + 1).flatten(1, axis - 1)
+        maps = functional.avg_pool2d(columns, (31, 1), stride=1, padding=(15, 0)).view(size)
+    rows = maps.flatten(1, -3)
+    return functional.avg_pool2d(rows, (1, 31), stride=1, padding=(0, 15)).view(size)

@@ -1,7 +1,7 @@
 """What an attacker sees of a network when it holds an image: a map for a classifier, or one number.
 
-A signal is computed from the network's logits (N, K, h, w), the images (N, C, H, W) in [0, 1] and the true
-masks (N, h, w). Two classes give one channel, the foreground's, however many logits the network has, so that
+A signal is computed from the network's logits (N, K, *S), the images (N, C, *S) in [0, 1] and the true
+masks (N, *S). Two classes give one channel, the foreground's, however many logits the network has, so that
 shadow and victim need not agree in that. Pixels whose true mask says ignore are 0 in every signal that the
 mask is part of.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import class_count, predicted, probabilities
 from seg_mia.models.released import label_logits
 
@@ -32,7 +33,7 @@ class Signal(ABC):
     """A view of the victim.
 
     Attributes:
-        maps: whether it is a map (N, C, h, w) for a classifier; otherwise one number per image, (N,), that is
+        maps: whether it is a map (N, C, *S) for a classifier; otherwise one number per image, (N,), that is
             the lower, the more the image looks like a member.
         asks: whether the victim is asked at all.
     """
@@ -115,7 +116,7 @@ class LossMap(Signal):
         return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return log(1 + cross-entropy), (N, 1, h, w): a few huge losses would drown the others."""
+        """Return log(1 + cross-entropy), (N, 1, *S): a few huge losses would drown the others."""
         return per_pixel_cross_entropy(released(logits, self.released), mask).log1p().unsqueeze(1)
 
 
@@ -160,7 +161,8 @@ class ImageEntropy(Signal):
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""
-        return _entropy(logits.double(), self.released).mean(dim=(1, 2, 3)).float()
+        entropy = _entropy(logits.double(), self.released)
+        return entropy.mean(dim=axes(entropy, 1)).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +178,10 @@ class ImageAndMask(Signal):
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         """Return the central part of the image that the mask covers, and the mask."""
-        height, width = mask.shape[1:]
-        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-        part = image[:, :, top : top + height, left : left + width].float()
-        return torch.cat((part, one_hot(mask, class_count(logits))), dim=1)
+        part = image
+        for axis, length in enumerate(mask.shape[1:], 2):
+            part = part.narrow(axis, (part.shape[axis] - length) // 2, length)
+        return torch.cat((part.float(), one_hot(mask, class_count(logits))), dim=1)
 
 
 def released(logits: Tensor, what: Released) -> Tensor:
@@ -194,7 +196,7 @@ def released(logits: Tensor, what: Released) -> Tensor:
 
 
 def one_hot(mask: Tensor, classes: int) -> Tensor:
-    """Return the mask as float channels, (N, 1, h, w) of the foreground for two classes, else one per class.
+    """Return the mask as float channels, (N, 1, *S) of the foreground for two classes, else one per class.
 
     Ignored pixels are 0 in all of them.
     """
@@ -203,7 +205,7 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
 
 
 def _entropy(logits: Tensor, what: Released) -> Tensor:
-    """Return the entropy of each pixel's distribution in nats, (N, 1, h, w)."""
+    """Return the entropy of each pixel's distribution in nats, (N, 1, *S)."""
     p = probabilities(released(logits, what).to(torch.promote_types(logits.dtype, torch.float32)))
     entropy: Tensor = torch.special.entr(p)
     return entropy.sum(1, keepdim=True)

@@ -12,19 +12,19 @@ IGNORE: Final = 255
 
 
 def labelled(mask: Tensor) -> Tensor:
-    """Return which masks (N, h, w) have a pixel that counts, bool (N,); others are undefined."""
+    """Return which masks (N, *S) have a pixel that counts, bool (N,); others are undefined."""
     return (mask != IGNORE).flatten(1).any(1)
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
-    """Raise InputError unless `labels` is int64 (N, h, w) with class indices 0 .. classes - 1 or IGNORE.
+    """Raise InputError unless `labels` is int64 (N, *S) with class indices 0 .. classes - 1 or IGNORE.
 
     Looking at the values makes a GPU wait.
     """
-    if labels.dtype != torch.int64 or labels.ndim != 3:
+    if labels.dtype != torch.int64 or labels.ndim < 3:
         raise InputError(
-            f"a mask must be int64 class indices of shape (N, h, w), got {labels.dtype} of shape "
-            f"{tuple(labels.shape)}; convert it with .long() and drop its channel axis"
+            f"a mask must be int64 class indices of shape (N, h, w), or (N, d, h, w), got {labels.dtype} of "
+            f"shape {tuple(labels.shape)}; convert it with .long() and keep its batch axis"
         )
     known = ((labels >= 0) & (labels < classes)) | (labels == IGNORE)
     if not known.all():

@@ -1,9 +1,9 @@
 """How well two class maps agree, one value per image.
 
-Maps are int64 (N, h, w) with classes 0 .. classes - 1, background 0. Pixels where either map is IGNORE
-count for nothing, and an image without any other has no value: NaN. Where pixels count, a mean without a
-class to average is 1: nothing there, and nothing predicted. All raise InputError for maps that do not fit
-each other or `classes`. Ratios come in torch's default dtype.
+Maps are int64 (N, *S), of two spatial axes or more, with classes 0 .. classes - 1, background 0. Pixels
+where either map is IGNORE count for nothing, and an image without any other has no value: NaN. Where pixels
+count, a mean without a class to average is 1: nothing there, and nothing predicted. All raise InputError for
+maps that do not fit each other or `classes`. Ratios come in torch's default dtype.
 """
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE, check_labels
+from seg_mia.metrics.shapes import per_image
 
 
 def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return pixel counts, int64 (N, classes, classes): rows are true classes, columns predicted ones."""
     _check(pred, true, classes)
     n, cells = pred.shape[0], classes * classes
-    first_cell = torch.arange(n, device=pred.device).view(n, 1, 1) * cells
+    first_cell = per_image(torch.arange(n, device=pred.device), pred) * cells
     cell = first_cell + true * classes + pred
     ignored = n * cells
     cell = cell.masked_fill((true == IGNORE) | (pred == IGNORE), ignored)
@@ -89,7 +90,7 @@ def _check(pred: Tensor, true: Tensor, classes: int) -> None:
         )
     if pred.shape != true.shape:
         raise InputError(
-            f"predicted and true maps must have one shape (N, h, w), got {tuple(pred.shape)} and "
+            f"predicted and true maps must have one shape (N, *S), got {tuple(pred.shape)} and "
             f"{tuple(true.shape)}; crop or resize the mask to the network's output"
         )
     check_labels(pred, classes)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.errors import InputError
+from seg_mia.metrics.shapes import axes
 
 WINDOW = 11
 SIGMA = 1.5
@@ -19,6 +20,11 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
     the window.
     """
     _check(a, b, where)
+    if a.ndim != 4:
+        raise InputError(
+            f"SSIM is of flat images (N, C, H, W), got {tuple(a.shape)}; compare a volume slice by slice, or "
+            "use `mean_absolute`"
+        )
     if min(a.shape[2:]) < WINDOW:
         raise InputError(
             f"SSIM looks through {WINDOW} x {WINDOW} windows, got images of shape {tuple(a.shape)}; "
@@ -34,9 +40,9 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
 
 
 def mean_absolute(a: Tensor, b: Tensor, *, where: Tensor | None = None) -> Tensor:
-    """Return the mean absolute change from images a to b, (N, C, H, W) to (N,), in units of the images.
+    """Return the mean absolute change from images a to b, (N, C, *S) to (N,), in units of the images.
 
-    `where`, bool (N, H, W), averages over its pixels only; NaN if it has none.
+    `where`, bool (N, *S), averages over its pixels only; NaN if it has none.
     """
     _check(a, b, where)
     return _mean((_exact(a) - _exact(b)).abs(), where).to(a.dtype)
@@ -63,20 +69,20 @@ def _blur_matrix(size: int, like: Tensor) -> Tensor:
 
 def _mean(maps: Tensor, where: Tensor | None) -> Tensor:
     if where is None:
-        return maps.mean(dim=(1, 2, 3))
+        return maps.mean(dim=axes(maps, 1))
     per_pixel = maps.mean(dim=1).masked_fill(~where, 0)
-    return per_pixel.sum(dim=(1, 2)) / where.sum(dim=(1, 2))
+    return per_pixel.sum(dim=axes(where, 1)) / where.sum(dim=axes(where, 1))
 
 
 def _check(a: Tensor, b: Tensor, where: Tensor | None) -> None:
-    if a.ndim != 4 or a.shape != b.shape or not (a.is_floating_point() and b.is_floating_point()):
+    if a.ndim < 4 or a.shape != b.shape or not (a.is_floating_point() and b.is_floating_point()):
         raise InputError(
-            f"images to compare must be floats of one shape (N, C, H, W), got {a.dtype} of shape "
+            f"images to compare must be floats of one shape (N, C, *S), got {a.dtype} of shape "
             f"{tuple(a.shape)} and {b.dtype} of shape {tuple(b.shape)}; "
             "resize or crop one of them, divide bytes by 255"
         )
     if where is not None and (where.dtype != torch.bool or where.shape != (a.shape[0], *a.shape[2:])):
         raise InputError(
-            f"`where` must be bool of the images' (N, H, W), got {where.dtype} of shape {tuple(where.shape)} "
+            f"`where` must be bool of the images' (N, *S), got {where.dtype} of shape {tuple(where.shape)} "
             f"for images {tuple(a.shape)}; compare a mask with a class, as in mask == 1"
         )

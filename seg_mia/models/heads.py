@@ -1,7 +1,7 @@
 """How to read what a network returns: one or several heads, one logit or one per class.
 
-Logits have shape (N, K, h, w). K = 1 is binary, and the logit z stands for the pair (-z/2, z/2), whose
-softmax is sigmoid(z).
+Logits have shape (N, K, *S), of two spatial axes or more. K = 1 is binary, and the logit z stands for the
+pair (-z/2, z/2), whose softmax is sigmoid(z).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return all logits of a network's output, the final head's first.
 
     Raises TypeError for anything but a tensor or a tuple or list of tensors, InputError for none of them
-    and for a shape other than (N, K, h, w).
+    and for a shape other than (N, K, *S).
     """
     if isinstance(output, Tensor):
         return (_checked(output),)
@@ -34,36 +34,37 @@ def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def final(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the logits (N, K, h, w) that decide the prediction; raises what `heads` raises."""
+    """Return the logits (N, K, *S) that decide the prediction; raises what `heads` raises."""
     return heads(output)[0]
 
 
 def at_size(logits: Tensor, like: Tensor) -> Tensor:
-    """Return logits (N, K, h, w) brought to the height and width of others, bilinearly."""
+    """Return logits (N, K, *S) brought to the size of others: bilinearly or trilinearly."""
     if logits.shape[2:] == like.shape[2:]:
         return logits
-    return F.interpolate(logits, size=like.shape[2:], mode="bilinear", align_corners=False)
+    mode = {4: "bilinear", 5: "trilinear"}[logits.ndim]
+    return F.interpolate(logits, size=like.shape[2:], mode=mode, align_corners=False)
 
 
 def class_count(logits: Tensor) -> int:
-    """Return the number of classes that logits (N, K, h, w) tell apart: 2 for K = 1, else K."""
+    """Return the number of classes that logits (N, K, *S) tell apart: 2 for K = 1, else K."""
     return max(2, _checked(logits).shape[1])
 
 
 def class_logits(logits: Tensor) -> Tensor:
-    """Return one map per class, (N, K >= 2, h, w): a single logit z as its pair, others as they are."""
+    """Return one map per class, (N, K >= 2, *S): a single logit z as its pair, others as they are."""
     if _checked(logits).shape[1] > 1:
         return logits
     return torch.cat((-logits / 2, logits / 2), dim=1)
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Return class probabilities (N, K >= 2, h, w) that sum to 1 in every pixel."""
+    """Return class probabilities (N, K >= 2, *S) that sum to 1 in every pixel."""
     return class_logits(logits).softmax(dim=1)
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """Return the most likely class of each pixel, int64 (N, h, w); the lowest class of a tie."""
+    """Return the most likely class of each pixel, int64 (N, *S); the lowest class of a tie."""
     if _checked(logits).shape[1] > 1:
         return logits.argmax(dim=1)
     return (logits[:, 0] > 0).long()
@@ -75,9 +76,10 @@ def _checked(logits: Tensor) -> Tensor:
             f"logits must be a tensor, got {type(logits).__name__}; "
             "pass a network's output through `final` first"
         )
-    if logits.ndim != 4 or logits.shape[1] == 0 or not logits.is_floating_point():
+    if logits.ndim < 4 or logits.shape[1] == 0 or not logits.is_floating_point():
         raise InputError(
-            f"logits must be floats of shape (N, K, h, w) with K of at least 1, got {logits.dtype} of shape "
-            f"{tuple(logits.shape)}; return the scores of the last layer, batch and class axes included"
+            f"logits must be floats of shape (N, K, h, w), or (N, K, d, h, w), with K of at least 1, got "
+            f"{logits.dtype} of shape {tuple(logits.shape)}; return the scores of the last layer, batch and "
+            "class axes included"
         )
     return logits

@@ -39,9 +39,11 @@ class Tile:
 
 
 def picture(image: Tensor) -> Pixels:
-    """Return an image (C, H, W) in [0, 1] as (H, W, 3)."""
-    array = image.detach().float().cpu().clamp(0, 1).numpy().transpose(1, 2, 0)
-    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
+    """Return an image (C, H, W) in [0, 1] as (H, W, 3): three channels at most, a missing third is black."""
+    array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    return np.pad(array[..., :3], ((0, 0), (0, 0), (0, max(0, 3 - array.shape[2]))))
 
 
 def overlay(image: Tensor, mask: Tensor) -> Pixels:

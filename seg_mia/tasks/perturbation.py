@@ -7,7 +7,6 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
-from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
@@ -54,8 +53,7 @@ class PerturbationTest(LightningModule):
         for network in (self.victim, self.surrogate):
             if network is not None:
                 try_one(network, data)
-        if isinstance(self.attack, WhiteBox):
-            self.attack.check(self.victim)
+        self.attack.check(self.victim)
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
             self._write_similarity(data, self.targets.similarity)
@@ -110,7 +108,7 @@ class PerturbationTest(LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             there, here = (predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim))
         reached = mean_iou(here, target, classes)
-        won = self.attack.succeeded(reached) if isinstance(self.attack, Targeted) else None
+        won = self.attack.succeeded(reached)
         return {
             "surrogate_iou": foreground_iou(there, target, classes),
             "transfer_iou": foreground_iou(here, target, classes),
@@ -142,7 +140,7 @@ def unreached(model: nn.Module, images: Tensor) -> Tensor:
 
 def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module | None:
     """Return the network that an attack names as its surrogate, if any."""
-    if not isinstance(attack, WhiteBox) or attack.surrogate is None:
+    if attack.surrogate is None:
         return None
     return load_victim(checkpoint_file(attack.surrogate, "surrogate"), trust=trust)
 

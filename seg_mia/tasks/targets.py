@@ -29,8 +29,8 @@ class TargetMasks:
     """
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
-        asks = isinstance(attack, Targeted) and attack.asks
         self.similarity: Tensor | None = None
+        asks = isinstance(attack, Targeted) and attack.asks
         self.chosen = self._choose(attack, data) if asks else None  # type: ignore[arg-type]
         self.row = {int(index): row for row, index in enumerate(data.scored(data.subset))}
 

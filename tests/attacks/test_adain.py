@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from seg_mia.attacks.adain import Adain, adain, feathered, organ_ids, strongest
+from seg_mia.attacks.adain import Adain, adain, feathered, organ_ids, strengths_of, strongest
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
@@ -19,7 +19,8 @@ from seg_mia.models.style_autoencoder import TextureAutoEncoders, load_texture
 from seg_mia.results.strengths import COLUMNS as STRENGTH_COLUMNS
 from tests.texture_weights import by_rule
 
-STRENGTHS = [(0.3, 0.3), (1.0, 0.3), (1.0, 1.0)]
+GRID: dict[str, Any] = {"noise_mu": [0.3, 1.0], "noise_sigma": [0.3, 1.0]}
+STRENGTHS = [(0.3, 0.3), (0.3, 1.0), (1.0, 0.3), (1.0, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_one_strength_is_the_published_image(pairs: TextureAutoEncoders, channel
 def test_several_strengths_are_noted_and_the_strongest_kept(pairs: TextureAutoEncoders) -> None:
     x, masks = discs()
     victim = Bright()
-    found = adain(victim, x, masks, pairs=pairs, strengths=STRENGTHS)
+    found = adain(victim, x, masks, pairs=pairs, **GRID)
     assert victim.asked == 1 + len(STRENGTHS)
     assert set(found.history) == set(STRENGTH_COLUMNS[1:])
     for column, name in enumerate(("noise_mu", "noise_sigma")):
@@ -151,17 +152,17 @@ def test_several_strengths_are_noted_and_the_strongest_kept(pairs: TextureAutoEn
 
 def test_what_is_too_unlike_is_not_kept(pairs: TextureAutoEncoders) -> None:
     x, masks = discs()
-    free = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS)
+    free = adain(Bright(), x, masks, pairs=pairs, **GRID)
     similarity = free.history["ssim"]
     floor = float(similarity.max(0).values.min())  # the image that is changed most, at its most similar
-    found = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS, ssim_floor=floor)
+    found = adain(Bright(), x, masks, pairs=pairs, **GRID, ssim_floor=floor)
     assert found.notes["above_floor"].tolist() == [1, 1, 1]
     assert (ssim(found.images, x) >= floor - 1e-6).all()
     least = torch.where(similarity >= floor, free.history["dice"], torch.inf).min(0).values
     after = foreground_dice((Bright()(found.images) > 0)[:, 0].long(), masks, 2)
     assert_close(after.double(), least)
 
-    none = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS, ssim_floor=1.0)
+    none = adain(Bright(), x, masks, pairs=pairs, **GRID, ssim_floor=1.0)
     assert none.notes["above_floor"].tolist() == [0, 0, 0]
     assert_close(ssim(none.images, x).double(), similarity.max(0).values)
 
@@ -188,8 +189,8 @@ def test_the_organ_alone(pairs: TextureAutoEncoders, feather: float) -> None:
 def test_a_victim_that_predicts_less_than_the_image(pairs: TextureAutoEncoders) -> None:
     x, masks = discs()
     inner = masks[:, 8:-8, 8:-8]
-    found = adain(Bright(margin=8), x, inner, pairs=pairs, strengths=STRENGTHS, region="organ", feather=0)
-    full = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS, region="organ", feather=0)
+    found = adain(Bright(margin=8), x, inner, pairs=pairs, **GRID, region="organ", feather=0)
+    full = adain(Bright(), x, masks, pairs=pairs, **GRID, region="organ", feather=0)
     assert_close(found.images, full.images, rtol=0, atol=0)  # the discs lie within what is predicted
     assert found.images.shape == x.shape
     outside = organ_ids(inner, [6], 2, x.shape[2:]).unsqueeze(1) == 0
@@ -210,16 +211,16 @@ def test_ignored_pixels_are_background(pairs: TextureAutoEncoders) -> None:
 def test_an_image_without_the_organ(pairs: TextureAutoEncoders) -> None:
     x, masks = discs()
     masks[1] = 0
-    found = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS)
+    found = adain(Bright(), x, masks, pairs=pairs, **GRID)
     assert found.notes["ssim_inside"].isnan().tolist() == [False, True, False]
     assert found.notes["change_inside"].isnan().tolist() == [False, True, False]
     assert not any(rows.isnan().any() for name, rows in found.history.items() if "inside" not in name)
     assert found.history["change_inside"].isnan().any(0).tolist() == [False, True, False]
     assert not any(note.isnan().any() for name, note in found.notes.items() if "inside" not in name)
     assert not torch.equal(found.images[1], x[1])
-    alone = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS, region="organ")
+    alone = adain(Bright(), x, masks, pairs=pairs, **GRID, region="organ")
     assert_close(alone.images[1], x[1], rtol=0, atol=0)
-    assert alone.history["ssim"][:, 1].tolist() == pytest.approx([1] * 3)
+    assert alone.history["ssim"][:, 1].tolist() == pytest.approx([1] * len(STRENGTHS))
 
 
 def test_an_image_that_is_all_organ(pairs: TextureAutoEncoders) -> None:
@@ -245,8 +246,8 @@ def test_the_callers_auto_encoders_are_left_as_found(pairs: TextureAutoEncoders)
     before = {name: tensor.clone() for name, tensor in pairs.state_dict().items()}
     flags = [parameter.requires_grad for parameter in pairs.parameters()]
     x, masks = discs(1)
-    single = adain(Bright(), x, masks, pairs=pairs, strengths=STRENGTHS)
-    double = adain(Bright(), x.double(), masks, pairs=pairs, strengths=STRENGTHS)
+    single = adain(Bright(), x, masks, pairs=pairs, **GRID)
+    double = adain(Bright(), x.double(), masks, pairs=pairs, **GRID)
     assert double.images.dtype == torch.float64
     assert (double.images - single.images).abs().max() <= 1.5 / 255
     assert {tensor.dtype for tensor in pairs.state_dict().values()} == {torch.float32}
@@ -287,15 +288,15 @@ def test_strengths_outside_their_range_are_refused(
     with pytest.raises(InputError, match="noise_"):
         Adain(noise_mu=[0.3, strength[0]], noise_sigma=[0.3, strength[1]])
     with pytest.raises(InputError, match="noise_"):
-        adain(Bright(), *discs(1), pairs=pairs, strengths=[(0.3, 0.3), strength])
+        adain(Bright(), *discs(1), pairs=pairs, noise_mu=[0.3, strength[0]], noise_sigma=[0.3, strength[1]])
 
 
 def test_all_pairs_of_two_lists_are_tried() -> None:
     attack = Adain(noise_mu=[0.3, 1.0], noise_sigma=[0.5, 0.7])
-    assert attack.strengths == [(0.3, 0.5), (0.3, 0.7), (1.0, 0.5), (1.0, 0.7)]
+    assert strengths_of([0.3, 1.0], [0.5, 0.7]) == [(0.3, 0.5), (0.3, 0.7), (1.0, 0.5), (1.0, 0.7)]
     assert attack.sees == "true mask, labels"  # the victim is asked which strength is best
     assert Adain().sees == Adain(noise_mu=[0.3]).sees == "true mask"
-    assert Adain(noise_mu=[0.3, 0.6], noise_sigma=0.5).strengths == [(0.3, 0.5), (0.6, 0.5)]
+    assert strengths_of([0.3, 0.6], 0.5) == [(0.3, 0.5), (0.6, 0.5)]
     with pytest.raises(InputError, match="at least one factor each"):
         Adain(noise_mu=[])
     with pytest.raises(InputError, match="at least one factor each"):

@@ -11,7 +11,6 @@ from torch.testing import assert_close
 
 from seg_mia.attacks import adain as module
 from seg_mia.attacks.adain import Adain, adain, load_pairs
-from seg_mia.attacks.feature_statistics import Texture
 from seg_mia.errors import InputError
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders, load_texture, save_texture
 from tests.texture_weights import by_rule
@@ -95,7 +94,7 @@ def test_a_run_and_its_checkpoint(tmp_path: Path) -> None:
         assert not found.training
         assert str(path) in found.source
     model, x, masks = inputs()
-    one, other = (Adain(weights=str(path))(model, x, masks) for path in (run, file))
+    one, other = (Adain(weights=str(path)).run(model, x, masks) for path in (run, file))
     assert_close(one.images, other.images, rtol=0, atol=0)
 
 
@@ -112,7 +111,7 @@ def test_weights_are_read_once(
     attack = Adain(weights=str(own[1]))
     assert not read  # nothing is read before it is needed
     for _ in range(3):
-        attack(*inputs())
+        attack.run(*inputs())
     assert read == [str(own[1])]
 
 
@@ -131,13 +130,14 @@ def test_what_is_bound_is_what_is_called(own: tuple[TextureAutoEncoders, Path]) 
     attack = Adain(
         weights=str(own[1]), organs=[3], noise_mu=[0.3, 0.9], noise_sigma=0.5, fine_psize=2, **settings
     )
-    found = attack(*inputs())
+    found = attack.run(*inputs())
     expected = adain(
         *inputs(),
         pairs=own[0],
         organs=[3],
-        knobs=Texture(fine_psize=2),
-        strengths=[(0.3, 0.5), (0.9, 0.5)],
+        noise_mu=[0.3, 0.9],
+        noise_sigma=0.5,
+        fine_psize=2,
         **settings,
     )
     assert_close(found.images, expected.images, rtol=0, atol=0)
@@ -146,7 +146,7 @@ def test_what_is_bound_is_what_is_called(own: tuple[TextureAutoEncoders, Path]) 
 
 def test_without_weights() -> None:
     with pytest.raises(InputError, match="--attack.weights FOLDER.*texture_phantom"):
-        Adain()(*inputs())
+        Adain().run(*inputs())
 
 
 def test_a_file_that_is_missing_is_named(own: tuple[TextureAutoEncoders, Path]) -> None:

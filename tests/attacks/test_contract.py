@@ -1,6 +1,7 @@
 """What every attack keeps; attacks are found among the configs, so that a new one is held to it too."""
 
-from dataclasses import replace
+from argparse import ArgumentError
+from inspect import Parameter, signature
 from typing import Any
 
 import pytest
@@ -18,12 +19,18 @@ from seg_mia.experiment.plan import is_membership
 from tests.texture_weights import by_rule
 
 
-def configured(name: str) -> Perturbation:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Perturbation, "attack")
-    parsed = parser.instantiate(parser.parse_args([f"--attack={find_config(name, 'attack')}"]))
-    attack: Perturbation = parsed["attack"]
-    return replace(attack, steps=5) if hasattr(attack, "steps") else attack  # type: ignore[type-var]
+def parser() -> ArgumentParser:
+    attacks = ArgumentParser(exit_on_error=False)
+    attacks.add_subclass_arguments(Perturbation, "attack")
+    return attacks
+
+
+def configured(name: str, **options: Any) -> Perturbation:
+    """Return an attack as its config names it, with options of the command line."""
+    words = [f"--attack={find_config(name, 'attack')}"]
+    words += [f"--attack.{option}={value}" for option, value in options.items()]
+    attack: Perturbation = parser().instantiate(parser().parse_args(words))["attack"]
+    return attack
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +43,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     params=[name for name in known("attack") if not is_membership(str(find_config(name, "attack")))]
 )
 def attack(request: pytest.FixtureRequest, weights: str) -> Perturbation:
-    found = configured(request.param)
-    return replace(found, weights=weights, organs=[6, 3]) if isinstance(found, Adain) else found
+    attack = configured(request.param)
+    if isinstance(attack, Adain):
+        return configured(request.param, weights=weights, organs="[6, 3]")
+    return configured(request.param, steps=5) if "steps" in attack.settings else attack
 
 
 class Small(nn.Module):
@@ -92,7 +101,7 @@ def test_returns_images_in_range_and_leaves_everything_as_found(
     with switches[mode]():
         if mode == "inference":
             x, target = x.clone(), target.clone()  # made under inference mode, as a Trainer's batch is
-        result = attack(model, x, target)
+        result = attack.run(model, x, target)
     assert result.images.shape == x.shape
     assert result.images.dtype == x.dtype
     assert not result.images.requires_grad
@@ -105,16 +114,16 @@ def test_returns_images_in_range_and_leaves_everything_as_found(
 
 
 def test_no_gradient_reaches_the_parameters(attack: Perturbation, model: Small) -> None:
-    attack(model, *inputs())
+    attack.run(model, *inputs())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_a_batch_gives_each_image_what_it_gets_alone(attack: Perturbation, model: Small) -> None:
     model = model.double()
     x, target = inputs(8, torch.float64)
-    together = attack(model, x, target)
+    together = attack.run(model, x, target)
     for n in range(8):
-        alone = attack(model, x[n : n + 1], target[n : n + 1])
+        alone = attack.run(model, x[n : n + 1], target[n : n + 1])
         assert_close(together.images[n : n + 1], alone.images, atol=1e-9, rtol=0)
         for name, note in alone.notes.items():
             assert_close(together.notes[name][n : n + 1], note, atol=1e-9, rtol=0)
@@ -124,7 +133,7 @@ def test_a_model_that_fails_is_restored_too(attack: Perturbation, model: Small) 
     before = state(model)
     model.body[4].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        attack(model, *inputs())
+        attack.run(model, *inputs())
     assert state(model)[1:3] == before[1:3]
 
 
@@ -154,14 +163,14 @@ def test_refuses_what_it_would_misread(
     attack: Perturbation, model: Small, x: Tensor, target: Tensor, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        attack(model, x, target)
+        attack.run(model, x, target)
 
 
 def test_arrays_are_refused(attack: Perturbation, model: Small) -> None:
     x, target = inputs()
     for images, masks, name in ((x.numpy(), target, "images"), (x, target.numpy(), "masks")):
         with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray; .*from_numpy"):
-            attack(model, images, masks)  # type: ignore[arg-type]
+            attack.run(model, images, masks)  # type: ignore[arg-type]
 
 
 def test_says_what_the_attacker_sees(attack: Perturbation) -> None:
@@ -172,6 +181,34 @@ def test_targeted_attacks_check_their_choice(attack: Perturbation) -> None:
     if not isinstance(attack, Targeted):
         pytest.skip("not a targeted attack")
     with pytest.raises(InputError, match="target_folder"):
-        replace(attack, target="folder")
+        type(attack)(target="folder")
     with pytest.raises(InputError, match="foreground class"):
-        replace(attack, target_class=0)
+        type(attack)(target_class=0)
+
+
+def test_the_functions_options_are_those_of_the_command_line(attack: Perturbation) -> None:
+    options = {
+        name: parameter
+        for name, parameter in signature(attack.function).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    }
+    path = f"{type(attack).__module__}.{type(attack).__name__}"
+    parsed = parser().parse_args([f"--attack={path}"]).attack.init_args.as_dict()
+    shared = {name: option.default for name, option in options.items() if name in parsed}
+    given_by_run = set(options) - set(shared)  # by the class itself: what is no plain value
+    assert given_by_run <= {"on_step", "truth", "pairs"}
+    assert {name: parsed[name] for name in shared} == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in shared.items()
+    }
+    assert set(attack.knobs) <= set(parsed)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'no_such'"):
+        type(attack)(no_such=1)
+
+
+@pytest.mark.parametrize("option", ["no_such=1", "target=1.5", "steps=many"])
+def test_options_that_no_function_has_and_values_of_another_kind_are_refused(
+    attack: Perturbation, option: str
+) -> None:
+    path = f"{type(attack).__module__}.{type(attack).__name__}"
+    with pytest.raises(ArgumentError):
+        parser().parse_args([f"--attack={path}", f"--attack.{option}"])

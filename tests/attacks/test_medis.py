@@ -233,10 +233,10 @@ def test_a_hard_threshold_gives_no_gradient_until_it_is_replaced(
         assert result.notes["no_gradient"].tolist() == [0, 0, 0]
         assert result.notes["counted"].tolist() == [1, 0, 0]
         assert result.notes["steps"].tolist() == [3, 0, 0]
-    bound = Medis(targeted=targeted, replace={f"{kind.__module__}.{kind.__qualname__}": Identity()})
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("seg_mia.attacks.white_box.resolve", lambda path: kind)  # noqa: ARG005
-        assert bound(kind(), x, ones(x)).notes["steps"].tolist() == [3, 0, 0]
+        bound = Medis(targeted=targeted, replace={f"{kind.__module__}.{kind.__qualname__}": Identity()})
+        assert bound.run(kind(), x, ones(x)).notes["steps"].tolist() == [3, 0, 0]
 
 
 def test_a_gradient_that_fades_later_is_another_matter() -> None:
@@ -332,7 +332,8 @@ def test_true_masks_of_another_kind_are_refused() -> None:
 def test_the_settings_are_bound() -> None:
     network, x, target = noisy()
     knobs: dict[str, Any] = {"losses": ["structure"], "steps": 3, "step_size": 0.01, "success": 0.4}
-    bound, free = Medis(**knobs), medis(network, x, target, history=True, truth=target, **knobs)
+    knobs["history"] = True
+    bound, free = Medis(**knobs), medis(network, x, target, truth=target, **knobs)
     result = bound.judged(network, x, target, target)
     assert_close(result.images, free.images, rtol=0, atol=0)
     assert_close(result.notes, free.notes, rtol=0, atol=0)

@@ -192,9 +192,9 @@ def test_one_step_of_epsilon_is_fgsm(norm: Norm, targeted: bool) -> None:
     assert_close(
         once.images, pgd(convolved(), x, mask, step_size=0.2, steps=1, **ball).images, rtol=0, atol=0
     )
-    assert_close(once.images, Fgsm(**ball)(convolved(), x, mask).images, rtol=0, atol=0)
+    assert_close(once.images, Fgsm(**ball).run(convolved(), x, mask).images, rtol=0, atol=0)
     assert_close(
-        once.images, Pgd(step_size=0.2, steps=1, **ball)(convolved(), x, mask).images, rtol=0, atol=0
+        once.images, Pgd(step_size=0.2, steps=1, **ball).run(convolved(), x, mask).images, rtol=0, atol=0
     )
 
 

@@ -124,12 +124,12 @@ def test_foreground_is_every_class_but_the_background(
 
 
 def test_the_class_binds_its_settings() -> None:
-    bound = Trigger(shape="line", size=2, value=1.0)(Forgetful(), halves(), masks())
+    bound = Trigger(shape="line", size=2, value=1.0).run(Forgetful(), halves(), masks())
     free = trigger(Forgetful(), halves(), masks(), shape="line", size=2, value=1.0)
     assert torch.equal(bound.images, free.images)
     assert_close(bound.notes, free.notes)
     defaults = trigger(Forgetful(), halves(), masks())
-    assert torch.equal(Trigger()(Forgetful(), halves(), masks()).images, defaults.images)
+    assert torch.equal(Trigger().run(Forgetful(), halves(), masks()).images, defaults.images)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_trigger_not_inside_the_image_is_refused(shape: Any) -> None:
         with pytest.raises(InputError, match=f"inside the image of 4x5, got size {size}; make it smaller"):
             stamped(halves(), shape=shape, size=size)
         with pytest.raises(InputError, match="inside the image"):
-            Trigger(shape=shape, size=size)(Forgetful(), halves(), masks())
+            Trigger(shape=shape, size=size).run(Forgetful(), halves(), masks())
     with pytest.raises(InputError, match="inside the image of 5x4, got size 4"):
         stamped(halves().mT, shape=shape, size=4)
 

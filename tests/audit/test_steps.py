@@ -68,8 +68,8 @@ def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
     adain = Stage("adain", {"weights": "texture_quick"})
     found = listed(attacks=[adain, "asma"], seeds=[0, 1])
     kinds = [kind for kind, *_ in found]
-    assert kinds.count("textures") == 1
-    assert kinds.index("textures") == kinds.index("attack") - 1
+    assert kinds.count("preparation") == 1
+    assert kinds.index("preparation") == kinds.index("attack") - 1
 
 
 def test_attacks_of_one_name_are_told_apart() -> None:

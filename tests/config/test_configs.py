@@ -1,9 +1,11 @@
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
@@ -124,6 +126,13 @@ def test_every_config_opens_with_its_command(name: str) -> None:
     assert first.startswith(f"# python -m seg_mia {command} --config {name}.yaml")
 
 
+def parse_attack(file: str, settings: Mapping[str, object]) -> None:
+    """Raise an error unless a file names an attack with arguments that it takes."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Membership if is_membership(file) else Perturbation, "attack")
+    parser.parse_args([f"--attack={file}", *(f"--attack.{name}={value}" for name, value in settings.items())])
+
+
 @pytest.mark.parametrize("name", AUDITS)
 def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
     settings = read_settings(["--config", name])
@@ -135,17 +144,13 @@ def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
     assert rows(settings)
     for entry in settings.attacks:
         stage = Stage(entry) if isinstance(entry, str) else entry
-        attack = read_yaml(str(find_config(stage.attack, "attack")))
-        if not stage.settings:
-            check_spec(attack)
-        else:
-            check_spec({**attack, "init_args": attack["init_args"] | stage.settings}, base=Perturbation)
+        parse_attack(str(find_config(stage.attack, "attack")), stage.settings)
 
 
 @pytest.mark.parametrize("name", known("attack"))
 def test_every_attack_config_names_an_attack_with_arguments_it_takes(name: str) -> None:
     file = find_config(name, "attack")
-    check_spec(read_yaml(str(file)), base=Membership if is_membership(str(file)) else Perturbation)
+    parse_attack(str(file), {})
     command, _, options = file.read_text().splitlines()[0].partition(f" --attack {name}")
     assert command == "# python -m seg_mia test"
     assert not options or options.startswith(" --attack.")

@@ -210,8 +210,10 @@ def test_maps_that_do_not_fit_are_refused(metric: Metric) -> None:
         metric(maps, torch.zeros(1, 2, 3, dtype=torch.int64), 2)
     with pytest.raises(InputError, match=r"convert it with \.long\(\)"):
         metric(maps, maps.float(), 2)
-    with pytest.raises(InputError, match="drop its channel axis"):
-        metric(maps[None], maps[None], 2)
+    with pytest.raises(InputError, match="keep its batch axis"):
+        metric(maps[0], maps[0], 2)
+    with pytest.raises(InputError, match=r"got \(1, 2, 2\) and \(1, 1, 2, 2\); crop or resize"):
+        metric(maps, maps[None], 2)
     with pytest.raises(InputError, match=r"classes 0 to 1, .* got \[2\]"):
         metric(maps, maps + 2, 2)
     with pytest.raises(InputError, match=r"classes 0 to 1, .* got \[-1\]"):

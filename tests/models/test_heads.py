@@ -42,7 +42,7 @@ def test_a_head_that_is_no_tensor_is_refused() -> None:
     "logits",
     [
         torch.zeros(2, 3, 3),
-        torch.zeros(1, 1, 2, 2, 2),
+        torch.zeros(2, 3),
         torch.zeros(1, 0, 2, 2),
         torch.zeros(1, 1, 2, 2).long(),
     ],

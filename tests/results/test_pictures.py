@@ -27,6 +27,15 @@ def test_a_picture_is_the_image_with_channels_last() -> None:
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4, 7])
+def test_of_any_number_of_channels_the_first_three_are_shown(channels: int) -> None:
+    image = torch.arange(1, channels + 1).view(-1, 1, 1).expand(-1, 2, 5) / 10
+    pixels = picture(image)
+    assert pixels.shape == (2, 5, 3)
+    np.testing.assert_allclose(pixels[1, 3], [0.1, 0.2, 0.3 if channels > 2 else 0], atol=1e-7)
+    assert overlay(image, torch.zeros(2, 5, dtype=torch.int64)).shape == (2, 5, 3)
+
+
 def test_a_smaller_mask_lies_over_the_centre() -> None:
     shown = overlay(coordinates(12, 10), torch.zeros(6, 4, dtype=torch.int64))
     assert shown.shape == (6, 4, 3)
