@@ -92,11 +92,11 @@ def _checked(stage: Stage, settings: Settings) -> Ready:
     words = options("attack.", stage.settings)
     scorer = options("attack.scorer.", settings.scorer)
     attack = _built(file, [])
-    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+    if isinstance(attack, Membership) and attack.scorer.training:
         words = [*scorer, *words]
     attack = _built(file, words)
-    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
-        _try(attack.scorer)
+    if isinstance(attack, Membership) and attack.scorer.training:
+        _try(attack.scorer.training)
     if isinstance(attack, Adain) and not names_training(attack.weights):
         attack.pairs(torch.device("cpu"))
     data = options("data.", {**settings.data, **stage.data})

@@ -56,7 +56,6 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.membership.scorers import Classifier
 from seg_mia.models.foreign import told
 from seg_mia.results.text import attack_headline, utility_headline
 from seg_mia.runs import (
@@ -242,7 +241,8 @@ class Experiment(LightningCLI):
         attack = self.attack
         settings = plain_settings(self._get(self.config, "attack")) or {}
         if isinstance(attack, Membership):
-            last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
+            training = attack.scorer.training
+            last = training.last_epochs if training else 0
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
             sees=seen(attack.sees, self.release) if attack else "",
@@ -364,7 +364,9 @@ class Experiment(LightningCLI):
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=options["control"])
+        found = infer(
+            attack, victim, [shadow], trainer=self._trainer_of, seed=seed, control=options["control"]
+        )
         if not self.trainer.is_global_zero:
             return
         self.summary = {
@@ -377,7 +379,7 @@ class Experiment(LightningCLI):
             "control": options["control"],
             "privacy": card.privacy,
             "same_seed": same_start(card, self.plan.shadow.card),
-            "data": judged_data(victim, shadow),
+            "data": judged_data(victim, [shadow]),
             **summarise(found, card.privacy),
         }
         write_membership(self.trainer, self.plan.folder.name, found, self.summary)

@@ -19,6 +19,7 @@ from seg_mia.data.sides import Side
 from seg_mia.data.ties import tied_places
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_pair
+from seg_mia.membership.answers import Fleet
 from seg_mia.runs import newest_pair
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")
@@ -172,8 +173,8 @@ def test_a_shadow_of_other_ties_or_strata_does_not_fit(root: Path) -> None:
         with pytest.raises(
             InputError, match="must be split alike, .* --data.near_duplicates and --data.strat"
         ):
-            check_pair(side(victim), side(other))
-    check_pair(side(victim), side(shadow))
+            check_pair(side(victim), side(other), Fleet())
+    check_pair(side(victim), side(shadow), Fleet())
 
 
 def side(data: Folder) -> Side:
