@@ -9,7 +9,7 @@ from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.inputs import data_of, may_name
 from seg_mia.audit.ledger import Done, Ledger
 from seg_mia.audit.matrix import outcome
-from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
 from seg_mia.audit.stages import SHADOW, is_run, options
 from seg_mia.audit.steps import Step, shadow_row, trains
 from seg_mia.audit.style_autoencoder import training
@@ -19,7 +19,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import plan
 from seg_mia.membership.base import Membership
-from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
+from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
 
 Special = Literal["DPSGD", "Canaries"]
 """A defence that leaves numbers of its own behind."""
@@ -44,7 +44,7 @@ class Rounds:
     results: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     done: list[tuple[Step, Done]] = field(default_factory=list)
-    files: dict[tuple[int, str, str], Path] = field(default_factory=dict)
+    files: dict[tuple[int, str, str], list[Path]] = field(default_factory=dict)
     textures: dict[str, Path] = field(default_factory=dict)
 
     def do(self, step: Step) -> Done | None:
@@ -128,8 +128,9 @@ class Rounds:
                     f"{path} is trained already, options and defences are for a training; leave them out, or "
                     "name a config"
                 )
-            return checkpoint_file(path, step.kind)
+            return shadow_files(path)[step.shadow] if step.kind == "shadow" else checkpoint_file(path)
         seed = self.settings.seeds[step.round] + SHADOW_SEED * (step.kind == "shadow")
+        seed += FLEET_SEED * step.shadow
         command = "adopt" if training.weights else "fit"
         words = [command, "--config", training.config, "--runs", self.settings.runs]
         words += ["--seed_everything", str(seed)]
@@ -138,27 +139,26 @@ class Rounds:
         words += [f"--model.weights={training.weights}"] if training.weights else []
         if step.kind == "shadow" and row.config is not None:  # which is the victim's
             words.append("--data.role=shadow")
+        if step.kind == "shadow" and shadow_count(self.settings) > 1:
+            words.append(f"--data.shadow={step.shadow}")
         return [*words, *options("", training.options), *options("", row.options)]
 
     def _train(self, step: Step, row: Defended) -> Done | None:
         row = row if step.kind == "victim" else shadow_row(row)
         key = (step.round, step.kind, row.trained)
         found = self._training(step)
-        if isinstance(found, Path):
-            self.files[key] = found
-            return None
-        done = self._ran(step, found)
-        self.files[key] = done.folder
+        done = None if isinstance(found, Path) else self._ran(step, found)
+        self.files.setdefault(key, []).append(found if isinstance(found, Path) else done.folder)
         return done
 
-    def _sides(self, step: Step) -> tuple[Path, Path | None]:
+    def _sides(self, step: Step) -> tuple[Path, list[Path]]:
         row = self.compared[step.row]
-        victim = self.files[step.round, "victim", row.trained]
-        return victim, self.files.get((step.round, "shadow", shadow_row(row).trained))
+        (victim,) = self.files[step.round, "victim", row.trained]
+        return victim, self.files.get((step.round, "shadow", shadow_row(row).trained), [])
 
     def _measure(self, step: Step, row: Defended) -> Done:
         """Begin a row with what validation gives on non-members and members of the victim as deployed."""
-        victim, shadow = self._sides(step)
+        victim, shadows = self._sides(step)
         words = ["validate", "--victim", str(victim), *self._common(row)]
         words += options("data.", self.settings.data)
         utility = {}
@@ -169,7 +169,7 @@ class Rounds:
         card = read_card(checkpoint_file(victim), trust=self.settings.trust)
         self.rows.append(
             self._place(step)
-            | {"victim": str(victim), "shadow": _shadow(row) if shadow else None, "utility": utility}
+            | {"victim": str(victim), "shadow": _shadow(row) if shadows else None, "utility": utility}
             | {"privacy": card.privacy, "about": about(card), "attacks": []}
         )
         return done
@@ -186,15 +186,17 @@ class Rounds:
     def _attack(self, step: Step, row: Defended) -> Done:
         stage = step.stage
         assert stage is not None
-        victim, shadow = self._sides(step)
+        victim, shadows = self._sides(step)
         words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
         if isinstance(stage.attack, WhiteBox) and stage.attack.surrogate == SHADOW:
-            words += ["--attack.surrogate", str(shadow)]
+            words += ["--attack.surrogate", str(shadows[0])]
         if (weights := trains(stage)) is not None:
             words += ["--attack.weights", str(self.textures[weights])]
         words += ["--seed_everything", str(self.settings.seeds[step.round])]
         if isinstance(stage.attack, Membership):
-            words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]
+            asked = shadows[: stage.attack.scorer.needs.most]
+            words += [word for shadow in asked for word in ("--shadow", str(shadow))]
+            words += ["--control"] if stage.control else []
         done = self._ran(step, words)
         own = {"name": done.folder.parent.name, "label": stage.label, "victim_run": str(victim)}
         result = (

@@ -15,6 +15,7 @@ from seg_mia.config.files import find_config, inline, is_inline, known, named, r
 from seg_mia.config.messages import near, one_line
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
+from seg_mia.runs import shadow_files
 
 VERSION = 1
 MAPPINGS = ("data", "model", "scorer")
@@ -49,6 +50,28 @@ class Training:
     config: str
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Shadows(Training):
+    """The training of shadows.
+
+    Args:
+        config: a name in lightning_configs, or a file.
+        options: as on the command line, by their dotted names: {"data.shadow_pool": "victim"}.
+        weights: of a network that was trained elsewhere, which is taken as it is instead of training one.
+        count: how many are trained. Several are numbered (`data.shadow`): each is trained on half of the
+            members and non-members of its half, and attacks on one shadow learn on the first.
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or (self.count > 1 and self.weights):
+            raise InputError(
+                f"count must be 1 or more shadows that are trained here, got {self.count}"
+                f"{' of given weights' if self.weights else ''}; correct it"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,8 @@ class Settings:
     Args:
         victim: a config to train, with or without options, or a checkpoint or run's folder.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
-        shadow: the same as `victim`, for what membership attacks learn on; they need one.
+        shadow: the same as `victim`, for what membership attacks learn on; they need one. With `count`
+            several are trained; trained ones are a run's folder or a folder of runs.
         defences: victims to compare, each attacked alike: names in lightning_configs/defence or release,
             `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
             to the first.
@@ -113,7 +137,7 @@ class Settings:
 
     victim: str | Training
     attacks: list[str | Stage]
-    shadow: str | Training | None = None
+    shadow: str | Shadows | None = None
     defences: list[str | Defended] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +151,17 @@ class Settings:
     fresh: bool = False
     name: str = "audit"
     version: int = VERSION
+
+
+def shadow_count(settings: Settings) -> int:
+    """Return how many shadows there are behind each victim: those to train, or those in a folder of runs."""
+    match settings.shadow:
+        case None:
+            return 0
+        case Shadows(count=count):
+            return count
+        case str() as config:
+            return len(shadow_files(config)) if Path(config).is_dir() else 1
 
 
 def read_settings(words: Sequence[str]) -> Settings:
@@ -168,7 +203,7 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 
 def _check(settings: Settings) -> None:
-    kinds = {"victim": Training, "shadow": Training, "attacks": Stage, "defences": Defended}
+    kinds = {"victim": Training, "shadow": Shadows, "attacks": Stage, "defences": Defended}
     for name, kind in kinds.items():
         said = getattr(settings, name)
         for entry in said if isinstance(said, list) else [said]:

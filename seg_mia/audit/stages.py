@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.white_box import WhiteBox
-from seg_mia.audit.settings import Settings, Stage
+from seg_mia.audit.settings import Settings, Stage, shadow_count
 from seg_mia.config.files import find_config, inline, known
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.errors import InputError
@@ -66,7 +66,7 @@ def ready_stages(settings: Settings) -> list[Ready]:
     controls = [
         replace(stage, control=True, label=f"{stage.label}, control")
         for stage in inferring
-        if settings.control and asks(stage)
+        if settings.control and asks(stage) and _controllable(stage, settings)
     ]
     return [*blind, *(stage for stage in stages if stage not in blind), *controls]
 
@@ -85,6 +85,12 @@ def _labelled(stages: Sequence[Ready], entries: Sequence[Stage]) -> list[Ready]:
 def asks(stage: Ready) -> bool:
     """Say whether a stage is a membership attack that asks the victim."""
     return isinstance(stage.attack, Membership) and stage.attack.signal.asks
+
+
+def _controllable(stage: Ready, settings: Settings) -> bool:
+    """Say whether a shadow can be asked instead of the victim: a second one, where shadows are compared."""
+    compared = isinstance(stage.attack, Membership) and stage.attack.scorer.needs.asked
+    return not compared or shadow_count(settings) > 1
 
 
 def _checked(stage: Stage, settings: Settings) -> Ready:

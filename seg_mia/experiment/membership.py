@@ -1,6 +1,6 @@
 """Membership inference on a victim, with shadows to learn on: signals, scores, findings."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from seg_mia.checkpoint import (
     load_weights,
     network_spec,
     read,
+    same_start,
     same_weights,
     without_machine,
 )
 from seg_mia.config.spec import parameters
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.data.base import SegmentationData, Subset
-from seg_mia.data.sides import Side, tell_left_out
+from seg_mia.data.sides import Side, judged_data, tell_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
@@ -34,6 +35,7 @@ from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.runs import defence_names
 
 
 def infer(
@@ -169,18 +171,26 @@ def _check_enough(side: Side) -> None:
             )
 
 
-def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]) -> Side:
+def load_shadow(
+    found: Shadow, data: SegmentationData, *, victim: Mapping[str, Any], trust: Collection[str]
+) -> Side:
     """Return the shadow's network and its half of the data, which is read from where the victim's is.
 
     Args:
         found: the checkpoint, its card checked.
         data: the victim's, after setup.
+        victim: the content of the victim's checkpoint.
         trust: class paths outside seg_mia that the card may name.
 
     Raises:
-        InputError: a shadow whose members are unknown, or of other data.
+        InputError: a shadow whose members are unknown, of other data, or with the victim's weights.
     """
-    card = found.card
+    card, content = found.card, read(found.file)
+    if same_weights(victim, content):
+        raise InputError(
+            f"shadow {found.file} has the weights of the victim, so it knows what it is to guess about; "
+            "train one on the other half from another seed"
+        )
     if card.data is None or card.split is None:
         raise InputError(
             f"shadow {found.file} was exported without its split: its members are unknown; name the original"
@@ -206,7 +216,7 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     if adopted(card):
         check_members(own, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
-    load_weights(network, found.content, found.file)
+    load_weights(network, content, found.file)
     return Side(network, own, found.file, network_spec(card), unseen_of(card, own))
 
 
@@ -274,7 +284,7 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
     """Raise InputError where a membership attack on a victim would mean nothing.
 
     Args:
-        plan: with victim and shadow.
+        plan: with victim and shadows.
         data: the victim's, after setup.
         split_known: whether the victim's file says how its data was split.
     """
@@ -287,7 +297,6 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
     file = plan.checkpoint
     assert file is not None
     assert plan.card is not None
-    assert plan.shadow is not None
     if not split_known:
         raise InputError(
             f"{file} does not say who its members are, it was exported without its split; use the original "
@@ -295,11 +304,25 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         )
     if adopted(plan.card):
         check_members(data, f"victim {file}")
-    if same_weights(plan.content or {}, plan.shadow.content):
-        raise InputError(
-            f"shadow {plan.shadow.file} has the weights of victim {file}, so it knows what it is to guess "
-            "about; train one on the other half from another seed"
-        )
+
+
+def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+    """Return what a summary says of who was attacked and by means of which shadows, as plain values."""
+    assert plan.card is not None
+    options = plan.options or {}
+    cards = [shadow.card for shadow in plan.shadows]
+    return {
+        "defences": {
+            "victim": defence_names(plan.card),
+            "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
+        },
+        "victim": options["victim"],
+        "shadow": options["shadow"],
+        "control": options["control"],
+        "privacy": plan.card.privacy,
+        "same_seed": any(same_start(plan.card, card) for card in cards),
+        "data": judged_data(victim, shadows),
+    }
 
 
 def adopted(card: Card) -> bool:

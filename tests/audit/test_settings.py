@@ -74,6 +74,7 @@ def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: 
     [
         (["--victim={config: v, option: {a: 1}}"], "--victim: a mapping here takes config, options, weights, "
                                                   "got 'option', did you mean options?"),
+        (["--shadow={config: s, count: 0}"], "count must be 1 or more shadows"),
         (["--shadow={confg: s}"], "--shadow: .* got 'confg', did you mean config?"),
         (["--attacks=[{attack: pgd, setting: {steps: 3}}]"], "takes attack, settings, data, got 'setting', "
                                                             "did you mean settings?"),

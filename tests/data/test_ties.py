@@ -20,7 +20,7 @@ from seg_mia.data.ties import tied_places
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_pair
 from seg_mia.membership.answers import Fleet
-from seg_mia.runs import newest_pair
+from seg_mia.runs import newest_fitting
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")
 
@@ -190,7 +190,7 @@ def test_a_run_finds_its_shadow_by_what_is_tied(tiny: Path, root: Path) -> None:
     for role, options in (("shadow", [option]), ("shadow", []), ("victim", [option])):
         assert main(["fit", "--config", str(tiny), f"--data.role={role}", *options]) == 0
     runs = Path("runs/tiny")
-    victim, shadow = newest_pair(Path("runs"), None, None)
+    victim, (shadow,) = newest_fitting(Path("runs"), None, [])
     assert (victim.parts[-3], shadow.parts[-3]) == ("version_2", "version_0")
     content = torch.load(runs / "version_2/checkpoints/last.ckpt", weights_only=True)
     card = card_of(content, "x")

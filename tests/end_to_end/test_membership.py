@@ -19,7 +19,7 @@ from seg_mia.experiment.plan import is_membership, plan
 
 VICTIM = Path("runs/tiny/version_0")
 ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
-NUMBERS = ["mia-entropy", "mia-global-loss"]
+NUMBERS = ["mia-calibrated", "mia-entropy", "mia-global-loss"]
 SMALL = [
     "--attack.scorer.architecture=test_resnet",
     "--attack.scorer.epochs=1",
@@ -152,8 +152,8 @@ class TestPairing:
         assert main(["fit", "--config", str(tiny), "--data.split_seed=3"]) == 0
         found = plan(["test", "--attack", "mia-type2"])
         assert found.checkpoint is not None
-        assert found.shadow is not None
-        assert (found.checkpoint.parents[1], found.shadow.file.parents[1]) == pair
+        (shadow,) = found.shadows
+        assert (found.checkpoint.parents[1], shadow.file.parents[1]) == pair
 
     def test_a_shadow_without_its_victim(
         self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -171,7 +171,7 @@ class TestPairing:
     ) -> None:
         both = ["--victim", str(pair[0]), "--shadow", str(pair[0])]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
-        assert "has the weights of victim" in capsys.readouterr().err
+        assert "has the weights of the victim" in capsys.readouterr().err
 
     def test_without_its_split_nobody_knows_the_members(
         self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -187,6 +187,13 @@ class TestPairing:
         both = ["--victim=victim.ckpt", f"--shadow={pair[1]}", "--config", str(tiny)]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
         assert "does not say who its members are" in capsys.readouterr().err
+
+    def test_an_attack_on_one_shadow_takes_one(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert all(run.parent == Path("runs/tiny") for run in pair)
+        assert main(["test", "--attack", "mia-global-loss", "--shadow=runs/tiny"]) == 2
+        assert "takes 1 shadow, got 2; name fewer with --shadow" in capsys.readouterr().err
 
     def test_a_shadow_of_another_data_set(
         self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
@@ -419,3 +426,51 @@ def test_an_audit_with_membership_needs_a_shadow(
     assert main(["audit", "--config", str(file)]) == 2
     assert "mia-type2 learn on a shadow; name one in the audit" in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+class TestFleet:
+    """Shadows that are trained on half of the judged samples each."""
+
+    @pytest.fixture
+    def fleet(self, tiny: Path) -> list[Path]:
+        """A victim, and two shadows that share its members and non-members."""
+        assert main(["fit", "--config", str(tiny)]) == 0
+        shared = ["--data.role=shadow", "--data.shadow_pool=victim"]
+        for number in range(2):
+            words = [*shared, f"--data.shadow={number}", f"--seed_everything={number + 1}"]
+            assert main(["fit", "--config", str(tiny), *words]) == 0
+        return [Path(f"runs/tiny/version_{number}") for number in range(3)]
+
+    def test_calibration_finds_them_and_others_do_not(
+        self, fleet: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["test", "--attack", "mia-calibrated"]) == 0
+        shown = capsys.readouterr().out
+        assert f"victim: {fleet[0]}/" in shown
+        assert all(f"shadow: {shadow}/" in shown for shadow in fleet[1:])
+        summary = json.loads((fleet[0] / "mia-calibrated/version_0/summary.json").read_text())
+        assert [Path(file).parents[1] for file in summary["shadow"]] == fleet[:0:-1]
+        table = rows(fleet[0] / "mia-calibrated/version_0/scores.csv")
+        assert [row["member"] for row in table] == ["1"] * 6 + ["0"] * 6
+
+        assert main(["test", "--attack", "mia-global-loss"]) == 2
+        assert "no shadow under runs/ goes with victim" in capsys.readouterr().err
+        named = ["--victim", str(fleet[0]), "--shadow", str(fleet[1])]
+        assert main(["test", "--attack", "mia-global-loss", *named]) == 2
+        assert "the shadow's half overlaps with the victim's" in capsys.readouterr().err
+
+    def test_a_folder_of_runs_and_several_names_are_the_same(self, fleet: list[Path]) -> None:
+        fleet[0].rename("victim")
+        both = [word for shadow in fleet[1:] for word in ("--shadow", str(shadow))]
+        for words in (both, ["--shadow=runs/tiny"]):
+            assert main(["test", "--attack", "mia-calibrated", "--victim=victim", *words]) == 0
+        first, again = (rows(Path(f"victim/mia-calibrated/version_{n}/scores.csv")) for n in range(2))
+        assert first == again
+
+    def test_each_sample_needs_a_shadow_without_it(
+        self, fleet: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["test", "--attack", "mia-calibrated", "--shadow", str(fleet[1])]) == 2
+        assert "1 or more shadows not trained on it, 6 of 12 have fewer among 1" in capsys.readouterr().err
+        assert main(["test", "--attack", "mia-calibrated", "--control"]) == 2
+        assert "--control asks a shadow about samples that it was not trained on" in capsys.readouterr().err
