@@ -155,7 +155,10 @@ def words_of(line: str) -> list[str]:
 
 
 NAMED = {"--config": "", "--attack": "attack", "--defence": "defence", "--release": "release"}
-OWN = {"--victim", "--shadow", "--runs", "--trust", "--resume", "--control", "--save_images", "--help", "-c"}
+OWN = {
+    "--victim", "--shadow", "--runs", "--trust", "--resume", "--control", "--save_images", "--help", "-c",
+    "--seed_everything",
+}  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")
 
 

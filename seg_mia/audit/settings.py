@@ -67,10 +67,11 @@ class Shadows(Training):
     count: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1 or (self.count > 1 and self.weights):
+        trained = self.weights is not None or Path(self.config).is_dir()
+        if self.count < 1 or (self.count > 1 and trained):
             raise InputError(
-                f"count must be 1 or more shadows that are trained here, got {self.count}"
-                f"{' of given weights' if self.weights else ''}; correct it"
+                f"count must be 1 or more shadows to train, got {self.count}"
+                f"{f' where {self.weights or self.config} is trained already' if trained else ''}; correct it"
             )
 
 
@@ -155,13 +156,13 @@ class Settings:
 
 def shadow_count(settings: Settings) -> int:
     """Return how many shadows there are behind each victim: those to train, or those in a folder of runs."""
-    match settings.shadow:
-        case None:
-            return 0
-        case Shadows(count=count):
-            return count
-        case str() as config:
-            return len(shadow_files(config)) if Path(config).is_dir() else 1
+    shadow = settings.shadow
+    if shadow is None:
+        return 0
+    config = shadow.config if isinstance(shadow, Shadows) else shadow
+    if Path(config).is_dir():
+        return len(shadow_files(config))
+    return shadow.count if isinstance(shadow, Shadows) else 1
 
 
 def read_settings(words: Sequence[str]) -> Settings:
