@@ -15,6 +15,7 @@ from seg_mia.audit.steps import Step, shadow_row, trains
 from seg_mia.audit.style_autoencoder import training
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
+from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import plan
@@ -80,11 +81,8 @@ class Rounds:
                 continue
             what = plan(found)
             data = data_of(what)
-            if data is not None and data.role != step.kind:
-                raise InputError(
-                    f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
-                    f"data.role {data.role}; add `options: {{data.role: {step.kind}}}`"
-                )
+            if data is not None:
+                _check_half(step, data)
             for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
                 own = [word for word in stage.words if word.startswith("--data.")]
                 data_of(replace(what, args=(*what.args, *own)))
@@ -147,8 +145,11 @@ class Rounds:
         row = row if step.kind == "victim" else shadow_row(row)
         key = (step.round, step.kind, row.trained)
         found = self._training(step)
-        done = None if isinstance(found, Path) else self._ran(step, found)
-        self.files.setdefault(key, []).append(found if isinstance(found, Path) else done.folder)
+        done: Done | None = None
+        if not isinstance(found, Path):
+            done = self._ran(step, found)
+            found = done.folder
+        self.files.setdefault(key, []).append(found)
         return done
 
     def _sides(self, step: Step) -> tuple[Path, list[Path]]:
@@ -211,6 +212,20 @@ class Rounds:
         release = ["--release", row.release] if row.release else []
         trust = [word for name in self.settings.trust for word in ("--trust", name)]
         return ["--runs", self.settings.runs, *release, *trust]
+
+
+def _check_half(step: Step, data: SegmentationData) -> None:
+    """Raise InputError for a training on the other half of the data than its role's."""
+    if data.role != step.kind:
+        raise InputError(
+            f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
+            f"data.role {data.role}; add `options: {{data.role: {step.kind}}}`"
+        )
+    if data.shadow_pool == "victim":
+        raise InputError(
+            "the shadows of an audit are trained on their own half of the data, got data.shadow_pool victim; "
+            "leave it out, and run such attacks by `seg_mia test`"
+        )
 
 
 def about(card: Card) -> dict[str, Any]:

@@ -66,14 +66,6 @@ class Shadows(Training):
 
     count: int = 1
 
-    def __post_init__(self) -> None:
-        trained = self.weights is not None or Path(self.config).is_dir()
-        if self.count < 1 or (self.count > 1 and trained):
-            raise InputError(
-                f"count must be 1 or more shadows to train, got {self.count}"
-                f"{f' where {self.weights or self.config} is trained already' if trained else ''}; correct it"
-            )
-
 
 @dataclass(frozen=True)
 class Defended:
@@ -200,6 +192,7 @@ def read_settings(words: Sequence[str]) -> Settings:
     )
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
+    _check_count(settings.shadow)
     return settings
 
 
@@ -222,6 +215,22 @@ def _check(settings: Settings) -> None:
         )
     if not settings.attacks:
         raise InputError("an audit needs attacks, got none; name some: --attacks '[asma, mia-type2]'")
+
+
+def _check_count(shadow: str | Shadows | None) -> None:
+    """Raise InputError unless a count is of one or more shadows, of several that are trained here."""
+    if not isinstance(shadow, Shadows):
+        return
+    trained = shadow.weights is not None or (Path(shadow.config).exists() and not _is_config(shadow.config))
+    if shadow.count < 1 or (shadow.count > 1 and trained):
+        raise InputError(
+            f"count must be 1 or more shadows to train, got {shadow.count}"
+            f"{f' where {shadow.weights or shadow.config} is trained already' if trained else ''}; correct it"
+        )
+
+
+def _is_config(path: str) -> bool:
+    return path.endswith((".yaml", ".yml"))
 
 
 def _refuse_mapping(name: str, text: str, kind: type) -> None:

@@ -15,9 +15,11 @@ from seg_mia.models.membership_classifier import Adapter
 
 
 class Trained(Protocol):
-    """A classifier of maps after its training; `threshold` was chosen on the shadow."""
+    """A classifier of maps after its training."""
 
-    threshold: float
+    @property
+    def threshold(self) -> float:
+        """The least score of what is called a member, chosen on the shadow."""
 
     def scores(self, answers: Answers) -> Values:
         """Return each sample's score, (n,)."""

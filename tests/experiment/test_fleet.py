@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sides import Side
 from seg_mia.errors import InputError
@@ -71,16 +73,21 @@ def fleet(root: Path, count: int, pool: str, **options: object) -> list[Side]:
 
 
 def trainer(_number: int = 0) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return Trainer(
-        accelerator="cpu", max_epochs=1, enable_checkpointing=False, callbacks=[MembershipCurves()], **quiet
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[MembershipCurves()],
     )
 
 
 ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated())
 
 
-def losses(side: Side, indices: list[int], data: Folder) -> np.ndarray:
+def losses(side: Side, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:
     samples = data.dataset(np.array(indices))
     batch = [samples[0, row] for row in range(len(indices))]
     logits = side.network(torch.stack([sample.image for sample in batch])).half().float()

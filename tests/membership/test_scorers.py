@@ -11,7 +11,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered
 from seg_mia.membership.scorers import Calibrated, Classifier, Threshold
 
-Flags = Sequence[bool] | NDArray[np.bool_]
+Flags = Sequence[int]
 
 
 def answers(ids: str, signal: Sequence[float], members: Flags, judged: Flags | None = None) -> Answers:
