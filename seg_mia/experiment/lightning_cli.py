@@ -41,7 +41,7 @@ from seg_mia.experiment.membership import (
     behind_release,
     check_victim,
     infer,
-    load_shadow,
+    load_shadows,
     load_teacher,
     sides_of,
     unseen_of,
@@ -351,18 +351,14 @@ class Experiment(LightningCLI):
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Learn on the shadows, guess the victim's members, write what was found."""
-        card, content, file = self.plan.card, self.plan.content, self.plan.checkpoint
-        options = self.plan.options or {}
+        card, file, options = self.plan.card, self.plan.checkpoint, self.plan.options or {}
         assert card is not None
-        assert content is not None
         assert file is not None
         check_victim(self.plan, data, split_known=self.split_checked)
-        shadows = [
-            load_shadow(shadow, data, victim=content, trust=options["trust"]) for shadow in self.plan.shadows
-        ]
-        released = self._get(self.config, "release")
+        released = plain_settings(self._get(self.config, "release"))
+        shadows = load_shadows(self.plan, data)
         if self.release is not None:
-            shadows = [behind_release(shadow, self.release, plain_settings(released)) for shadow in shadows]
+            shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
@@ -373,7 +369,7 @@ class Experiment(LightningCLI):
         self.summary = {
             "attack": plain_settings(self._get(self.config, "attack")),
             "sees": seen(attack.sees, self.release),
-            "release": plain_settings(released),
+            "release": released,
             **sides_of(self.plan, victim, shadows),
             **summarise(findings, card.privacy),
         }

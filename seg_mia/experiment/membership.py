@@ -220,6 +220,12 @@ def load_shadow(
     return Side(network, own, found.file, network_spec(card), unseen_of(card, own))
 
 
+def load_shadows(plan: Plan, data: SegmentationData) -> list[Side]:
+    """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
+    trust = (plan.options or {}).get("trust", ())
+    return [load_shadow(shadow, data, victim=plan.content or {}, trust=trust) for shadow in plan.shadows]
+
+
 def behind_release(shadow: Side, release: Release, settings: Any) -> Side:
     """Return a shadow that gives out what the victim does; `settings` are the release's, as plain values."""
     return replace(shadow, network=wrapped(shadow.network, [release]), built=[shadow.built, settings])
