@@ -159,8 +159,8 @@ def _experiment(words: list[str]) -> None:
     what = plan(words)
     if what.card is not None:
         print(f"victim: {what.checkpoint}")
-    if what.shadow is not None:
-        print(f"shadow: {what.shadow.file}")
+    for shadow in what.shadows:
+        print(f"shadow: {shadow.file}")
     from seg_mia.experiment.lightning_cli import Experiment
     from seg_mia.runs import CHECKPOINTS, LAST
 
@@ -182,6 +182,8 @@ def _use(done: "Experiment") -> str:
 
     if isinstance(done.model, TextureTraining):
         return "adain --attack.weights"
+    if done.datamodule.shadow is not None:
+        return "mia-calibrated --shadow"
     return "mia-type2 --shadow" if done.datamodule.role == "shadow" else "asma --victim"
 
 

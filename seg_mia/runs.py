@@ -1,7 +1,7 @@
 """Where runs lie, and which of them is meant."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -23,11 +23,13 @@ TEXTURES = "seg_mia.tasks.style_autoencoder.TextureTraining"
 """The task whose checkpoints are no victims and no shadows."""
 SHADOW_SEED = 10_000
 """Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
+FLEET_SEED = 100_000
+"""Added for each further shadow of a fleet."""
 TEACHER_SEED = 20_000
 """Added to a student's seed for its teacher: a fresh student begins otherwise."""
 OF_A_ROLE = {
-    "role", "members", "nonmembers", "reference", "subset", "limit", "batch_size", "workers", "augment",
-    "cache", "root",
+    "role", "shadow", "shadow_pool", "members", "nonmembers", "reference", "subset", "limit", "batch_size",
+    "workers", "augment", "cache", "root",
 }  # fmt: skip
 """Settings of a data module that victim and shadow need not share."""
 
@@ -116,43 +118,83 @@ def newest(runs: Path, role: str) -> Path:
     )
 
 
-def newest_pair(runs: Path, victim: Path | None, shadow: Path | None) -> tuple[Path, Path]:
-    """Return a victim's checkpoint and a shadow's: those named, else the newest that fit together.
+def shadow_files(path: str | Path) -> list[Path]:
+    """Return the checkpoints that a shadow's path means: one, or those of a folder of runs, by number."""
+    path = Path(path)
+    single = any((path / last).is_file() for last in (LAST, f"{CHECKPOINTS}/{LAST}"))
+    files = path.glob(f"*/{CHECKPOINTS}/{LAST}") if path.is_dir() and not single else iter(())
+    return sorted(files, key=_by_number) or [checkpoint_file(path, "shadow")]
+
+
+def _by_number(file: Path) -> tuple[int, str]:
+    name = run_of(file).name
+    digits = name.rpartition("_")[2]
+    return (int(digits) if digits.isdecimal() else -1, name)
+
+
+def newest_fitting(
+    runs: Path, victim: Path | None, shadows: Sequence[Path], *, most: int | None = 1, apart: bool = True
+) -> tuple[Path, list[Path]]:
+    """Return a victim's checkpoint and shadows': those named, else the newest that fit together.
+
+    Args:
+        runs: folder of runs.
+        victim: a checkpoint, if named.
+        shadows: checkpoints, if named.
+        most: how many shadows are wanted. With several these are the newest and all that lie beside it, in
+            the folder of runs of one config, and fit too; of two with one number the newer.
+        apart: whether shadows may not be trained on samples that the victim is judged by.
 
     Raises InputError with the command that makes what is missing.
     """
-    if victim and shadow:
-        return victim, shadow
-    victims, shadows = _named(victim), _named(shadow)
+    if victim and shadows:
+        return victim, list(shadows)
+    victims, known = _named(victim), [pair for shadow in shadows for pair in _named(shadow)]
     if not victims:  # any network may be attacked, by means of one of the other half
-        role = "shadow" if shadows and _half(shadows[0][1]) == "victim" else "victim"
+        role = "shadow" if known and _half(known[0][1]) == "victim" else "victim"
         victims = list(_of_role(runs, role))
         if not victims:
             newest(runs, role)  # says how to make one
     half = "victim" if _half(victims[0][1]) == "shadow" else "shadow"
-    shadows = shadows or [(file, card) for file, card in _of_role(runs, half) if not _drawn(card)]
+    candidates = known or [(file, card) for file, card in _of_role(runs, half) if not _unknown_members(card)]
     for file, card in victims:
-        for other, its_card in shadows:
-            if _fit(card, its_card):
-                return file, other
-    raise _unpaired(runs, victims[0], shadow)
+        fitting = [(other, its_card) for other, its_card in candidates if _fit(card, its_card, apart=apart)]
+        if known and len(fitting) == len(known):
+            return file, list(shadows)
+        if fitting and not known:
+            return file, _fleet(fitting)[:most]
+    raise _unpaired(runs, victims[0], shadows, many=most != 1)
 
 
-def _unpaired(runs: Path, victim: tuple[Path, Mapping[str, Any]], shadow: Path | None) -> InputError:
+def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
+    """Return the newest of some shadows, the newest first, and those that are of one fleet with it."""
+    newest_file, newest_card = fitting[0]
+    fleet = dict[object, Path]()
+    for file, card in fitting:
+        beside = run_of(file).parent == run_of(newest_file).parent
+        if beside and _pool(card) == _pool(newest_card):
+            fleet.setdefault(_number(card), file)
+    return [newest_file, *(file for file in fleet.values() if file != newest_file)]
+
+
+def _unpaired(
+    runs: Path, victim: tuple[Path, Mapping[str, Any]], shadows: Sequence[Path], *, many: bool
+) -> InputError:
     """Return what to say where no two networks fit together."""
-    if shadow:
+    if shadows:
         return InputError(
-            f"no victim under {runs}/ goes with shadow {shadow}: same data, same split, other half; name one "
-            "with --victim PATH"
+            f"no victim under {runs}/ goes with shadow {shadows[0]}: same data, same split, other half; name "
+            "one with --victim PATH"
         )
     file, card = victim
     if card.get("split") is None:
         return InputError(
             f"{file} was exported without its split, so nobody can say who its members are; use the original"
         )
+    number = " --data.shadow 0" if many else ""
     return InputError(
         f"no shadow under {runs}/ goes with victim {file}: same data, same split, other half; train one with "
-        f"`python -m seg_mia fit {_like(file, card)}`, or name one with --shadow PATH"
+        f"`python -m seg_mia fit {_like(file, card)}{number}`, or name one with --shadow PATH"
     )
 
 
@@ -160,7 +202,7 @@ def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
     return [(file, read(file)["seg_mia"])] if file else []
 
 
-def _drawn(card: Mapping[str, Any]) -> bool:
+def _unknown_members(card: Mapping[str, Any]) -> bool:
     """Say whether a card, as it stands, is of a network from elsewhere whose members were drawn by chance."""
     training = card.get("training")
     return _half(card) == "shadow" and isinstance(training, dict) and bool(training.get("adopted"))
@@ -170,6 +212,18 @@ def _half(card: Mapping[str, Any]) -> str | None:
     """Return the half of the data that a network trained on, victim's or shadow's, if its card says so."""
     split = card.get("split")
     return split.get("role") if isinstance(split, dict) else None
+
+
+def _pool(card: Mapping[str, Any]) -> object:
+    """Return whose half a network's members are drawn from: its own, or that a numbered shadow shares."""
+    split = card.get("split")
+    return split.get("pool", split.get("role")) if isinstance(split, dict) else None
+
+
+def _number(card: Mapping[str, Any]) -> object:
+    """Return the number of a shadow; None for one that trains on all members of its half."""
+    split = card.get("split")
+    return str(split.get("shadow")) if isinstance(split, dict) else None
 
 
 def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -189,11 +243,18 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield file, card
 
 
-def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
-    """Say whether two cards speak of the two halves of one split; the data itself is compared later."""
+def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -> bool:
+    """Say whether two cards speak of one split's two roles; the data itself is compared later.
+
+    Args:
+        victim: a card.
+        shadow: a card.
+        apart: whether the shadow's members may not be drawn from the victim's half.
+    """
     alike = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
     split = all(isinstance(card.get("split"), dict) for card in (victim, shadow))
-    return alike and split and _half(victim) != _half(shadow) and _source(victim) == _source(shadow)
+    roles = _half(victim) != _half(shadow) and not (apart and _pool(victim) == _pool(shadow))
+    return alike and split and roles and _source(victim) == _source(shadow)
 
 
 def _source(card: Mapping[str, Any]) -> object:

@@ -155,17 +155,9 @@ def words_of(line: str) -> list[str]:
 
 NAMED = {"--config": "", "--attack": "attack", "--defence": "defence", "--release": "release"}
 OWN = {
-    "--victim",
-    "--shadow",
-    "--runs",
-    "--trust",
-    "--resume",
-    "--role",
-    "--control",
-    "--save_images",
-    "--help",
-    "-c",
-}
+    "--victim", "--shadow", "--runs", "--trust", "--resume", "--role", "--control", "--save_images", "--help",
+    "-c", "--seed_everything",
+}  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")
 
 
@@ -354,6 +346,21 @@ def test_the_attack_that_contributing_walks_through_works(
     assert len(called) == 3
     for test in called:
         test()
+
+
+def test_membership_from_python_runs_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = text_of(ROOT / "docs" / "membership.md")
+    (shown,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    example = run(shown, "shown_membership", tmp_path, monkeypatch)
+    first, second = (list(map(float, line.split())) for line in capsys.readouterr().out.splitlines())
+    assert first[0] == 1  # the losses of a member and of a non-member are far apart
+    assert 0 <= first[1] <= 1
+    assert 0.5 < second[0] < second[1] == 1
+    exported = set(importlib.import_module("seg_mia.membership").__all__)
+    assert {"image_loss", "loss_threshold", "calibrated", "roc", "intervals"} <= exported
+    assert example.scores.shape == (int(example.answered.sum()),)
 
 
 def run(source: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -7,7 +7,7 @@ import torch
 
 from seg_mia.checkpoint import FORMAT, KEY
 from seg_mia.errors import InputError
-from seg_mia.runs import checkpoint_file, newest, run_of
+from seg_mia.runs import checkpoint_file, newest, newest_fitting, run_of, shadow_files
 
 RUNS = Path("runs")
 
@@ -69,3 +69,44 @@ def test_a_folder_a_file_and_nothing() -> None:
 def test_results_go_to_the_run_or_beside_a_lone_file() -> None:
     assert run_of(make("a/version_0", age=1)) == RUNS / "a" / "version_0"
     assert run_of(Path("elsewhere/public.ckpt")) == Path("elsewhere")
+
+
+def numbered(name: str, *, age: int, number: int, pool: str = "shadow") -> Path:
+    """Write a numbered shadow's checkpoint."""
+    split = {"role": "shadow", "shadow": number, "pool": pool}
+    return make(name, age=age, role=None, split=split, data=DATA)
+
+
+DATA = {"class_path": "some.Data", "init_args": {"size": 8}}
+
+
+def test_a_folder_of_runs_is_all_of_its_shadows_in_their_order() -> None:
+    files = [numbered(f"fleet/version_{n}", age=n, number=n) for n in (10, 9, 2)]
+    assert shadow_files("runs/fleet") == files[::-1]
+    assert shadow_files("runs/fleet/version_9") == [files[1]]
+    assert shadow_files(files[2]) == [files[2]]
+    make("fleet/version_9/teacher", age=1)  # of a run's own
+    assert shadow_files("runs/fleet/version_9") == [files[1]]
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        shadow_files("runs/none")
+
+
+def test_the_newest_fitting_fleet_lies_beside_the_newest_shadow() -> None:
+    victim = make("victim/version_0", age=90, data=DATA)
+    elsewhere = numbered("other/version_0", age=50, number=5)
+    older = numbered("fleet/version_0", age=40, number=0)
+    first, second = (numbered(f"fleet/version_{n}", age=30 - n, number=n - 1) for n in (1, 2))
+    inside = numbered("fleet/version_3", age=60, number=7, pool="victim")
+    assert newest_fitting(RUNS, None, []) == (victim, [second])
+    assert newest_fitting(RUNS, None, [], most=None) == (victim, [second, first])
+    assert newest_fitting(RUNS, None, [], most=None, apart=False) == (victim, [second, first])
+    assert newest_fitting(RUNS, None, [older, elsewhere], most=None) == (victim, [older, elsewhere])
+    with pytest.raises(InputError, match="no victim under runs/ goes with shadow"):
+        newest_fitting(RUNS, None, [inside])
+    assert newest_fitting(RUNS, None, [inside], apart=False) == (victim, [inside])
+
+
+def test_the_command_for_a_first_numbered_shadow_is_told() -> None:
+    make("victim/version_0", age=9, data=DATA)
+    with pytest.raises(InputError, match=r"--data.role shadow --seed_everything 10000 --data.shadow 0`"):
+        newest_fitting(RUNS, None, [], most=None, apart=False)

@@ -59,7 +59,7 @@ def key_of(what: Plan, known: dict[str, str]) -> str:
         what.command,
         what.adopt,
         [_word(word, trusted=place > card) for place, word in enumerate(words) if not _is_immaterial(word)],
-        [file_digest(path) for path in (what.checkpoint, what.shadow and what.shadow.file) if path],
+        [file_digest(path) for path in (what.checkpoint, *(shadow.file for shadow in what.shadows)) if path],
         said.get("control"),
         _fingerprint(data, known),
         [_source(path) for path in sorted(trusted)],
@@ -179,7 +179,7 @@ def _networks(what: Plan, words: Sequence[str]) -> Iterator[tuple[list[str], Cal
     A victim, a shadow, a surrogate that words name, or what is to be trained or adopted.
     """
     trust = tuple((what.options or {}).get("trust") or ())
-    files = [what.checkpoint if what.card else None, what.shadow.file if what.shadow else None]
+    files = [what.checkpoint if what.card else None, *(shadow.file for shadow in what.shadows)]
     files += [
         checkpoint_file(value, "surrogate")
         for flag, _, value in (word.partition("=") for word in words)

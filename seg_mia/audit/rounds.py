@@ -10,16 +10,17 @@ from seg_mia.audit.inputs import data_of, may_name
 from seg_mia.audit.ledger import Done, Ledger
 from seg_mia.audit.matrix import outcome
 from seg_mia.audit.preparation import training
-from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
 from seg_mia.audit.stages import is_run, on_shadow, options, prepares
 from seg_mia.audit.steps import Step, shadow_row
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
+from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import plan
 from seg_mia.membership.base import Membership
-from seg_mia.runs import SHADOW_SEED, checkpoint_file, defence_names
+from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
 
 Special = Literal["DPSGD", "Canaries"]
 """A defence that leaves numbers of its own behind."""
@@ -44,7 +45,7 @@ class Rounds:
     results: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     done: list[tuple[Step, Done]] = field(default_factory=list)
-    files: dict[tuple[int, str, str], Path] = field(default_factory=dict)
+    files: dict[tuple[int, str, str], list[Path]] = field(default_factory=dict)
     prepared: dict[Preparation, Path] = field(default_factory=dict)
 
     def do(self, step: Step) -> Done | None:
@@ -83,14 +84,8 @@ class Rounds:
                 continue
             what = plan(found)
             data = data_of(what)
-            if data is not None and data.role != step.kind:
-                remedy = (
-                    "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
-                )
-                raise InputError(
-                    f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
-                    f"data.role {data.role}; {remedy}"
-                )
+            if data is not None:
+                _check_half(step, data)
             for stage in (one.stage for one in listed if one.stage is not None and one.kind == "attack"):
                 own = [word for word in stage.words if word.startswith("--data.")]
                 data_of(replace(what, args=(*what.args, *own)))
@@ -134,8 +129,9 @@ class Rounds:
                     f"{path} is trained already, options and defences are for a training; leave them out, or "
                     "name a config"
                 )
-            return checkpoint_file(path, step.kind)
+            return shadow_files(path)[step.shadow] if step.kind == "shadow" else checkpoint_file(path)
         seed = self.settings.seeds[step.round] + SHADOW_SEED * (step.kind == "shadow")
+        seed += FLEET_SEED * step.shadow
         command = "adopt" if training.weights else "fit"
         words = [command, "--config", training.config, "--runs", self.settings.runs]
         words += ["--seed_everything", str(seed)]
@@ -144,27 +140,29 @@ class Rounds:
         words += [f"--model.weights={training.weights}"] if training.weights else []
         if step.kind == "shadow":
             words += ["--role", "shadow"]
+        if step.kind == "shadow" and shadow_count(self.settings) > 1:
+            words.append(f"--data.shadow={step.shadow}")
         return [*words, *options("", training.options), *options("", row.options)]
 
     def _train(self, step: Step, row: Defended) -> Done | None:
         row = row if step.kind == "victim" else shadow_row(row)
         key = (step.round, step.kind, row.trained)
         found = self._training(step)
-        if isinstance(found, Path):
-            self.files[key] = found
-            return None
-        done = self._ran(step, found)
-        self.files[key] = done.folder
+        done: Done | None = None
+        if not isinstance(found, Path):
+            done = self._ran(step, found)
+            found = done.folder
+        self.files.setdefault(key, []).append(found)
         return done
 
-    def _sides(self, step: Step) -> tuple[Path, Path | None]:
+    def _sides(self, step: Step) -> tuple[Path, list[Path]]:
         row = self.compared[step.row]
-        victim = self.files[step.round, "victim", row.trained]
-        return victim, self.files.get((step.round, "shadow", shadow_row(row).trained))
+        (victim,) = self.files[step.round, "victim", row.trained]
+        return victim, self.files.get((step.round, "shadow", shadow_row(row).trained), [])
 
     def _measure(self, step: Step, row: Defended) -> Done:
         """Begin a row with what validation gives on non-members and members of the victim as deployed."""
-        victim, shadow = self._sides(step)
+        victim, shadows = self._sides(step)
         words = ["validate", "--victim", str(victim), *self._common(row)]
         words += options("data.", self.settings.data)
         utility = {}
@@ -175,7 +173,7 @@ class Rounds:
         card = read_card(checkpoint_file(victim), trust=self.settings.trust)
         self.rows.append(
             self._place(step)
-            | {"victim": str(victim), "shadow": _shadow(row) if shadow else None, "utility": utility}
+            | {"victim": str(victim), "shadow": _shadow(row) if shadows else None, "utility": utility}
             | {"privacy": card.privacy, "about": about(card), "attacks": []}
         )
         return done
@@ -192,15 +190,17 @@ class Rounds:
     def _attack(self, step: Step, row: Defended) -> Done:
         stage = step.stage
         assert stage is not None
-        victim, shadow = self._sides(step)
+        victim, shadows = self._sides(step)
         words = ["test", *stage.words, "--victim", str(victim), *self._common(row)]
         if on_shadow(stage):
-            words += ["--attack.surrogate", str(shadow)]
+            words += ["--attack.surrogate", str(shadows[0])]
         if (first := prepares(stage)) is not None:
             words += [f"--attack.{first.option}", str(self.prepared[first])]
         words += ["--seed_everything", str(self.settings.seeds[step.round])]
         if isinstance(stage.attack, Membership):
-            words += ["--shadow", str(shadow), *(["--control"] if stage.control else [])]
+            asked = shadows[: stage.attack.scorer.needs.most]
+            words += [word for shadow in asked for word in ("--shadow", str(shadow))]
+            words += ["--control"] if stage.control else []
         done = self._ran(step, words)
         own = {"name": done.folder.parent.name, "label": stage.label, "victim_run": str(victim)}
         result = (
@@ -215,6 +215,21 @@ class Rounds:
         release = ["--release", row.release] if row.release else []
         trust = [word for name in self.settings.trust for word in ("--trust", name)]
         return ["--runs", self.settings.runs, *release, *trust]
+
+
+def _check_half(step: Step, data: SegmentationData) -> None:
+    """Raise InputError for a training on the other half of the data than its role's."""
+    if data.role != step.kind:
+        remedy = "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
+        raise InputError(
+            f"the {step.kind} of an audit trains on its own half of the data, {step.told} has "
+            f"data.role {data.role}; {remedy}"
+        )
+    if data.shadow_pool == "victim":
+        raise InputError(
+            "the shadows of an audit are trained on their own half of the data, got data.shadow_pool victim; "
+            "leave it out, and run such attacks by `seg_mia test`"
+        )
 
 
 def about(card: Card) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from seg_mia.config.files import find_config, inline, is_inline, known, named, r
 from seg_mia.config.messages import near, one_line
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
+from seg_mia.runs import shadow_files
 
 VERSION = 1
 MAPPINGS = ("data", "model", "scorer")
@@ -49,6 +50,21 @@ class Training:
     config: str
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Shadows(Training):
+    """The training of shadows.
+
+    Args:
+        config: a name in lightning_configs, or a file.
+        options: as on the command line, by their dotted names: {"data.shadow_pool": "victim"}.
+        weights: of a network that was trained elsewhere, which is taken as it is instead of training one.
+        count: how many are trained. Several are numbered (`data.shadow`): each is trained on half of the
+            members and non-members of its half, and attacks on one shadow learn on the first.
+    """
+
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,8 @@ class Settings:
         victim: a config to train, with or without options, or a checkpoint or run's folder.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
         shadow: the same as `victim`, for what membership attacks learn on; they need one. A config, which may
-            be the victim's, is trained in the role of the shadow: on the other half, from another seed.
+            be the victim's, is trained in the role of the shadow: on the other half, from another seed. With
+            `count` several are trained; trained ones are a run's folder or a folder of runs.
         defences: victims to compare, each attacked alike: names in lightning_configs/defence or release,
             `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
             to the first.
@@ -114,7 +131,7 @@ class Settings:
 
     victim: str | Training
     attacks: list[str | Stage]
-    shadow: str | Training | None = None
+    shadow: str | Shadows | None = None
     defences: list[str | Defended] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -128,6 +145,17 @@ class Settings:
     fresh: bool = False
     name: str = "audit"
     version: int = VERSION
+
+
+def shadow_count(settings: Settings) -> int:
+    """Return how many shadows there are behind each victim: those to train, or those in a folder of runs."""
+    shadow = settings.shadow
+    if shadow is None:
+        return 0
+    config = shadow.config if isinstance(shadow, Shadows) else shadow
+    if Path(config).is_dir():
+        return len(shadow_files(config))
+    return shadow.count if isinstance(shadow, Shadows) else 1
 
 
 def read_settings(words: Sequence[str]) -> Settings:
@@ -165,11 +193,12 @@ def read_settings(words: Sequence[str]) -> Settings:
     )
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
+    _check_count(settings.shadow)
     return settings
 
 
 def _check(settings: Settings) -> None:
-    kinds = {"victim": Training, "shadow": Training, "attacks": Stage, "defences": Defended}
+    kinds = {"victim": Training, "shadow": Shadows, "attacks": Stage, "defences": Defended}
     for name, kind in kinds.items():
         said = getattr(settings, name)
         for entry in said if isinstance(said, list) else [said]:
@@ -187,6 +216,22 @@ def _check(settings: Settings) -> None:
         )
     if not settings.attacks:
         raise InputError("an audit needs attacks, got none; name some: --attacks '[asma, mia-type2]'")
+
+
+def _check_count(shadow: str | Shadows | None) -> None:
+    """Raise InputError unless a count is of one or more shadows, of several that are trained here."""
+    if not isinstance(shadow, Shadows):
+        return
+    trained = shadow.weights is not None or (Path(shadow.config).exists() and not _is_config(shadow.config))
+    if shadow.count < 1 or (shadow.count > 1 and trained):
+        raise InputError(
+            f"count must be 1 or more shadows to train, got {shadow.count}"
+            f"{f' where {shadow.weights or shadow.config} is trained already' if trained else ''}; correct it"
+        )
+
+
+def _is_config(path: str) -> bool:
+    return path.endswith((".yaml", ".yml"))
 
 
 def _refuse_mapping(name: str, text: str, kind: type) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
-from seg_mia.audit.settings import Settings, Stage
+from seg_mia.audit.settings import Settings, Stage, shadow_count
 from seg_mia.config.files import find_config, inline
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.errors import InputError
@@ -62,7 +62,7 @@ def ready_stages(settings: Settings) -> list[Ready]:
     controls = [
         replace(stage, control=True, label=f"{stage.label}, control")
         for stage in inferring
-        if settings.control and asks(stage)
+        if settings.control and asks(stage) and _controllable(stage, settings)
     ]
     return [*blind, *(stage for stage in stages if stage not in blind), *controls]
 
@@ -83,16 +83,22 @@ def asks(stage: Ready) -> bool:
     return isinstance(stage.attack, Membership) and stage.attack.signal.asks
 
 
+def _controllable(stage: Ready, settings: Settings) -> bool:
+    """Say whether a shadow can be asked instead of the victim: a second one, where shadows are compared."""
+    compared = isinstance(stage.attack, Membership) and stage.attack.scorer.needs.asked
+    return not compared or shadow_count(settings) > 1
+
+
 def _checked(stage: Stage, settings: Settings) -> Ready:
     file = str(find_config(stage.attack, "attack"))
     words = options("attack.", stage.settings)
     scorer = options("attack.scorer.", settings.scorer)
     attack = _built(file, [])
-    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
+    if isinstance(attack, Membership) and attack.scorer.training:
         words = [*scorer, *words]
     attack = _built(file, words)
-    if isinstance(attack, Membership) and isinstance(attack.scorer, Classifier):
-        _try(attack.scorer)
+    if isinstance(attack, Membership) and attack.scorer.training:
+        _try(attack.scorer.training)
     if isinstance(attack, Perturbation) and attack.prepares() is None:
         attack.check()
     data = options("data.", {**settings.data, **stage.data})

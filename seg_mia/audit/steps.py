@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
 from seg_mia.audit.stages import Ready, is_run, prepares
 from seg_mia.config.files import named
 
@@ -21,6 +21,7 @@ class Step:
         row: which of the compared victims, from 0.
         told: what it is called while it runs.
         stage: the attack, for an attack; the one that it is for, for a preparation.
+        shadow: the number of a shadow, from 0.
     """
 
     kind: Kind
@@ -28,6 +29,7 @@ class Step:
     row: int
     told: str
     stage: Ready | None = None
+    shadow: int = 0
 
 
 def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defended]) -> list[Step]:
@@ -35,10 +37,19 @@ def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defend
     found, trained = list[Step](), set[object]()
     for number, seed in enumerate(settings.seeds):
         for place, row in enumerate(compared):
-            for kind, config, key in _trainings(settings, row):
+            for kind, config, key, count in _trainings(settings, row):
                 if (number, kind, key) not in trained:
                     trained.add((number, kind, key))
-                    found.append(Step(kind, number, place, f"{kind} {config}, seed {seed}"))
+                    found += [
+                        Step(
+                            kind,
+                            number,
+                            place,
+                            f"{kind} {config}{_of(shadow, count)}, seed {seed}",
+                            shadow=shadow,
+                        )
+                        for shadow in range(count)
+                    ]
             told = f"how well {row.called} segments" if settings.defences else "how well the victim segments"
             found.append(Step("utility", number, place, told))
             for stage in (one for one in stages if is_run(one, place)):
@@ -51,13 +62,17 @@ def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defend
     return found
 
 
-def _trainings(settings: Settings, row: Defended) -> list[tuple[Kind, str, str]]:
-    """Return role, config and key of what a row needs trained."""
-    found: list[tuple[Kind, str, str]] = [("victim", _said(settings.victim, row), row.trained)]
+def _trainings(settings: Settings, row: Defended) -> list[tuple[Kind, str, str, int]]:
+    """Return role, config and key of what a row needs trained, and how many of them."""
+    found: list[tuple[Kind, str, str, int]] = [("victim", _said(settings.victim, row), row.trained, 1)]
     if settings.shadow is not None:
         behind = shadow_row(row)
-        found.append(("shadow", _said(settings.shadow, behind), behind.trained))
+        found.append(("shadow", _said(settings.shadow, behind), behind.trained, shadow_count(settings)))
     return found
+
+
+def _of(shadow: int, count: int) -> str:
+    return f" {shadow + 1} of {count}" if count > 1 else ""
 
 
 def shadow_row(row: Defended) -> Defended:

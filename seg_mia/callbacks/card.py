@@ -150,7 +150,7 @@ class CardWriter(Callback):
 
 
 def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
-    """Return the role, a digest of the split as a whole, and the salted hashes of the ids of each part."""
+    """Return the role, a shadow's number and pool, a digest of the split, and salted hashes of its ids."""
     parts = {
         "members": data.splits.members,
         "nonmembers": data.splits.nonmembers,
@@ -160,6 +160,7 @@ def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
     whole = json.dumps([data.role, named]).encode("utf-8", "surrogateescape")
     return {
         "role": data.role,
+        **({} if data.shadow is None else {"shadow": data.shadow, "pool": data.shadow_pool}),
         "digest": hashlib.sha256(whole).hexdigest(),
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
     }
@@ -197,6 +198,6 @@ def check_data(
         raise InputError(
             f"these settings split the data otherwise than the {whose}'s training did, so members and "
             "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
-            "split_seed, shadow_share, duplicates, near_duplicates and stratify"
+            "shadow, shadow_pool, split_seed, shadow_share, duplicates, near_duplicates and stratify"
         )
     return True

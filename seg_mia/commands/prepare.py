@@ -21,8 +21,8 @@ from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.checks import ONE_GREY
 from seg_mia.data.progress import DecodingBar
-from seg_mia.data.splits import units_of
 from seg_mia.data.survey import Pair, Survey, equal, near_pairs, survey
+from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
 from seg_mia.experiment.roles import on_other_half, stated_role
 from seg_mia.results.files import write_bytes, write_json, write_text

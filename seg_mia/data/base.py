@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from seg_mia.data.contents import Contents, contents
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Note, Source
-from seg_mia.data.splits import Half, divide, halves, stated
+from seg_mia.data.splits import Half, divide, drawn, halves, stated
 from seg_mia.data.strata import foreground_strata
 from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
@@ -37,6 +37,11 @@ class SegmentationData(LightningDataModule):
         nonmembers: held-out samples of the same half: validation, and what membership is measured against.
         reference: samples kept for defences; all that is left of the half if not given.
         role: whose half of the split this run uses.
+        shadow: number of the shadow, from 0, where many are trained: each is trained on a random half of the
+            members and non-members of its pool, whole patients, and each sample is in half of the shadows
+            (of 2j and 2j + 1 in exactly one). Not given for the one shadow that trains on all its members.
+        shadow_pool: the half of the split whose members and non-members such shadows share: the shadow's,
+            or the victim's, for attacks that allow shadows to be trained on judged samples.
         split_seed: decides the split, with the samples' ids and groups and nothing else.
         shadow_share: the share of samples in the shadow's half.
         subset: what validate, test and predict read.
@@ -74,6 +79,8 @@ class SegmentationData(LightningDataModule):
         nonmembers: int,
         reference: int | None = None,
         role: Role = "victim",
+        shadow: int | None = None,
+        shadow_pool: Role = "shadow",
         split_seed: int = 0,
         shadow_share: float = 0.5,
         subset: Subset = "nonmembers",
@@ -95,7 +102,9 @@ class SegmentationData(LightningDataModule):
             )
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
+        self._check_shadow(role, shadow, shadow_pool)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
+        self.shadow, self.shadow_pool = shadow, shadow_pool
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
         self.subset, self.limit = subset, limit
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
@@ -107,6 +116,13 @@ class SegmentationData(LightningDataModule):
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
         self._begin = 0
+
+    @staticmethod
+    def _check_shadow(role: Role, shadow: int | None, pool: Role) -> None:
+        if shadow is None and pool != "shadow":
+            raise InputError("shadow_pool goes with a numbered shadow; add --data.shadow 0, or leave it out")
+        if shadow is not None and role != "shadow":
+            raise InputError(f"data.shadow numbers shadows, the role is {role}; add --data.role shadow")
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -160,9 +176,25 @@ class SegmentationData(LightningDataModule):
         self._ready = True
 
     def _half(self) -> Half:
-        """Return who plays which part in this role's half: as drawn, or as the data states it."""
-        ids, groups, parts, together = self.source.ids, self.source.groups, self.source.parts, self.ties()
+        """Return who plays which part in this run: all of its role's half, or a shadow's draw from a pool."""
+        ids, groups, together = self.source.ids, self.source.groups, self.ties()
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
+        if self.shadow is None:
+            return self._half_of(self.role, together, strata)
+        pool = self._half_of(self.shadow_pool, together, strata)
+        return drawn(
+            pool,
+            ids,
+            groups,
+            shadow=self.shadow,
+            seed=self.split_seed,
+            together=together,
+            strata=strata,
+        )
+
+    def _half_of(self, role: Role, together: list[list[str]], strata: Sequence[int] | None) -> Half:
+        """Return who plays which part in a role's half: as drawn, or as the data states it."""
+        ids, groups, parts = self.source.ids, self.source.groups, self.source.parts
         if parts is None:
             both = halves(
                 ids,
@@ -172,15 +204,15 @@ class SegmentationData(LightningDataModule):
                 together=together,
                 strata=strata,
             )
-            mine = both[0 if self.role == "victim" else 1]
+            mine = both[0 if role == "victim" else 1]
         else:
             counts = {
                 name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
             }
-            if self.role == "victim":
+            if role == "victim":
                 counts = {"members": self.members, "nonmembers": self.nonmembers}
             half, mine = stated(parts, ids, groups, together=together, **counts)
-            if self.role == "victim":
+            if role == "victim":
                 return half
         return divide(
             mine,

@@ -1,6 +1,7 @@
 """The two sides of a membership attack, and who of their samples it can judge."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,22 +54,26 @@ class Side:
         }
 
 
-def judged_data(victim: Side, shadow: Side) -> dict[str, Any]:
-    """Return which data was judged, and how much of it was left out, as plain values."""
+def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+    """Return which data was judged, and how much of it was left out on either side, as plain values."""
     data = victim.data
+    without = [shadow.left_out for shadow in shadows]
     return {
         "fingerprint": data.fingerprint,
         "split_seed": data.split_seed,
         "limit": data.limit,
-        "left_out": {"victim": victim.left_out, "shadow": shadow.left_out},
+        "left_out": {
+            "victim": victim.left_out,
+            "shadow": {why: sum(counts[why] for counts in without) for why in without[0]},
+        },
         "notes": [note.text for note in data.notes],
     }
 
 
 @rank_zero_only
-def tell_left_out(victim: Side, shadow: Side) -> None:
+def tell_left_out(victim: Side, shadows: Sequence[Side]) -> None:
     """Log how many members and non-members are not judged."""
-    for whose, side in (("victim", victim), ("shadow", shadow)):
+    for whose, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
         left = side.left_out
         if left["untrained"]:
             log.warning(

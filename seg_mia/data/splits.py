@@ -3,17 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from statistics import fmean
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.source import PARTS
+from seg_mia.data.units import check_strata, reachable, shuffled, shuffled_units, stream, take, units_of
 from seg_mia.errors import InputError
 
-T = TypeVar("T")
-_HALVES, _DIVIDE, _HOLD_OUT = 0, 1, 2  # each decision draws from its own random stream
+_HALVES, _DIVIDE, _HOLD_OUT, _FLEET = 0, 1, 2, 3  # each decision draws from its own random stream
 _SHUFFLES = 32  # how many orders `divide` tries before it says that the groups do not fit
 
 
@@ -85,12 +83,12 @@ def halves(
     """
     if not 0 <= shadow_share < 1:
         raise InputError(f"shadow_share must be at least 0 and below 1, got {shadow_share}; 0.5 is fair")
-    _check_strata(strata, ids)
-    units = _shuffled_units(units_of(ids, groups, together), _bits(seed, _HALVES), strata)
+    check_strata(strata, ids)
+    units = shuffled_units(units_of(ids, groups, together), stream(seed, _HALVES), strata)
     wanted = round(len(ids) * (1 - shadow_share))
-    reach = _reach([len(unit) for unit in units], wanted, limit=len(ids))
+    reach = reachable([len(unit) for unit in units], wanted, limit=len(ids))
     count = min(np.flatnonzero(reach >= 0).tolist(), key=lambda total: (abs(total - wanted), -total))
-    chosen = _take(units, reach, count)
+    chosen = take(units, reach, count)
     victim = set(chain.from_iterable(units[i] for i in chosen))
     return tuple(sorted(victim)), tuple(i for i in range(len(ids)) if i not in victim)
 
@@ -137,15 +135,15 @@ def divide(
             "members must be at least 1, nonmembers and reference at least 0, "
             f"got {members}, {nonmembers} and {reference}; change these numbers"
         )
-    _check_strata(strata, ids)
+    check_strata(strata, ids)
     mine, every = set(indices), units_of(ids, groups, together)
     units = [unit for unit in every if mine.issuperset(unit)]
     if sum(map(len, units)) != len(mine):
         raise InputError("indices must hold whole groups, got part of one; take them from halves()")
-    bits = _bits(seed, _DIVIDE)
+    bits = stream(seed, _DIVIDE)
     needs = (members, nonmembers, reference or 0)
     for _ in range(_SHUFFLES):
-        left = _shuffled_units(units, bits, strata)
+        left = shuffled_units(units, bits, strata)
         parts = _parts(left, needs)
         if parts is not None:
             rest = sorted(chain.from_iterable(left)) if reference is None else parts[2]
@@ -193,6 +191,58 @@ def stated(
     return Half(found["train"], found["test"], found["reference"]), found["shadow"]
 
 
+def drawn(
+    pool: Half,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    shadow: int,
+    seed: int,
+    together: Iterable[Sequence[str]] = (),
+    strata: Sequence[int] | None = None,
+) -> Half:
+    """Return who is in one of many shadows: a half of a pool is its members, the other its non-members.
+
+    Shadows come in pairs: of 2j and 2j + 1 each sample is a member of exactly one. So each is in half of an
+    even number of shadows, however many are drawn later. For pair j the pool's units are shuffled with
+    PCG64([seed, 3, j]), so that every run of them has the pool's members, non-members and strata in
+    proportion (see `divide`); shadow 2j gets the shortest run of which whole units make half of the pool, or
+    the nearest count to it (the larger of two).
+
+    Args:
+        pool: whose members and non-members are shared out; its reference stays what it is.
+        ids: the names of all samples, as given to `halves`.
+        groups: the groups of all samples, as given to `halves`.
+        shadow: the number of the shadow, from 0.
+        seed: 0 or more.
+        together: as given to `halves`.
+        strata: as given to `halves`.
+
+    Raises:
+        InputError: if a number is out of range, or the pool has fewer than two units.
+    """
+    if shadow < 0:
+        raise InputError(f"shadows are numbered from 0, got {shadow}; choose --data.shadow 0 or more")
+    check_strata(strata, ids)
+    inside, shared = set(pool.members), {*pool.members, *pool.nonmembers}
+    units = [part for unit in units_of(ids, groups, together) if (part := [i for i in unit if i in shared])]
+    if len(units) < 2:
+        raise InputError(
+            f"shadows share out at least 2 groups, the pool has {len(units)}; raise --data.members or "
+            "--data.nonmembers"
+        )
+    bands = strata or [0] * len(ids)
+    kinds = [band + (max(bands) + 1) * (i in inside) for i, band in enumerate(bands)]
+    units = shuffled_units(units, stream(seed, _FLEET, shadow // 2), kinds)
+    reach = reachable([len(unit) for unit in units], round(len(shared) / 2), limit=len(shared))
+    counts = [count for count in np.flatnonzero(reach >= 0).tolist() if 0 < count < len(shared)]
+    count = min(counts, key=lambda total: (abs(total - len(shared) / 2), -total))
+    first = {i for place in take(units, reach, count) for i in units[place]}
+    second = shared - first
+    members, nonmembers = (first, second) if shadow % 2 == 0 else (second, first)
+    return Half(tuple(sorted(members)), tuple(sorted(nonmembers)), pool.reference)
+
+
 def hold_out(
     members: NDArray[np.bool_], groups: Sequence[str], *, part: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -210,7 +260,7 @@ def hold_out(
     Raises:
         InputError: if members or non-members are too few for that.
     """
-    bits = _bits(seed, _HOLD_OUT)
+    bits = stream(seed, _HOLD_OUT)
     kept = list[int]()
     for kind in (True, False):
         positions = np.flatnonzero(members == kind).tolist()
@@ -218,7 +268,7 @@ def hold_out(
         for position in sorted(positions, key=lambda place: groups[place]):
             units.setdefault(groups[position], []).append(position)
         wanted, own = max(2, round(part * len(positions))), list[int]()
-        for unit in _shuffled(list(units.values()), bits)[:-1]:
+        for unit in shuffled(list(units.values()), bits)[:-1]:
             own += unit
             if len(own) >= wanted:
                 break
@@ -234,124 +284,16 @@ def hold_out(
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
-    """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
-    position = _positions(ids, groups)
-    parent = list(range(len(ids)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first = dict[str, int]()
-    for i, group in enumerate(groups):
-        parent[i] = root(first.setdefault(group, i))
-    for same in together:
-        for name in same:
-            if name not in position:
-                raise InputError(f"together must name ids of this data set, got {name!r}; correct it")
-            parent[root(position[name])] = root(position[same[0]])
-    units = dict[int, list[int]]()
-    for i in sorted(range(len(ids)), key=ids.__getitem__):
-        units.setdefault(root(i), []).append(i)
-    return list(units.values())
-
-
-def _positions(ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
-    """Return the index of each id, after checking that there is one of each, and one group for it."""
-    if len(ids) != len(groups):
-        raise InputError(f"each id must have a group, got {len(ids)} and {len(groups)}; give one each")
-    position = dict[str, int]()
-    for i, name in enumerate(ids):
-        if position.setdefault(name, i) != i:
-            raise InputError(f"ids must be unique, got {name!r} twice; rename or remove one of the two")
-    return position
-
-
-def _bits(seed: int, stream: int) -> np.random.PCG64:
-    if seed < 0:
-        raise InputError(f"the seed must be 0 or more, got {seed}; choose another")
-    return np.random.PCG64([seed, stream])
-
-
-def _shuffled(items: Sequence[T], bits: np.random.PCG64) -> list[T]:
-    """Sort by raw 64-bit numbers: unlike `Generator.shuffle`, the same in every release of NumPy."""
-    return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable")]
-
-
-def _shuffled_units(
-    units: list[list[int]], bits: np.random.PCG64, strata: Sequence[int] | None
-) -> list[list[int]]:
-    """Shuffle the units and, so that a unit that is cut keeps no particular samples, each of them."""
-    order = _shuffled(units, bits)
-    shuffled = [_shuffled(unit, bits) for unit in order]
-    return shuffled if strata is None else _interleaved(shuffled, strata, bits)
-
-
-def _interleaved(units: Sequence[list[int]], strata: Sequence[int], bits: np.random.PCG64) -> list[list[int]]:
-    """Return shuffled units in an order of which every run holds the strata in nearly the same proportions.
-
-    This is systematic sampling: the units of a stratum keep their order and lie, as wide as they have
-    samples, from 0 to 1; each counts at one point of its width, drawn once for the stratum. A unit is in the
-    stratum that is nearest to the mean of its samples'.
-    """
-    members = dict[int, list[int]]()
-    for place, unit in enumerate(units):
-        members.setdefault(round(fmean(strata[i] for i in unit)), []).append(place)
-    keys = np.empty(len(units))
-    points = bits.random_raw(len(members)) / 2.0**64
-    for stratum, point in zip(sorted(members), points.tolist(), strict=True):
-        widths = np.array([len(units[place]) for place in members[stratum]])
-        keys[members[stratum]] = (np.cumsum(widths) - widths + point * widths) / widths.sum()
-    return [units[place] for place in np.argsort(keys, kind="stable")]
-
-
-def _check_strata(strata: Sequence[int] | None, ids: Sequence[str]) -> None:
-    if strata is not None and len(strata) != len(ids):
-        raise InputError(f"each id must have a stratum, got {len(ids)} and {len(strata)}; give one each")
-
-
-def _reach(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64]:
-    """For each total up to `limit`, return how many leading sizes it takes to make it of some of them, or -1.
-
-    Once `aim` is made, totals that would need more sizes are left at -1.
-    """
-    reach = np.full(limit + 1, -1, dtype=np.int64)
-    reach[0] = 0
-    ends = np.cumsum(sizes, dtype=np.int64)
-    if aim in ends:  # all of a leading run, and no shorter one holds as much
-        run = ends[ends <= aim]
-        reach[run] = np.arange(1, len(run) + 1)
-        return reach
-    for count, size in enumerate(sizes, start=1):
-        if reach[aim] >= 0:
-            break
-        reach[size:][(reach[size:] < 0) & (reach[: limit + 1 - size] >= 0)] = count
-    return reach
-
-
-def _take(units: Sequence[list[int]], reach: NDArray[np.int64], total: int) -> list[int]:
-    """Return the places of the units that make `total`; each step needs fewer leading units than the last."""
-    places = list[int]()
-    while total > 0:
-        place = int(reach[total]) - 1
-        places.append(place)
-        total -= len(units[place])
-    return places
-
-
 def _parts(left: list[list[int]], needs: Sequence[int]) -> list[list[int]] | None:
     """Take each need's samples, and the units they cut, out of `left`; None where they do not suffice."""
     parts = list[list[int]]()
     for need in needs:
         sizes = [len(unit) for unit in left]
-        reach = _reach(sizes, need, limit=need + max(sizes, default=0))
+        reach = reachable(sizes, need, limit=need + max(sizes, default=0))
         totals = np.flatnonzero(reach[need:] >= 0)
         if totals.size == 0:
             return None
-        places = _take(left, reach, need + int(totals[0]))
+        places = take(left, reach, need + int(totals[0]))
         parts.append(sorted([i for place in places for i in left[place]][:need]))
         for place in sorted(places, reverse=True):
             del left[place]

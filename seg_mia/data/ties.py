@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.data.source import Source
-from seg_mia.data.splits import units_of
+from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
 
 Places = list[list[int]]

@@ -83,10 +83,11 @@ def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
     said = plan.options or {}
     parser.add_argument(
         "--shadow",
-        type=str | None,
+        type=str | list[str] | None,
         default=said.get("shadow"),
-        help="What a membership attack learns on, a checkpoint or run's folder; the newest that fits "
-        "the victim if not given.",
+        help="What a membership attack learns on, a checkpoint, a run's folder, or a folder of runs; may be "
+        "repeated; the newest that fits the victim if not given, and those beside it where the attack takes "
+        "several.",
     )
     parser.add_argument(
         "--control",
@@ -113,4 +114,4 @@ def _family(plan: Plan) -> type | tuple[type, ...]:
     """Return what the attack must be: of two families, an error would tell of the wrong one."""
     if plan.checkpoint is None:
         return (Perturbation, Membership)
-    return Membership if plan.shadow else Perturbation
+    return Membership if plan.shadows else Perturbation

@@ -26,12 +26,12 @@ from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_weights, same_start
+from seg_mia.checkpoint import load_weights
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData, run_seed
-from seg_mia.data.sides import Side, judged_data
+from seg_mia.data.sides import Side
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
@@ -40,8 +40,9 @@ from seg_mia.experiment.membership import (
     behind_release,
     check_victim,
     infer,
-    load_shadow,
+    load_shadows,
     load_teacher,
+    sides_of,
     unseen_of,
 )
 from seg_mia.experiment.plan import Plan, plan
@@ -55,14 +56,12 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.membership.scorers import Classifier
 from seg_mia.models.foreign import told
 from seg_mia.results.text import attack_headline, utility_headline
 from seg_mia.runs import (
     CHECKPOINTS,
     LAST,
     TEACHER_SEED,
-    defence_names,
     make,
     read_run,
     remove,
@@ -241,7 +240,8 @@ class Experiment(LightningCLI):
         attack = self.attack
         settings = plain_settings(self._get(self.config, "attack")) or {}
         if isinstance(attack, Membership):
-            last = attack.scorer.last_epochs if isinstance(attack.scorer, Classifier) else 0
+            training = attack.scorer.training
+            last = training.last_epochs if training else 0
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
             sees=seen(attack.sees, self.release) if attack else "",
@@ -350,37 +350,30 @@ class Experiment(LightningCLI):
             log.warning("the victim's file does not say how its data was split: it may have trained on it")
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
-        """Learn on the shadow, guess the victim's members, write what was found."""
-        card = self.plan.card
-        options = self.plan.options or {}
+        """Learn on the shadows, guess the victim's members, write what was found."""
+        card, file, options = self.plan.card, self.plan.checkpoint, self.plan.options or {}
         assert card is not None
-        assert self.plan.shadow is not None
-        assert self.plan.checkpoint is not None
+        assert file is not None
         check_victim(self.plan, data, split_known=self.split_checked)
-        shadow = load_shadow(self.plan.shadow, data, trust=options["trust"])
-        released = self._get(self.config, "release")
+        released = plain_settings(self._get(self.config, "release"))
+        shadows = load_shadows(self.plan, data)
         if self.release is not None:
-            shadow = behind_release(shadow, self.release, plain_settings(released))
+            shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
-        victim = Side(network, data, self.plan.checkpoint, built, unseen_of(card, data))
+        victim = Side(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        found = infer(attack, victim, shadow, trainer=self._trainer_of, seed=seed, control=options["control"])
+        control = options["control"]
+        findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
             return
         self.summary = {
             "attack": plain_settings(self._get(self.config, "attack")),
             "sees": seen(attack.sees, self.release),
-            "release": plain_settings(released),
-            "defences": {"victim": defence_names(card), "shadow": defence_names(self.plan.shadow.card)},
-            "victim": str(self.plan.checkpoint),
-            "shadow": str(shadow.file),
-            "control": options["control"],
-            "privacy": card.privacy,
-            "same_seed": same_start(card, self.plan.shadow.card),
-            "data": judged_data(victim, shadow),
-            **summarise(found, card.privacy),
+            "release": released,
+            **sides_of(self.plan, victim, shadows),
+            **summarise(findings, card.privacy),
         }
-        write_membership(self.trainer, self.plan.folder.name, found, self.summary)
+        write_membership(self.trainer, self.plan.folder.name, findings, self.summary)
         self._keep_config("test")  # where no classifier was trained
 
     def _trainer_of(self, number: int) -> Trainer:

@@ -1,19 +1,16 @@
-"""Membership inference on a victim, with a shadow to learn on: signals, scores, findings."""
+"""Membership inference on a victim, with shadows to learn on: signals, scores, findings."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer
 from torch import nn
-from torch.utils.data import DataLoader
 
 from seg_mia.callbacks.card import check_data
-from seg_mia.callbacks.membership_curves import MembershipCurves
-from seg_mia.callbacks.outputs import Findings, Scores
+from seg_mia.callbacks.outputs import Findings
 from seg_mia.callbacks.seen import unseen_members
 from seg_mia.checkpoint import (
     Card,
@@ -22,89 +19,98 @@ from seg_mia.checkpoint import (
     load_weights,
     network_spec,
     read,
+    same_start,
     same_weights,
     without_machine,
 )
 from seg_mia.config.spec import parameters
 from seg_mia.config.spec import resolve as class_at
-from seg_mia.data.base import SegmentationData, Subset, run_seed
-from seg_mia.data.predictions import FOLDER, SignalBatch, SignalSamples, predictions
-from seg_mia.data.samples import EpochSampler
-from seg_mia.data.sides import Side, tell_left_out
-from seg_mia.data.splits import hold_out
+from seg_mia.data.base import SegmentationData, Subset
+from seg_mia.data.sides import Side, judged_data, tell_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
+from seg_mia.experiment.answers import answers_of, fleet_answers, seen_by, side_samples
+from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.plan import Plan, Shadow
+from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
-from seg_mia.membership.roc import best_threshold
-from seg_mia.membership.scorers import Classifier, Threshold
-from seg_mia.membership.signals import Signal, checked
-from seg_mia.runs import run_of
-from seg_mia.tasks.membership import MembershipTask
+from seg_mia.runs import defence_names
 
 
 def infer(
     attack: Membership,
     victim: Side,
-    shadow: Side,
+    shadows: Sequence[Side],
     *,
     trainer: Callable[[int], Trainer],
     seed: int,
     control: bool = False,
 ) -> Findings:
-    """Score the victim's members and non-members with what the shadow's taught.
+    """Score the victim's members and non-members with what the shadows' taught.
 
     Args:
-        attack: signal and scorer.
+        attack: signal and scorer, which says how many shadows it needs.
         victim: whose members are guessed.
-        shadow: trained on the other half.
+        shadows: trained on the other half, or, where the scorer allows it, on a part of the judged samples.
         trainer: gives a new trainer for the classifier of each seed, numbered from 0; its callbacks hold a
             `MembershipCurves`.
         seed: of the first classifier.
-        control: ask the shadow about the victim's samples instead, none of which it saw: a negative control,
-            whose AUC must be 0.5.
+        control: ask a shadow about the victim's samples instead, none of which it saw: a negative control,
+            whose AUC must be 0.5. Of several shadows it is the first, which the attack then does without.
 
     Raises:
-        InputError: sides that do not go together, or too few samples.
+        InputError: sides that do not go together, too few or too many shadows, or too few samples.
     """
-    check_pair(victim, shadow)
-    tell_left_out(victim, shadow)
+    needs = attack.scorer.needs
+    needs.check_count(len(shadows))
+    for shadow in shadows:
+        check_pair(victim, shadow, needs)
+    tell_left_out(victim, shadows)
+    asked, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device
-    learn = _samples(shadow, shadow, attack.signal, device)
-    judge = _samples(victim, shadow if control else victim, attack.signal, device, limited=True)
-    for whose, samples in (("shadow", learn), ("victim", judge)):
-        answered = max(2, samples.logits.shape[1])
-        if answered != victim.data.source.classes:
-            raise InputError(
-                f"the {whose}'s network tells {answered} classes apart, the data has "
-                f"{victim.data.source.classes}; name the data it was trained on"
-            )
-    scorer = attack.scorer
-    if isinstance(scorer, Threshold):
-        known = -_numbers(attack.signal, learn, device)
-        threshold = scorer.threshold(known, learn.members)
-        return Findings(judge, -_numbers(attack.signal, judge, device), threshold)
-    assert isinstance(scorer, Classifier)
-    found, last = [], list[Scores]()
-    for number in range(scorer.seeds):
-        seed_everything(seed + number, verbose=False)
-        own = first if number == 0 else trainer(number)
-        scores, threshold, extra = _classified(attack.signal, scorer, learn, judge, own)
-        found.append((scores, threshold))
-        last = last or extra
-    return Findings(
-        judge,
-        np.mean([scores for scores, _ in found], axis=0),
-        float(np.mean([threshold for _, threshold in found])),
-        found,
-        last,
-    )
+    judged = side_samples(victim, asked, attack.signal, device, limited=True)
+    if needs.asked:
+        learn = fleet_answers(attack.signal, victim, shadows, judged.indices, device)
+    else:
+        own = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
+        learn = [answers_of(attack.signal, samples, device, whose="shadow") for samples in own]
+    judge = answers_of(attack.signal, judged, device, whose="victim")
+    learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
+    attack.scorer.fit(learn, learner)
+    guesses = attack.scorer.score(judge, learn)
+    return Findings(judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last)
 
 
-def check_pair(victim: Side, shadow: Side) -> None:
-    """Raise InputError unless the shadow saw none of the victim's samples and knows the same classes."""
+def controlled(victim: Side, shadows: Sequence[Side], needs: Fleet) -> tuple[Side, Sequence[Side]]:
+    """Return the shadow that a negative control asks instead of the victim, and the shadows to learn on.
+
+    Raises InputError where it was trained on judged samples, or none is left to learn on.
+    """
+    if not needs.asked:
+        return shadows[0], shadows
+    judged = {i for part in ("members", "nonmembers") for i in victim.judged(part)}
+    if seen_by(shadows[0])[sorted(judged)].any():
+        raise InputError(
+            f"--control asks a shadow about samples that it was not trained on, {shadows[0].file} was "
+            "trained on some; name shadows of the other half (fit --data.role shadow)"
+        )
+    if len(shadows) == 1:
+        raise InputError(
+            "--control asks one shadow and compares it with others, got 1 shadow; name two or more"
+        )
+    return shadows[0], shadows[1:]
+
+
+def check_pair(victim: Side, shadow: Side, needs: Fleet) -> None:
+    """Raise InputError unless a shadow knows the victim's classes and data, and only what it may know.
+
+    Args:
+        victim: whose members are guessed.
+        shadow: what is learnt on.
+        needs: whether shadows may be trained on judged samples.
+    """
     mine, other = victim.data, shadow.data
     if mine.fingerprint != other.fingerprint:
         raise InputError(
@@ -130,8 +136,14 @@ def check_pair(victim: Side, shadow: Side) -> None:
             "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
             "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
         )
-    judged = {mine.source.groups[i] for i in (*mine.splits.members, *mine.splits.nonmembers)}
-    shared = judged & {other.source.groups[i] for i in other.splits}
+    if not needs.asked:  # otherwise it is looked at sample by sample
+        _check_apart(mine, other)
+
+
+def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
+    """Raise InputError unless the shadow's data holds none of the samples that the victim is judged by."""
+    judged = {victim.source.groups[i] for i in (*victim.splits.members, *victim.splits.nonmembers)}
+    shared = judged & {shadow.source.groups[i] for i in shadow.splits}
     if shared:
         raise InputError(
             f"the shadow's half overlaps with the victim's in {len(shared)} samples or groups, so the "
@@ -159,122 +171,26 @@ def _check_enough(side: Side) -> None:
             )
 
 
-def _samples(
-    side: Side, asked: Side, signal: Signal, device: torch.device, *, limited: bool = False
-) -> SignalSamples:
-    """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
-    data = side.data
-    parts = [side.judged(part) for part in ("members", "nonmembers")]
-    if limited:
-        parts = [data.limited(part) for part in parts]
-    indices = np.concatenate(parts)
-    members = np.arange(len(indices)) < len(parts[0])
-    if not signal.asks:
-        unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
-        return SignalSamples(data, indices, members, unasked)
-    answers = predictions(
-        asked.network,
-        data,
-        indices,
-        built=asked.built,
-        checkpoint=asked.file,
-        folder=run_of(asked.file) / FOLDER,
-        device=device,
-    )
-    return SignalSamples(data, indices, members, answers)
-
-
-def _numbers(signal: Signal, samples: SignalSamples, device: torch.device) -> Scores:
-    """Return a signal that is one number per image, in the samples' order."""
-    values = [signal(*(part.to(device) for part in batch[:3])).cpu() for batch in _loader(samples, 32)]
-    return checked(torch.cat(values), type(signal).__name__).double().numpy()
-
-
-def _loader(
-    samples: SignalSamples, size: int, *, shuffle: bool = False, trainer: Trainer | None = None
-) -> DataLoader[SignalBatch]:
-    rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-    sampler = EpochSampler(len(samples), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
-    return DataLoader(
-        samples,
-        batch_size=size,
-        sampler=sampler,
-        num_workers=samples.data.workers,
-        # A last batch of one has no batch statistics.
-        drop_last=shuffle and len(sampler) % size == 1 and len(sampler) > size,
-    )
-
-
-def _classified(
-    signal: Signal, settings: Classifier, learn: SignalSamples, judge: SignalSamples, trainer: Trainer
-) -> tuple[Scores, float, list[Scores]]:
-    """Train on the shadow's signals, then score the victim's: its scores, the threshold, and the extra."""
-    train, held = hold_out(learn.members, learn.groups.tolist(), part=settings.validation, seed=run_seed())
-    shown, kept = learn.part(train), learn.part(held)
-    mean, std = _statistics(signal, shown)
-    members = float(shown.members.mean())
-    task = MembershipTask(signal, settings, mean=mean, std=std, members=members)
-    loader = _loader(shown, settings.batch_size, shuffle=True, trainer=trainer)
-    task.try_one(next(iter(_loader(kept, 2))))
-    trainer.fit(task, loader, _loader(kept, settings.batch_size, trainer=trainer))
-    if trainer.global_step != settings.epochs * len(loader):
-        raise InputError(
-            f"the membership classifier must train for {settings.epochs} epochs of {len(loader)} steps, "
-            f"it took {trainer.global_step} steps; leave out --trainer.max_steps, max_time, limit_ and "
-            "fast_dev_run"
-        )
-    threshold = best_threshold(_scored(trainer, task, kept), kept.members)
-    scores = _scored(trainer, task, judge)
-    last = []
-    for weights in _curves(trainer).weights:
-        task.load_state_dict(weights)
-        last.append(_scored(trainer, task, judge))
-    return scores, threshold, last
-
-
-def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> Scores:
-    """Return each sample's score, in their order, however many ranks score."""
-    trainer.test(task, _loader(samples, task.settings.batch_size, trainer=trainer), verbose=False)
-    table = _curves(trainer).table
-    assert table is not None
-    scores = dict(zip(table[0].tolist(), table[1].tolist(), strict=True))
-    if len(scores) < len(samples):
-        raise InputError(
-            f"every sample must be scored, got {len(scores)} of {len(samples)}; leave out "
-            "--trainer.limit_test_batches, and use --data.limit to attack fewer"
-        )
-    return np.array([scores[index] for index in samples.indices.tolist()])
-
-
-def _curves(trainer: Trainer) -> MembershipCurves:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-    (found,) = [callback for callback in callbacks if isinstance(callback, MembershipCurves)]
-    return found
-
-
-def _statistics(signal: Signal, samples: SignalSamples) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of each channel, (C,), float64."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for batch in _loader(samples, 32):
-        maps = checked(signal(*batch[:3]), type(signal).__name__).double()
-        count += maps[:, 0].numel()
-        total, squares = total + maps.sum((0, 2, 3)), squares + maps.square().sum((0, 2, 3))
-    mean = total / count
-    return mean, (squares / count - mean.square()).clamp(min=0).sqrt()
-
-
-def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]) -> Side:
+def load_shadow(
+    found: Shadow, data: SegmentationData, *, victim: Mapping[str, Any], trust: Collection[str]
+) -> Side:
     """Return the shadow's network and its half of the data, which is read from where the victim's is.
 
     Args:
         found: the checkpoint, its card checked.
         data: the victim's, after setup.
+        victim: the content of the victim's checkpoint.
         trust: class paths outside seg_mia that the card may name.
 
     Raises:
-        InputError: a shadow whose members are unknown, or of other data.
+        InputError: a shadow whose members are unknown, of other data, or with the victim's weights.
     """
-    card = found.card
+    card, content = found.card, read(found.file)
+    if same_weights(victim, content):
+        raise InputError(
+            f"shadow {found.file} has the weights of the victim, so it knows what it is to guess about; "
+            "train one on the other half from another seed"
+        )
     if card.data is None or card.split is None:
         raise InputError(
             f"shadow {found.file} was exported without its split: its members are unknown; name the original"
@@ -300,8 +216,14 @@ def load_shadow(found: Shadow, data: SegmentationData, *, trust: Collection[str]
     if adopted(card):
         check_members(own, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
-    load_weights(network, found.content, found.file)
+    load_weights(network, content, found.file)
     return Side(network, own, found.file, network_spec(card), unseen_of(card, own))
+
+
+def load_shadows(plan: Plan, data: SegmentationData) -> list[Side]:
+    """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
+    trust = (plan.options or {}).get("trust", ())
+    return [load_shadow(shadow, data, victim=plan.content or {}, trust=trust) for shadow in plan.shadows]
 
 
 def behind_release(shadow: Side, release: Release, settings: Any) -> Side:
@@ -368,7 +290,7 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
     """Raise InputError where a membership attack on a victim would mean nothing.
 
     Args:
-        plan: with victim and shadow.
+        plan: with victim and shadows.
         data: the victim's, after setup.
         split_known: whether the victim's file says how its data was split.
     """
@@ -381,7 +303,6 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
     file = plan.checkpoint
     assert file is not None
     assert plan.card is not None
-    assert plan.shadow is not None
     if not split_known:
         raise InputError(
             f"{file} does not say who its members are, it was exported without its split; use the original "
@@ -389,11 +310,25 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         )
     if adopted(plan.card):
         check_members(data, f"victim {file}")
-    if same_weights(plan.content or {}, plan.shadow.content):
-        raise InputError(
-            f"shadow {plan.shadow.file} has the weights of victim {file}, so it knows what it is to guess "
-            "about; train one on the other half from another seed"
-        )
+
+
+def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+    """Return what a summary says of who was attacked and by means of which shadows, as plain values."""
+    assert plan.card is not None
+    options = plan.options or {}
+    cards = [shadow.card for shadow in plan.shadows]
+    return {
+        "defences": {
+            "victim": defence_names(plan.card),
+            "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
+        },
+        "victim": options["victim"],
+        "shadow": options["shadow"],
+        "control": options["control"],
+        "privacy": plan.card.privacy,
+        "same_seed": any(same_start(plan.card, card) for card in cards),
+        "data": judged_data(victim, shadows),
+    }
 
 
 def adopted(card: Card) -> bool:

@@ -23,6 +23,8 @@ from seg_mia.config.files import (
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
 from seg_mia.experiment.roles import SHADOW, in_role, of_shadow
+from seg_mia.membership import scorers
+from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.runs import (
     CHECKPOINTS,
@@ -31,10 +33,11 @@ from seg_mia.runs import (
     checkpoint_file,
     free_version,
     newest,
-    newest_pair,
+    newest_fitting,
     read_run,
     results_of,
     run_of,
+    shadow_files,
 )
 
 Command = Literal["fit", "validate", "test", "predict"]
@@ -65,7 +68,7 @@ class Plan:
         checkpoint: the file to resume from, or the victim.
         content: the victim's checkpoint, read safely.
         card: the victim's card, checked.
-        shadow: what a membership attack learns on.
+        shadows: what a membership attack learns on.
         options: what was said to this tool alone: runs, victim, shadow, control, trust, resume, role.
         adopt: take a network's weights as they are instead of training them.
     """
@@ -77,7 +80,7 @@ class Plan:
     checkpoint: Path | None = None
     content: dict[str, Any] | None = None
     card: Card | None = None
-    shadow: "Shadow | None" = None
+    shadows: "tuple[Shadow, ...]" = ()
     options: dict[str, Any] | None = None
     adopt: bool = False
 
@@ -89,10 +92,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Shadow:
-    """A shadow's checkpoint, read safely: its file, its content and its card."""
+    """A shadow's checkpoint: its file and its card, read safely; weights are read when they are needed."""
 
     file: Path
-    content: dict[str, Any]
     card: Card
 
 
@@ -126,7 +128,7 @@ def _refuse(own: argparse.Namespace, what: str, *names: str) -> None:
 def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--victim")
-    parser.add_argument("--shadow")
+    parser.add_argument("--shadow", action="append", default=[])
     parser.add_argument("--control", nargs="?", const="true", choices=("true", "false"))
     parser.add_argument("--resume")
     parser.add_argument("--role", choices=(SHADOW,))
@@ -221,7 +223,7 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
     for key in ("shadow", "control"):
         if options[key] and not membership:
             raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
-    file, shadow_file = _files(options, membership)
+    file, shadow_files = _files(options, scorer_needs(attack, args) if membership else None)
     trust = tuple(options["trust"])
     content, card = read_run(file, trust)
     if card.data is None and not configs and not any(word.startswith("--data") for word in args):
@@ -237,8 +239,8 @@ def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Pl
         checkpoint=file,
         content=content,
         card=card,
-        shadow=Shadow(shadow_file, *read_run(shadow_file, trust)) if shadow_file else None,
-        options=options | {"victim": str(file), "shadow": shadow_file and str(shadow_file)},
+        shadows=tuple(Shadow(shadow, read_run(shadow, trust)[1]) for shadow in shadow_files),
+        options=options | {"victim": str(file), "shadow": _one_or_more([str(path) for path in shadow_files])},
     )
 
 
@@ -250,14 +252,46 @@ def _control(said: str | None, in_yaml: Any) -> bool:
     return bool(in_yaml)
 
 
-def _files(options: dict[str, Any], membership: bool) -> tuple[Path, Path | None]:
-    """Return the victim's checkpoint, and the shadow's if one is needed."""
+def _one_or_more(names: list[str]) -> str | list[str] | None:
+    """Return one name as it is, several as a list: as an option of the command line takes them."""
+    return names if len(names) > 1 else next(iter(names), None)
+
+
+def _files(options: dict[str, Any], needs: Fleet | None) -> tuple[Path, list[Path]]:
+    """Return the victim's checkpoint, and those of the shadows that a membership attack needs."""
     runs = Path(options["runs"])
     victim = checkpoint_file(options["victim"]) if options["victim"] else None
-    if not membership:
-        return victim or newest(runs, "victim"), None
-    shadow = checkpoint_file(options["shadow"], "shadow") if options["shadow"] else None
-    return newest_pair(runs, victim, shadow)
+    if needs is None:
+        return victim or newest(runs, "victim"), []
+    given = options["shadow"] or []
+    paths = [given] if isinstance(given, str) else given
+    shadows = list(dict.fromkeys(file for path in paths for file in shadow_files(path)))
+    if shadows:
+        needs.check_count(len(shadows))
+    return newest_fitting(runs, victim, shadows, most=needs.most, apart=not needs.asked)
+
+
+def scorer_needs(attack: Any, words: Sequence[str]) -> Fleet:
+    """Return which shadows a membership attack needs, from the class of its scorer, before it is built.
+
+    Args:
+        attack: as `is_membership` takes it.
+        words: of the command line, which may name another scorer.
+    """
+    if isinstance(attack, str) and (is_inline(attack) or attack.endswith((".yaml", ".yml"))):
+        attack = read_yaml(attack)
+    arguments = attack.get("init_args") if isinstance(attack, dict) else None
+    scorer = arguments.get("scorer") if isinstance(arguments, dict) else None
+    for word, after in pairwise([*words, ""]):
+        flag, equals, value = word.partition("=")
+        if flag in {"--attack.scorer", "--attack.scorer.class_path"}:
+            scorer = value if equals else after
+    if isinstance(scorer, str) and is_inline(scorer):
+        scorer = read_yaml(scorer)
+    path = scorer.get("class_path") if isinstance(scorer, dict) else scorer
+    path = path if isinstance(path, str) else ""
+    kind = class_at(path) if "." in path else vars(scorers).get(path)
+    return kind.needs if isinstance(kind, type) and issubclass(kind, scorers.Scorer) else Fleet()
 
 
 def is_membership(attack: Any) -> bool:

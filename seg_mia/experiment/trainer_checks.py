@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from seg_mia.config.messages import LIMIT, refusal
 from seg_mia.errors import InputError
-from seg_mia.membership.scorers import Classifier, Scorer
+from seg_mia.membership.scorers import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def for_classifier(scorer: Scorer, words: Sequence[str]) -> dict[str, Any]:
             "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
         )
     return {
-        "max_epochs": scorer.epochs if isinstance(scorer, Classifier) else 1,
+        "max_epochs": scorer.training.epochs if scorer.training else 1,
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,

@@ -1,27 +1,27 @@
 """A membership attack: what is seen, and how it is decided from that."""
 
 from seg_mia.errors import InputError
-from seg_mia.membership.scorers import Classifier, Scorer
+from seg_mia.membership.scorers import Scorer
 from seg_mia.membership.signals import Signal
 
 
 class Membership:
-    """Tell the victim's members from its non-members, with a shadow network to learn on.
+    """Tell the victim's members from its non-members, with shadow networks to learn on.
 
     Args:
         signal: what the attacker sees.
         scorer: how it decides.
 
     Raises:
-        InputError: a classifier for single numbers, or a threshold for maps.
+        InputError: a scorer of maps for a signal that is a number, or the other way round.
     """
 
     def __init__(self, *, signal: Signal, scorer: Scorer) -> None:
-        if signal.maps != isinstance(scorer, Classifier):
-            kind = "map, which a Classifier takes" if signal.maps else "number, which a Threshold takes"
+        if signal.maps != scorer.maps:
+            kinds = {True: "map", False: "number"}
             raise InputError(
-                f"signal and scorer must fit: {type(signal).__name__} is a {kind}, "
-                f"got {type(scorer).__name__}; name another scorer"
+                f"signal and scorer must fit: {type(signal).__name__} is a {kinds[signal.maps]}, "
+                f"{type(scorer).__name__} takes a {kinds[scorer.maps]}; name another scorer"
             )
         self.signal, self.scorer = signal, scorer
 

@@ -1,10 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
-from seg_mia.audit.settings import Defended, Settings, Stage, Training, read_settings, row_key, rows
+from seg_mia.audit.settings import (
+    Defended,
+    Settings,
+    Shadows,
+    Stage,
+    Training,
+    read_settings,
+    row_key,
+    rows,
+    shadow_count,
+)
 from seg_mia.checkpoint import Card
 from seg_mia.defences.release import Labels
 from seg_mia.errors import InputError
@@ -74,6 +85,7 @@ def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: 
     [
         (["--victim={config: v, option: {a: 1}}"], "--victim: a mapping here takes config, options, weights, "
                                                   "got 'option', did you mean options?"),
+        (["--shadow={config: s, count: 0}"], "count must be 1 or more shadows"),
         (["--shadow={confg: s}"], "--shadow: .* got 'confg', did you mean config?"),
         (["--attacks=[{attack: pgd, setting: {steps: 3}}]"], "takes attack, settings, data, got 'setting', "
                                                             "did you mean settings?"),
@@ -117,3 +129,24 @@ def test_defences_of_a_card_that_holds_anything_are_read() -> None:
         assert defence_names(Card(model, 2, 1)) == []
     listed = [{"class_path": "seg_mia.defences.crop.Crop"}, 7]
     assert defence_names(Card({"init_args": {"defences": listed}}, 2, 1)) == ["Crop"]
+
+
+def test_a_count_of_shadows_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "audit.yaml"
+    file.write_text("{victim: phantom_victim, attacks: [asma], shadow: {config: phantom_shadow, count: 3}}")
+    settings = read_settings(["--config", str(file)])
+    assert settings.shadow == Shadows("phantom_shadow", count=3)
+    assert shadow_count(settings) == 3
+    assert shadow_count(replace(settings, shadow="phantom_shadow")) == 1
+    assert shadow_count(replace(settings, shadow=None)) == 0
+    for number in range(2):
+        checkpoint = tmp_path / f"fleet/version_{number}/checkpoints/last.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+    assert shadow_count(replace(settings, shadow=str(tmp_path / "fleet"))) == 2
+    for shadow, telling in (
+        (f"{{config: {tmp_path / 'fleet'}, count: 2}}", "got 2 where .*fleet is trained already"),
+        ("{config: phantom_shadow, count: 2, weights: net.pth}", "got 2 where net.pth is trained already"),
+    ):
+        with pytest.raises(InputError, match=telling):
+            read_settings(["--config", str(file), f"--shadow={shadow}"])

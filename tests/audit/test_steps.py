@@ -10,7 +10,7 @@ from seg_mia.audit.board import measures
 from seg_mia.audit.ledger import Done
 from seg_mia.audit.rounds import Progress
 from seg_mia.audit.run import audit
-from seg_mia.audit.settings import Defended, Settings, Stage, Training, read_settings, rows
+from seg_mia.audit.settings import Defended, Settings, Shadows, Stage, Training, read_settings, rows
 from seg_mia.audit.stages import ready_stages
 from seg_mia.audit.steps import Step, steps
 from seg_mia.errors import InputError
@@ -62,6 +62,30 @@ def test_a_row_with_a_config_has_a_shadow_of_that_config_where_the_attacker_know
         "shadow phantom_victim, seed 0",
         "shadow phantom_dp, seed 0",
     ]
+
+
+def test_several_shadows_are_trained_one_after_the_other() -> None:
+    audit = Settings(
+        victim="phantom_victim",
+        shadow=Shadows("phantom_shadow", {}, count=2),
+        attacks=["mia-calibrated", "mia-global-loss"],
+        control=True,
+        seeds=[3],
+    )
+    found = steps(audit, ready_stages(audit), rows(audit))
+    assert [(step.told, step.shadow) for step in found] == [
+        ("victim phantom_victim, seed 3", 0),
+        ("shadow phantom_shadow 1 of 2, seed 3", 0),
+        ("shadow phantom_shadow 2 of 2, seed 3", 1),
+        ("how well the victim segments", 0),
+        ("mia-blind", 0),
+        ("mia-calibrated", 0),
+        ("mia-global-loss", 0),
+        ("mia-calibrated, negative control", 0),
+        ("mia-global-loss, negative control", 0),
+    ]
+    alone = Settings(victim="v", shadow="s", attacks=["mia-calibrated"], control=True)
+    assert not any(stage.control for stage in ready_stages(alone))  # one shadow has none to compare with
 
 
 def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
@@ -149,6 +173,10 @@ def test_mappings_of_classes_stay_mappings() -> None:
         (
             {"victim": Training("phantom_victim", {"data.role": "shadow"}), "shadow": "phantom_victim"},
             "the victim of an audit trains on its own half",
+        ),
+        (
+            {"shadow": Shadows("phantom_victim", {"data.shadow_pool": "victim"}, count=2)},
+            "are trained on their own half of the data, got data.shadow_pool victim",
         ),
         ({"shadow": "phantom_victim", "data": {"sizze": 3}}, "sizze"),
         ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),

@@ -19,7 +19,8 @@ from seg_mia.data.sides import Side
 from seg_mia.data.ties import tied_places
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_pair
-from seg_mia.runs import newest_pair
+from seg_mia.membership.answers import Fleet
+from seg_mia.runs import newest_fitting
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")
 
@@ -172,8 +173,8 @@ def test_a_shadow_of_other_ties_or_strata_does_not_fit(root: Path) -> None:
         with pytest.raises(
             InputError, match="must be split alike, .* --data.near_duplicates and --data.strat"
         ):
-            check_pair(side(victim), side(other))
-    check_pair(side(victim), side(shadow))
+            check_pair(side(victim), side(other), Fleet())
+    check_pair(side(victim), side(shadow), Fleet())
 
 
 def side(data: Folder) -> Side:
@@ -190,7 +191,7 @@ def test_a_run_finds_its_shadow_by_what_is_tied(tiny: Path, root: Path) -> None:
     for role, options in (("shadow", [option]), ("shadow", []), ("victim", [option])):
         assert main(["fit", "--config", str(tiny), f"--data.role={role}", *options]) == 0
     runs = Path("runs/tiny")
-    victim, shadow = newest_pair(Path("runs"), None, None)
+    victim, (shadow,) = newest_fitting(Path("runs"), None, [])
     assert (victim.parts[-3], shadow.parts[-3]) == ("version_2", "version_0")
     content = torch.load(runs / "version_2/checkpoints/last.ckpt", weights_only=True)
     card = card_of(content, "x")

@@ -19,7 +19,7 @@ from seg_mia.experiment.plan import is_membership, plan
 from tests.trained_runs import Trained
 
 ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
-NUMBERS = ["mia-entropy", "mia-global-loss"]
+NUMBERS = ["mia-calibrated", "mia-entropy", "mia-global-loss"]
 SMALL = [
     "--attack.scorer.architecture=test_resnet",
     "--attack.scorer.epochs=1",
@@ -158,8 +158,8 @@ class TestPairing:
         trained(tiny, "--data.split_seed=3")
         found = plan(["test", "--attack", "mia-type2"])
         assert found.checkpoint is not None
-        assert found.shadow is not None
-        assert (found.checkpoint.parents[1], found.shadow.file.parents[1]) == pair
+        (shadow,) = found.shadows
+        assert (found.checkpoint.parents[1], shadow.file.parents[1]) == pair
 
     def test_a_shadow_without_its_victim(
         self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -177,7 +177,7 @@ class TestPairing:
     ) -> None:
         both = ["--victim", str(pair[0]), "--shadow", str(pair[0])]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
-        assert "has the weights of victim" in capsys.readouterr().err
+        assert "has the weights of the victim" in capsys.readouterr().err
 
     def test_without_its_split_nobody_knows_the_members(
         self, pair: tuple[Path, Path], tiny: Path, capsys: pytest.CaptureFixture[str]
@@ -193,6 +193,13 @@ class TestPairing:
         both = ["--victim=victim.ckpt", f"--shadow={pair[1]}", "--config", str(tiny)]
         assert main(["test", "--attack", "mia-global-loss", *both]) == 2
         assert "does not say who its members are" in capsys.readouterr().err
+
+    def test_an_attack_on_one_shadow_takes_one(
+        self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert all(run.parent == Path("runs/tiny") for run in pair)
+        assert main(["test", "--attack", "mia-global-loss", "--shadow=runs/tiny"]) == 2
+        assert "takes 1 shadow, got 2; name fewer with --shadow" in capsys.readouterr().err
 
     def test_a_shadow_of_another_data_set(
         self, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]

@@ -115,7 +115,7 @@ def measured(
     signal: Signal, scorer: Scorer, victim: Side, shadow: Side, *, control: bool = False
 ) -> dict[str, float]:
     attack = Membership(signal=signal, scorer=scorer)
-    found = infer(attack, victim, shadow, trainer=trainer, seed=0, control=control)
+    found = infer(attack, victim, [shadow], trainer=trainer, seed=0, control=control)
     results: dict[str, dict[str, float]] = summarise(found)["results"]
     return results["auc"] | {"balanced_accuracy": results["balanced_accuracy"]["value"]}
 
@@ -168,7 +168,7 @@ def test_images_without_a_labelled_pixel_are_not_scored(root: Path) -> None:
     victim, shadow = side(root, "victim", threshold=None), side(root, "shadow", threshold=None)
     assert victim.data.splits == before.splits
     attack = Membership(signal=ImageLoss(), scorer=Threshold(rule="shadow_roc"))
-    found = infer(attack, victim, shadow, trainer=trainer, seed=0)
+    found = infer(attack, victim, [shadow], trainer=trainer, seed=0)
     assert not set(found.samples.indices.tolist()) & set(bare)
     results = summarise(found)["results"]
     assert (results["members"], results["nonmembers"]) == (PER_SIDE - 1, PER_SIDE - 2)
@@ -180,14 +180,14 @@ def test_members_that_were_never_trained_on_are_on_neither_side(root: Path) -> N
     victim = replace(victim, unseen=victim.data.splits.members[:3])
     shadow = replace(shadow, unseen=shadow.data.splits.members[3:4])
     attack = Membership(signal=ImageLoss(), scorer=Threshold(rule="shadow_roc"))
-    found = infer(attack, victim, shadow, trainer=trainer, seed=0)
+    found = infer(attack, victim, [shadow], trainer=trainer, seed=0)
     assert found.samples.indices[found.samples.members].tolist() == list(victim.data.splits.members[3:])
     assert found.samples.indices[~found.samples.members].tolist() == list(victim.data.splits.nonmembers)
     left = {"victim": {"unlabelled": 0, "untrained": 3}, "shadow": {"unlabelled": 0, "untrained": 1}}
-    assert judged_data(victim, shadow)["left_out"] == left
+    assert judged_data(victim, [shadow])["left_out"] == left
     nobody = replace(victim, unseen=victim.data.splits.members[1:])
     with pytest.raises(InputError, match=r"has 1, \d+ untrained left out; .* and on all of them"):
-        infer(attack, nobody, shadow, trainer=trainer, seed=0)
+        infer(attack, nobody, [shadow], trainer=trainer, seed=0)
 
 
 def test_patches_that_vote_give_it_away_too(root: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_network_trained_on_neither_part_is_guessed_about_by_chance(root: Path
 
 def test_shuffled_labels_leave_chance(root: Path) -> None:
     attack = Membership(signal=ImageLoss(), scorer=Threshold())
-    found = infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
+    found = infer(attack, side(root, "victim"), [side(root, "shadow")], trainer=trainer, seed=0)
     missed = 0
     for seed in range(5):
         found.samples.members[:] = np.random.default_rng(seed).permutation(found.samples.members)
@@ -260,14 +260,14 @@ def test_the_blind_baseline_sees_through_a_split_by_brightness(root: Path) -> No
 def test_several_seeds_are_told_apart_and_averaged(root: Path) -> None:
     attack = Membership(signal=PosteriorAndMask(), scorer=classifier(seeds=2))
     found = infer(
-        attack, side(root, "victim", Random()), side(root, "shadow", Random()), trainer=trainer, seed=0
+        attack, side(root, "victim", Random()), [side(root, "shadow", Random())], trainer=trainer, seed=0
     )
     (first, _), (second, _) = found.seeds
     assert not np.allclose(first, second)
     np.testing.assert_allclose(found.scores, (first + second) / 2)
     assert len(summarise(found)["seeds"]["auc"]["values"]) == 2
     again = infer(
-        attack, side(root, "victim", Random()), side(root, "shadow", Random()), trainer=trainer, seed=0
+        attack, side(root, "victim", Random()), [side(root, "shadow", Random())], trainer=trainer, seed=0
     )
     np.testing.assert_array_equal(found.scores, again.scores)
 
@@ -275,7 +275,7 @@ def test_several_seeds_are_told_apart_and_averaged(root: Path) -> None:
 def test_scores_do_not_depend_on_the_samples_order_or_batch(root: Path) -> None:
     victim, shadow = side(root, "victim", Random()), side(root, "shadow", Random())
     attack = Membership(signal=ImageLoss(), scorer=Threshold())
-    found = infer(attack, victim, shadow, trainer=trainer, seed=0)
+    found = infer(attack, victim, [shadow], trainer=trainer, seed=0)
     for row in (0, 5, 2 * PER_SIDE - 1):
         batch = found.samples[0, row]
         loss = ImageLoss()(batch.logits[None], batch.image[None], batch.mask[None])
@@ -287,7 +287,7 @@ class TestRefusals:
     def refused(self, victim: Side, shadow: Side, telling: str) -> None:
         attack = Membership(signal=ImageLoss(), scorer=Threshold())
         with pytest.raises(InputError, match=telling):
-            infer(attack, victim, shadow, trainer=trainer, seed=0)
+            infer(attack, victim, [shadow], trainer=trainer, seed=0)
 
     def test_the_same_half(self, root: Path) -> None:
         victim = side(root, "victim", Random())
@@ -336,12 +336,12 @@ class TestRefusals:
     def test_a_classifier_for_other_maps(self, root: Path) -> None:
         attack = Membership(signal=Posterior(), scorer=Classifier(architecture="vit_tiny_patch16_224"))
         with pytest.raises(InputError, match="cannot take maps of .16, 16.: .* name another"):
-            infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
+            infer(attack, side(root, "victim"), [side(root, "shadow")], trainer=trainer, seed=0)
 
     def test_a_classifier_that_was_not_trained_to_the_end(self, root: Path) -> None:
         attack = Membership(signal=Posterior(), scorer=Classifier(architecture="test_resnet", epochs=13))
         with pytest.raises(InputError, match="must train for 13 epochs of 7 steps, it took 84 steps"):
-            infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
+            infer(attack, side(root, "victim"), [side(root, "shadow")], trainer=trainer, seed=0)
 
     def test_answers_that_are_no_numbers(self, root: Path) -> None:
         class Broken(Random):
@@ -353,12 +353,10 @@ class TestRefusals:
     def test_a_classifier_that_diverges(self, root: Path) -> None:
         attack = Membership(signal=Posterior(), scorer=Classifier(architecture="test_resnet", lr=1e30))
         with pytest.raises(InputError, match="loss must be finite, and is not; lower --attack.scorer.lr"):
-            infer(attack, side(root, "victim"), side(root, "shadow"), trainer=trainer, seed=0)
+            infer(attack, side(root, "victim"), [side(root, "shadow")], trainer=trainer, seed=0)
 
     def test_signal_and_scorer_that_do_not_fit(self) -> None:
-        with pytest.raises(
-            InputError, match="ImageLoss is a number, which a Threshold takes, got Classifier"
-        ):
+        with pytest.raises(InputError, match="ImageLoss is a number, Classifier takes a map"):
             Membership(signal=ImageLoss(), scorer=Classifier())
-        with pytest.raises(InputError, match="LossMap is a map, which a Classifier takes, got Threshold"):
+        with pytest.raises(InputError, match="LossMap is a map, Threshold takes a number"):
             Membership(signal=LossMap(), scorer=Threshold())

@@ -1,0 +1,154 @@
+"""What networks answer about samples, and which samples each network was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+Values = NDArray[np.float64]
+Members = NDArray[np.bool_]
+Sampling = Literal["half", "offline", "online"]
+
+
+class Maps(Protocol):
+    """Signals that are maps: only what trains a network on them opens them."""
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One network's answers, the rows of all fields in one order.
+
+    Attributes:
+        ids: names of the samples, unique, (n,).
+        groups: patient or video of each sample, (n,).
+        members: whether the network was trained on a sample or another one of its group, bool (n,).
+        judged: which samples show how the network treats members and non-members, bool (n,). Other samples
+            are only asked about, such as the victim's where a shadow answers.
+        signal: float64 (n, ...), or maps. A number is the lower, the more likely it is a member's.
+    """
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    members: Members
+    judged: Members
+    signal: Values | Maps
+
+    @property
+    def numbers(self) -> Values:
+        """The signal as float64 (n, ...); raises TypeError where it is maps."""
+        if not isinstance(self.signal, np.ndarray):
+            raise TypeError("this scorer takes numbers, got maps; name a scorer of maps")
+        values: Values = self.signal
+        return values
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The shadows that a scorer needs.
+
+    Attributes:
+        count: least number of shadows. Where shadows may be trained on judged samples, so many must not have
+            seen a sample (offline and online), and so many must have seen it (online), for every sample.
+        most: the largest number of shadows that is of use; None for any number.
+        sampling: whether shadows may be trained on judged samples. `half`: on none, and they are asked about
+            their own samples alone. `offline`: they may be, and only answers of those that did not see a
+            sample count for it. `online`: every sample needs shadows with and without it.
+    """
+
+    count: int = 1
+    most: int | None = 1
+    sampling: Sampling = "half"
+
+    @property
+    def asked(self) -> bool:
+        """Whether shadows are asked about the judged samples."""
+        return self.sampling != "half"
+
+    def check_count(self, shadows: int) -> None:
+        """Raise InputError for too few or too many shadows."""
+        if shadows < self.count:
+            raise InputError(
+                f"this attack needs {self.count} or more shadows, got {shadows}; train more: "
+                f"fit --data.role shadow --data.shadow {shadows}"
+            )
+        if self.most is not None and shadows > self.most:
+            raise InputError(
+                f"this attack takes {self.most} shadow{'s' if self.most > 1 else ''}, got {shadows}; "
+                "name fewer with --shadow"
+            )
+
+    def check(self, seen: Members) -> None:
+        """Raise InputError unless shadows with and without each judged sample are as many as needed.
+
+        Args:
+            seen: which shadow was trained on which judged sample, bool (shadows, n).
+        """
+        self.check_count(len(seen))
+        sides = {"not trained": ~seen, "trained": seen} if self.sampling == "online" else {}
+        sides = {"not trained": ~seen} if self.sampling == "offline" else sides
+        for what, side in sides.items():
+            short = int((side.sum(axis=0) < self.count).sum())
+            if short:
+                raise InputError(
+                    f"each judged sample needs {self.count} or more shadows {what} on it, {short} of "
+                    f"{seen.shape[1]} have fewer among {len(seen)}; train more: "
+                    f"fit --data.role shadow --data.shadow {len(seen)}"
+                )
+        if self.sampling == "half" and seen.any():
+            raise InputError(
+                f"no shadow may be trained on judged samples, {int(seen.any(axis=0).sum())} were; train one "
+                "on the other half: fit --data.role shadow"
+            )
+
+
+def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values, Members]:
+    """Return what networks answer about some samples, and whom they were trained on.
+
+    Args:
+        ids: of the samples, (n,).
+        networks: each answered about all of them, in any order.
+
+    Returns:
+        signals float64 (networks, n, ...) and the matrix of membership bool (networks, n).
+
+    Raises:
+        InputError: no network, or one that was not asked about a sample.
+    """
+    if not networks:
+        raise InputError("at least one network must answer, got none; name a shadow")
+    signals, members = list[Values](), list[Members]()
+    for answers in networks:
+        rows = rows_of(ids, answers)
+        signals.append(answers.numbers[rows])
+        members.append(answers.members[rows])
+    return np.stack(signals), np.stack(members)
+
+
+def rows_of(ids: NDArray[np.str_], answers: Answers) -> NDArray[np.int64]:
+    """Return the rows of some samples among a network's answers, (n,); InputError where one is missing."""
+    position: dict[str, int] = {name: row for row, name in enumerate(answers.ids.tolist())}
+    try:
+        return np.array([position[name] for name in ids.tolist()], dtype=np.int64)
+    except KeyError as error:
+        raise InputError(
+            f"each network must answer about every sample, {error.args[0]!r} is missing; ask again"
+        ) from None
+
+
+def check_matrix(signals: NDArray[Any], seen: NDArray[Any]) -> None:
+    """Raise InputError unless signals are finite (shadows, n) and seen is bool of that shape."""
+    if signals.ndim != 2 or seen.shape != signals.shape or seen.dtype != np.bool_:
+        raise InputError(
+            f"signals must be (shadows, n) and seen bool of that shape, got {signals.shape} and {seen.dtype} "
+            f"{seen.shape}; give a row for each shadow"
+        )
+    broken = int(np.count_nonzero(~np.isfinite(signals)))
+    if broken:
+        raise InputError(f"signals must be finite, {broken} of {signals.size} are not; ask those again")

@@ -1,0 +1,128 @@
+"""Scores of membership from numbers: a victim's losses, compared with what shadows answer.
+
+Numbers are the lower, the more likely they are a member's; scores are the higher, the more likely.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+from seg_mia.membership.answers import check_matrix
+from seg_mia.membership.roc import best_threshold, check_scores
+
+Rule = Literal["shadow_mean", "shadow_roc"]
+Values = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
+Members = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """Scores of the victim's samples, and the threshold of a decision.
+
+    Attributes:
+        scores: float64 (n,), higher for members.
+        threshold: the least score of what is called a member.
+        seeds: scores and threshold of each seed, where something was trained from several.
+        last: scores after each of the last epochs of the first seed, where they were asked for.
+    """
+
+    scores: Values
+    threshold: float
+    seeds: list[tuple[Values, float]] = field(default_factory=list)
+    last: list[Values] = field(default_factory=list)
+
+
+def loss_threshold(
+    victim: Numbers, shadow: Numbers, shadow_members: Members, *, rule: Rule = "shadow_mean"
+) -> Guesses:
+    """Return scores that are the negative losses, and a threshold from one shadow.
+
+    Yeom et al. 2018 (CSF); for masks Chobola, Usynin and Kaissis 2022, in evaluation mode and per image.
+
+    Args:
+        victim: losses of the victim's samples, (n,).
+        shadow: losses of the shadow's own members and non-members under the shadow, (m,).
+        shadow_members: who of these it was trained on, bool (m,).
+        rule: `shadow_mean`, at most the shadow's mean loss over its members; `shadow_roc`, where the shadow's
+            balanced accuracy is highest.
+
+    Raises:
+        InputError: losses that are not finite, fewer than two of either kind in the shadow.
+    """
+    return Guesses(-victim.astype(np.float64), shadow_threshold(shadow, shadow_members, rule=rule))
+
+
+def shadow_threshold(shadow: Numbers, members: Members, *, rule: Rule = "shadow_mean") -> float:
+    """Return the threshold of `loss_threshold`, from one shadow's losses (m,) and its members, bool (m,)."""
+    known = -shadow.astype(np.float64)
+    check_scores(known, members)
+    match rule:
+        case "shadow_mean":
+            return float(known[members].mean())
+        case "shadow_roc":
+            return best_threshold(known, members)
+        case _:
+            assert_never(rule)
+
+
+def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
+    """Return the mean loss under shadows that did not see a sample, minus the victim's loss, (n,).
+
+    Difficulty calibration (Watson, Guo, Cormode and Sablayrolles, ICLR 2022, equation 4): a sample that is
+    easy for all networks is not taken for a member.
+
+    Args:
+        victim: losses of the victim's samples, (n,).
+        shadows: losses of the same samples under each shadow, (shadows, n).
+        seen: which shadow was trained on which sample, bool (shadows, n).
+
+    Raises:
+        InputError: shapes that differ, numbers that are not finite, a sample that every shadow saw.
+    """
+    check_matrix(shadows, seen)
+    if victim.shape != shadows.shape[1:]:
+        raise InputError(
+            f"victim must be (n,) with n as in shadows, got {victim.shape} and {shadows.shape}; give the "
+            "losses of the same samples"
+        )
+    outside = (~seen).sum(axis=0)
+    if not outside.all():
+        raise InputError(
+            f"each sample needs a shadow that did not see it, {int((outside == 0).sum())} of {len(victim)} "
+            "have none; train more shadows"
+        )
+    difficulty = np.where(seen, 0.0, shadows.astype(np.float64)).sum(axis=0) / outside
+    return np.asarray(difficulty - victim.astype(np.float64), dtype=np.float64)
+
+
+def calibrated_threshold(shadows: Numbers, seen: Members, judged: Members | None = None) -> float:
+    """Return the threshold of highest balanced accuracy for `calibrated`, each shadow in turn the victim.
+
+    The victim's membership plays no part. 0, the loss that others expect, where shadows cannot teach one:
+    with fewer than two members and two non-members that another shadow did not see.
+
+    Args:
+        shadows: losses of samples under each shadow, (shadows, n).
+        seen: which shadow was trained on which sample, bool (shadows, n).
+        judged: on which samples each shadow is attacked, bool (shadows, n); on all if not given.
+
+    Raises:
+        InputError: shapes that differ or numbers that are not finite.
+    """
+    check_matrix(shadows, seen)
+    scores, members = list[Values](), list[Members]()
+    for target in range(len(shadows)):
+        others = np.arange(len(shadows)) != target
+        usable = (~seen[others]).any(axis=0) & (True if judged is None else judged[target])
+        if usable.any():
+            references = shadows[others][:, usable], seen[others][:, usable]
+            scores.append(calibrated(shadows[target, usable], *references))
+            members.append(seen[target, usable])
+    known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
+    if min(int(known.sum()), int((~known).sum())) < 2:
+        return 0.0
+    return best_threshold(np.concatenate(scores), known)

@@ -1,0 +1,151 @@
+"""Difficulty calibration by means of many networks, whose answers are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from seg_mia.callbacks.membership_curves import MembershipCurves
+from seg_mia.callbacks.outputs import Findings
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sides import Side
+from seg_mia.errors import InputError
+from seg_mia.experiment.answers import seen_by
+from seg_mia.experiment.membership import infer
+from seg_mia.membership import auc, auc_bounds, image_loss
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Calibrated
+from seg_mia.membership.signals import ImageLoss
+
+PER_SIDE = 12
+
+
+class Noisy(nn.Module):
+    """Answers with noise of its own, and a little nearer to the truth about the images that it holds."""
+
+    def __init__(self, images: Tensor, masks: Tensor, seed: int, gain: float) -> None:
+        super().__init__()
+        self.images, self.masks, self.seed, self.gain = images, masks, seed, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers = []
+        for image in x:
+            number = int(image.sum() * 1000)
+            generator = torch.Generator().manual_seed(number)
+            # How hard an image is all networks agree on.
+            hard = 3 * torch.randn((), generator=generator)
+            noise = torch.randn(image.shape[1:], generator=generator.manual_seed(1000 * number + self.seed))
+            known = [n for n, own in enumerate(self.images) if torch.equal(own, image)]
+            gain = self.gain * (2.0 * self.masks[known[0]] - 1) if known else torch.zeros(())
+            answers.append((hard + 0.1 * noise + gain)[None])
+        return torch.stack(answers)
+
+
+@pytest.fixture
+def root(folder: Callable[..., Path]) -> Path:
+    return folder(count=4 * PER_SIDE, size=16)
+
+
+def side(root: Path, number: int, *, gain: float = 1.0, **options: object) -> Side:
+    """Return a network that knows its members a little, by its number."""
+    given = {"root": str(root), "threshold": 127, "members": PER_SIDE, "nonmembers": PER_SIDE} | options
+    data = Folder(**given)  # type: ignore[arg-type]
+    data.setup()
+    members = data.dataset(data.indices("members"))
+    known = [members[0, row] for row in range(len(members))]
+    images, masks = (torch.stack([sample[part] for sample in known]) for part in (0, 1))
+    file = root.parent / f"{number}.ckpt"
+    file.write_text(f"{number} {gain}")
+    return Side(Noisy(images, masks, number, gain), data, file, built=[number])
+
+
+def fleet(root: Path, count: int, pool: str, **options: object) -> list[Side]:
+    return [
+        side(root, k + 1, role="shadow", shadow=k, shadow_pool=pool, **options)  # type: ignore[arg-type]
+        for k in range(count)
+    ]
+
+
+def trainer(_number: int = 0) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[MembershipCurves()],
+    )
+
+
+ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated())
+
+
+def losses(side: Side, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:
+    samples = data.dataset(np.array(indices))
+    batch = [samples[0, row] for row in range(len(indices))]
+    logits = side.network(torch.stack([sample.image for sample in batch])).half().float()
+    return image_loss(logits, torch.stack([sample.mask for sample in batch]), loss="cross_entropy")
+
+
+def at_chance(findings: Findings) -> bool:
+    """Whether an AUC of 0.5 lies in the interval that misses it once in 500 times."""
+    low, high = auc_bounds(findings.scores, findings.samples.members, tail=0.001)
+    return low < 0.5 < high
+
+
+@pytest.mark.parametrize("pool", ["shadow", "victim"])
+def test_scores_are_the_mean_loss_without_a_sample_minus_the_victims(root: Path, pool: str) -> None:
+    victim, shadows = side(root, 0), fleet(root, 4, pool)
+    findings = infer(ATTACK, victim, shadows, trainer=trainer, seed=0)
+    indices = findings.samples.indices.tolist()
+    own = losses(victim, indices, victim.data)
+    others = np.stack([losses(shadow, indices, victim.data) for shadow in shadows])
+    for row, index in enumerate(indices):
+        without = [k for k, shadow in enumerate(shadows) if index not in shadow.data.splits.members]
+        assert len(without) == (2 if pool == "victim" else 4)
+        expected = np.mean([others[k, row] for k in without]) - own[row]
+        assert findings.scores[row] == pytest.approx(expected, abs=1e-6)
+    assert auc(findings.scores, findings.samples.members) == 1
+    assert auc(-own, findings.samples.members) < 0.95
+    called = findings.scores >= findings.threshold
+    assert (called == findings.samples.members).mean() > 0.9
+
+
+def test_a_victim_that_learnt_nothing_is_guessed_about_by_chance(root: Path) -> None:
+    shadows = fleet(root, 4, "victim")
+    findings = infer(ATTACK, side(root, 0, gain=0.0), shadows, trainer=trainer, seed=0)
+    assert at_chance(findings)
+
+
+def test_the_control_asks_a_shadow_that_saw_none_of_the_samples(root: Path) -> None:
+    victim = side(root, 0)
+    findings = infer(ATTACK, victim, fleet(root, 3, "shadow"), trainer=trainer, seed=0, control=True)
+    assert at_chance(findings)
+    with pytest.raises(InputError, match="not trained on, .* was trained on some"):
+        infer(ATTACK, victim, fleet(root, 2, "victim"), trainer=trainer, seed=0, control=True)
+    with pytest.raises(InputError, match="got 1 shadow; name two or more"):
+        infer(ATTACK, victim, fleet(root, 1, "shadow"), trainer=trainer, seed=0, control=True)
+
+
+def test_one_shadow_of_a_pair_does_not_suffice(root: Path) -> None:
+    with pytest.raises(InputError, match="not trained on it, 12 of 24 have fewer among 1"):
+        infer(ATTACK, side(root, 0), fleet(root, 1, "victim"), trainer=trainer, seed=0)
+
+
+def test_patients_are_seen_as_a_whole_and_what_was_never_trained_on_is_not(root: Path) -> None:
+    shadow = side(root, 0, role="shadow", reference=0)
+    data = shadow.data
+    groups = list(data.source.groups)
+    first, second = data.splits.members[:2]
+    other = data.splits.nonmembers[0]
+    groups[other] = groups[first]
+    object.__setattr__(data.source, "groups", groups)
+    unseen = Side(shadow.network, data, shadow.file, unseen=(second,))
+    assert set(np.flatnonzero(seen_by(unseen))) == {*data.splits.members, other} - {second}
