@@ -1,7 +1,6 @@
 """How often an attack succeeds and after how many steps: for each loss alone, and fused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,30 +8,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.membership.certify import clopper_pearson
+from seg_mia.results.perturbation import FUSED, SuccessRow
 from seg_mia.results.pictures import rendered
 
-FUSED = "fused"
-COLUMNS = (
-    "asked",
-    "loss",
-    "images",
-    "skipped",
-    "clean_success",
-    "no_gradient",
-    "counted",
-    "successes",
-    "rate",
-    "low",
-    "high",
-    "distortion",
-    "mean_iou",
-    "transferred",
-)
+COLUMNS = tuple(SuccessRow.model_fields)
+
+
+def cells_of(row: SuccessRow) -> list[object]:
+    """Return a row's cells in the order of COLUMNS."""
+    return [getattr(row, name) for name in COLUMNS]
 
 
 def success_rows(
     values: Mapping[str, Tensor], losses: Sequence[str], *, asked: str, fusion: bool
-) -> list[dict[str, Any]]:
+) -> list[SuccessRow]:
     """Return one row per loss, and one for their fusion.
 
     Args:
@@ -42,7 +31,7 @@ def success_rows(
         fusion: whether the runs were fused.
 
     Returns:
-        rows of COLUMNS: `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
+        `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
         Clopper-Pearson interval, `distortion` the mean steps of the successes, `mean_iou` the mean over
         counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
         loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
@@ -58,22 +47,22 @@ def success_rows(
         success = (values[f"{own}success"] > 0) & tried
         low, high = _interval(int(success.sum()), int(tried.sum()))
         rows.append(
-            {
-                "asked": asked,
-                "loss": name,
-                "images": len(counted),
-                "skipped": int(values["skipped"].sum()),
-                "clean_success": int(values["clean_success"].sum()),
-                "no_gradient": int(stuck.sum()),
-                "counted": int(tried.sum()),
-                "successes": int(success.sum()),
-                "rate": _mean(success.double()[tried]),
-                "low": low,
-                "high": high,
-                "distortion": _mean(values[f"{own}steps"][success]),
-                "mean_iou": _mean(values[f"{own}mean_iou"][tried]),
-                "transferred": _transferred(values, counted) if name == kept else None,
-            }
+            SuccessRow(
+                asked=asked,
+                loss=name,
+                images=len(counted),
+                skipped=int(values["skipped"].sum()),
+                clean_success=int(values["clean_success"].sum()),
+                no_gradient=int(stuck.sum()),
+                counted=int(tried.sum()),
+                successes=int(success.sum()),
+                rate=_mean(success.double()[tried]),
+                low=low,
+                high=high,
+                distortion=_mean(values[f"{own}steps"][success]),
+                mean_iou=_mean(values[f"{own}mean_iou"][tried]),
+                transferred=_transferred(values, counted) if name == kept else None,
+            )
         )
     return rows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from seg_mia.audit.privacy import FILE, LONGEST, with_canaries
+
 from seg_mia.audit.run import Audit
 from seg_mia.cli import main
 

@@ -4,7 +4,6 @@ import json
 import math
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,26 @@ from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
 from seg_mia.report.gates import check, read_gate
-from seg_mia.report.read import Source
 from seg_mia.report.write import write_report
-from seg_mia.results.model import Report
-from tests.report.audits import audit, canaries, certified, compared, full, guess, promise, write_audit
+from seg_mia.results.report import Report
+from tests.report.audits import (
+    audit,
+    canaries,
+    certified,
+    compared,
+    full,
+    guess,
+    promise,
+    source,
+    write_audit,
+)
 
 HOSTILE = "</td><img src=x onerror=alert(1)>\"'&{{7*7}}"
 
 
 def told(*rows: dict[str, Any], attacks: tuple[dict[str, Any], ...] = ()) -> Report:
     content = audit(attacks or (guess(),), defences=list(rows))
-    return build(Source(Path("runs/a/version_0"), content), images=False)[0]
+    return build(source(content), images=False)[0]
 
 
 def asked(**found: Any) -> Report:

@@ -1,15 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.read import Source
-from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, success
+from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, source, success
 
 
 def caveats(*attacks: dict[str, Any], **more: Any) -> str:
-    report, _ = build(Source(Path("runs/a/version_0"), audit(attacks, **more)), images=False)
+    report, _ = build(source(audit(attacks, **more)), images=False)
     return "\n".join([*report.warnings, *report.caveats])
 
 

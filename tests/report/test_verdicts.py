@@ -1,12 +1,10 @@
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.read import Source
-from seg_mia.results.model import Report, Verdict
+from seg_mia.results.report import Report, Verdict
 from tests.report.audits import (
     audit,
     certified,
@@ -18,6 +16,7 @@ from tests.report.audits import (
     of_attack,
     promise,
     rate,
+    source,
     success,
 )
 
@@ -26,7 +25,7 @@ MANY = 10_000
 
 
 def told(*attacks: dict[str, Any], **more: Any) -> Report:
-    return build(Source(Path("runs/a/version_0"), audit(attacks, **more)), images=False)[0]
+    return build(source(audit(attacks, **more)), images=False)[0]
 
 
 def leak(*attacks: dict[str, Any]) -> Verdict:

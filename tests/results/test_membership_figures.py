@@ -5,8 +5,6 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
-
 from seg_mia.results.membership_figures import (
     BINS,
     MEMBER,
@@ -19,6 +17,8 @@ from seg_mia.results.membership_figures import (
     roc_figure,
     score_histogram,
 )
+from sklearn.metrics import roc_curve
+
 from seg_mia.results.pictures import Tile
 
 Scores = NDArray[np.float64]

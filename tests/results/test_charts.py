@@ -8,16 +8,11 @@ from matplotlib import rcParams
 
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.roc import roc
-from seg_mia.report.figures import (
-    COLOURS,
-    Point,
-    histogram_drawing,
-    offsets,
-    roc_drawing,
-    staircase,
-    trade_off_drawing,
-)
-from seg_mia.results.model import Measure
+from seg_mia.results.base import Measure
+from seg_mia.results.charts.defences import Point, offsets, trade_off_drawing
+from seg_mia.results.charts.drawing import COLOURS
+from seg_mia.results.charts.membership import histogram_drawing, roc_drawing, staircase
+from seg_mia.results.charts.svg import inline
 from tests.report.audits import SCORES
 
 
@@ -51,7 +46,8 @@ def test_a_staircase_is_never_interpolated() -> None:
 
 def test_drawings_are_alike_and_have_ids_of_their_own() -> None:
     one, same, other = (
-        roc_drawing({"a": scored()}, {"a": "AUC 0.75"}, prefix=prefix).svg for prefix in ("x", "x", "y")
+        inline(roc_drawing({"a": scored()}, {"a": "0.75"}, {"a": "AUC 0.75"}), prefix=prefix)
+        for prefix in ("x", "x", "y")
     )
     assert one == same
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (one, other)]
@@ -63,18 +59,19 @@ def test_drawings_are_alike_and_have_ids_of_their_own() -> None:
 def test_a_drawing_is_plain_svg_in_the_pages_colours() -> None:
     points = [Point("a", 0.8, Measure(0.7, 0.6, 0.8), True), Point("b", 0.7, Measure(0.5), False)]
     drawings = [
-        roc_drawing({"a": scored()}, {"a": "AUC 0.75"}, prefix="x"),
-        histogram_drawing(scored(), "said", prefix="x"),
-        trade_off_drawing(points, "said", prefix="x"),
+        roc_drawing({"a": scored()}, {"a": "0.75"}, {"a": "AUC 0.75"}),
+        histogram_drawing(scored(), "said", threshold=0.55),
+        trade_off_drawing(points, "said"),
     ]
     for drawing in drawings:
-        root = ElementTree.fromstring(drawing.svg)
+        svg = inline(drawing, prefix="x")
+        root = ElementTree.fromstring(svg)
         assert root.attrib["role"] == "img"
         assert root[0].tag == "title"
-        assert "currentColor" in drawing.svg
+        assert "currentColor" in svg
         for hidden in ("style", "#000000", "#0a0b0c", "metadata", "xmlns", "http", "DejaVu"):
-            assert hidden not in drawing.svg, hidden
-        assert "<text" in drawing.svg
+            assert hidden not in svg, hidden
+        assert "<text" in svg
 
 
 def test_points_of_one_dice_stand_side_by_side() -> None:
@@ -85,27 +82,28 @@ def test_points_of_one_dice_stand_side_by_side() -> None:
     points = [
         Point(name, dice, auc, True) for name, dice, auc in zip("abc", (0.8, 0.8, 0.5), aucs, strict=True)
     ]
-    drawing = trade_off_drawing(points, "said", prefix="x")
+    drawing = trade_off_drawing(points, "said")
     marked = {
         part.attrib["fill"]: float(part.attrib["x"])
-        for part in ElementTree.fromstring(drawing.svg).iter("use")
+        for part in ElementTree.fromstring(inline(drawing, prefix="x")).iter("use")
         if part.attrib.get("fill") in COLOURS
     }
     assert marked[COLOURS[1]] - marked[COLOURS[0]] == pytest.approx(8)
     assert marked[COLOURS[2]] < marked[COLOURS[0]] - 100
     assert "drawn side by side" in drawing.caption
-    alone = trade_off_drawing([points[0], points[2]], "said", prefix="x")
+    alone = trade_off_drawing([points[0], points[2]], "said")
     assert "side by side" not in alone.caption
 
 
 def test_what_is_said_of_a_figure_is_escaped() -> None:
-    svg = roc_drawing({"<b>$x$": scored()}, {"<b>$x$": "AUC"}, prefix="x").svg
+    name = "<b>$x$"
+    svg = inline(roc_drawing({name: scored()}, {name: "<i>"}, {name: "AUC"}), prefix="x")
     assert "<b>" not in svg
     assert "&lt;b&gt;$x$" in svg
 
 
 def test_neighbouring_curves_differ_in_colour_and_dash() -> None:
-    drawing = roc_drawing({str(n): scored() for n in range(7)}, {str(n): "" for n in range(7)}, prefix="x")
+    drawing = roc_drawing(*({str(n): value for n in range(7)} for value in (scored(), "", "")))
     for one, other in itertools.pairwise(drawing.keys):
         assert one.colour != other.colour
         assert one.dash != other.dash
@@ -114,10 +112,11 @@ def test_neighbouring_curves_differ_in_colour_and_dash() -> None:
 
 def test_scores_that_are_all_alike_can_be_drawn() -> None:
     own = scored()
-    assert "<svg" in histogram_drawing(own._replace(scores=np.ones(8)), "said", prefix="x").svg
+    drawing = histogram_drawing(own._replace(scores=np.ones(8)), "said")
+    assert "<svg" in inline(drawing, prefix="x")
 
 
 def test_matplotlib_is_left_as_found() -> None:
     before = dict(rcParams)
-    roc_drawing({"a": scored()}, {"a": ""}, prefix="x")
+    inline(roc_drawing({"a": scored()}, {"a": ""}, {"a": ""}), prefix="x")
     assert dict(rcParams) == before
