@@ -3,7 +3,19 @@ from typing import Any
 import pytest
 
 from seg_mia.report.build import build
-from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, source, success
+from tests.report.audits import (
+    audit,
+    certified,
+    compared,
+    fool,
+    guess,
+    mean,
+    promise,
+    rate,
+    scored,
+    source,
+    success,
+)
 
 
 def caveats(*attacks: dict[str, Any], **more: Any) -> str:
@@ -31,15 +43,15 @@ def resolved() -> dict[str, Any]:
         ("turned its scores round", [guess(auc=(0.3, 0.2, 0.4))], [guess(auc=(0.4, 0.3, 0.5))]),
         ("cannot be resolved", [guess()], [resolved()]),
         ("Only 29 patients", [guess(groups=pooled(29))], [guess(groups=pooled(30))]),
-        ("limited to 16 samples", [guess(data={"limit": 16})], [guess()]),
+        ("limited to 16 samples", [guess(data=scored(limit=16))], [guess()]),
         (
             "3 of the victim's members were never trained on",
-            [guess(data={"left_out": {"victim": {"untrained": 3, "unlabelled": 0}, "shadow": {}}})],
-            [guess(data={"left_out": {"victim": {"untrained": 0}, "shadow": {"untrained": 3}}})],
+            [guess(data=scored(left_out={"victim": {"untrained": 3, "unlabelled": 0}, "shadow": {}}))],
+            [guess(data=scored(left_out={"victim": {"untrained": 0}, "shadow": {"untrained": 3}}))],
         ),
         (
             "Of the data: 2 of 9 images are constant.",
-            [guess(data={"notes": ["2 of 9 images are constant"]})],
+            [guess(data=scored(notes=["2 of 9 images are constant"]))],
             [guess()],
         ),
         ("own distribution", [guess()], [fool()]),

@@ -114,17 +114,17 @@ def test_the_newest_version_is_taken() -> None:
         ("[" * 100_000, "cannot be read as JSON"),
         ("[]", "lists no attacks"),
         ('{"version": 1}', "lists no attacks"),
-        ('{"version": 1, "attacks": []}', "must be of version 2, got 1"),
-        ('{"attacks": []}', "must be of version 2, got None"),
-        ('{"version": 2, "attacks": [3]}', "an attack without results"),
+        ('{"version": 1, "attacks": []}', "must be of version 3, got 1"),
+        ('{"attacks": []}', "must be of version 3, got None"),
+        ('{"version": 2, "attacks": []}', "must be of version 3, got 2"),
+        ('{"version": 3, "attacks": [3]}', "does not fit"),
+        (json.dumps(audit([]) | {"attacks": [3]}), r"does not fit: attacks\.0"),
+        (json.dumps(audit([guess() | {"kind": "rumour"}])), r"does not fit: attacks\.0"),
         (
-            '{"version": 2, "attacks": [{"results": {"auc": 3}, "name": "x"}]}',
-            "does not say what an audit writes of 'x'",
+            json.dumps(audit([guess(results={"auc": 3})])),
+            r"does not fit: attacks\.0\.membership\.results\.auc",
         ),
-        (
-            '{"version": 2, "attacks": [{"results": {}, "defence": "none"}]}',
-            "does not say what an audit writes",
-        ),
+        (json.dumps(audit([fool() | {"images": "many"}])), r"attacks\.0\.perturbation\.images"),
     ],
 )
 def test_what_is_no_audit_is_refused_with_the_remedy(text: str, telling: str) -> None:

@@ -1,7 +1,6 @@
 """Intervals over images hold the mean, and are Clopper and Pearson's where images are all or nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,5 +106,5 @@ def test_an_image_that_is_better_after_widens_the_range() -> None:
 
 def test_without_a_dice_before_or_after_nothing_is_lost() -> None:
     one = fooled(average(0.0))
-    assert dice_lost(replace(one, results={})) is None
+    assert dice_lost(one.model_copy(update={"results": {}})) is None
     assert dice_lost(fooled(average(0.0), before=0.0)) is None

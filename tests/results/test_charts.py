@@ -5,13 +5,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from matplotlib.patches import StepPatch
 
 from seg_mia.membership.compare import Scored
-from seg_mia.membership.roc import roc
+from seg_mia.membership.roc import Roc, roc
 from seg_mia.results.base import Measure
 from seg_mia.results.charts.defences import Point, offsets, trade_off_drawing
-from seg_mia.results.charts.drawing import COLOURS
-from seg_mia.results.charts.membership import histogram_drawing, roc_drawing, staircase
+from seg_mia.results.charts.drawing import COLOURS, Drawing
+from seg_mia.results.charts.membership import BINS, histogram_drawing, roc_drawing, staircase
+from seg_mia.results.charts.png import DPI, beside, pixels
 from seg_mia.results.charts.svg import inline
 from tests.report.audits import SCORES
 
@@ -120,3 +122,101 @@ def test_matplotlib_is_left_as_found() -> None:
     before = dict(rcParams)
     inline(roc_drawing({"a": scored()}, {"a": ""}, {"a": ""}), prefix="x")
     assert dict(rcParams) == before
+
+
+def sampled(shift: float = 1.5) -> Scored:
+    """200 members and 150 non-members, whose scores are normal and `shift` apart."""
+    members = np.arange(350) < 200
+    names = np.array([str(number) for number in range(350)])
+    return Scored(names, names, members, np.random.default_rng(0).normal(size=350) + shift * members)
+
+
+def bars(drawing: Drawing) -> list[StepPatch]:
+    """Return the filled bars of members, then those of non-members."""
+    patches = [patch for patch in drawing.figure.axes[0].patches if isinstance(patch, StepPatch)]
+    return patches[::2]
+
+
+def test_a_roc_is_drawn_in_steps_worked_out_by_hand() -> None:
+    fpr = np.array([0.0, 0.0, 0.25, 0.25, 0.5, 0.75, 1.0])
+    tpr = np.array([0.0, 0.2, 0.2, 0.6, 0.6, 1.0, 1.0])
+    x, y = staircase(Roc(fpr, tpr, np.zeros(7)), 0.001)
+    corners = list(dict.fromkeys(zip(x.tolist(), y.tolist(), strict=True)))
+    assert corners == [(0.001, 0.2), (0.25, 0.2), (0.25, 0.6), (0.5, 0.6), (0.75, 0.6), (0.75, 1), (1, 1)]
+
+
+def test_no_piece_of_a_staircase_is_oblique() -> None:
+    own = sampled()
+    x, y = staircase(roc(own.scores, own.members), 0.001)
+    corners = list(zip(x.tolist(), y.tolist(), strict=True))
+    assert all(x0 == x1 or y0 == y1 for (x0, y0), (x1, y1) in itertools.pairwise(corners))
+    assert corners[-1] == (1, 1)
+
+
+def test_a_roc_begins_below_one_nonmember() -> None:
+    axes = roc_drawing({"a": sampled()}, {"a": ""}, {"a": ""}).figure.axes[0]
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((0.001, 1))
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    shaded = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (shaded.x0, shaded.x1) == pytest.approx((0.001, 1 / 150))
+
+
+def test_each_side_sums_to_one_in_the_same_bins() -> None:
+    own = sampled()
+    drawing = histogram_drawing(own, "", threshold=0.7)
+    inside, outside = bars(drawing)
+    edges = inside.get_data().edges
+    assert np.array_equal(edges, outside.get_data().edges)
+    assert len(edges) == BINS + 1
+    np.testing.assert_allclose((edges[0], edges[-1]), np.percentile(own.scores, [0.5, 99.5]))
+    for side in (inside, outside):
+        assert side.get_data().values.sum() == pytest.approx(1)
+    assert [key.label for key in drawing.keys] == ["members (200)", "non-members (150)", "threshold 0.7"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e9])
+def test_constant_scores_fill_the_bin_in_the_middle(value: float) -> None:
+    for side in bars(histogram_drawing(sampled()._replace(scores=np.full(350, value)), "")):
+        assert np.flatnonzero(side.get_data().values).tolist() == [BINS // 2]
+
+
+def test_all_but_a_few_scores_being_equal_does_not_narrow_the_bins_to_nothing() -> None:
+    scores = np.zeros(350)
+    scores[0] = 1
+    inside, outside = bars(histogram_drawing(sampled()._replace(scores=scores), ""))
+    assert np.flatnonzero(inside.get_data().values).tolist() == [0, BINS - 1]
+    assert np.flatnonzero(outside.get_data().values).tolist() == [0]
+
+
+@pytest.mark.parametrize("threshold", [1e6, -1e6])
+def test_a_threshold_off_scale_stands_at_the_end_and_says_so(threshold: float) -> None:
+    own = sampled()
+    drawing = histogram_drawing(own, "", threshold=threshold)
+    assert drawing.keys[-1].label == f"threshold {threshold:.3g} (off scale)"
+    (line,) = drawing.figure.axes[0].lines
+    at = float(np.asarray(line.get_xdata())[0])
+    assert at == pytest.approx(np.percentile(own.scores, [0.5, 99.5])[int(threshold > 0)])
+
+
+def test_one_drawing_is_saved_as_pixels_and_as_svg() -> None:
+    label = "LiRA, offline, 16 shadow models"
+    drawing = roc_drawing({label: sampled()}, {label: "0.855 [0.815, 0.890]"}, {label: ""})
+    before = inline(drawing, prefix="x")
+    sheet = pixels(drawing)
+    assert sheet.dtype == np.uint8
+    assert sheet.ndim == 3
+    assert sheet.shape[2] == 3
+    assert sheet.shape[0] > 4.4 * DPI, "the legend and the caption stand below"
+    border = np.concatenate([sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]])
+    assert (border == 255).all()
+    curve = np.array([int(COLOURS[0][start : start + 2], 16) for start in (1, 3, 5)])
+    assert int((np.abs(sheet.astype(int) - curve).max(2) <= 3).sum()) > 50
+    assert inline(drawing, prefix="x") == before, "saving leaves a drawing as it was"
+
+
+def test_drawings_stand_side_by_side() -> None:
+    low, high = histogram_drawing(sampled(), ""), roc_drawing({"a": sampled()}, {"a": ""}, {"a": ""})
+    sheet = beside([low, high])
+    widths = [pixels(drawing).shape[1] for drawing in (low, high)]
+    assert sheet.shape[:2] == (len(pixels(high)), sum(widths))
+    assert (sheet[-1, : widths[0]] == 255).all()
