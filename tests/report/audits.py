@@ -72,7 +72,12 @@ def guess(
 
 def scored(**changes: Any) -> dict[str, Any]:
     """Return which samples a membership attack scored."""
-    counts = {"split_seed": 0, "limit": None, "left_out": {"victim": {}, "shadow": {}}, "notes": []}
+    counts: dict[str, Any] = {
+        "split_seed": 0,
+        "limit": None,
+        "left_out": {"victim": {}, "shadow": {}},
+        "notes": [],
+    }
     return {"fingerprint": "f" * 64} | counts | changes
 
 

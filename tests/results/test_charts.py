@@ -1,11 +1,13 @@
 import itertools
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib import rcParams
 from matplotlib.patches import StepPatch
+from numpy.typing import NDArray
 
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.roc import Roc, roc
@@ -105,7 +107,8 @@ def test_what_is_said_of_a_figure_is_escaped() -> None:
 
 
 def test_neighbouring_curves_differ_in_colour_and_dash() -> None:
-    drawing = roc_drawing(*({str(n): value for n in range(7)} for value in (scored(), "", "")))
+    words = {str(number): "" for number in range(7)}
+    drawing = roc_drawing({name: scored() for name in words}, words, words)
     for one, other in itertools.pairwise(drawing.keys):
         assert one.colour != other.colour
         assert one.dash != other.dash
@@ -131,10 +134,11 @@ def sampled(shift: float = 1.5) -> Scored:
     return Scored(names, names, members, np.random.default_rng(0).normal(size=350) + shift * members)
 
 
-def bars(drawing: Drawing) -> list[StepPatch]:
-    """Return the filled bars of members, then those of non-members."""
+def bars(drawing: Drawing) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return values and edges of members' bars, then those of non-members."""
     patches = [patch for patch in drawing.figure.axes[0].patches if isinstance(patch, StepPatch)]
-    return patches[::2]
+    drawn: list[Any] = [patch.get_data() for patch in patches[::2]]
+    return [(data.values, data.edges) for data in drawn]
 
 
 def test_a_roc_is_drawn_in_steps_worked_out_by_hand() -> None:
@@ -164,28 +168,27 @@ def test_a_roc_begins_below_one_nonmember() -> None:
 def test_each_side_sums_to_one_in_the_same_bins() -> None:
     own = sampled()
     drawing = histogram_drawing(own, "", threshold=0.7)
-    inside, outside = bars(drawing)
-    edges = inside.get_data().edges
-    assert np.array_equal(edges, outside.get_data().edges)
+    (inside, edges), (outside, same) = bars(drawing)
+    assert np.array_equal(edges, same)
     assert len(edges) == BINS + 1
     np.testing.assert_allclose((edges[0], edges[-1]), np.percentile(own.scores, [0.5, 99.5]))
     for side in (inside, outside):
-        assert side.get_data().values.sum() == pytest.approx(1)
+        assert side.sum() == pytest.approx(1)
     assert [key.label for key in drawing.keys] == ["members (200)", "non-members (150)", "threshold 0.7"]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1e9])
 def test_constant_scores_fill_the_bin_in_the_middle(value: float) -> None:
-    for side in bars(histogram_drawing(sampled()._replace(scores=np.full(350, value)), "")):
-        assert np.flatnonzero(side.get_data().values).tolist() == [BINS // 2]
+    for side, _ in bars(histogram_drawing(sampled()._replace(scores=np.full(350, value)), "")):
+        assert np.flatnonzero(side).tolist() == [BINS // 2]
 
 
 def test_all_but_a_few_scores_being_equal_does_not_narrow_the_bins_to_nothing() -> None:
     scores = np.zeros(350)
     scores[0] = 1
-    inside, outside = bars(histogram_drawing(sampled()._replace(scores=scores), ""))
-    assert np.flatnonzero(inside.get_data().values).tolist() == [0, BINS - 1]
-    assert np.flatnonzero(outside.get_data().values).tolist() == [0]
+    (inside, _), (outside, _) = bars(histogram_drawing(sampled()._replace(scores=scores), ""))
+    assert np.flatnonzero(inside).tolist() == [0, BINS - 1]
+    assert np.flatnonzero(outside).tolist() == [0]
 
 
 @pytest.mark.parametrize("threshold", [1e6, -1e6])
