@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.text import permits_at_1
 
 Entry = Mapping[str, Any]
@@ -25,16 +26,17 @@ def interval(measure: Entry | None) -> str:
 
 def guessed(one: Entry) -> str:
     """Return how well members were told, over images and, where there are several of them, over patients."""
-    over = f"; patients {interval(one['pooled'])}" if one["pooled"] else ""
-    return f"AUC {interval(one['auc'])}, TPR {interval(one['rates']['0.01'])}{over}"
+    over = f"; patients {interval(one['groups']['auc'])}" if one["groups"] else ""
+    measures = one["results"]
+    return f"AUC {interval(measures['auc'])}, TPR {interval(measures['tpr_at_fpr_0.01'])}{over}"
 
 
 def fooled(one: Entry) -> str:
     """Return what a perturbation did."""
     mean = {name: own["mean"] for name, own in one["results"].items()}
     asked = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if one["asks"] else ""
-    rates = [row["rate"] for row in one["success"] if row["loss"] == "fused"]
-    succeeded = f", success {interval(rates[0])}" if rates else ""
+    rows = [row for row in one["success"] if row["loss"] == "fused"]
+    succeeded = f", success {interval(rows[0] | {'value': rows[0]['rate']})}" if rows else ""
     return (
         f"{asked}Dice {mean['dice_clean']:.3f} to {mean['dice_adversarial']:.3f}{succeeded}, "
         f"SSIM {mean['ssim']:.2f}"
@@ -43,11 +45,11 @@ def fooled(one: Entry) -> str:
 
 def lines(report: Entry) -> Iterator[Sequence[str]]:
     """Yield the cells of each line, the header first."""
-    victims = sorted(report["victims"], key=lambda one: one["place"]["row"])
-    yield "", *(one["place"]["defence"] for one in victims)
+    victims = sorted(report["victims"], key=lambda one: one["row"])
+    yield "", *(one["defence"] for one in victims)
     for part in ("nonmembers", "members"):
         yield f"Dice on {part}", *(f"{one['utility'][part]['dice']:.3f}" for one in victims)
-    yield "epsilon promised", *(_promise(one["promise"]) for one in victims)
+    yield "epsilon promised", *(_promise(one["privacy"]) for one in victims)
     groups: tuple[tuple[str, Callable[[Entry], str]], ...] = (
         ("membership", guessed),
         ("perturbations", fooled),
@@ -55,12 +57,12 @@ def lines(report: Entry) -> Iterator[Sequence[str]]:
     for name, told in groups:
         found: dict[str, dict[int, str]] = {}
         for one in report[name]:
-            found.setdefault(one["label"], {})[one["place"]["row"]] = told(one)
+            found.setdefault(one["label"], {})[one["row"]] = told(one)
         for label, cells in found.items():
-            yield f"`{label}`", *(cells.get(one["place"]["row"], "") for one in victims)
+            yield f"`{label}`", *(cells.get(one["row"], "") for one in victims)
     for what in ("leak", "robustness"):
         judged = {row["row"]: row[what]["word"].lower() for row in report["verdicts"]}
-        yield f"verdict: {what}", *(judged[one["place"]["row"]] for one in victims)
+        yield f"verdict: {what}", *(judged[one["row"]] for one in victims)
 
 
 def _promise(promise: Entry | None) -> str:
@@ -68,7 +70,7 @@ def _promise(promise: Entry | None) -> str:
         return "none"
     epsilon = "infinite" if promise["epsilon"] is None else f"{promise['epsilon']:.3g}"
     permitted = promise.get("permitted")
-    permits = f", permits {permits_at_1(permitted)}" if permitted else ""
+    permits = f", permits {permits_at_1(Permitted(**permitted))}" if permitted else ""
     return f"{epsilon} per {promise['unit']}{permits}"
 
 

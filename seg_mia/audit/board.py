@@ -2,13 +2,15 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
 from seg_mia.callbacks.hyperparameters import write_session
+from seg_mia.results.audit import Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
 
 BOARD = "tensorboard"
 LAYOUT = {
@@ -28,47 +30,49 @@ LAYOUT = {
 }
 """TensorBoard's custom scalars: a card per chart, a line per tag that fits."""
 
+AttackResult = MembershipResult | PerturbationResult
 
-def show_audit(folder: Path, results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+
+def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[Victim]) -> None:
     """Write an audit for TensorBoard below its folder, in place of what was there.
 
-    A step is a victim's place in the table. HPARAMS shows one line per victim and seed.
+    A step is a victim's row in the table. HPARAMS shows one line per victim and seed.
 
     Args:
         folder: of the audit.
-        results: one mapping per attack.
-        rows: one mapping per victim and seed.
+        results: one per attack.
+        victims: one per row and seed.
     """
-    place = folder / BOARD
-    shutil.rmtree(place, ignore_errors=True)
-    with SummaryWriter(str(place)) as writer:
+    board = folder / BOARD
+    shutil.rmtree(board, ignore_errors=True)
+    with SummaryWriter(str(board)) as writer:
         writer.add_custom_scalars(LAYOUT)
-    for row in rows:
-        own = [one for one in results if (one["round"], one["row"]) == (row["round"], row["row"])]
-        promise = row["privacy"] or {}
-        known = {
-            "defence": row["defence"],
-            "shadow": row["shadow"] or "none",
-            "seed": row["seed"],
-            "epsilon": str(promise.get("epsilon", "none")),
+    for victim in victims:
+        epsilon = None if victim.privacy is None else victim.privacy.epsilon
+        settings = {
+            "defence": victim.defence,
+            "shadow": victim.shadow or "none",
+            "seed": victim.seed,
+            "epsilon": "none" if victim.privacy is None else "inf" if epsilon is None else str(epsilon),
         }
-        name = re.sub(r"[^\w.-]+", "_", f"{row['row']}_{row['defence']}_seed_{row['seed']}")
-        with SummaryWriter(str(place / name)) as writer:
-            write_session(writer, known)
-            for tag, value in measures(row, own).items():
-                writer.add_scalar(tag, value, row["row"])
+        name = re.sub(r"[^\w.-]+", "_", f"{victim.row}_{victim.defence}_seed_{victim.seed}")
+        attacks = [result for result in results if result.key == victim.key]
+        with SummaryWriter(str(board / name)) as writer:
+            write_session(writer, settings)
+            for tag, value in measures(victim, attacks).items():
+                writer.add_scalar(tag, value, victim.row)
 
 
-def measures(row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float]:
     """Return what a victim's charts show, by tag."""
-    found = {f"utility/dice_{subset}": own["dice"] for subset, own in row["utility"].items()}
+    numbers = {f"utility/dice_{subset}": victim.dice(subset) for subset in victim.utility}
     for result in results:
-        numbers, label = result["results"], re.sub(r"[^\w.-]+", "_", result["label"]).strip("_")
-        if "auc" in numbers:
-            found[f"privacy/auc/{label}"] = numbers["auc"]["value"]
-            found[f"privacy/tpr/{label}"] = numbers["tpr_at_fpr_0.01"]["value"]
+        label = re.sub(r"[^\w.-]+", "_", result.label).strip("_")
+        if isinstance(result, MembershipResult):
+            numbers[f"privacy/auc/{label}"] = result.auc.value
+            numbers[f"privacy/tpr/{label}"] = result.results.tpr_at_1.value
         else:
-            found[f"robustness/dice/{label}"] = numbers["dice_adversarial"]["mean"]
-            if result.get("asks", True):
-                found[f"robustness/iou/{label}"] = numbers["iou"]["mean"]
-    return {name: float(value) for name, value in found.items() if value is not None}
+            numbers[f"robustness/dice/{label}"] = result.mean("dice_adversarial")
+            if result.asks:
+                numbers[f"robustness/iou/{label}"] = result.mean("iou")
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from seg_mia.audit.canaries import FILE as CANARIES
 from seg_mia.audit.inputs import file_digest, key_of
-from seg_mia.audit.privacy import FILE as CANARIES
 from seg_mia.checkpoint import read
 from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import Experiment
@@ -26,7 +26,7 @@ from seg_mia.runs import CHECKPOINTS, LAST, MARK, new_version, unbegun
 
 FOLDER = ".stages"
 """Where the records lie, below the folder of runs."""
-FORMAT = 1
+FORMAT = 2
 RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv", CANARIES)
 """What a stage leaves for others to read; changed by whom ever, it is not what was computed."""
 NAMES_SAMPLES = ("--data.duplicates", "--data.tied")

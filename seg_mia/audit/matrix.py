@@ -1,167 +1,142 @@
 """Defences beside each other: what each costs, and what each keeps from leaking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-
-from seg_mia.audit.privacy import finite, over_epsilon
 from seg_mia.membership.compare import compare
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Measure
+from seg_mia.results.charts.defences import trade_offs
+from seg_mia.results.charts.epsilon import epsilon_charts
+from seg_mia.results.charts.png import beside
 from seg_mia.results.files import write_bytes, write_text
-from seg_mia.results.membership_figures import LINES
-from seg_mia.results.pictures import png, rendered
-from seg_mia.results.text import aligned, interval, lost, permits_at_1
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.pictures import png
+from seg_mia.results.tables import aligned, interval, markdown, mask_lost
+from seg_mia.results.text import permits_at_1
 
-Row = Mapping[str, Any]
+AttackResult = MembershipResult | PerturbationResult
 NOTHING = "none, which proves nothing"
 """What a table says where no epsilon is proved, which is no sign of privacy."""
-MARKERS = "osD^vP*Xph<>"
 
 
-def outcome(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a comparison needs of an attack's summary."""
-    results = result["results"]
-    measures = (
-        ("auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01") if "auc" in results else ("iou", "dice_adversarial")
-    )
-    own = {name: results[name] for name in measures}
-    if "certified" in result:
-        own["certified"] = result["certified"]
-    return {name: result[name] for name in ("name", "sees", "folder")} | own
+class Compared(NamedTuple):
+    """One victim, and what the attacks reached that all victims met."""
+
+    victim: Victim
+    results: list[AttackResult]
 
 
-def compared_to_first(rows: Sequence[dict[str, Any]]) -> None:
-    """Add to each membership outcome its AUC minus that on the first row's victim, with its interval."""
-    for row in rows[1:]:
-        for mine, first in zip(row["attacks"], rows[0]["attacks"], strict=True):
-            if "auc" in mine:
-                mine["difference"] = asdict(compare(mine["folder"], first["folder"]))
+def side_by_side(victims: Sequence[Victim], results: Sequence[AttackResult]) -> list[Compared]:
+    """Return victims with their attacks; baselines and controls ran on the first alone, and are left out."""
+    met = [
+        result for result in results if not isinstance(result, MembershipResult) or result.role == "attack"
+    ]
+    return [Compared(victim, [result for result in met if result.key == victim.key]) for victim in victims]
 
 
-def defence_table(rows: Sequence[Row]) -> list[str]:
+def with_differences(results: Sequence[AttackResult]) -> list[AttackResult]:
+    """Return results, each membership attack with its AUC minus that on the first victim of its seed."""
+    firsts = {(result.round, result.label): result for result in results if result.row == 0}
+    compared = list[AttackResult]()
+    for result in results:
+        first = firsts.get((result.round, result.label))
+        if isinstance(result, MembershipResult) and result.row and first is not None:
+            difference = Measure(**asdict(compare(result.folder, first.folder)))
+            compared.append(result.model_copy(update={"difference": difference}))
+        else:
+            compared.append(result)
+    return compared
+
+
+def defence_table(rows: Sequence[Compared]) -> list[str]:
     """Return the comparison as lines of aligned columns, one per defence."""
-    cells = [_header(rows), *(_cells(row, promised=private(rows)) for row in rows)]
-    return aligned(cells) + triggers(rows)
+    return aligned(_table(rows)) + triggers([row.victim for row in rows])
 
 
-def triggers(rows: Sequence[Row]) -> list[str]:
+def triggers(victims: Sequence[Victim]) -> list[str]:
     """Return a line for each poisoned victim: what its trigger does to non-members."""
     lines = []
-    for row in rows:
-        own = row["utility"]["nonmembers"]
-        if "triggered_area" in own:
-            change = lost(own["area"], own["triggered_area"], own["triggered_success"])
-            lines.append(f"{row['defence']}: {change}; Dice {own['dice']:.3f} -> {own['triggered_dice']:.3f}")
+    for victim in victims:
+        dice = victim.utility.get("nonmembers", {})
+        if "triggered_area" in dice:
+            numbers = {name: value or 0.0 for name, value in dice.items()}
+            change = mask_lost(numbers["area"], numbers["triggered_area"], numbers["triggered_success"])
+            lines.append(
+                f"{victim.defence}: {change}; Dice {numbers['dice']:.3f} -> {numbers['triggered_dice']:.3f}"
+            )
     return lines
 
 
-def write_matrix(folder: Path, seed: int, rows: Sequence[Row]) -> None:
+def write_matrix(folder: Path, seed: int, rows: Sequence[Compared]) -> None:
     """Write the comparison as `defences_seed_N.md` and, where members were guessed, `.png`.
 
-    Where some victim's training was differentially private, also `privacy_seed_N.png`.
+    Where promises of differential privacy differ, also `privacy_seed_N.png`.
     """
-    body = [_cells(row, promised=private(rows)) for row in rows]
-    lines = [_header(rows), ["---"] * len(_header(rows)), *body]
-    text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    notes = "".join(f"\n{line}\n" for line in triggers(rows))
-    write_text(folder / f"defences_seed_{seed}.md", f"{text}\n{notes}")
-    if any("auc" in attack for attack in rows[0]["attacks"]):
-        write_bytes(folder / f"defences_seed_{seed}.png", png(trade_off(rows)))
-        if any(map(finite, rows)):
-            write_bytes(folder / f"privacy_seed_{seed}.png", png(over_epsilon(rows)))
+    victims = [row.victim for row in rows]
+    notes = "".join(f"\n{line}\n" for line in triggers(victims))
+    write_text(folder / f"defences_seed_{seed}.md", f"{markdown(_table(rows))}\n{notes}")
+    inferred = [result for row in rows for result in row.results if isinstance(result, MembershipResult)]
+    for name, charts in (
+        ("defences", trade_offs(victims, inferred)),
+        ("privacy", epsilon_charts(victims, inferred)),
+    ):
+        if charts:
+            sheet = beside([chart.drawing for chart in charts])
+            write_bytes(folder / f"{name}_seed_{seed}.png", png(sheet))
 
 
-def trade_off(rows: Sequence[Row]) -> NDArray[np.uint8]:
-    """Return utility against leakage (H, W, 3): a panel per membership attack, a point per defence.
-
-    Args:
-        rows: of one seed; Dice on non-members lies right, AUC with its 95 % interval up.
-    """
-    attacks = [number for number, attack in enumerate(rows[0]["attacks"]) if "auc" in attack]
-    figure = Figure(figsize=(4.4 * len(attacks) + 1.8, 4.2), dpi=110, layout="constrained")
-    panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
-    for axes, number in zip(panels, attacks, strict=True):
-        _panel(axes, rows, number)
-    panels[0].set_ylabel("AUC of membership inference")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
-    return rendered(figure)
+def _table(rows: Sequence[Compared]) -> list[list[str]]:
+    promised = any(row.victim.privacy for row in rows)
+    return [_header(rows[0], promised=promised), *(_cells(row, promised=promised) for row in rows)]
 
 
-def _panel(axes: Axes, rows: Sequence[Row], number: int) -> None:
-    for place, row in enumerate(rows):
-        auc, dice = row["attacks"][number]["auc"], row["utility"]["nonmembers"]["dice"]
-        filled = row["shadow"] != "defended"
-        colour = LINES[place % len(LINES)]
-        axes.errorbar(
-            dice,
-            auc["value"],
-            yerr=[[auc["value"] - auc["low"]], [auc["high"] - auc["value"]]],
-            fmt=MARKERS[place % len(MARKERS)],
-            color=colour,
-            mfc=colour if filled else "white",
-            capsize=2,
-            lw=1,
-            label=row["defence"] + ("" if filled else ", attacker knows"),
-        )
-    lowest = min(attack["auc"]["low"] for row in rows for attack in row["attacks"] if "auc" in attack)
-    axes.axhline(0.5, color="0.3", ls=":", lw=1.2)
-    axes.set(
-        title=rows[0]["attacks"][number]["name"],
-        xlabel="Dice on non-members",
-        ylim=(min(0.4, lowest - 0.02), 1.02),
-    )
-    axes.margins(x=0.15)
-
-
-def _header(rows: Sequence[Row]) -> list[str]:
+def _header(first: Compared, *, promised: bool) -> list[str]:
     header = ["defence", "shadow", "Dice, others", "Dice, members"]
-    if private(rows):
-        header.append("epsilon promised")
-    for attack in rows[0]["attacks"]:
-        name = attack["name"]
-        if "auc" in attack:
-            header += [f"{name}: AUC", "TPR at 10 %, 1 % FPR", f"difference to {rows[0]['defence']}"]
-            if private(rows):
-                header.append("epsilon proved (at most)")
+    header += ["epsilon promised"] if promised else []
+    for result in first.results:
+        if isinstance(result, MembershipResult):
+            header += [f"{result.name}: AUC", "TPR at 10 %, 1 % FPR"]
+            header.append(f"difference to {first.victim.defence}")
+            header += ["epsilon proved (at most)"] if promised else []
         else:
-            header.append(f"{name}: IoU with its target")
+            header.append(f"{result.name}: IoU with its target")
     return header
 
 
-def private(rows: Sequence[Row]) -> bool:
-    """Return whether any victim promised differential privacy."""
-    return any(row.get("privacy") for row in rows)
-
-
-def _promised(row: Row) -> str:
-    promise = row.get("privacy")
-    if not promise:
-        return "none"
-    permitted = f", permits {permits_at_1(promise['permitted'])}" if "permitted" in promise else ""
-    return f"{promise['epsilon']:.3g} at delta {promise['delta']:.2g} per {promise['unit']}{permitted}"
-
-
-def _cells(row: Row, *, promised: bool) -> list[str]:
-    dice = [f"{row['utility'][subset]['dice']:.3f}" for subset in ("nonmembers", "members")]
-    cells = [row["defence"], row["shadow"] or "none", *dice]
-    if promised:
-        cells.append(_promised(row))
-    for attack in row["attacks"]:
-        if "auc" in attack:
-            low = [attack[name] for name in ("tpr_at_fpr_0.1", "tpr_at_fpr_0.01")]
-            rates = ", ".join(f"{tpr['value']:.2f}{'' if tpr['resolvable'] else '*'}" for tpr in low)
-            difference = attack.get("difference")
-            cells += [interval(attack["auc"]), rates, interval(difference) if difference else ""]
-            if promised:
-                proved = attack["certified"]
-                shown = f"{proved['epsilon']:.2f} ({proved['most']:.2f})"
-                cells.append(shown if proved["epsilon"] else NOTHING)
+def _cells(row: Compared, *, promised: bool) -> list[str]:
+    victim = row.victim
+    cells = [victim.defence, victim.shadow or "none"]
+    cells += [_number(victim.dice(subset)) for subset in ("nonmembers", "members")]
+    cells += [_promise(victim)] if promised else []
+    for result in row.results:
+        if isinstance(result, MembershipResult):
+            low = (result.results.tpr_at_10, result.results.tpr_at_1)
+            rates = ", ".join(f"{_number(tpr.value, 2)}{'' if tpr.resolvable else '*'}" for tpr in low)
+            difference = "" if result.difference is None else interval(result.difference)
+            cells += [interval(result.auc), rates, difference, *([_proof(result)] if promised else [])]
         else:
-            cells.append(f"{attack['iou']['mean']:.3f}")
+            cells.append(_number(result.mean("iou")))
     return cells
+
+
+def _promise(victim: Victim) -> str:
+    privacy = victim.privacy
+    if privacy is None:
+        return "none"
+    epsilon = "inf" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
+    delta = "" if privacy.delta is None else f" at delta {privacy.delta:.2g}"
+    permitted = "" if privacy.permitted is None else f", permits {permits_at_1(privacy.permitted)}"
+    return f"{epsilon}{delta} per {privacy.unit}{permitted}"
+
+
+def _proof(result: MembershipResult) -> str:
+    bound = result.certified
+    return NOTHING if bound is None or not bound.epsilon else f"{bound.epsilon:.2f} ({bound.most or 0.0:.2f})"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"

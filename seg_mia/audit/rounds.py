@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seg_mia.attacks.base import Preparation
+from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.inputs import data_of, may_name
 from seg_mia.audit.ledger import Done, Ledger
-from seg_mia.audit.matrix import outcome
 from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
-from seg_mia.audit.stages import is_run, on_shadow, options, prepares
+from seg_mia.audit.stages import on_shadow, options, prepares
 from seg_mia.audit.steps import Step, shadow_row
 from seg_mia.callbacks.seen import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.data.base import SegmentationData
+from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import plan
 from seg_mia.membership.base import Membership
+from seg_mia.results.audit import ATTACK_RESULT, Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.privacy import guarantee
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
 
 Special = Literal["DPSGD", "Canaries"]
@@ -34,16 +39,16 @@ class Rounds:
         settings: of the audit.
         compared: its rows.
         ledger: what runs a stage, or takes it as it is.
-        results: one mapping per attack, in the order of the steps.
-        rows: one mapping per victim and seed.
+        results: one per attack, in the order of the steps.
+        victims: one per row and seed.
         done: what ran, or was taken, in the order of the steps; none where a checkpoint was given.
     """
 
     settings: Settings
     compared: Sequence[Defended]
     ledger: Ledger
-    results: list[dict[str, Any]] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
+    victims: list[Victim] = field(default_factory=list)
     done: list[tuple[Step, Done]] = field(default_factory=list)
     files: dict[tuple[int, str, str], list[Path]] = field(default_factory=dict)
     prepared: dict[Preparation, Path] = field(default_factory=dict)
@@ -171,10 +176,18 @@ class Rounds:
             found = {name.removeprefix("val/"): value for name, value in done.summary.items()}
             utility[subset] = {name: value for name, value in found.items() if name != "privacy"}
         card = read_card(checkpoint_file(victim), trust=self.settings.trust)
-        self.rows.append(
-            self._place(step)
-            | {"victim": str(victim), "shadow": _shadow(row) if shadows else None, "utility": utility}
-            | {"privacy": card.privacy, "about": about(card), "attacks": []}
+        has_canaries = Canaries.__name__ in defence_names(card)
+        self.victims.append(
+            Victim(
+                **self._place(step),
+                victim=str(victim),
+                shadow=("defended" if row.adaptive else "undefended") if shadows else None,
+                utility=utility,
+                privacy=guarantee(card.privacy, f"{victim}: what its card says of privacy"),
+                about=about(card),
+                has_canaries=has_canaries,
+                canaries=read_canaries(victim) if has_canaries else None,
+            )
         )
         return done
 
@@ -202,14 +215,21 @@ class Rounds:
             words += [word for shadow in asked for word in ("--shadow", str(shadow))]
             words += ["--control"] if stage.control else []
         done = self._ran(step, words)
-        own = {"name": done.folder.parent.name, "label": stage.label, "victim_run": str(victim)}
-        result = (
-            self._place(step) | own | {"folder": str(done.folder), "headline": done.headline} | done.summary
-        )
-        self.results.append(result)
-        if is_run(stage, 1):
-            self.rows[-1]["attacks"].append(outcome(result))
+        added = {
+            "name": self._name(step, done.folder.parent.name),
+            "label": stage.label,
+            "victim_run": str(victim),
+            "folder": str(done.folder),
+            "headline": done.headline,
+        }
+        self.results.append(ATTACK_RESULT.validate_python(self._place(step) | added | done.summary))
         return done
+
+    def _name(self, step: Step, folder: str) -> str:
+        """Return what an attack's folder names it; that of a released victim also names the release."""
+        names = [result.name for result in self.results if (result.round, result.row) == (step.round, 0)]
+        alike = [name for name in names if folder.startswith(f"{name}-")]
+        return folder if not step.row or folder in names or not alike else max(alike, key=len)
 
     def _common(self, row: Defended) -> list[str]:
         release = ["--release", row.release] if row.release else []
@@ -249,11 +269,6 @@ def about(card: Card) -> dict[str, Any]:
         "training": card.training,
         "defences": defence_names(card),
     }
-
-
-def _shadow(row: Defended) -> str:
-    """Return how the shadow was trained, as tables say it."""
-    return "defended" if row.adaptive else "undefended"
 
 
 class Progress:

@@ -4,7 +4,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,8 @@ from seg_mia import __version__
 from seg_mia.audit.board import show_audit
 from seg_mia.audit.leaks import leaks
 from seg_mia.audit.ledger import Ledger
-from seg_mia.audit.matrix import compared_to_first, defence_table, write_matrix
+from seg_mia.audit.matrix import defence_table, side_by_side, with_differences, write_matrix
 from seg_mia.audit.preparation import check
-from seg_mia.audit.privacy import with_canaries
 from seg_mia.audit.rounds import Progress, Rounds, Special
 from seg_mia.audit.settings import Defended, Settings, rows
 from seg_mia.audit.stages import Ready, asks, prepares, ready_stages
@@ -27,19 +26,22 @@ from seg_mia.audit.steps import steps
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
-from seg_mia.membership.roc import roc
-from seg_mia.report.caveats import foremost
 from seg_mia.report.command import verdicts
 from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
 from seg_mia.report.gates import check as failed_gates
-from seg_mia.report.read import VERSION
 from seg_mia.report.write import write_report
+from seg_mia.results.audit import VERSION, AuditResult, Stage, Victim
+from seg_mia.results.charts.membership import roc_of
+from seg_mia.results.charts.png import pixels
 from seg_mia.results.files import write_bytes, write_csv, write_json
-from seg_mia.results.membership_figures import Curve, roc_figure
-from seg_mia.results.model import Report
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult, SuccessRow
 from seg_mia.results.pictures import png
-from seg_mia.results.success import COLUMNS
-from seg_mia.results.text import aligned, canary_headline, spread, success_table, table, warnings
+from seg_mia.results.report import Report
+from seg_mia.results.seeds import in_words
+from seg_mia.results.success import COLUMNS, cells_of
+from seg_mia.results.tables import aligned, outcomes, success_table, utility
+from seg_mia.results.text import canary_headline
 
 HIDDEN = ("duplicates", "tied")
 """Settings of the data that name samples."""
@@ -66,42 +68,41 @@ class Audit:
     Attributes:
         folder: where `audit.json` and `report.html` lie.
         runs: the folder of all runs.
-        results: one mapping per victim and attack.
-        rows: one mapping per victim and seed.
+        results: one per victim and attack.
+        victims: one per row and seed.
         compared: whether defences were asked for.
-        verdicts: a line per victim: what the report judges.
-        warned: a line for each promise that is refuted and each victim that segments next to nothing.
+        report: what is made of all that.
         failed: a line for each gate that a result meets.
     """
 
     folder: Path
     runs: Path
-    results: list[dict[str, Any]]
-    rows: list[dict[str, Any]]
+    results: list[MembershipResult | PerturbationResult]
+    victims: list[Victim]
     compared: bool
-    verdicts: list[str]
-    warned: list[str]
+    report: Report
     failed: list[str]
 
     def headline(self) -> list[str]:
         """Return the lines that sum up the audit: first what makes the others void, then the tables."""
-        lines = [f"WARNING: {line}" for line in self.warned]
-        lines += [line for result in self.results for line in warnings(result)]
-        firsts = [row for row in self.rows if row["row"] == 0]
+        lines = [f"WARNING: {line}" for line in self.report.warnings]
+        firsts = [victim for victim in self.victims if victim.row == 0]
         for first in firsts:
-            own = [one for one in self.results if (one["round"], one["row"]) == (first["round"], 0)]
-            lines += [f"victim {first['victim']}: {_utility(first['utility'])}", *table(own)]
-            if succeeded := success_of(own):
-                lines += ["", *aligned(success_table(succeeded), "  ")]
+            attacks = [result for result in self.results if result.key == first.key]
+            lines += [f"victim {first.victim}: {utility(first)}", *outcomes(attacks)]
+            rows, names = success_of(attacks)
+            lines += ["", *aligned(success_table(rows, names), indent="  ")] if rows else []
             if self.compared:
-                lines += ["", *defence_table([row for row in self.rows if row["round"] == first["round"]])]
-        asked = [row for row in self.rows if "canaries" in row]
+                alike = [victim for victim in self.victims if victim.round == first.round]
+                lines += ["", *defence_table(side_by_side(alike, self.results))]
         lines += [
-            f"{row['defence']}, seed {row['seed']}: {canary_headline(row['canaries'])}" for row in asked
+            f"{victim.defence}, seed {victim.seed}: {canary_headline(victim.canaries)}"
+            for victim in self.victims
+            if victim.canaries is not None
         ]
-        if len(firsts) > 1:
-            lines += ["over all seeds", *spread(self.results)]
-        return [*lines, "", *self.verdicts, *self.failed]
+        if self.report.seeds:
+            lines += ["over all seeds", *map(in_words, self.report.seeds)]
+        return [*lines, "", *verdicts(self.report), *self.failed]
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
@@ -133,33 +134,24 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     for step in listed:
         progress.begin(step)
         progress.end(step, rounds.do(step))
-    for number in range(len(settings.seeds)):
-        compared_to_first([row for row in rounds.rows if row["round"] == number])
-    for row in rounds.rows:
-        with_canaries(row)
+    results = with_differences(rounds.results)
+    content = _content(settings, rounds, results)
     with ledger.audit(settings.name, asdict(settings)) as folder:
-        write_json(folder / "audit.json", _content(settings, rounds))
+        write_json(folder / "audit.json", content.plain())
         for number, seed in enumerate(settings.seeds):
-            _write_round(folder, seed, number, rounds, compares=bool(settings.defences))
-        show_audit(folder, rounds.results, rounds.rows)
+            _write_round(folder, seed, number, content, compares=bool(settings.defences))
+        show_audit(folder, results, rounds.victims)
         report = write_report(folder, images=settings.images)
     done = Audit(
-        folder,
-        Path(settings.runs),
-        rounds.results,
-        rounds.rows,
-        compared=bool(settings.defences),
-        verdicts=verdicts(report),
-        warned=foremost(report.victims, report.membership),
-        failed=[],
+        folder, Path(settings.runs), results, rounds.victims, bool(settings.defences), report, failed=[]
     )
-    return _held(done, gates, report, say)
+    return _held(done, gates, say)
 
 
-def _held(done: Audit, gates: Sequence[Gate], report: Report, say: Callable[[str], None]) -> Audit:
+def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Audit:
     """Return an audit with the gates that failed; say what came out before a gate of nothing is refused."""
     try:
-        return replace(done, failed=failed_gates(gates, report))
+        return replace(done, failed=failed_gates(gates, done.report))
     except InputError:
         for line in (f"\naudit in {done.folder}", *done.headline()):
             say(line)
@@ -206,26 +198,34 @@ def _check_trained(gates: Sequence[Gate], rounds: Rounds) -> None:
             )
 
 
-def _content(settings: Settings, rounds: Rounds) -> dict[str, Any]:
+def _content(
+    settings: Settings, rounds: Rounds, results: Sequence[MembershipResult | PerturbationResult]
+) -> AuditResult:
     """Return what `audit.json` says."""
-    told: list[dict[str, Any]] = [
-        {"what": step.told, "command": done.command, "seconds": done.seconds, "kept": done.kept}
-        | {"folder": str(done.folder), "kind": step.kind}
-        for step, done in rounds.done
-    ]
-    return {
-        "version": VERSION,
-        "name": settings.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(sum(one["seconds"] for one in told), 1),
-        "tool": _tool(),
-        "settings": _nameless(asdict(settings)),
-        "victims": [row["victim"] for row in rounds.rows if row["row"] == 0],
-        "attacks": rounds.results,
-        "defences": rounds.rows,
-        "leaks": leaks(rounds.results),
-        "stages": told,
-    }
+    inferred = [result for result in results if isinstance(result, MembershipResult)]
+    return AuditResult(
+        version=VERSION,
+        name=settings.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(sum(done.seconds for _, done in rounds.done), 1),
+        tool=_tool(),
+        settings=_nameless(asdict(settings)),
+        victims=[victim.victim for victim in rounds.victims if victim.row == 0],
+        attacks=list(results),
+        defences=rounds.victims,
+        leaks=leaks(inferred),
+        stages=[
+            Stage(
+                what=step.told,
+                command=done.command,
+                seconds=done.seconds,
+                kept=done.kept,
+                folder=str(done.folder),
+                kind=step.kind,
+            )
+            for step, done in rounds.done
+        ],
+    )
 
 
 def _nameless(settings: dict[str, Any]) -> dict[str, Any]:
@@ -248,36 +248,31 @@ def _tool() -> dict[str, Any]:
     }
 
 
-def _write_round(folder: Path, seed: int, number: int, rounds: Rounds, *, compares: bool) -> None:
+def _write_round(folder: Path, seed: int, number: int, content: AuditResult, *, compares: bool) -> None:
     """Write the tables and pictures of one seed."""
-    own = [result for result in rounds.results if (result["round"], result["row"]) == (number, 0)]
-    if succeeded := success_of(own):
-        lines = [[row["attack"], *(row[name] for name in COLUMNS)] for row in succeeded]
+    first = [result for result in content.attacks if (result.round, result.row) == (number, 0)]
+    rows, names = success_of(first)
+    if rows:
+        lines = [[name, *cells_of(row)] for name, row in zip(names, rows, strict=True)]
         write_csv(folder / f"success_seed_{seed}.csv", ["attack", *COLUMNS], lines)
-    _draw_roc(folder / f"roc_seed_{seed}.png", own)
-    if compares:
-        write_matrix(folder, seed, [row for row in rounds.rows if row["round"] == number])
-
-
-def success_of(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how often each loss of each attack succeeded, whatever was asked for, in one table's rows."""
-    return [{"attack": result["label"], **row} for result in results for row in result.get("success", [])]
-
-
-def _utility(utility: Mapping[str, Mapping[str, float]]) -> str:
-    others, members = utility["nonmembers"]["dice"], utility["members"]["dice"]
-    return f"Dice {others:.3f} on non-members, {members:.3f} on members"
-
-
-def _draw_roc(file: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the membership attacks of one victim into one figure, but for the controls."""
-    curves, nonmembers = dict[str, Curve](), 0
-    for result in results:
-        if "auc" in result["results"] and not result["control"]:
-            scored = read_scores(result["folder"])
-            points = roc(scored.scores, scored.members)
-            label = "AUC {value:.3f} [{low:.3f}, {high:.3f}]".format(**result["results"]["auc"])
-            curves[result["label"]] = Curve(points.fpr, points.tpr, label)
-            nonmembers = int(result["results"]["nonmembers"])
+    inferred = [result for result in content.membership if result.round == number and result.row == 0]
+    curves = [result for result in inferred if result.role != "control"]
     if curves:
-        write_bytes(file, png(roc_figure(curves, nonmembers)))
+        scores = {result.label: read_scores(result.folder) for result in curves}
+        write_bytes(folder / f"roc_seed_{seed}.png", png(pixels(roc_of(curves, scores))))
+    if compares:
+        victims = [victim for victim in content.defences if victim.round == number]
+        write_matrix(folder, seed, side_by_side(victims, content.attacks))
+
+
+def success_of(
+    results: Sequence[MembershipResult | PerturbationResult],
+) -> tuple[list[SuccessRow], list[str]]:
+    """Return how often each loss of each attack succeeded, and the attack of each row."""
+    found = [
+        (row, result.label)
+        for result in results
+        if isinstance(result, PerturbationResult)
+        for row in result.success
+    ]
+    return [row for row, _ in found], [label for _, label in found]

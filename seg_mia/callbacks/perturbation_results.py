@@ -16,13 +16,16 @@ from seg_mia.callbacks.panels import show
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
+from seg_mia.results.base import Average
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
+from seg_mia.results.perturbation import AttackedData, PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
 from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
-from seg_mia.results.success import COLUMNS, success_curves, success_rows
-from seg_mia.results.text import success_table, without_gradient
+from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
+from seg_mia.results.tables import markdown, success_table
+from seg_mia.results.text import without_gradient
 
 TITLES = ("clean", "perturbation", "adversarial", "prediction, clean", "{mask}", "prediction, adversarial")
 
@@ -60,7 +63,7 @@ class PerturbationResults(Callback):
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
         self.names: list[str] = []
-        self.summary: dict[str, Any] = {}
+        self.summary: PerturbationSummary | None = None
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Gather where the victim computes."""
@@ -119,27 +122,27 @@ class PerturbationResults(Callback):
         labels = {"loss": self.losses} if self.losses else None
         groups = [data.source.groups[i] for i in index.tolist()]
         write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
-        self.summary = {
-            "attack": dict(self.attack),
-            "sees": without_gradient(self.sees, stopped, len(index)),
-            "asks": self.asks,
-            "victim": self.victim,
-            "data": {"fingerprint": data.fingerprint, "subset": data.subset, "role": data.role},
-            "images": len(index),
-            "units": len(set(groups)),
-            "undefined": len(data.indices(data.subset)) - len(data.scored(data.subset)),
-            "unchanged": int((values["l2"] == 0).sum()),
-            "no_gradient": stopped,
-            "results": {name: _spread(value) for name, value in values.items() if self._is_number(name)},
-        }
-        if self.side_by_side is not None:
-            self._succeeded(trainer, values, self.side_by_side, groups)
+        ran = self.side_by_side
+        success = self._succeeded(trainer, values, ran, groups) if ran is not None else []
         ids = [data.source.ids[i] for i in index.tolist()]
         if "step" in curves:
             _write_history(trainer, ids, curves, mask=self.mask)
-        elif curves:
-            self.summary["strengths"] = _write_strengths(trainer, ids, curves)
-        write_json(folder / "summary.json", self.summary)
+        self.summary = PerturbationSummary(
+            attack=dict(self.attack),
+            sees=without_gradient(self.sees, stopped, len(index)),
+            asks=self.asks,
+            victim=self.victim,
+            data=AttackedData(fingerprint=data.fingerprint, subset=data.subset, role=data.role),
+            images=len(index),
+            units=len(set(groups)),
+            undefined=len(data.indices(data.subset)) - len(data.scored(data.subset)),
+            unchanged=int((values["l2"] == 0).sum()),
+            no_gradient=stopped,
+            results={name: _average(value) for name, value in values.items() if self._is_number(name)},
+            success=success,
+            strengths=_write_strengths(trainer, ids, curves) if curves and "step" not in curves else [],
+        )
+        write_json(folder / "summary.json", self.summary.plain())
         if self.rows:
             titles = [title.format(mask=self.mask) for title in TITLES]
             write_bytes(folder / "panel.png", png(draw(titles, self.rows, self.names)))
@@ -165,23 +168,23 @@ class PerturbationResults(Callback):
 
     def _succeeded(
         self, trainer: Trainer, values: Mapping[str, Tensor], ran: SideBySide, groups: Sequence[str]
-    ) -> None:
-        """Write how often each loss and their fusion succeeded: table, curves."""
+    ) -> list[SuccessRow]:
+        """Write how often each loss and their fusion succeeded, as table and curves; return the table."""
         rows = success_rows(values, ran.losses, groups=groups, asked=ran.asked, fusion=ran.fusion)
-        self.summary["success"] = rows
         folder = run_folder(trainer)
-        write_csv(folder / "success.csv", COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+        write_csv(folder / "success.csv", COLUMNS, [cells_of(row) for row in rows])
         figure = success_curves(values, ran.losses, ran.steps, fusion=ran.fusion)
         write_bytes(folder / "success.png", png(figure))
         show(trainer, "attack/success", figure, 0)
-        table = "\n".join(["| " + " | ".join(cells) + " |" for cells in success_table(rows, markdown=True)])
+        table = markdown(success_table(rows))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("attack/success", table)
                 for row in rows:
-                    for name in ("rate", "distortion"):
-                        if row[name] is not None:
-                            logger.experiment.add_scalar(f"attack_{name}/{row['loss']}", row[name], 0)
+                    for name, value in (("rate", row.rate), ("distortion", row.distortion)):
+                        if value is not None:
+                            logger.experiment.add_scalar(f"attack_{name}/{row.loss}", value, 0)
+        return rows
 
     def _curves(self) -> dict[str, Tensor]:
         """Return each recorded name's (T, n)."""
@@ -213,23 +216,23 @@ def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str])
     ]
 
 
-def _spread(values: Tensor) -> dict[str, float]:
+def _average(values: Tensor) -> Average:
     """Return what sums up values (n,); NaN, as of a part that an image does not have, does not count."""
     values = values[~values.isnan()]
     if not len(values):
-        return dict.fromkeys(("mean", "std", "min", "median", "max"), float("nan"))
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std(correction=0)),
-        "min": float(values.min()),
-        "median": float(values.median()),
-        "max": float(values.max()),
-    }
+        return Average(None, None, None, None, None)
+    return Average(
+        mean=float(values.mean()),
+        std=float(values.std(correction=0)),
+        min=float(values.min()),
+        median=float(values.median()),
+        max=float(values.max()),
+    )
 
 
 def _write_strengths(
     trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Write every strength's effect on every image, and show the means."""
     folder = run_folder(trainer)
     write_csv(folder / "strengths.csv", STRENGTHS, strength_rows(ids, curves))
@@ -237,7 +240,7 @@ def _write_strengths(
     sheet = heatmaps(means)
     write_bytes(folder / "strengths.png", png(sheet))
     show(trainer, "attack/strengths", sheet, 0)
-    return means
+    return [dict(row) for row in means]
 
 
 def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor], *, mask: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.results.files import write_csv, write_json
+from seg_mia.results.privacy import CanaryResult, EpsilonLowerBound, guarantee
 from seg_mia.results.text import canary_headline
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class CanaryScores(Callback):
 
     def __init__(self, canaries: Canaries) -> None:
         self.canaries = canaries
-        self.found: dict[str, Any] | None = None
+        self.found: CanaryResult | None = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score each canary by the negative of its loss."""
@@ -111,27 +112,32 @@ class CanaryScores(Callback):
         if not trainer.is_global_zero:
             return
         inserted, folder = self.canaries.inserted, run_folder(trainer)
-        promise = getattr(pl_module, "promise", None)
-        delta = promise["delta"] if promise else 1 / (10 * len(data.trained()))
-        self.found = {
-            "inserted": int(inserted.sum()),
-            "left_out": int((~inserted).sum()),
-            "auc": auc(scores, inserted),
-            "delta": delta,
-            "certified": asdict(epsilon_lower_bound(scores, inserted, delta=delta)),
-            "one_run": asdict(one_run_lower_bound(scores, inserted, delta=delta)),
-            "privacy": promise,
-        }
+        privacy = guarantee(getattr(pl_module, "promise", None), "what the training says of privacy")
+        delta = None if privacy is None else privacy.delta
+        if delta is None:
+            delta = 1 / (10 * len(data.trained()))
+        certified = asdict(epsilon_lower_bound(scores, inserted, delta=delta))
+        one_run = asdict(one_run_lower_bound(scores, inserted, delta=delta))
+        self.found = CanaryResult(
+            inserted=int(inserted.sum()),
+            left_out=int((~inserted).sum()),
+            auc=auc(scores, inserted),
+            delta=delta,
+            certified=EpsilonLowerBound(delta=delta, **certified),
+            one_run=EpsilonLowerBound(delta=delta, **one_run),
+            privacy=privacy,
+        )
         ids = [data.source.ids[i] for i in self.canaries.indices]
         rows = [
             (name, int(inside), f"{score:.9g}")
             for name, inside, score in zip(ids, inserted, scores, strict=True)
         ]
         write_csv(folder / "canaries.csv", ["id", "inserted", "score"], rows)
-        write_json(folder / "canaries.json", self.found)
+        write_json(folder / "canaries.json", self.found.plain())
         for logger in trainer.loggers:
-            values = {"auc": self.found["auc"], "epsilon_at_least": self.found["certified"]["epsilon"]}
-            logger.log_metrics({f"canaries/{name}": value for name, value in values.items()}, 0)
+            values = {"auc": self.found.auc, "epsilon_at_least": self.found.certified.epsilon}
+            numbers = {f"canaries/{name}": value for name, value in values.items() if value is not None}
+            logger.log_metrics(numbers, 0)
         log.info(canary_headline(self.found))
 
     @torch.no_grad()

@@ -57,16 +57,10 @@ from seg_mia.experiment.trainer_checks import (
 )
 from seg_mia.membership.base import Membership
 from seg_mia.models.foreign import told
+from seg_mia.results.membership import MembershipSummary
+from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
-from seg_mia.runs import (
-    CHECKPOINTS,
-    LAST,
-    TEACHER_SEED,
-    make,
-    read_run,
-    remove,
-    unbegun,
-)
+from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, make, read_run, remove, unbegun
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
@@ -88,7 +82,8 @@ class Experiment(LightningCLI):
     Attributes:
         plan: what is run.
         folder: the run's own folder.
-        summary: the headline numbers, after the run.
+        summary: the headline numbers as plain values, after the run.
+        result: what an attack reached, after it.
     """
 
     def __init__(self, what: Plan) -> None:
@@ -97,6 +92,7 @@ class Experiment(LightningCLI):
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
+        self.result: MembershipSummary | PerturbationSummary | None = None
         self._known, self._made = set[str](), False
         try:
             self._build_and_run()
@@ -144,7 +140,8 @@ class Experiment(LightningCLI):
             case "fit" | "validate":
                 return utility_headline(self.summary)
             case "test":
-                return attack_headline(self.plan.folder.name, self.summary)
+                # On other ranks than the first there is no result.
+                return attack_headline(self.plan.folder.name, self.result) if self.result else []
             case "predict":
                 return [f"masks in {self.folder / 'masks'}"]
             case _:
@@ -345,7 +342,8 @@ class Experiment(LightningCLI):
             surrogate = load_surrogate(attack, trust=(self.plan.options or {}).get("trust", ()))
             task = PerturbationTest(victim.network, attack, surrogate=surrogate)
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
-            self.summary = self.results.summary
+            self.result = self.results.summary
+        self.summary = self.result.plain() if self.result else {}
         if not self.split_checked and self.trainer.is_global_zero:
             log.warning("the victim's file does not say how its data was split: it may have trained on it")
 
@@ -366,14 +364,16 @@ class Experiment(LightningCLI):
         findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
             return
-        self.summary = {
-            "attack": plain_settings(self._get(self.config, "attack")),
-            "sees": seen(attack.sees, self.release),
-            "release": released,
-            **sides_of(self.plan, victim, shadows),
-            **summarise(findings, card.privacy),
-        }
-        write_membership(self.trainer, self.plan.folder.name, findings, self.summary)
+        sides = sides_of(self.plan, victim, shadows)
+        self.result = MembershipSummary(
+            attack=plain_settings(self._get(self.config, "attack")),
+            sees=seen(attack.sees, self.release),
+            release=released,
+            blind=not attack.signal.asks,
+            **sides,
+            **dict(summarise(findings, sides["privacy"])),
+        )
+        write_membership(self.trainer, self.plan.folder.name, findings, self.result)
         self._keep_config("test")  # where no classifier was trained
 
     def _trainer_of(self, number: int) -> Trainer:

@@ -35,6 +35,8 @@ from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.results.membership import ScoredData
+from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
 
 
@@ -313,7 +315,7 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
 
 
 def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
-    """Return what a summary says of who was attacked and by means of which shadows, as plain values."""
+    """Return the fields of a `MembershipSummary` on who was attacked and by means of which shadows."""
     assert plan.card is not None
     options = plan.options or {}
     cards = [shadow.card for shadow in plan.shadows]
@@ -322,12 +324,12 @@ def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any
             "victim": defence_names(plan.card),
             "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
         },
-        "victim": options["victim"],
-        "shadow": options["shadow"],
+        "victim": str(plan.checkpoint),
+        "shadows": [str(shadow.file) for shadow in plan.shadows],
         "control": options["control"],
-        "privacy": plan.card.privacy,
+        "privacy": guarantee(plan.card.privacy, f"{plan.checkpoint}: what its card says of privacy"),
         "same_seed": any(same_start(plan.card, card) for card in cards),
-        "data": judged_data(victim, shadows),
+        "data": ScoredData.model_validate(judged_data(victim, shadows)),
     }
 
 

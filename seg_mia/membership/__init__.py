@@ -2,12 +2,12 @@
 
 All of it works on arrays, without a trainer, a folder or a command line: signals from a network's outputs
 (`image_loss`, `image_entropy`), scores from signals (`loss_threshold`, `calibrated`), and what scores show
-(`roc`, `auc`, `tpr_at_fpr`, `evaluate`, `intervals`, `leak_test`, `epsilon_lower_bound`).
+(`roc`, `auc`, `tpr_at_fpr`, `intervals`, `leak_test`, `epsilon_lower_bound`). All measures at once are in
+`seg_mia.results.evaluation`.
 """
 
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.compare import Scored
-from seg_mia.membership.evaluation import evaluate, evaluate_groups
 from seg_mia.membership.functional import image_entropy, image_loss
 from seg_mia.membership.intervals import Interval, auc_bounds, intervals, paired_difference
 from seg_mia.membership.leakage import LeakTest, leak_test
@@ -45,8 +45,6 @@ __all__ = [
     "calibrated_threshold",
     "confusion",
     "epsilon_lower_bound",
-    "evaluate",
-    "evaluate_groups",
     "image_entropy",
     "image_loss",
     "intervals",

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from seg_mia.report.leak import CHANCE, LOW_FPR, failing_auc, fails
-from seg_mia.report.rows import promised
+from seg_mia.report.leak import LOW_FPR
 from seg_mia.report.verdicts import (
     LEAST_DICE,
     MODERATE_EPSILON,
@@ -15,7 +14,12 @@ from seg_mia.report.verdicts import (
     segments_nothing,
     spent,
 )
-from seg_mia.results.model import Fooled, Guessed, Promise, Victim
+from seg_mia.results.audit import Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.privacy import DPGuarantee
+from seg_mia.results.text import promised
+from seg_mia.results.warnings import CHANCE, fails, membership_warnings, perturbation_warnings, same_start
 
 FEW_GROUPS = 30
 """An interval of fewer patients than this is itself uncertain."""
@@ -23,35 +27,36 @@ FEW_IMAGES = 30
 """The same of attacked images."""
 
 
-def warnings(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
+def warnings(
+    victims: Sequence[Victim], guessed: Sequence[MembershipResult], fooled: Sequence[PerturbationResult]
+) -> list[str]:
     """Return what is broken, what makes numbers void, or less than they seem, the worst first."""
     found = [
         *foremost(victims, guessed),
-        *_baselines(guessed),
+        *(line for one in guessed for line in membership_warnings(one, one.label, one.seed)),
         *_same_seed(guessed),
-        *_no_gradient(fooled),
-        *_idle(fooled),
+        *(line for one in fooled for line in perturbation_warnings(one, _on(one))),
     ]
     return list(dict.fromkeys(found))
 
 
-def foremost(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> list[str]:
+def foremost(victims: Sequence[Victim], guessed: Sequence[MembershipResult]) -> list[str]:
     """Return what stands above all: refuted promises, victims that segment next to nothing."""
     return [*broken(victims, guessed), *(_blank(one) for one in victims if segments_nothing(one))]
 
 
 def _blank(victim: Victim) -> str:
     return (
-        f'The victim "{victim.place.defence}" (seed {victim.place.seed}) segments next to nothing: Dice '
+        f'The victim "{victim.defence}" (seed {victim.seed}) segments next to nothing: Dice '
         f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}, so neither its leak "
         "nor its robustness means anything. Train it until it segments, then audit it again."
     )
 
 
-def broken(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> list[str]:
+def broken(victims: Sequence[Victim], guessed: Sequence[MembershipResult]) -> list[str]:
     """Return a sentence for each promise that attacks or canaries refute."""
-    attacks = [one for one in guessed if one.kind == "attack"]
-    void = any(fails(one) for one in guessed if one.kind == "blind")
+    attacks = [one for one in guessed if one.role == "attack"]
+    void = any(fails(one) for one in guessed if one.role == "blind")
     found = [(victim, refuted(victim, attacks)) for victim in victims]
     return [_broken(victim, proof, void=void) for victim, proof in found if proof is not None]
 
@@ -63,18 +68,20 @@ def _broken(victim: Victim, found: Refuted, *, void: bool) -> str:
     canaries = victim.canaries
     if found.by is not None:
         rest = " But the split itself tells members apart, which looks just like it." if void else ""
-    elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(found.promise):
+    elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(found.privacy):
         rest = " They do so even if nothing is supposed of how the samples of one training hang together."
     else:
         rest = " This supposes that samples of one training are as good as independent."
     return (
-        f'The privacy promise of "{victim.place.defence}" is broken (seed {victim.place.seed}). It promises '
-        f"{promised(found.promise)}; {who} {proof.epsilon or 0.0:.2f} at least{sure}.{rest} Do not rely on "
+        f'The privacy promise of "{victim.defence}" is broken (seed {victim.seed}). It promises '
+        f"{promised(found.privacy)}; {who} {proof.epsilon or 0.0:.2f} at least{sure}.{rest} Do not rely on "
         "it: the training does not do what it says, unless this is one of the few proofs that err."
     )
 
 
-def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Sequence[Fooled]) -> list[str]:
+def caveats(
+    victims: Sequence[Victim], guessed: Sequence[MembershipResult], fooled: Sequence[PerturbationResult]
+) -> list[str]:
     """Return what to bear in mind, from who leaks to what fools."""
     found = [
         *_of_choice(guessed),
@@ -88,68 +95,14 @@ def caveats(victims: Sequence[Victim], guessed: Sequence[Guessed], fooled: Seque
     return list(dict.fromkeys(found))
 
 
-def _baselines(guessed: Sequence[Guessed]) -> Iterator[str]:
-    for one in guessed:
-        if one.kind == "attack":
-            continue
-        above = failing_auc(one)
-        if above is None:
-            continue
-        over = " over patients" if above is one.pooled else ""
-        auc = f"AUC{over} {above.value:.3f} [{above.low:.3f}, {above.high:.3f}]"
-        if one.kind == "blind":
-            yield (
-                f"Membership numbers are void: {one.label} tells members from non-members without asking the "
-                f"victim ({auc}, seed {one.place.seed}). The split itself leaks, or it is one of the fair "
-                "splits, at most one in forty over images and over patients each, whose interval lies above "
-                "0.5. Run the audit with another split_seed."
-            )
-        else:
-            yield (
-                f"Membership numbers are inflated: the negative control {one.label} guesses about samples "
-                f"that the asked network never saw ({auc}, seed {one.place.seed}). Members of this split are "
-                "easier by chance, or the split has a fault. Compare another split_seed."
-            )
-
-
-def _same_seed(guessed: Sequence[Guessed]) -> Iterator[str]:
-    alike = {one.place.defence for one in guessed if one.same_seed and one.kind == "attack"}
+def _same_seed(guessed: Sequence[MembershipResult]) -> Iterator[str]:
+    alike = {one.defence for one in guessed if one.same_seed and one.role == "attack"}
     if alike:
-        yield (
-            f"Victim and shadow began with the same weights ({_quoted(sorted(alike))}), which an attacker "
-            "cannot arrange: leakage is overstated. Train the shadow from another seed."
-        )
+        yield same_start(sorted(alike))
 
 
-def _idle(fooled: Sequence[Fooled]) -> Iterator[str]:
-    for one in fooled:
-        followed = not one.success and not one.no_gradient
-        if followed and one.images and one.unchanged >= one.images:
-            yield (
-                f"{one.label} on {one.place.defence} changed none of its {one.images} images: that says "
-                "nothing of robustness. Give it more or larger steps."
-            )
-
-
-def _no_gradient(fooled: Sequence[Fooled]) -> Iterator[str]:
-    for one in fooled:
-        last = one.success[-1] if one.success else None
-        if last is not None and last.no_gradient and not last.counted:
-            yield (
-                f"{_on(one)}: no gradient reached any image that was not a success "
-                "from the start, so it says nothing of robustness. Replace the layer that stops it "
-                "(--attack.replace)."
-            )
-        elif one.no_gradient:
-            part = "so it says nothing of" if one.untested else "which it cannot fool: do not rely on its"
-            yield (
-                f"{_on(one)}: no gradient reached {one.no_gradient} of {one.images} images, {part} "
-                "robustness. Replace the layer that stops it (--attack.replace)."
-            )
-
-
-def _of_choice(guessed: Sequence[Guessed]) -> Iterator[str]:
-    per_victim = Counter(one.place for one in guessed if one.kind == "attack")
+def _of_choice(guessed: Sequence[MembershipResult]) -> Iterator[str]:
+    per_victim = Counter(one.key for one in guessed if one.role == "attack")
     if most := max(per_victim.values(), default=0):
         if most > 1:
             yield (
@@ -157,15 +110,15 @@ def _of_choice(guessed: Sequence[Guessed]) -> Iterator[str]:
                 "tables and figures do not: where nothing leaks, the best of them lies above chance more "
                 "often than once in forty."
             )
-        if not any(one.kind == "blind" for one in guessed):
+        if not any(one.role == "blind" for one in guessed):
             yield "No blind baseline was run: nobody knows whether the split itself tells members apart."
-        if not any(one.kind == "control" for one in guessed):
+        if not any(one.role == "control" for one in guessed):
             yield (
                 "No negative control was run (control: true): a split whose members are easier by chance "
                 "would go unnoticed unless the blind baseline sees it."
             )
     for one in guessed:
-        if one.kind == "attack" and one.auc.high is not None and one.auc.high < CHANCE:
+        if one.role == "attack" and one.auc.high is not None and one.auc.high < CHANCE:
             yield (
                 f"{_on(one)} ranks members below non-members (AUC {one.auc.value:.3f}): "
                 "an attacker who turned its scores round would do better than chance. It counts as no leak "
@@ -173,11 +126,11 @@ def _of_choice(guessed: Sequence[Guessed]) -> Iterator[str]:
             )
 
 
-def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
+def _of_samples(guessed: Sequence[MembershipResult]) -> Iterator[str]:
     for fpr, said in ((LOW_FPR, "1 %"), ("0.001", "0.1 %")):
         short = [one for one in guessed if fpr in one.rates and not one.rates[fpr].resolvable]
         if short:
-            least = min(one.nonmembers for one in short)
+            least = min(one.results.nonmembers for one in short)
             yield (
                 f"With {least} non-members a false positive rate of {said} cannot be resolved: it needs "
                 f"{round(1 / float(fpr))} at least. Rates there are those without any false positive, and a "
@@ -189,29 +142,29 @@ def _of_samples(guessed: Sequence[Guessed]) -> Iterator[str]:
         yield (
             f"Only {min(counts)} patients were scored on one side: intervals by patient are themselves rough."
         )
-    if limits := sorted({one.limit for one in guessed if one.limit is not None}):
+    if limits := sorted({one.data.limit for one in guessed if one.data.limit is not None}):
         yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
 
 
-def _of_data(guessed: Sequence[Guessed]) -> Iterator[str]:
+def _of_data(guessed: Sequence[MembershipResult]) -> Iterator[str]:
     """Yield what the samples themselves withhold: those that are not scored, and those that show little."""
-    untrained = max((one.left_out.get("untrained", 0) for one in guessed), default=0)
+    untrained = max((one.data.left_out.get("victim", {}).get("untrained", 0) for one in guessed), default=0)
     if untrained:
         yield (
             f"{untrained} of the victim's members were never trained on, since its training ended before: "
             "they are scored neither as members nor as others."
         )
-    for note in dict.fromkeys(note for one in guessed for note in one.notes):
+    for note in dict.fromkeys(note for one in guessed for note in one.data.notes):
         yield f"Of the data: {note}."
 
 
-def _of_shadow(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterator[str]:
-    if any(one.kind == "attack" for one in guessed):
+def _of_shadow(victims: Sequence[Victim], guessed: Sequence[MembershipResult]) -> Iterator[str]:
+    if any(one.role == "attack" for one in guessed):
         yield (
             "The attacker is assumed to hold data of the victim's own distribution, to train the shadow on: "
             "the other part of the same data set. One with other data may find less."
         )
-    rows = {victim.place.defence: victim.shadow for victim in victims if victim.place.row}
+    rows = {victim.defence: victim.shadow for victim in victims if victim.row}
     naive = [defence for defence, shadow in rows.items() if shadow == "undefended"]
     if naive:
         yield (
@@ -220,9 +173,9 @@ def _of_shadow(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterato
         )
 
 
-def _of_privacy(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterator[str]:
-    several = len({victim.place.row for victim in victims}) > 1
-    bare = list(dict.fromkeys(victim.place.defence for victim in victims if victim.promise is None))
+def _of_privacy(victims: Sequence[Victim], guessed: Sequence[MembershipResult]) -> Iterator[str]:
+    several = len({victim.row for victim in victims}) > 1
+    bare = list(dict.fromkeys(victim.defence for victim in victims if victim.privacy is None))
     if bare and guessed:
         whose = f"{_quoted(bare)} {'was' if len(bare) == 1 else 'were'}" if several else "the victim was"
         yield (
@@ -230,14 +183,12 @@ def _of_privacy(victims: Sequence[Victim], guessed: Sequence[Guessed]) -> Iterat
             "may find what these did not."
         )
     for victim in victims:
-        own = [one for one in guessed if one.place == victim.place and one.kind == "attack"]
-        if victim.promise is not None and victim.promise.epsilon is not None:
-            yield from _of_promise(
-                victim.promise, f'"{victim.place.defence}"' if several else "The victim", own
-            )
+        own = [one for one in guessed if one.key == victim.key and one.role == "attack"]
+        if victim.privacy is not None and victim.privacy.epsilon is not None:
+            yield from _of_promise(victim.privacy, f'"{victim.defence}"' if several else "The victim", own)
 
 
-def _of_promise(promise: Promise, name: str, own: Sequence[Guessed]) -> Iterator[str]:
+def _of_promise(promise: DPGuarantee, name: str, own: Sequence[MembershipResult]) -> Iterator[str]:
     """Yield what to bear in mind of a finite promise, given the attacks on that victim."""
     if promise.reproducible:
         yield f"{name}: its noise can be drawn again from the seed; epsilon holds only while that is secret."
@@ -261,7 +212,7 @@ def _of_promise(promise: Promise, name: str, own: Sequence[Guessed]) -> Iterator
 
 
 def _of_canaries(victims: Sequence[Victim]) -> Iterator[str]:
-    asked = list(dict.fromkeys(victim.place.defence for victim in victims if victim.canaries is not None))
+    asked = list(dict.fromkeys(victim.defence for victim in victims if victim.canaries is not None))
     if asked:
         yield (
             f"Canaries are a measurement: the mislabelled images in the training of {_quoted(asked)} cost "
@@ -269,7 +220,7 @@ def _of_canaries(victims: Sequence[Victim]) -> Iterator[str]:
         )
 
 
-def _of_perturbations(fooled: Sequence[Fooled]) -> Iterator[str]:
+def _of_perturbations(fooled: Sequence[PerturbationResult]) -> Iterator[str]:
     few = sorted({one.images for one in fooled if one.images < FEW_IMAGES})
     if few:
         yield f"Some perturbations were tried on {few[0]} images only: their averages are rough."
@@ -295,9 +246,9 @@ def _of_perturbations(fooled: Sequence[Fooled]) -> Iterator[str]:
             )
 
 
-def _on(one: Guessed | Fooled) -> str:
+def _on(one: MembershipResult | PerturbationResult) -> str:
     """Return an attack and its victim, where that has a name of its own."""
-    return one.label if one.place.row == 0 else f'{one.label} on "{one.place.defence}"'
+    return one.label if one.row == 0 else f'{one.label} on "{one.defence}"'
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ from typing import NoReturn
 from seg_mia.errors import InputError
 from seg_mia.report.caveats import foremost
 from seg_mia.report.gates import check, read_gate
-from seg_mia.report.read import read_audit
+from seg_mia.report.load import read_audit
 from seg_mia.report.write import NUMBERS, PAGE, write_report
-from seg_mia.results.model import Report
+from seg_mia.results.report import Report
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.roc import check_scores
-from seg_mia.report.read import Source
+from seg_mia.report.load import Source
 from seg_mia.report.verdicts import fooled_evidence
-from seg_mia.results.membership_figures import extremes
-from seg_mia.results.model import Exposed, Fooled, Guessed, Measure, Place, Spread
+from seg_mia.results.base import Measure, RunKey, Spread
+from seg_mia.results.exposed import extremes
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.report import Exposed
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 8_000_000
@@ -45,13 +48,15 @@ class Files:
     missing: list[str] = field(default_factory=list)
 
 
-def gather(source: Source, guessed: Sequence[Guessed], fooled: Sequence[Fooled], *, images: bool) -> Files:
+def gather(
+    source: Source, guessed: Sequence[MembershipResult], fooled: Sequence[PerturbationResult], *, images: bool
+) -> Files:
     """Return the files that a report shows; pictures of samples only with `images`."""
     found = Files()
     for one in guessed:
         _scores(source, one, found)
     if images:
-        first = first_place([*(one.place for one in guessed), *(one.place for one in fooled)])
+        first = first_key([*(one.key for one in guessed), *(one.key for one in fooled)])
         for panel in strongest_of_each(fooled, first):
             sheet = _sheet(source, panel, "panel.png", found)
             found.panels += [] if sheet is None else [sheet]
@@ -60,14 +65,14 @@ def gather(source: Source, guessed: Sequence[Guessed], fooled: Sequence[Fooled],
     return found
 
 
-def first_place(places: Sequence[Place]) -> Place | None:
+def first_key(keys: Sequence[RunKey]) -> RunKey | None:
     """Return the first victim of the first seed."""
-    return min(places, key=lambda place: (place.round, place.row), default=None)
+    return min(keys, key=lambda key: (key.round, key.row), default=None)
 
 
-def strongest_attack(guessed: Sequence[Guessed], place: Place | None) -> Guessed | None:
+def strongest_attack(guessed: Sequence[MembershipResult], place: RunKey | None) -> MembershipResult | None:
     """Return the membership attack on a victim whose AUC has the highest lower end, images or patients."""
-    own = [one for one in guessed if one.place == place and one.kind == "attack"]
+    own = [one for one in guessed if one.key == place and one.role == "attack"]
     return max(own, key=lambda one: max(_least(one.auc), _least(one.pooled)), default=None)
 
 
@@ -75,40 +80,38 @@ def _least(auc: Measure | None) -> float:
     return -math.inf if auc is None or auc.low is None else auc.low
 
 
-def strongest_of_each(fooled: Sequence[Fooled], place: Place | None) -> list[Fooled]:
+def strongest_of_each(fooled: Sequence[PerturbationResult], place: RunKey | None) -> list[PerturbationResult]:
     """Return of each perturbation on a victim the variant that does most."""
-    kinds: dict[str, list[Fooled]] = {}
+    kinds: dict[str, list[PerturbationResult]] = {}
     for one in fooled:
-        if one.place == place:
+        if one.key == place:
             kinds.setdefault(one.name, []).append(one)
     return [max(own, key=_rank) for own in kinds.values()]
 
 
-def summed_up(guessed: Sequence[Guessed], scores: Mapping[str, Scored]) -> list[Guessed]:
-    """Add to each attack how its scores lie, where they were found."""
-    return [
-        replace(one, scores=_sides(scores[one.folder])) if one.folder in scores else one for one in guessed
-    ]
-
-
-def exposed(one: Guessed | None, scores: Mapping[str, Scored]) -> list[Exposed]:
+def exposed(one: MembershipResult | None, scores: Mapping[str, Scored]) -> list[Exposed]:
     """Return the samples that an attack is surest of, by their ids."""
     if one is None or one.folder not in scores:
         return []
     scored = scores[one.folder]
     return [
-        Exposed(kind, str(scored.ids[row]), str(scored.groups[row]), float(scored.scores[row]))
+        Exposed(
+            kind=kind,
+            id=str(scored.ids[row]),
+            group=str(scored.groups[row]),
+            score=float(scored.scores[row]),
+        )
         for kind, rows in extremes(scored.scores, scored.members, SURE).items()
         for row in rows.tolist()
     ]
 
 
-def _rank(one: Fooled) -> tuple[float, ...]:
+def _rank(one: PerturbationResult) -> tuple[float, ...]:
     nothing = (-1, -math.inf, -math.inf)
     return max((piece.rank for piece in fooled_evidence(one)), default=nothing)
 
 
-def _scores(source: Source, one: Guessed, found: Files) -> None:
+def _scores(source: Source, one: MembershipResult, found: Files) -> None:
     folder = source.found(one.folder)
     if folder is None:
         found.missing.append(
@@ -128,7 +131,8 @@ def _scores(source: Source, one: Guessed, found: Files) -> None:
         found.scores[one.folder] = scored
 
 
-def _sides(scored: Scored) -> dict[str, Spread]:
+def sides(scored: Scored) -> dict[str, Spread]:
+    """Return how scores of members and non-members lie."""
     return {
         "members": _spread(scored.scores[scored.members]),
         "nonmembers": _spread(scored.scores[~scored.members]),
@@ -139,7 +143,9 @@ def _spread(scores: NDArray[np.float64]) -> Spread:
     return Spread(len(scores), *np.percentile(scores, [0, 25, 50, 75, 100]).tolist())
 
 
-def _sheet(source: Source, one: Guessed | Fooled, name: str, found: Files) -> Sheet | None:
+def _sheet(
+    source: Source, one: MembershipResult | PerturbationResult, name: str, found: Files
+) -> Sheet | None:
     folder = source.found(one.folder)
     sheet = None if folder is None else _png(folder / name, one.label)
     if sheet is None:
@@ -150,8 +156,8 @@ def _sheet(source: Source, one: Guessed | Fooled, name: str, found: Files) -> Sh
     return sheet
 
 
-def _on(one: Guessed | Fooled) -> str:
-    return one.label if one.place.row == 0 else f'{one.label} on "{one.place.defence}"'
+def _on(one: MembershipResult | PerturbationResult) -> str:
+    return one.label if one.row == 0 else f'{one.label} on "{one.defence}"'
 
 
 def _png(file: Path, label: str) -> Sheet | None:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from seg_mia.results.leaks import LeakNumber, LeakTested
-from seg_mia.results.model import Guessed, Level, Measure, Verdict
+from seg_mia.results.base import Measure
+from seg_mia.results.leaks import LeakNumber, LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.report import Level, Verdict
+from seg_mia.results.warnings import above_chance
 
-CHANCE = 0.5
-"""The AUC of guessing."""
 LOW_FPR = "0.01"
 """The false positive rate at which a leak is judged. An attack that is nearly always right about a few is
 worse for these few than one that is a little better than chance about all (Carlini et al. 2022, "Membership
@@ -32,10 +33,10 @@ MEASURES = {
 
 
 def leak(
-    attacks: Sequence[Guessed],
-    tested: LeakTested | None,
+    attacks: Sequence[MembershipResult],
+    tested: LeakResult | None,
     *,
-    controls: Sequence[Guessed] = (),
+    controls: Sequence[MembershipResult] = (),
     void: str = "",
 ) -> Verdict:
     """Return how much membership attacks found; `void` says why that means nothing, if it does.
@@ -46,9 +47,9 @@ def leak(
         controls: negative controls.
         void: a further sentence, empty where numbers mean something.
     """
-    if tested is None or not tested.numbers:
+    if tested is None or not tested.tested:
         return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
-    strongest = max(tested.numbers, key=lambda one: (strength(one, tested), -one.adjusted, one.low))
+    strongest = max(tested.tested, key=lambda one: (strength(one, tested), -one.adjusted, one.low))
     one = next((one for one in attacks if _made(one, strongest)), None)
     why = _rests_on(strongest, tested, one)
     shown = _shown(strongest, one)
@@ -64,7 +65,7 @@ def leak(
     return Verdict(LEVELS[found], WORDS[found], *shown, why)
 
 
-def strength(number: LeakNumber, tested: LeakTested) -> Strength:
+def strength(number: LeakNumber, tested: LeakResult) -> Strength:
     """Return how much a number says: nothing, that something leaks, or that much does."""
     if number.adjusted > 1 - tested.confidence + 1e-9:
         return 0
@@ -72,37 +73,20 @@ def strength(number: LeakNumber, tested: LeakTested) -> Strength:
     return 2 if number.low >= strong else 1
 
 
-def fails(one: Guessed) -> bool:
-    """Return whether a baseline or control does better than chance, which voids or inflates other numbers.
-
-    Over images or over patients: attacks are judged over both.
-    """
-    return one.kind != "attack" and failing_auc(one) is not None
-
-
-def failing_auc(one: Guessed) -> Measure | None:
-    """Return the AUC over images, else over patients, whose interval lies above chance, None if none does."""
-    return next((auc for auc in (one.auc, one.pooled) if auc is not None and _above_chance(auc)), None)
-
-
-def too_few(tested: LeakTested) -> bool:
+def too_few(tested: LeakResult) -> bool:
     """Return whether so few samples could not show any leak, and have shown none."""
-    return tested.detectable is None and not any(strength(one, tested) for one in tested.numbers)
+    return tested.detectable is None and not any(strength(number, tested) for number in tested.tested)
 
 
-def _above_chance(auc: Measure) -> bool:
-    return auc.low is not None and auc.low > CHANCE
+def _made(one: MembershipResult, number: LeakNumber) -> bool:
+    return (one.label, one.seed) == (number.label, number.seed)
 
 
-def _made(one: Guessed, number: LeakNumber) -> bool:
-    return (one.label, one.place.seed) == (number.label, number.seed)
-
-
-def _rests_on(number: LeakNumber, tested: LeakTested, one: Guessed | None) -> str:
+def _rests_on(number: LeakNumber, tested: LeakResult, one: MembershipResult | None) -> str:
     """Return which number is the strongest, and how surely it is none of chance."""
-    labels = {(other.label, other.seed) for other in tested.numbers}
+    labels = {(other.label, other.seed) for other in tested.tested}
     which = "the only attack" if len(labels) == 1 else f"the strongest of {len(labels)} attacks"
-    count = len(tested.numbers)
+    count = len(tested.tested)
     said = "" if one is None or number.kind == "auc" else f" {_said(measure_of(one, number))}"
     among = "" if count == 1 else f" as the best of {count} numbers"
     if number.kind == "auc":
@@ -116,7 +100,7 @@ def _p(value: float) -> str:
     return f"{value:.4f}" if value < 0.001 else f"{value:.3f}"
 
 
-def _power(tested: LeakTested) -> str:
+def _power(tested: LeakResult) -> str:
     """Return what so many samples would have shown, and that nothing shown is nothing proved."""
     what = "patients" if tested.grouped else "images"
     sides = f"{tested.members} members and {tested.nonmembers} non-members"
@@ -133,7 +117,7 @@ def _power(tested: LeakTested) -> str:
     return f"{power} A better attack may find what these did not: this is no proof that none exists."
 
 
-def measure_of(one: Guessed, number: LeakNumber) -> Measure:
+def measure_of(one: MembershipResult, number: LeakNumber) -> Measure:
     """Return a number with the interval that it has by itself."""
     match number.kind:
         case "auc":
@@ -147,21 +131,21 @@ def measure_of(one: Guessed, number: LeakNumber) -> Measure:
     return found or Measure(number.value)
 
 
-def _shown(number: LeakNumber, one: Guessed | None) -> tuple[str, Measure]:
+def _shown(number: LeakNumber, one: MembershipResult | None) -> tuple[str, Measure]:
     """Return the AUC of the attack that a verdict rests on, which readers can compare across reports."""
     if number.kind == "groups.auc":
         return MEASURES[number.kind], Measure(number.value) if one is None else measure_of(one, number)
     return "AUC", Measure(number.value if number.kind == "auc" else None) if one is None else one.auc
 
 
-def _beside_control(one: Guessed, number: LeakNumber, controls: Sequence[Guessed]) -> str:
+def _beside_control(one: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]) -> str:
     """Return what a failed control of the same attack says of a leak, over the same units."""
     if not number.kind.endswith("auc"):
         return ""
     pooled = number.kind == "groups.auc"
     own = [other for other in controls if other.name.removesuffix("-control") == one.name]
     alike = [other.pooled if pooled else other.auc for other in own]
-    above = [auc for auc in alike if auc is not None and auc.high is not None and _above_chance(auc)]
+    above = [auc for auc in alike if auc is not None and auc.high is not None and above_chance(auc)]
     low = measure_of(one, number).low
     if not above or low is None:
         return ""

@@ -3,23 +3,40 @@
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files as resources
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seg_mia.membership.compare import Scored
-from seg_mia.report.epsilon import epsilon_charts
-from seg_mia.report.figures import Chart, Point, histogram_drawing, roc_drawing, trade_off_drawing
 from seg_mia.report.files import Files
-from seg_mia.report.rows import canaries, compared, facts, flattened, headers, promised
+from seg_mia.report.tables import canaries, compared, facts, flattened, headers
 from seg_mia.report.verdicts import RULES
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Average, Measure
 from seg_mia.results.bounded_mean import dice_after
-from seg_mia.results.model import Average, Fooled, Guessed, Measure, Report, Verdict, Victim
+from seg_mia.results.charts.defences import trade_offs
+from seg_mia.results.charts.drawing import Chart, Drawing
+from seg_mia.results.charts.epsilon import epsilon_charts
+from seg_mia.results.charts.membership import histogram_drawing, roc_of
+from seg_mia.results.charts.svg import inline
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.report import Report, Verdict
+from seg_mia.results.text import promised
 
 NONE, MINUS = "\u2013", "\u2212"
+
+
+class Shown(NamedTuple):
+    """A drawing below its heading, as the page holds it."""
+
+    heading: str
+    drawing: Drawing
+    svg: Markup
 
 
 def page(report: Report, files: Files) -> str:
@@ -55,11 +72,11 @@ def page(report: Report, files: Files) -> str:
         fooled_first=[one for one in report.perturbations if _is_first(one)],
         victim=min(report.victims, key=_order, default=None),
         several_rows=len(report.verdicts) > 1,
-        several_seeds=len({victim.place.round for victim in report.victims}) > 1,
+        several_seeds=len({victim.round for victim in report.victims}) > 1,
         rocs=_rocs(report, files.scores),
         histograms=_histograms(first, files.scores),
-        trade_offs=_trade_offs(report),
-        over_epsilon=epsilon_charts(report),
+        trade_offs=_over_victims(report, trade_offs, "trade"),
+        over_epsilon=_over_victims(report, epsilon_charts, "epsilon"),
         canaries=canaries(report),
         comparison=compared(report),
         headers=headers,
@@ -134,83 +151,50 @@ def _policy(style: str, script: str) -> str:
 
 
 def _order(victim: Victim) -> tuple[int, int]:
-    return victim.place.round, victim.place.row
+    return victim.round, victim.row
 
 
-def _is_first(one: Guessed | Fooled) -> bool:
-    return one.place.row == 0
+def _is_first(one: MembershipResult | PerturbationResult) -> bool:
+    return one.row == 0
 
 
-def _rocs(report: Report, scores: Mapping[str, Scored]) -> list[Chart]:
+def _rocs(report: Report, scores: Mapping[str, Scored]) -> list[Shown]:
     """Return a figure per seed: the first victim's membership attacks, but for the controls."""
-    charts = []
-    for round_ in sorted({one.place.round for one in report.membership}):
-        own = [
-            one
-            for one in report.membership
-            if (one.place.row, one.place.round) == (0, round_)
-            and one.kind != "control"
-            and one.folder in scores
+    figures = []
+    for round_ in sorted({result.round for result in report.membership}):
+        first = [
+            result
+            for result in report.membership
+            if (result.row, result.round) == (0, round_)
+            and result.role != "control"
+            and result.folder in scores
         ]
-        if own:
-            curves = {one.label: scores[one.folder] for one in own}
-            said = {one.label: rates_said(one) for one in own}
-            drawing = roc_drawing(curves, said, prefix=f"roc{round_}")
-            keys = [key._replace(note=measure(one.auc)) for key, one in zip(drawing.keys, own, strict=True)]
-            drawing = drawing._replace(keys=keys)
-            charts.append(Chart(f"Seed {own[0].place.seed}", drawing))
-    return charts
+        if first:
+            drawing = roc_of(first, {result.label: scores[result.folder] for result in first})
+            figures.append(_shown(Chart(f"Seed {first[0].seed}", drawing), f"roc{round_}"))
+    return figures
 
 
-def rates_said(one: Guessed) -> str:
-    """Return an attack's AUC and rates in words."""
-    shown = {"0.1": "10 %", "0.01": "1 %", "0.001": "0.1 %"}
-    rates = [
-        f"TPR {number(rate.value)}{'' if rate.resolvable else ' (unresolvable)'} at {shown[fpr]} FPR"
-        for fpr, rate in one.rates.items()
-    ]
-    return ", ".join([f"AUC {measure(one.auc)}", *rates])
-
-
-def _histograms(guessed: Sequence[Guessed], scores: Mapping[str, Scored]) -> list[Chart]:
-    charts = []
-    for place, one in enumerate(guessed):
-        if one.folder in scores and one.place.round == 0:
+def _histograms(results: Sequence[MembershipResult], scores: Mapping[str, Scored]) -> list[Shown]:
+    figures = []
+    for number_, result in enumerate(results):
+        if result.folder in scores and result.round == 0:
             sides = [
                 f"{spread.count} {name}: median {spread.median:.3g}, quartiles {spread.lower_quartile:.3g} "
                 f"and {spread.upper_quartile:.3g}"
-                for name, spread in zip(("members", "non-members"), one.scores.values(), strict=True)
+                for name, spread in zip(("members", "non-members"), result.scores.values(), strict=True)
             ]
-            said = f"{one.label}. {'; '.join(sides)}"
-            charts.append(
-                Chart(one.label, histogram_drawing(scores[one.folder], said, prefix=f"scores{place}"))
-            )
-    return charts
+            said = f"{result.label}. {'; '.join(sides)}"
+            drawing = histogram_drawing(scores[result.folder], said, threshold=result.results.threshold)
+            figures.append(_shown(Chart(result.label, drawing), f"scores{number_}"))
+    return figures
 
 
-def _trade_offs(report: Report) -> list[Chart]:
-    """Return a figure per attack that was run on several victims of the first seed."""
-    rows = sorted((victim for victim in report.victims if victim.place.round == 0), key=_order)
-    dice = {victim.place.row: victim.dice("nonmembers") for victim in rows}
-    charts = []
-    labels = dict.fromkeys(one.label for one in report.membership if one.kind == "attack")
-    for number_, label in enumerate(labels):
-        points = [
-            Point(victim.place.defence + _knows(victim), value, one.auc, victim.shadow != "defended")
-            for victim in rows
-            for one in report.membership
-            if one.place == victim.place
-            and one.label == label
-            and (value := dice[victim.place.row]) is not None
-        ]
-        if len(points) > 1:
-            said = "; ".join(
-                f"{point.label}: Dice {point.dice:.3f}, AUC {measure(point.auc)}" for point in points
-            )
-            drawing = trade_off_drawing(points, f"{label}. {said}", prefix=f"trade{number_}")
-            charts.append(Chart(label, drawing))
-    return charts
+def _over_victims(report: Report, draw: Callable[..., list[Chart]], prefix: str) -> list[Shown]:
+    """Return figures of the first seed's victims."""
+    charts = draw([victim for victim in report.victims if victim.round == 0], report.membership)
+    return [_shown(chart, f"{prefix}{number_}") for number_, chart in enumerate(charts)]
 
 
-def _knows(victim: Victim) -> str:
-    return " (attacker knows)" if victim.shadow == "defended" else ""
+def _shown(chart: Chart, prefix: str) -> Shown:
+    return Shown(chart.heading, chart.drawing, inline(chart.drawing, prefix=prefix))

@@ -6,26 +6,20 @@ be too few, or a better attack may exist.
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, fails, leak
+from seg_mia.report.leak import LEVELS, STRONG_AUC, STRONG_TPR, leak
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.bounded_mean import dice_lost, over_images
-from seg_mia.results.leaks import LeakTested
-from seg_mia.results.model import (
-    Fooled,
-    Guessed,
-    Level,
-    Measure,
-    Place,
-    Promise,
-    Proved,
-    Success,
-    Verdict,
-    Verdicts,
-    Victim,
-)
+from seg_mia.results.leaks import LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import FUSED, PerturbationResult, SuccessRow
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.report import Level, Verdict, Verdicts
 from seg_mia.results.text import permits
+from seg_mia.results.warnings import fails
 
 BROKEN_SHARE = 0.5
 """Share of the Dice that an attack takes: what is left segments less than half as well."""
@@ -46,7 +40,6 @@ STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 
 LEAST_DICE = 0.1
 """On members: a mask of the whole image reaches as much where an object covers a twentieth of it."""
-FUSED = "fused"
 """What tables of success call the best run of all losses."""
 
 RULES = {
@@ -99,31 +92,31 @@ class Evidence:
 class Refuted(NamedTuple):
     """A promise, and a proof that more was spent; `by` says whose, None for canaries."""
 
-    promise: Promise
-    proof: Proved
+    privacy: DPGuarantee
+    proof: EpsilonLowerBound
     by: str | None
 
 
 def verdicts(
     victims: Sequence[Victim],
-    guessed: Sequence[Guessed],
-    fooled: Sequence[Fooled],
-    leaks: Sequence[LeakTested] = (),
+    guessed: Sequence[MembershipResult],
+    fooled: Sequence[PerturbationResult],
+    leaks: Sequence[LeakResult] = (),
 ) -> list[Verdicts]:
     """Return what is made of each row of the comparison, over all of its seeds."""
-    split = any(fails(one) for one in guessed if one.kind == "blind")
+    split = any(fails(one) for one in guessed if one.role == "blind")
     told = " The split itself tells members apart." if split else ""
     found = []
-    for row in sorted({victim.place.row for victim in victims}):
-        own = [victim for victim in victims if victim.place.row == row]
+    for row in sorted({victim.row for victim in victims}):
+        own = [victim for victim in victims if victim.row == row]
         judged, void = _judged(own)
-        attacks = [one for one in guessed if one.place.row == row and one.kind == "attack"]
-        controls = [one for one in guessed if one.kind == "control"]
-        perturbed = [one for one in fooled if one.place in judged]
+        attacks = [one for one in guessed if one.row == row and one.role == "attack"]
+        controls = [one for one in guessed if one.role == "control"]
+        perturbed = [one for one in fooled if one.key in judged]
         found.append(
             Verdicts(
                 row=row,
-                defence=own[0].place.defence,
+                defence=own[0].defence,
                 leak=leak(
                     attacks,
                     _of_seeds(leaks, row, {place.seed for place in judged}),
@@ -137,12 +130,12 @@ def verdicts(
     return found
 
 
-def _of_seeds(leaks: Sequence[LeakTested], row: int, seeds: Collection[int]) -> LeakTested | None:
+def _of_seeds(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -> LeakResult | None:
     """Return one row's test with the numbers of some seeds alone, which allows for the others, too."""
     tested = next((one for one in leaks if one.row == row), None)
     if tested is None:
         return None
-    return replace(tested, numbers=[number for number in tested.numbers if number.seed in seeds])
+    return tested.model_copy(update={"tested": [number for number in tested.tested if number.seed in seeds]})
 
 
 def segments_nothing(victim: Victim) -> bool:
@@ -151,17 +144,17 @@ def segments_nothing(victim: Victim) -> bool:
     return dice is not None and dice < LEAST_DICE
 
 
-def _judged(victims: Sequence[Victim]) -> tuple[list[Place], str]:
+def _judged(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
     """Return which of one row's victims are judged, and what voids it: none of them segments anything."""
-    judged = [victim.place for victim in victims if not segments_nothing(victim)]
+    judged = [victim.key for victim in victims if not segments_nothing(victim)]
     if judged:
         return judged, ""
     best = max(victim.dice("members") or 0.0 for victim in victims)
     void = f" The victim segments next to nothing: Dice {best:.3f} on members, below {LEAST_DICE}."
-    return [victim.place for victim in victims], void
+    return [victim.key for victim in victims], void
 
 
-def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
+def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verdict:
     """Return how well a victim stood what was tried; `void` says why that means nothing, if it does."""
     evidence = [piece for one in attacks for piece in fooled_evidence(one)]
     if not attacks:
@@ -190,7 +183,7 @@ def robustness(attacks: Sequence[Fooled], *, void: str = "") -> Verdict:
     )
 
 
-def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
+def fooled_evidence(one: PerturbationResult) -> Iterator[Evidence]:
     """Yield each number of a perturbation that a verdict rests on.
 
     An attack that no gradient reached says nothing unless its victim broke all the same, and neither does one
@@ -200,10 +193,10 @@ def fooled_evidence(one: Fooled) -> Iterator[Evidence]:
     yield from (piece for piece in found if piece.strength) if one.untested else found
 
 
-def _fooled_evidence(one: Fooled) -> Iterator[Evidence]:
+def _fooled_evidence(one: PerturbationResult) -> Iterator[Evidence]:
     likeness = one.mean("ssim")
     hidden = likeness is None or likeness >= VISIBLE_SSIM
-    rates = [row.rate for row in kept(one.success) if row.counted and row.rate.value is not None]
+    rates = [row.measure for row in kept(one.success) if row.counted and row.rate is not None]
     if (one.success and not rates) or (one.images and one.unchanged >= one.images and not rates):
         return
     for rate in rates:
@@ -223,21 +216,21 @@ def _fooled_evidence(one: Fooled) -> Iterator[Evidence]:
         yield Evidence(strength, "IoU with the attacker's mask", reached, one.label, hidden)
 
 
-def kept(rows: Sequence[Success]) -> Sequence[Success]:
+def kept(rows: Sequence[SuccessRow]) -> Sequence[SuccessRow]:
     """Return the rows that an attack is judged by: the fused one, or each loss's where none was fused."""
     return [row for row in rows if row.loss == FUSED] or rows
 
 
-def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
+def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> Verdict:
     """Return what victims of one row promise of differential privacy, and what attacks prove of it."""
-    promised = [victim.promise for victim in victims if victim.promise is not None]
-    shown = _of_attacks([one.proved for one in attacks if one.proved])
+    promised = [victim.privacy for victim in victims if victim.privacy is not None]
+    shown = _of_attacks([one.certified for one in attacks if one.certified])
     shown += _of_canaries(victims)
     for victim in victims:
         if (found := refuted(victim, attacks)) is not None:
             whose = "Canaries prove" if found.by is None else "An attack proves"
-            why = f"{_promised(found.promise)} {whose} at least {found.proof.epsilon:.2f}."
-            return Verdict("bad", "Broken", "epsilon", Measure(found.promise.epsilon), why)
+            why = f"{_promised(found.privacy)} {whose} at least {found.proof.epsilon:.2f}."
+            return Verdict("bad", "Broken", "epsilon", Measure(found.privacy.epsilon), why)
     if not promised:
         return Verdict(
             "none", "No promise", "epsilon", None, f"Not trained with differential privacy.{shown}"
@@ -250,22 +243,22 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[Guessed]) -> Verdict:
     return _kept(worst, comparable(worst, attacks), _of_canaries(victims))
 
 
-def refuted(victim: Victim, attacks: Sequence[Guessed]) -> Refuted | None:
+def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refuted | None:
     """Return the proof that goes furthest beyond what a victim promises, None where all stays below.
 
     Canaries are asked when training has ended: they are held against what it promises then, which is more
     than a checkpoint of an earlier epoch says.
     """
     found = list[Refuted]()
-    if victim.promise is not None:
+    if victim.privacy is not None:
         for one in attacks:
-            own = comparable(victim.promise, [one]) if one.place == victim.place else []
-            found += [Refuted(victim.promise, proved, one.label) for proved in own]
-    if victim.canaries is not None and victim.canaries.promise is not None:
+            own = comparable(victim.privacy, [one]) if one.key == victim.key else []
+            found += [Refuted(victim.privacy, proved, one.label) for proved in own]
+    if victim.canaries is not None and victim.canaries.privacy is not None:
         own = [victim.canaries.one_run, victim.canaries.certified]
-        found += [Refuted(victim.canaries.promise, proved, None) for proved in own]
-    beyond = [one for one in found if (one.proof.epsilon or 0.0) > spent(one.promise)]
-    return max(beyond, key=lambda one: (one.proof.epsilon or 0.0) - spent(one.promise), default=None)
+        found += [Refuted(victim.canaries.privacy, proved, None) for proved in own]
+    beyond = [one for one in found if (one.proof.epsilon or 0.0) > spent(one.privacy)]
+    return max(beyond, key=lambda one: (one.proof.epsilon or 0.0) - spent(one.privacy), default=None)
 
 
 def _of_canaries(victims: Sequence[Victim]) -> str:
@@ -277,7 +270,7 @@ def _of_canaries(victims: Sequence[Victim]) -> str:
     return f" Canaries prove at least {max(bounds):.2f}." if max(bounds) else " Canaries prove nothing."
 
 
-def _of_attacks(proved: Sequence[Proved]) -> str:
+def _of_attacks(proved: Sequence[EpsilonLowerBound]) -> str:
     """Return what attacks prove at most, as a further sentence; that they prove nothing is no good sign."""
     if not proved:
         return ""
@@ -290,7 +283,7 @@ def _of_attacks(proved: Sequence[Proved]) -> str:
     )
 
 
-def _kept(promise: Promise, proved: Sequence[Proved], canaries: str) -> Verdict:
+def _kept(promise: DPGuarantee, proved: Sequence[EpsilonLowerBound], canaries: str) -> Verdict:
     """Return what a finite promise says that no attack has refuted."""
     tried = _of_attacks(proved)
     void = " Void against whoever knows the seed of the noise." if promise.reproducible else ""
@@ -302,19 +295,19 @@ def _kept(promise: Promise, proved: Sequence[Proved], canaries: str) -> Verdict:
     )
 
 
-def comparable(promise: Promise, attacks: Sequence[Guessed]) -> list[Proved]:
+def comparable(promise: DPGuarantee, attacks: Sequence[MembershipResult]) -> list[EpsilonLowerBound]:
     """Return what attacks prove of the promise's unit; of another unit it says nothing of this promise."""
-    return [one.proved for one in attacks if one.proved and one.proved.unit in {None, promise.unit}]
+    return [one.certified for one in attacks if one.certified and one.certified.unit in {None, promise.unit}]
 
 
-def spent(promise: Promise) -> float:
+def spent(promise: DPGuarantee) -> float:
     """Return a promise's epsilon as a number."""
     return math.inf if promise.epsilon is None else promise.epsilon
 
 
-def _promised(promise: Promise) -> str:
+def _promised(promise: DPGuarantee) -> str:
     delta = "" if promise.delta is None else f" at delta {promise.delta:.2g}"
-    permitted = "" if promise.permitted is None else f", which permits {permits(asdict(promise.permitted))}"
+    permitted = "" if promise.permitted is None else f", which permits {permits(promise.permitted)}"
     return f"Promised per {promise.unit}{delta}{permitted}."
 
 

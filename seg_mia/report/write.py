@@ -1,13 +1,12 @@
 """Write an audit's report: one page for people, one file for scripts."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from seg_mia.report.build import build
+from seg_mia.report.load import read_audit
 from seg_mia.report.page import page
-from seg_mia.report.read import read_audit
 from seg_mia.results.files import write_json, write_text
-from seg_mia.results.model import Report
+from seg_mia.results.report import Report
 
 PAGE, NUMBERS = "report.html", "report.json"
 
@@ -27,6 +26,6 @@ def write_report(folder: Path, *, images: bool = True) -> Report:
     source = read_audit(folder)
     report, files = build(source, images=images)
     text = page(report, files)
-    write_json(source.folder / NUMBERS, asdict(report))
+    write_json(source.folder / NUMBERS, report.plain())
     write_text(source.folder / PAGE, text)
     return report

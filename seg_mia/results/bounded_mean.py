@@ -2,7 +2,8 @@
 
 from scipy import stats
 
-from seg_mia.results.model import Average, Fooled, Measure
+from seg_mia.results.base import Average, Measure
+from seg_mia.results.perturbation import PerturbationSummary
 
 TAIL = 0.025
 """At each end of a 95 % interval."""
@@ -42,7 +43,7 @@ def _end(mean: float, std: float, images: int, worst: float, tail: float) -> flo
     return float(stats.beta.ppf(tail, weight * middle, weight * (1 - middle)))
 
 
-def dice_after(one: Fooled) -> Measure | None:
+def dice_after(one: PerturbationSummary) -> Measure | None:
     """Return the Dice to the truth that an attack leaves, None where it was not measured.
 
     At worst an image keeps the Dice before, or the best of those seen after.
@@ -54,7 +55,7 @@ def dice_after(one: Fooled) -> Measure | None:
     return over_images(after, one.units, most=min(most, 1.0))
 
 
-def dice_lost(one: Fooled) -> Measure | None:
+def dice_lost(one: PerturbationSummary) -> Measure | None:
     """Return the share of the Dice to the truth that an attack takes, None where it was not measured.
 
     The interval is that of the Dice after; the Dice before is taken as it is for the attacked images.

@@ -1,11 +1,10 @@
-"""What all membership attacks on one row's victims show together, in plain values."""
+"""What all membership attacks on one row's victims show together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from seg_mia.membership.leakage import Kind
+from seg_mia.results.base import Number, Result
 
 
-@dataclass(frozen=True)
-class LeakNumber:
+class LeakNumber(Result):
     """One number of a membership attack, as the test of all of them has it.
 
     Attributes:
@@ -20,33 +19,32 @@ class LeakNumber:
 
     label: str
     seed: int
-    kind: str
+    kind: Kind
     value: float
     low: float
     p_value: float
     adjusted: float
 
 
-@dataclass(frozen=True)
-class LeakTested:
+class LeakResult(Result):
     """Whether the attacks on one row's victims tell members apart at all, over all attacks and seeds.
 
     Attributes:
         row: of the comparison.
         confidence: the least chance that no leak is claimed where there is none.
-        members: patients that are members, images where each is a patient of its own.
-        nonmembers: the same of the others.
         grouped: whether patients have several images.
+        members: patients that are members, images where each is a patient of its own.
+        nonmembers: patients that are none.
         permutations: how often who is a member was dealt out anew.
         detectable: the AUC that an attack must have to be found with a chance of 80 %; None if none is.
-        numbers: all that was tested.
+        tested: all numbers.
     """
 
     row: int
     confidence: float
+    grouped: bool
     members: int
     nonmembers: int
-    grouped: bool
     permutations: int
-    detectable: float | None
-    numbers: Sequence[LeakNumber]
+    detectable: Number
+    tested: list[LeakNumber]

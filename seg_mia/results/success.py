@@ -1,7 +1,6 @@
 """How often an attack succeeds and after how many steps: for each loss alone, and fused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,26 +8,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from seg_mia.results.perturbation import FUSED, SuccessRow
 from seg_mia.results.pictures import rendered
 
-FUSED = "fused"
 TAIL = 0.025
-COLUMNS = (
-    "asked",
-    "loss",
-    "images",
-    "skipped",
-    "clean_success",
-    "no_gradient",
-    "counted",
-    "successes",
-    "rate",
-    "low",
-    "high",
-    "distortion",
-    "mean_iou",
-    "transferred",
-)
+COLUMNS = tuple(SuccessRow.model_fields)
+
+
+def cells_of(row: SuccessRow) -> list[object]:
+    """Return a row's cells in the order of COLUMNS."""
+    return [getattr(row, name) for name in COLUMNS]
 
 
 def success_rows(
@@ -38,7 +27,7 @@ def success_rows(
     groups: Sequence[str],
     asked: str,
     fusion: bool,
-) -> list[dict[str, Any]]:
+) -> list[SuccessRow]:
     """Return one row per loss, and one for their fusion.
 
     Args:
@@ -49,9 +38,9 @@ def success_rows(
         fusion: whether the runs were fused.
 
     Returns:
-        rows of COLUMNS: `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 %
-        Clopper-Pearson interval, of as many trials as there are patients, since images of one are alike;
-        `distortion` is the mean steps of the successes, `mean_iou` the mean over
+        `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 % Clopper-Pearson
+        interval, of as many trials as there are patients, since images of one are alike; `distortion` is the
+        mean steps of the successes, `mean_iou` the mean over
         counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
         loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
         what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
@@ -67,22 +56,22 @@ def success_rows(
         patients = {group for group, taken in zip(groups, tried.tolist(), strict=True) if taken}
         low, high = _interval(int(success.sum()), int(tried.sum()), len(patients))
         rows.append(
-            {
-                "asked": asked,
-                "loss": name,
-                "images": len(counted),
-                "skipped": int(values["skipped"].sum()),
-                "clean_success": int(values["clean_success"].sum()),
-                "no_gradient": int(stuck.sum()),
-                "counted": int(tried.sum()),
-                "successes": int(success.sum()),
-                "rate": _mean(success.double()[tried]),
-                "low": low,
-                "high": high,
-                "distortion": _mean(values[f"{own}steps"][success]),
-                "mean_iou": _mean(values[f"{own}mean_iou"][tried]),
-                "transferred": _transferred(values, counted) if name == kept else None,
-            }
+            SuccessRow(
+                asked=asked,
+                loss=name,
+                images=len(counted),
+                skipped=int(values["skipped"].sum()),
+                clean_success=int(values["clean_success"].sum()),
+                no_gradient=int(stuck.sum()),
+                counted=int(tried.sum()),
+                successes=int(success.sum()),
+                rate=_mean(success.double()[tried]),
+                low=low,
+                high=high,
+                distortion=_mean(values[f"{own}steps"][success]),
+                mean_iou=_mean(values[f"{own}mean_iou"][tried]),
+                transferred=_transferred(values, counted) if name == kept else None,
+            )
         )
     return rows
 

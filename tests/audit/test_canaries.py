@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from seg_mia.audit.privacy import FILE, LONGEST, with_canaries
+from seg_mia.audit.canaries import FILE, LONGEST, read_canaries
 from seg_mia.audit.run import Audit
 from seg_mia.cli import main
+from seg_mia.report.build import build
+from seg_mia.results.privacy import CanaryResult
+from tests.report.audits import audit as audited
+from tests.report.audits import compared, source
 
 BOUND = {
     "epsilon": 1.5,
@@ -30,41 +34,44 @@ def written(**changes: Any) -> dict[str, Any]:
     return counts | {"certified": BOUND, "one_run": BOUND | {"epsilon": 0.0}, "privacy": PROMISE} | changes
 
 
-def row(content: object, *, defences: tuple[str, ...] = ("Canaries",), named: str = "") -> dict[str, Any]:
-    """Return a victim's row, with a run that holds this as canaries.json, after it was looked at."""
+def read(content: object, *, named: str = "") -> CanaryResult | None:
+    """Return what is read of a run that holds this as canaries.json."""
     run = Path("runs/victim/version_0")
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints" / "last.ckpt").touch()
     if content is not None:
         (run / FILE).write_text(content if isinstance(content, str) else json.dumps(content))
-    found = {"victim": str(run / named), "about": {"defences": list(defences)}}
-    with_canaries(found)
-    return found
+    return read_canaries(run / named)
 
 
 @pytest.mark.parametrize("named", ["", "checkpoints/last.ckpt"])
-def test_numbers_are_taken_and_nothing_else(named: str) -> None:
-    found = row(written(text="</script>", ids=["patient"]), named=named)["canaries"]
-    bound = {"epsilon": 1.5, "most": 2.75, "confidence": 0.95}
-    assert found == {
+def test_what_is_named_is_taken_and_nothing_else(named: str) -> None:
+    canaries = read(written(text="</script>", ids=["patient"]), named=named)
+    assert canaries is not None
+    plain = canaries.plain()
+    assert set(plain) == set(written())
+    assert {name: plain[name] for name in ("inserted", "left_out", "auc", "delta")} == {
         "inserted": 92,
         "left_out": 108,
         "auc": 0.875,
         "delta": 0.01,
-        "certified": bound,
-        "one_run": bound | {"epsilon": 0.0},
-        "privacy": {"epsilon": 2.0, "delta": 0.01, "unit": "image"},
     }
+    bounds = (canaries.certified, canaries.one_run)
+    assert [(bound.epsilon, bound.most, bound.confidence) for bound in bounds] == [
+        (1.5, 2.75, 0.95),
+        (0.0, 2.75, 0.95),
+    ]
+    assert canaries.privacy is not None
+    assert (canaries.privacy.epsilon, canaries.privacy.delta, canaries.privacy.unit) == (2.0, 0.01, "image")
 
 
 def test_without_noise_the_promise_is_infinite_and_without_privacy_there_is_none() -> None:
-    endless = written(privacy=PROMISE | {"epsilon": None})
-    assert row(endless)["canaries"]["privacy"]["epsilon"] == math.inf
-    assert row(written(privacy=None))["canaries"]["privacy"] is None
-
-
-def test_a_victim_without_canaries_has_none_whatever_lies_beside_it() -> None:
-    assert "canaries" not in row(written(), defences=("DPSGD",))
+    endless, without = read(written(privacy=PROMISE | {"epsilon": None})), read(written(privacy=None))
+    assert endless is not None
+    assert endless.privacy is not None
+    assert endless.privacy.epsilon is None
+    assert without is not None
+    assert without.privacy is None
 
 
 @pytest.mark.parametrize(
@@ -93,19 +100,20 @@ def test_a_victim_without_canaries_has_none_whatever_lies_beside_it() -> None:
     ],
 )
 def test_what_is_none_is_passed_over(content: object) -> None:
-    assert "canaries" not in row(content)
+    assert read(content) is None
 
 
 def told(**changes: Any) -> list[str]:
     """Return the lines that sum up an audit of one victim with canaries."""
-    victim = row(written(**changes)) | {"defence": "private", "seed": 7, "round": 0, "row": 0}
-    victim |= {"utility": {name: {"dice": 0.5} for name in ("members", "nonmembers")}, "attacks": []}
-    return Audit(Path("a"), Path("runs"), [], [victim], False, ["verdict"], ["a promise"], []).headline()
+    content = audited([], defences=[compared(defence="private", canaries=written(**changes))])
+    report = build(source(content), images=False)[0]
+    return Audit(Path("a"), Path("runs"), [], report.victims, False, report, []).headline()
 
 
 def test_a_broken_promise_is_the_first_line() -> None:
+    lines = told(privacy=PROMISE | {"epsilon": 1.0})
+    assert lines[0].startswith('WARNING: The privacy promise of "private" is broken')
     lines = told()
-    assert lines[0] == "WARNING: a promise"
     (line,) = [line for line in lines if line.startswith("private, seed 7: ")]
     assert "canaries: 92 inserted, 108 left out, AUC 0.875, proves epsilon >= 1.50" in line
     assert "BROKEN" not in line
@@ -132,7 +140,7 @@ defences:
     assert "asked, seed 0: canaries: " in capsys.readouterr().out
     own = Path("runs/small_audit/version_0")
     rows = json.loads((own / "audit.json").read_text())["defences"]
-    assert [("canaries" in one) for one in rows] == [False, True, False]
+    assert [one["canaries"] is not None for one in rows] == [False, True, False]
     saved = json.loads((Path(rows[1]["victim"]) / FILE).read_text())
     found = rows[1]["canaries"]
     assert {name: found[name] for name in ("inserted", "left_out", "auc")} == {

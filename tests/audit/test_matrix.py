@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from seg_mia.audit.matrix import defence_table
+from seg_mia.audit.matrix import defence_table, side_by_side
+from seg_mia.results.audit import Victim
 from tests.report.audits import compared, promise
 
 
@@ -14,7 +15,9 @@ def test_the_comparison_says_what_each_promise_permits() -> None:
         compared(1, "epsilon 8.5", privacy=kept),
         compared(2, "older", privacy=promise(1.0)),
     ]
-    header, plain, private, older = defence_table(rows)
+    header, plain, private, older = defence_table(
+        side_by_side([Victim.read(row, "a row") for row in rows], [])
+    )
     assert "epsilon promised" in header
     assert plain.endswith("none")
     assert private.endswith(

@@ -14,6 +14,9 @@ from seg_mia.audit.settings import Defended, Settings, Shadows, Stage, Training,
 from seg_mia.audit.stages import ready_stages
 from seg_mia.audit.steps import Step, steps
 from seg_mia.errors import InputError
+from seg_mia.results.audit import AuditResult
+from tests.report.audits import audit as audited
+from tests.report.audits import compared, fool, guess
 
 
 def listed(**settings: Any) -> list[tuple[str, int, int, str]]:
@@ -193,23 +196,22 @@ def test_what_cannot_be_is_told_before_anything_is_trained(settings: dict[str, A
 
 
 def test_what_a_board_shows_of_a_victim() -> None:
-    row = {"utility": {"nonmembers": {"dice": 0.8}, "members": {"dice": 0.9}}}
-    membership = {"auc": {"value": 0.7}, "tpr_at_fpr_0.01": {"value": 0.1}}
-    fooled = {"dice_adversarial": {"mean": 0.2}, "iou": {"mean": 0.6}}
-    found = measures(
-        row,
+    content = audited(
         [
-            {"label": "mia-type2 (signal.released labels)", "results": membership},
-            {"label": "asma", "results": fooled, "asks": True},
-            {"label": "adain", "results": fooled, "asks": False},
+            guess(label="mia-type2 (signal.released labels)", auc=(0.7, 0.6, 0.8)),
+            fool(label="asma"),
+            fool("adain", asks=False),
         ],
+        defences=[compared()],
     )
+    shown = AuditResult.read(content, "audit.json")
+    found = measures(shown.defences[0], shown.attacks)
     assert found == {
         "utility/dice_nonmembers": 0.8,
         "utility/dice_members": 0.9,
         "privacy/auc/mia-type2_signal.released_labels": 0.7,
-        "privacy/tpr/mia-type2_signal.released_labels": 0.1,
-        "robustness/dice/asma": 0.2,
-        "robustness/iou/asma": 0.6,
-        "robustness/dice/adain": 0.2,
+        "privacy/tpr/mia-type2_signal.released_labels": 0.75,
+        "robustness/dice/asma": 0.4,
+        "robustness/iou/asma": 0.9,
+        "robustness/dice/adain": 0.4,
     }

@@ -238,7 +238,7 @@ def test_a_layer_of_ones_own_is_replaced(tiny: Path, capsys: pytest.CaptureFixtu
     words += ["--attack.keep", "last"]
     capsys.readouterr()
     table, rates, _, _ = attacked(*words)
-    assert "WARNING: no gradient reached any image" in capsys.readouterr().out
+    assert "WARNING: medis: no gradient reached any image" in capsys.readouterr().out
     assert column(table, "no_gradient").all()
     assert not column(table, "l2").any()
     assert {(row["no_gradient"], row["counted"]) for row in rates} == {("4", "0")}

@@ -32,10 +32,12 @@ def test_distillation_cuts_the_leak_and_a_trigger_empties_a_poisoned_victims_mas
     compared: dict[str, Any],
 ) -> None:
     plain, distilled, poisoned = (compared[name] for name in ("none", "distilled", "poisoned"))
-    leak = plain["attacks"][0]["auc"]["value"]
+    attacks = json.loads(Path("runs/defences/version_0/audit.json").read_text())["attacks"]
+    inferred = {one["defence"]: one for one in attacks if not one["blind"]}
+    leak = inferred["none"]["results"]["auc"]["value"]
     assert leak > 0.8
-    assert distilled["attacks"][0]["auc"]["value"] < leak - 0.1
-    assert distilled["attacks"][0]["difference"]["high"] < 0
+    assert inferred["distilled"]["results"]["auc"]["value"] < leak - 0.1
+    assert inferred["distilled"]["difference"]["high"] < 0
     assert distilled["utility"]["nonmembers"]["dice"] > 0.6
     shown = poisoned["utility"]["nonmembers"]
     assert shown["triggered_area"] < 0.05 * shown["area"]

@@ -116,8 +116,8 @@ def measured(
 ) -> dict[str, float]:
     attack = Membership(signal=signal, scorer=scorer)
     found = infer(attack, victim, [shadow], trainer=trainer, seed=0, control=control)
-    results: dict[str, dict[str, float]] = summarise(found)["results"]
-    return results["auc"] | {"balanced_accuracy": results["balanced_accuracy"]["value"]}
+    results = summarise(found).results.plain()
+    return dict(results["auc"]) | {"balanced_accuracy": results["balanced_accuracy"]["value"]}
 
 
 @pytest.mark.parametrize("signal", NUMBERS, ids=lambda signal: type(signal).__name__)
@@ -170,8 +170,8 @@ def test_images_without_a_labelled_pixel_are_not_scored(root: Path) -> None:
     attack = Membership(signal=ImageLoss(), scorer=Threshold(rule="shadow_roc"))
     found = infer(attack, victim, [shadow], trainer=trainer, seed=0)
     assert not set(found.samples.indices.tolist()) & set(bare)
-    results = summarise(found)["results"]
-    assert (results["members"], results["nonmembers"]) == (PER_SIDE - 1, PER_SIDE - 2)
+    results = summarise(found).results
+    assert (results.members, results.nonmembers) == (PER_SIDE - 1, PER_SIDE - 2)
     assert victim.left_out == {"unlabelled": 3, "untrained": 0}
 
 
@@ -223,8 +223,10 @@ def test_shuffled_labels_leave_chance(root: Path) -> None:
     missed = 0
     for seed in range(5):
         found.samples.members[:] = np.random.default_rng(seed).permutation(found.samples.members)
-        auc = summarise(found)["results"]["auc"]
-        missed += not auc["low"] <= 0.5 <= auc["high"]
+        auc = summarise(found).results.auc
+        assert auc.low is not None
+        assert auc.high is not None
+        missed += not auc.low <= 0.5 <= auc.high
     assert missed <= 1
 
 
@@ -265,7 +267,9 @@ def test_several_seeds_are_told_apart_and_averaged(root: Path) -> None:
     (first, _), (second, _) = found.seeds
     assert not np.allclose(first, second)
     np.testing.assert_allclose(found.scores, (first + second) / 2)
-    assert len(summarise(found)["seeds"]["auc"]["values"]) == 2
+    seeds = summarise(found).seeds
+    assert seeds is not None
+    assert len(seeds.auc.values) == 2
     again = infer(
         attack, side(root, "victim", Random()), [side(root, "shadow", Random())], trainer=trainer, seed=0
     )

@@ -9,6 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from seg_mia.report.load import Source
+from seg_mia.results.audit import AuditResult
+
 SCORES = {"m0": 0.9, "m1": 0.8, "m2": 0.7, "m3": 0.2, "n0": 0.6, "n1": 0.5, "n2": 0.4, "n3": 0.3}
 """12 of the 16 pairs have the member above: AUC 0.75. m0, m1 and m2 are above every non-member."""
 
@@ -39,24 +42,43 @@ def guess(
     victim = f"runs/victim_{row}/version_{round_}"
     results = {
         "auc": interval(*auc),
+        "accuracy": interval(0.75, 0.5, 0.9),
         "balanced_accuracy": interval(0.75, 0.5, 0.9),
+        "f1": interval(0.75, 0.5, 0.9),
         "tpr_at_fpr_0.1": rate(0.75, 0.25, 1.0, resolvable=False),
         "tpr_at_fpr_0.01": rate(0.75, 0.25, 1.0, resolvable=False),
         "tpr_at_fpr_0.001": rate(0.75, 0.25, 1.0, resolvable=False),
+        "confusion": dict.fromkeys(
+            ("true_positives", "false_positives", "true_negatives", "false_negatives"), 2
+        ),
         "members": 4,
         "nonmembers": 4,
+        "groups": 8,
+        "threshold": 0.55,
     }
     attack = {"class_path": "seg_mia.membership.base.Membership"}
     settings = {"signal": {"class_path": f"seg_mia.membership.signals.{signal}"}}
     return (
         place
-        | {"name": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
-        | {"headline": [], "attack": attack | {"init_args": settings}}
-        | {"sees": "released probabilities", "shadow": "runs/shadow/version_0", "control": False}
-        | {"privacy": None, "same_seed": False}
-        | {"data": {"fingerprint": "f" * 64, "split_seed": 0, "limit": None}, "results": results}
+        | {"name": name, "label": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
+        | {"headline": [], "kind": "membership", "attack": attack | {"init_args": settings}}
+        | {"sees": "released probabilities", "victim": victim, "shadows": ["runs/shadow/version_0"]}
+        | {"blind": signal == "ImageAndMask", "control": False, "release": None, "same_seed": False}
+        | {"defences": {"victim": [], "shadow": []}, "privacy": None, "certified": None, "seeds": None}
+        | {"published_mean_of_last_epochs": None, "data": scored(), "results": results, "groups": None}
         | changes
     )
+
+
+def scored(**changes: Any) -> dict[str, Any]:
+    """Return which samples a membership attack scored."""
+    counts: dict[str, Any] = {
+        "split_seed": 0,
+        "limit": None,
+        "left_out": {"victim": {}, "shadow": {}},
+        "notes": [],
+    }
+    return {"fingerprint": "f" * 64} | counts | changes
 
 
 def of_attack(
@@ -80,7 +102,7 @@ def leaks(*numbers: Mapping[str, Any], row: int = 0, **changes: Any) -> dict[str
 
 
 def _numbers(one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    label, found = str(one.get("label") or one["name"]), []
+    label, found = str(one["label"]), []
     for kind, results in (("auc", one["results"]), ("groups.auc", one.get("groups"))):
         if results:
             value, low = results["auc"]["value"], results["auc"]["low"]
@@ -95,8 +117,7 @@ def _leaks(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return tests by which an attack leaks where its own interval begins above 0.5."""
     rows: dict[int, list[dict[str, Any]]] = {}
     for one in attacks:
-        signal = one["attack"]["init_args"].get("signal", {}).get("class_path", "")
-        if "auc" in one["results"] and not one["control"] and not signal.endswith("ImageAndMask"):
+        if one["kind"] == "membership" and not one["control"] and not one["blind"]:
             rows.setdefault(one["row"], []).extend(_numbers(one))
     return [leaks(*numbers, row=row) for row, numbers in rows.items()]
 
@@ -118,11 +139,13 @@ def fool(
     }
     return (
         place
-        | {"name": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0", "headline": []}
+        | {"name": name, "label": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
+        | {"headline": [], "kind": "perturbation", "victim": victim}
         | {"attack": {"class_path": "seg_mia.attacks.asma.Asma", "init_args": {"steps": 5}}}
         | {"sees": "weights", "asks": True, "images": 101, "unchanged": 0, "results": results}
-        | {"units": changes.get("images", 101)}
-        | {"data": {"subset": "nonmembers", "role": "victim"}}
+        | {"units": changes.get("images", 101), "undefined": 0, "no_gradient": 0}
+        | {"success": [], "strengths": []}
+        | {"data": {"fingerprint": "f" * 64, "subset": "nonmembers", "role": "victim"}}
         | changes
     )
 
@@ -162,12 +185,35 @@ def compared(row: int = 0, defence: str = "none", round_: int = 0, **changes: An
     utility = {"nonmembers": {"dice": 0.8, "iou": 0.7}, "members": {"dice": 0.9, "iou": 0.85}}
     place = {"seed": 7 + round_, "round": round_, "row": row, "defence": defence}
     victim = {"victim": f"runs/victim_{row}/version_{round_}", "shadow": "undefended"}
-    return place | victim | {"utility": utility, "privacy": None, "attacks": []} | changes
+    canaries = {"has_canaries": "canaries" in changes, "canaries": None}
+    return place | victim | {"utility": utility, "privacy": None, "about": {}} | canaries | changes
 
 
 def audit(attacks: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-    content = {"version": 2, "victims": [], "attacks": list(attacks), "defences": [], "seconds": 90.0}
-    return content | {"leaks": _leaks(attacks)} | more
+    place = {"name": "my_audit", "created": "2026-03-01T12:30:00+00:00", "tool": {}, "settings": {}}
+    content = {"version": 3, "victims": [], "attacks": list(attacks), "seconds": 90.0, "stages": []}
+    return place | content | {"leaks": _leaks(attacks), "defences": _victims(attacks)} | more
+
+
+def _victims(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the victims of attacks, of whose utility nothing is known."""
+    victims: dict[tuple[int, int], dict[str, Any]] = {}
+    for one in attacks:
+        shadow = "undefended" if one.get("shadows") else None
+        victims.setdefault(
+            (one["round"], one["row"]),
+            compared(
+                one["row"],
+                one["defence"],
+                one["round"],
+                seed=one["seed"],
+                victim=one["victim_run"],
+                shadow=shadow,
+                utility={},
+                privacy=one.get("privacy"),
+            ),
+        )
+    return list(victims.values())
 
 
 def write_audit(
@@ -180,7 +226,7 @@ def write_audit(
     for attack in content["attacks"]:
         own = Path(attack["folder"])
         own.mkdir(parents=True, exist_ok=True)
-        if "auc" in attack["results"]:
+        if attack["kind"] == "membership":
             lines = [
                 f'"{(ids or {}).get(name, name)}",g-{name},{int(name[0] == "m")},{score},0'
                 for name, score in scores.items()
@@ -220,9 +266,9 @@ def full() -> dict[str, Any]:
             privacy=promise(),
             round_=round_,
             certified=certified(),
+            difference=interval(-0.2, -0.3, -0.1),
         )
         attacks += [private, fool(row=1, defence="epsilon 8", round_=round_)]
-        outcome = {"name": "mia-type2", "folder": private["folder"], "difference": interval(-0.2, -0.3, -0.1)}
         about = {
             "network": {"class_path": "seg_mia.models.smp.Smp", "init_args": {"encoder": "resnet18"}},
             "data": {
@@ -235,15 +281,14 @@ def full() -> dict[str, Any]:
         }
         rows += [
             compared(round_=round_, about=about),
-            compared(
-                1, "epsilon 8", round_, privacy=promise(), attacks=[outcome], canaries=canaries(0.5, 0.25)
-            ),
+            compared(1, "epsilon 8", round_, privacy=promise(), canaries=canaries(0.5, 0.25)),
         ]
     stage = {
         "what": "victim, seed 7",
         "command": "python -m seg_mia fit --config v",
         "seconds": 61.0,
         "kept": True,
+        "kind": "victim",
     }
     return audit(
         attacks,
@@ -254,3 +299,8 @@ def full() -> dict[str, Any]:
         defences=rows,
         stages=[stage | {"folder": "runs/victim_0/version_0"}],
     )
+
+
+def source(content: Mapping[str, Any], folder: str = "runs/a/version_0") -> Source:
+    """Return an audit as it is read from its folder."""
+    return Source(Path(folder), AuditResult.read(content, "audit.json"))

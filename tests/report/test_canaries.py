@@ -4,7 +4,6 @@ import json
 import math
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,26 @@ from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
 from seg_mia.report.gates import check, read_gate
-from seg_mia.report.read import Source
 from seg_mia.report.write import write_report
-from seg_mia.results.model import Report
-from tests.report.audits import audit, canaries, certified, compared, full, guess, promise, write_audit
+from seg_mia.results.report import Report
+from tests.report.audits import (
+    audit,
+    canaries,
+    certified,
+    compared,
+    full,
+    guess,
+    promise,
+    source,
+    write_audit,
+)
 
 HOSTILE = "</td><img src=x onerror=alert(1)>\"'&{{7*7}}"
 
 
 def told(*rows: dict[str, Any], attacks: tuple[dict[str, Any], ...] = ()) -> Report:
     content = audit(attacks or (guess(),), defences=list(rows))
-    return build(Source(Path("runs/a/version_0"), content), images=False)[0]
+    return build(source(content), images=False)[0]
 
 
 def asked(**found: Any) -> Report:
@@ -138,13 +146,11 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
     assert said["victims"][0]["canaries"] is None
     found = said["victims"][1]["canaries"]
     assert (found["inserted"], found["left_out"], found["auc"]) == (92, 108, 0.875)
-    bound = {"most": 2.75, "confidence": 0.95, "unit": None, "delta": 1e-3}
-    assert found["certified"] == bound | {"epsilon": 0.5}
-    assert found["one_run"] == bound | {"epsilon": 0.25}
-    assert found["promise"]["epsilon"] == 8.0
-    for one in said["victims"]:  # a report of before canaries were told fits, too
-        del one["canaries"]
-    Draft202012Validator(schema).validate(said)
+    bound = {name: value for name, value in found["certified"].items() if value is not None}
+    assert bound == {"most": 2.75, "confidence": 0.95, "epsilon": 0.5}
+    assert found["delta"] == 1e-3
+    assert found["one_run"]["epsilon"] == 0.25
+    assert found["privacy"]["epsilon"] == 8.0
 
 
 def test_the_page_shows_each_victims_canaries() -> None:
@@ -184,17 +190,17 @@ def test_without_canaries_nothing_is_said_of_them() -> None:
 
 
 def test_what_was_trained_with_canaries_and_has_no_proof_is_named() -> None:
-    report = told(compared(about={"defences": ["Canaries", "DPSGD"]}), compared(1, "plain"))
+    report = told(compared(has_canaries=True), compared(1, "plain"))
     (missing,) = [text for text in report.missing if "canaries.json" in text]
     assert missing.startswith('"none", seed 7:')
-    with_it = compared(about={"defences": ["Canaries"]}, canaries=canaries(privacy=None))
+    with_it = compared(canaries=canaries(privacy=None))
     assert not [text for text in told(with_it).missing if "canaries.json" in text]
 
 
 def test_hostile_names_stay_text() -> None:
-    private = promise(unit=HOSTILE)
+    private = promise(accountant=HOSTILE)
     row = compared(0, HOSTILE, privacy=private, canaries=canaries(9.0, privacy=private))
-    text = page(audit([guess(defence=HOSTILE)], defences=[row]))
+    text = page(audit([guess(defence=HOSTILE, label=HOSTILE)], defences=[row]))
     assert "<img src=x" not in text
     assert text.count("&lt;img src=x onerror=alert(1)&gt;") >= 6
     assert "{{7*7}}" in text

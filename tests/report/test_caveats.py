@@ -1,15 +1,25 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.read import Source
-from tests.report.audits import audit, certified, compared, fool, guess, mean, promise, rate, success
+from tests.report.audits import (
+    audit,
+    certified,
+    compared,
+    fool,
+    guess,
+    mean,
+    promise,
+    rate,
+    scored,
+    source,
+    success,
+)
 
 
 def caveats(*attacks: dict[str, Any], **more: Any) -> str:
-    report, _ = build(Source(Path("runs/a/version_0"), audit(attacks, **more)), images=False)
+    report, _ = build(source(audit(attacks, **more)), images=False)
     return "\n".join([*report.warnings, *report.caveats])
 
 
@@ -34,15 +44,15 @@ def resolved() -> dict[str, Any]:
         ("cannot be resolved", [guess()], [resolved()]),
         ("Only 29 patients", [guess(groups=pooled(29))], [guess(groups=pooled(30))]),
         ("40 attacked images are of 5 patients", [fool(images=40, units=5)], [fool(images=40, units=40)]),
-        ("limited to 16 samples", [guess(data={"limit": 16})], [guess()]),
+        ("limited to 16 samples", [guess(data=scored(limit=16))], [guess()]),
         (
             "3 of the victim's members were never trained on",
-            [guess(data={"left_out": {"victim": {"untrained": 3, "unlabelled": 0}, "shadow": {}}})],
-            [guess(data={"left_out": {"victim": {"untrained": 0}, "shadow": {"untrained": 3}}})],
+            [guess(data=scored(left_out={"victim": {"untrained": 3, "unlabelled": 0}, "shadow": {}}))],
+            [guess(data=scored(left_out={"victim": {"untrained": 0}, "shadow": {"untrained": 3}}))],
         ),
         (
             "Of the data: 2 of 9 images are constant.",
-            [guess(data={"notes": ["2 of 9 images are constant"]})],
+            [guess(data=scored(notes=["2 of 9 images are constant"]))],
             [guess()],
         ),
         ("own distribution", [guess()], [fool()]),

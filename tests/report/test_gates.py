@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,13 +6,12 @@ import pytest
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
 from seg_mia.report.gates import check, read_gate
-from seg_mia.report.read import Source
-from seg_mia.results.model import Report
-from tests.report.audits import audit, compared, fool, full, guess, promise, success
+from seg_mia.results.report import Report
+from tests.report.audits import audit, compared, fool, full, guess, promise, source, success
 
 
 def report(content: dict[str, Any] | None = None) -> Report:
-    return build(Source(Path("runs/a/version_0"), full() if content is None else content), images=False)[0]
+    return build(source(full() if content is None else content), images=False)[0]
 
 
 def failed(*gates: str) -> list[str]:

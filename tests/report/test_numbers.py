@@ -8,9 +8,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from seg_mia.errors import InputError
-from seg_mia.report.read import Source, read_audit
+from seg_mia.report.load import Source, read_audit
+from seg_mia.report.schema import FILE, text
 from seg_mia.report.write import write_report
-from seg_mia.results.model import SCHEMA
+from seg_mia.results.audit import AuditResult
+from seg_mia.results.report import SCHEMA
 from tests.report.audits import audit, certified, fool, full, guess, write_audit
 
 
@@ -32,6 +34,19 @@ def numbers(content: dict[str, Any], *, images: bool = True) -> dict[str, Any]:
 def test_the_schema_is_one_and_names_what_it_is_of() -> None:
     Draft202012Validator.check_schema(schema())
     assert schema()["$id"] == SCHEMA
+    assert (files("seg_mia.report") / FILE).read_text() == text(), "python -m seg_mia.report.schema"
+
+
+def test_the_schema_says_what_fields_mean() -> None:
+    parts = schema()["$defs"]
+    assert parts["MembershipMeasures"]["properties"]["tpr_at_fpr_0.1"]["description"] == (
+        "true positive rate at a false positive rate of 10 %."
+    )
+    assert parts["MembershipResult"]["properties"]["folder"]["description"] == (
+        "where the attack's files lie."
+    )
+    assert parts["Measure"]["properties"]["low"]["description"] == "lower end of the interval."
+    assert schema()["properties"]["schema"]["const"] == SCHEMA
 
 
 @pytest.mark.parametrize("content", [audit([]), audit([guess()]), audit([fool()]), full()])
@@ -44,9 +59,9 @@ def test_the_file_holds_the_numbers_of_the_audit() -> None:
     said = numbers(full())
     assert said["schema"] == SCHEMA
     attack = said["membership"][1]
-    assert attack["auc"] == {"value": 0.75, "low": 0.6, "high": 0.9, "resolvable": True}
-    assert attack["rates"]["0.01"]["resolvable"] is False
-    assert attack["proved"]["epsilon"] == 0.4
+    assert attack["results"]["auc"] == {"value": 0.75, "low": 0.6, "high": 0.9, "resolvable": True}
+    assert attack["results"]["tpr_at_fpr_0.01"]["resolvable"] is False
+    assert attack["certified"]["epsilon"] == 0.4
     assert attack["scores"]["members"] == {
         "count": 4,
         "lowest": 0.2,
@@ -55,9 +70,10 @@ def test_the_file_holds_the_numbers_of_the_audit() -> None:
         "upper_quartile": pytest.approx(0.825),
         "highest": 0.9,
     }
-    assert [one["kind"] for one in said["membership"][:4]] == ["blind", "attack", "control", "attack"]
+    roles = [(one["blind"], one["control"]) for one in said["membership"][:4]]
+    assert roles == [(True, False), (False, False), (False, True), (False, False)]
     assert said["membership"][3]["difference"]["value"] == -0.2
-    assert said["victims"][1]["promise"]["epsilon"] == 8.0
+    assert said["victims"][1]["privacy"]["epsilon"] == 8.0
     over = {(one["label"], one["defence"]): one for one in said["seeds"]}
     assert over["mia-type2", "none"]["mean"] == 0.75
     assert over["mia-type2", "none"]["std"] == 0.0
@@ -69,31 +85,13 @@ def test_infinity_and_nan_are_null() -> None:
     attack = guess(certified=certified(math.inf, math.nan))
     attack["results"]["auc"]["low"] = -math.inf
     attack["attack"]["init_args"]["clip"] = math.inf
-    for value in (math.inf, "Infinity", None):
-        said = numbers(
-            audit([attack | {"privacy": {"epsilon": value, "unit": "image"}}], settings={"x": math.nan})
-        )
-        assert said["victims"][0]["promise"]["epsilon"] is None
-        assert said["membership"][0]["auc"]["low"] is None
-        assert said["membership"][0]["proved"]["epsilon"] is None
+    for value in (math.inf, None):
+        said = numbers(audit([attack | {"privacy": {"epsilon": value}}], settings={"x": math.nan}))
+        assert said["victims"][0]["privacy"]["epsilon"] is None
+        assert said["membership"][0]["results"]["auc"]["low"] is None
+        assert said["membership"][0]["certified"]["epsilon"] is None
+        assert said["membership"][0]["attack"]["init_args"]["clip"] is None
         assert said["settings"] == {"x": None}
-
-
-def test_attacks_of_one_name_are_told_apart() -> None:
-    weak, strong = fool("adain"), fool("adain")
-    weak["attack"]["init_args"] = {"noise_mu": 0.1, "organs": [6]}
-    strong["attack"]["init_args"] = {"noise_mu": 0.3, "organs": [6]}
-    same = [fool("pgd"), fool("pgd")]
-    same[1]["folder"] = "runs/victim_0/version_0/pgd/version_1"
-    said = numbers(audit([weak, strong, *same, fool("asma"), fool("fgsm", label="fgsm (epsilon 0.1)")]))
-    assert [one["label"] for one in said["perturbations"]] == [
-        "adain, noise_mu 0.1",
-        "adain, noise_mu 0.3",
-        "pgd (version_0)",
-        "pgd (version_1)",
-        "asma",
-        "fgsm (epsilon 0.1)",
-    ]
 
 
 def test_the_newest_version_is_taken() -> None:
@@ -116,17 +114,17 @@ def test_the_newest_version_is_taken() -> None:
         ("[" * 100_000, "cannot be read as JSON"),
         ("[]", "lists no attacks"),
         ('{"version": 1}', "lists no attacks"),
-        ('{"version": 1, "attacks": []}', "must be of version 2, got 1"),
-        ('{"attacks": []}', "must be of version 2, got None"),
-        ('{"version": 2, "attacks": [3]}', "an attack without results"),
+        ('{"version": 1, "attacks": []}', "must be of version 3, got 1"),
+        ('{"attacks": []}', "must be of version 3, got None"),
+        ('{"version": 2, "attacks": []}', "must be of version 3, got 2"),
+        ('{"version": 3, "attacks": [3]}', "does not fit"),
+        (json.dumps(audit([]) | {"attacks": [3]}), r"does not fit: attacks\.0"),
+        (json.dumps(audit([guess() | {"kind": "rumour"}])), r"does not fit: attacks\.0"),
         (
-            '{"version": 2, "attacks": [{"results": {"auc": 3}, "name": "x"}]}',
-            "does not say what an audit writes of 'x'",
+            json.dumps(audit([]) | {"attacks": [guess(results={"auc": 3})]}),
+            r"does not fit: attacks\.0\.membership\.results\.auc",
         ),
-        (
-            '{"version": 2, "attacks": [{"results": {}, "defence": "none"}]}',
-            "does not say what an audit writes",
-        ),
+        (json.dumps(audit([fool() | {"images": "many"}])), r"attacks\.0\.perturbation\.images"),
     ],
 )
 def test_what_is_no_audit_is_refused_with_the_remedy(text: str, telling: str) -> None:
@@ -151,7 +149,7 @@ def test_paths_are_shown_below_the_runs(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a" / "version_0"
     (tmp_path / "runs" / "v" / "version_0" / "asma").mkdir(parents=True)
     folder.mkdir(parents=True)
-    source = Source(folder, {})
+    source = Source(folder, AuditResult.read(audit([]), "audit.json"))
     assert source.shown(str(tmp_path / "runs" / "v" / "version_0")) == "v/version_0"
     assert source.shown("/gone/to/v/version_0/asma") == "v/version_0/asma"
     assert source.shown("C:\\Users\\someone\\one\\two\\three\\four") == ".../four"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from seg_mia.report.write import write_report
-from tests.report.audits import SCORES, audit, compared, fool, full, guess, write_audit
+from tests.report.audits import SCORES, audit, compared, fool, full, guess, mean, write_audit
 
 HOSTILE = "</script></style></title><img src=x onerror=alert(1)>\"'&{{7*7}}$x^$"
 VOID = {"meta", "img", "br", "link", "path", "circle", "use"}
@@ -133,12 +133,11 @@ def hostile() -> dict[str, Any]:
         for row in attack.get("success", []):
             row |= {"asked": HOSTILE, "loss": f"{row['loss']}{HOSTILE}"}
         if attack.get("privacy"):
-            attack["privacy"]["unit"] = HOSTILE
+            attack["privacy"]["accountant"] = HOSTILE
     for row in content["defences"]:
         row["about"] = {"network": HOSTILE, "data": {"class_path": HOSTILE, HOSTILE: [HOSTILE]}}
-        row["shadow"] = HOSTILE
         if row.get("canaries"):
-            row["canaries"]["privacy"]["unit"] = HOSTILE
+            row["canaries"]["privacy"]["accountant"] = HOSTILE
             row["canaries"]["certified"]["epsilon"] = 9.0
     content |= {
         "name": HOSTILE,
@@ -146,7 +145,16 @@ def hostile() -> dict[str, Any]:
         "tool": {HOSTILE: HOSTILE},
         "settings": {HOSTILE: [HOSTILE]},
     }
-    content["stages"] = [{"what": HOSTILE, "command": HOSTILE, "folder": HOSTILE, "seconds": HOSTILE}]
+    content["stages"] = [
+        {
+            "what": HOSTILE,
+            "command": HOSTILE,
+            "folder": HOSTILE,
+            "kind": HOSTILE,
+            "seconds": 1.0,
+            "kept": False,
+        }
+    ]
     return dict(json.loads(json.dumps(content).replace("PLACE", json.dumps(HOSTILE)[1:-1])))
 
 
@@ -250,9 +258,7 @@ def test_paths_of_the_machine_are_shortened_but_in_commands() -> None:
         audit([guess()]),
         audit([fool()]),
         audit([guess()], defences=[compared(shadow=None, utility={})]),
-        audit(
-            [fool(results={"area_clean": {"mean": 0.2}, "area": {"mean": 0.0}, "success": {"mean": None}})]
-        ),
+        audit([fool(results={"area_clean": mean(0.2), "area": mean(0.0), "success": mean(None)})]),
     ],
 )
 def test_an_audit_with_little_in_it_gives_a_page(content: dict[str, Any]) -> None:

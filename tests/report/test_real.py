@@ -31,8 +31,13 @@ scorer: {{architecture: test_resnet, epochs: 1}}
     said = json.loads((own / "report.json").read_text())
     schema = json.loads((files("seg_mia.report") / "schema.json").read_text())
     Draft202012Validator(schema).validate(said)
-    assert {one["kind"] for one in said["membership"]} == {"blind", "attack", "control"}
+    assert {one["kind"] for one in said["membership"]} == {"membership"}
+    assert {(one["blind"], one["control"]) for one in said["membership"]} == {
+        (True, False),
+        (False, False),
+        (False, True),
+    }
     assert said["missing"] == []
-    assert said["victims"][0]["run"] == "tiny/version_0"
+    assert said["victims"][0]["victim"] == "tiny/version_0"
     page = (own / "report.html").read_text()
     assert str(tmp_path) not in page.replace(str(tiny), "")  # commands name the config

@@ -1,13 +1,11 @@
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seg_mia.report.build import build
 from seg_mia.report.gates import check, read_gate
-from seg_mia.report.read import Source
-from seg_mia.results.model import Report, Verdict
+from seg_mia.results.report import Report, Verdict
 from tests.report.audits import (
     audit,
     certified,
@@ -19,6 +17,7 @@ from tests.report.audits import (
     of_attack,
     promise,
     rate,
+    source,
     success,
 )
 
@@ -27,7 +26,7 @@ MANY = 10_000
 
 
 def told(*attacks: dict[str, Any], **more: Any) -> Report:
-    return build(Source(Path("runs/a/version_0"), audit(attacks, **more)), images=False)[0]
+    return build(source(audit(attacks, **more)), images=False)[0]
 
 
 def leak(*attacks: dict[str, Any]) -> Verdict:
@@ -303,29 +302,22 @@ def test_of_attacks_that_break_alike_one_that_stays_unseen_is_shown() -> None:
     assert "adain, the strongest of 2 attacks, at SSIM 0.89" in robustness(seen, unseen).why
 
 
-def test_an_attack_behind_a_release_goes_by_its_own_name() -> None:
-    rows = [compared(), compared(1, "argmax")]
-    report = told(guess(), guess("mia-type2-argmax", row=1, defence="argmax"), defences=rows)
-    assert [(one.name, one.label) for one in report.membership] == [("mia-type2", "mia-type2")] * 2
-
-
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_single_image_decides_nothing(asks: bool) -> None:
     assert robustness(fool(asks=asks, images=1)).word == "Inconclusive"
     assert robustness(fool(asks=asks, images=2)).word != "Inconclusive"
 
 
-def test_what_a_promise_permits_stands_beside_it_and_an_older_one_is_reckoned_from_its_numbers() -> None:
-    """e^epsilon FPR + delta = 3 x 0.01 + 0.02 and 3 x 0.1 + 0.02; the area, below two lines that meet."""
-    written = {"auc": 0.6541, "tpr_at_10": 0.4, "tpr_at_1": 0.125, "by": "gaussian"}
+def test_what_a_promise_permits_stands_beside_it() -> None:
+    permitted = {"auc": 0.6541, "tpr_at_10": 0.4, "tpr_at_1": 0.125, "by": "gaussian"}
     for changes, expected in (
-        ({"permitted": written}, "AUC up to 0.655, TPR up to 0.125 at 1 % FPR and 0.400 at 10 % (exact"),
-        ({}, "TPR up to 0.050 at 1 % FPR and 0.320 at 10 % (by epsilon and delta alone)"),
-        ({"permitted": written | {"by": ["gaussian"]}}, "(by epsilon and delta alone)"),
-        ({"permitted": written | {"auc": 2.0}}, "(by epsilon and delta alone)"),
-        ({"permitted": "much"}, "(by epsilon and delta alone)"),
+        (
+            {"permitted": permitted},
+            "Promised per image at delta 0.02, which permits AUC up to 0.655, TPR up to 0.125 at 1 % FPR and "
+            "0.400 at 10 % (exact",
+        ),
+        ({}, "Promised per image at delta 0.02."),
     ):
         stated = promise(math.log(3), delta=0.02, **changes)
         why = told(guess(privacy=stated), defences=[compared(privacy=stated)]).verdicts[0].privacy.why
-        assert why.startswith("Promised per image at delta 0.02, which permits AUC up to ")
-        assert expected in why
+        assert why.startswith(expected)

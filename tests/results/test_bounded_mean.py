@@ -1,15 +1,15 @@
 """Intervals over images hold the mean, and are Clopper and Pearson's where images are all or nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from seg_mia.membership.certify import clopper_pearson
+from seg_mia.results.base import Average, Measure
 from seg_mia.results.bounded_mean import dice_after, dice_lost, over_images
-from seg_mia.results.model import Average, Fooled, Measure, Place
+from seg_mia.results.perturbation import AttackedData, PerturbationSummary
 
 
 def average(mean: float, std: float = 0.0, *, largest: float | None = None) -> Average:
@@ -74,10 +74,22 @@ def test_nineteen_of_twenty_hold_the_mean(
     assert np.mean([low <= mean <= high for low, high in own]) >= 0.95
 
 
-def fooled(after: Average, *, images: int = 4, before: float = 0.6) -> Fooled:
-    place = Place(seed=0, round=0, row=0, defence="none")
-    results = {"dice_clean": average(before, 0.2), "dice_adversarial": after}
-    return Fooled(place, "pgd", "pgd", "weights", "pgd", False, None, images, images, 0, results)
+def fooled(after: Average, *, images: int = 4, before: float = 0.6) -> PerturbationSummary:
+    return PerturbationSummary(
+        attack={},
+        sees="weights",
+        asks=False,
+        victim="victim",
+        data=AttackedData(fingerprint=None, subset="nonmembers", role="victim"),
+        images=images,
+        units=images,
+        undefined=0,
+        unchanged=0,
+        no_gradient=0,
+        results={"dice_clean": average(before, 0.2), "dice_adversarial": after},
+        success=[],
+        strengths=[],
+    )
 
 
 def test_a_dice_lost_on_four_images_is_not_lost_for_sure() -> None:
@@ -95,5 +107,5 @@ def test_an_image_that_is_better_after_widens_the_range() -> None:
 
 def test_without_a_dice_before_or_after_nothing_is_lost() -> None:
     one = fooled(average(0.0))
-    assert dice_lost(replace(one, results={})) is None
+    assert dice_lost(one.model_copy(update={"results": {}})) is None
     assert dice_lost(fooled(average(0.0), before=0.0)) is None

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 from torch import Tensor
 
-from seg_mia.results.success import COLUMNS, success_curves, success_rows
-from seg_mia.results.text import success_table
+from seg_mia.results.perturbation import SuccessRow
+from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
+from seg_mia.results.tables import success_table
 
 
 def values(**changed: Any) -> dict[str, Tensor]:
@@ -36,7 +37,7 @@ def values(**changed: Any) -> dict[str, Tensor]:
     return {name: torch.tensor(value).double() for name, value in (found | changed).items()}
 
 
-def rows(*, fusion: bool = True, **changed: Any) -> list[dict[str, Any]]:
+def rows(*, fusion: bool = True, **changed: Any) -> list[SuccessRow]:
     made = values(**changed)
     groups = [str(number) for number in range(len(made["counted"]))]
     return success_rows(made, ["a", "b"], groups=groups, asked="random", fusion=fusion)
@@ -51,34 +52,34 @@ def test_rows_by_hand() -> None:
     }
     for row, (name, (successes, distortion, iou, stuck)) in zip(rows(), expected.items(), strict=True):
         tried = 4 - stuck
-        assert tuple(row) == COLUMNS
-        assert (row["asked"], row["loss"], row["images"]) == ("random", name, 6)
-        assert (row["skipped"], row["clean_success"], row["counted"]) == (1, 1, tried)
-        assert (row["successes"], row["no_gradient"]) == (successes, stuck)
-        assert row["rate"] == successes / tried
+        assert len(cells_of(row)) == len(COLUMNS)
+        assert (row.asked, row.loss, row.images) == ("random", name, 6)
+        assert (row.skipped, row.clean_success, row.counted) == (1, 1, tried)
+        assert (row.successes, row.no_gradient) == (successes, stuck)
+        assert row.rate == successes / tried
         interval = binomtest(successes, tried).proportion_ci(0.95, "exact")
-        assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
-        assert row["distortion"] == pytest.approx(distortion)
-        assert row["mean_iou"] == pytest.approx(iou)
-        assert row["transferred"] is None
+        assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
+        assert row.distortion == pytest.approx(distortion)
+        assert row.mean_iou == pytest.approx(iou)
+        assert row.transferred is None
 
 
 def test_without_fusion_there_is_no_row_of_it() -> None:
-    assert [row["loss"] for row in rows(fusion=False)] == ["a", "b"]
+    assert [row.loss for row in rows(fusion=False)] == ["a", "b"]
     assert rows(fusion=False) == rows()[:2]
 
 
 def test_what_carries_over_belongs_to_the_image_that_was_kept() -> None:
     carried: dict[str, Any] = {"transfer_success": [1, 0, 0, 0, 1, 1]}
-    assert [row["transferred"] for row in rows(**carried)] == [None, None, 0.25]
-    assert [row["transferred"] for row in rows(fusion=False, **carried)] == [0.25, None]  # the first loss's
+    assert [row.transferred for row in rows(**carried)] == [None, None, 0.25]
+    assert [row.transferred for row in rows(fusion=False, **carried)] == [0.25, None]  # the first loss's
 
 
 def test_no_success_has_no_distortion() -> None:
     nothing: dict[str, Any] = {name: [0.0] * 6 for name in ("success", "a.success", "b.success")}
     for row in rows(**nothing):
-        assert (row["successes"], row["rate"], row["low"], row["distortion"]) == (0, 0, 0, None)
-        assert row["high"] == pytest.approx(1 - 0.025 ** (1 / row["counted"]))
+        assert (row.successes, row.rate, row.low, row.distortion) == (0, 0, 0, None)
+        assert row.high == pytest.approx(1 - 0.025 ** (1 / row.counted))
 
 
 @pytest.mark.parametrize("stuck", [0.0, 1.0])
@@ -89,10 +90,10 @@ def test_where_nothing_counts_there_is_no_rate(stuck: float) -> None:
         "transfer_success": [1.0] * 6,
     }
     for row in rows(**changed):
-        assert (row["counted"], row["successes"]) == (0, 0)
+        assert (row.counted, row.successes) == (0, 0)
         for name in ("rate", "low", "high", "distortion", "mean_iou", "transferred"):
-            assert row[name] is None
-    assert rows(**changed)[-1]["no_gradient"] == 6 * stuck
+            assert getattr(row, name) is None
+    assert rows(**changed)[-1].no_gradient == 6 * stuck
     assert [line[7] for line in success_table(rows(**changed))[1:]] == ["none"] * 3
     assert success_curves(values(**changed), ["a", "b"], 5, fusion=True).ndim == 3
 
@@ -137,7 +138,10 @@ def test_images_of_one_patient_are_one_trial() -> None:
     made = values()
     alike = success_rows(made, ["a", "b"], groups=["x", "x", "y", "y", "x", "z"], asked="random", fusion=True)
     fused = alike[-1]
-    assert (fused["rate"], fused["counted"]) == (0.75, 4)
-    assert fused["low"] == pytest.approx(beta.ppf(0.025, 1.5, 1.5))
-    assert fused["high"] == pytest.approx(beta.ppf(0.975, 2.5, 0.5))
-    assert alike[-1]["low"] < rows()[-1]["low"]
+    assert (fused.rate, fused.counted) == (0.75, 4)
+    assert fused.low == pytest.approx(beta.ppf(0.025, 1.5, 1.5))
+    assert fused.high == pytest.approx(beta.ppf(0.975, 2.5, 0.5))
+    unlike = rows()[-1]
+    assert fused.low is not None
+    assert unlike.low is not None
+    assert fused.low < unlike.low

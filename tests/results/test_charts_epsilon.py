@@ -1,17 +1,16 @@
 """Utility and leakage over epsilon: where victims stand, when it is drawn, and what it says in words."""
 
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.epsilon import epsilon_charts, epsilon_drawing, scaled
-from seg_mia.report.figures import Chart
-from seg_mia.report.read import Source
-from seg_mia.results.model import Measure
-from tests.report.audits import audit, compared, guess, promise
+from seg_mia.results.base import Measure
+from seg_mia.results.charts.drawing import Chart
+from seg_mia.results.charts.epsilon import epsilon_charts, epsilon_drawing, scaled
+from seg_mia.results.charts.svg import inline
+from tests.report.audits import audit, compared, guess, promise, source
 
 INFINITE = float("inf")
 
@@ -24,13 +23,18 @@ def charts(*promises: dict[str, Any] | None, **more: Any) -> list[Chart]:
         for row in range(len(rows))
     ]
     content = audit(attacks, defences=rows, **more)
-    return epsilon_charts(build(Source(Path("runs/a/version_0"), content), images=False)[0])
+    return charts_of(content)
+
+
+def charts_of(content: dict[str, Any]) -> list[Chart]:
+    report = build(source(content), images=False)[0]
+    return epsilon_charts(report.victims, report.membership)
 
 
 def drawn(*epsilons: float | None) -> str:
     values = [Measure(0.5 + place / 10) for place in range(len(epsilons))]
     names = [f"v{place}" for place in range(len(epsilons))]
-    return epsilon_drawing({"Dice": values}, epsilons, names, measures="Dice", prefix="x").svg
+    return inline(epsilon_drawing({"Dice": values}, epsilons, names, measures="Dice"), prefix="x")
 
 
 def test_finite_epsilons_stand_at_their_logarithms_and_the_others_right_of_them() -> None:
@@ -83,9 +87,9 @@ def test_it_is_drawn_where_promises_differ_and_one_is_finite(promises: list[Any]
 def test_every_number_is_said_in_words() -> None:
     dice, auc = charts(promise(1.0), promise(None), None)
     assert dice.heading == "Dice over epsilon per image"
-    title = ElementTree.fromstring(dice.drawing.svg)[0].text or ""
+    title = dice.drawing.title
     assert "v0, epsilon 1: non-members 0.800, members 0.900" in title
-    title = ElementTree.fromstring(auc.drawing.svg)[0].text or ""
+    title = auc.drawing.title
     assert "v0, epsilon 1: mia-type2 0.500 [0.400, 0.600]" in title
     assert "v1, epsilon infinite: mia-type2 0.600 [0.500, 0.700]" in title
     assert "v2, no promise: mia-type2 0.700 [0.600, 0.800]" in title
@@ -98,14 +102,14 @@ def test_what_was_not_measured_is_left_out() -> None:
     rows = [compared(0, "a", privacy=promise()), compared(1, "b", utility={})]
     attacks = [guess(defence="a"), guess("mia-b", defence="a"), guess(row=1, defence="b")]
     content = audit(attacks, defences=rows)
-    (auc,) = epsilon_charts(build(Source(Path("runs/a/version_0"), content), images=False)[0])
+    (auc,) = charts_of(content)
     assert [key.label for key in auc.drawing.keys] == ["mia-type2"]
 
 
 def test_series_are_told_apart_without_colour() -> None:
     values = [Measure(0.5), Measure(0.6)]
     drawing = epsilon_drawing(
-        {str(number): values for number in range(5)}, [1.0, None], ["a", "b"], measures="AUC", prefix="x"
+        {str(number): values for number in range(5)}, [1.0, None], ["a", "b"], measures="AUC"
     )
     assert (
         len({(key.marker, key.dash) for key in drawing.keys})
@@ -129,7 +133,8 @@ def test_it_is_plain_svg_in_the_pages_colours() -> None:
 def test_hostile_names_stay_text() -> None:
     values = [Measure(0.5), Measure(0.6)]
     names = ["</svg><script>alert(1)</script>", "$x^$"]
-    drawing = epsilon_drawing({"<b>": values}, [1.0, None], names, measures="Dice", prefix="x")
-    assert "<script" not in drawing.svg
-    assert "<b>" not in drawing.svg
-    ElementTree.fromstring(drawing.svg)
+    drawing = epsilon_drawing({"<b>": values}, [1.0, None], names, measures="Dice")
+    svg = inline(drawing, prefix="x")
+    assert "<script" not in svg
+    assert "<b>" not in svg
+    ElementTree.fromstring(svg)

@@ -1,12 +1,14 @@
 """Rows of the page's tables that take more than one part of a report."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from seg_mia.report.verdicts import refuted
-from seg_mia.results.model import Canaries, Guessed, Level, Promise, Report, Victim
-from seg_mia.results.text import permits
+from seg_mia.results.audit import Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.privacy import CanaryResult, DPGuarantee
+from seg_mia.results.report import Level, Report
+from seg_mia.results.text import promised
 
 SHOWN = 60
 """Characters of a setting that still stands in a table's cell."""
@@ -16,14 +18,14 @@ class Compared(NamedTuple):
     """One victim in the comparison, with the results of each attack that several victims met."""
 
     victim: Victim
-    guessed: list[Guessed | None]
+    guessed: list[MembershipResult | None]
 
 
 class Asked(NamedTuple):
     """What the canaries in one victim's training prove, with a word on its promise."""
 
     victim: Victim
-    canaries: Canaries
+    canaries: CanaryResult
     level: Level
     word: str
 
@@ -31,13 +33,13 @@ class Asked(NamedTuple):
 def canaries(report: Report) -> list[Asked]:
     """Return the victims that were trained with canaries."""
     return [
-        Asked(victim, victim.canaries, *_held(victim, victim.canaries.promise))
-        for victim in sorted(report.victims, key=lambda one: (one.place.round, one.place.row))
+        Asked(victim, victim.canaries, *_held(victim, victim.canaries.privacy))
+        for victim in sorted(report.victims, key=lambda one: (one.round, one.row))
         if victim.canaries is not None
     ]
 
 
-def _held(victim: Victim, promise: Promise | None) -> tuple[Level, str]:
+def _held(victim: Victim, promise: DPGuarantee | None) -> tuple[Level, str]:
     """Return what becomes of a promise; that no canary refutes it is no proof that it holds."""
     if promise is None:
         return "none", "No promise"
@@ -48,8 +50,8 @@ def _held(victim: Victim, promise: Promise | None) -> tuple[Level, str]:
 
 def headers(report: Report) -> list[str]:
     """Return the labels of the membership attacks that are compared, in order."""
-    labels = dict.fromkeys(one.label for one in report.membership if one.kind == "attack")
-    rows = {label: {one.place.row for one in report.membership if one.label == label} for label in labels}
+    labels = dict.fromkeys(one.label for one in report.membership if one.role == "attack")
+    rows = {label: {one.row for one in report.membership if one.label == label} for label in labels}
     return [label for label in labels if len(rows[label]) > 1]
 
 
@@ -57,34 +59,25 @@ def compared(report: Report) -> list[Compared]:
     """Return the rows of the comparison; none where there is one victim alone."""
     if len(report.verdicts) < 2:
         return []
-    by_place = {(one.place, one.label): one for one in report.membership}
-    order = sorted(report.victims, key=lambda victim: (victim.place.round, victim.place.row))
+    by_place = {(one.key, one.label): one for one in report.membership}
+    order = sorted(report.victims, key=lambda victim: (victim.round, victim.row))
     return [
-        Compared(victim, [by_place.get((victim.place, label)) for label in headers(report)])
-        for victim in order
+        Compared(victim, [by_place.get((victim.key, label)) for label in headers(report)]) for victim in order
     ]
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """Return what was attacked, a name and a value each: from the first victim's card, else from results."""
-    victim = min(report.victims, key=lambda one: (one.place.round, one.place.row), default=None)
+    victim = min(report.victims, key=lambda one: (one.round, one.row), default=None)
     if victim is None:
         return []
-    found = [("Victim", victim.run), *_of_card(victim.about), *_of_results(report, victim)]
-    if victim.promise is not None:
-        found.append(("Differential privacy", promised(victim.promise)))
+    found = [("Victim", victim.victim), *_of_card(victim.about), *_of_results(report, victim)]
+    if victim.privacy is not None:
+        found.append(("Differential privacy", promised(victim.privacy)))
     known = dict[str, str]()
     for name, value in found:
         known.setdefault(name, value)
     return list(known.items())
-
-
-def promised(promise: Promise) -> str:
-    """Return a promise with its unit, as a table says it."""
-    epsilon = "infinite" if promise.epsilon is None else f"{promise.epsilon:.3g}"
-    delta = "" if promise.delta is None else f", delta {promise.delta:.2g}"
-    permitted = "" if promise.permitted is None else f", permits {permits(asdict(promise.permitted))}"
-    return f"epsilon {epsilon} per {promise.unit}{delta}{permitted}"
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -159,19 +152,19 @@ def _split(split: Mapping[str, Any]) -> str:
 
 def _of_results(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     """Yield what attacks say where a card is not at hand, and how well the victim segments."""
-    guessed = next((one for one in report.membership if one.place == victim.place), None)
+    guessed = next((one for one in report.membership if one.key == victim.key), None)
     if guessed is not None:
+        measures = guessed.results
         patients = "" if guessed.group_count is None else f", from {guessed.group_count} patients"
-        yield "Scored", f"{guessed.members} members, {guessed.nonmembers} non-members{patients}"
-        if guessed.fingerprint is not None:
-            yield "Data fingerprint", guessed.fingerprint[:12]
+        yield "Scored", f"{measures.members} members, {measures.nonmembers} non-members{patients}"
+        yield "Data fingerprint", guessed.data.fingerprint[:12]
     inside, outside = victim.dice("members"), victim.dice("nonmembers")
     if outside is not None:
         gap = "" if victim.gap is None else f", gap {victim.gap:+.3f}".replace("-", "\u2212")
         other = "" if inside is None else f"; {inside:.3f} on members"
         yield "Dice", f"{outside:.3f} on non-members{other}{gap}"
         return
-    fooled = next((one for one in report.perturbations if one.place == victim.place), None)
+    fooled = next((one for one in report.perturbations if one.key == victim.key), None)
     if fooled is not None and fooled.mean("dice_clean") is not None:
-        subset = {"nonmembers": "non-members"}.get(fooled.subset or "", fooled.subset or "images")
+        subset = {"nonmembers": "non-members"}.get(fooled.data.subset, fooled.data.subset)
         yield "Dice", f"{fooled.mean('dice_clean'):.3f} on {fooled.images} {subset}, before any attack"

@@ -2,63 +2,29 @@
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-INK = "#0a0b0c"
-"""Drawn in the page's own text colour, whatever the theme."""
+from seg_mia.results.charts.drawing import INK, Drawing, style
 
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "seg_mia",
-    "font.size": 9,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "path.simplify": True,
-}
 UNSAID = {"font-family", "font", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit"}
 """Left to the page's style sheet."""
 TAGS = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text", "tspan", "title", "circle", "line"}
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the report's style, whatever matplotlib has been told elsewhere."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        yield
-
-
-def inline(figure: Figure, *, prefix: str, title: str) -> Markup:
-    """Return a figure as an `svg` element.
+def inline(drawing: Drawing, *, prefix: str) -> Markup:
+    """Return a drawing's figure as an `svg` element.
 
     Args:
-        figure: made and drawn within `style`.
+        drawing: what is shown.
         prefix: of all ids in it; one of its own for every figure of a page.
-        title: what it shows, numbers included, for those who cannot see it.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    with style():
+        drawing.figure.savefig(
+            buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
@@ -69,7 +35,7 @@ def inline(figure: Figure, *, prefix: str, title: str) -> Markup:
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     named = ElementTree.Element("title", {"id": f"{prefix}-title"})
-    named.text = title
+    named.text = drawing.title
     root.insert(0, named)
     root.attrib |= {"role": "img", "aria-labelledby": f"{prefix}-title", "class": "figure"}
     for element in root.iter():

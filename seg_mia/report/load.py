@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from seg_mia.errors import InputError
+from seg_mia.results.audit import VERSION, AuditResult
 
 FILE = "audit.json"
-VERSION = 2
 ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][^\s'\"=,;]+")
 """An absolute path inside a sentence."""
 
@@ -21,11 +21,11 @@ class Source:
 
     Attributes:
         folder: where `audit.json` lies.
-        content: what it says.
+        audit: what it says.
     """
 
     folder: Path
-    content: Mapping[str, Any]
+    audit: AuditResult
 
     @property
     def root(self) -> Path:
@@ -58,6 +58,17 @@ class Source:
                 return named
             return "/".join(["...", *parts[1:][-_telling(parts) :]])
 
+    def shareable(self) -> AuditResult:
+        """Return the audit without absolute paths, but for those in commands, which can then be repeated."""
+        plain = self.told(self.audit.plain())
+        for entry, result in zip(plain["attacks"], self.audit.attacks, strict=True):
+            entry |= {name: self.shown(getattr(result, name)) for name in ("folder", "victim_run")}
+        for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
+            entry["victim"] = self.shown(victim.victim)
+        for entry, stage in zip(plain["stages"], self.audit.stages, strict=True):
+            entry |= {"folder": self.shown(stage.folder), "command": stage.command}
+        return AuditResult.read(plain, f"{self.folder / FILE}")
+
     def told(self, value: Any) -> Any:
         """Return plain values, with absolute paths as `shown` says them."""
         if isinstance(value, Mapping):
@@ -88,7 +99,7 @@ def read_audit(run: str | Path) -> Source:
     if content.get("version") != VERSION:
         said = repr(content.get("version"))[:40]
         raise InputError(f"{file} must be of version {VERSION}, got {said}; run the audit again")
-    return Source(folder.absolute(), content)
+    return Source(folder.absolute(), AuditResult.read(content, str(file)))
 
 
 def _newest(run: Path) -> Path:

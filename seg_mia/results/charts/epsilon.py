@@ -6,10 +6,23 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from seg_mia.report.figures import MARKERS, Chart, Drawing, Key, colour, ends, framed, stroke
-from seg_mia.report.svg import INK, inline, style
-from seg_mia.results.membership_figures import DASHES
-from seg_mia.results.model import Measure, Promise, Report, Victim
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Measure
+from seg_mia.results.charts.drawing import (
+    DASHES,
+    INK,
+    Chart,
+    Drawing,
+    Key,
+    colour,
+    ends,
+    framed,
+    marker,
+    stroke,
+    style,
+)
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.privacy import DPGuarantee
 
 SUBSETS = {"nonmembers": "non-members", "members": "members"}
 NEAR = 0.09
@@ -39,41 +52,39 @@ class Scale(NamedTuple):
     ends: tuple[float, float]
 
 
-def epsilon_charts(report: Report) -> list[Chart]:
-    """Return Dice and AUC over the promised epsilon, for the first seed's victims and each unit of promises.
+def epsilon_charts(victims: Sequence[Victim], results: Sequence[MembershipResult]) -> list[Chart]:
+    """Return Dice and AUC over the promised epsilon, for one seed's victims and each unit of promises.
 
     An epsilon per patient is no epsilon per image: promises of different units share no axis. Two promises
     are needed, one of them finite: without it there is no axis, and one point alone shows no change. Two
     victims that promise the same are one point of the axis.
     """
-    rows = sorted(
-        (victim for victim in report.victims if victim.place.round == 0), key=lambda one: one.place.row
-    )
-    promises = [victim.promise for victim in rows if victim.promise is not None]
+    rows = sorted(victims, key=lambda victim: victim.row)
+    promises = [victim.privacy for victim in rows if victim.privacy is not None]
     units = dict.fromkeys(one.unit for one in promises if one.epsilon is not None and _stands(one, one.unit))
     charts = list[Chart]()
     for unit in units:
-        own = [victim for victim in rows if _stands(victim.promise, unit)]
-        if len({_epsilon(victim.promise) for victim in own}) > 1:
-            charts += list(_charts(report, own, unit, prefix=f"epsilon{len(charts)}"))
+        own = [victim for victim in rows if _stands(victim.privacy, unit)]
+        if len({_epsilon(victim.privacy) for victim in own}) > 1:
+            charts += _charts(own, results, unit)
     return charts
 
 
-def _charts(report: Report, rows: Sequence[Victim], unit: str, *, prefix: str) -> Iterator[Chart]:
+def _charts(rows: Sequence[Victim], results: Sequence[MembershipResult], unit: str) -> Iterator[Chart]:
     dice = {name: [Measure(victim.dice(subset)) for victim in rows] for subset, name in SUBSETS.items()}
-    attacks = [one for one in report.membership if one.kind == "attack"]
+    attacks = [one for one in results if one.role == "attack"]
     aucs = {
         label: [
             next(
-                (one.auc for one in attacks if one.place == victim.place and one.label == label),
+                (one.auc for one in attacks if one.key == victim.key and one.label == label),
                 Measure(None),
             )
             for victim in rows
         ]
         for label in dict.fromkeys(one.label for one in attacks)
     }
-    names = [victim.place.defence for victim in rows]
-    epsilons = [_epsilon(victim.promise) for victim in rows]
+    names = [victim.defence for victim in rows]
+    epsilons = [_epsilon(victim.privacy) for victim in rows]
     for measures, series in (("Dice", dice), ("AUC of attacks", aucs)):
         shown = {
             name: values
@@ -81,9 +92,7 @@ def _charts(report: Report, rows: Sequence[Victim], unit: str, *, prefix: str) -
             if sum(one.value is not None for one in values) > 1
         }
         if shown:
-            drawing = epsilon_drawing(
-                shown, epsilons, names, measures=measures, prefix=f"{prefix}-{measures[:3].lower()}"
-            )
+            drawing = epsilon_drawing(shown, epsilons, names, measures=measures)
             yield Chart(f"{measures} over epsilon per {unit}", drawing)
 
 
@@ -93,7 +102,6 @@ def epsilon_drawing(
     names: Sequence[str],
     *,
     measures: str,
-    prefix: str,
 ) -> Drawing:
     """Return some numbers of victims over the epsilon that each promises, logarithmic.
 
@@ -102,7 +110,6 @@ def epsilon_drawing(
         epsilons: one per victim; infinite where there was no noise, None where nothing is promised.
         names: the victims'.
         measures: what the numbers are; of an AUC, guessing is drawn, too.
-        prefix: of ids.
     """
     scale = scaled(epsilons)
     guessed = measures.startswith("AUC")
@@ -118,14 +125,12 @@ def epsilon_drawing(
         bottom = min(0.4, *lows) - 0.02 if guessed else 0.0
         axes.set(xlabel="promised epsilon, logarithmic", ylabel=measures, xlim=scale.ends, ylim=(bottom, 1.0))
         axes.set_xticks(list(scale.ticks), list(scale.ticks.values()))
-        svg = inline(
-            figure, prefix=prefix, title=f"{measures} over epsilon. {_told(series, epsilons, names)}"
-        )
     keys = [
-        Key(label, colour(number), stroke(number), _marker(number), filled=True, joined=True)
+        Key(label, colour(number), stroke(number), marker(number), filled=True, joined=True)
         for number, label in enumerate(series)
     ]
-    return Drawing(svg, keys, _caption(scale, names, guessed=guessed))
+    title = f"{measures} over epsilon. {_told(series, epsilons, names)}"
+    return Drawing(figure, title, keys, _caption(scale, names, guessed=guessed))
 
 
 def _caption(scale: Scale, names: Sequence[str], *, guessed: bool) -> str:
@@ -179,14 +184,14 @@ def _draw(axes: Axes, scale: Scale, values: Sequence[Measure], number: int, *, a
         for place, finite, one in zip(scale.places, scale.finite, values, strict=True)
         if one.value is not None
     )
-    own, marker = colour(number), _marker(number)
+    shade, shape = colour(number), marker(number)
     joined = [(place, value) for place, finite, value, _, _ in shown if finite]
     dash = DASHES[number % len(DASHES)]
-    axes.plot([x for x, _ in joined], [y for _, y in joined], color=own, ls=dash, lw=1.2, clip_on=False)
+    axes.plot([x for x, _ in joined], [y for _, y in joined], color=shade, ls=dash, lw=1.2, clip_on=False)
     for place, _, value, low, high in shown:
         bars = [[max(0.0, value - low)], [max(0.0, high - value)]]
         axes.errorbar(
-            place, value, yerr=bars, color=own, marker=marker, ms=5, capsize=2, lw=1.2, clip_on=False
+            place, value, yerr=bars, color=shade, marker=shape, ms=5, capsize=2, lw=1.2, clip_on=False
         )
 
 
@@ -214,18 +219,14 @@ def _number(measure: Measure) -> str:
     return f"{value:.3f}" if measure.low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _marker(number: int) -> str:
-    return MARKERS[number % len(MARKERS)]
-
-
-def _stands(promise: Promise | None, unit: str) -> bool:
+def _stands(promise: DPGuarantee | None, unit: str) -> bool:
     """Return whether a promise, or its lack, has a place on a unit's logarithmic axis."""
     if promise is None:
         return True
     return promise.unit == unit and (promise.epsilon is None or promise.epsilon > 0)
 
 
-def _epsilon(promise: Promise | None) -> float | None:
+def _epsilon(promise: DPGuarantee | None) -> float | None:
     """Return a promise's epsilon, infinite without noise; None without a promise."""
     if promise is None:
         return None

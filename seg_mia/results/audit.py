@@ -1,0 +1,109 @@
+"""All that an audit has found: its audit.json."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from seg_mia.results.base import Number, OfVictim, Result, Settings
+from seg_mia.results.leaks import LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.privacy import CanaryResult, DPGuarantee
+
+VERSION: Literal[3] = 3
+"""Of the layout of audit.json."""
+
+AttackResult = Annotated[MembershipResult | PerturbationResult, Field(discriminator="kind")]
+ATTACK_RESULT: TypeAdapter[MembershipResult | PerturbationResult] = TypeAdapter(AttackResult)
+
+
+class Victim(OfVictim):
+    """One attacked network.
+
+    Attributes:
+        victim: folder of its training, or its checkpoint.
+        shadow: how the attacker's own network was trained; None without one.
+        utility: measures on `nonmembers` and `members`, by name.
+        privacy: what its training promises.
+        about: what its checkpoint says: network, data, split, training.
+        has_canaries: whether canaries were put into its training.
+        canaries: what they prove, where the training has said so.
+    """
+
+    victim: str
+    shadow: Literal["undefended", "defended"] | None
+    utility: dict[str, dict[str, Number]]
+    privacy: DPGuarantee | None
+    about: Settings
+    has_canaries: bool = False
+    canaries: CanaryResult | None = None
+
+    def dice(self, subset: str) -> float | None:
+        """Return the mean Dice on members or non-members."""
+        return self.utility.get(subset, {}).get("dice")
+
+    @property
+    def gap(self) -> float | None:
+        """Return how much better it segments members than non-members, in Dice."""
+        inside, outside = self.dice("members"), self.dice("nonmembers")
+        return None if inside is None or outside is None else inside - outside
+
+
+class Stage(Result):
+    """A step of the audit.
+
+    Attributes:
+        what: it is called.
+        command: that does the same.
+        seconds: that it took.
+        kept: whether an earlier run had done it.
+        folder: where its files lie.
+        kind: of step.
+    """
+
+    what: str
+    command: str
+    seconds: Number
+    kept: bool
+    folder: str
+    kind: str
+
+
+class AuditResult(Result):
+    """All that an audit has found.
+
+    Attributes:
+        version: VERSION.
+        name: of the audit.
+        created: when it was finished, in ISO 8601.
+        seconds: that it took.
+        tool: versions and machine.
+        settings: of the audit.
+        victims: the first victim of each seed.
+        attacks: results in the order of the steps.
+        defences: one victim per row and seed.
+        leaks: what membership attacks show together, for each row that they were run on.
+        stages: what was run, or taken from an earlier run.
+    """
+
+    version: Literal[3]
+    name: str
+    created: str
+    seconds: Number
+    tool: Settings
+    settings: Settings
+    victims: list[str]
+    attacks: list[AttackResult]
+    defences: list[Victim]
+    leaks: list[LeakResult]
+    stages: list[Stage]
+
+    @property
+    def membership(self) -> list[MembershipResult]:
+        """Results of membership attacks."""
+        return [result for result in self.attacks if isinstance(result, MembershipResult)]
+
+    @property
+    def perturbations(self) -> list[PerturbationResult]:
+        """Results of attacks that change images."""
+        return [result for result in self.attacks if isinstance(result, PerturbationResult)]

@@ -1,0 +1,158 @@
+"""ROC curves and scores of membership attacks, drawn."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from seg_mia.membership.compare import Scored
+from seg_mia.membership.roc import Roc, roc
+from seg_mia.results.charts.drawing import (
+    COLOURS,
+    DASHES,
+    INK,
+    WIDTH,
+    Drawing,
+    Key,
+    colour,
+    framed,
+    stroke,
+    style,
+)
+from seg_mia.results.membership import FPRS, MembershipSummary
+from seg_mia.results.tables import interval
+
+MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
+BINS = 31
+"""An odd number: scores that are all equal then fill the bin in the middle."""
+THRESHOLD = (0, (1.5, 2.5))
+
+
+def roc_of(results: Sequence[MembershipSummary], scores: Mapping[str, Scored]) -> Drawing:
+    """Return the ROCs of several attacks, with their AUC and rates.
+
+    Args:
+        results: of the attacks.
+        scores: an attack's label to its scores, in the order of `results`.
+    """
+    labels = dict(zip(scores, results, strict=True))
+    aucs = {label: interval(result.auc) for label, result in labels.items()}
+    said = {label: rates_said(result) for label, result in labels.items()}
+    return roc_drawing(scores, aucs, said)
+
+
+def rates_said(result: MembershipSummary) -> str:
+    """Return an attack's AUC and rates in words."""
+    rates = [
+        f"TPR {_number(rate.value)}{'' if rate.resolvable else ' (unresolvable)'} at {fpr} FPR"
+        for fpr, rate in ((f"{100 * float(fpr):g} %", rate) for fpr, rate in result.rates.items())
+    ]
+    return ", ".join([f"AUC {interval(result.auc)}", *rates])
+
+
+def roc_drawing(curves: Mapping[str, Scored], aucs: Mapping[str, str], said: Mapping[str, str]) -> Drawing:
+    """Return the ROCs of several attacks.
+
+    Args:
+        curves: an attack's label to its scores.
+        aucs: its label to its AUC, for the legend.
+        said: its label to all of its numbers, in words.
+    """
+    points = {name: roc(scored.scores, scored.members) for name, scored in curves.items()}
+    nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
+    low = min(0.001, 0.5 / nonmembers)
+    with style():
+        figure, axes = framed(4.4)
+        axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.axvspan(low, 1 / nonmembers, color=INK, alpha=0.08, lw=0)
+        for rate in FPRS:
+            axes.axvline(rate, color=INK, alpha=0.25, lw=0.6)
+        axes.plot([low, 1], [low, 1], color=INK, lw=1, ls=(0, (1, 2)))
+        for number, curve in enumerate(points.values()):
+            axes.plot(
+                *staircase(curve, low),
+                color=colour(number),
+                ls=DASHES[number % len(DASHES)],
+                lw=WIDTH,
+                clip_on=False,
+            )
+    words = "; ".join(f"{name}: {said[name]}" for name in curves)
+    keys = [
+        Key(name, colour(number), stroke(number), "", filled=True, note=aucs[name])
+        for number, name in enumerate(curves)
+    ]
+    caption = (
+        f"True against false positive rate, both logarithmic. Dotted: guessing. Thin lines: {_percents()} "
+        f"false positives. Shaded: fewer than one of {nonmembers} non-members, where curves have no false "
+        "positive."
+    )
+    return Drawing(figure, f"ROC curves on logarithmic axes. {words}", keys, caption)
+
+
+def staircase(curve: Roc, low: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the best TPR at FPR <= x, nothing below `low`, nothing interpolated.
+
+    Between two points only a random choice of the two reaches their line (Fawcett 2006).
+    """
+    fpr = np.maximum(curve.fpr, low)
+    x = np.unique(fpr)
+    best = curve.tpr[np.searchsorted(fpr, x, side="right") - 1]
+    corners, heights = np.repeat(x, 2)[1:], np.maximum(np.repeat(best, 2)[:-1], low)
+    start = max(0, int((heights == low).sum()) - 1)
+    return corners[start:], heights[start:]
+
+
+def histogram_drawing(scored: Scored, said: str, *, threshold: float | None = None) -> Drawing:
+    """Return how the scores of members and non-members lie.
+
+    Args:
+        scored: the scores.
+        said: their numbers, in words.
+        threshold: the least score of what is called a member.
+    """
+    low, high = _range(scored.scores)
+    edges = np.linspace(low, high, BINS + 1)
+    keys = []
+    with style():
+        figure, axes = framed(2.6)
+        for name, chosen, shade, dash in (
+            ("members", scored.members, MEMBER, "-"),
+            ("non-members", ~scored.members, NONMEMBER, (0, (4, 2))),
+        ):
+            side = np.clip(scored.scores[chosen], low, high)
+            share = np.histogram(side, edges)[0] / max(1, len(side))
+            axes.stairs(share, edges, fill=True, color=shade, alpha=0.22, lw=0)
+            axes.stairs(share, edges, color=shade, lw=1.4, ls=dash)
+            keys.append(Key(f"{name} ({len(side)})", shade, "" if dash == "-" else "5.6 2.8", "", True))
+        if threshold is not None:
+            axes.axvline(min(max(threshold, low), high), color=INK, lw=1, ls=THRESHOLD)
+            off = "" if low <= threshold <= high else " (off scale)"
+            keys.append(Key(f"threshold {threshold:.3g}{off}", INK, "1.5 2.5", "", True))
+        axes.set(xlabel="membership score", ylabel="share of its side", ylim=(0, None))
+        axes.margins(x=0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    caption = "Higher scores are more like members; the outermost bins hold what lies beyond."
+    return Drawing(figure, f"Histogram of membership scores. {said}", keys, caption)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _percents() -> str:
+    shown = [f"{100 * rate:g} %" for rate in FPRS]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _range(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Return where bins begin and end: the central 99 %, or around the one value that all have."""
+    for tail in (0.5, 0.0):
+        low, high = np.percentile(scores, [tail, 100 - tail]).tolist()
+        if high - low > 1e-9 * max(abs(low), abs(high)):
+            return low, high
+    return low - 0.5, high + 0.5

@@ -1,0 +1,90 @@
+"""How well scores tell members from non-members, by image and by group."""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.membership.certify import epsilon_lower_bound
+from seg_mia.membership.intervals import intervals
+from seg_mia.membership.roc import check_scores, confusion, pooled, resolvable
+from seg_mia.results.membership import FPRS, MembershipMeasures
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+
+Scores = NDArray[np.float64]
+Members = NDArray[np.bool_]
+Groups = NDArray[np.str_]
+
+
+def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: float) -> MembershipMeasures:
+    """Return every measure with its 95 % interval, and the counts at a threshold.
+
+    Args:
+        scores: higher for members, (n,).
+        members: who is one, (n,).
+        groups: patient or video of each, (n,); intervals are by group.
+        threshold: the least score of what is called a member.
+
+    Returns:
+        the measures; rates are `resolvable` where there are enough non-members (units of FPR).
+
+    Raises:
+        InputError: scores that are not finite, or fewer than two of either kind.
+    """
+    check_scores(scores, members, groups)
+    measures = {
+        name: asdict(interval)
+        for name, interval in intervals(scores, members, groups, threshold=threshold, fprs=FPRS).items()
+    }
+    nonmembers = int((~members).sum())
+    for fpr in FPRS:
+        measures[f"tpr_at_fpr_{fpr:g}"]["resolvable"] = resolvable(nonmembers, fpr)
+    counts = {
+        "confusion": confusion(scores, members, threshold),
+        "members": int(members.sum()),
+        "nonmembers": nonmembers,
+        "groups": len(np.unique(groups)),
+        "threshold": threshold,
+    }
+    return MembershipMeasures.model_validate(measures | counts)
+
+
+def evaluate_groups(
+    scores: Scores, members: Members, groups: Groups, *, threshold: float
+) -> MembershipMeasures | None:
+    """Return what `evaluate` does for the mean score of each group; None where no group has two samples.
+
+    The threshold, chosen for single samples, is kept.
+    """
+    by_group = _pooled(scores, members, groups)
+    return None if by_group is None else evaluate(*by_group, threshold=threshold)
+
+
+def certified(
+    scores: Scores, members: Members, groups: Groups, guarantee: DPGuarantee | None
+) -> EpsilonLowerBound:
+    """Return the epsilon that scores prove; where groups have several samples, of whole groups.
+
+    Args:
+        scores: higher for members, (n,).
+        members: who is one, (n,).
+        groups: patient or video of each, (n,).
+        guarantee: of the victim, whose delta is taken; else it is a tenth of one over the members.
+    """
+    by_group = _pooled(scores, members, groups)
+    judged, inside = (scores, members) if by_group is None else by_group[:2]
+    delta = None if guarantee is None else guarantee.delta
+    if delta is None:
+        delta = 1 / (10 * int(inside.sum()))
+    bound = asdict(epsilon_lower_bound(judged, inside, delta=delta))
+    return EpsilonLowerBound(unit="image" if by_group is None else "patient", delta=delta, **bound)
+
+
+def _pooled(scores: Scores, members: Members, groups: Groups) -> tuple[Scores, Members, Groups] | None:
+    """Return mean scores of groups; None where none has two samples, or a side has fewer than two."""
+    if len(np.unique(groups)) == len(groups):
+        return None
+    means, inside, names = pooled(scores, members, groups)
+    if min(int(inside.sum()), int((~inside).sum())) < 2:
+        return None
+    return means, inside, np.array(names)

@@ -1,0 +1,198 @@
+"""Results of membership attacks."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from seg_mia.membership.roc import Confusion
+from seg_mia.results.base import Measure, Number, OfAttack, Result, Settings, Spread
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+
+Role = Literal["attack", "blind", "control"]
+
+RATES = {"0.1": "tpr_at_10", "0.01": "tpr_at_1", "0.001": "tpr_at_01"}
+"""A false positive rate to the field with the true positive rate there."""
+FPRS = tuple(map(float, RATES))
+
+
+def _in_file(field: str) -> str:
+    """Return what a field is called in a file."""
+    return next((f"tpr_at_fpr_{fpr}" for fpr, name in RATES.items() if name == field), field)
+
+
+class MembershipMeasures(Result):
+    """How well scores tell members from non-members, with 95 % intervals.
+
+    Attributes:
+        auc: area under the ROC.
+        accuracy: at the threshold.
+        balanced_accuracy: the same, as if there were as many members as non-members.
+        f1: at the threshold.
+        tpr_at_10: true positive rate at a false positive rate of 10 %.
+        tpr_at_1: at 1 %.
+        tpr_at_01: at 0.1 %.
+        confusion: counts at the threshold.
+        members: how many were scored.
+        nonmembers: how many were scored.
+        groups: how many patients or videos they come from.
+        threshold: the least score of what is called a member.
+    """
+
+    model_config = ConfigDict(alias_generator=_in_file, populate_by_name=True)
+
+    auc: Measure
+    accuracy: Measure
+    balanced_accuracy: Measure
+    f1: Measure
+    tpr_at_10: Measure
+    tpr_at_1: Measure
+    tpr_at_01: Measure
+    confusion: Confusion
+    members: int
+    nonmembers: int
+    groups: int
+    threshold: Number
+
+    @property
+    def rates(self) -> dict[str, Measure]:
+        """The true positive rate at each false positive rate."""
+        return {fpr: getattr(self, name) for fpr, name in RATES.items()}
+
+
+class SeedValues(Result):
+    """A number of each seed, and what sums them up."""
+
+    mean: float
+    std: float
+    values: list[float]
+
+
+class ClassifierSeeds(Result):
+    """What several seeds of one membership classifier reach each."""
+
+    auc: SeedValues
+    balanced_accuracy: SeedValues
+
+
+class LastEpochs(Result):
+    """Means over a classifier's last epochs, decided at 0, as the published code reports."""
+
+    epochs: int
+    accuracy: float
+    f1: float
+
+
+class MembershipScores(Result):
+    """All that follows from the scores of one attack.
+
+    Attributes:
+        results: over images.
+        groups: over patients or videos; None where none has two images.
+        certified: the epsilon that the scores prove.
+        seeds: of the classifier, where there are several.
+        published_mean_of_last_epochs: where it was asked for.
+    """
+
+    results: MembershipMeasures
+    groups: MembershipMeasures | None
+    certified: EpsilonLowerBound | None
+    seeds: ClassifierSeeds | None
+    published_mean_of_last_epochs: LastEpochs | None
+
+
+class ScoredData(Result):
+    """Which samples were scored.
+
+    Attributes:
+        fingerprint: of the data.
+        split_seed: that halves and parts were cut by.
+        limit: how many were scored at most on either side, None for all.
+        left_out: how many of the victim's and the shadow's members and non-members are not scored, by reason.
+        notes: what is to be known of the samples.
+    """
+
+    fingerprint: str
+    split_seed: int | None
+    limit: int | None
+    left_out: dict[str, dict[str, int]]
+    notes: list[str]
+
+
+class MembershipSummary(MembershipScores):
+    """What one membership attack reached on one victim: its summary.json.
+
+    Attributes:
+        kind: of result.
+        attack: its settings.
+        sees: what the attacker sees.
+        release: settings of what limits the victim's outputs, None without.
+        defences: names of those in the training of victim and shadow.
+        victim: the attacked checkpoint.
+        shadows: the checkpoints that the attacker learnt on.
+        blind: the attack never queries the victim: a baseline, which must fail.
+        control: the shadow was queried instead of the victim: a negative control, which must fail.
+        privacy: what the victim's training promises.
+        same_seed: victim and shadow began with the same weights.
+        data: which samples were scored.
+    """
+
+    kind: Literal["membership"] = "membership"
+    attack: Settings
+    sees: str
+    release: Any
+    defences: dict[str, list[str]]
+    victim: str
+    shadows: list[str]
+    blind: bool
+    control: bool
+    privacy: DPGuarantee | None
+    same_seed: bool
+    data: ScoredData
+
+    @property
+    def role(self) -> Role:
+        """An attack, or what an attack is compared with."""
+        return "blind" if self.blind else "control" if self.control else "attack"
+
+    @property
+    def auc(self) -> Measure:
+        """AUC over images."""
+        return self.results.auc
+
+    @property
+    def rates(self) -> Mapping[str, Measure]:
+        """The true positive rate over images at each false positive rate."""
+        return self.results.rates
+
+    @property
+    def pooled(self) -> Measure | None:
+        """AUC over patients or videos, where there are such."""
+        return None if self.groups is None else self.groups.auc
+
+    @property
+    def group_count(self) -> int | None:
+        """How many patients or videos were scored, where images have such."""
+        return None if self.groups is None else self.groups.groups
+
+    @property
+    def group_sides(self) -> tuple[int, int] | None:
+        """How many of these are members, and how many are not."""
+        return None if self.groups is None else (self.groups.members, self.groups.nonmembers)
+
+    @property
+    def pooled_rates(self) -> Mapping[str, Measure]:
+        """Rates over patients or videos."""
+        return {} if self.groups is None else self.groups.rates
+
+
+class MembershipResult(MembershipSummary, OfAttack):
+    """The same within an audit.
+
+    Attributes:
+        difference: AUC minus that on the first victim, where several are compared.
+        scores: how scores of members and non-members lie, where a report has found them.
+    """
+
+    difference: Measure | None = None
+    scores: dict[str, Spread] = Field(default_factory=dict)

@@ -1,0 +1,114 @@
+"""Results of attacks that change images."""
+
+from typing import Literal
+
+from seg_mia.results.base import Average, Measure, Number, OfAttack, Result, Settings
+
+FUSED = "fused"
+"""The row of all losses together."""
+
+
+class SuccessRow(Result):
+    """How often one loss succeeded, of the images that count.
+
+    Attributes:
+        asked: the kind of target mask.
+        loss: its name; FUSED of all together.
+        images: how many were attacked.
+        skipped: of these, how many have no such target.
+        clean_success: how many were a success before any step.
+        no_gradient: how many no gradient reached, which are not counted.
+        counted: how many count.
+        successes: how many of these succeeded.
+        rate: their share.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        distortion: mean steps of the successes.
+        mean_iou: over counted images.
+        transferred: rate on the victim of what was crafted on the surrogate.
+    """
+
+    asked: str
+    loss: str
+    images: int
+    skipped: int
+    clean_success: int
+    no_gradient: int
+    counted: int
+    successes: int
+    rate: Number
+    low: Number
+    high: Number
+    distortion: Number
+    mean_iou: Number
+    transferred: Number
+
+    @property
+    def measure(self) -> Measure:
+        """The rate with its interval."""
+        return Measure(self.rate, self.low, self.high)
+
+
+class AttackedData(Result):
+    """Which images were attacked."""
+
+    fingerprint: str | None
+    subset: str
+    role: str
+
+
+class PerturbationSummary(Result):
+    """What an attack that changes images did to one victim: its summary.json.
+
+    Attributes:
+        kind: of result.
+        attack: its settings.
+        sees: what the attacker sees.
+        asks: whether a mask was asked for; otherwise the target is the true mask.
+        victim: the attacked checkpoint.
+        data: which images were attacked.
+        images: how many.
+        units: of how many patients, images where each is a patient of its own.
+        undefined: how many were left out, having no labelled pixel.
+        unchanged: how many the attack left as they were.
+        no_gradient: of how many an attack that follows gradients had none.
+        results: each measure's average over images.
+        success: a row per loss, where rates were counted.
+        strengths: a row per strength, where several were tried.
+    """
+
+    kind: Literal["perturbation"] = "perturbation"
+    attack: Settings
+    sees: str
+    asks: bool
+    victim: str
+    data: AttackedData
+    images: int
+    units: int
+    undefined: int
+    unchanged: int
+    no_gradient: int
+    results: dict[str, Average]
+    success: list[SuccessRow]
+    strengths: list[dict[str, Number]]
+
+    @property
+    def untested(self) -> str:
+        """Why this says nothing of how robust the victim is; empty where it does."""
+        if not self.images:
+            return "no image was attacked"
+        if self.success and not any(row.counted for row in self.success):
+            return "no image counts"
+        if 2 * self.no_gradient > self.images:
+            return f"no gradient reached {self.no_gradient} of {self.images} images"
+        if self.unchanged >= self.images and not self.success:
+            return f"none of {self.images} images was changed"
+        return ""
+
+    def mean(self, name: str) -> float | None:
+        """Return a measure's mean, None where it was not taken."""
+        return self.results[name].mean if name in self.results else None
+
+
+class PerturbationResult(PerturbationSummary, OfAttack):
+    """The same within an audit."""

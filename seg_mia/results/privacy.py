@@ -1,0 +1,124 @@
+"""What a differentially private training guarantees, and what attacks and canaries prove of it."""
+
+from typing import Literal, Self
+
+from pydantic import ConfigDict, model_validator
+
+from seg_mia.membership.tradeoff import Permitted
+from seg_mia.results.base import Number, Result
+
+# A checkpoint or a canaries.json may be a stranger's: what these models do not name is not taken.
+NAMED_ALONE = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
+class DPGuarantee(Result):
+    """What a differentially private training promises.
+
+    Attributes:
+        epsilon: that was spent; None where it is infinite.
+        delta: of (epsilon, delta).
+        budget: the epsilon that was asked for; None where noise was given.
+        unit: whose presence is protected.
+        neighbours: which data sets are told apart.
+        units: how many there are, or how many are declared.
+        declared: the number of units was declared; else it is taken as public, and so not protected.
+        batch: units expected in a step.
+        permitted: the most that attacks on one unit may reach.
+        noise: standard deviation, as a multiple of the clip.
+        clip: largest norm of a unit's gradient.
+        rate: at which units are sampled.
+        steps: that were taken.
+        accountant: that computed epsilon.
+        reproducible: whoever knows the seed can draw the noise again.
+    """
+
+    model_config = NAMED_ALONE
+
+    epsilon: Number
+    delta: Number = None
+    budget: Number = None
+    unit: Literal["image", "patient"] = "image"
+    neighbours: str | None = None
+    units: int | None = None
+    declared: bool = False
+    batch: Number = None
+    permitted: Permitted | None = None
+    noise: Number = None
+    clip: Number = None
+    rate: Number = None
+    steps: int | None = None
+    accountant: str | None = None
+    reproducible: bool = False
+
+
+def guarantee(privacy: object, where: str) -> DPGuarantee | None:
+    """Return what a checkpoint says of its training's privacy, None if it says nothing.
+
+    Args:
+        privacy: plain values of a checkpoint.
+        where: what says so, for the InputError where it is no guarantee.
+    """
+    return DPGuarantee.read(privacy, where) if privacy else None
+
+
+class EpsilonLowerBound(Result):
+    """The least epsilon that right guesses prove: fields of `seg_mia.membership.certify.Certified`.
+
+    Attributes:
+        unit: whose presence was guessed; None of canaries, each of which is an image and a patient.
+        delta: at which epsilon is bounded.
+        epsilon: the bound.
+        most: what perfect guesses on as many samples would prove.
+        confidence: the least chance that the bound does not exceed the truth.
+        members: how many members it was computed from.
+        nonmembers: how many non-members.
+        rule: the inequality that gave it.
+        threshold: on the scores.
+    """
+
+    model_config = NAMED_ALONE
+
+    unit: Literal["image", "patient"] | None = None
+    delta: Number = None
+    epsilon: Number
+    most: Number
+    confidence: Number
+    members: int | None = None
+    nonmembers: int | None = None
+    rule: str | None = None
+    threshold: Number = None
+
+
+class CanaryResult(Result):
+    """What mislabelled images, put into a training to be found again, prove of it.
+
+    Attributes:
+        inserted: how many.
+        left_out: how many were drawn, too, and not put in.
+        auc: of telling inserted ones from those left out.
+        delta: at which epsilon is bounded.
+        certified: by the rates at a threshold, as if the samples of one training were independent.
+        one_run: by the number of right guesses, however these samples hang together.
+        privacy: what the training promises; None without a promise.
+    """
+
+    model_config = NAMED_ALONE
+
+    inserted: int
+    left_out: int
+    auc: Number
+    delta: Number
+    certified: EpsilonLowerBound
+    one_run: EpsilonLowerBound
+    privacy: DPGuarantee | None
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        bounds = [
+            value
+            for bound in (self.certified, self.one_run)
+            for value in (bound.epsilon, bound.most, bound.confidence)
+        ]
+        if any(value is None for value in (self.auc, self.delta, *bounds)):
+            raise ValueError("numbers must be finite")
+        return self

@@ -1,0 +1,126 @@
+"""What a report says: the page shows it, and report.json holds it."""
+
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from seg_mia.results.audit import Stage, Victim
+from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
+from seg_mia.results.leaks import LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+
+SCHEMA: Literal["urn:seg_mia:report:2"] = "urn:seg_mia:report:2"
+"""Names the layout of report.json; the same as `$id` in schema.json."""
+
+Level = Literal["good", "fair", "bad", "void", "none"]
+"""How a verdict is meant: nothing found, something, much; numbers that mean nothing; nothing to judge."""
+
+
+@dataclass(frozen=True, config=EXACT)
+class Verdict:
+    """A judgement in words, the number it rests on, and why.
+
+    Attributes:
+        level: how it is meant.
+        word: the judgement.
+        measures: what `measure` is, in words.
+        measure: the number, None where there is none.
+        why: what the word rests on, in one or two sentences.
+    """
+
+    level: Level
+    word: str
+    measures: str
+    measure: Measure | None
+    why: str
+
+
+class Verdicts(Result):
+    """What is made of one row of the comparison, over all of its seeds."""
+
+    row: int
+    defence: str
+    leak: Verdict
+    robustness: Verdict
+    privacy: Verdict
+
+
+class OverSeeds(Result):
+    """One attack's number over several seeds.
+
+    Attributes:
+        row: of the comparison.
+        defence: what tables call the victim.
+        label: of the attack.
+        measures: what the number is.
+        mean: over seeds.
+        std: over seeds, of a sample.
+        values: of each seed.
+    """
+
+    row: int
+    defence: str
+    label: str
+    measures: str
+    mean: float
+    std: float
+    values: list[float]
+
+
+class Exposed(Result):
+    """A sample that an attack is surest of; never part of a report without images."""
+
+    kind: str
+    id: str
+    group: str
+    score: float
+
+
+class Report(Result):
+    """All that a report says.
+
+    Attributes:
+        layout: SCHEMA; `schema` in the file.
+        name: of the audit.
+        created: when the audit was finished, in ISO 8601.
+        seconds: that it took.
+        images: whether it shows and names samples.
+        tool: versions and machine.
+        warnings: what makes other numbers void, or less than they seem.
+        verdicts: one per row.
+        victims: one per row and seed.
+        leaks: what membership attacks show together, for each row that they were run on.
+        membership: results of membership attacks.
+        perturbations: results of the others.
+        seeds: spread over seeds, where there are several.
+        exposed: samples that the strongest membership attack is surest of.
+        caveats: what to bear in mind of this audit.
+        missing: what could not be shown, and why.
+        settings: of the audit.
+        stages: what was run.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=lambda field: "schema" if field == "layout" else field, populate_by_name=True
+    )
+
+    layout: Literal["urn:seg_mia:report:2"] = SCHEMA
+    name: str
+    created: str
+    seconds: Number
+    images: bool
+    tool: Settings
+    warnings: list[str]
+    verdicts: list[Verdicts]
+    victims: list[Victim]
+    leaks: list[LeakResult]
+    membership: list[MembershipResult]
+    perturbations: list[PerturbationResult]
+    seeds: list[OverSeeds]
+    exposed: list[Exposed]
+    caveats: list[str]
+    missing: list[str]
+    settings: Settings
+    stages: list[Stage]

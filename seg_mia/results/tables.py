@@ -1,0 +1,130 @@
+"""Results as aligned columns of text."""
+
+from collections.abc import Sequence
+
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Measure
+from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
+from seg_mia.results.perturbation import PerturbationResult, PerturbationSummary, SuccessRow
+
+AttackResult = MembershipResult | PerturbationResult
+
+
+def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
+    """Return a table's lines, its columns as wide as they need."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        indent + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, the first line its header."""
+    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def interval(measure: Measure) -> str:
+    """Return a value with its 95 % interval."""
+    if measure.value is None:
+        return "none"
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.3f}"
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+
+
+def outcomes(results: Sequence[AttackResult]) -> list[str]:
+    """Return one line per attack: its name, what its attacker sees, and what came out."""
+    rows = [("attack", "the attacker sees", "outcome")]
+    for result in results:
+        if isinstance(result, MembershipResult):
+            rows.append((result.label, result.sees, membership_outcome(result)))
+        else:
+            rows.append((result.label, result.sees, perturbation_outcome(result)))
+    return aligned(rows)
+
+
+def membership_outcome(result: MembershipSummary) -> str:
+    """Return AUC and rates, over images and over groups."""
+    groups = result.groups
+    pooled = "" if groups is None else f"; over {groups.groups} groups AUC {interval(groups.auc)}"
+    return f"AUC {interval(result.auc)}, TPR {low_fpr(result.results)}{pooled}"
+
+
+def low_fpr(measures: MembershipMeasures) -> str:
+    """Return the true positive rates at low false positive rates, marked where too few non-members."""
+    rates = {f"{100 * float(fpr):g} %": rate for fpr, rate in measures.rates.items()}
+    return ", ".join(
+        f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (unresolvable)'} at FPR {fpr}"
+        for fpr, rate in rates.items()
+    )
+
+
+def perturbation_outcome(result: PerturbationSummary) -> str:
+    """Return what an attack did to masks and images."""
+    unchanged = f", {result.unchanged} unchanged" if result.unchanged else ""
+    mean = {name: _number(average.mean, 3) for name, average in result.results.items()}
+    dice = f"Dice to the truth {mean['dice_clean']} -> {mean['dice_adversarial']}"
+    if "area_clean" in mean:
+        lost = mask_lost(*(result.mean(name) or 0.0 for name in ("area_clean", "area", "success")))
+        return f"{result.images} images{unchanged}: {lost}, {dice}"
+    asked = (
+        f"IoU with the target {mean['iou_before']} -> {mean['iou']} ({mean['iou_8bit']} in 8 bits), "
+        if result.asks
+        else ""
+    )
+    carried = (
+        f"; crafted on the surrogate IoU {mean['transfer_iou']} ({mean['surrogate_iou']} there)"
+        if "transfer_iou" in mean
+        else ""
+    )
+    largest = result.mean("linf")
+    return (
+        f"{result.images} images{unchanged}: {asked}{dice}, SSIM {mean['ssim']}, "
+        f"L2 {_number(result.mean('l2'), 2)}, "
+        f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}"
+    )
+
+
+def mask_lost(clean: float, triggered: float, success: float) -> str:
+    """Return what a trigger does to the predicted foreground, given its mean shares of the pixels."""
+    part = f" ({triggered / clean:.1%} of it)" if clean else ""
+    return (
+        f"predicted area {clean:.4f} -> {triggered:.4f}{part} with the trigger, mask lost on {success:.0%} "
+        "of images"
+    )
+
+
+def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> list[list[str]]:
+    """Return the cells of a table of success rates, its header first.
+
+    Args:
+        rows: of one attack, or of several.
+        attacks: the attack of each row, where there are several.
+    """
+    carried = any(row.transferred is not None for row in rows)
+    header = ["asked for", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
+    header += [
+        "distortion, steps",
+        "mean IoU",
+        *(["rate on the victim from the surrogate"] if carried else []),
+    ]
+    table = [["attack", *header] if attacks else header]
+    for number, row in enumerate(rows):
+        counts = (row.images, row.skipped, row.clean_success, row.no_gradient, row.counted)
+        cells = [row.asked, row.loss, *map(str, counts), interval(row.measure)]
+        cells += [_number(row.distortion, 2), _number(row.mean_iou, 3)]
+        cells += [_number(row.transferred, 3)] if carried else []
+        table.append([attacks[number], *cells] if attacks else cells)
+    return table
+
+
+def utility(victim: Victim) -> str:
+    """Return how well a victim segments."""
+    outside, inside = (_number(victim.dice(subset), 3) for subset in ("nonmembers", "members"))
+    return f"Dice {outside} on non-members, {inside} on members"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,111 @@
+"""What makes results void, or less than they seem, in sentences: for the command line and for reports."""
+
+from collections.abc import Iterator, Sequence
+
+from seg_mia.results.base import Measure
+from seg_mia.results.membership import MembershipSummary
+from seg_mia.results.perturbation import PerturbationSummary
+from seg_mia.results.tables import interval
+
+CHANCE = 0.5
+"""The AUC of guessing."""
+
+
+def above_chance(auc: Measure) -> bool:
+    """Return whether an AUC's interval lies above that of guessing."""
+    return auc.low is not None and auc.low > CHANCE
+
+
+def fails(result: MembershipSummary) -> bool:
+    """Return whether a baseline or control does better than chance, which voids or inflates other numbers.
+
+    Over images or over patients: attacks are judged over both. They can be better than chance for a reason,
+    and worse only by chance: halves of one split do not lie.
+    """
+    return result.role != "attack" and failing_auc(result) is not None
+
+
+def failing_auc(result: MembershipSummary) -> Measure | None:
+    """Return the AUC over images, else over patients, whose interval lies above chance; None if none does."""
+    return next((auc for auc in (result.auc, result.pooled) if auc is not None and above_chance(auc)), None)
+
+
+def membership_warnings(result: MembershipSummary, name: str, seed: int | None = None) -> Iterator[str]:
+    """Yield what a failed baseline or control says of the other membership numbers.
+
+    Args:
+        result: of a membership attack.
+        name: of the attack.
+        seed: of the victim, where there may be several.
+    """
+    above = failing_auc(result)
+    if result.role == "attack" or above is None:
+        return
+    over = " over patients" if above is result.pooled else ""
+    auc = f"AUC{over} {interval(above)}" + ("" if seed is None else f", seed {seed}")
+    if result.blind:
+        yield (
+            f"Membership numbers are void: {name} tells members from non-members without asking the "
+            f"victim ({auc}). The split itself leaks, or it is one of the fair splits, at most one in forty "
+            "over images and over patients each, whose interval lies above 0.5. Run the audit with another "
+            "split_seed."
+        )
+    else:
+        yield (
+            f"Membership numbers are inflated: the negative control {name} guesses about samples that the "
+            f"asked network never saw ({auc}). Members of this split are easier by chance, or the split has "
+            "a fault. Compare another split_seed."
+        )
+
+
+def same_start(victims: Sequence[str] = ()) -> str:
+    """Return what it means that a shadow began with the weights of these victims, or of the only one."""
+    names = " and ".join(f'"{name}"' for name in victims)
+    return (
+        f"Victim and shadow began with the same weights{f' ({names})' if names else ''}, which an attacker "
+        "cannot arrange: leakage is overstated. Train the shadow from another seed."
+    )
+
+
+def perturbation_warnings(result: PerturbationSummary, name: str) -> Iterator[str]:
+    """Yield why an attack says little of robustness.
+
+    Args:
+        result: of an attack that changes images.
+        name: of the attack, with its victim where there may be several.
+    """
+    yield from _no_gradient(result, name)
+    followed = not result.success and not result.no_gradient
+    if followed and result.images and result.unchanged >= result.images:
+        yield (
+            f"{name} changed none of its {result.images} images: that says nothing of robustness. Give it "
+            "more or larger steps."
+        )
+    yield from _below_floor(result, name)
+
+
+def _no_gradient(result: PerturbationSummary, name: str) -> Iterator[str]:
+    last = result.success[-1] if result.success else None
+    if last is not None and last.no_gradient and not last.counted:
+        yield (
+            f"{name}: no gradient reached any image that was not a success from the start, so it says "
+            "nothing of robustness. Replace the layer that stops it (--attack.replace)."
+        )
+    elif result.no_gradient:
+        part = "so it says nothing of" if result.untested else "which it cannot fool: do not rely on its"
+        yield (
+            f"{name}: no gradient reached {result.no_gradient} of {result.images} images, {part} "
+            "robustness. Replace the layer that stops it (--attack.replace)."
+        )
+
+
+def _below_floor(result: PerturbationSummary, name: str) -> Iterator[str]:
+    """Yield a sentence where some images' SSIM is below the floor that was set, whatever the strength."""
+    share = result.mean("above_floor")
+    below = 0 if share is None else result.images - round(share * result.images)
+    if below:
+        floor = result.attack["init_args"]["ssim_floor"]
+        yield (
+            f"{name}: no strength met the SSIM floor of {floor:g} on {below} of {result.images} images, "
+            "which keep the one of highest SSIM. Try other noise_mu and noise_sigma, or lower ssim_floor."
+        )
