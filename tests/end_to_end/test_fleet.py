@@ -35,8 +35,9 @@ def test_calibration_finds_them_and_others_do_not(
     shown = capsys.readouterr().out
     assert f"victim: {fleet[0]}/" in shown
     assert all(f"shadow: {shadow}/" in shown for shadow in fleet[1:])
+    assert "2 shadows, 6 members, 6 non-members: AUC" in shown
     summary = json.loads((fleet[0] / "mia-calibrated/version_0/summary.json").read_text())
-    assert [Path(file).parents[1] for file in summary["shadow"]] == fleet[:0:-1]
+    assert [Path(file).parents[1] for file in summary["shadows"]] == fleet[:0:-1]
     table = table_of(fleet[0] / "mia-calibrated/version_0/scores.csv")
     assert [row["member"] for row in table] == ["1"] * 6 + ["0"] * 6
 

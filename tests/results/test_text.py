@@ -45,6 +45,22 @@ def test_a_baseline_or_control_that_does_better_than_chance_is_a_warning(
         assert "AUC 0.605 [0.510, 0.700], seed 3" in blind[0]
 
 
+def test_a_baseline_may_do_better_than_chance_over_patients_alone() -> None:
+    images = guess(auc=(0.58, 0.49, 0.67), signal="ImageAndMask")
+    patients = images["results"] | {"auc": {"value": 0.9, "low": 0.72, "high": 0.98}}
+    (line,) = membership_warnings(MembershipResult.read(images | {"groups": patients}, "a result"), "mia")
+    assert "(AUC over patients 0.900 [0.720, 0.980])" in line
+
+
+def test_a_headline_counts_shadows_where_there_are_several() -> None:
+    one, several = (
+        result(0.4, 0.6, shadows=[f"runs/shadow/version_{number}" for number in range(count)])
+        for count in (1, 4)
+    )
+    assert "shadows" not in attack_headline("mia", one)[0]
+    assert ", 4 shadows, 4 members, 4 non-members: AUC 0.500" in attack_headline("mia", several)[0]
+
+
 @pytest.mark.parametrize(("above", "told"), [(0.0, "2 of 2"), (0.5, "1 of 2"), (1.0, None)])
 def test_a_floor_that_no_strength_met_is_told(above: float, told: str | None) -> None:
     plain = fool("adain", attack={"init_args": {"ssim_floor": 0.5}}, images=2)
