@@ -170,7 +170,7 @@ def test_mappings_of_classes_stay_mappings() -> None:
     [
         ({"shadow": "phantom_shadov"}, "no config 'phantom_shadov'"),
         (
-            {"shadow": Training("phantom_victim", {"data.role": "victim"})},
+            {"shadow": Shadows("phantom_victim", {"data.role": "victim"})},
             "the shadow of an audit trains on its own",
         ),
         (
