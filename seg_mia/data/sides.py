@@ -34,14 +34,19 @@ class Side:
     built: Any = None
     unseen: tuple[int, ...] = ()
 
-    def judged(self, part: Subset) -> NDArray[np.int64]:
+    def judged(self, part: Subset, *, limited: bool = False) -> NDArray[np.int64]:
         """Return the samples of a part that can be told apart by membership, ascending.
 
         One without a labelled pixel teaches nothing and has no loss; a member that was never trained on is
         none, and no non-member either.
+
+        Args:
+            part: members or non-members, as a rule.
+            limited: take at most as many as the data's `limit`.
         """
         chosen = self.data.scored(part)
-        return chosen[~np.isin(chosen, self.unseen)]
+        chosen = chosen[~np.isin(chosen, self.unseen)]
+        return self.data.limited(chosen) if limited else chosen
 
     @property
     def left_out(self) -> dict[str, int]:

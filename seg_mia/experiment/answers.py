@@ -33,9 +33,7 @@ def side_samples(
 ) -> SignalSamples:
     """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
     data = side.data
-    parts = [side.judged(part) for part in ("members", "nonmembers")]
-    if limited:
-        parts = [side.data.limited(part) for part in parts]
+    parts = [side.judged(part, limited=limited) for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
     if not signal.asks:

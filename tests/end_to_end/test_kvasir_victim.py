@@ -37,7 +37,7 @@ def it_is_fooled() -> None:
     mean = {name: value["mean"] for name, value in summary["results"].items()}
     assert (summary["images"], summary["unchanged"]) == (12, 0)
     assert mean["iou_before"] < 0.3
-    assert mean["iou"] >= 0.97
+    assert mean["iou"] >= 0.95
     assert mean["l2"] <= 1.2
     assert mean["iou_8bit"] > 0.9
     assert mean["dice_adversarial"] < mean["dice_clean"] - 0.3
