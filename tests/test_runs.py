@@ -108,5 +108,5 @@ def test_the_newest_fitting_fleet_lies_beside_the_newest_shadow() -> None:
 
 def test_the_command_for_a_first_numbered_shadow_is_told() -> None:
     make("victim/version_0", age=9, data=DATA)
-    with pytest.raises(InputError, match=r"--data.role shadow --seed_everything 10000 --data.shadow 0`"):
+    with pytest.raises(InputError, match=r"--role shadow --data.shadow 0`"):
         newest_fitting(RUNS, None, [], most=None, apart=False)

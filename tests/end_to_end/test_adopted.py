@@ -125,7 +125,7 @@ def test_a_shadow_of_the_victims_weights_is_refused(
     assert main(["fit", "--config", str(tiny), *small]) == 0
     both = ["--victim=runs/tiny/version_0", "--shadow=runs/tiny/version_1"]
     assert main(["test", "--attack", "mia-global-loss", *both]) == 2
-    assert "has the weights of victim" in capsys.readouterr().err.splitlines()[-1]
+    assert "has the weights of the victim" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:

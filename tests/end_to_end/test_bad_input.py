@@ -183,8 +183,8 @@ def test_options_that_do_not_fit(fit: Callable[..., str], words: list[str], tell
     [
         (["--trainer.precision=nonsense"], ["64", "bf16-mixed", "32-true", "got nonsense"]),
         (["--trainer.precision=8"], ["bf16-mixed", "got 8"]),
-        (["--seed_everything=banana"], ["whole number", "got banana"]),
-        (["--trainer.max_epochs=abc"], ["whole number or null", "got abc"]),
+        (["--seed_everything=banana"], ["int", "got banana"]),
+        (["--trainer.max_epochs=abc"], ["int or null", "got abc"]),
         (["--trainer.max_epoch=3"], ["did you mean --trainer.max_epochs?"]),
         (["--data.member=3"], ["did you mean members? Folder takes augment"]),
         (["--model.network.encodr=resnet18"], ["--model.network", "did you mean encoder? Smp takes"]),

@@ -150,7 +150,7 @@ class TestPairing:
         command = said.partition("`python -m seg_mia ")[2].partition("`")[0].split()
         assert main(command) == 0
         assert main(["test", "--attack", "mia-global-loss"]) == 0
-        assert "shadow: runs/tiny/version_1" in capsys.readouterr().out
+        assert "shadow: runs/tiny-shadow/version_0" in capsys.readouterr().out
 
     def test_the_newest_that_fit_together(
         self, pair: tuple[Path, Path], tiny: Path, trained: Trained
