@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: audit check test slow format lock clean
+.PHONY: audit check docs test slow format lock clean
 
 audit: $(READY)  ## train a victim on the built-in data, attack it, sum up
 	$(BIN)/python -m seg_mia audit --config phantom_audit.yaml
@@ -15,6 +15,9 @@ check: $(READY)  ## ruff, formatting, types, imports, the Dockerfile
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile
+
+docs: $(READY)  ## the documentation as a site, into site/; a broken link or name is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
@@ -38,4 +41,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

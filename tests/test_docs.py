@@ -1,9 +1,11 @@
-"""What the documents say of files, commands, options and names is so."""
+"""Files, commands, options, names and examples of the documentation exist and work."""
 
 import ast
 import importlib.util
 import inspect
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -11,9 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import nbformat
+import numpy as np
 import pytest
 import yaml
 from jsonargparse import ArgumentParser
+from nbclient import NotebookClient
 
 import seg_mia
 from seg_mia.attacks.base import Perturbation
@@ -25,10 +30,11 @@ from seg_mia.config.spec import resolve as class_at
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
 IDS = [file.relative_to(ROOT).as_posix() for file in DOCUMENTS]
 LARGEST = 300_000
 EXAMPLE = "sparse"
-"""The attack that CONTRIBUTING.md walks through; it is run below."""
+"""The attack that CONTRIBUTING.md walks through."""
 
 if not (ROOT / "docs").is_dir():
     pytest.skip("only a checkout has the documents", allow_module_level=True)
@@ -139,8 +145,27 @@ def test_every_option_of_a_membership_attack_is_described(part: str) -> None:
                 assert described(option, "membership.md"), f"membership.md does not tell of {name}'s {option}"
 
 
+def cells(kind: str) -> list[str]:
+    """The sources of the notebook's cells of one kind."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def notebook_commands() -> Iterator[list[str]]:
+    """The words of every list in the notebook that begins with a command."""
+    names = {*PLAIN, "fit", "adopt", "validate", "test", "predict"}
+    for node in ast.walk(ast.parse("\n".join(cells("code")))):
+        if isinstance(node, ast.List):
+            words = [each.value for each in node.elts if isinstance(each, ast.Constant)]
+            if words and words[0] in names:
+                yield [str(word) for word in words]
+
+
 def commands(file: Path) -> Iterator[list[str]]:
     """The words behind `python -m seg_mia` in every block of code, a continued line as one."""
+    if file == NOTEBOOK:
+        yield from notebook_commands()
+        return
     for block in code_blocks(file):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             found = re.match(r"\s*(?:\S*python|docker .*? audit)(?: -m seg_mia)? (.*)", line)
@@ -161,12 +186,12 @@ OWN = {
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")
 
 
-@pytest.mark.parametrize("file", DOCUMENTS, ids=IDS)
+@pytest.mark.parametrize("file", [*DOCUMENTS, NOTEBOOK], ids=[*IDS, NOTEBOOK.name])
 def test_commands_name_what_there_is(file: Path) -> None:
     for words in commands(file):
         command, rest = words[0], words[1:]
         assert command in {*PLAIN, "fit", "adopt", "validate", "test", "predict", "--help", "..."}, words
-        for word, value in zip(rest, [*rest[1:], ""], strict=True):
+        for word, value in zip(rest, [*rest, ""][1:], strict=True):
             flag, _, inline = word.partition("=")
             named = (inline or value).strip("'\"")
             if flag in NAMED and not PLACEHOLDER.fullmatch(named) and not own_file(named):
@@ -178,7 +203,7 @@ def own_file(name: str) -> bool:
     return "/" in name or name.startswith(("my_", "mine", "own"))
 
 
-@pytest.mark.parametrize("file", DOCUMENTS, ids=IDS)
+@pytest.mark.parametrize("file", [*DOCUMENTS, NOTEBOOK], ids=[*IDS, NOTEBOOK.name])
 def test_options_in_commands_exist(file: Path) -> None:
     for words in commands(file):
         for word in words[1:]:
@@ -323,9 +348,7 @@ def test_python_that_is_shown_imports_what_there_is(file: Path) -> None:
                     assert re.search(rf"\b{name.name}\b", source), f"{node.module} has no {name.name}"
 
 
-def test_the_attack_that_contributing_walks_through_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_attack_that_contributing_walks_through_works(tmp_path: Path) -> None:
     shown = dict(
         re.findall(
             r"`([\w/.]+)`:\n\n```\w+\n(.*?)^```",
@@ -333,19 +356,60 @@ def test_the_attack_that_contributing_walks_through_works(
             flags=re.MULTILINE | re.DOTALL,
         )
     )
-    attack = run(shown["seg_mia/attacks/sparse.py"], "seg_mia.attacks.sparse", tmp_path, monkeypatch)
-    config = yaml.safe_load(shown["lightning_configs/attack/sparse.yaml"])
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Perturbation, "attack")
-    words = [f"--attack={config['class_path']}", f"--attack.values={config['init_args']['values']}"]
-    parsed = parser.instantiate(parser.parse_args([*words, "--attack.size=0.25"])).attack
-    assert parsed.settings == {"values": 100, "size": 0.25, "loss": "cross_entropy"}
-    assert attack.Sparse(**config["init_args"]).sees
-    tests = run(shown["tests/attacks/test_sparse.py"], "shown_test_sparse", tmp_path, monkeypatch)
-    called = [test for name, test in vars(tests).items() if name.startswith("test_")]
-    assert len(called) == 3
-    for test in called:
-        test()
+    for name, text in shown.items():
+        (tmp_path / Path(name).name).write_text(text, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "tests" / "shown_attack.py"), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_both_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(ROOT / "README.md")
+    attack, scores = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    fooled = run(attack, "shown_attack", tmp_path, monkeypatch)
+    assert fooled.result.images.shape == (2, 3, 64, 64)
+    assert not fooled.result.images.equal(fooled.images)
+    guessed = run(scores, "shown_scores", tmp_path, monkeypatch)
+    low, high = guessed.auc_bounds(guessed.scores, guessed.members)
+    pairs = guessed.scores[guessed.members][:, None] > guessed.scores[~guessed.members]
+    assert low < np.mean(pairs) == guessed.auc(guessed.scores, guessed.members) < high
+
+
+def test_the_tutorial_imports_what_there_is_and_holds_no_outputs() -> None:
+    for block in cells("code"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("seg_mia"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names)
+    assert not any(cell.get("outputs") for cell in nbformat.read(NOTEBOOK, as_version=4)["cells"])
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    printed = "".join(
+        output.get("text", "") for cell in notebook["cells"] for output in cell.get("outputs", [])
+    )
+    found = re.search(r"AUC (\S+) 95 % interval", printed)
+    assert found is not None
+    assert float(found[1]) > 0.5  # 64 slices are memorised
+    assert (tmp_path / "runs" / "tutorial" / "phantom_victim" / "version_0" / "asma").is_dir()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {file.name for file in (ROOT / "docs").glob("*.md")}
+    listed = re.findall(r"^ +- .*?: (\w+\.md)$", text_of(ROOT / "mkdocs.yml"), flags=re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == pages | {"tutorial.md", "contributing.md", "changelog.md"}
+
+
+def test_the_readme_and_contributing_are_short() -> None:
+    assert len(text_of(ROOT / "README.md").split()) <= 1300
+    assert len(text_of(ROOT / "CONTRIBUTING.md").split()) < 900
 
 
 def test_membership_from_python_runs_as_shown(
