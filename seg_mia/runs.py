@@ -158,9 +158,7 @@ def newest_fitting(
     half = "victim" if _half(victims[0][1]) == "shadow" else "shadow"
     candidates = known or [(file, card) for file, card in _of_role(runs, half) if not _unknown_members(card)]
     for file, card in victims:
-        fitting = [
-            (other_seed, its_card) for other_seed, its_card in candidates if _fit(card, its_card, apart=apart)
-        ]
+        fitting = [pair for pair in candidates if _fit(card, pair[1], apart=apart)]
         if known and len(fitting) == len(known):
             return file, list(shadows)
         if fitting and not known:

@@ -120,11 +120,12 @@ def check_pair(victim: Side, shadow: Side, needs: Fleet) -> None:
             f"shadow {shadow.file} was trained on other data (fingerprint {learnt.fingerprint[:12]}) than "
             f"{victim.file} ({attacked.fingerprint[:12]}); train one on the other half of the victim's data"
         )
-    for count in ("classes", "channels"):
-        if getattr(attacked.source, count) != getattr(learnt.source, count):
+    for name in ("classes", "channels"):
+        if getattr(attacked.source, name) != getattr(learnt.source, name):
             raise InputError(
-                f"shadow and victim must have as many {count}, got {getattr(learnt.source, count)} and "
-                f"{getattr(attacked.source, count)}; train the shadow with the victim's {_option(attacked, count)}"
+                f"shadow and victim must have as many {name}, got {getattr(learnt.source, name)} and "
+                f"{getattr(attacked.source, name)}; train the shadow with the victim's "
+                f"{_option(attacked, name)}"
             )
     for side in (victim, shadow):
         _check_enough(side)
