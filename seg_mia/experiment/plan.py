@@ -123,7 +123,8 @@ def plan(request: RunRequest) -> Plan:
 def _refuse(request: RunRequest, subject: str, *names: str) -> None:
     for name in names:
         if getattr(request, name) not in (None, ()):
-            raise InputError(f"--{name.removesuffix('s')} does not go with {subject}; leave it out")
+            option = {"shadows": "shadow", "defences": "defence"}.get(name, name)
+            raise InputError(f"--{option} does not go with {subject}; leave it out")
 
 
 def _training(request: RunRequest) -> Plan:
