@@ -121,7 +121,7 @@ class SegmentationData(LightningDataModule):
         """Return a module that reads another part of this one's samples, which are opened once for both.
 
         Args:
-            settings: what it was built from, for checkpoints and logs.
+            settings: what it was built from, for checkpoints.
             subset: as in the constructor.
             limit: as in the constructor.
 
@@ -132,7 +132,7 @@ class SegmentationData(LightningDataModule):
         view = copy.copy(self)
         view._opened, view.subset, view.limit = self, subset, limit
         view.__dict__.pop("_hparams", None)  # the copy's own, not this one's
-        view.save_hyperparameters(dict(settings))
+        view.save_hyperparameters(dict(settings), logger=False)
         return view
 
     @staticmethod

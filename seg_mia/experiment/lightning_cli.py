@@ -188,8 +188,8 @@ class Experiment(LightningCLI):
         del applied_instantiation_links
         self._dump_config()
         spec = self.config_dump["data"]
-        logged = {"_class_path": spec["class_path"], **spec.get("init_args", {}), "_instantiator": BUILDER}
-        return self.modules.module(kind, settings, logged)
+        noted = {"_class_path": spec["class_path"], **spec.get("init_args", {}), "_instantiator": BUILDER}
+        return self.modules.module(kind, settings, noted)
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""

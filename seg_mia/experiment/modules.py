@@ -97,7 +97,7 @@ class DataModules:
         Args:
             kind: the class.
             settings: arguments of its constructor.
-            hyperparameters: what logs show of them, the settings themselves if not given.
+            hyperparameters: what checkpoints keep of them, the settings themselves if not given.
         """
         complete = defaults(kind) | dict(settings)
         lasting = {name: value for name, value in complete.items() if name not in VIEW}

@@ -285,6 +285,9 @@ def test_an_audit_of_one_attack_builds_its_data_module_and_lists_its_samples_at_
     assert main(words) == 0
     assert 1 <= counts["built"] <= 2
     assert 1 <= counts["read"] <= 2
+    logged = [file.read_text() for file in Path("runs").rglob("hparams.yaml")]
+    assert logged  # not with the data's settings, which may name samples
+    assert not any("duplicates" in text for text in logged)
 
 
 def test_commands_name_no_samples(tiny: Path) -> None:
