@@ -140,40 +140,44 @@ def _explain(words: list[str]) -> None:
     from typing import cast
 
     from seg_mia.config.help import pages, tidy
+    from seg_mia.config.options import options_in
     from seg_mia.experiment.lightning_cli import Experiment
     from seg_mia.experiment.plan import Command, Plan
+    from seg_mia.experiment.request import RunRequest
 
     for page in pages(words):
         if page.title:
             print(f"\n{page.title}\n")
-        shown = io.StringIO()
-        with suppress(SystemExit), redirect_stdout(shown):
+        text = io.StringIO()
+        with suppress(SystemExit), redirect_stdout(text):
             command = cast(Command, page.args[0])
-            Experiment(Plan(command, page.args, Path("runs"), options={"runs": "runs"}))
-        print(tidy(shown.getvalue(), page.path))
+            request = RunRequest(command, runs="runs")
+            Experiment(Plan(request, command, tuple(options_in(page.args[1:])), Path("runs")))
+        print(tidy(text.getvalue(), page.path))
 
 
 def _experiment(words: list[str]) -> None:
     from seg_mia.experiment.plan import plan
+    from seg_mia.experiment.request import requested
 
-    what = plan(words)
-    if what.card is not None:
-        print(f"victim: {what.checkpoint}")
-    for shadow in what.shadows:
+    planned = plan(requested(words))
+    if planned.card is not None:
+        print(f"victim: {planned.checkpoint}")
+    for shadow in planned.shadows:
         print(f"shadow: {shadow.file}")
     from seg_mia.experiment.lightning_cli import Experiment
     from seg_mia.runs import CHECKPOINTS, LAST
 
     _quiet()
-    done = Experiment(what)
+    done = Experiment(planned)
     if not done.trainer.is_global_zero:
         return
     print("\ntried; nothing is kept of it" if done.tried else f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
-    if what.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
+    if planned.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
         print(f"next: python -m seg_mia test --attack {_use(done)} {done.folder}")
-    print(f"look at it: tensorboard --logdir {what.options['runs'] if what.options else 'runs'}")
+    print(f"look at it: tensorboard --logdir {planned.request.runs}")
 
 
 def _use(done: "Experiment") -> str:
@@ -252,9 +256,15 @@ def _compare(words: list[str]) -> None:
         raise InputError(f"compare takes two folders of membership results, got {len(words)} arguments")
     from seg_mia.membership.compare import compare
 
-    found = compare(*words)
-    sure = "the interval leaves out 0" if found.low > 0 or found.high < 0 else "0 is within the interval"
-    print(f"difference of AUC {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]: {sure}")
+    difference = compare(*words)
+    sure = (
+        "the interval leaves out 0"
+        if difference.low > 0 or difference.high < 0
+        else "0 is within the interval"
+    )
+    print(
+        f"difference of AUC {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]: {sure}"
+    )
 
 
 def _quiet() -> None:
@@ -262,13 +272,13 @@ def _quiet() -> None:
     import logging
     import warnings
 
-    own = logging.getLogger("seg_mia")
-    own.setLevel(logging.INFO)
-    for handler in [each for each in own.handlers if each.name == "seg_mia"]:
-        own.removeHandler(handler)  # it writes to the standard error of an earlier call
-    shown = logging.StreamHandler()
-    shown.name = "seg_mia"
-    own.addHandler(shown)
+    logger = logging.getLogger("seg_mia")
+    logger.setLevel(logging.INFO)
+    for handler in [handler for handler in logger.handlers if handler.name == "seg_mia"]:
+        logger.removeHandler(handler)  # it writes to the standard error of an earlier call
+    stream = logging.StreamHandler()
+    stream.name = "seg_mia"
+    logger.addHandler(stream)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # Lightning's own code asks torch in a way that torch has replaced.

@@ -158,7 +158,7 @@ def newest_fitting(
     half = "victim" if _half(victims[0][1]) == "shadow" else "shadow"
     candidates = known or [(file, card) for file, card in _of_role(runs, half) if not _unknown_members(card)]
     for file, card in victims:
-        fitting = [(other, its_card) for other, its_card in candidates if _fit(card, its_card, apart=apart)]
+        fitting = [pair for pair in candidates if _fit(card, pair[1], apart=apart)]
         if known and len(fitting) == len(known):
             return file, list(shadows)
         if fitting and not known:
@@ -251,10 +251,10 @@ def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -
         shadow: a card.
         apart: whether the shadow's members may not be drawn from the victim's half.
     """
-    alike = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
+    same_data = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
     split = all(isinstance(card.get("split"), dict) for card in (victim, shadow))
     roles = _half(victim) != _half(shadow) and not (apart and _pool(victim) == _pool(shadow))
-    return alike and split and roles and _source(victim) == _source(shadow)
+    return same_data and split and roles and _source(victim) == _source(shadow)
 
 
 def _source(card: Mapping[str, Any]) -> object:
@@ -263,8 +263,8 @@ def _source(card: Mapping[str, Any]) -> object:
     arguments = data.get("init_args") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(arguments, dict):
         return None
-    said = {name: value for name, value in arguments.items() if value is not None}  # as if never given
-    return data.get("class_path"), {name: said[name] for name in said if name not in OF_A_ROLE}
+    given = {name: value for name, value in arguments.items() if value is not None}  # as if never given
+    return data.get("class_path"), {name: given[name] for name in given if name not in OF_A_ROLE}
 
 
 def _like(victim: Path, card: Mapping[str, Any]) -> str:
@@ -272,8 +272,8 @@ def _like(victim: Path, card: Mapping[str, Any]) -> str:
     role = "victim" if _half(card) == "shadow" else "shadow"
     training = card.get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
-    other = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
-    half = "--role shadow" if role == "shadow" else f"--data.role victim --seed_everything {other}"
+    other_seed = (seed if isinstance(seed, int) else 0) + SHADOW_SEED
+    half = "--role shadow" if role == "shadow" else f"--data.role victim --seed_everything {other_seed}"
     plain = " --model.defences null" if _defences(card) else ""
     return f"--config {run_of(victim) / 'config.yaml'} {half}{plain}"
 
@@ -294,5 +294,5 @@ def _defences(card: Mapping[str, Any]) -> list[str]:
     model = card.get("model")
     arguments = model.get("init_args") if isinstance(model, dict) else None
     listed = arguments.get("defences") if isinstance(arguments, dict) else None
-    specs = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    return [str(one.get("class_path")).rpartition(".")[2] for one in specs]
+    specs = [spec for spec in listed if isinstance(spec, dict)] if isinstance(listed, list) else []
+    return [str(spec.get("class_path")).rpartition(".")[2] for spec in specs]

@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 import seg_mia
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.feature_statistics import Texture
-from seg_mia.audit.settings import Defended, Settings
+from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
 from seg_mia.config.spec import resolve as class_at
@@ -325,7 +325,7 @@ def source_options(command: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=IDS)
 def test_yaml_that_is_shown_can_be_read(file: Path) -> None:
-    rows = set(Defended.__dataclass_fields__)
+    rows = set(VictimRow.__dataclass_fields__)
     for block in re.findall(r"^```yaml\n(.*?)^```", text_of(file), flags=re.MULTILINE | re.DOTALL):
         content = yaml.safe_load(block)
         assert isinstance(content, dict)

@@ -76,9 +76,9 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
         log.debug("%s cannot be asked: %s", named, error)
         return secrets.token_hex()
     if reads.services:
-        told = ", ".join(sorted(reads.services))
+        services = ", ".join(sorted(reads.services))
         log.info(
-            "%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), told
+            "%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), services
         )
         return secrets.token_hex()
     return [answers, sorted(digest for name in reads.files if (digest := _digest(Path(name))))]
@@ -144,8 +144,8 @@ def _answers(make: Callable[[], nn.Module], images: torch.Tensor | None) -> str:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = make().eval()
-        found = [] if images is None else heads(network(images))
+        outputs = [] if images is None else heads(network(images))
     digest = hashlib.sha256()
-    for logits in found:
+    for logits in outputs:
         digest.update(str(tuple(logits.shape)).encode() + logits.float().contiguous().numpy().tobytes())
     return digest.hexdigest()

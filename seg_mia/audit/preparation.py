@@ -2,27 +2,28 @@
 
 from seg_mia.attacks.base import Preparation
 from seg_mia.audit.settings import Settings, Training
-from seg_mia.audit.stages import options
-from seg_mia.config.files import composed, find_config, in_yaml
+from seg_mia.config.composition import last_value, stacked
+from seg_mia.config.files import find_config
+from seg_mia.config.options import options_of
 from seg_mia.errors import InputError
+from seg_mia.experiment.request import RunRequest
 from seg_mia.runs import OF_A_ROLE
 
 
-def check(first: Preparation) -> None:
-    """Raise InputError for a config that there is not, or that trains something else."""
-    _, files = composed(["--config", str(find_config(first.config))], [])
-    model = in_yaml(files, "model")
-    if not isinstance(model, dict) or model.get("class_path") != first.task:
+def check(preparation: Preparation) -> None:
+    """Raise InputError for an unknown config, or one that trains something else."""
+    model = last_value(stacked([str(find_config(preparation.config))]), "model")
+    if not isinstance(model, dict) or model.get("class_path") != preparation.task:
         raise InputError(
-            f"{first.option} names {first.config}, which trains no {first.product}; {first.example} does, or "
-            "give a folder"
+            f"{preparation.option} names {preparation.config}, which trains no {preparation.product}; "
+            f"{preparation.example} does, or give a folder"
         )
 
 
-def training(config: str, settings: Settings) -> list[str]:
-    """Return the words that train what an attack needs, on the audit's data.
+def training(config: str, settings: Settings) -> RunRequest:
+    """Return what trains what an attack needs, on the audit's data.
 
-    All that decides which half a sample is in is the victim's: what is trained on, it is not judged by.
+    All that decides which half a sample is in is the victim's: no sample is both trained on and evaluated.
     """
     victim = settings.victim.options if isinstance(settings.victim, Training) else {}
     of_victim = {
@@ -33,4 +34,4 @@ def training(config: str, settings: Settings) -> list[str]:
         for name, value in (settings.data | of_victim).items()
         if name in {"root", "cache"} or name not in OF_A_ROLE
     }
-    return ["fit", "--config", config, "--runs", settings.runs, *options("data.", data)]
+    return RunRequest("fit", (config,), tuple(options_of("data.", data)), runs=settings.runs)

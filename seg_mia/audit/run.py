@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import __version__ as lightning
 
 from seg_mia import __version__
+from seg_mia.audit.attacks import PreparedAttack, prepared_attacks, prepares, queries_victim
 from seg_mia.audit.board import show_audit
 from seg_mia.audit.leaks import leaks
-from seg_mia.audit.ledger import Ledger
 from seg_mia.audit.matrix import defence_table, side_by_side, with_differences, write_matrix
 from seg_mia.audit.preparation import check
-from seg_mia.audit.rounds import Progress, Rounds, Special
-from seg_mia.audit.settings import Defended, Settings, rows
-from seg_mia.audit.stages import Ready, asks, prepares, ready_stages
+from seg_mia.audit.runner import AuditRunner, GatedDefence, Progress
+from seg_mia.audit.settings import Settings, VictimRow, rows
+from seg_mia.audit.stage_cache import StageCache
 from seg_mia.audit.steps import steps
+from seg_mia.config.files import Config
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
@@ -51,13 +51,13 @@ MEASURES = re.compile(
 """What gates may ask of membership attacks."""
 OF_TRAINING = {"epsilon": ("epsilon", "epsilon.proved"), "canaries": ("canaries.auc", "canaries.epsilon")}
 """What they may ask of promises and canaries."""
-NEEDED: dict[str, Special] = {
+NEEDED: dict[str, GatedDefence] = {
     "epsilon": "DPSGD",
     "canaries.auc": "Canaries",
     "canaries.epsilon": "Canaries",
 }
 """The defence without which there is no such number."""
-SHORT: dict[Special, str] = {"DPSGD": "dp", "Canaries": "canaries"}
+SHORT: dict[GatedDefence, str] = {"DPSGD": "dp", "Canaries": "canaries"}
 """Its name in lightning_configs/defence."""
 
 
@@ -93,8 +93,8 @@ class Audit:
             rows, names = success_of(attacks)
             lines += ["", *aligned(success_table(rows, names), indent="  ")] if rows else []
             if self.compared:
-                alike = [victim for victim in self.victims if victim.round == first.round]
-                lines += ["", *defence_table(side_by_side(alike, self.results))]
+                same_seed = [victim for victim in self.victims if victim.round == first.round]
+                lines += ["", *defence_table(side_by_side(same_seed, self.results))]
         lines += [
             f"{victim.defence}, seed {victim.seed}: {canary_headline(victim.canaries)}"
             for victim in self.victims
@@ -120,30 +120,30 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         InputError: whatever the settings get wrong, before anything is trained where that can be known.
     """
     gates = [read_gate(text) for text in settings.fail_on]
-    stages, compared = ready_stages(settings), rows(settings)
-    _check_gates(gates, stages, compared)
-    for first in (prepares(stage) for stage in stages):
-        if first is not None:
-            check(first)
-    ledger = Ledger(Path(settings.runs), say, settings.fresh)
-    listed = steps(settings, stages, compared)
-    progress = Progress(listed, ledger.seconds(), say, time.monotonic)
-    rounds = Rounds(settings, compared, ledger)
-    rounds.check(listed)
-    _check_trained(gates, rounds)
+    attacks, compared = prepared_attacks(settings), rows(settings)
+    _check_gates(gates, attacks, compared)
+    for preparation in map(prepares, attacks):
+        if preparation is not None:
+            check(preparation)
+    cache = StageCache(Path(settings.runs), say, settings.fresh)
+    listed = steps(settings, attacks, compared)
+    progress = Progress(listed, cache.seconds(), say, time.monotonic)
+    runner = AuditRunner(settings, compared, cache)
+    runner.check(listed)
+    _check_trained(gates, runner)
     for step in listed:
         progress.begin(step)
-        progress.end(step, rounds.do(step))
-    results = with_differences(rounds.results)
-    content = _content(settings, rounds, results)
-    with ledger.audit(settings.name, asdict(settings)) as folder:
+        progress.end(step, runner.run(step))
+    results = with_differences(runner.results)
+    content = _content(settings, runner, results)
+    with cache.audit(settings.name, asdict(settings)) as folder:
         write_json(folder / "audit.json", content.plain())
         for number, seed in enumerate(settings.seeds):
             _write_round(folder, seed, number, content, compares=bool(settings.defences))
-        show_audit(folder, results, rounds.victims)
+        show_audit(folder, results, runner.victims)
         report = write_report(folder, images=settings.images)
     done = Audit(
-        folder, Path(settings.runs), results, rounds.victims, bool(settings.defences), report, failed=[]
+        folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
     )
     return _held(done, gates, say)
 
@@ -158,18 +158,22 @@ def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Aud
         raise
 
 
-def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Sequence[Defended]) -> None:
+def _check_gates(
+    gates: Sequence[Gate], attacks: Sequence[PreparedAttack], compared: Sequence[VictimRow]
+) -> None:
     """Raise InputError for a gate that nothing in this audit could meet, before anything is trained."""
     families, guessing = {"utility", "epsilon", "canaries"}, set[str]()
-    for stage in stages:
-        if not isinstance(stage.attack, Membership):
-            families |= {ALL_PERTURBATIONS, stage.label, stage.name}
+    for attack in attacks:
+        if not isinstance(attack.instance, Membership):
+            families |= {ALL_PERTURBATIONS, attack.label, attack.name}
         else:
-            kind = "control" if stage.control else "mia" if asks(stage) else "blind"
-            guessing |= {kind, stage.label, f"{stage.name}-control" if stage.control else stage.name}
-    named = {row.called for row in compared}
+            kind = "control" if attack.control else "mia" if queries_victim(attack) else "blind"
+            guessing |= {kind, attack.label, f"{attack.name}-control" if attack.control else attack.name}
+    labels = {row.label for row in compared}
     for gate in gates:
-        family = next((one for one in families | guessing if f"{gate.metric}.".startswith(f"{one}.")), None)
+        family = next(
+            (name for name in families | guessing if f"{gate.metric}.".startswith(f"{name}.")), None
+        )
         measure = gate.metric.removeprefix(f"{family}.")
         unknown = family in OF_TRAINING and gate.metric not in OF_TRAINING[family]
         unknown |= gate.metric == "epsilon.proved" and "mia" not in guessing
@@ -179,27 +183,27 @@ def _check_gates(gates: Sequence[Gate], stages: Sequence[Ready], compared: Seque
                 f"{', '.join(sorted(families | guessing))}, measures of membership auc, balanced_accuracy "
                 "and tpr_at_fpr_0.01 and their .low and .high"
             )
-        if gate.row is not None and gate.row not in named:
+        if gate.row is not None and gate.row not in labels:
             raise InputError(
-                f"gate {gate.text!r} matches nothing in this audit: victims are {', '.join(sorted(named))}"
+                f"gate {gate.text!r} matches nothing in this audit: victims are {', '.join(sorted(labels))}"
             )
 
 
-def _check_trained(gates: Sequence[Gate], rounds: Rounds) -> None:
+def _check_trained(gates: Sequence[Gate], runner: AuditRunner) -> None:
     """Raise InputError for a gate on a promise or on canaries that no victim in question is trained with."""
     for gate in gates:
-        what = NEEDED.get(gate.metric)
-        asked = [n for n, row in enumerate(rounds.compared) if gate.row in {None, row.called}]
-        if what is not None and not any(rounds.may_have(what, row) for row in asked):
-            names = ", ".join(dict.fromkeys(rounds.compared[row].called for row in asked))
+        defence = NEEDED.get(gate.metric)
+        rows_meant = [n for n, row in enumerate(runner.rows) if gate.row in {None, row.label}]
+        if defence is not None and not any(runner.may_have(defence, row) for row in rows_meant):
+            names = ", ".join(dict.fromkeys(runner.rows[row].label for row in rows_meant))
             raise InputError(
                 f"gate {gate.text!r} matches nothing in this audit: no victim of {names} is trained with "
-                f"{what}; leave the gate out, or compare one that is: defences: [none, {SHORT[what]}]"
+                f"{defence}; leave the gate out, or compare one that is: defences: [none, {SHORT[defence]}]"
             )
 
 
 def _content(
-    settings: Settings, rounds: Rounds, results: Sequence[MembershipResult | PerturbationResult]
+    settings: Settings, runner: AuditRunner, results: Sequence[MembershipResult | PerturbationResult]
 ) -> AuditResult:
     """Return what `audit.json` says."""
     inferred = [result for result in results if isinstance(result, MembershipResult)]
@@ -207,34 +211,34 @@ def _content(
         version=VERSION,
         name=settings.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(sum(done.seconds for _, done in rounds.done), 1),
+        seconds=round(sum(stage.seconds for _, stage in runner.stages), 1),
         tool=_tool(),
         settings=_nameless(asdict(settings)),
-        victims=[victim.victim for victim in rounds.victims if victim.row == 0],
+        victims=[victim.victim for victim in runner.victims if victim.row == 0],
         attacks=list(results),
-        defences=rounds.victims,
+        defences=runner.victims,
         leaks=leaks(inferred),
         stages=[
             Stage(
-                what=step.told,
-                command=done.command,
-                seconds=done.seconds,
-                kept=done.kept,
-                folder=str(done.folder),
+                what=step.title,
+                command=stage.command,
+                seconds=stage.seconds,
+                kept=stage.cached,
+                folder=str(stage.folder),
                 kind=step.kind,
             )
-            for step, done in rounds.done
+            for step, stage in runner.stages
         ],
     )
 
 
-def _nameless(settings: dict[str, Any]) -> dict[str, Any]:
+def _nameless(settings: Config) -> Config:
     """Return an audit's settings without samples' names."""
     hidden = {name: f"{len(settings['data'][name])} lists" for name in HIDDEN if settings["data"].get(name)}
     return settings | {"data": settings["data"] | hidden}
 
 
-def _tool() -> dict[str, Any]:
+def _tool() -> Config:
     """Return what all of it ran on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
@@ -269,10 +273,10 @@ def success_of(
     results: Sequence[MembershipResult | PerturbationResult],
 ) -> tuple[list[SuccessRow], list[str]]:
     """Return how often each loss of each attack succeeded, and the attack of each row."""
-    found = [
+    labelled = [
         (row, result.label)
         for result in results
         if isinstance(result, PerturbationResult)
         for row in result.success
     ]
-    return [row for row, _ in found], [label for _, label in found]
+    return [row for row, _ in labelled], [label for _, label in labelled]

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from seg_mia.config.files import find_config, inline, is_inline, known, named, refuse_training, resolve
+from seg_mia.config.composition import refuse_training
+from seg_mia.config.files import Config, find_config, inline, is_inline, known, named, read_yaml
 from seg_mia.config.messages import near, one_line
+from seg_mia.config.options import Layer, options_in, taken, words_of
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.runs import shadow_files
@@ -23,7 +24,7 @@ LISTS = ("attacks", "defences", "seeds", "trust", "fail_on")
 
 
 @dataclass(frozen=True)
-class Stage:
+class AttackEntry:
     """An attack with its settings.
 
     Args:
@@ -33,8 +34,8 @@ class Stage:
     """
 
     attack: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+    settings: Config = field(default_factory=dict)
+    data: Config = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Training:
     """
 
     config: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Config = field(default_factory=dict)
     weights: str | None = None
 
 
@@ -68,7 +69,7 @@ class Shadows(Training):
 
 
 @dataclass(frozen=True)
-class Defended:
+class VictimRow:
     """One row of a comparison: a victim that is trained or deployed in another way.
 
     Args:
@@ -85,18 +86,18 @@ class Defended:
     defence: list[str] = field(default_factory=list)
     release: str | None = None
     config: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Config = field(default_factory=dict)
     adaptive: bool = False
     name: str | None = None
 
     @property
-    def called(self) -> str:
+    def label(self) -> str:
         """What tables say."""
         parts = [named(part) for part in (self.config, *self.defence, self.release) if part]
         return self.name or " + ".join(parts) or "none"
 
     @property
-    def trained(self) -> str:
+    def training_key(self) -> str:
         """What decides the training, as a key."""
         return json.dumps([self.config, self.defence, self.options], sort_keys=True)
 
@@ -130,12 +131,12 @@ class Settings:
     """
 
     victim: str | Training
-    attacks: list[str | Stage]
+    attacks: list[str | AttackEntry]
     shadow: str | Shadows | None = None
-    defences: list[str | Defended] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    scorer: dict[str, Any] = field(default_factory=dict)
+    defences: list[str | VictimRow] = field(default_factory=list)
+    data: Config = field(default_factory=dict)
+    model: Config = field(default_factory=dict)
+    scorer: Config = field(default_factory=dict)
     control: bool = False
     seeds: list[int] = field(default_factory=lambda: [0])
     runs: str = "runs"
@@ -172,22 +173,21 @@ def read_settings(words: Sequence[str]) -> Settings:
         "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
     )
     parser.add_class_arguments(Settings)
-    args, files = resolve(_listed(words), "--config", "-c")
-    said = ("--victim", "--attacks", "-h", "--help")
-    if not files and not any(word.startswith(said) for word in args):
+    files, options = taken(options_in(_listed(words)), "config")
+    args = [*(f"--config={file}" for file in files), *words_of(options)]
+    needed = ("--victim", "--attacks", "-h", "--help")
+    if not files and not any(word.startswith(needed) for word in args):
         audits = ", ".join(known("audit"))
         raise InputError(f"audit needs --config NAME, or --victim and --attacks; known names: {audits}")
     for file in files:
-        refuse_training(file)
-    names = [Path(file).stem for file in files if not is_inline(file)]
-    name = names[-1] if names else None
-    if name is not None:
-        parser.set_defaults({"name": name})
+        refuse_training(Layer(file, read_yaml(file)))
+    if stems := [Path(file).stem for file in files if not is_inline(file)]:
+        parser.set_defaults({"name": stems[-1]})
     try:
         parsed = parser.instantiate(parser.parse_args(args))
     except argparse.ArgumentError as error:
-        options = {*Settings.__dataclass_fields__, "config", "fail-on"}
-        raise InputError(one_line(str(error), options)) from None
+        names = {*Settings.__dataclass_fields__, "config", "fail-on"}
+        raise InputError(one_line(str(error), names)) from None
     settings = Settings(
         **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
     )
@@ -198,10 +198,10 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 
 def _check(settings: Settings) -> None:
-    kinds = {"victim": Training, "shadow": Shadows, "attacks": Stage, "defences": Defended}
+    kinds = {"victim": Training, "shadow": Shadows, "attacks": AttackEntry, "defences": VictimRow}
     for name, kind in kinds.items():
-        said = getattr(settings, name)
-        for entry in said if isinstance(said, list) else [said]:
+        value = getattr(settings, name)
+        for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, str):
                 _refuse_mapping(name, entry, kind)
     if settings.version != VERSION:
@@ -239,11 +239,11 @@ def _refuse_mapping(name: str, text: str, kind: type) -> None:
     if not text.startswith(("{", "[")):
         return
     try:
-        said = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
-        said = text
-    takes = [one.name for one in fields(kind)]
-    for entry in said if isinstance(said, list) else [said]:
+        value = text
+    takes = [parameter.name for parameter in fields(kind)]
+    for entry in value if isinstance(value, list) else [value]:
         unknown = [key for key in entry if key not in takes] if isinstance(entry, dict) else []
         if unknown:
             raise InputError(
@@ -258,84 +258,84 @@ def _listed(words: Sequence[str]) -> list[str]:
 
     The first stands for the whole list that a file has; gates alone are added to the file's.
     """
-    found, pending, begun = list[str](), "", {"fail_on"}
+    args, pending, begun = list[str](), "", {"fail_on"}
     for word in words:
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("fail-on", "fail_on") if flag.startswith("--") else ""
         if pending and flag.startswith("--"):
             break
         if pending or (name in LISTS and equals):
-            found.append(_entry(pending or name, word if pending else value, begun))
+            args.append(_entry(pending or name, word if pending else value, begun))
             pending = ""
         elif name in LISTS:
             pending = name
         else:
-            found.append(word)
+            args.append(word)
     if pending == "fail_on":
         raise InputError('--fail-on needs an expression, such as "mia.auc>0.6"')
     if pending:
         raise InputError(f"--{pending} needs a value, or several, [A, B]")
-    return found
+    return args
 
 
 def _entry(name: str, value: str, begun: set[str]) -> str:
     """Return a list, or one entry of it, as one word."""
     if value.startswith("[") or value == "null":
         return f"--{name}={value}"
-    more = name in begun
+    is_begun = name in begun
     begun.add(name)
-    if more:
+    if is_begun:
         return f"--{name}+={value}"
     return f"--{name}=[{value}]" if is_inline(value) else f"--{name}={inline([value])}"
 
 
-def rows(settings: Settings) -> list[Defended]:
+def rows(settings: Settings) -> list[VictimRow]:
     """Return the victims to compare; raise InputError for unknown names, or a victim trained already."""
-    found = [_row(entry) if isinstance(entry, str) else entry for entry in settings.defences]
-    for row in found:
+    compared = [_row(entry) if isinstance(entry, str) else entry for entry in settings.defences]
+    for row in compared:
         for name in row.defence:
             find_config(name, "defence")
         if row.config is not None:
             find_config(row.config)
         if row.release is not None:
             find_config(row.release, "release")
-    if len({row_key(row) for row in found}) < len(found):
+    if len({row_key(row) for row in compared}) < len(compared):
         raise InputError("each of an audit's defences must differ from the others in what it is or its name")
-    for row in found:
+    for row in compared:
         _check_trainable(row, settings)
-    return found or [Defended()]
+    return compared or [VictimRow()]
 
 
-def _check_trainable(row: Defended, settings: Settings) -> None:
+def _check_trainable(row: VictimRow, settings: Settings) -> None:
     if row.adaptive and not row.defence and row.config is None:
         raise InputError(
-            f"the row {row.called} has no defence that a shadow could be trained with; leave out adaptive"
+            f"the row {row.label} has no defence that a shadow could be trained with; leave out adaptive"
         )
     if row.config is not None:
         return
-    for what in (settings.victim, settings.shadow if row.adaptive else settings.victim):
-        config = what.config if isinstance(what, Training) else what
+    for training in (settings.victim, settings.shadow if row.adaptive else settings.victim):
+        config = training.config if isinstance(training, Training) else training
         if config is None:
             continue
         trained = Path(config).exists() and not config.endswith((".yaml", ".yml"))
         if trained and (row.defence or row.options):
             raise InputError(
-                f"{config} is trained already, the row {row.called} needs a config to train with; name one"
+                f"{config} is trained already, the row {row.label} needs a config to train with; name one"
             )
 
 
-def row_key(row: Defended) -> tuple[str, bool]:
+def row_key(row: VictimRow) -> tuple[str, bool]:
     """Return what tells rows of a table apart."""
-    return row.called, row.adaptive
+    return row.label, row.adaptive
 
 
-def _row(name: str) -> Defended:
+def _row(name: str) -> VictimRow:
     if name == "none":
-        return Defended()
+        return VictimRow()
     if name in known("release"):
-        return Defended(release=name)
+        return VictimRow(release=name)
     if name not in known("defence") and not Path(name).is_file():
         raise InputError(
             f"no defence {name!r}: known names are none, {', '.join((*known('defence'), *known('release')))}"
         )
-    return Defended(defence=[name])
+    return VictimRow(defence=[name])

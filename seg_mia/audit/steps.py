@@ -4,88 +4,87 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
-from seg_mia.audit.stages import Ready, is_run, prepares
+from seg_mia.audit.attacks import PreparedAttack, is_run, prepares
+from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
 from seg_mia.config.files import named
 
 Kind = Literal["victim", "shadow", "preparation", "utility", "attack"]
 
 
 @dataclass(frozen=True)
-class Step:
+class AuditStep:
     """One step.
 
     Attributes:
         kind: of step.
         round: which of the seeds, from 0.
         row: which of the compared victims, from 0.
-        told: what it is called while it runs.
-        stage: the attack, for an attack; the one that it is for, for a preparation.
+        title: what it is called while it runs.
+        attack: the attack, for an attack; the one that it is for, for a preparation.
         shadow: the number of a shadow, from 0.
     """
 
     kind: Kind
     round: int
     row: int
-    told: str
-    stage: Ready | None = None
+    title: str
+    attack: PreparedAttack | None = None
     shadow: int = 0
 
 
-def steps(settings: Settings, stages: Sequence[Ready], compared: Sequence[Defended]) -> list[Step]:
+def steps(
+    settings: Settings, attacks: Sequence[PreparedAttack], rows: Sequence[VictimRow]
+) -> list[AuditStep]:
     """Return all steps in their order: trainings that several rows or seeds share stand once."""
-    found, trained = list[Step](), set[object]()
+    listed, trained = list[AuditStep](), set[object]()
     for number, seed in enumerate(settings.seeds):
-        for place, row in enumerate(compared):
+        for index, row in enumerate(rows):
             for kind, config, key, count in _trainings(settings, row):
                 if (number, kind, key) not in trained:
                     trained.add((number, kind, key))
-                    found += [
-                        Step(
-                            kind,
-                            number,
-                            place,
-                            f"{kind} {config}{_of(shadow, count)}, seed {seed}",
-                            shadow=shadow,
-                        )
-                        for shadow in range(count)
+                    titles = [f"{kind} {config}{_of(shadow, count)}, seed {seed}" for shadow in range(count)]
+                    listed += [
+                        AuditStep(kind, number, index, title, shadow=shadow)
+                        for shadow, title in enumerate(titles)
                     ]
-            told = f"how well {row.called} segments" if settings.defences else "how well the victim segments"
-            found.append(Step("utility", number, place, told))
-            for stage in (one for one in stages if is_run(one, place)):
-                first = prepares(stage)
-                if first is not None and first not in trained:
-                    trained.add(first)
-                    title = f"{first.product} {named(first.config)}"
-                    found.append(Step("preparation", number, place, title, stage))
-                found.append(Step("attack", number, place, _attack(settings, stage, row), stage))
-    return found
+            victim = row.label if settings.defences else "the victim"
+            listed.append(AuditStep("utility", number, index, f"how well {victim} segments"))
+            for attack in (attack for attack in attacks if is_run(attack, index)):
+                preparation = prepares(attack)
+                if preparation is not None and preparation not in trained:
+                    trained.add(preparation)
+                    title = f"{preparation.product} {named(preparation.config)}"
+                    listed.append(AuditStep("preparation", number, index, title, attack))
+                listed.append(AuditStep("attack", number, index, _title(settings, attack, row), attack))
+    return listed
 
 
-def _trainings(settings: Settings, row: Defended) -> list[tuple[Kind, str, str, int]]:
+def _trainings(settings: Settings, row: VictimRow) -> list[tuple[Kind, str, str, int]]:
     """Return role, config and key of what a row needs trained, and how many of them."""
-    found: list[tuple[Kind, str, str, int]] = [("victim", _said(settings.victim, row), row.trained, 1)]
+    trainings: list[tuple[Kind, str, str, int]]
+    trainings = [("victim", _config_title(settings.victim, row), row.training_key, 1)]
     if settings.shadow is not None:
-        behind = shadow_row(row)
-        found.append(("shadow", _said(settings.shadow, behind), behind.trained, shadow_count(settings)))
-    return found
+        shadow = shadow_row(row)
+        title = _config_title(settings.shadow, shadow)
+        trainings.append(("shadow", title, shadow.training_key, shadow_count(settings)))
+    return trainings
 
 
 def _of(shadow: int, count: int) -> str:
     return f" {shadow + 1} of {count}" if count > 1 else ""
 
 
-def shadow_row(row: Defended) -> Defended:
+def shadow_row(row: VictimRow) -> VictimRow:
     """Return how a row's shadow is trained: undefended, unless the attacker knows the defence."""
-    return row if row.adaptive else Defended()
+    return row if row.adaptive else VictimRow()
 
 
-def _said(what: str | Training, row: Defended) -> str:
-    config = row.config or (what.config if isinstance(what, Training) else what)
+def _config_title(training: str | Training, row: VictimRow) -> str:
+    config = row.config or (training.config if isinstance(training, Training) else training)
     config = named(config) if config.endswith((".yaml", ".yml")) else config
     return ", ".join([config, *([" + ".join(map(named, row.defence))] if row.defence else [])])
 
 
-def _attack(settings: Settings, stage: Ready, row: Defended) -> str:
-    behind = f" on {row.called}" if settings.defences else ""
-    return f"{stage.name}{behind}{', negative control' if stage.control else ''}"
+def _title(settings: Settings, attack: PreparedAttack, row: VictimRow) -> str:
+    target = f" on {row.label}" if settings.defences else ""
+    return f"{attack.name}{target}{', negative control' if attack.control else ''}"

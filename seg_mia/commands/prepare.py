@@ -15,8 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from seg_mia import data as readers
-from seg_mia.config.files import composed, in_yaml, inline, is_inline, known, read_yaml, resolve
+from seg_mia.config.composition import last_value, stacked
+from seg_mia.config.files import inline, is_inline, known
 from seg_mia.config.messages import one_line, refusal
+from seg_mia.config.options import options_in, taken, words_of
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.checks import ONE_GREY
@@ -202,16 +204,16 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
     parser.add_argument("--config", action="config", help="A config's name or file: its data counts.")
     parser.add_class_arguments(Request)
     parser.add_subclass_arguments(SegmentationData, "data", required=True)
-    resolved, named = resolve(words, "--config", "-c")
-    args, configs = composed(resolved, ())
-    said = [word for word in args[2 * len(configs) :] if not word.startswith("--model.defences+=")]
-    said = on_other_half(said) if stated_role(configs) else said
-    if not configs and not any(word.startswith(("--data", "-h", "--help")) for word in said):
+    files, options = taken(options_in(words), "config")
+    layers = stacked(files)
+    options = on_other_half(options) if stated_role(layers) else options
+    flags = words_of(options)
+    if not layers and not any(word.startswith(("--data", "-h", "--help")) for word in flags):
         raise InputError(f"prepare needs --config NAME; known names: {', '.join(known())}")
-    sections = [read_yaml(config).get("data") for config in configs]
+    sections = [layer.content.get("data") for layer in layers]
     before = [f"--config={inline({'data': section})}" for section in sections if section]
     try:
-        parsed = parser.parse_args([*before, *said])
+        parsed = parser.parse_args([*before, *flags])
         data = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
         raise InputError(one_line(str(error), [*Request.__dataclass_fields__, "config"])) from None
@@ -219,10 +221,10 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
         raise refusal(error) or error from None
     settings = plain_settings(parsed)
     request = Request(**{name: settings[name] for name in Request.__dataclass_fields__})
-    if request.runs is None and (runs := in_yaml(configs, "runs")):
+    if request.runs is None and (runs := last_value(layers, "runs")):
         request = Request(**{**vars(request), "runs": str(runs)})
-    files = [Path(file).stem for file in named if not is_inline(file)]
-    return request, data, files[-1] if files else type(data).__name__.lower()
+    names = [Path(file).stem for file in files if not is_inline(file)]
+    return request, data, names[-1] if names else type(data).__name__.lower()
 
 
 def _parts(data: SegmentationData) -> tuple[tuple[str, ...], str]:

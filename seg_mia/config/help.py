@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from seg_mia.config.files import composed, is_inline, read_yaml, resolve
+from seg_mia.config.composition import stacked
+from seg_mia.config.files import Config, is_inline, read_yaml
+from seg_mia.config.options import options_in, taken
 
 ADOPT = (
     "adopt takes what fit takes, but for --defence and --resume; it trains nothing: --model.weights FILE "
@@ -78,19 +80,18 @@ def _page(command: str, path: str, classes: Mapping[str, str]) -> Page:
 
 def _classes(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the classes that configs, attack and release name, by the option that each stands for."""
-    args, _ = resolve(words, "--config", "-c")
-    _, files = composed(args, [])
-    merged: dict[str, Any] = {}
-    for file in files:
-        merged |= {part: spec for part, spec in read_yaml(file).items() if part in PARTS}
+    files, options = taken(options_in(words), "config")
+    merged: Config = {}
+    for layer in stacked(files):
+        merged |= {part: spec for part, spec in layer.content.items() if part in PARTS}
     for part in ("attack", "release"):
-        for name in resolve(words, f"--{part}", kind=part)[1][-1:]:
+        for name in taken(options, part, part)[0][-1:]:
             merged[part] = read_yaml(name) if name.endswith((".yaml", ".yml")) or is_inline(name) else name
     for part, spec in merged.items():
-        yield from _inside(part, spec)
+        yield from _nested(part, spec)
 
 
-def _inside(path: str, spec: Any) -> Iterator[tuple[str, str]]:
+def _nested(path: str, spec: object) -> Iterator[tuple[str, str]]:
     if isinstance(spec, str):
         spec = {"class_path": spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("class_path"), str):
@@ -99,4 +100,4 @@ def _inside(path: str, spec: Any) -> Iterator[tuple[str, str]]:
     arguments = spec.get("init_args")
     for name, inner in arguments.items() if isinstance(arguments, dict) else ():
         if isinstance(inner, dict):
-            yield from _inside(f"{path}.{name}", inner)
+            yield from _nested(f"{path}.{name}", inner)

@@ -38,8 +38,8 @@ def one_line(message: str, known: Iterable[str] = ()) -> str:
 
 def near(name: str, names: Iterable[str], *, before: str = "") -> str:
     """Return a question that offers the most similar of some names, or nothing where none is similar."""
-    found = get_close_matches(name, list(names), 1, cutoff=0.7)
-    return f", did you mean {before}{found[0]}?" if found else ""
+    matches = get_close_matches(name, list(names), 1, cutoff=0.7)
+    return f", did you mean {before}{matches[0]}?" if matches else ""
 
 
 def _union(lines: Sequence[str]) -> str:
@@ -50,19 +50,19 @@ def _union(lines: Sequence[str]) -> str:
 
 def _expected(lines: Sequence[str], line: str) -> str:
     """Return a complaint about a value's type: all types that would do, and the value."""
-    place = lines.index(line)
+    position = lines.index(line)
     expected, _, got = line.removeprefix("Expected a ").partition(". Got value: ")
-    if not got and (union := _union(lines[:place])):
+    if not got and (union := _union(lines[:position])):
         expected = union
-        values = [text for text in lines[place:] if text.startswith("Given value:")]
+        values = [text for text in lines[position:] if text.startswith("Given value:")]
         got = values[0].removeprefix("Given value:").strip() if values else ""
     return f"expected {_types(expected)}{f', got {got}' if got else ''}"
 
 
 def _types(text: str) -> str:
     """Return types as jsonargparse writes them without its marks: `[<class 'int'>, Literal['a', 'b']]`."""
-    found = re.findall(r"Literal\[([^]]*)\]|<class '(?:\w+\.)*(\w+)'>|(\w+\[[^]]*\]+)", text)
-    names = [name for choices, *kinds in found for name in (*re.findall(r"[^', ]+", choices), *kinds) if name]
+    parts = re.findall(r"Literal\[([^]]*)\]|<class '(?:\w+\.)*(\w+)'>|(\w+\[[^]]*\]+)", text)
+    names = [name for choices, *kinds in parts for name in (*re.findall(r"[^', ]+", choices), *kinds) if name]
     *first, last = dict.fromkeys("null" if name == "NoneType" else name for name in names) or [text]
     return f"{', '.join(first)} or {last}" if first else last
 
@@ -73,15 +73,15 @@ def _class_like(name: str, lines: Sequence[str]) -> str:
     bases = map(_class_at, re.findall(r"<class '([\w.]+)'>", _union(lines)))
     for base in filter(None, bases):
         kinds: list[type] = base.__subclasses__()
-        names += [each.__name__ for kind in kinds for each in (kind, *kind.__subclasses__())]
+        names += [subclass.__name__ for kind in kinds for subclass in (kind, *kind.__subclasses__())]
     return near(name.rpartition(".")[2], names)
 
 
 def _class_at(path: str) -> type | None:
     """Return a class that is imported already: a name in an error text is no reason to import it."""
     module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) else None
+    candidate = getattr(sys.modules.get(module), name, None)
+    return candidate if isinstance(candidate, type) else None
 
 
 def _accepted(message: str) -> str:

@@ -38,8 +38,8 @@ def is_plain(value: object) -> bool:
 def class_paths(value: object) -> list[str]:
     """Return every class path that a specification names, at any depth."""
     if isinstance(value, Mapping):
-        own = [str(value["class_path"])] if "class_path" in value else []
-        return own + [path for item in value.values() for path in class_paths(item)]
+        paths = [str(value["class_path"])] if "class_path" in value else []
+        return paths + [path for item in value.values() for path in class_paths(item)]
     if isinstance(value, list | tuple):
         return [path for item in value for path in class_paths(item)]
     return []
@@ -72,12 +72,12 @@ def resolve(path: str) -> type:
     if not module:
         raise InputError(f"names {path!r}, which is no class path; write module.Class")
     try:
-        found = getattr(import_module(module), name, None)
+        candidate = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise InputError(f"names {path!r}, but {error}; run where it can be imported (PYTHONPATH)") from None
-    if not isinstance(found, type) or (path.startswith("seg_mia.") and found.__module__ != module):
+    if not isinstance(candidate, type) or (path.startswith("seg_mia.") and candidate.__module__ != module):
         raise InputError(f"names {path!r}, which is not a class defined in {module}")
-    return found
+    return candidate
 
 
 def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
@@ -106,7 +106,7 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
 
 def parameters(kind: type) -> dict[str, Any]:
     """Return the constructor's parameters and declared types, through `**kwargs` to the base's."""
-    found: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
     for owner in kind.__mro__:
         init = owner.__dict__.get("__init__")
         if init is None:
@@ -115,10 +115,10 @@ def parameters(kind: type) -> dict[str, Any]:
         signature = list(inspect.signature(init).parameters.values())[1:]
         for parameter in signature:
             if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-                found.setdefault(parameter.name, hints.get(parameter.name, Any))
+                declared.setdefault(parameter.name, hints.get(parameter.name, Any))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
             break
-    return found
+    return declared
 
 
 def _hints(owner: type) -> dict[str, Any]:
@@ -139,12 +139,12 @@ def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
         return dict(spec)
     given = dict(spec.get("init_args", {}))
     left_out = unsayable(spec["class_path"], given)
-    kept = {
+    restored = {
         name: restorable(value) if isinstance(value, Mapping) else value
         for name, value in given.items()
         if name not in left_out
     }
-    return {**spec, "init_args": kept}
+    return {**spec, "init_args": restored}
 
 
 def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
@@ -153,26 +153,26 @@ def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
         return set()
     kind = resolve(path)
     declared = parameters(kind)
-    standing = {name: value for name, value in _defaults(kind).items() if name in given}
+    standing = {name: value for name, value in defaults(kind).items() if name in given}
     unsaid = {name for name, value in standing.items() if _is_written(given[name], value)}
     return {
         name for name in unsaid if not (_is_exact(standing[name]) and _fits(given[name], declared.get(name)))
     }
 
 
-def _defaults(kind: type) -> dict[str, Any]:
+def defaults(kind: type) -> dict[str, Any]:
     """Return the constructor's parameters that have a default, through `**kwargs` to the base's."""
-    found: dict[str, Any] = {}
+    standing: dict[str, Any] = {}
     for owner in kind.__mro__:
         init = owner.__dict__.get("__init__")
         if init is None:
             continue
         signature = list(inspect.signature(init).parameters.values())[1:]
         for parameter in signature:
-            found.setdefault(parameter.name, parameter.default)
+            standing.setdefault(parameter.name, parameter.default)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
             break
-    return {name: value for name, value in found.items() if value is not inspect.Parameter.empty}
+    return {name: value for name, value in standing.items() if value is not inspect.Parameter.empty}
 
 
 def _is_exact(value: object) -> bool:
@@ -185,11 +185,11 @@ def _is_exact(value: object) -> bool:
 def _is_written(value: Any, default: Any) -> bool:
     """Say whether `value` is what a parser writes down for `default`."""
     if isinstance(default, list | tuple):
-        alike = isinstance(value, list | tuple) and len(value) == len(default)
-        return alike and all(map(_is_written, value, default))
+        is_same = isinstance(value, list | tuple) and len(value) == len(default)
+        return is_same and all(map(_is_written, value, default))
     if isinstance(default, dict):
-        alike = isinstance(value, dict) and value.keys() == default.keys()
-        return alike and all(_is_written(value[key], default[key]) for key in default)
+        is_same = isinstance(value, dict) and value.keys() == default.keys()
+        return is_same and all(_is_written(value[key], default[key]) for key in default)
     if isinstance(default, Enum):
         return value in (default.name, default)
     if is_plain(default):
@@ -219,8 +219,8 @@ def as_declared(value: Any, declared: Any) -> Any:
 def _layer(path: str) -> type | None:
     """Return a layer of torch's that has been imported, or None."""
     module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None) if _LAYER.fullmatch(path) else None
-    return found if isinstance(found, type) else None
+    candidate = getattr(sys.modules.get(module), name, None) if _LAYER.fullmatch(path) else None
+    return candidate if isinstance(candidate, type) else None
 
 
 def _fits(value: object, declared: Any) -> bool:

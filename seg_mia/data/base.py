@@ -1,10 +1,11 @@
 """From a source of samples to loaders of members, non-members and reference."""
 
+import copy
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from seg_mia.errors import InputError
 
 Role = Literal["victim", "shadow"]
 Subset = Literal["nonmembers", "members", "reference", "all"]
+VIEW = ("subset", "limit")
+"""Settings that choose which of the samples a run reads; modules that differ in them alone share samples."""
 
 
 class SegmentationData(LightningDataModule):
@@ -71,6 +74,7 @@ class SegmentationData(LightningDataModule):
     contents: Contents
     notes: tuple[Note, ...] = ()
     untrained: tuple[int, ...] = ()
+    _opened: "SegmentationData | None" = None
 
     def __init__(
         self,
@@ -95,11 +99,7 @@ class SegmentationData(LightningDataModule):
         stratify: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
-            raise InputError(
-                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
-                f"{workers}"
-            )
+        self._check_counts(batch_size, limit, workers)
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
         self._check_shadow(role, shadow, shadow_pool)
@@ -116,6 +116,32 @@ class SegmentationData(LightningDataModule):
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
         self._begin = 0
+
+    def viewed(self, settings: Mapping[str, Any], *, subset: Subset, limit: int | None) -> Self:
+        """Return a module that reads another part of this one's samples, which are opened once for both.
+
+        Args:
+            settings: what it was built from, for checkpoints.
+            subset: as in the constructor.
+            limit: as in the constructor.
+
+        Raises:
+            InputError: a limit below 1.
+        """
+        self._check_counts(self.batch_size, limit, self.workers)
+        view = copy.copy(self)
+        view._opened, view.subset, view.limit = self, subset, limit
+        view.__dict__.pop("_hparams", None)  # the copy's own, not this one's
+        view.save_hyperparameters(dict(settings), logger=False)
+        return view
+
+    @staticmethod
+    def _check_counts(batch_size: int, limit: int | None, workers: int) -> None:
+        if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
+            raise InputError(
+                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
+                f"{workers}"
+            )
 
     @staticmethod
     def _check_shadow(role: Role, shadow: int | None, pool: Role) -> None:
@@ -227,8 +253,18 @@ class SegmentationData(LightningDataModule):
         )
 
     def _open(self) -> None:
-        if hasattr(self, "cached"):
-            return
+        if self._opened is not None:
+            self._share(self._opened)
+        elif not hasattr(self, "cached"):
+            self._read()
+
+    def _share(self, opened: "SegmentationData") -> None:
+        opened._open()
+        self.source, self.contents, self.cached = opened.source, opened.contents, opened.cached
+        self.tied = opened.tied
+        self._name_ties()
+
+    def _read(self) -> None:
         self.source = self.read_source()
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
@@ -243,6 +279,10 @@ class SegmentationData(LightningDataModule):
         ids, file = self.source.ids, self.near_duplicates
         near = near_duplicates(Path(file), ids, fingerprint) if file else []
         self.tied = tied_places(ids, duplicates=self.duplicates, near=near, tied=self.tied or ())
+        self._name_ties()
+
+    def _name_ties(self) -> None:
+        """Keep for checkpoints of who is tied to whom what names nobody."""
         for name in ("duplicates", "near_duplicates"):
             self.hparams.pop(name, None)
         if self.tied is not None or "tied" in self.hparams:

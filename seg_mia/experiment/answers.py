@@ -102,13 +102,13 @@ def fleet_answers(
         device: where networks are asked and signals computed.
     """
     made_of = [np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")]) for shadow in shadows]
-    more = np.setdiff1d(np.concatenate(made_of), judged)
+    further = np.setdiff1d(np.concatenate(made_of), judged)
     fleet = list[Answers]()
     for shadow, own in zip(shadows, made_of, strict=True):
         seen = seen_by(shadow)
         parts = [  # asked apart, so that the answers of one fleet serve a larger one
             answers_of(signal, _asked(shadow, victim.data, part, seen[part], device), device, whose="shadow")
-            for part in (judged, more)
+            for part in (judged, further)
             if len(part)
         ]
         fleet.append(
@@ -116,7 +116,7 @@ def fleet_answers(
                 ids=np.concatenate([part.ids for part in parts]),
                 groups=np.concatenate([part.groups for part in parts]),
                 members=np.concatenate([part.members for part in parts]),
-                judged=np.isin(np.concatenate([judged, more]), own),
+                judged=np.isin(np.concatenate([judged, further]), own),
                 signal=np.concatenate([part.numbers for part in parts]),
             )
         )

@@ -13,10 +13,10 @@ from seg_mia.runs import SHADOW_SEED
 
 
 def add_options(parser: ArgumentParser, plan: Plan) -> None:
-    """Add what a plan's command takes besides model, data and trainer; what was said is the default."""
+    """Add what a plan's command takes besides model, data and trainer; what was requested is the default."""
     take_whole_numbers(parser)
-    said = plan.options or {}
-    parser.add_argument("--runs", type=str, default=said.get("runs"), help="Folder that runs are kept in.")
+    request = plan.request
+    parser.add_argument("--runs", type=str, default=request.runs, help="Folder that runs are kept in.")
     if plan.command == "fit":
         parser.add_argument(
             "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
@@ -45,13 +45,13 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
     parser.add_argument(
         "--victim",
         type=str | None,
-        default=said.get("victim"),
+        default=request.victim,
         help="Checkpoint or run's folder; the newest victim under --runs if not given.",
     )
     parser.add_argument(
         "--trust",
         type=list[str],
-        default=said.get("trust"),
+        default=list(request.trust),
         help="A class path outside seg_mia that a card may name; may be repeated.",
     )
     parser.add_subclass_arguments(
@@ -80,11 +80,11 @@ def take_whole_numbers(parser: ArgumentParser) -> None:
 
 
 def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
-    said = plan.options or {}
+    shadows = list(plan.request.shadows)
     parser.add_argument(
         "--shadow",
         type=str | list[str] | None,
-        default=said.get("shadow"),
+        default=shadows if len(shadows) > 1 else next(iter(shadows), None),
         help="What a membership attack learns on, a checkpoint, a run's folder, or a folder of runs; may be "
         "repeated; the newest that fits the victim if not given, and those beside it where the attack takes "
         "several.",
@@ -92,7 +92,7 @@ def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
     parser.add_argument(
         "--control",
         type=bool,
-        default=said.get("control") or False,
+        default=bool(plan.request.control),
         help="Ask the shadow instead of the victim about the victim's samples: a negative control, "
         "whose AUC must be 0.5.",
     )

@@ -43,11 +43,11 @@ class ClassifierLearner:
         train, held = hold_out(
             samples.members, samples.groups.tolist(), part=settings.validation, seed=run_seed()
         )
-        shown, validation = samples.part(train), samples.part(held)
-        mean, std = _statistics(self.signal, shown)
-        members = float(shown.members.mean())
+        training, validation = samples.part(train), samples.part(held)
+        mean, std = _statistics(self.signal, training)
+        members = float(training.members.mean())
         task = MembershipTask(self.signal, settings, mean=mean, std=std, members=members)
-        loader = signal_loader(shown, settings.batch_size, shuffle=True, trainer=trainer)
+        loader = signal_loader(training, settings.batch_size, shuffle=True, trainer=trainer)
         task.try_one(next(iter(signal_loader(validation, 2))))
         trainer.fit(task, loader, signal_loader(validation, settings.batch_size, trainer=trainer))
         if trainer.global_step != settings.epochs * len(loader):

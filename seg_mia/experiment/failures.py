@@ -34,15 +34,15 @@ def failure(error: BaseException) -> str:
     cause = _cause(error)
     frames = _frames(cause)
     theirs = [frame for frame in frames if _is_users(frame)]
-    own = [frame for frame in frames if _within(frame, _PACKAGE)]
-    told = f"{type(cause).__name__}: {message(cause)}"
+    package_frames = [frame for frame in frames if _within(frame, _PACKAGE)]
+    summary = f"{type(cause).__name__}: {message(cause)}"
     if type(cause).__name__ in {"OutOfMemoryError", "MemoryError"}:
-        return f"{told}; lower --data.batch_size or --data.size, or {AGAIN}"
+        return f"{summary}; lower --data.batch_size or --data.size, or {AGAIN}"
     if theirs:
-        return f"{told} ({_place(theirs[-1])}); mend it there, or {AGAIN}"
+        return f"{summary} ({_place(theirs[-1])}); mend it there, or {AGAIN}"
     return (
-        f"{told} ({_place((own or frames)[-1])}); no check foresees this: {AGAIN}, and report it if what you "
-        "gave is as it should be"
+        f"{summary} ({_place((package_frames or frames)[-1])}); no check foresees this: {AGAIN}, and report "
+        "it if what you gave is as it should be"
     )
 
 
@@ -84,19 +84,19 @@ def _cause(error: BaseException) -> BaseException:
 
     A parser tells of what a constructor raises in a message of its own.
     """
-    found, known = error, set[int]()
+    culprit, known = error, set[int]()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in known:
         known.add(id(cause))
-        found = cause if from_users_code(cause) else found
+        culprit = cause if from_users_code(cause) else culprit
         cause = cause.__cause__ or cause.__context__
-    return found
+    return culprit
 
 
 def _is_users(frame: traceback.FrameSummary) -> bool:
     if frame.filename.startswith("<") or _within(frame, _PACKAGE):
         return False
-    return not any(_within(frame, place) for place in _LIBRARIES)
+    return not any(_within(frame, folder) for folder in _LIBRARIES)
 
 
 def _within(frame: traceback.FrameSummary, place: Path) -> bool:
@@ -106,9 +106,9 @@ def _within(frame: traceback.FrameSummary, place: Path) -> bool:
 def _place(frame: traceback.FrameSummary) -> str:
     """Return a frame's file, from the working folder where it lies below, its line and function."""
     file = Path(frame.filename).resolve()
-    for parent, kept in ((_PACKAGE, _PACKAGE.parent), (Path.cwd(), Path.cwd())):
+    for parent, base in ((_PACKAGE, _PACKAGE.parent), (Path.cwd(), Path.cwd())):
         if file.is_relative_to(parent):
-            file = file.relative_to(kept)
+            file = file.relative_to(base)
             break
-    inside = "" if frame.name == "<module>" else f", in {frame.name}"
-    return f"{file}, line {frame.lineno}{inside}"
+    scope = "" if frame.name == "<module>" else f", in {frame.name}"
+    return f"{file}, line {frame.lineno}{scope}"

@@ -27,7 +27,9 @@ from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_weights
+from seg_mia.config.composition import plain_layer
 from seg_mia.config.messages import one_line
+from seg_mia.config.options import Option
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData, run_seed
@@ -45,7 +47,9 @@ from seg_mia.experiment.membership import (
     sides_of,
     unseen_of,
 )
+from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.request import requested
 from seg_mia.experiment.trainer_checks import (
     Bars,
     await_ranks,
@@ -67,13 +71,16 @@ from seg_mia.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
+BUILDER = "lightning.pytorch.cli.instantiate_module"
+"""What Lightning notes in hyperparameters as the function that builds a module from them."""
+
 
 def run(words: Sequence[str]) -> "Experiment":
     """Run what the words mean, as `seg_mia WORDS` would, and return it with its results.
 
     Raises InputError with one line for whatever the words, the config, the checkpoint or the data get wrong.
     """
-    return Experiment(plan(words))
+    return Experiment(plan(requested(words)))
 
 
 class Experiment(LightningCLI):
@@ -86,8 +93,9 @@ class Experiment(LightningCLI):
         result: what an attack reached, after it.
     """
 
-    def __init__(self, what: Plan) -> None:
-        self.plan = what
+    def __init__(self, plan: Plan, modules: DataModules | None = None) -> None:
+        """Run a plan, on data modules that other runs of this process may share."""
+        self.plan, self.modules = plan, modules or DataModules()
         import_all(data, attacks, defences, membership, tasks)
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
@@ -164,11 +172,24 @@ class Experiment(LightningCLI):
         """Parse the plan's arguments; what does not fit is one line."""
         with told("a class that the settings name cannot be read", "name one that declares plain arguments"):
             try:
-                self.config = parser.parse_args(list(self.plan.args))
+                self.config = parser.parse_args(self.plan.args)
             except argparse.ArgumentError as error:
                 raise InputError(one_line(str(error), self._known)) from None
         if self.plan.command == "fit":  # they are in the settings now, and must not be added to them again
             self.config["fit.base"] = self.config["fit.defence"] = self.config["fit.role"] = None
+
+    def before_instantiate_classes(self) -> None:
+        """Take the data module from those that other runs have opened, in place of Lightning's own way."""
+        self.parser.add_instantiator(self._shared_data, SegmentationData, subclasses=True)
+
+    def _shared_data(
+        self, kind: type[SegmentationData], *_: object, applied_instantiation_links: object, **settings: Any
+    ) -> SegmentationData:
+        del applied_instantiation_links
+        self._dump_config()
+        spec = self.config_dump["data"]
+        noted = {"_class_path": spec["class_path"], **spec.get("init_args", {}), "_instantiator": BUILDER}
+        return self.modules.module(kind, settings, noted)
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""
@@ -183,7 +204,7 @@ class Experiment(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add logger and callbacks that belong to the command."""
         given = self._get(self.config_init, "trainer")
-        if self.plan.command == "fit" and not self.plan.adopt:
+        if self.plan.command == "fit" and not self.plan.adopts:
             check_training(given)
         if given["logger"] in (None, True) and not given["fast_dev_run"] and "logger" not in kwargs:
             kwargs["logger"] = TensorBoardLogger(
@@ -193,11 +214,15 @@ class Experiment(LightningCLI):
                 default_hp_metric=False,
             )
         if given["default_root_dir"] is None:
-            kwargs["default_root_dir"] = str(self.plan.place)
-        own = given["callbacks"] or []
-        callbacks = [OneFolder(), *(own if isinstance(own, list) else [own]), *self._callbacks()]
+            kwargs["default_root_dir"] = str(self.plan.run_folder)
+        configured = given["callbacks"] or []
+        callbacks = [
+            OneFolder(),
+            *(configured if isinstance(configured, list) else [configured]),
+            *self._callbacks(),
+        ]
         if isinstance(self.attack, Membership):
-            kwargs |= for_classifier(self.attack.scorer, self.plan.args)
+            kwargs |= for_classifier(self.attack.scorer, self.plan.options)
         if given["enable_progress_bar"] is not False:
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(Bars())
@@ -224,14 +249,14 @@ class Experiment(LightningCLI):
         """The attack that was asked for."""
         if self.plan.command != "test":
             return None
-        found: Perturbation | Membership | None = self._get(self.config_init, "attack")
-        return found
+        chosen: Perturbation | Membership | None = self._get(self.config_init, "attack")
+        return chosen
 
     @property
     def release(self) -> Release | None:
         """What the victim gives out, if not all."""
-        found: Release | None = self._get(self.config_init, "release")
-        return found
+        chosen: Release | None = self._get(self.config_init, "release")
+        return chosen
 
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
@@ -252,7 +277,7 @@ class Experiment(LightningCLI):
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from where a run stopped."""
-        if self.plan.adopt:
+        if self.plan.adopts:
             adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
             self._keep_config("fit")
             self._sum_up(None)
@@ -293,17 +318,14 @@ class Experiment(LightningCLI):
         """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
         self._keep_config("fit")  # an interrupted run is resumed by it
         seed = int(self._get(self.config, "seed_everything"))
-        words = ("fit", "--config", str(self.folder / "config.yaml"), "--model.defences=null")
+        layer = plain_layer(str(self.folder / "config.yaml"))
+        options = (Option("--model.defences", "null"), Option("--seed_everything", str(seed + TEACHER_SEED)))
         log.info("training the %s first", name)
+        resumed = last if last.is_file() else None
+        settings = (layer, *options)
         Experiment(
-            Plan(
-                "fit",
-                (*words, f"--seed_everything={seed + TEACHER_SEED}"),
-                self.folder,
-                version=name,
-                checkpoint=last if last.is_file() else None,
-                options=self.plan.options,
-            )
+            Plan(self.plan.request, "fit", settings, self.folder, version=name, checkpoint=resumed),
+            self.modules,
         )
         seed_everything(seed, verbose=False)
 
@@ -339,7 +361,7 @@ class Experiment(LightningCLI):
         if isinstance(attack, Membership):
             self._infer(attack, victim.network, datamodule)
         else:
-            surrogate = load_surrogate(attack, trust=(self.plan.options or {}).get("trust", ()))
+            surrogate = load_surrogate(attack, trust=self.plan.request.trust)
             task = PerturbationTest(victim.network, attack, surrogate=surrogate)
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.result = self.results.summary
@@ -349,18 +371,18 @@ class Experiment(LightningCLI):
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Learn on the shadows, guess the victim's members, write what was found."""
-        card, file, options = self.plan.card, self.plan.checkpoint, self.plan.options or {}
+        card, file = self.plan.card, self.plan.checkpoint
         assert card is not None
         assert file is not None
         check_victim(self.plan, data, split_known=self.split_checked)
         released = plain_settings(self._get(self.config, "release"))
-        shadows = load_shadows(self.plan, data)
+        shadows = load_shadows(self.plan, data, self.modules)
         if self.release is not None:
             shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = Side(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        control = options["control"]
+        control = bool(self.plan.request.control)
         findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
             return
@@ -389,8 +411,8 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            what = f"{self.plan.checkpoint} holds a {type(model).__name__}"
-            raise InputError(f"{what}, a segmentation victim is needed")
+            content = f"{self.plan.checkpoint} holds a {type(model).__name__}"
+            raise InputError(f"{content}, a segmentation victim is needed")
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)

@@ -32,6 +32,7 @@ from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import answers_of, fleet_answers, seen_by, side_samples
 from seg_mia.experiment.classifier import ClassifierLearner
+from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
@@ -69,15 +70,15 @@ def infer(
     for shadow in shadows:
         check_pair(victim, shadow, needs)
     tell_left_out(victim, shadows)
-    asked, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
+    queried, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device
-    judged = side_samples(victim, asked, attack.signal, device, limited=True)
+    judged = side_samples(victim, queried, attack.signal, device, limited=True)
     if needs.asked:
         learn = fleet_answers(attack.signal, victim, shadows, judged.indices, device)
     else:
-        own = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
-        learn = [answers_of(attack.signal, samples, device, whose="shadow") for samples in own]
+        samples_of_shadows = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
+        learn = [answers_of(attack.signal, samples, device, whose="shadow") for samples in samples_of_shadows]
     judge = answers_of(attack.signal, judged, device, whose="victim")
     learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
@@ -113,33 +114,34 @@ def check_pair(victim: Side, shadow: Side, needs: Fleet) -> None:
         shadow: what is learnt on.
         needs: whether shadows may be trained on judged samples.
     """
-    mine, other = victim.data, shadow.data
-    if mine.fingerprint != other.fingerprint:
+    attacked, learnt = victim.data, shadow.data
+    if attacked.fingerprint != learnt.fingerprint:
         raise InputError(
-            f"shadow {shadow.file} was trained on other data (fingerprint {other.fingerprint[:12]}) than "
-            f"{victim.file} ({mine.fingerprint[:12]}); train one on the other half of the victim's data"
+            f"shadow {shadow.file} was trained on other data (fingerprint {learnt.fingerprint[:12]}) than "
+            f"{victim.file} ({attacked.fingerprint[:12]}); train one on the other half of the victim's data"
         )
-    for what in ("classes", "channels"):
-        if getattr(mine.source, what) != getattr(other.source, what):
+    for name in ("classes", "channels"):
+        if getattr(attacked.source, name) != getattr(learnt.source, name):
             raise InputError(
-                f"shadow and victim must have as many {what}, got {getattr(other.source, what)} and "
-                f"{getattr(mine.source, what)}; train the shadow with the victim's {_option(mine, what)}"
+                f"shadow and victim must have as many {name}, got {getattr(learnt.source, name)} and "
+                f"{getattr(attacked.source, name)}; train the shadow with the victim's "
+                f"{_option(attacked, name)}"
             )
     for side in (victim, shadow):
         _check_enough(side)
-    sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (other, mine)]
+    sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (learnt, attacked)]
     if sizes[0] != sizes[1]:
         raise InputError(
             f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
-            f"the shadow with the victim's {_option(mine, 'size')}"
+            f"the shadow with the victim's {_option(attacked, 'size')}"
         )
-    if (mine.tied, mine.stratify) != (other.tied, other.stratify):
+    if (attacked.tied, attacked.stratify) != (learnt.tied, learnt.stratify):
         raise InputError(
             "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
             "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
         )
     if not needs.asked:  # otherwise it is looked at sample by sample
-        _check_apart(mine, other)
+        _check_apart(attacked, learnt)
 
 
 def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
@@ -165,7 +167,7 @@ def _check_enough(side: Side) -> None:
     for part in parts:
         groups = {data.source.groups[i] for i in side.judged(part)}
         if len(groups) < 2:
-            why = ", ".join(f"{count} {what}" for what, count in side.left_out.items() if count)
+            why = ", ".join(f"{count} {reason}" for reason, count in side.left_out.items() if count)
             raise InputError(
                 f"membership needs at least 2 {part} on either side, of 2 groups where there are groups, the "
                 f"{data.role}'s half has {len(groups)}{f', {why} left out' if why else ''}; train again with "
@@ -174,13 +176,19 @@ def _check_enough(side: Side) -> None:
 
 
 def load_shadow(
-    found: Shadow, data: SegmentationData, *, victim: Mapping[str, Any], trust: Collection[str]
+    found: Shadow,
+    data: SegmentationData,
+    modules: DataModules,
+    *,
+    victim: Mapping[str, Any],
+    trust: Collection[str],
 ) -> Side:
     """Return the shadow's network and its half of the data, which is read from where the victim's is.
 
     Args:
         found: the checkpoint, its card checked.
         data: the victim's, after setup.
+        modules: give the shadow's.
         victim: the content of the victim's checkpoint.
         trust: class paths outside seg_mia that the card may name.
 
@@ -205,27 +213,30 @@ def load_shadow(
     kind = class_at(card.data["class_path"])
     if not issubclass(kind, SegmentationData):
         raise InputError(f"{found.file} is refused: its card names {kind.__name__} where data is needed")
-    here = {name: data.hparams[name] for name in ("root", "cache", "workers") if name in data.hparams}
-    arguments = without_machine(card.data)["init_args"] | here | {"batch_size": data.batch_size}
-    if "root" not in here:
+    local = {name: data.hparams[name] for name in ("root", "cache", "workers") if name in data.hparams}
+    arguments = without_machine(card.data)["init_args"] | local | {"batch_size": data.batch_size}
+    if "root" not in local:
         arguments.pop("root", None)
     try:
-        own = kind(**{name: value for name, value in arguments.items() if name in parameters(kind)})
+        declared = parameters(kind)
+        own_data = modules.module(
+            kind, {name: value for name, value in arguments.items() if name in declared}
+        )
     except TypeError as error:
         raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
-    own.setup()
-    check_data(own, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    own_data.setup()
+    check_data(own_data, fingerprint=card.fingerprint, split=card.split, whose="shadow")
     if adopted(card):
-        check_members(own, f"shadow {found.file}")
+        check_members(own_data, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
     load_weights(network, content, found.file)
-    return Side(network, own, found.file, network_spec(card), unseen_of(card, own))
+    return Side(network, own_data, found.file, network_spec(card), unseen_of(card, own_data))
 
 
-def load_shadows(plan: Plan, data: SegmentationData) -> list[Side]:
+def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[Side]:
     """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
-    trust = (plan.options or {}).get("trust", ())
-    return [load_shadow(shadow, data, victim=plan.content or {}, trust=trust) for shadow in plan.shadows]
+    victim, trust = plan.content or {}, plan.request.trust
+    return [load_shadow(shadow, data, modules, victim=victim, trust=trust) for shadow in plan.shadows]
 
 
 def behind_release(shadow: Side, release: Release, settings: Any) -> Side:
@@ -271,10 +282,10 @@ def check_members(data: SegmentationData, name: str) -> None:
     """
     if data.source.parts is not None and data.role == "victim":
         return
-    told = f"{name} was trained elsewhere and its members here are drawn by chance"
+    reason = f"{name} was trained elsewhere and its members here are drawn by chance"
     if data.role == "shadow":
         raise InputError(
-            f"{told}, as those of a shadow's half always are, so an attack would learn and be judged on "
+            f"{reason}, as those of a shadow's half always are, so an attack would learn and be judged on "
             "nothing; train a network on that half here: python -m seg_mia fit --role shadow"
         )
     how = (
@@ -284,7 +295,7 @@ def check_members(data: SegmentationData, name: str) -> None:
         "seg_mia.data.sets.folder.Folder, which reads a list of files; this data set's reader has none"
     )
     raise InputError(
-        f"{told}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
+        f"{reason}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
     )
 
 
@@ -296,11 +307,10 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         data: the victim's, after setup.
         split_known: whether the victim's file says how its data was split.
     """
-    said = [word for word in plan.args if word.startswith(("--data.subset", "--save_images"))]
-    if said:
+    unused = [o.flag for o in plan.options if o.flag.startswith(("--data.subset", "--save_images"))]
+    if unused:
         raise InputError(
-            "membership attacks look at members and non-members and change no image; leave out "
-            f"{said[0].partition('=')[0]}"
+            f"membership attacks look at members and non-members and change no image; leave out {unused[0]}"
         )
     file = plan.checkpoint
     assert file is not None
@@ -317,7 +327,6 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
 def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
     """Return the fields of a `MembershipSummary` on who was attacked and by means of which shadows."""
     assert plan.card is not None
-    options = plan.options or {}
     cards = [shadow.card for shadow in plan.shadows]
     return {
         "defences": {
@@ -326,7 +335,7 @@ def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any
         },
         "victim": str(plan.checkpoint),
         "shadows": [str(shadow.file) for shadow in plan.shadows],
-        "control": options["control"],
+        "control": bool(plan.request.control),
         "privacy": guarantee(plan.card.privacy, f"{plan.checkpoint}: what its card says of privacy"),
         "same_seed": any(same_start(plan.card, card) for card in cards),
         "data": ScoredData.model_validate(judged_data(victim, shadows)),

@@ -1,28 +1,19 @@
-"""From the words on the command line to what is to be run, on which checkpoint, and where results go."""
+"""From a request to what is run, on which checkpoint, and where results go."""
 
-import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from seg_mia.checkpoint import Card, without_machine
-from seg_mia.config.files import (
-    composed,
-    in_yaml,
-    inline,
-    is_inline,
-    known,
-    named,
-    read_yaml,
-    refuse_audit,
-    resolve,
-)
+from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
+from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
+from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
-from seg_mia.experiment.roles import SHADOW, in_role, of_shadow
+from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.roles import in_role, of_shadow
 from seg_mia.membership import scorers
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
@@ -57,40 +48,6 @@ WITH_RESUME = (
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One run.
-
-    Attributes:
-        command: which of Lightning's methods.
-        args: arguments for LightningCLI, names resolved, a victim's card first.
-        folder: the folder that gets a `version_N` for this run.
-        version: the version's name where it exists already.
-        checkpoint: the file to resume from, or the victim.
-        content: the victim's checkpoint, read safely.
-        card: the victim's card, checked.
-        shadows: what a membership attack learns on.
-        options: what was said to this tool alone: runs, victim, shadow, control, trust, resume, role.
-        adopt: take a network's weights as they are instead of training them.
-    """
-
-    command: Command
-    args: tuple[str, ...]
-    folder: Path
-    version: str | None = None
-    checkpoint: Path | None = None
-    content: dict[str, Any] | None = None
-    card: Card | None = None
-    shadows: "tuple[Shadow, ...]" = ()
-    options: dict[str, Any] | None = None
-    adopt: bool = False
-
-    @property
-    def place(self) -> Path:
-        """The run's own folder: of the version given, else of the first that is free."""
-        return self.folder / self.version if self.version else free_version(self.folder)
-
-
-@dataclass(frozen=True)
 class Shadow:
     """A shadow's checkpoint: its file and its card, read safely; weights are read when they are needed."""
 
@@ -98,73 +55,102 @@ class Shadow:
     card: Card
 
 
-def plan(words: Sequence[str]) -> Plan:
-    """Return what the words after `seg_mia` mean; raise InputError where they mean nothing."""
-    if words[0] == "adopt":
-        own, rest = _own_options(words[1:])
-        _refuse(own, "adopt", "victim", "shadow", "control", "trust", "resume")
-        if idle := [word for word in rest if word.startswith("--trainer.max_")]:
-            raise InputError(f"adopt trains nothing; leave out {idle[0].partition('=')[0]}")
-        return replace(_fit(rest, vars(own) | {}), adopt=True)
-    command = cast(Command, words[0])
-    own, rest = _own_options(words[1:])
-    options = vars(own) | {}
-    if command == "fit":
-        _refuse(own, "fit", "victim", "shadow", "control", "trust")
-        if own.resume:
-            _refuse(own, "--resume", "runs", "defence", "role")
-            return _resumed(own.resume, rest, options)
-        return _fit(rest, options)
-    _refuse(own, command, "resume", "defence", "role", *(() if command == "test" else ("shadow", "control")))
-    return _on_victim(command, rest, options)
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        request: that it follows from, with the defaults, the checkpoints and what configs say of them.
+        command: which of Lightning's methods.
+        settings: configs and options in the order in which they are read, a victim's card first.
+        folder: the folder that gets a `version_N` for this run.
+        version: the version's name where it exists already.
+        checkpoint: the file to resume from, or the victim.
+        content: the victim's checkpoint, read safely.
+        card: the victim's card, checked.
+        shadows: what a membership attack learns on.
+    """
+
+    request: RunRequest
+    command: Command
+    settings: tuple[Setting, ...]
+    folder: Path
+    version: str | None = None
+    checkpoint: Path | None = None
+    content: Config | None = None
+    card: Card | None = None
+    shadows: tuple[Shadow, ...] = ()
+
+    @property
+    def adopts(self) -> bool:
+        """Whether a network's weights are taken as they are instead of training them."""
+        return self.request.verb == "adopt"
+
+    @property
+    def options(self) -> list[Option]:
+        """The settings that are no configs."""
+        return [setting for setting in self.settings if isinstance(setting, Option)]
+
+    @property
+    def args(self) -> list[str]:
+        """The settings as LightningCLI takes them."""
+        return [self.command, *words_of(self.settings)]
+
+    @property
+    def run_folder(self) -> Path:
+        """The run's own folder: of the version given, else of the first that is free."""
+        return self.folder / self.version if self.version else free_version(self.folder)
 
 
-def _refuse(own: argparse.Namespace, what: str, *names: str) -> None:
+def plan(request: RunRequest) -> Plan:
+    """Return what a request means; raise InputError where it means nothing."""
+    verb = request.verb
+    if verb == "adopt":
+        _refuse(request, "adopt", "victim", "shadows", "control", "trust", "resume")
+        if idle := [option.flag for option in request.options if option.flag.startswith("--trainer.max_")]:
+            raise InputError(f"adopt trains nothing; leave out {idle[0]}")
+        return _training(request)
+    if verb == "fit":
+        _refuse(request, "fit", "victim", "shadows", "control", "trust")
+        if request.resume:
+            _refuse(request, "--resume", "runs", "defences", "role")
+            return _resumed(request, Path(request.resume))
+        return _training(request)
+    _refuse(request, verb, "resume", "defences", "role", *(() if verb == "test" else ("shadows", "control")))
+    return _on_victim(request, verb)
+
+
+def _refuse(request: RunRequest, subject: str, *names: str) -> None:
     for name in names:
-        if getattr(own, name):
-            raise InputError(f"--{name} does not go with {what}; leave it out")
+        if getattr(request, name) not in (None, ()):
+            option = {"shadows": "shadow", "defences": "defence"}.get(name, name)
+            raise InputError(f"--{option} does not go with {subject}; leave it out")
 
 
-def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--victim")
-    parser.add_argument("--shadow", action="append", default=[])
-    parser.add_argument("--control", nargs="?", const="true", choices=("true", "false"))
-    parser.add_argument("--resume")
-    parser.add_argument("--role", choices=(SHADOW,))
-    parser.add_argument("--runs")
-    parser.add_argument("--trust", action="append", default=[])
-    parser.add_argument("--defence", action="append", default=[])
-    try:
-        return parser.parse_known_args(list(words))
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from None
-
-
-def _fit(rest: list[str], options: dict[str, Any]) -> Plan:
-    args, configs = resolve(rest, "--config", "-c")
-    if not configs and not any(word.startswith("--model") for word in rest):
+def _training(request: RunRequest) -> Plan:
+    files = [find_file(config) for config in request.configs]
+    if not files and not any(option.flag.startswith("--model") for option in request.options):
         raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
-    files = [config for config in configs if not is_inline(config)]
-    args, configs = composed(args, options["defence"])
-    if in_yaml(configs, "resume"):
+    layers = stacked(files)
+    options = with_defences(request.options, layers, request.defences)
+    if last_value(layers, "resume"):
         raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
-    _check_seed(rest, configs)
-    args = in_role(args, configs, options["role"])
-    options["runs"] = options["runs"] or in_yaml(configs, "runs") or "runs"
-    parts = [_run_name(Path(files[-1])) if files else "fit"]
-    parts += [options["role"]] if options["role"] and not of_shadow(configs) else []
-    parts += map(named, options["defence"])
-    return Plan("fit", ("fit", *args), Path(options["runs"]) / "-".join(parts), options=options)
+    _check_seed(layers, options)
+    options = in_role(layers, options, request.role)
+    runs = request.runs or _text(last_value(layers, "runs")) or "runs"
+    named_files = [file for file in files if not is_inline(file)]
+    parts = [_run_name(Path(named_files[-1])) if named_files else "fit"]
+    parts += [request.role] if request.role and not of_shadow(layers) else []
+    parts += map(named, request.defences)
+    request = replace(request, runs=runs)
+    return Plan(request, "fit", (*layers, *options), Path(runs) / "-".join(parts))
 
 
-def _check_seed(words: Sequence[str], configs: Sequence[str]) -> None:
+def _check_seed(layers: Sequence[Layer], options: Sequence[Option]) -> None:
     """Raise InputError for a seed that no generator takes."""
-    found = [in_yaml(configs, "seed_everything")]
-    for word, after in pairwise([*words, ""]):
-        flag, equals, value = word.partition("=")
-        found += [value if equals else after] if flag == "--seed_everything" else []
-    for seed in map(str, found):
+    seeds = [last_value(layers, "seed_everything")]
+    seeds += [option.value for option in options if option.flag == "--seed_everything"]
+    for seed in map(str, seeds):
         if re.fullmatch(r"-?\d+", seed) and not 0 <= int(seed) < 2**32:
             raise InputError(
                 f"seed_everything must lie between 0 and {2**32 - 1}, got {seed}; 0 is the default"
@@ -178,15 +164,14 @@ def _run_name(config: Path) -> str:
     return version.parent.name if of_a_run else config.stem
 
 
-def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
-    run = Path(resume)
+def _resumed(request: RunRequest, run: Path) -> Plan:
     config = run / "config.yaml"
     if not config.is_file():
         raise InputError(
             f"--resume takes a run's folder, runs/NAME/version_N, and {run} holds no config.yaml"
         )
-    flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
-    refused = [flag for flag in flags if not flag.startswith(WITH_RESUME)]
+    flags = ["--config"] * bool(request.configs) + [option.flag for option in request.options]
+    refused = [flag for flag in flags if flag.startswith("-") and not flag.startswith(WITH_RESUME)]
     if refused:
         raise InputError(
             f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are "
@@ -194,98 +179,114 @@ def _resumed(resume: str, rest: list[str], options: dict[str, Any]) -> Plan:
         )
     last = run / CHECKPOINTS / LAST
     return Plan(
+        replace(request, runs=str(run.parent.parent)),
         "fit",
-        ("fit", "--config", str(config), *rest),
+        (Layer(str(config), read_yaml(str(config))), *request.options),
         run.resolve().parent,
         version=run.resolve().name,
         checkpoint=last if last.is_file() else None,
-        options=options | {"runs": str(run.parent.parent)},
     )
 
 
-def _on_victim(command: Command, rest: list[str], options: dict[str, Any]) -> Plan:
-    args, configs = resolve(rest, "--config", "-c")
-    for config in configs:
-        refuse_audit(config)
-    _check_seed(rest, configs)
-    name: str = command
-    membership = False
-    args, release = _first(args, configs, "release")
-    if command == "test":
-        args, attack = _first(args, configs, "attack")
-        name, membership = _part_name(attack, "attack"), is_membership(attack)
-    for key, default in (("runs", "runs"), ("victim", None), ("shadow", None), ("trust", [])):
-        options[key] = options[key] or in_yaml(configs, key) or default
-    options["control"] = _control(options["control"], in_yaml(configs, "control"))
-    place = f"{name}-control" if options["control"] else name
-    if release is not None:
-        place += f"-{_part_name(release, 'release')}"
-    for key in ("shadow", "control"):
-        if options[key] and not membership:
-            raise InputError(f"--{key} goes with membership attacks alone, not with {name}; leave it out")
-    file, shadow_files = _files(options, scorer_needs(attack, args) if membership else None)
-    trust = tuple(options["trust"])
-    content, card = read_run(file, trust)
-    if card.data is None and not configs and not any(word.startswith("--data") for word in args):
+def _on_victim(request: RunRequest, command: Literal["validate", "test", "predict"]) -> Plan:
+    layers = [plain_layer(find_file(config)) for config in request.configs]
+    _check_seed(layers, request.options)
+    request = _completed(request, layers)
+    release = _part(request.release, layers, "release")
+    attack = _part(request.attack, layers, "attack") if command == "test" else None
+    name = _part_name(attack, "attack") if command == "test" else command
+    membership = is_membership(attack)
+    for option, value in (("shadow", request.shadows), ("control", request.control)):
+        if value and not membership:
+            raise InputError(f"--{option} goes with membership attacks alone, not with {name}; leave it out")
+    needs = scorer_needs(attack, request.options) if membership else None
+    file, shadows = _files(request, needs)
+    content, card = read_run(file, request.trust)
+    if card.data is None and not layers and not any(o.flag.startswith("--data") for o in request.options):
         raise InputError(
             f"{file} was exported without its data: say which to use, --config NAME or --data CLASS with "
             "its options (--data.root FOLDER ...)"
         )
-    fragment = {"model": card.model} | ({"data": _data(card.data, run_of(file))} if card.data else {})
+    parts = {"attack": request.attack if command == "test" else None, "release": request.release}
+    chosen = [Option(f"--{kind}", find_file(value, kind)) for kind, value in parts.items() if value]
+    folder = f"{name}-control" if request.control else name
+    folder += f"-{_part_name(release, 'release')}" if release is not None else ""
     return Plan(
+        replace(request, victim=str(file), shadows=tuple(map(str, shadows))),
         command,
-        (command, "--config", inline(fragment), *args),
-        results_of(file, Path(options["runs"])) / place,
+        (_of_card(card, file), *chosen, *layers, *request.options),
+        results_of(file, Path(request.runs or "runs")) / folder,
         checkpoint=file,
         content=content,
         card=card,
-        shadows=tuple(Shadow(shadow, read_run(shadow, trust)[1]) for shadow in shadow_files),
-        options=options | {"victim": str(file), "shadow": _one_or_more([str(path) for path in shadow_files])},
+        shadows=tuple(Shadow(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows),
     )
 
 
-def _control(said: str | None, in_yaml: Any) -> bool:
-    if said is not None:
-        return said == "true"
-    if not isinstance(in_yaml, bool | None):
-        raise InputError(f"control must be true or false, got {in_yaml!r}")
-    return bool(in_yaml)
+def _completed(request: RunRequest, layers: Sequence[Layer]) -> RunRequest:
+    """Return a request with what configs say of runs, checkpoints and trust where it does not."""
+    control = request.control if request.control is not None else last_value(layers, "control")
+    if not isinstance(control, bool | None):
+        raise InputError(f"control must be true or false, got {control!r}")
+    return replace(
+        request,
+        runs=request.runs or _text(last_value(layers, "runs")) or "runs",
+        victim=request.victim or _text(last_value(layers, "victim")),
+        shadows=request.shadows or _texts(last_value(layers, "shadow")),
+        trust=request.trust or _texts(last_value(layers, "trust")),
+        control=bool(control),
+    )
 
 
-def _one_or_more(names: list[str]) -> str | list[str] | None:
-    """Return one name as it is, several as a list: as an option of the command line takes them."""
-    return names if len(names) > 1 else next(iter(names), None)
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
-def _files(options: dict[str, Any], needs: Fleet | None) -> tuple[Path, list[Path]]:
+def _texts(value: object) -> tuple[str, ...]:
+    """Return one text or a list of them, as options take them, as a tuple."""
+    values = value if isinstance(value, list) else [value]
+    return tuple(str(item) for item in values if item is not None)
+
+
+def _of_card(card: Card, file: Path) -> Layer:
+    """Return a card as the config that it stands for; a stranger's may name files of this machine."""
+    content: Config = {"model": card.model} | ({"data": _data(card.data, run_of(file))} if card.data else {})
+    return Layer(inline(content), content, trusted=False)
+
+
+def _data(data: Config, run: Path) -> Config:
+    """Return a card's data settings; its paths count only where the run that it belongs to lies."""
+    spec = without_machine(data)
+    if not (run / SALT).is_file():
+        spec["init_args"].pop("root", None)
+    return spec
+
+
+def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
     """Return the victim's checkpoint, and those of the shadows that a membership attack needs."""
-    runs = Path(options["runs"])
-    victim = checkpoint_file(options["victim"]) if options["victim"] else None
+    runs = Path(request.runs or "runs")
+    victim = checkpoint_file(request.victim) if request.victim else None
     if needs is None:
         return victim or newest(runs, "victim"), []
-    given = options["shadow"] or []
-    paths = [given] if isinstance(given, str) else given
-    shadows = list(dict.fromkeys(file for path in paths for file in shadow_files(path)))
+    shadows = list(dict.fromkeys(file for path in request.shadows for file in shadow_files(path)))
     if shadows:
         needs.check_count(len(shadows))
     return newest_fitting(runs, victim, shadows, most=needs.most, apart=not needs.asked)
 
 
-def scorer_needs(attack: Any, words: Sequence[str]) -> Fleet:
+def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
     """Return which shadows a membership attack needs, from the class of its scorer, before it is built.
 
     Args:
         attack: as `is_membership` takes it.
-        words: of the command line, which may name another scorer.
+        options: of the command line, which may name another scorer.
     """
-    if isinstance(attack, str) and (is_inline(attack) or attack.endswith((".yaml", ".yml"))):
-        attack = read_yaml(attack)
+    attack = _read(attack)
     arguments = attack.get("init_args") if isinstance(attack, dict) else None
     scorer = arguments.get("scorer") if isinstance(arguments, dict) else None
-    for word, after in pairwise([*words, ""]):
-        flag, equals, value = word.partition("=")
-        if flag in {"--attack.scorer", "--attack.scorer.class_path"}:
-            scorer = value if equals else after
+    for option in options:
+        if option.flag in {"--attack.scorer", "--attack.scorer.class_path"}:
+            scorer = option.value
     if isinstance(scorer, str) and is_inline(scorer):
         scorer = read_yaml(scorer)
     path = scorer.get("class_path") if isinstance(scorer, dict) else scorer
@@ -294,10 +295,9 @@ def scorer_needs(attack: Any, words: Sequence[str]) -> Fleet:
     return kind.needs if isinstance(kind, type) and issubclass(kind, scorers.Scorer) else Fleet()
 
 
-def is_membership(attack: Any) -> bool:
-    """Say whether an attack, given as file, class path or inline mapping, is a membership attack."""
-    if isinstance(attack, str) and (is_inline(attack) or attack.endswith((".yaml", ".yml"))):
-        attack = read_yaml(attack)
+def is_membership(attack: object) -> bool:
+    """Return whether an attack, given as file, class path or inline mapping, is a membership attack."""
+    attack = _read(attack)
     if isinstance(attack, dict):
         attack = attack.get("class_path")
     if not isinstance(attack, str) or "." not in attack:
@@ -305,37 +305,21 @@ def is_membership(attack: Any) -> bool:
     return issubclass(class_at(attack), Membership)
 
 
-def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:
-    """Return a card's data settings; its paths count only where the run that it belongs to lies."""
-    spec = without_machine(data)
-    if not (run / SALT).is_file():
-        spec["init_args"].pop("root", None)
-    return spec
+def _read(part: object) -> object:
+    """Return the mapping in a file or an inline text; class paths and mappings stay as they are."""
+    is_file = isinstance(part, str) and (is_inline(part) or part.endswith((".yaml", ".yml")))
+    return read_yaml(str(part)) if is_file else part
 
 
-def _first(args: list[str], configs: Sequence[str], what: str) -> tuple[list[str], Any]:
-    """Put `--attack NAME` or the like before its options, which jsonargparse reads in order.
-
-    Returns the arguments, and what was named there or else in a config.
-    """
-    flag = f"--{what}"
-    resolved, names = resolve(args, flag, kind=what)
-    if not names:
-        return resolved, in_yaml(configs, what)
-    rest: list[str] = []
-    skip = False
-    for word in resolved:
-        if skip or word == flag or word.startswith(f"{flag}="):
-            skip = word == flag
-            continue
-        rest.append(word)
-    return [flag, names[-1], *rest], names[-1]
+def _part(name: str | None, layers: Sequence[Layer], kind: str) -> object:
+    """Return the attack or release: the file or class path that a name means, else what configs say."""
+    return last_value(layers, kind) if name is None else find_file(name, kind)
 
 
-def _part_name(part: Any, what: str) -> str:
+def _part_name(part: object, kind: str) -> str:
     """Return what to call an attack's or a release's folder: its file's name, or its class's."""
     if isinstance(part, dict) and isinstance(part.get("class_path"), str):
         part = part["class_path"]
     if not isinstance(part, str):
-        raise InputError(f"name the {what}: --{what} NAME; known names: {', '.join(known(what))}")
+        raise InputError(f"name the {kind}: --{kind} NAME; known names: {', '.join(known(kind))}")
     return named(part)

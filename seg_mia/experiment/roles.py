@@ -1,69 +1,58 @@
 """`--role shadow`: a training on the other half of the data, from another seed."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from seg_mia.config.files import in_yaml, read_yaml
+from seg_mia.config.composition import last_value
+from seg_mia.config.options import Layer, Option
 from seg_mia.errors import InputError
 from seg_mia.runs import SHADOW_SEED
 
 SHADOW = "shadow"
 
 
-def in_role(args: Sequence[str], configs: Sequence[str], role: str | None) -> list[str]:
-    """Return arguments with seed and half of a role behind the configs, so that later options still win.
+def in_role(layers: Sequence[Layer], options: Sequence[Option], role: str | None) -> list[Option]:
+    """Return options with seed and half of a role before them, so that later options still win.
 
     Args:
-        args: of LightningCLI, as `seg_mia.config.files.composed` returns them: each config first.
-        configs: the configs among them, which may name a role, too.
+        layers: the configs, which may name a role, too.
+        options: of the command line.
         role: what the command line names.
 
     Raises:
         InputError: a config names another role than `shadow`.
     """
-    begin, role = 2 * len(configs), role or stated_role(configs)
-    if role is None:
-        return list(args)
-    seed = _other_seed(in_yaml(configs, "seed_everything"))
-    return [*args[:begin], *seed, *on_other_half(args[begin:])]
+    if (role or stated_role(layers)) is None:
+        return list(options)
+    return [*_other_seed(last_value(layers, "seed_everything")), *on_other_half(options)]
 
 
-def stated_role(configs: Sequence[str]) -> str | None:
+def stated_role(layers: Sequence[Layer]) -> str | None:
     """Return the role that configs name, if any; raise InputError for another than `shadow`."""
-    role: object = in_yaml(configs, "role")
+    role = last_value(layers, "role")
     if role not in (None, SHADOW):
         raise InputError(f"role must be shadow, got {role!r}; leave it out for a victim")
     return SHADOW if role else None
 
 
-def of_shadow(configs: Sequence[str]) -> bool:
-    """Say whether configs train a shadow by themselves, by a role or by the half that their data has."""
-    for config in reversed(configs):
-        data = read_yaml(config).get("data")
+def of_shadow(layers: Sequence[Layer]) -> bool:
+    """Return whether configs train a shadow by themselves, by a role or by the half that their data has."""
+    for layer in reversed(layers):
+        data = layer.content.get("data")
         arguments = data.get("init_args") if isinstance(data, dict) else None
         if isinstance(arguments, dict) and "role" in arguments:
             return bool(arguments["role"] == SHADOW)
-    return stated_role(configs) is not None
+    return stated_role(layers) is not None
 
 
-def on_other_half(options: Sequence[str]) -> list[str]:
-    """Return options with the shadow's half before all others of the data."""
-    begin = _behind_class(options)
-    return [*options[:begin], "--data.role=shadow", *options[begin:]]
+def on_other_half(options: Sequence[Option]) -> list[Option]:
+    """Return options with the shadow's half before all others of the data, behind the data's class."""
+    flags = [option.flag for option in options]
+    begin = flags.index("--data") + 1 if "--data" in flags else 0
+    return [*options[:begin], Option("--data.role", SHADOW), *options[begin:]]
 
 
-def _other_seed(seed: Any) -> list[str]:
+def _other_seed(seed: object) -> list[Option]:
     """Return the option for a shadow's seed; none where the config wants another in each training."""
     if isinstance(seed, bool):
         return []
-    return [f"--seed_everything={(seed if isinstance(seed, int) else 0) + SHADOW_SEED}"]
-
-
-def _behind_class(options: Sequence[str]) -> int:
-    """Return where options of the data may stand: behind the data's class, if the command line names it."""
-    for place, word in enumerate(options):
-        if word == "--data":
-            return place + 2
-        if word.startswith("--data="):
-            return place + 1
-    return 0
+    return [Option("--seed_everything", str((seed if isinstance(seed, int) else 0) + SHADOW_SEED))]

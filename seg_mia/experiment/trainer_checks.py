@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from seg_mia.config.messages import LIMIT, refusal
+from seg_mia.config.options import Option
 from seg_mia.errors import InputError
 from seg_mia.membership.scorers import Scorer
 
@@ -127,12 +128,12 @@ def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
             )
 
 
-def for_classifier(scorer: Scorer, words: Sequence[str]) -> dict[str, Any]:
+def for_classifier(scorer: Scorer, options: Sequence[Option]) -> dict[str, Any]:
     """Return what a membership attack needs of its trainer: its scorer's epochs, and nothing saved.
 
-    Raises InputError where the words of the command set the epochs otherwise.
+    Raises InputError where options of the command set the epochs otherwise.
     """
-    if any(word.startswith("--trainer.max_epochs") for word in words):
+    if any(option.flag.startswith("--trainer.max_epochs") for option in options):
         raise InputError(
             "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
         )
@@ -158,8 +159,8 @@ def refusals(*, building: bool = False) -> Iterator[None]:
         cause = refusal(error)
         about_settings = building or isinstance(error, MisconfigurationException)
         if cause is None and (about_settings or "val_check_interval" in str(error)):
-            told = " ".join(str(error).split())[:LIMIT]
-            cause = InputError(f"the trainer refuses its settings: {told}")
+            reason = " ".join(str(error).split())[:LIMIT]
+            cause = InputError(f"the trainer refuses its settings: {reason}")
         if cause is None:
             raise
         raise cause from None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import seg_mia.experiment.lightning_cli  # so that each child begins with everything imported
-from seg_mia.audit import ledger as ledger_module
+from seg_mia.audit import stage_cache
 from seg_mia.cli import main
 from seg_mia.results import files as tables
 from seg_mia.tasks.segmentation import Segmentation
@@ -44,10 +44,10 @@ def arm(mode: str) -> None:
     name, _, number = mode.partition(":")
     match name:
         case "record":
-            owner: Any = ledger_module.Ledger
+            owner: Any = stage_cache.StageCache
             owner._write = counted(owner._write, int(number), before=False)
         case "record-before":
-            owner = ledger_module.Ledger
+            owner = stage_cache.StageCache
             owner._write = counted(owner._write, int(number), before=True)
         case "table":
             patched = counted(tables.write_text, int(number), before=False)

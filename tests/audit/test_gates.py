@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from seg_mia.audit.inputs import may_name
-from seg_mia.audit.ledger import Ledger
-from seg_mia.audit.rounds import Rounds, Special
 from seg_mia.audit.run import audit
-from seg_mia.audit.settings import Defended, Settings, Training
+from seg_mia.audit.runner import AuditRunner, GatedDefence
+from seg_mia.audit.settings import Settings, Training, VictimRow
+from seg_mia.audit.stage_cache import StageCache
+from seg_mia.audit.stage_key import may_train_with
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import requested
 from seg_mia.runs import checkpoint_file
 from tests.trained_runs import Trained
 
@@ -36,16 +37,16 @@ DP, CANARIES = "seg_mia.defences.dp.dpsgd.DPSGD", "seg_mia.defences.canaries.Can
     ],
 )
 def test_a_config_shows_which_defences_a_training_may_have(words: list[str], named: set[str]) -> None:
-    what = plan(["fit", *words])
-    assert {name for name in ("DPSGD", "Canaries") if may_name(what, name)} == named
+    planned = plan(requested(["fit", *words]))
+    assert {name for name in ("DPSGD", "Canaries") if may_train_with(planned, name)} == named
 
 
 def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
     file = checkpoint_file(trained(tiny))
 
-    def had(what: Special) -> bool:
+    def had(what: GatedDefence) -> bool:
         settings = Settings(victim=str(file), attacks=["asma"])
-        return Rounds(settings, [Defended()], Ledger(Path("runs"), print)).may_have(what, 0)
+        return AuditRunner(settings, [VictimRow()], StageCache(Path("runs"), print)).may_have(what, 0)
 
     assert not had("DPSGD")
     assert not had("Canaries")
@@ -62,7 +63,7 @@ def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
     [
         ("epsilon>8", {}, "no victim of none is trained with DPSGD"),
         ("epsilon>8", {"defences": ["none", "canaries"]}, r"none, canaries is trained.*\[none, dp\]"),
-        ("epsilon[none]>8", {"defences": ["none", Defended(config="phantom_dp")]}, "no victim of none is"),
+        ("epsilon[none]>8", {"defences": ["none", VictimRow(config="phantom_dp")]}, "no victim of none is"),
         ("canaries.auc>0.6", {"defences": ["none", "dp"]}, r"none, dp is trained.*\[none, canaries\]"),
         (
             "canaries.epsilon[dp]>1",
@@ -84,8 +85,8 @@ def test_a_promise_that_nobody_makes_cannot_be_a_gate(
 
 
 def test_a_gate_on_a_promise_that_is_made_is_taken() -> None:
-    rows = [Defended(), Defended(config="phantom_dp"), Defended(defence=["canaries"])]
-    rounds = Rounds(Settings(Training("phantom_victim"), []), rows, Ledger(Path("runs"), print))
+    rows = [VictimRow(), VictimRow(config="phantom_dp"), VictimRow(defence=["canaries"])]
+    rounds = AuditRunner(Settings(Training("phantom_victim"), []), rows, StageCache(Path("runs"), print))
     assert [rounds.may_have("DPSGD", row) for row in range(3)] == [False, True, False]
     assert [rounds.may_have("Canaries", row) for row in range(3)] == [False, False, True]
 

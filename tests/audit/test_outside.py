@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from seg_mia.audit.inputs import key_of
 from seg_mia.audit.outside import outside, watched
+from seg_mia.audit.stage_key import key_of
 from seg_mia.cli import main
+from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import requested
 
 TRUST = ["--trust", "elsewhere.Elsewhere"]
 CODE = """
@@ -47,7 +49,7 @@ def config(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def key(*words: str) -> str:
-    return key_of(plan(list(words)), {})
+    return key_of(plan(requested(words)), DataModules())
 
 
 @pytest.mark.usefixtures("undrawn")

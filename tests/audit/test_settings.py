@@ -6,11 +6,11 @@ import pytest
 from torch import nn
 
 from seg_mia.audit.settings import (
-    Defended,
+    AttackEntry,
     Settings,
     Shadows,
-    Stage,
     Training,
+    VictimRow,
     read_settings,
     row_key,
     rows,
@@ -23,19 +23,21 @@ from seg_mia.runs import defence_names
 from seg_mia.tasks.segmentation import Segmentation
 
 
-def said(*defences: str | Defended, victim: str | Training = "phantom_victim", shadow: str = "s") -> Settings:
+def said(
+    *defences: str | VictimRow, victim: str | Training = "phantom_victim", shadow: str = "s"
+) -> Settings:
     return Settings(victim=victim, attacks=[], defences=list(defences), shadow=shadow)
 
 
 def test_a_name_is_a_defence_a_release_or_none() -> None:
     found = rows(
-        said("none", "argmax", "crop", Defended(defence=["mixup"], release="rounded", adaptive=True))
+        said("none", "argmax", "crop", VictimRow(defence=["mixup"], release="rounded", adaptive=True))
     )
-    assert [row.called for row in found] == ["none", "argmax", "crop", "mixup + rounded"]
+    assert [row.label for row in found] == ["none", "argmax", "crop", "mixup + rounded"]
     assert found[1].release == "argmax"
-    assert found[1].trained == found[0].trained != found[2].trained
+    assert found[1].training_key == found[0].training_key != found[2].training_key
     assert row_key(found[3]) == ("mixup + rounded", True)
-    assert rows(said()) == [Defended()]
+    assert rows(said()) == [VictimRow()]
 
 
 def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
@@ -43,17 +45,17 @@ def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
     for settings, telling in (
         (said("nothing"), "known names are none, canaries, crop"),
         (said("crop", "crop"), "must differ"),
-        (said(Defended(release="argmax", adaptive=True)), "no defence that a shadow could be trained with"),
-        (said(Defended(config="no_such")), "no_such"),
+        (said(VictimRow(release="argmax", adaptive=True)), "no defence that a shadow could be trained with"),
+        (said(VictimRow(config="no_such")), "no_such"),
         (said("crop", victim=run), "is trained already"),
         (said("crop", victim=Training(run)), "is trained already"),
-        (said(Defended(options={"model.lr": 1.0}), victim=run), "is trained already"),
-        (said(Defended(defence=["crop"], adaptive=True), shadow=run), "is trained already"),
+        (said(VictimRow(options={"model.lr": 1.0}), victim=run), "is trained already"),
+        (said(VictimRow(defence=["crop"], adaptive=True), shadow=run), "is trained already"),
     ):
         with pytest.raises(InputError, match=telling):
             rows(settings)
     assert len(rows(said("none", "argmax", victim=run, shadow=run))) == 2
-    assert len(rows(said(Defended(config="phantom_dp"), Defended(config="phantom_dp", adaptive=True)))) == 2
+    assert len(rows(said(VictimRow(config="phantom_dp"), VictimRow(config="phantom_dp", adaptive=True)))) == 2
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
         (["--trust=[a.B, c.D]"], "trust", ["a.B", "c.D"]),
         (["--attacks", "pgd"], "attacks", ["pgd"]),
         (["--attacks", "pgd", "--attacks", "fgsm"], "attacks", ["pgd", "fgsm"]),
-        (["--attacks", "{attack: pgd, settings: {steps: 3}}"], "attacks", [Stage("pgd", {"steps": 3})]),
+        (["--attacks", "{attack: pgd, settings: {steps: 3}}"], "attacks", [AttackEntry("pgd", {"steps": 3})]),
         (["--attacks=[pgd, fgsm]"], "attacks", ["pgd", "fgsm"]),
         (["--defences", "crop"], "defences", ["crop"]),
         (["--seeds", "3"], "seeds", [3]),

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from seg_mia.audit.attacks import prepared_attacks
 from seg_mia.audit.board import measures
-from seg_mia.audit.ledger import Done
-from seg_mia.audit.rounds import Progress
 from seg_mia.audit.run import audit
-from seg_mia.audit.settings import Defended, Settings, Shadows, Stage, Training, read_settings, rows
-from seg_mia.audit.stages import ready_stages
-from seg_mia.audit.steps import Step, steps
+from seg_mia.audit.runner import Progress
+from seg_mia.audit.settings import AttackEntry, Settings, Shadows, Training, VictimRow, read_settings, rows
+from seg_mia.audit.stage_cache import StageResult
+from seg_mia.audit.steps import AuditStep, steps
 from seg_mia.errors import InputError
 from seg_mia.results.audit import AuditResult
 from tests.report.audits import audit as audited
@@ -21,8 +21,8 @@ from tests.report.audits import compared, fool, guess
 
 def listed(**settings: Any) -> list[tuple[str, int, int, str]]:
     audit = Settings(victim="phantom_victim", **settings)
-    found = steps(audit, ready_stages(audit), rows(audit))
-    return [(step.kind, step.round, step.row, step.told) for step in found]
+    found = steps(audit, prepared_attacks(audit), rows(audit))
+    return [(step.kind, step.round, step.row, step.title) for step in found]
 
 
 def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
@@ -30,7 +30,7 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
         shadow="phantom_victim",
         attacks=["mia-global-loss"],
         control=True,
-        defences=["none", "argmax", "mixup", Defended(defence=["mixup"], adaptive=True)],
+        defences=["none", "argmax", "mixup", VictimRow(defence=["mixup"], adaptive=True)],
         seeds=[3, 4],
     )
     first = [told for _, number, _, told in found if number == 0]
@@ -57,7 +57,7 @@ def test_a_row_with_a_config_has_a_shadow_of_that_config_where_the_attacker_know
     found = listed(
         shadow="phantom_victim",
         attacks=["mia-global-loss"],
-        defences=[Defended(config="phantom_dp"), Defended(config="phantom_dp", adaptive=True)],
+        defences=[VictimRow(config="phantom_dp"), VictimRow(config="phantom_dp", adaptive=True)],
     )
     trained = [told for kind, _, _, told in found if kind in {"victim", "shadow"}]
     assert trained == [
@@ -75,8 +75,8 @@ def test_several_shadows_are_trained_one_after_the_other() -> None:
         control=True,
         seeds=[3],
     )
-    found = steps(audit, ready_stages(audit), rows(audit))
-    assert [(step.told, step.shadow) for step in found] == [
+    found = steps(audit, prepared_attacks(audit), rows(audit))
+    assert [(step.title, step.shadow) for step in found] == [
         ("victim phantom_victim, seed 3", 0),
         ("shadow phantom_shadow 1 of 2, seed 3", 0),
         ("shadow phantom_shadow 2 of 2, seed 3", 1),
@@ -88,11 +88,11 @@ def test_several_shadows_are_trained_one_after_the_other() -> None:
         ("mia-global-loss, negative control", 0),
     ]
     alone = Settings(victim="v", shadow="s", attacks=["mia-calibrated"], control=True)
-    assert not any(stage.control for stage in ready_stages(alone))  # one shadow has none to compare with
+    assert not any(stage.control for stage in prepared_attacks(alone))  # one shadow has none to compare with
 
 
 def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
-    adain = Stage("adain", {"weights": "texture_quick"})
+    adain = AttackEntry("adain", {"weights": "texture_quick"})
     found = listed(attacks=[adain, "asma"], seeds=[0, 1])
     kinds = [kind for kind, *_ in found]
     assert kinds.count("preparation") == 1
@@ -102,28 +102,34 @@ def test_auto_encoders_are_trained_once_for_all_seeds() -> None:
 def test_attacks_of_one_name_are_told_apart() -> None:
     audit = Settings(
         victim="phantom_victim",
-        attacks=[Stage("asma", {"steps": 3}), Stage("asma", {"steps": 4}), "asma", "asma", "medis"],
+        attacks=[
+            AttackEntry("asma", {"steps": 3}),
+            AttackEntry("asma", {"steps": 4}),
+            "asma",
+            "asma",
+            "medis",
+        ],
     )
-    labels = [stage.label for stage in ready_stages(audit)]
+    labels = [stage.label for stage in prepared_attacks(audit)]
     assert labels == ["asma (steps 3)", "asma (steps 4)", "asma", "asma #2", "medis"]
 
 
 def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
     now, said = [0.0], list[str]()
     all_steps = [
-        Step("victim", 0, 0, "victim v"),
-        Step("shadow", 0, 0, "shadow s"),
-        Step("utility", 0, 0, "u"),
+        AuditStep("victim", 0, 0, "victim v"),
+        AuditStep("shadow", 0, 0, "shadow s"),
+        AuditStep("utility", 0, 0, "u"),
     ]
     progress = Progress(all_steps, {"victim": 600.0, "shadow": 300.0}, said.append, lambda: now[0])
-    done = Done(Path("runs/v"), {}, [], 400.0, kept=False, command="")
+    done = StageResult(Path("runs/v"), {}, [], 400.0, cached=False, command="")
     progress.begin(all_steps[0])
     now[0] = 400.0
     progress.end(all_steps[0], done)
     progress.begin(all_steps[1])
     progress.end(all_steps[1], None)
     progress.begin(all_steps[2])
-    progress.end(all_steps[2], Done(Path("runs/u"), {}, [], 10.0, kept=True, command=""))
+    progress.end(all_steps[2], StageResult(Path("runs/u"), {}, [], 10.0, cached=True, command=""))
     assert said == [
         "stage 1 of 3: victim v (15 min or more to go)",
         "stage 2 of 3: shadow s (7 min so far, 5 min or more to go)",
@@ -185,7 +191,7 @@ def test_mappings_of_classes_stay_mappings() -> None:
         ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),
         ({"shadow": "phantom_victim", "fail_on": ["pgd.dice_adversarial<0.6"]}, "matches nothing"),
         ({"shadow": "phantom_victim", "fail_on": ["mia.auc[crop]>0.6"]}, "victims are none"),
-        ({"shadow": "phantom_victim", "attacks": [Stage("mia-entropy", {}, {"limitt": 1})]}, "limitt"),
+        ({"shadow": "phantom_victim", "attacks": [AttackEntry("mia-entropy", {}, {"limitt": 1})]}, "limitt"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_trained(settings: dict[str, Any], message: str) -> None:

@@ -10,10 +10,11 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from seg_mia.attacks.base import Perturbation
-from seg_mia.audit.settings import Stage, read_settings, rows
+from seg_mia.audit.settings import AttackEntry, read_settings, rows
 from seg_mia.cli import main
 from seg_mia.config import files as configs
-from seg_mia.config.files import BARE, config_folder, find_config, known, read_yaml, resolve
+from seg_mia.config.files import BARE, config_folder, find_config, known, read_yaml
+from seg_mia.config.options import options_in, taken, words_of
 from seg_mia.config.parsing import plain_settings
 from seg_mia.config.spec import check_spec
 from seg_mia.data.base import SegmentationData
@@ -67,19 +68,19 @@ def test_an_unknown_name_lists_the_known(kind: str) -> None:
     for name in known(kind):
         assert name in str(caught.value)
     with pytest.raises(InputError, match="known names: "):
-        resolve(["fit", "--config"], "--config", kind=kind)
+        taken(options_in(["--config"]), "config", kind)
 
 
 def test_names_after_a_flag_become_files_and_other_words_stay() -> None:
     file = str(config_folder() / "kvasir_victim.yaml")
-    words = ["fit", "--config", "kvasir_victim", "-c=kvasir_victim.yaml", "--data.root", "kvasir_victim"]
-    resolved, files = resolve(words, "--config", "-c")
-    assert resolved == ["fit", "--config", file, f"-c={file}", "--data.root", "kvasir_victim"]
+    words = ["x", "--config", "kvasir_victim", "-c=kvasir_victim.yaml", "--data.root", "kvasir_victim"]
+    files, others = taken(options_in(words), "config")
     assert files == [file, file]
+    assert words_of(others) == ["x", "--data.root=kvasir_victim"]
     path = "seg_mia.attacks.asma.Asma"
-    assert resolve(["--attack", path], "--attack", kind="attack")[0] == ["--attack", path]
+    assert taken(options_in(["--attack", path]), "attack", "attack")[0] == [path]
     inline = '{"seed_everything": 1}'
-    assert resolve([f"--config={inline}"], "--config")[0] == [f"--config={inline}"]
+    assert taken(options_in([f"--config={inline}"]), "config")[0] == [inline]
 
 
 def test_configs_inside_an_installed_package_come_first(
@@ -143,7 +144,7 @@ def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
     assert settings.attacks
     assert rows(settings)
     for entry in settings.attacks:
-        stage = Stage(entry) if isinstance(entry, str) else entry
+        stage = AttackEntry(entry) if isinstance(entry, str) else entry
         parse_attack(str(find_config(stage.attack, "attack")), stage.settings)
 
 

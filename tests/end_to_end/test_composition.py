@@ -9,7 +9,8 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from seg_mia.cli import main
-from seg_mia.config.files import composed, config_folder, find_config, known, read_yaml
+from seg_mia.config.composition import stacked
+from seg_mia.config.files import config_folder, find_config, known, read_yaml
 from seg_mia.config.spec import check_spec
 from seg_mia.defences.base import Defence
 from seg_mia.defences.crop import Crop
@@ -19,6 +20,7 @@ from seg_mia.defences.poison import Poison
 from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import Experiment
 from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import requested
 from seg_mia.tasks.segmentation import Segmentation
 
 
@@ -56,6 +58,14 @@ def write(name: str, **content: Any) -> str:
     return name
 
 
+def args(*words: str) -> list[str]:
+    return plan(requested(words)).args
+
+
+def sources(config: str) -> list[str]:
+    return [layer.source for layer in stacked([config])]
+
+
 def kinds(model: Segmentation) -> list[type[Defence]]:
     return [type(defence) for defence in model.defences]
 
@@ -66,13 +76,12 @@ def test_bases_stand_before_what_is_built_on_them() -> None:
     write("parts/right.yaml")
     top = write("parts/top.yaml", base=["left.yaml", "right"], runs="c")
     order = [f"parts/{name}.yaml" for name in ("root", "left", "right", "top")]
-    args, files = composed(["--data.root", "x", "--config", top, "--model.lr=1"], [])
-    assert files == order
     before = [word for file in order for word in ("--config", file)]
-    assert args == [*before, "--data.root", "x", "--model.lr=1"]
-    for words in (["-c", top], [f"-c={top}"], [f"--config={top}"]):
-        assert composed(words, []) == (before, order)
-    assert plan(["fit", "--config", top]).folder == Path("c/top")
+    words = ["--data.root", "x", "--config", top, "--model.lr=1"]
+    assert args("fit", *words) == ["fit", *before, "--data.root=x", "--model.lr=1"]
+    for config in (["-c", top], [f"-c={top}"], [f"--config={top}"]):
+        assert args("fit", *config) == ["fit", *before]
+    assert plan(requested(["fit", "--config", top])).folder == Path("c/top")
 
 
 def test_the_config_overrules_its_base_and_the_command_line_overrules_both(
@@ -90,16 +99,17 @@ def test_a_base_beside_the_config_wins_over_a_shipped_one() -> None:
     mine = write("own/kvasir_victim.yaml")
     write("kvasir_victim.yaml")
     top = write("own/top.yaml", base="kvasir_victim")
-    assert composed(["--config", top], [])[1] == [mine, top]
+    assert sources(top) == [mine, top]
     other = write("elsewhere/top.yaml", base="kvasir_victim")
-    assert composed(["--config", other], [])[1] == [str(config_folder() / "kvasir_victim.yaml"), other]
+    assert sources(other) == [str(config_folder() / "kvasir_victim.yaml"), other]
 
 
 def test_an_inline_config_builds_on_a_shipped_one() -> None:
     inline = "{base: kvasir_victim, defence: [mixup]}"
-    args, files = composed(["--config", inline], [])
-    assert files == [str(find_config("kvasir_victim")), inline]
-    assert len([word for word in args if word.startswith("--model.defences+=")]) == 1
+    assert sources(inline) == [str(find_config("kvasir_victim")), inline]
+    assert (
+        len([word for word in args("fit", "--config", inline) if word.startswith("--model.defences+=")]) == 1
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -166,8 +176,8 @@ def test_a_runs_own_config_does_not_add_its_defences_twice(tiny: Path, built: li
 def test_the_runs_folder_is_named_after_the_defences_on_the_command_line(tiny: Path) -> None:
     config = write("mixed.yaml", base=str(tiny), defence="mixup", runs="elsewhere")
     words = ["fit", "--config", config]
-    assert plan(words).folder == Path("elsewhere/mixed")
-    assert plan([*words, "--defence", "crop", "--defence=poisoned"]).folder == Path(
+    assert plan(requested(words)).folder == Path("elsewhere/mixed")
+    assert plan(requested([*words, "--defence", "crop", "--defence=poisoned"])).folder == Path(
         "elsewhere/mixed-crop-poisoned"
     )
 
@@ -218,4 +228,6 @@ def test_every_defence_config_names_a_defence_with_arguments_it_takes(name: str)
 
 def test_a_config_may_not_say_resume(tiny: Path) -> None:
     with pytest.raises(InputError, match="resume belongs on the command line"):
-        plan(["fit", "--config", write("again.yaml", base=str(tiny), resume="runs/tiny/version_0")])
+        plan(
+            requested(["fit", "--config", write("again.yaml", base=str(tiny), resume="runs/tiny/version_0")])
+        )

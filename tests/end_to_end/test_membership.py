@@ -16,6 +16,7 @@ from seg_mia.cli import main
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import is_membership, plan
+from seg_mia.experiment.request import requested
 from tests.trained_runs import Trained
 
 ATTACKS = [name for name in known("attack") if name.startswith("mia-")]
@@ -156,7 +157,7 @@ class TestPairing:
         self, pair: tuple[Path, Path], tiny: Path, trained: Trained
     ) -> None:
         trained(tiny, "--data.split_seed=3")
-        found = plan(["test", "--attack", "mia-type2"])
+        found = plan(requested(["test", "--attack", "mia-type2"]))
         assert found.checkpoint is not None
         (shadow,) = found.shadows
         assert (found.checkpoint.parents[1], shadow.file.parents[1]) == pair

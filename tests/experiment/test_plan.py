@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from seg_mia.config.files import find_config
+from seg_mia.config.options import options_in
 from seg_mia.experiment.plan import scorer_needs
 from seg_mia.membership.scorers import Calibrated, Threshold
 
@@ -32,4 +33,4 @@ CALIBRATED = "seg_mia.membership.scorers.Calibrated"
 )
 def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None:
     assert not isinstance(attack, str) or "." in Path(attack).name
-    assert scorer_needs(attack, words) == (Calibrated.needs if many else Threshold.needs)
+    assert scorer_needs(attack, options_in(words)) == (Calibrated.needs if many else Threshold.needs)

@@ -8,18 +8,20 @@ import pytest
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from seg_mia.cli import main
+from seg_mia.config.options import Layer, options_in
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import Experiment
 from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import requested
 from seg_mia.experiment.roles import in_role, of_shadow
 
 HALF = "--data.role=shadow"
 FIRST = "--seed_everything=10000"
 
 
-def inline(**content: Any) -> str:
-    return json.dumps(content)
+def layer(**content: Any) -> Layer:
+    return Layer(json.dumps(content), content)
 
 
 @pytest.fixture
@@ -65,8 +67,9 @@ def test_the_shipped_shadow_is_the_victim_in_that_role_for_longer(built: list[di
     ],
 )  # fmt: skip
 def test_what_the_command_line_says_wins(options: list[str], expected: list[str]) -> None:
-    assert in_role(options, [], "shadow") == expected
-    assert in_role(options, [], None) == options
+    given = options_in(options)
+    assert in_role([], given, "shadow") == options_in(expected)
+    assert in_role([], given, None) == given
 
 
 @pytest.mark.parametrize(
@@ -75,21 +78,18 @@ def test_what_the_command_line_says_wins(options: list[str], expected: list[str]
      ([True], []), ([None], [FIRST])],
 )  # fmt: skip
 def test_the_seed_follows_from_the_last_configs(seeds: list[object], option: list[str]) -> None:
-    configs = [inline(seed_everything=seed) for seed in seeds]
-    args = [word for config in configs for word in ("--config", config)]
-    assert in_role(args, configs, "shadow") == [*args, *option, HALF]
+    layers = [layer(seed_everything=seed) for seed in seeds]
+    assert in_role(layers, [], "shadow") == options_in([*option, HALF])
 
 
 def test_a_config_may_name_its_role() -> None:
-    assert of_shadow([inline(role="shadow")])
-    assert of_shadow([inline(data={"init_args": {"role": "shadow"}})])
-    assert not of_shadow([inline(role="shadow", data={"init_args": {"role": "victim"}})])
-    assert not of_shadow([inline(data={"init_args": {"size": 3}})])
-    config = inline(role="shadow")
-    assert in_role(["--config", config], [config], None) == ["--config", config, FIRST, HALF]
-    wrong = inline(role="victim")
+    assert of_shadow([layer(role="shadow")])
+    assert of_shadow([layer(data={"init_args": {"role": "shadow"}})])
+    assert not of_shadow([layer(role="shadow", data={"init_args": {"role": "victim"}})])
+    assert not of_shadow([layer(data={"init_args": {"size": 3}})])
+    assert in_role([layer(role="shadow")], [], None) == options_in([FIRST, HALF])
     with pytest.raises(InputError, match="role must be shadow, got 'victim'; leave it out for a victim"):
-        in_role(["--config", wrong], [wrong], None)
+        in_role([layer(role="victim")], [], None)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_config_may_name_its_role() -> None:
 )
 def test_a_role_is_for_a_training(words: list[str]) -> None:
     with pytest.raises(InputError, match="--role does not go with"):
-        plan([*words, "--role", "shadow"])
+        plan(requested([*words, "--role", "shadow"]))
 
 
 def test_no_other_role(capsys: pytest.CaptureFixture[str]) -> None:

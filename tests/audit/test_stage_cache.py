@@ -1,12 +1,15 @@
 """A stage is taken as it is if, and only if, all that it was computed from is the same."""
 
+import functools
 import json
+import shlex
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +17,15 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from seg_mia.audit.inputs import key_of
-from seg_mia.audit.ledger import FOLDER, Ledger
+from seg_mia.audit.stage_cache import FOLDER, StageCache
+from seg_mia.audit.stage_key import code_digest, key_of
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
+from seg_mia.data.sets.phantom import Phantom
 from seg_mia.errors import InputError
+from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import requested
 from seg_mia.runs import MARK, checkpoint_file
 from tests.trained_runs import Trained
 
@@ -27,7 +33,7 @@ ASMA = ["test", "--attack", "asma", "--attack.steps=1", "--data.limit=1"]
 
 
 def key(*words: str) -> str:
-    return key_of(plan(list(words)), {})
+    return key_of(plan(requested(words)), DataModules())
 
 
 def test_a_trainings_key_holds_all_that_decides_it(tiny: Path, tmp_path: Path) -> None:
@@ -95,24 +101,24 @@ def test_a_class_of_ones_own_is_known_by_its_source(
 
 def test_what_was_run_is_taken(tiny: Path) -> None:
     said = list[str]()
-    ledger = Ledger(Path("runs"), said.append)
+    cache = StageCache(Path("runs"), said.append)
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    first = ledger.run(fit, "victim")
-    assert not first.kept
-    again = Ledger(Path("runs"), said.append).run(fit, "victim")
-    assert again.kept
+    first = cache.run(requested(fit), "victim")
+    assert not first.cached
+    again = StageCache(Path("runs"), said.append).run(requested(fit), "victim")
+    assert again.cached
     assert (again.folder, again.seconds, again.headline) == (first.folder, first.seconds, first.headline)
-    assert ledger.seconds() == {"victim": first.seconds}
+    assert cache.seconds() == {"victim": first.seconds}
     assert not said
     words = [*ASMA, "--victim", str(first.folder), "--runs", "runs"]
-    attacked = ledger.run(words)
-    assert ledger.run(words).summary == attacked.summary
-    fresh = Ledger(Path("runs"), said.append, fresh=True).run(words)
-    assert not fresh.kept
+    attacked = cache.run(requested(words))
+    assert cache.run(requested(words)).summary == attacked.summary
+    fresh = StageCache(Path("runs"), said.append, fresh=True).run(requested(words))
+    assert not fresh.cached
     assert fresh.folder.name == "version_1"
     assert fresh.summary["results"] == attacked.summary["results"]
     (fresh.folder / "summary.json").unlink()
-    assert not ledger.run(words).kept  # what it wrote is gone
+    assert not cache.run(requested(words)).cached  # what it wrote is gone
 
 
 def test_files_that_words_name_in_any_way_count(tiny: Path, trained: Trained) -> None:
@@ -145,31 +151,31 @@ def test_results_beside_a_surrogates_weights_do_not_count(tiny: Path, trained: T
 
 def test_a_folder_that_somebody_else_took_is_left_alone(tiny: Path) -> None:
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    first = Ledger(Path("runs"), print).run(fit)
+    first = StageCache(Path("runs"), print).run(requested(fit))
     shutil.rmtree("runs/tiny")
     assert main([*fit, "--model.lr=0.5"]) == 0  # takes version_0 again
-    again = Ledger(Path("runs"), print).run(fit)
+    again = StageCache(Path("runs"), print).run(requested(fit))
     assert first.folder.name == "version_0"
-    assert (again.kept, again.folder.name) == (False, "version_1")
+    assert (again.cached, again.folder.name) == (False, "version_1")
     # An unfinished record of a folder that is another's by now wipes and resumes nothing.
     notes = again.folder.with_name("version_0") / "notes.txt"
     notes.write_text("mine")
     (record,) = Path("runs", FOLDER).glob("*.json")
     half = json.loads(record.read_text()) | {"done": False, "folder": "tiny/version_0"}
     record.write_text(json.dumps(half))
-    assert Ledger(Path("runs"), print).run(fit).folder.name == "version_2"
+    assert StageCache(Path("runs"), print).run(requested(fit)).folder.name == "version_2"
     assert notes.read_text() == "mine"
 
 
 def test_a_record_that_points_elsewhere_wipes_nothing(tiny: Path, tmp_path: Path) -> None:
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    Ledger(Path("runs"), print).run(fit)
+    StageCache(Path("runs"), print).run(requested(fit))
     (record,) = Path("runs", FOLDER).glob("*.json")
     for place in (tmp_path / "precious", tmp_path / "version_0"):
         place.mkdir()
         (place / "thesis.tex").write_text("all of it")
         record.write_text(json.dumps(json.loads(record.read_text()) | {"done": False, "folder": str(place)}))
-        assert not Ledger(Path("runs"), print).run(fit).kept
+        assert not StageCache(Path("runs"), print).run(requested(fit)).cached
         assert (place / "thesis.tex").read_text() == "all of it"
     linked = Path("runs/tiny/version_9")
     (place / MARK).write_text(record.stem)
@@ -177,15 +183,15 @@ def test_a_record_that_points_elsewhere_wipes_nothing(tiny: Path, tmp_path: Path
     record.write_text(
         json.dumps(json.loads(record.read_text()) | {"done": False, "folder": "tiny/version_9"})
     )
-    assert not Ledger(Path("runs"), print).run(fit).kept
+    assert not StageCache(Path("runs"), print).run(requested(fit)).cached
     assert (place / "thesis.tex").read_text() == "all of it"
 
 
 def test_a_training_that_went_on_is_not_the_one_that_was_recorded(tiny: Path) -> None:
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    first = Ledger(Path("runs"), print).run(fit)
+    first = StageCache(Path("runs"), print).run(requested(fit))
     assert main(["fit", "--resume", str(first.folder), "--trainer.max_epochs=2"]) == 0
-    assert not Ledger(Path("runs"), print).run(fit).kept
+    assert not StageCache(Path("runs"), print).run(requested(fit)).cached
 
 
 def test_canaries_that_were_edited_are_not_what_was_computed(tiny: Path, folder: Callable[..., Path]) -> None:
@@ -200,26 +206,100 @@ def test_canaries_that_were_edited_are_not_what_was_computed(tiny: Path, folder:
         "canaries",
         "--model.defences.count=8",
     ]
-    first = Ledger(Path("runs"), print).run(fit)
-    assert Ledger(Path("runs"), print).run(fit).kept
+    first = StageCache(Path("runs"), print).run(requested(fit))
+    assert StageCache(Path("runs"), print).run(requested(fit)).cached
     file = first.folder / "canaries.json"
     told = json.loads(file.read_text())
     file.write_text(json.dumps(told | {"auc": 0.5}))
-    again = Ledger(Path("runs"), print).run(fit)
-    assert (again.kept, again.folder.name) == (False, "version_1")
+    again = StageCache(Path("runs"), print).run(requested(fit))
+    assert (again.cached, again.folder.name) == (False, "version_1")
     assert json.loads((again.folder / "canaries.json").read_text()) == told
+
+
+def test_an_edit_of_prose_keeps_the_key_and_an_edit_of_code_changes_it(tmp_path: Path) -> None:
+    module = tmp_path / "package" / "module.py"
+    module.parent.mkdir()
+    code = '''"""A module."""
+
+LIMIT = 3
+"""Of something."""
+
+
+class Thing:
+    """A thing."""
+
+    def double(self, x: int) -> int:
+        """Return twice as much."""
+        return 2 * x  # twice
+'''
+    module.write_text(code)
+    first = code_digest(module.parent)
+    for prose in ("A module.", "Of something.", "A thing.", "Return twice as much.", "  # twice"):
+        module.write_text(code.replace(prose, "" if prose.startswith(" ") else "Other words."))
+        assert code_digest(module.parent) == first, prose
+    for line, edited in (("2 * x", "3 * x"), ("LIMIT = 3", "LIMIT = 4"), ("x: int)", "x: float)")):
+        module.write_text(code.replace(line, edited))
+        assert code_digest(module.parent) != first, line
+    module.write_text(code)
+    (module.parent / "another.py").write_text("")
+    assert code_digest(module.parent) != first
+
+
+def test_a_stages_command_asks_for_just_the_same(tiny: Path) -> None:
+    config = tiny.with_name("built_on.yaml")
+    config.write_text("{base: tiny, defence: mixup}")
+    trained = requested(["fit", "--config", str(config), "--defence=crop", "--role", "shadow",
+                         "--model.defences.size=8", "--runs", "runs", "--data.members", "3"])  # fmt: skip
+    victim = StageCache(Path("runs"), print).run(requested(["fit", "--config", str(tiny), "--runs", "runs"]))
+    attack = requested([*ASMA, "--victim", str(victim.folder), "--release=argmax", "--trust", "a.B"])
+    for request in (trained, attack):
+        planned = plan(request)
+        python, option, package, *words = shlex.split(
+            shlex.join(["python", "-m", "seg_mia", *planned.request.words])
+        )
+        assert (python, option, package) == ("python", "-m", "seg_mia")
+        pasted = plan(requested(words))
+        assert (pasted.settings, pasted.folder) == (planned.settings, planned.folder)
+        assert key_of(pasted, DataModules()) == key_of(planned, DataModules())
+    assert main(shlex.split(victim.command)[3:]) == 0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_audit_of_one_attack_builds_its_data_module_and_lists_its_samples_at_most_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = {"built": 0, "read": 0}
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **settings: Any) -> Any:
+            counts[name] += 1
+            return function(*args, **settings)
+
+        return functools.wraps(function)(call)
+
+    monkeypatch.setattr(Phantom, "__init__", counted("built", Phantom.__init__))
+    monkeypatch.setattr(Phantom, "read_source", counted("read", Phantom.read_source))
+    words = ["audit", "--victim={config: phantom_victim, options: {trainer.max_epochs: 1}}",
+             "--attacks=[{attack: fgsm, data: {limit: 2}}]",
+             "--data={size: 32, patients: 24, members: 6, nonmembers: 6}"]  # fmt: skip
+    assert main(words) == 0
+    assert 1 <= counts["built"] <= 2
+    assert 1 <= counts["read"] <= 2
+    logged = [file.read_text() for file in Path("runs").rglob("hparams.yaml")]
+    assert logged  # not with the data's settings, which may name samples
+    assert not any("duplicates" in text for text in logged)
 
 
 def test_commands_name_no_samples(tiny: Path) -> None:
     fit = ["fit", "--config", str(tiny), '--data.duplicates=[["s00", "s01"]]', "--runs", "runs"]
-    assert "s00" not in Ledger(Path("runs"), print).run(fit).command
+    assert "s00" not in StageCache(Path("runs"), print).run(requested(fit)).command
     assert all("s00" not in file.read_text() for file in Path("runs", FOLDER).glob("*.json"))
 
 
 def test_what_is_refused_leaves_nothing_behind(tiny: Path) -> None:
-    ledger = Ledger(Path("runs"), print)
+    cache = StageCache(Path("runs"), print)
     with pytest.raises(InputError, match="members"):
-        ledger.run(["fit", "--config", str(tiny), "--data.members=100"])
+        cache.run(requested(["fit", "--config", str(tiny), "--data.members=100"]))
     assert not list(Path("runs").glob("tiny/*"))
     assert not list(Path("runs", FOLDER).glob("*.json"))
 
@@ -227,13 +307,13 @@ def test_what_is_refused_leaves_nothing_behind(tiny: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tiny: Path) -> None:
     Path("runs").write_text("a file")
     with pytest.raises(InputError, match=r"cannot write to runs.*--runs"):
-        Ledger(Path("runs"), print).run(["fit", "--config", str(tiny)])
+        StageCache(Path("runs"), print).run(requested(["fit", "--config", str(tiny)]))
 
 
 def test_whoever_comes_second_waits_and_takes_it(tiny: Path) -> None:
     said = list[str]()
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    first = Ledger(Path("runs"), said.append).run(fit)
+    first = StageCache(Path("runs"), said.append).run(requested(fit))
     held, file = threading.Event(), next(Path("runs", FOLDER).glob("*.lock"))
 
     def hold() -> None:
@@ -244,21 +324,21 @@ def test_whoever_comes_second_waits_and_takes_it(tiny: Path) -> None:
     threading.Thread(target=hold).start()
     assert held.wait(10)
     begun = time.monotonic()
-    assert Ledger(Path("runs"), said.append).run(fit).folder == first.folder
+    assert StageCache(Path("runs"), said.append).run(requested(fit)).folder == first.folder
     assert time.monotonic() - begun > 1
     assert said == ["  another audit is at this very stage: waiting for what it makes"]
 
 
 def test_a_damaged_record_is_no_record(tiny: Path) -> None:
     fit = ["fit", "--config", str(tiny), "--runs", "runs"]
-    Ledger(Path("runs"), print).run(fit)
+    StageCache(Path("runs"), print).run(requested(fit))
     (record,) = Path("runs", FOLDER).glob("*.json")
     assert json.loads(record.read_text())["done"]
     whole = json.loads(record.read_text())
     for text in ("{half", "[1]", '{"folder": "x"}', json.dumps(whole | {"format": 0})):
         record.write_text(text)
-        ledger = Ledger(Path("runs"), print)
-        assert ledger.seconds() == {}
-        again = ledger.run(fit)
-        assert not again.kept
+        cache = StageCache(Path("runs"), print)
+        assert cache.seconds() == {}
+        again = cache.run(requested(fit))
+        assert not again.cached
         assert load_victim(checkpoint_file(again.folder)) is not None

@@ -1,0 +1,147 @@
+"""An audit's attacks, each built once before anything is trained: one that cannot be is refused first."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from seg_mia.attacks.base import Perturbation, Preparation
+from seg_mia.audit.settings import AttackEntry, Settings, shadow_count
+from seg_mia.config.files import find_config
+from seg_mia.config.messages import one_line, refusal
+from seg_mia.config.options import Option, options_of, words_of
+from seg_mia.errors import InputError
+from seg_mia.experiment.plan import is_membership
+from seg_mia.membership.base import Membership
+from seg_mia.membership.scorers import Classifier
+from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
+
+BLIND = "mia-blind"
+SHADOW = "shadow"
+"""What an attack's `surrogate` says where the audit's own shadow is meant."""
+
+
+@dataclass(frozen=True)
+class PreparedAttack:
+    """An attack and its settings.
+
+    Attributes:
+        name: as the audit has it.
+        file: its config.
+        options: of the attack and of the data.
+        instance: the attack as it was built.
+        control: query the shadow instead of the victim.
+        label: what tables call it: its name, and its settings where another has the same name.
+    """
+
+    name: str
+    file: str
+    options: tuple[Option, ...]
+    instance: Perturbation | Membership
+    control: bool = False
+    label: str = ""
+
+
+def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
+    """Return what is run, the blind baseline first; raise InputError for what could not be."""
+    entries = [AttackEntry(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
+    attacks = _labelled([_checked(entry, settings) for entry in entries], entries)
+    inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
+    if settings.shadow is None and any(map(on_shadow, attacks)):
+        raise InputError(
+            "an attack's surrogate is the shadow; name one in the audit, `shadow: CONFIG` or a checkpoint"
+        )
+    if not inferring:
+        return attacks
+    if settings.shadow is None:
+        raise InputError(
+            f"{', '.join(sorted({attack.name for attack in inferring}))} learn on a shadow; name one in the "
+            "audit, `shadow: CONFIG` or a checkpoint"
+        )
+    blind = [attack for attack in inferring if not queries_victim(attack)]
+    blind = blind or [_checked(AttackEntry(BLIND), settings)]
+    controls = [
+        replace(attack, control=True, label=f"{attack.label}, control")
+        for attack in inferring
+        if settings.control and queries_victim(attack) and _controllable(attack, settings)
+    ]
+    return [*blind, *(attack for attack in attacks if attack not in blind), *controls]
+
+
+def _labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
+    """Return attacks with labels that no two share."""
+    names, labelled = [attack.name for attack in attacks], list[PreparedAttack]()
+    for attack, entry in zip(attacks, entries, strict=True):
+        details = ", ".join(f"{name} {value}" for name, value in {**entry.settings, **entry.data}.items())
+        label = f"{attack.label} ({details})" if names.count(attack.name) > 1 and details else attack.label
+        count = sum(earlier.label.partition(" #")[0] == label for earlier in labelled)
+        labelled.append(replace(attack, label=f"{label} #{count + 1}" if count else label))
+    return labelled
+
+
+def queries_victim(attack: PreparedAttack) -> bool:
+    """Return whether a membership attack queries the victim."""
+    return isinstance(attack.instance, Membership) and attack.instance.signal.asks
+
+
+def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
+    """Return whether a shadow can be queried instead of the victim: a second, where shadows are compared."""
+    compared = isinstance(attack.instance, Membership) and attack.instance.scorer.needs.asked
+    return not compared or shadow_count(settings) > 1
+
+
+def _checked(entry: AttackEntry, settings: Settings) -> PreparedAttack:
+    file = str(find_config(entry.attack, "attack"))
+    options = options_of("attack.", entry.settings)
+    instance = _built(file, [])
+    if isinstance(instance, Membership) and instance.scorer.training:
+        options = [*options_of("attack.scorer.", settings.scorer), *options]
+    instance = _built(file, options)
+    if isinstance(instance, Membership) and instance.scorer.training:
+        _try(instance.scorer.training)
+    if isinstance(instance, Perturbation) and instance.prepares() is None:
+        instance.check()
+    data = options_of("data.", {**settings.data, **entry.data})
+    return PreparedAttack(entry.attack, file, (*options, *data), instance, label=Path(file).stem)
+
+
+def on_shadow(attack: PreparedAttack) -> bool:
+    """Return whether an attack crafts on the audit's own shadow."""
+    return isinstance(attack.instance, Perturbation) and attack.instance.surrogate == SHADOW
+
+
+def prepares(attack: PreparedAttack) -> Preparation | None:
+    """Return the training that an attack needs first, if any."""
+    return attack.instance.prepares() if isinstance(attack.instance, Perturbation) else None
+
+
+def _try(scorer: Classifier) -> None:
+    network = MembershipClassifier(
+        architecture=scorer.architecture, channels=1, adapter=scorer.adapter, dropout=scorer.dropout
+    )
+    if scorer.weights is not None:
+        load_classifier(network, scorer.weights)
+
+
+def _built(file: str, options: Sequence[Option]) -> Perturbation | Membership:
+    family = Membership if is_membership(file) else Perturbation
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(family, "attack")
+    try:
+        built: Perturbation | Membership = parser.instantiate(
+            parser.parse_args([f"--attack={file}", *words_of(options)])
+        )["attack"]
+    except (argparse.ArgumentError, ValueError) as error:
+        raise refusal(error) or InputError(f"{file}: {one_line(str(error))}") from None
+    return built
+
+
+def is_run(attack: PreparedAttack, row: int) -> bool:
+    """Return whether an attack is run on a row: the first has all, the others what a defence may change."""
+    return (
+        row == 0
+        or not isinstance(attack.instance, Membership)
+        or (queries_victim(attack) and not attack.control)
+    )

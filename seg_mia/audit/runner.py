@@ -1,0 +1,360 @@
+"""The steps of an audit, carried out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from seg_mia.attacks.base import Preparation
+from seg_mia.audit.attacks import PreparedAttack, on_shadow, prepares
+from seg_mia.audit.canaries import read_canaries
+from seg_mia.audit.preparation import training
+from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
+from seg_mia.audit.stage_cache import StageCache, StageResult
+from seg_mia.audit.stage_key import may_train_with
+from seg_mia.audit.steps import AuditStep, shadow_row
+from seg_mia.callbacks.seen import UNSEEN
+from seg_mia.checkpoint import Card, read_card
+from seg_mia.config.files import Config
+from seg_mia.config.options import Option, options_of
+from seg_mia.data.base import SegmentationData
+from seg_mia.defences.canaries import Canaries
+from seg_mia.errors import InputError
+from seg_mia.experiment.membership import adopted, check_members
+from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.request import RunRequest
+from seg_mia.membership.base import Membership
+from seg_mia.results.audit import ATTACK_RESULT, Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.privacy import guarantee
+from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
+
+GatedDefence = Literal["DPSGD", "Canaries"]
+"""A defence without which there are no numbers for some gates."""
+
+
+class Position(TypedDict):
+    """Where a result belongs: its seed, and its row of the comparison."""
+
+    seed: int
+    round: int
+    row: int
+    defence: str
+
+
+@dataclass
+class AuditRunner:
+    """All that is done, seed by seed and row by row.
+
+    Attributes:
+        settings: of the audit.
+        rows: of its comparison.
+        cache: what runs a stage, or takes it as it is.
+        results: one per attack, in the order of the steps.
+        victims: one per row and seed.
+        stages: what ran, or was taken, in the order of the steps; none where a checkpoint was given.
+        files: the networks of each round, role and training.
+        prepared: the folder of each training that an attack needs.
+    """
+
+    settings: Settings
+    rows: Sequence[VictimRow]
+    cache: StageCache
+    results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
+    victims: list[Victim] = field(default_factory=list)
+    stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
+    files: dict[tuple[int, str, str], list[Path]] = field(default_factory=dict)
+    prepared: dict[Preparation, Path] = field(default_factory=dict)
+
+    def run(self, step: AuditStep) -> StageResult | None:
+        """Carry out one step; return what ran or was taken."""
+        row = self.rows[step.row]
+        match step.kind:
+            case "victim" | "shadow":
+                return self._train(step, row)
+            case "utility":
+                return self._measure(step, row)
+            case "preparation":
+                return self._prepare(step)
+            case "attack":
+                return self._attack(step, row)
+
+    def _prepare(self, step: AuditStep) -> StageResult:
+        preparation = prepares(step.attack) if step.attack is not None else None
+        assert preparation is not None
+        result = self._stage(step, training(preparation.config, self.settings))
+        self.prepared[preparation] = result.folder
+        return result
+
+    def _stage(self, step: AuditStep, request: RunRequest) -> StageResult:
+        result = self.cache.run(request, name_of(step))
+        self.stages.append((step, result))
+        return result
+
+    def check(self, listed: Sequence[AuditStep]) -> None:
+        """Raise InputError for trainings and data that cannot be what they are called, before any."""
+        attacks = [step.attack for step in listed if step.attack is not None and step.kind == "attack"]
+        infers = any(isinstance(attack.instance, Membership) for attack in attacks)
+        for step in listed:
+            source = self._source(step) if step.kind in {"victim", "shadow"} else None
+            if isinstance(source, Path):
+                if infers:
+                    self._check_members_known(step, source)
+            elif source is not None:
+                self._check_training(step, plan(source), attacks, infers=infers)
+
+    def _check_training(
+        self, step: AuditStep, planned: Plan, attacks: Sequence[PreparedAttack], *, infers: bool
+    ) -> None:
+        data = self.cache.modules.of_plan(planned)
+        if data is not None:
+            if infers and planned.adopts:
+                data.prepare_data()
+                check_members(data, step.title)
+            _check_half(step, data)
+        for attack in attacks:
+            options = (option for option in attack.options if option.is_below("data"))
+            self.cache.modules.of_plan(replace(planned, settings=(*planned.settings, *options)))
+
+    def _check_members_known(self, step: AuditStep, file: Path) -> None:
+        """Raise InputError for a shadow from elsewhere, whose members would be drawn: before any training."""
+        card = read_card(file, trust=self.settings.trust)
+        if step.kind == "shadow" and adopted(card) and (card.split or {}).get("role") == "shadow":
+            raise InputError(
+                f"shadow {file} was trained elsewhere and its members here are drawn by chance; name a "
+                "config to train one with"
+            )
+
+    def may_have(self, defence: GatedDefence, row: int) -> bool:
+        """Return whether a row's victim may have a defence: by its config, or by its checkpoint."""
+        source = self._source(AuditStep("victim", 0, row, ""))
+        if not isinstance(source, Path):
+            return may_train_with(plan(source), defence)
+        card = read_card(source, trust=self.settings.trust)
+        return card.privacy is not None if defence == "DPSGD" else defence in defence_names(card)
+
+    def _source(self, step: AuditStep) -> Path | RunRequest:
+        """Return the checkpoint that stands for a training, or what trains."""
+        row = self.rows[step.row]
+        row = row if step.kind == "victim" else shadow_row(row)
+        entry = self.settings.victim if step.kind == "victim" else self.settings.shadow
+        assert entry is not None
+        training = Training(entry) if isinstance(entry, str) else entry
+        training = Training(row.config) if row.config is not None else training
+        path = Path(training.config)
+        if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
+            if training.options or training.weights or row.defence or row.options:
+                raise InputError(
+                    f"{path} is trained already, options and defences are for a training; leave them out, or "
+                    "name a config"
+                )
+            return shadow_files(path)[step.shadow] if step.kind == "shadow" else checkpoint_file(path)
+        return self._training(step, training, row)
+
+    def _training(self, step: AuditStep, training: Training, row: VictimRow) -> RunRequest:
+        is_shadow = step.kind == "shadow"
+        seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
+        numbered = is_shadow and shadow_count(self.settings) > 1
+        return RunRequest(
+            "adopt" if training.weights else "fit",
+            configs=(training.config,),
+            defences=tuple(row.defence),
+            role="shadow" if is_shadow else None,
+            runs=self.settings.runs,
+            options=(
+                *options_of("", {"seed_everything": seed}),
+                *options_of("data.", self.settings.data),
+                *options_of("model.", self.settings.model),
+                *options_of("model.", {"weights": training.weights} if training.weights else {}),
+                *options_of("data.", {"shadow": step.shadow} if numbered else {}),
+                *options_of("", training.options),
+                *options_of("", row.options),
+            ),
+        )
+
+    def _train(self, step: AuditStep, row: VictimRow) -> StageResult | None:
+        row = row if step.kind == "victim" else shadow_row(row)
+        key = (step.round, step.kind, row.training_key)
+        source = self._source(step)
+        result = None if isinstance(source, Path) else self._stage(step, source)
+        network = source if isinstance(source, Path) else self.stages[-1][1].folder
+        self.files.setdefault(key, []).append(network)
+        return result
+
+    def _networks(self, step: AuditStep) -> tuple[Path, list[Path]]:
+        """Return the victim and the shadows of a step."""
+        row = self.rows[step.row]
+        (victim,) = self.files[step.round, "victim", row.training_key]
+        return victim, self.files.get((step.round, "shadow", shadow_row(row).training_key), [])
+
+    def _measure(self, step: AuditStep, row: VictimRow) -> StageResult:
+        """Begin a row with what validation gives on non-members and members of the victim as deployed."""
+        victim, shadows = self._networks(step)
+        request = self._on_victim("validate", victim, row, options_of("data.", self.settings.data))
+        utility = {}
+        for subset in ("nonmembers", "members"):
+            options = (*request.options, Option("--data.subset", subset))
+            result = self._stage(step, replace(request, options=options))
+            measures = {name.removeprefix("val/"): value for name, value in result.summary.items()}
+            utility[subset] = {name: value for name, value in measures.items() if name != "privacy"}
+        card = read_card(checkpoint_file(victim), trust=self.settings.trust)
+        has_canaries = Canaries.__name__ in defence_names(card)
+        self.victims.append(
+            Victim(
+                **self._position(step),
+                victim=str(victim),
+                shadow=("defended" if row.adaptive else "undefended") if shadows else None,
+                utility=utility,
+                privacy=guarantee(card.privacy, f"{victim}: what its card says of privacy"),
+                about=about(card),
+                has_canaries=has_canaries,
+                canaries=read_canaries(victim) if has_canaries else None,
+            )
+        )
+        return result
+
+    def _position(self, step: AuditStep) -> Position:
+        seed, row = self.settings.seeds[step.round], self.rows[step.row]
+        return {"seed": seed, "round": step.round, "row": step.row, "defence": row.label}
+
+    def _attack(self, step: AuditStep, row: VictimRow) -> StageResult:
+        attack = step.attack
+        assert attack is not None
+        victim, shadows = self._networks(step)
+        options = list(attack.options)
+        if on_shadow(attack):
+            options.append(Option("--attack.surrogate", str(shadows[0])))
+        if (preparation := prepares(attack)) is not None:
+            options.append(Option(f"--attack.{preparation.option}", str(self.prepared[preparation])))
+        options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
+        request = replace(self._on_victim("test", victim, row, options), attack=attack.file)
+        if isinstance(attack.instance, Membership):
+            used = tuple(map(str, shadows[: attack.instance.scorer.needs.most]))
+            request = replace(request, shadows=used, control=attack.control)
+        result = self._stage(step, request)
+        added = {
+            "name": self._name(step, result.folder.parent.name),
+            "label": attack.label,
+            "victim_run": str(victim),
+            "folder": str(result.folder),
+            "headline": result.headline,
+        }
+        values = {**self._position(step), **added, **result.summary}
+        self.results.append(ATTACK_RESULT.validate_python(values))
+        return result
+
+    def _name(self, step: AuditStep, folder: str) -> str:
+        """Return what an attack's folder names it; that of a released victim also names the release."""
+        names = [result.name for result in self.results if (result.round, result.row) == (step.round, 0)]
+        beginnings = [name for name in names if folder.startswith(f"{name}-")]
+        return folder if not step.row or folder in names or not beginnings else max(beginnings, key=len)
+
+    def _on_victim(
+        self, verb: Literal["validate", "test"], victim: Path, row: VictimRow, options: Sequence[Option]
+    ) -> RunRequest:
+        return RunRequest(
+            verb,
+            options=tuple(options),
+            release=row.release,
+            victim=str(victim),
+            runs=self.settings.runs,
+            trust=tuple(self.settings.trust),
+        )
+
+
+def _check_half(step: AuditStep, data: SegmentationData) -> None:
+    """Raise InputError for a training on the other half of the data than its role's."""
+    if data.role != step.kind:
+        remedy = "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
+        raise InputError(
+            f"the {step.kind} of an audit trains on its own half of the data, {step.title} has "
+            f"data.role {data.role}; {remedy}"
+        )
+    if data.shadow_pool == "victim":
+        raise InputError(
+            "the shadows of an audit are trained on their own half of the data, got data.shadow_pool victim; "
+            "leave it out, and run such attacks by `seg_mia test`"
+        )
+
+
+def about(card: Card) -> Config:
+    """Return what a checkpoint says of itself, without the hashes of who is in it."""
+    split = card.split or {}
+    counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
+    missing = {UNSEEN: len(split[UNSEEN])} if split.get(UNSEEN) else {}
+    arguments = card.data["init_args"] if card.data else {}
+    return {
+        "network": card.network or card.model["init_args"].get("network"),
+        "task": card.model,
+        "data": card.data,
+        "split": counts | missing | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
+        "classes": card.classes,
+        "channels": card.channels,
+        "fingerprint": card.fingerprint,
+        "training": card.training,
+        "defences": defence_names(card),
+    }
+
+
+class Progress:
+    """Says which step of how many begins, how long it has taken so far, and how long it may take yet.
+
+    Args:
+        steps: all of them.
+        known: seconds that stages took when they were last run, by kind and what they were called.
+        say: gets a line.
+        clock: seconds, for the time so far.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[AuditStep],
+        known: Mapping[str, float],
+        say: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.steps, self.say, self.clock = steps, say, clock
+        self.known = dict(known)
+        self.begun = clock()
+        self.number = 0
+
+    def begin(self, step: AuditStep) -> None:
+        """Say what begins."""
+        self.number += 1
+        remaining = self._remaining()
+        self.say(
+            f"stage {self.number} of {len(self.steps)}: {step.title}{f' ({remaining})' if remaining else ''}"
+        )
+
+    def end(self, step: AuditStep, result: StageResult | None) -> None:
+        """Note how long it took, and say so where it was not run."""
+        if result is None:
+            self.say("  trained already")
+        elif result.cached:
+            self.say(f"  taken from {result.folder}, where the same has been run ({in_time(result.seconds)})")
+        else:
+            self.known[name_of(step)] = result.seconds
+
+    def _remaining(self) -> str:
+        names = [name_of(step) for step in self.steps[self.number - 1 :]]
+        expected = [self.known[name] for name in names if name in self.known]
+        parts = [f"{in_time(self.clock() - self.begun)} so far"] if self.number > 1 else []
+        if sum(expected) >= 1:
+            is_complete = len(expected) == len(names)
+            parts.append(
+                f"up to {in_time(sum(expected))} to go"
+                if is_complete
+                else f"{in_time(sum(expected))} or more to go"
+            )
+        return ", ".join(parts)
+
+
+def name_of(step: AuditStep) -> str:
+    """Return what to call steps that take about as long as each other."""
+    return f"{step.kind} {step.attack.name}" if step.attack else step.kind
+
+
+def in_time(seconds: float) -> str:
+    """Return a duration in words."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,239 @@
+"""Everything that a stage's result depends on, as one key."""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from importlib.metadata import requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
+from torch import nn
+
+import seg_mia
+from seg_mia import defences, tasks
+from seg_mia.audit.outside import foreign, outside
+from seg_mia.checkpoint import load_victim, network_spec, read_card
+from seg_mia.config.files import is_inline, read_yaml
+from seg_mia.config.options import Layer, Option, Setting
+from seg_mia.config.parsing import import_all
+from seg_mia.config.spec import class_paths
+from seg_mia.experiment.modules import DataModules, parsed_part
+from seg_mia.experiment.plan import Plan
+from seg_mia.models.style_autoencoder import EXPORT
+from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
+
+IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
+"""Settings that say where something lies, or how fast it is read: what lies there is known by other means."""
+FOLDERS = {"target_folder", "weights", "surrogate"}
+"""Settings that may name a folder whose files count."""
+FOREIGN_CLASS = re.compile(r"--(model|data|attack|.*\.network|.*\.class_path)")
+"""Options whose value may be a class path."""
+
+
+def key_of(plan: Plan, modules: DataModules) -> str:
+    """Return one digest of all that a plan's outcome depends on.
+
+    This package's source and the versions of what it computes with, the plan's settings, the content of every
+    file that they name, the checkpoints, the data's fingerprint, the source of classes outside seg_mia, and
+    what networks of such classes read and answer.
+
+    Args:
+        plan: what is run.
+        modules: data modules of this process, to which the plan's is added.
+    """
+    data = modules.of_plan(plan)
+    if data is not None:
+        data.prepare_data()
+    trusted = sorted({*_foreign_classes(plan), *plan.request.trust})
+    checkpoints = [plan.checkpoint, *(shadow.file for shadow in plan.shadows)]
+    parts = [
+        _tool(),
+        plan.command,
+        plan.adopts,
+        plan.request.control,
+        [_digested(setting) for setting in plan.settings if not _is_immaterial(setting)],
+        [file_digest(file) for file in checkpoints if file],
+        "" if data is None else data.fingerprint,
+        [_source(path) for path in trusted],
+        [outside(paths, build, data) for paths, build in _networks(plan)],
+    ]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+@cache
+def _tool() -> list[object]:
+    """Return the digest of this package's code, the versions of what it needs, and the accelerator."""
+    needs = [need for need in requires("seg_mia") or [] if "extra" not in need]
+    names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return [code_digest(Path(seg_mia.__file__).parent), [(name, version(name)) for name in names], device]
+
+
+def code_digest(root: Path) -> str:
+    """Return the digest of all Python code below a folder, without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        tree = ast.parse(file.read_bytes())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):  # texts that stand for themselves are docstrings, of attributes, too
+                body[:] = [line for line in body if not _is_text(line)]
+        digest.update(f"{file.relative_to(root)}\n{ast.dump(tree)}".encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _is_immaterial(setting: Setting) -> bool:
+    return isinstance(setting, Option) and setting.name.rpartition(".")[2] in IMMATERIAL
+
+
+def _digested(setting: Setting) -> object:
+    """Return a setting with the content of the files that it names; a stranger's names are not opened."""
+    if isinstance(setting, Layer):
+        return _with_files(setting.content, trusted=setting.trusted)
+    return [setting.flag, _with_files(_value(setting), trusted=True, name=setting.name.rpartition(".")[2])]
+
+
+def _value(option: Option) -> object:
+    """Return what an option's value holds: of a config's file the content, of YAML what it means."""
+    text = option.value or ""
+    if text.endswith((".yaml", ".yml")) and Path(text).is_file():
+        return read_yaml(text)
+    return _plain(text) if text.lstrip().startswith(("{", "[")) else option.value
+
+
+def _plain(text: str) -> object:
+    """Return what a text means as YAML, the text itself where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _with_files(value: object, *, trusted: bool, name: str = "") -> object:
+    """Return plain values, where a text names a file with that file's digest instead."""
+    if isinstance(value, dict):
+        material = {key: item for key, item in value.items() if key not in IMMATERIAL}
+        return {key: _with_files(item, trusted=trusted, name=str(key)) for key, item in material.items()}
+    if isinstance(value, list):
+        return [_with_files(item, trusted=trusted, name=name) for item in value]
+    if isinstance(value, str) and trusted and 0 < len(value) < 4096:
+        return _on_disk(Path(value), folders=name in FOLDERS)
+    return value
+
+
+def _on_disk(path: Path, *, folders: bool) -> object:
+    """Return the digest of a file, or of a folder's; of a run's the weights that are read from it."""
+    try:
+        if path.is_file():
+            return file_digest(path)
+        if folders and path.is_dir():
+            last = path / CHECKPOINTS / LAST
+            folder = path / EXPORT if (path / EXPORT).is_dir() else path
+            files = [last] if last.is_file() and folder == path else sorted(folder.rglob("*"))
+            return [[file.name, file_digest(file)] for file in files if file.is_file()]
+    except (OSError, ValueError):
+        pass
+    return str(path)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _foreign_classes(plan: Plan) -> list[str]:
+    """Return class paths outside this package that the options, the configs or the victim's card name."""
+    specs = list[object]()
+    for setting in plan.settings:
+        if isinstance(setting, Layer):
+            specs.append(setting.content)
+        elif setting.value and is_inline(setting.value):
+            specs.append(read_yaml(setting.value))
+        elif isinstance(value := _value(setting), dict):
+            specs.append(value)
+        elif FOREIGN_CLASS.fullmatch(setting.flag):
+            specs.append({"class_path": setting.value})
+    return foreign(specs)
+
+
+def _source(path: str) -> object:
+    """Return digests of all Python files that a class may be made of: its package's, or those beside it."""
+    module = path.rpartition(".")[0]
+    try:
+        spec = find_spec(module.partition(".")[0]) if module else None
+    except (ImportError, ValueError):
+        return path
+    if spec is None or spec.origin is None:
+        return path
+    folder = Path(spec.origin).parent
+    files = sorted(folder.rglob("*.py") if spec.submodule_search_locations else folder.glob("*.py"))
+    return [path, [[str(file.relative_to(folder)), file_digest(file)] for file in files]]
+
+
+def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]:
+    """Yield the foreign classes of each network that a plan trains or queries, and what builds it.
+
+    A victim, a shadow, a surrogate that options name, or what is to be trained or adopted.
+    """
+    trust = plan.request.trust
+    files = [plan.checkpoint if plan.card else None, *(shadow.file for shadow in plan.shadows)]
+    files += [
+        checkpoint_file(option.value, "surrogate")
+        for option in plan.options
+        if option.name.endswith(".surrogate") and option.value
+    ]
+    for file in filter(None, files):
+        paths = foreign(network_spec(read_card(file, trust=trust)))
+        if paths:
+            yield paths, partial(load_victim, file, trust=trust)
+    if plan.card is None and (paths := _foreign_classes(plan)):
+        yield paths, partial(_untrained, plan)
+
+
+def _untrained(plan: Plan) -> nn.Module:
+    """Return the network that a plan is to train or adopt, without weights, and without what defends it."""
+    import_all(defences, tasks)
+    parsed = parsed_part(plan, "model", LightningModule)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "network", required=True)
+    spec = None if parsed is None else parsed.settings["model"]["init_args"]["network"]
+    network: nn.Module = parser.instantiate_classes(parser.parse_object({"network": spec})).network
+    return network
+
+
+def may_train_with(plan: Plan, defence: str) -> bool:
+    """Return whether a training's settings name a defence, or one from elsewhere that may be such."""
+    listed = list[object]()
+    for setting in plan.settings:
+        if isinstance(setting, Layer):
+            listed += _under_defences(setting.content)
+        elif setting.name.endswith(".defences"):
+            listed.append(_plain(setting.value or ""))
+        elif setting.name == "model":
+            listed += _under_defences(_value(setting))
+    items = [item for entry in listed for item in (entry if isinstance(entry, list) else [entry])]
+    paths = [*class_paths(items), *(item for item in items if isinstance(item, str))]
+    return any(path.rpartition(".")[2] == defence or not path.startswith("seg_mia.") for path in paths)
+
+
+def _under_defences(value: object) -> list[object]:
+    """Return whatever stands under `defences`, at any depth."""
+    if isinstance(value, list):
+        return [entry for item in value for entry in _under_defences(item)]
+    if not isinstance(value, dict):
+        return []
+    entries = [value["defences"]] if "defences" in value else []
+    return entries + [entry for item in value.values() for entry in _under_defences(item)]

@@ -1,0 +1,107 @@
+"""Configs that build on others: bases before what is built on them, and defences behind both."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from seg_mia.config.files import Config, display_name, find_config, find_file, inline, is_inline, read_yaml
+from seg_mia.config.options import Layer, Option
+from seg_mia.errors import InputError
+
+
+def stacked(files: Iterable[str]) -> list[Layer]:
+    """Return configs, each behind those that its `base` names.
+
+    Raises InputError for unknown names, a config that is its own base, or an audit's file.
+    """
+    layers = [layer for file in files for layer in _with_bases(file, ())]
+    for layer in layers:
+        refuse_audit(layer)
+    return layers
+
+
+def with_defences(
+    options: Sequence[Option], layers: Sequence[Layer], defences: Iterable[str]
+) -> list[Option]:
+    """Return options with those defences that configs and the command line name, in this order.
+
+    Args:
+        options: of a command line.
+        layers: configs, which may say `defence: NAME`, or a list of names in lightning_configs/defence.
+        defences: named on the command line.
+
+    Raises:
+        InputError: unknown names.
+    """
+    names = [name for layer in layers for name in _names(layer.content.get("defence"))]
+    added = [Option("--model.defences+", inline(_defence(name))) for name in (*names, *defences)]
+    settings = (n for n, option in enumerate(options) if option.flag.startswith("--model.defences"))
+    first = next(settings, len(options))  # they are of the defences, which must stand before them
+    return [*options[:first], *added, *options[first:]]
+
+
+def plain_layer(file: str) -> Layer:
+    """Return a config as it stands, without what it builds on; raise InputError for an audit's file."""
+    layer = Layer(file, read_yaml(file))
+    refuse_audit(layer)
+    return layer
+
+
+def last_value(layers: Iterable[Layer], key: str) -> object:
+    """Return the last value that configs give to a top-level key; None where they give none."""
+    value = None
+    for layer in layers:
+        value = layer.content.get(key, value)
+    return value
+
+
+def refuse_audit(layer: Layer) -> None:
+    """Raise InputError for an audit's file where a training's is needed."""
+    content, name = layer.content, display_name(layer.source)
+    if "attacks" not in content and "version" not in content:
+        return
+    victim = content.get("victim")
+    victim = victim.get("config") if isinstance(victim, dict) else victim
+    example = f", such as its victim's, {victim}" if isinstance(victim, str) else ""
+    raise InputError(
+        f"{name} is an audit's file, which `python -m seg_mia audit --config {name}` runs; name a "
+        f"training's{example}"
+    )
+
+
+def refuse_training(layer: Layer) -> None:
+    """Raise InputError for a training's file where an audit's is needed."""
+    content, name = layer.content, display_name(layer.source)
+    parts = [content.get(part) for part in ("model", "data")]
+    if "trainer" in content or any(isinstance(part, dict) and "class_path" in part for part in parts):
+        raise InputError(
+            f"{name} is a training's file, which `python -m seg_mia fit --config {name}` runs; an audit "
+            f"names it as its victim: --victim {name} --attacks asma"
+        )
+
+
+def _with_bases(file: str, above: tuple[str, ...]) -> list[Layer]:
+    """Return a config and, before it, the bases it is built on."""
+    if file in above:
+        raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
+    content = read_yaml(file)
+    bases = [str(_base(name, file)) for name in _names(content.get("base"))]
+    return [*(layer for base in bases for layer in _with_bases(base, (*above, file))), Layer(file, content)]
+
+
+def _base(name: str, file: str) -> Path:
+    """Return the file that a config names: in its own folder, or as the command line would find it."""
+    folder = Path() if is_inline(file) else Path(file).parent
+    near = [path for path in (folder / name, folder / f"{name}.yaml") if path.is_file()]
+    return near[0] if near else find_config(name)
+
+
+def _names(value: object) -> list[str]:
+    names = [value] if isinstance(value, str) else value or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"base and defence must be a name or a list of names, got {value!r}")
+    return names
+
+
+def _defence(name: str) -> Config:
+    file = find_file(name, "defence")
+    return read_yaml(file) if Path(file).is_file() else {"class_path": file}

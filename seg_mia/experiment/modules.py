@@ -1,0 +1,112 @@
+"""Data modules that several runs of one process share: their samples are listed and opened once."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from seg_mia import data as readers
+from seg_mia.config.files import inline
+from seg_mia.config.messages import one_line, refusal
+from seg_mia.config.options import Layer
+from seg_mia.config.parsing import import_all
+from seg_mia.config.spec import defaults
+from seg_mia.data.base import VIEW, SegmentationData
+from seg_mia.errors import InputError
+from seg_mia.experiment.plan import Plan
+
+
+class Parsed(NamedTuple):
+    """A part of a plan's settings, and the parser that builds it."""
+
+    parser: ArgumentParser
+    settings: Namespace
+
+
+def parsed_part(plan: Plan, name: str, base: type) -> Parsed | None:
+    """Return what a plan's settings say of a part, such as `data`; None where they say nothing.
+
+    Args:
+        plan: configs and options.
+        name: of the part.
+        base: the class that it must derive from.
+
+    Raises:
+        InputError: what the part's class does not take.
+    """
+    words = list[str]()
+    for setting in plan.settings:
+        if not isinstance(setting, Layer):
+            words += setting.words if setting.is_below(name) else []
+        elif section := setting.content.get(name):
+            words.append(f"--config={inline({name: section})}")
+    if not words:
+        return None
+    # A string in a card must not become a class: values without a declared type are never built.
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(base, name, required=True)
+    with _refusals():
+        return Parsed(parser, parser.parse_args(words))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise in one line, as an InputError, what a parser or a constructor refuses."""
+    try:
+        yield
+    except argparse.ArgumentError as error:
+        raise InputError(one_line(str(error))) from None
+    except ValueError as error:
+        raise refusal(error) or error from None
+
+
+@dataclass
+class DataModules:
+    """The data modules of one process, by their settings without what each run reads of them."""
+
+    _modules: dict[str, SegmentationData] = field(default_factory=dict)
+
+    def of_plan(self, plan: Plan) -> SegmentationData | None:
+        """Return the data module that a plan describes; None where it describes none.
+
+        Raises InputError for what does not fit.
+        """
+        import_all(readers)
+        parsed = parsed_part(plan, "data", SegmentationData)
+        if parsed is None:
+            return None
+        parsed.parser.add_instantiator(self._built, SegmentationData, subclasses=True)
+        with _refusals():
+            data: SegmentationData = parsed.parser.instantiate_classes(parsed.settings).data
+        return data
+
+    def module(
+        self,
+        kind: type[SegmentationData],
+        settings: Mapping[str, Any],
+        hyperparameters: Mapping[str, Any] | None = None,
+    ) -> SegmentationData:
+        """Return a data module of a class with these settings, on samples that are opened once.
+
+        Args:
+            kind: the class.
+            settings: arguments of its constructor.
+            hyperparameters: what checkpoints keep of them, the settings themselves if not given.
+        """
+        complete = defaults(kind) | dict(settings)
+        lasting = {name: value for name, value in complete.items() if name not in VIEW}
+        key = json.dumps([kind.__module__, kind.__qualname__, lasting], default=repr, sort_keys=True)
+        if key not in self._modules:
+            self._modules[key] = kind(**settings)
+        view = {name: complete[name] for name in VIEW if name in complete}
+        return self._modules[key].viewed(hyperparameters or complete, **view)
+
+    def _built(self, kind: type[SegmentationData], *_: object, **settings: Any) -> SegmentationData:
+        settings.pop("applied_instantiation_links", None)
+        return self.module(kind, settings)
