@@ -135,8 +135,8 @@ class SegmentationData(LightningDataModule):
     def ties(self) -> list[list[str]]:
         """Return every list of ids that no split parts whatever their groups, once the samples are open."""
         names = sorted(self.source.ids)
-        told = [[names[place] for place in places] for places in self.tied or ()]
-        return [*self.together(), *told, *equal_files(self.source)]
+        positions = [[names[position] for position in group] for group in self.tied or ()]
+        return [*self.together(), *positions, *equal_files(self.source)]
 
     @property
     def fingerprint(self) -> str:
@@ -204,18 +204,18 @@ class SegmentationData(LightningDataModule):
                 together=together,
                 strata=strata,
             )
-            mine = both[0 if role == "victim" else 1]
+            indices = both[0 if role == "victim" else 1]
         else:
             counts = {
                 name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
             }
             if role == "victim":
                 counts = {"members": self.members, "nonmembers": self.nonmembers}
-            half, mine = stated(parts, ids, groups, together=together, **counts)
+            half, indices = stated(parts, ids, groups, together=together, **counts)
             if role == "victim":
                 return half
         return divide(
-            mine,
+            indices,
             ids,
             groups,
             seed=self.split_seed,

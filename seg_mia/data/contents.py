@@ -74,11 +74,11 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
             ("lost", np.int64),
         ]
     )
-    place = cached.folder / _FILE
+    file = cached.folder / _FILE
     with suppress(OSError, ValueError, EOFError):  # not there, or damaged: look
-        kept = np.load(place, allow_pickle=False)
-        if kept.dtype == kind and kept.shape == (len(source),):
-            return Contents(kept)
+        stored = np.load(file, allow_pickle=False)
+        if stored.dtype == kind and stored.shape == (len(source),):
+            return Contents(stored)
     table = np.zeros(len(source), kind)
     for index in range(len(source)):
         table[index] = _facts(
@@ -86,26 +86,26 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
         )
         if progress is not None:
             progress(index + 1, len(source))
-    _keep(place, table)
+    _keep(file, table)
     return Contents(table)
 
 
 def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: int) -> tuple[Any, ...]:
-    whole = image.dtype == np.uint8
-    scale = 255.0 if whole else 1.0
+    is_integer = image.dtype == np.uint8
+    scale = 255.0 if is_integer else 1.0
     low, high = image.min((0, 1)) / scale, image.max((0, 1)) / scale
-    levels = image if whole else np.rint(image * 255).astype(np.uint8)
+    levels = image if is_integer else np.rint(image * 255).astype(np.uint8)
     size = levels.shape[0] * levels.shape[1]
     common = min(np.bincount(channel.ravel()).max() / size for channel in np.moveaxis(levels, 2, 0))
     white = np.count_nonzero((levels == 255).all(2)) / size
-    found = np.bincount(mask.ravel(), minlength=256)
-    pixels = np.append(found[: source.classes], found[IGNORE])
+    histogram = np.bincount(mask.ravel(), minlength=256)
+    pixels = np.append(histogram[: source.classes], histogram[IGNORE])
     empty = pixels[0] > 0 and not pixels[1:-1].any()
     lost = source.lost(index) if empty else 0
     return low.min(), high.max(), float((high - low).max() * 255), common, white, pixels, lost
 
 
-def _keep(place: Path, table: NDArray[Any]) -> None:
+def _keep(path: Path, table: NDArray[Any]) -> None:
     """Write the file in one step; a cache that cannot be written is looked through again."""
-    with suppress(OSError), written_whole(place) as file:
+    with suppress(OSError), written_whole(path) as file:
         np.save(file, table, allow_pickle=False)

@@ -45,13 +45,13 @@ class Patients:
         """
         if not self.stated:
             return name
-        found = self._pattern.match(name)
-        if found is None or not found[1]:
+        match = self._pattern.match(name)
+        if match is None or not match[1]:
             raise InputError(
                 f"patient must match every name, {self._pattern.pattern!r} does not match {name!r}; correct "
                 "it"
             )
-        return found[1]
+        return match[1]
 
 
 def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
@@ -101,8 +101,8 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    each = list(names)
-    return ", ".join(each[:3]) + (f" and {len(each) - 3} more" if len(each) > 3 else "")
+    listed = list(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
 @cache

@@ -51,10 +51,10 @@ class Side:
     @property
     def left_out(self) -> dict[str, int]:
         """Return how many members and non-members are not judged, by the reason."""
-        whole = [self.data.indices(part) for part in ("members", "nonmembers")]
+        all_samples = [self.data.indices(part) for part in ("members", "nonmembers")]
         labelled = [self.data.scored(part) for part in ("members", "nonmembers")]
         return {
-            "unlabelled": sum(map(len, whole)) - sum(map(len, labelled)),
+            "unlabelled": sum(map(len, all_samples)) - sum(map(len, labelled)),
             "untrained": len(labelled[0]) - len(self.judged("members")),
         }
 
@@ -78,19 +78,19 @@ def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
 @rank_zero_only
 def tell_left_out(victim: Side, shadows: Sequence[Side]) -> None:
     """Log how many members and non-members are not judged."""
-    for whose, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
-        left = side.left_out
-        if left["untrained"]:
+    for role, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
+        excluded = side.left_out
+        if excluded["untrained"]:
             log.warning(
                 "%d of the %s's %d members were never trained on: they count neither as members nor as "
                 "non-members",
-                left["untrained"],
-                whose,
+                excluded["untrained"],
+                role,
                 len(side.data.splits.members),
             )
-        if left["unlabelled"]:
+        if excluded["unlabelled"]:
             log.warning(
                 "%d of the %s's members and non-members have no labelled pixel and are not scored",
-                left["unlabelled"],
-                whose,
+                excluded["unlabelled"],
+                role,
             )

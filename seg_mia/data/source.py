@@ -25,9 +25,9 @@ class Note(NamedTuple):
         return f"{self.text} ({listed(self.names)})" if self.names else self.text
 
 
-def listed(names: Sequence[str], shown: int = 6) -> str:
+def listed(names: Sequence[str], limit: int = 6) -> str:
     """Return the first of some names as a list."""
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 class Source(ABC):

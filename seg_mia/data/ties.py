@@ -39,13 +39,13 @@ def tied_places(
                 f"duplicates must list ids of this data set, such as {names[0]!r}, got {name!r}; correct "
                 "--data.duplicates (`prepare` names all samples)"
             )
-    if any(not 0 <= place < len(names) for places in tied for place in places):
+    if any(not 0 <= position < len(names) for positions in tied for position in positions):
         raise InputError(
             f"tied must hold places of {len(names)} samples, got others: they are a checkpoint's, for other "
             "data; take the original, unchanged data"
         )
-    kept = [[names[place] for place in places] for places in tied]
-    units = units_of(names, names, [*duplicates, *near, *kept])
+    stored = [[names[position] for position in positions] for positions in tied]
+    units = units_of(names, names, [*duplicates, *near, *stored])
     return [unit for unit in units if len(unit) > 1] or None
 
 
@@ -60,15 +60,15 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
     Raises:
         InputError: no such file, of another kind, or made for other data.
     """
-    found = _read(file)
-    if found["fingerprint"] != fingerprint:
+    content = _read(file)
+    if content["fingerprint"] != fingerprint:
         raise InputError(
-            f"{file} was made for other data ({found.get('config')}, {found.get('samples')} samples, "
-            f"fingerprint {str(found['fingerprint'])[:12]}) than this ({len(ids)} samples, "
+            f"{file} was made for other data ({content.get('config')}, {content.get('samples')} samples, "
+            f"fingerprint {str(content['fingerprint'])[:12]}) than this ({len(ids)} samples, "
             f"{fingerprint[:12]}); run `python -m seg_mia prepare` with this data's options and name the "
             "prepare.json that it writes"
         )
-    rows: list[list[str]] = [[row["first"], row["second"]] for row in found["near"]["across_groups"]]
+    rows: list[list[str]] = [[row["first"], row["second"]] for row in content["near"]["across_groups"]]
     unknown = {name for row in rows for name in row} - set(ids)
     if unknown:
         raise InputError(
@@ -80,10 +80,10 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
 
 def equal_files(source: Source) -> list[list[str]]:
     """Return the ids of samples with the same image, which no split may part, whatever their masks."""
-    alike: dict[str, list[str]] = {}
+    by_digest: dict[str, list[str]] = {}
     for index, name in enumerate(source.ids):
-        alike.setdefault(source.image_digest(index), []).append(name)
-    return [names for names in alike.values() if len(names) > 1]
+        by_digest.setdefault(source.image_digest(index), []).append(name)
+    return [names for names in by_digest.values() if len(names) > 1]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         rows = content["near"]["across_groups"]
-        whole = isinstance(content["fingerprint"], str) and all(
+        well_formed = isinstance(content["fingerprint"], str) and all(
             isinstance(row[name], str) for row in rows for name in ("first", "second")
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -104,6 +104,6 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file} must be a prepare.json as `python -m seg_mia prepare` writes it, got another file "
             f"({type(error).__name__}); name that one"
         ) from None
-    if not whole:
+    if not well_formed:
         raise InputError(f"{file} must hold names and a fingerprint as text, got others; run `prepare` again")
     return content

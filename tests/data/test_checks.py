@@ -192,7 +192,7 @@ def hounsfield(number: int) -> NDArray[np.float32]:
 
 def sliced(root: Path, **options: Any) -> Nifti:
     settings: dict[str, Any] = {
-        "root": str(root), "others": "background", "size": None, "members": 6, "nonmembers": 3,
+        "root": str(root), "unlisted": "background", "size": None, "members": 6, "nonmembers": 3,
         "shadow_share": 0.0,
     }  # fmt: skip
     data = Nifti(**(settings | options))

@@ -11,7 +11,7 @@ from seg_mia.data.images.mask_coding import largest_lost
 from seg_mia.data.images.reading import SUFFIXES, digest, list_files, pairs, read_image, read_mask
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.root import inside, regular
+from seg_mia.data.root import path_below, regular
 from seg_mia.data.source import PARTS, Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -89,10 +89,10 @@ class FolderSource(Source):
             for name, column in (("group_column", group_column), ("split_column", split_column)):
                 if column is not None:
                     raise InputError(f"{name}={column} needs a manifest, got none; set manifest")
-            found = pairs(list_files(inside(folder, images)), list_files(inside(folder, masks)))
-            self.samples = [Sample(*pair, group=pair[0]) for pair in found]
+            files = pairs(list_files(path_below(folder, images)), list_files(path_below(folder, masks)))
+            self.samples = [Sample(*pair, group=pair[0]) for pair in files]
         else:
-            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column, split_column)
+            rows = _rows(path_below(folder, manifest), image_column, mask_column, group_column, split_column)
             self.samples = _listed(rows, folder, images, masks)
         if patient is not None:
             self.samples = _by_patient(self.samples, Patients(patient), root)
@@ -222,29 +222,29 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
     if rows[0].mask is not None:
         samples = [_by_path(row, root) for row in rows]
     else:
-        image_files, mask_files = (list_files(inside(root, folder)) for folder in (images, masks))
+        image_files, mask_files = (list_files(path_below(root, folder)) for folder in (images, masks))
         samples = [_by_name(row, image_files, mask_files) for row in rows]
-    found = dict[str, Sample]()
+    by_name = dict[str, Sample]()
     for row, sample in zip(rows, samples, strict=True):
-        if sample.name in found:
+        if sample.name in by_name:
             raise InputError(f"{row.where} must list an image once, got {row.image} again; remove it")
-        found[sample.name] = sample
-    return [found[name] for name in sorted(found)]
+        by_name[sample.name] = sample
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path) -> list[Sample]:
     """Return samples in the groups that their names say, having refused groups from a column."""
-    told = [sample.name for sample in samples if sample.group != sample.name]
-    if told:
+    grouped = [sample.name for sample in samples if sample.group != sample.name]
+    if grouped:
         raise InputError(
             f"patient must say whose an image is where no column does, the manifest in {root} says it for "
-            f"{told[0]}; leave out patient, or the column"
+            f"{grouped[0]}; leave out patient, or the column"
         )
     return [sample._replace(group=patients.of(sample.name)) for sample in samples]
 
 
 def _by_path(row: Row, root: Path) -> Sample:
-    image, mask = (inside(root, text) for text in (row.image, str(row.mask)))
+    image, mask = (path_below(root, text) for text in (row.image, str(row.mask)))
     for path in (image, mask):
         if not path.is_file():
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")

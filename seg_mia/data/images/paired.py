@@ -7,7 +7,7 @@ from seg_mia.data.images.folder_source import Sample
 from seg_mia.data.images.mask_coding import largest_lost
 from seg_mia.data.images.reading import digest, read_image, read_mask
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.root import inside
+from seg_mia.data.root import path_below
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -83,7 +83,7 @@ class Paired(Source):
         }
 
 
-def first_folder(root: Path, names: Sequence[str], *, what: str) -> Path:
+def first_folder(root: Path, names: Sequence[str], *, content: str) -> Path:
     """Return the first of some folders that there is below the root.
 
     Raises:
@@ -91,5 +91,5 @@ def first_folder(root: Path, names: Sequence[str], *, what: str) -> Path:
     """
     for name in names:
         if (root / name).is_dir():
-            return inside(root, name)
-    raise InputError(f"{root} must hold {what} in {' or '.join(names)}, found none; correct --data.root")
+            return path_below(root, name)
+    raise InputError(f"{root} must hold {content} in {' or '.join(names)}, found none; correct --data.root")
