@@ -29,7 +29,7 @@ FOLDER = ".stages"
 FORMAT = 2
 RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv", CANARIES)
 """What a stage leaves for others to read; changed by whom ever, it is not what was computed."""
-NAMES_SAMPLES = ("--data.duplicates", "--data.tied")
+NAMES_SAMPLES = ("--data.duplicates", "--data.duplicate_positions")
 SHOWN = {"runs", "fail_on", "images", "fresh"}
 """Settings of an audit that do not change its results."""
 

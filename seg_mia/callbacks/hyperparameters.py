@@ -44,10 +44,10 @@ def write_session(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Return nested settings as one level, names joined by dots, unset ones left out."""
-    found: dict[str, bool | int | float | str] = {}
+    values: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, prefix if name == "init_args" else f"{prefix}{name}.")
+            values |= flat(value, prefix if name == "init_args" else f"{prefix}{name}.")
         elif value is not None:
-            found[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
-    return found
+            values[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return values

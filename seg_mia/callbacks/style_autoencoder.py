@@ -46,9 +46,9 @@ class TexturePanels(Callback):
         images = batch.image[: self.count]
         rows = [[Tile(picture(image))] for image in images]
         for reconstructed in outputs.values():
-            shown = reconstructed[: self.count].clamp(0, 1)
-            likeness = ssim(shown, images.expand_as(shown))
-            for row, image in enumerate(shown):
+            reconstructions = reconstructed[: self.count].clamp(0, 1)
+            likeness = ssim(reconstructions, images.expand_as(reconstructions))
+            for row, image in enumerate(reconstructions):
                 rows[row].append(Tile(picture(image), f"SSIM {likeness[row]:.2f}"))
         names = [data.source.ids[int(index)] for index in batch.index[: self.count]]
         sheet = draw(["image", *(f"level {level}" for level in outputs)], rows, names)

@@ -102,15 +102,15 @@ def prepare(words: Sequence[str]) -> list[str]:
     with DecodingBar("looking at every sample") as bar:
         seen = survey(data.cached, data.source.classes, progress=bar)
     pairs = near_pairs(seen.hashes, seen.thumbnails, distance=request.distance, similarity=request.similarity)
-    found = Found(data, seen, tuple(pairs), *_parts(data))
-    content = report(found, request, name)
+    findings = Found(data, seen, tuple(pairs), *_parts(data))
+    content = report(findings, request, name)
     folder = _folder(request, name)
     lines = described(content, folder / "prepare.json")
     write_json(folder / "prepare.json", content)
     write_text(folder / "prepare.md", "\n".join(lines) + "\n")
-    write_bytes(folder / "sheet.png", png(_sheet(found, request.tiles)))
+    write_bytes(folder / "sheet.png", png(_sheet(findings, request.tiles)))
     if pairs:
-        write_bytes(folder / "duplicates.png", png(_pairs_sheet(found)))
+        write_bytes(folder / "duplicates.png", png(_pairs_sheet(findings)))
     files = ["prepare.json", "prepare.md", "sheet.png", *(["duplicates.png"] if pairs else [])]
     return [*lines, "", f"written to {folder}: {', '.join(files)}"]
 
@@ -129,9 +129,9 @@ def _folder(request: Request, name: str) -> Path:
         ) from None
 
 
-def report(found: Found, request: Request, name: str) -> dict[str, Any]:
+def report(findings: Found, request: Request, name: str) -> dict[str, Any]:
     """Return everything that was found, as plain values."""
-    data, seen = found.data, found.seen
+    data, seen = findings.data, findings.seen
     labelled = seen.labelled
     foreground = (labelled - seen.pixels[:, 0])[labelled > 0] / labelled[labelled > 0]
     sizes = np.unique(data.source.groups, return_counts=True)[1]
@@ -139,7 +139,7 @@ def report(found: Found, request: Request, name: str) -> dict[str, Any]:
         "config": name,
         "data": f"{type(data).__module__}.{type(data).__name__}",
         "fingerprint": data.fingerprint,
-        "samples": len(found.ids),
+        "samples": len(findings.ids),
         "groups": {"count": len(sizes), **_spread(sizes)},
         "images": {
             "shape": list(data.cached.images.shape[1:]),
@@ -150,12 +150,13 @@ def report(found: Found, request: Request, name: str) -> dict[str, Any]:
         "masks": {"shape": list(data.cached.masks.shape[1:]), "foreground": _spread(foreground)},
         "classes": _classes(seen),
         "ignored": float(seen.pixels[:, -1].sum() / seen.pixels.sum()),
-        "split": {part: found.parts.count(part) for part in dict.fromkeys(found.parts)} or found.misfit,
-        "refused": found.misfit if found.parts else "",
+        "split": {part: findings.parts.count(part) for part in dict.fromkeys(findings.parts)}
+        or findings.misfit,
+        "refused": findings.misfit if findings.parts else "",
         "notes": [{"text": note.text, "names": list(note.names)} for note in data.notes],
-        "suspicious": _suspicious(found, request.full),
-        "equal": [[found.ids[i] for i in alike] for alike in equal(seen.digests)],
-        "near": _near(found, request),
+        "suspicious": _suspicious(findings, request.full),
+        "equal": [[findings.ids[i] for i in duplicates] for duplicates in equal(seen.digests)],
+        "near": _near(findings, request),
     }
 
 
@@ -180,7 +181,7 @@ def described(content: Mapping[str, Any], file: Path) -> list[str]:
         "",
         "| class | of the labelled pixels | in samples |",
         "| --- | --- | --- |",
-        *(f"| {one['id']} | {one['share']:.3%} | {one['samples']} |" for one in content["classes"]),
+        *(f"| {row['id']} | {row['share']:.3%} | {row['samples']} |" for row in content["classes"]),
         "",
         *(f"- {kind}: {_named(names)}" for kind, names in content["suspicious"].items()),
         f"- equal to the pixel: {_named([' = '.join(names) for names in content['equal']])}",
@@ -204,14 +205,14 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
     parser.add_subclass_arguments(SegmentationData, "data", required=True)
     resolved, named = resolve(words, "--config", "-c")
     args, configs = composed(resolved, ())
-    said = [word for word in args[2 * len(configs) :] if not word.startswith("--model.defences+=")]
-    said = on_other_half(said) if stated_role(configs) else said
-    if not configs and not any(word.startswith(("--data", "-h", "--help")) for word in said):
+    arguments = [word for word in args[2 * len(configs) :] if not word.startswith("--model.defences+=")]
+    arguments = on_other_half(arguments) if stated_role(configs) else arguments
+    if not configs and not any(word.startswith(("--data", "-h", "--help")) for word in arguments):
         raise InputError(f"prepare needs --config NAME; known names: {', '.join(known())}")
     sections = [read_yaml(config).get("data") for config in configs]
     before = [f"--config={inline({'data': section})}" for section in sections if section]
     try:
-        parsed = parser.parse_args([*before, *said])
+        parsed = parser.parse_args([*before, *arguments])
         data = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
         raise InputError(one_line(str(error), [*Request.__dataclass_fields__, "config"])) from None
@@ -259,24 +260,24 @@ def _classes(seen: Survey) -> list[dict[str, float]]:
     ]
 
 
-def _suspicious(found: Found, full: float) -> dict[str, list[str]]:
+def _suspicious(findings: Found, full: float) -> dict[str, list[str]]:
     """Return the names of samples that are seldom meant to be as they are."""
-    seen = found.seen
+    seen = findings.seen
     counts, labelled = seen.pixels[:, :-1], seen.labelled
     kinds = {
         "empty masks": (labelled > 0) & (counts[:, 0] == labelled),
         "masks nearly full": (labelled > 0) & (counts[:, 1:].max(1) >= full * labelled),
         "masks with nothing but pixels to ignore": labelled == 0,
-        "constant images": found.data.contents.spread <= ONE_GREY,
+        "constant images": findings.data.contents.spread <= ONE_GREY,
     }
-    return {kind: [found.ids[i] for i in np.flatnonzero(which)] for kind, which in kinds.items()}
+    return {kind: [findings.ids[i] for i in np.flatnonzero(which)] for kind, which in kinds.items()}
 
 
-def _near(found: Found, request: Request) -> dict[str, Any]:
+def _near(findings: Found, request: Request) -> dict[str, Any]:
     """Return near duplicates, and lists of those that nothing keeps on one side."""
-    ids, groups, across = found.ids, found.data.source.groups, found.across()
-    inside = [pair for pair in found.pairs if groups[pair.first] == groups[pair.second]]
-    tied = _tied(found.data)
+    ids, groups, across = findings.ids, findings.data.source.groups, findings.across()
+    within = [pair for pair in findings.pairs if groups[pair.first] == groups[pair.second]]
+    tied = _tied(findings.data)
     loose = [pair for pair in across if not _together(pair, tied)]
     rows = [
         {
@@ -285,26 +286,28 @@ def _near(found: Found, request: Request) -> dict[str, Any]:
             "distance": pair.distance,
             "similarity": pair.similarity,
             "together": _together(pair, tied),
-            "parts": [found.parts[i] for i in pair[:2]] if found.parts else None,
+            "parts": [findings.parts[i] for i in pair[:2]] if findings.parts else None,
         }
         for pair in across
     ]
     return {
         "distance": request.distance,
         "similarity": request.similarity,
-        "within_groups": len(inside),
-        "within": [[ids[pair.first], ids[pair.second], pair.similarity] for pair in inside[:LISTED]],
+        "within_groups": len(within),
+        "within": [[ids[pair.first], ids[pair.second], pair.similarity] for pair in within[:LISTED]],
         "across_groups": rows,
-        "parted": sum(found.parts[one] != found.parts[other] for one, other, *_ in across if found.parts),
-        "loose": [[ids[i] for i in alike] for alike in _merged(loose, len(ids))],
+        "parted": sum(
+            findings.parts[first] != findings.parts[second] for first, second, *_ in across if findings.parts
+        ),
+        "loose": [[ids[i] for i in component] for component in _merged(loose, len(ids))],
     }
 
 
 def _tied(data: SegmentationData) -> NDArray[np.int64]:
-    """Return the number of the unit that each sample cannot be parted from, as `splits.halves` has it."""
+    """Return the number of the unit that each sample cannot be parted from, as splits have it, (n,)."""
     source = data.source
     tied = np.empty(len(source), np.int64)
-    for number, unit in enumerate(units_of(source.ids, source.groups, data.ties())):
+    for number, unit in enumerate(units_of(source.ids, source.groups, data.duplicate_groups())):
         tied[unit] = number
     return tied
 
@@ -320,7 +323,7 @@ def _merged(pairs: Sequence[Pair], count: int) -> list[list[int]]:
 
 def _components(sets: Sequence[Sequence[int]], count: int) -> NDArray[np.int64]:
     """Return the number of the connected set that each of some samples is in, (count,)."""
-    edges = [(one, other) for alike in sets for one, other in pairwise(alike)]
+    edges = [(first, second) for component in sets for first, second in pairwise(component)]
     ends = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(edges), bool), (ends[0], ends[1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
@@ -364,38 +367,40 @@ def _split(split: Mapping[str, int] | str) -> str:
 def _named(names: Sequence[str]) -> str:
     if not names:
         return "none"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} ({', '.join(names[:SHOWN])}{more})"
+    ellipsis = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} ({', '.join(names[:SHOWN])}{ellipsis})"
 
 
-def _sheet(found: Found, tiles: int) -> NDArray[np.uint8]:
+def _sheet(findings: Found, count: int) -> NDArray[np.uint8]:
     """Return samples with their masks' outlines, from all groups in order."""
-    groups = found.data.source.groups
-    order = sorted(range(len(found.ids)), key=lambda index: (groups[index], found.ids[index]))
-    chosen = [order[place] for place in np.linspace(0, len(order) - 1, min(tiles, len(order))).astype(int)]
-    shown = [_tile(found, index) for index in chosen]
-    shown += [Tile(np.ones((1, 1, 3), np.float32))] * (-len(shown) % COLUMNS)
-    rows = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
+    groups = findings.data.source.groups
+    order = sorted(range(len(findings.ids)), key=lambda index: (groups[index], findings.ids[index]))
+    chosen = [
+        order[position] for position in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)
+    ]
+    tiles = [_tile(findings, index) for index in chosen]
+    tiles += [Tile(np.ones((1, 1, 3), np.float32))] * (-len(tiles) % COLUMNS)
+    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
     return draw([""] * COLUMNS, rows, [""] * len(rows))
 
 
-def _pairs_sheet(found: Found) -> NDArray[np.uint8]:
+def _pairs_sheet(findings: Found) -> NDArray[np.uint8]:
     """Return near duplicates side by side, those across groups first, and their difference."""
-    across = found.across()
-    chosen = [*across, *(pair for pair in found.pairs if pair not in set(across))][:ROWS_OF_PAIRS]
+    across = findings.across()
+    chosen = [*across, *(pair for pair in findings.pairs if pair not in set(across))][:ROWS_OF_PAIRS]
     rows = []
     for pair in chosen:
-        one, other = (_tile(found, index) for index in pair[:2])
-        plain = [picture(_sample(found, index)[0]) for index in pair[:2]]
+        first, second = (_tile(findings, index) for index in pair[:2])
+        plain = [picture(_sample(findings, index)[0]) for index in pair[:2]]
         note = f"{pair.distance} bits, correlation {pair.similarity:.3f}"
-        rows.append([one, other, Tile(np.abs(plain[0] - plain[1]), note)])
+        rows.append([first, second, Tile(np.abs(plain[0] - plain[1]), note)])
     return draw(("one", "other", "difference"), rows, [""] * len(rows))
 
 
-def _tile(found: Found, index: int) -> Tile:
-    return Tile(overlay(*_sample(found, index)), found.ids[index][-28:])
+def _tile(findings: Found, index: int) -> Tile:
+    return Tile(overlay(*_sample(findings, index)), findings.ids[index][-28:])
 
 
-def _sample(found: Found, index: int) -> tuple[Any, Any]:
-    image, mask, _ = found.data.dataset(np.array([index]))[0, 0]
+def _sample(findings: Found, index: int) -> tuple[Any, Any]:
+    image, mask, _ = findings.data.dataset(np.array([index]))[0, 0]
     return image, mask

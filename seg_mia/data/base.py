@@ -17,12 +17,12 @@ from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.checks import examine, tell
 from seg_mia.data.contents import Contents, contents
+from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Note, Source
-from seg_mia.data.splits import Half, divide, drawn, halves, stated
+from seg_mia.data.splits import Split, divide, predefined_split, shadow_split, victim_shadow_split
 from seg_mia.data.strata import foreground_strata
-from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
 
 Role = Literal["victim", "shadow"]
@@ -54,7 +54,8 @@ class SegmentationData(LightningDataModule):
         duplicates: lists of ids that show the same thing and stay on one side of the split.
         near_duplicates: a `prepare.json` that `prepare` wrote for this data: the pairs of near duplicates in
             it stay on one side, too.
-        tied: what a checkpoint keeps of these two: places among the sorted ids; not to be written by hand.
+        duplicate_positions: what a checkpoint keeps of these two: positions among the sorted ids; not to
+            be written by hand.
         stratify: share out evenly over so many bins of the foreground's share, so that members and
             non-members are alike in it; not at all if not given.
 
@@ -66,7 +67,7 @@ class SegmentationData(LightningDataModule):
     """
 
     source: Source
-    splits: Half
+    splits: Split
     cached: Cached
     contents: Contents
     notes: tuple[Note, ...] = ()
@@ -91,7 +92,7 @@ class SegmentationData(LightningDataModule):
         cache: str | None = None,
         duplicates: list[list[str]] | None = None,
         near_duplicates: str | None = None,
-        tied: list[list[int]] | None = None,
+        duplicate_positions: list[list[int]] | None = None,
         stratify: int | None = None,
     ) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class SegmentationData(LightningDataModule):
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
-        self.tied: Places | None = tied
+        self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify = stratify
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
@@ -128,15 +129,15 @@ class SegmentationData(LightningDataModule):
     def read_source(self) -> Source:
         """Return the samples; raise InputError when they are not there or not what they should be."""
 
-    def together(self) -> list[list[str]]:
+    def known_duplicates(self) -> list[list[str]]:
         """Return lists of ids that are the data set's known duplicates and must stay on one side."""
         return []
 
-    def ties(self) -> list[list[str]]:
+    def duplicate_groups(self) -> list[list[str]]:
         """Return every list of ids that no split parts whatever their groups, once the samples are open."""
         names = sorted(self.source.ids)
-        positions = [[names[position] for position in group] for group in self.tied or ()]
-        return [*self.together(), *positions, *equal_files(self.source)]
+        listed = [[names[position] for position in group] for group in self.duplicate_positions or ()]
+        return [*self.known_duplicates(), *listed, *equal_files(self.source)]
 
     @property
     def fingerprint(self) -> str:
@@ -163,7 +164,7 @@ class SegmentationData(LightningDataModule):
         if self._ready:
             return
         self._open()
-        self.splits = self._half()
+        self.splits = self._split()
         self.notes = tuple(
             examine(self.source, self.contents, self.splits, self.role, parameters(type(self)))
         )
@@ -175,33 +176,33 @@ class SegmentationData(LightningDataModule):
             )
         self._ready = True
 
-    def _half(self) -> Half:
+    def _split(self) -> Split:
         """Return who plays which part in this run: all of its role's half, or a shadow's draw from a pool."""
-        ids, groups, together = self.source.ids, self.source.groups, self.ties()
+        ids, groups, duplicates = self.source.ids, self.source.groups, self.duplicate_groups()
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
         if self.shadow is None:
-            return self._half_of(self.role, together, strata)
-        pool = self._half_of(self.shadow_pool, together, strata)
-        return drawn(
+            return self._split_of(self.role, duplicates, strata)
+        pool = self._split_of(self.shadow_pool, duplicates, strata)
+        return shadow_split(
             pool,
             ids,
             groups,
             shadow=self.shadow,
             seed=self.split_seed,
-            together=together,
+            duplicates=duplicates,
             strata=strata,
         )
 
-    def _half_of(self, role: Role, together: list[list[str]], strata: Sequence[int] | None) -> Half:
+    def _split_of(self, role: Role, duplicates: list[list[str]], strata: Sequence[int] | None) -> Split:
         """Return who plays which part in a role's half: as drawn, or as the data states it."""
-        ids, groups, parts = self.source.ids, self.source.groups, self.source.parts
+        ids, groups, parts = self.source.ids, self.source.groups, self.source.predefined_split
         if parts is None:
-            both = halves(
+            both = victim_shadow_split(
                 ids,
                 groups,
                 seed=self.split_seed,
                 shadow_share=self.shadow_share,
-                together=together,
+                duplicates=duplicates,
                 strata=strata,
             )
             indices = both[0 if role == "victim" else 1]
@@ -211,7 +212,7 @@ class SegmentationData(LightningDataModule):
             }
             if role == "victim":
                 counts = {"members": self.members, "nonmembers": self.nonmembers}
-            half, indices = stated(parts, ids, groups, together=together, **counts)
+            half, indices = predefined_split(parts, ids, groups, duplicates=duplicates, **counts)
             if role == "victim":
                 return half
         return divide(
@@ -222,7 +223,7 @@ class SegmentationData(LightningDataModule):
             members=self.members,
             nonmembers=self.nonmembers,
             reference=self.reference,
-            together=together,
+            duplicates=duplicates,
             strata=strata,
         )
 
@@ -235,18 +236,20 @@ class SegmentationData(LightningDataModule):
             cached = open_cache(self.source, folder, progress=bar)
         with DecodingBar("looking at every sample") as bar:
             self.contents = contents(cached, self.source, bar)
-        self._tie(cached.fingerprint)
+        self._join_duplicates(cached.fingerprint)
         self.cached = cached
 
-    def _tie(self, fingerprint: str) -> None:
-        """Find out who is tied to whom, and keep of it for checkpoints what names nobody."""
+    def _join_duplicates(self, fingerprint: str) -> None:
+        """Join all lists of duplicates; checkpoints keep them as positions, which name nobody."""
         ids, file = self.source.ids, self.near_duplicates
         near = near_duplicates(Path(file), ids, fingerprint) if file else []
-        self.tied = tied_places(ids, duplicates=self.duplicates, near=near, tied=self.tied or ())
+        self.duplicate_positions = join_duplicates(
+            ids, duplicates=self.duplicates, near=near, duplicate_positions=self.duplicate_positions or ()
+        )
         for name in ("duplicates", "near_duplicates"):
             self.hparams.pop(name, None)
-        if self.tied is not None or "tied" in self.hparams:
-            self.hparams["tied"] = self.tied
+        if self.duplicate_positions is not None or "duplicate_positions" in self.hparams:
+            self.hparams["duplicate_positions"] = self.duplicate_positions
 
     def indices(self, subset: Subset) -> NDArray[np.int64]:
         """Return the data-set indices of a part of this role's half, ascending."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seg_mia.data.contents import Contents
 from seg_mia.data.images.mask_coding import GREY_LEVELS
 from seg_mia.data.source import Note, Source, listed
-from seg_mia.data.splits import Half
+from seg_mia.data.splits import Split
 from seg_mia.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Sight:
 
     source: Source
     facts: Contents
-    half: Half
+    half: Split
     role: str
     options: Collection[str]
 
@@ -54,7 +54,7 @@ class Sight:
 
 
 def examine(
-    source: Source, facts: Contents, half: Half, role: str, options: Collection[str] = ()
+    source: Source, facts: Contents, half: Split, role: str, options: Collection[str] = ()
 ) -> list[Note]:
     """Return what is to be known of a half's samples.
 

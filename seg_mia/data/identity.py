@@ -31,4 +31,4 @@ def fingerprint(source: Source) -> str:
 
 
 def _stated(source: Source, index: int) -> tuple[str, ...]:
-    return () if source.parts is None else (source.parts[index],)
+    return () if source.predefined_split is None else (source.predefined_split[index],)

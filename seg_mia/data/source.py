@@ -39,8 +39,8 @@ class Source(ABC):
             sample's own id where samples are independent.
         channels: image channels.
         classes: number of classes, background included; 2 for a binary mask.
-        parts: what part each sample plays where the data itself says so, one of PARTS each; None where the
-            split is drawn.
+        predefined_split: what part each sample plays where the data itself says so, one of PARTS each;
+            None where the split is drawn.
         notes: what was noticed while the samples were listed.
     """
 
@@ -48,7 +48,7 @@ class Source(ABC):
     groups: tuple[str, ...]
     channels: int
     classes: int
-    parts: tuple[str, ...] | None = None
+    predefined_split: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
 
     @abstractmethod

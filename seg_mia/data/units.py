@@ -12,7 +12,9 @@ from seg_mia.errors import InputError
 T = TypeVar("T")
 
 
-def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
+def units_of(
+    ids: Sequence[str], groups: Sequence[str], duplicates: Iterable[Sequence[str]]
+) -> list[list[int]]:
     """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
     position = _positions(ids, groups)
     parent = list(range(len(ids)))
@@ -26,10 +28,10 @@ def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Seque
     first = dict[str, int]()
     for i, group in enumerate(groups):
         parent[i] = root(first.setdefault(group, i))
-    for same in together:
+    for same in duplicates:
         for name in same:
             if name not in position:
-                raise InputError(f"together must name ids of this data set, got {name!r}; correct it")
+                raise InputError(f"duplicates must name ids of this data set, got {name!r}; correct it")
             parent[root(position[name])] = root(position[same[0]])
     units = dict[int, list[int]]()
     for i in sorted(range(len(ids)), key=ids.__getitem__):

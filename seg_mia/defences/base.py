@@ -125,20 +125,20 @@ def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
 
 def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[str, Any]:
     """Return class path and arguments of the network that `wrapped` returns, given those of the bare one."""
-    found = dict(spec)
+    deployed = dict(spec)
     for defence in defences:
         around = defence.wrapping()
         if around is not None:
             path = f"{around.kind.__module__}.{around.kind.__qualname__}"
-            found = {"class_path": path, "init_args": {"network": found, **around.arguments}}
-    return found
+            deployed = {"class_path": path, "init_args": {"network": deployed, **around.arguments}}
+    return deployed
 
 
-def require_full_masks(data: SegmentationData, what: str, why: str) -> None:
+def require_full_masks(data: SegmentationData, subject: str, why: str) -> None:
     """Raise InputError where masks are smaller than images, as for networks with unpadded convolutions."""
     image, mask = data.cached.images.shape[1:3], data.cached.masks.shape[1:]
     if image != mask:
         raise InputError(
-            f"{what} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; leave "
-            "it out, or take a padded network"
+            f"{subject} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; "
+            "leave it out, or take a padded network"
         )

@@ -69,8 +69,8 @@ class MinMax(Defence):
         """Return `weight` times each image's probability of being called a member."""
         assert self.classifier is not None
         self.classifier.eval().requires_grad_(False)
-        called: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
-        return self.weight * called
+        probabilities: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
+        return self.weight * probabilities
 
     def callbacks(self) -> list[Callback]:
         """The classifier learns before each epoch."""
@@ -116,14 +116,14 @@ class Opponent(Callback):
             chosen = rows[start : start + size]
             batch = Batch(*map(torch.stack, zip(*(samples[0, int(row)] for row in chosen), strict=True)))
             truth = torch.from_numpy(member[chosen])
-            logits = self._called(network, batch, pl_module.device)
-            each = functional.binary_cross_entropy_with_logits(
+            logits = self._membership_logits(network, batch, pl_module.device)
+            loss = functional.binary_cross_entropy_with_logits(
                 logits, truth.to(logits), weight=weight[truth.long()].to(logits)
             )
             self.optimizer.zero_grad()
-            each.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            losses.append(float(each.detach()))
+            losses.append(float(loss.detach()))
             right += int(((logits > 0).cpu() == truth).sum())
         network.train()
         if trainer.world_size > 1:  # batch statistics differ between ranks, so what was learnt does
@@ -132,12 +132,12 @@ class Opponent(Callback):
         pl_module.log("minmax/classifier_loss", float(np.mean(losses)))
         pl_module.log("minmax/classifier_accuracy", right / len(rows))
 
-    def _called(self, network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+    def _membership_logits(self, network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         image, mask = batch.image.to(device), batch.mask.to(device)
         with torch.no_grad():
             maps = _SIGNAL(final(network(image)), image, mask)
-        called: Tensor = self.classifier(maps)
-        return called
+        logits: Tensor = self.classifier(maps)
+        return logits
 
     def state_dict(self) -> dict[str, Any]:
         """Return the classifier and its optimiser."""

@@ -36,8 +36,8 @@ def seen(sees: str, release: Release | None) -> str:
     """Return what an attacker who `sees` so much is left with by what the victim gives out."""
     if release is None:
         return sees
-    told = sees.replace("released probabilities", f"released {release.shows}")
-    return told if told != sees else f"{sees} (the victim releases {release.shows})"
+    described = sees.replace("released probabilities", f"released {release.shows}")
+    return described if described != sees else f"{sees} (the victim releases {release.shows})"
 
 
 class Labels(Release):

@@ -31,7 +31,7 @@ from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData, run_seed
-from seg_mia.data.sides import Side
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
@@ -56,7 +56,7 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.models.foreign import told
+from seg_mia.models.foreign import reported_as_input_error
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
@@ -162,7 +162,9 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
-        with told("a class that the settings name cannot be read", "name one that declares plain arguments"):
+        with reported_as_input_error(
+            "a class that the settings name cannot be read", "name one that declares plain arguments"
+        ):
             try:
                 self.config = parser.parse_args(list(self.plan.args))
             except argparse.ArgumentError as error:
@@ -172,7 +174,7 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""
-        with told("{} cannot be built", "change its arguments, or the class"), refusals():
+        with reported_as_input_error("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
@@ -358,7 +360,7 @@ class Experiment(LightningCLI):
         if self.release is not None:
             shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
-        victim = Side(network, data, file, built, unseen_of(card, data))
+        victim = TrainedModel(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         control = options["control"]
         findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)

@@ -57,13 +57,15 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
     Raises:
         InputError: logits and mask that do not fit.
     """
-    found = heads(output)
-    for logits in found:
+    outputs = heads(output)
+    for logits in outputs:
         check_fit(logits, mask)
-    parts = [one_against_rest(logits) for logits in found]
+    parts = [one_against_rest(logits) for logits in outputs]
     log_p, log_q = (torch.stack([part[side] for part in parts]) for side in (0, 1))
     if len(parts) > 1:
-        log_p, log_q = (each.logsumexp(0, keepdim=True) - math.log(len(parts)) for each in (log_p, log_q))
+        log_p, log_q = (
+            log_prob.logsumexp(0, keepdim=True) - math.log(len(parts)) for log_prob in (log_p, log_q)
+        )
     return against(log_p[0], log_q[0], mask)
 
 
@@ -75,10 +77,10 @@ def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
     if logits.shape[1] == 1:
         return functional.logsigmoid(logits), functional.logsigmoid(-logits)
     log_p = logits.log_softmax(1)
-    others = [
+    log_rest = [
         torch.cat((log_p[:, :kind], log_p[:, kind + 1 :]), 1).logsumexp(1) for kind in range(log_p.shape[1])
     ]
-    return log_p, torch.stack(others, 1)
+    return log_p, torch.stack(log_rest, 1)
 
 
 def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:

@@ -60,9 +60,9 @@ def lovasz_hinge_loss(output: Output, mask: Tensor) -> Tensor:
     errors = (1 - seen.logit * (2 * seen.truth - 1)).masked_fill(seen.counts == 0, -1).flatten(2)
     errors, order = errors.sort(dim=2, descending=True)
     truth = seen.truth.flatten(2).gather(2, order)
-    here = truth.sum(2, keepdim=True)
-    intersection = here - truth.cumsum(2)
-    union = here + (1 - truth).cumsum(2)
+    positives = truth.sum(2, keepdim=True)
+    intersection = positives - truth.cumsum(2)
+    union = positives + (1 - truth).cumsum(2)
     jaccard = 1 - intersection / union
     change = jaccard.diff(dim=2, prepend=torch.zeros_like(jaccard[..., :1]))
     return seen.mean((errors.relu() * change).sum(2))

@@ -89,11 +89,11 @@ def load_classifier(network: MembershipClassifier, source: str | Path) -> None:
     """
     imagenet = str(source) == "imagenet"
     state = _imagenet(network.architecture) if imagenet else read_state(Path(source))
-    own, head = network.network.state_dict(), _head(network.network)
-    wanted = {key: tensor for key, tensor in own.items() if not key.startswith(head)}
+    current, head = network.network.state_dict(), _head(network.network)
+    expected = {key: tensor for key, tensor in current.items() if not key.startswith(head)}
     problem = f"{source} does not fit classifier {network.architecture}"
-    fitted = fitted_state(state, wanted, problem, unused=lambda key: key.startswith(head))
-    network.network.load_state_dict(own | fitted)
+    fitted = fitted_state(state, expected, problem, unused=lambda key: key.startswith(head))
+    network.network.load_state_dict(current | fitted)
 
 
 def _require_known(architecture: str) -> None:

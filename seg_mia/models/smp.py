@@ -20,7 +20,7 @@ from seg_mia.models.group_norm import with_group_norm
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
-    each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()
+    architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()
 }
 _RGB: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
@@ -147,8 +147,8 @@ def encoder_names() -> tuple[str, ...]:
 def _require_known(kind: str, name: str, known: Sequence[str]) -> None:
     if name in known:
         return
-    spelling = {each.lower(): each for each in known}
-    close = [spelling[each] for each in difflib.get_close_matches(name.lower(), spelling, n=5)]
+    spelling = {candidate.lower(): candidate for candidate in known}
+    close = [spelling[candidate] for candidate in difflib.get_close_matches(name.lower(), spelling, n=5)]
     raise InputError(
         f"{kind} must be a name in segmentation-models-pytorch, got {name!r}; "
         f"close to it: {', '.join(close) or 'none'}; "
@@ -190,7 +190,7 @@ def _widths(widths: Sequence[int], depth: int) -> list[int]:
     return list(widths)
 
 
-def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
+def _quietly(description: str, build: Callable[[], nn.Module]) -> nn.Module:
     """Return what `build` gives, its refusals as InputError."""
     with warnings.catch_warnings():
         # smp calls its timm- encoders deprecated, yet some weights load into these alone.
@@ -199,7 +199,7 @@ def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
             return build()
         except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
             raise InputError(
-                f"{what} cannot be built by segmentation-models-pytorch: {reason(error)}; "
+                f"{description} cannot be built by segmentation-models-pytorch: {reason(error)}; "
                 "change the settings or take another encoder"
             ) from error
 

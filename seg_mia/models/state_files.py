@@ -43,27 +43,27 @@ def states(path: Path) -> dict[str, State]:
         raise InputError(f"weights must be a file, found none at {path}; check the path")
     safe = path.suffix == ".safetensors" or _is_safetensors(path)
     content = _read_safetensors(path) if safe else _read(path)
-    found = dict(_inside(content))
-    if not found:
+    state_dicts = dict(_state_dicts(content))
+    if not state_dicts:
         raise InputError(
             f"{path} must hold names and their tensors, got {_described(content)}; save network.state_dict()"
         )
-    return found
+    return state_dicts
 
 
-def _inside(content: Any) -> Iterator[tuple[str, State]]:
+def _state_dicts(content: Any) -> Iterator[tuple[str, State]]:
     """Yield what is a state dict, each mapping looked at once: a file may hold one that holds itself."""
-    waiting, seen = [("", content, 0)], set[int]()
-    while waiting:
-        place, found, depth = waiting.pop(0)
-        if not isinstance(found, Mapping) or id(found) in seen:
+    pending, seen = [("", content, 0)], set[int]()
+    while pending:
+        path, node, depth = pending.pop(0)
+        if not isinstance(node, Mapping) or id(node) in seen:
             continue
-        seen.add(id(found))
-        if found and all(isinstance(each, Tensor) for each in found.values()):
-            yield place, {str(key): tensor for key, tensor in found.items()}
+        seen.add(id(node))
+        if node and all(isinstance(tensor, Tensor) for tensor in node.values()):
+            yield path, {str(key): tensor for key, tensor in node.items()}
         elif depth < _DEEPEST:
-            waiting += [
-                (f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in found.items()
+            pending += [
+                (f"{path}.{key}" if path else str(key), child, depth + 1) for key, child in node.items()
             ]
 
 
@@ -72,8 +72,8 @@ def _described(content: Any) -> str:
     if not isinstance(content, Mapping) or not content:
         return f"a {type(content).__name__} of something else"
     keys = [str(key) for key in content]
-    rest = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    return f"a {type(content).__name__} with {', '.join(keys[:8])}{rest}"
+    ellipsis = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    return f"a {type(content).__name__} with {', '.join(keys[:8])}{ellipsis}"
 
 
 def _read(path: Path) -> Any:

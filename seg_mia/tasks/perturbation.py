@@ -94,9 +94,9 @@ class PerturbationTest(LightningModule):
             "measures": measures,
         }
 
-    def _stopped(self, images: Tensor, found: Adversarial) -> dict[str, Tensor]:
+    def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
         """Return which images no gradient reaches, of an attack that follows gradients and does not say."""
-        if not isinstance(self.attack, WhiteBox) or "no_gradient" in found.notes:
+        if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
         return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
 
@@ -106,14 +106,16 @@ class PerturbationTest(LightningModule):
             return {}
         crafted: Adversarial = self.attack.judged(self.surrogate, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            there, here = (predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim))
-        reached = mean_iou(here, target, classes)
+            surrogate_prediction, victim_prediction = (
+                predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim)
+            )
+        reached = mean_iou(victim_prediction, target, classes)
         won = self.attack.succeeded(reached)
         return {
-            "surrogate_iou": foreground_iou(there, target, classes),
-            "transfer_iou": foreground_iou(here, target, classes),
+            "surrogate_iou": foreground_iou(surrogate_prediction, target, classes),
+            "transfer_iou": foreground_iou(victim_prediction, target, classes),
             "transfer_mean_iou": reached,
-            "transfer_dice": foreground_dice(here, batch.mask, classes),
+            "transfer_dice": foreground_dice(victim_prediction, batch.mask, classes),
             "transfer_linf": linf_norm(crafted.images - batch.image),
             **({} if won is None else {"transfer_success": won}),
         }

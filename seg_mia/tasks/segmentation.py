@@ -179,13 +179,15 @@ class Segmentation(LightningModule):
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are not frozen, by name."""
-        return {name: each for name, each in self.network.named_parameters() if each.requires_grad}
+        return {
+            name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad
+        }
 
     @property
     def promise(self) -> dict[str, Any] | None:
         """What the training has promised about privacy so far, if anything."""
-        found = [defence.promise() for defence in self.defences]
-        return next((promise for promise in found if promise is not None), None)
+        guarantees = [defence.promise() for defence in self.defences]
+        return next((promise for promise in guarantees if promise is not None), None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -204,8 +206,8 @@ class Segmentation(LightningModule):
         answer = self.network(batch.image)
         if isinstance(answer, Tensor) and answer.ndim == 5:  # a stack (N, D, K, h, w), the final head first
             answer = answer.unbind(1)
-        first, *others = heads(answer)
-        sized = [first, *(at_size(logits, first) for logits in others)]
+        first, *auxiliary = heads(answer)
+        sized = [first, *(at_size(logits, first) for logits in auxiliary)]
         losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in sized]).mean(0)
         counted = labelled(batch.mask)
         output: StepOutput = {
@@ -242,7 +244,7 @@ class Segmentation(LightningModule):
 
 
 def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:
-    named = {name.removeprefix("network."): each for name, each in network.named_parameters()}
+    named = {name.removeprefix("network."): parameter for name, parameter in network.named_parameters()}
     for beginning in beginnings:
         frozen = [name for name in named if name.startswith(beginning)]
         if not frozen or len(frozen) == len(named):

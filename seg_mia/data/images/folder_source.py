@@ -99,7 +99,7 @@ class FolderSource(Source):
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
         if split_column is not None:
-            self.parts = tuple(str(sample.part) for sample in self.samples)
+            self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and mask file."""

@@ -77,7 +77,7 @@ class Polyps(SegmentationData):
         ]
         return _paired(samples, self.size)
 
-    def together(self) -> list[list[str]]:
+    def known_duplicates(self) -> list[list[str]]:
         """Return the known duplicates of Kvasir-SEG that are present."""
         id_of_file = {name.rpartition("/")[2]: name for name in self.source.ids}
         return [[id_of_file[name] for name in pair] for pair in DUPLICATES if id_of_file.keys() >= set(pair)]

@@ -39,7 +39,7 @@ class PrivacyKeeper(Callback):
         self.private, self.descent = private, descent
         self.settings = private.settings
         self.saved: dict[str, Any] | None = None
-        self.kept: bytes | None = None
+        self.stored_secret: bytes | None = None
         self.before = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -51,8 +51,8 @@ class PrivacyKeeper(Callback):
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
         self.saved, self.before = None, self.private.steps
         file = run_folder(trainer) / NOISE
-        kept = file.read_bytes() if file.is_file() else None
-        self.kept, fresh = trainer.strategy.broadcast((kept, secrets.token_bytes(32)))
+        stored = file.read_bytes() if file.is_file() else None
+        self.stored_secret, fresh = trainer.strategy.broadcast((stored, secrets.token_bytes(32)))
         secret = str(run_seed()).encode() if self.settings.reproducible else fresh
         self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
 
@@ -126,11 +126,11 @@ class PrivacyKeeper(Callback):
         self._warn_of_population()
         names = [data.source.groups[i] for i in data.trained()]
         if self.settings.unit == "image" and len(set(names)) < len(names):
-            most = max(names.count(name) for name in set(names))
+            largest = max(names.count(name) for name in set(names))
             log.warning(
                 "the promise is for single images, but groups (patients) have up to %d of them; set "
                 "--model.defences.unit patient to promise it for whole groups",
-                most,
+                largest,
             )
 
     def _warn_of_population(self) -> None:
@@ -222,8 +222,8 @@ class PrivacyKeeper(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again when training starts, with the secret that it began with."""
         self.saved = state_dict
-        if self.kept is not None and not self.settings.reproducible:
-            self.private.follow(self.kept)
+        if self.stored_secret is not None and not self.settings.reproducible:
+            self.private.follow(self.stored_secret)
         if state_dict["steps"] % self.private.population.steps:
             # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
             number = str(state_dict["steps"]).encode()
@@ -238,15 +238,15 @@ def _require_same(begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             "follows from the data; train it anew"
         )
     if any(begun[name] != value for name, value in now.items()):
-        said = [
+        descriptions = [
             "population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}".format(
                 **numbers
             )
             for numbers in (begun, now)
         ]
         raise InputError(
-            f"this training began with {said[0]}, and would go on with {said[1]}; resume it with the "
-            "settings it was started with"
+            f"this training began with {descriptions[0]}, and would go on with {descriptions[1]}; resume it "
+            "with the settings it was started with"
         )
 
 

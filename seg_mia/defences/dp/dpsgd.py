@@ -130,10 +130,10 @@ class DPSGD(Defence):
                 "giving away a whole unit would be allowed; leave it out for a tenth of that"
             )
         if data.batch_size > units:
-            what = "the declared population of" if self.population else "the"
+            article = "the declared population of" if self.population else "the"
             raise InputError(
-                f"batch_size must be at most {what} {units} {self.unit}s trained on, got {data.batch_size}; "
-                "lower it: under differential privacy it counts units"
+                f"batch_size must be at most {article} {units} {self.unit}s trained on, got "
+                f"{data.batch_size}; lower it: under differential privacy it counts units"
             )
 
     def callbacks(self) -> list[Callback]:

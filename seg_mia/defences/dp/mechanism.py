@@ -73,18 +73,20 @@ class Private:
         Raises:
             InputError: the promise cannot be kept within the planned steps.
         """
-        own = self.settings
+        settings = self.settings
         self.steps = 0
-        self.drawn = PoissonData(data, grouped=own.unit == "patient", size=own.population)
+        self.drawn = PoissonData(data, grouped=settings.unit == "patient", size=settings.population)
         self.follow(secret)
         data.batches = self.drawn
         rate, steps = self.population.rate, planned(self.population.steps)
-        delta = own.delta or default_delta(self.drawn.size)
-        noise = own.noise
+        delta = settings.delta or default_delta(self.drawn.size)
+        noise = settings.noise
         if noise is None:
-            assert own.epsilon is not None
-            noise = noise_for(own.epsilon, delta=delta, rate=rate, steps=steps, accountant=own.accountant)
-        self.use(Mechanism(noise, rate, delta, own.accountant), steps)
+            assert settings.epsilon is not None
+            noise = noise_for(
+                settings.epsilon, delta=delta, rate=rate, steps=steps, accountant=settings.accountant
+            )
+        self.use(Mechanism(noise, rate, delta, settings.accountant), steps)
 
     def follow(self, secret: bytes) -> None:
         """Let all draws to come follow from a secret."""
@@ -161,7 +163,7 @@ class PrivateDescent(Descent):
             return losses
 
         units = self.private.drawn.unit_of[batch.index.cpu()].to(batch.image.device)
-        found = clipped_sum(
+        clipped = clipped_sum(
             objective,
             parameters,
             units,
@@ -169,13 +171,13 @@ class PrivateDescent(Descent):
             physical=self.private.settings.physical_batch,
             mode=self.mode,
         )
-        if not bool(torch.isfinite(found.norms).all()):
+        if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
                 f"a gradient is not finite at step {self.private.steps}: the training has "
                 "diverged; lower lr or "
                 "lr_factor"
             )
-        self.norms, self.sums = found.norms, found.sums
+        self.norms, self.sums = clipped.norms, clipped.sums
         return _joined(seen, batch)
 
     def write(self, parameters: Mapping[str, nn.Parameter]) -> None:

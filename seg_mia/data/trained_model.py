@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Side:
+class TrainedModel:
     """One half of the split and the network that trained on its members.
 
     Attributes:
@@ -59,7 +59,7 @@ class Side:
         }
 
 
-def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> dict[str, Any]:
     """Return which data was judged, and how much of it was left out on either side, as plain values."""
     data = victim.data
     without = [shadow.left_out for shadow in shadows]
@@ -76,7 +76,7 @@ def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
 
 
 @rank_zero_only
-def tell_left_out(victim: Side, shadows: Sequence[Side]) -> None:
+def tell_left_out(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> None:
     """Log how many members and non-members are not judged."""
     for role, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
         excluded = side.left_out

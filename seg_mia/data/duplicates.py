@@ -9,24 +9,24 @@ from seg_mia.data.source import Source
 from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
 
-Places = list[list[int]]
+Positions = list[list[int]]
 """Sets of samples by their places among the sorted ids: a checkpoint that holds them names nobody."""
 
 
-def tied_places(
+def join_duplicates(
     ids: Sequence[str],
     *,
     duplicates: Sequence[Sequence[str]],
     near: Sequence[Sequence[str]],
-    tied: Sequence[Sequence[int]],
-) -> Places | None:
+    duplicate_positions: Sequence[Sequence[int]],
+) -> Positions | None:
     """Return the sets that three lists make together, each ascending and none overlapping; None for none.
 
     Args:
         ids: of all samples.
         duplicates: sets of ids, as the user lists them.
         near: sets of ids, as `near_duplicates` returns them.
-        tied: sets of places, as this function returned them for the same ids.
+        duplicate_positions: sets of places, as this function returned them for the same ids.
 
     Raises:
         InputError: an id or a place that is not there.
@@ -39,12 +39,12 @@ def tied_places(
                 f"duplicates must list ids of this data set, such as {names[0]!r}, got {name!r}; correct "
                 "--data.duplicates (`prepare` names all samples)"
             )
-    if any(not 0 <= position < len(names) for positions in tied for position in positions):
+    if any(not 0 <= position < len(names) for positions in duplicate_positions for position in positions):
         raise InputError(
-            f"tied must hold places of {len(names)} samples, got others: they are a checkpoint's, for other "
-            "data; take the original, unchanged data"
+            f"duplicate_positions must hold places of {len(names)} samples, got others: they are a "
+            "checkpoint's, for other data; take the original, unchanged data"
         )
-    stored = [[names[position] for position in positions] for positions in tied]
+    stored = [[names[position] for position in positions] for positions in duplicate_positions]
     units = units_of(names, names, [*duplicates, *near, *stored])
     return [unit for unit in units if len(unit) > 1] or None
 
