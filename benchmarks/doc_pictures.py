@@ -45,7 +45,7 @@ from seg_mia.membership.signals import ImageEntropy, ImageLoss, LossMap, Posteri
 from seg_mia.metrics.distance import l2_norm, linf_norm
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted, probabilities
-from seg_mia.models.released import Argmax, Noisy, Rounded, TopClass
+from seg_mia.models.released import ArgmaxNetwork, NoisyNetwork, RoundedNetwork, TopNetwork
 from seg_mia.models.stitched import Stitched
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, rendered
 from seg_mia.runs import checkpoint_file
@@ -258,10 +258,10 @@ def releases(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
     """Draw the foreground's probability as it is and as each release shows it."""
     image, mask = _some(data, "nonmembers", 1)
     behind = {
-        "as it is, and --release top": TopClass(victim),
-        "--release argmax": Argmax(victim),
-        "--release rounded": Rounded(victim),
-        "--release noisy": Noisy(victim),
+        "as it is, and --release top": TopNetwork(victim),
+        "--release argmax": ArgmaxNetwork(victim),
+        "--release rounded": RoundedNetwork(victim),
+        "--release noisy": NoisyNetwork(victim),
     }
     maps = []
     for network in behind.values():

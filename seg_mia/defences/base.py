@@ -26,7 +26,7 @@ Forward = Callable[[Batch], tuple[Tensor, StepOutput]]
 """From a batch to each image's loss (N,), with its graph, and what the step returns of it."""
 
 
-class Descent(ABC):
+class GradientComputer(ABC):
     """What makes the gradient of a batch, instead of backpropagation of its mean loss."""
 
     @abstractmethod
@@ -49,13 +49,13 @@ class Defence:
         traits: what other defences must know of this one, each with a clause that says it of this one.
         teacher: name of the network that is trained first, without any defence, in a folder of this name
             within the run's, if there is one; `learn` is then given it.
-        descent: what makes the gradients, if not backpropagation; set before training starts.
+        gradient_computer: what makes the gradients, if not backpropagation; set before training starts.
         lr_factor: what the learning rate is multiplied with.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {}
     teacher: ClassVar[str | None] = None
-    descent: Descent | None = None
+    gradient_computer: GradientComputer | None = None
     lr_factor: float = 1.0
 
     def enter(self, data: SegmentationData) -> None:

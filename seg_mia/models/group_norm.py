@@ -47,7 +47,7 @@ def with_group_norm(network: nn.Module, *, groups: int = 32, but: Collection[nn.
     return network
 
 
-class Apart(Wrapper):
+class PerSampleNorm(Wrapper):
     """A network none of whose BatchNorm2d looks at the batch.
 
     Args:

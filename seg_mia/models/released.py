@@ -39,7 +39,7 @@ class Released(Wrapper):
         """Return the logits that stand for what is released on images `x`."""
 
 
-class Argmax(Released):
+class ArgmaxNetwork(Released):
     """Labels alone: each pixel's class as if it were almost certain."""
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -47,7 +47,7 @@ class Argmax(Released):
         return label_logits(logits)
 
 
-class TopClass(Released):
+class TopNetwork(Released):
     """The most likely class and its probability; the rest is unknown, so it is shared out evenly.
 
     Of two classes the one probability tells the other: nothing is held back.
@@ -65,7 +65,7 @@ class TopClass(Released):
         return log_rest.expand_as(logits).scatter(1, label, p.log())
 
 
-class Rounded(Released):
+class RoundedNetwork(Released):
     """Probabilities rounded to a number of decimal digits.
 
     Args:
@@ -84,7 +84,7 @@ class Rounded(Released):
         return _logits(torch.round(_single(logits), decimals=self.digits), logits)
 
 
-class Noisy(Released):
+class NoisyNetwork(Released):
     """Probabilities plus Gaussian noise, cut to [0, 1].
 
     The noise follows from the image, so that asking again does not average it away.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wrapped_spec
+from seg_mia.defences.base import Defence, GradientComputer, check_together, wrapped, wrapped_spec
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
@@ -151,10 +151,10 @@ class Segmentation(LightningModule):
         """Return the batch's mean loss with the defences' penalties, and each image's."""
         if len(batch.image):  # Poisson sampling draws empty batches
             batch = self._defended(batch)
-        descent = self.descent
-        if descent is None:
+        gradient_computer = self.gradient_computer
+        if gradient_computer is None:
             return self._step(batch, self.defences)
-        return descent.step(self.forward_batch, batch, self.trained_parameters())
+        return gradient_computer.step(self.forward_batch, batch, self.trained_parameters())
 
     def _defended(self, batch: Batch) -> Batch:
         """Return a batch as the defences change it."""
@@ -166,16 +166,19 @@ class Segmentation(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Set the gradients: by backpropagation, or as a defence makes them."""
-        descent = self.descent
-        if descent is None:
+        gradient_computer = self.gradient_computer
+        if gradient_computer is None:
             super().backward(loss, *args, **kwargs)
         else:
-            descent.write(self.trained_parameters())
+            gradient_computer.write(self.trained_parameters())
 
     @property
-    def descent(self) -> Descent | None:
+    def gradient_computer(self) -> GradientComputer | None:
         """What makes the gradients, if not backpropagation."""
-        return next((defence.descent for defence in self.defences if defence.descent is not None), None)
+        return next(
+            (defence.gradient_computer for defence in self.defences if defence.gradient_computer is not None),
+            None,
+        )
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are not frozen, by name."""

@@ -17,7 +17,7 @@ from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
 from seg_mia.defences.dp.accounting import Mechanism
 from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, number
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
 from seg_mia.runs import NOISE
 
@@ -27,7 +27,7 @@ FAR_OFF = 1.1
 """A declared population further from the truth than this, as a ratio, is worth a word."""
 
 
-class PrivacyKeeper(Callback):
+class DPCallback(Callback):
     """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
 
     Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with. What
@@ -35,8 +35,8 @@ class PrivacyKeeper(Callback):
     would differ by what their data differ in.
     """
 
-    def __init__(self, private: Private, descent: PrivateDescent) -> None:
-        self.private, self.descent = private, descent
+    def __init__(self, private: DPTraining, gradient_computer: DPGradient) -> None:
+        self.private, self.gradient_computer = private, gradient_computer
         self.settings = private.settings
         self.saved: dict[str, Any] | None = None
         self.stored_secret: bytes | None = None
@@ -81,13 +81,13 @@ class PrivacyKeeper(Callback):
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.require_backward_grad_sync = False  # sums are reduced after clipping
         if trainer.world_size > 1:
-            self.descent.reduce = lambda tensor: _summed(trainer, tensor)
+            self.gradient_computer.reduce = lambda tensor: _summed(trainer, tensor)
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         task = cast(Trained, pl_module)
         require_separable(task, data)
         if self.settings.gradients != "loop" and self.settings.unit == "image":
-            self.descent.mode = choose_mode(task, data)
-        if self.settings.gradients == "fused" != self.descent.mode:
+            self.gradient_computer.mode = choose_mode(task, data)
+        if self.settings.gradients == "fused" != self.gradient_computer.mode:
             raise InputError(
                 "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
             )
@@ -178,10 +178,10 @@ class PrivacyKeeper(Callback):
     ) -> None:
         """Stop where the next step would spend too much."""
         private = self.private
-        if len(self.descent.norms):
-            clipped = (self.descent.norms > self.settings.clip).float().mean()
+        if len(self.gradient_computer.norms):
+            clipped = (self.gradient_computer.norms > self.settings.clip).float().mean()
             pl_module.log("train/clipped", clipped, batch_size=1)
-            pl_module.log("train/median_norm", self.descent.norms.median(), batch_size=1)
+            pl_module.log("train/median_norm", self.gradient_computer.norms.median(), batch_size=1)
         spent = private.steps >= private.allowed
         if spent and private.allowed < private.planned:
             log.warning("the privacy budget is spent after %d steps; training stops", private.steps)

@@ -15,7 +15,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
 from seg_mia.grad_sample.recording import UnknownUseError
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def _changed_buffer(network: nn.Module, before: Mapping[str, Tensor]) -> str | N
 
 
 def _require_training(task: Trained) -> None:
-    wrappers = [module for module in task.network.modules() if isinstance(module, Apart)]
+    wrappers = [module for module in task.network.modules() if isinstance(module, PerSampleNorm)]
     fixed = {layer for wrapper in wrappers for layer in wrapper.fixed}
     if any(bool((layer.running_var == 1).all()) for layer in fixed if layer.running_var is not None):
         raise InputError(

@@ -8,11 +8,11 @@ from lightning.pytorch import Callback
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence, Wrapping
 from seg_mia.defences.dp.accounting import Accountant
-from seg_mia.defences.dp.callback import PrivacyKeeper
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings, Unit
+from seg_mia.defences.dp.callback import DPCallback
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings, Unit
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 
 
 class DPSGD(Defence):
@@ -93,7 +93,7 @@ class DPSGD(Defence):
             raise InputError("fused gradients are of single images; for patients leave gradients on auto")
         self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
         self.population = population
-        self.private = Private(
+        self.private = DPTraining(
             Settings(
                 epsilon=epsilon,
                 noise=noise,
@@ -107,11 +107,11 @@ class DPSGD(Defence):
                 population=population,
             )
         )
-        self._descent = self.descent = PrivateDescent(self.private)
+        self._gradient_computer = self.gradient_computer = DPGradient(self.private)
 
     def wrapping(self) -> Wrapping:
         """No layer may mix samples."""
-        return Wrapping(Apart, {"fixed": self.batch_norm == "fixed"})
+        return Wrapping(PerSampleNorm, {"fixed": self.batch_norm == "fixed"})
 
     def check(self, data: SegmentationData) -> None:
         """There must be groups where patients are promised, and delta must not give a unit away."""
@@ -138,7 +138,7 @@ class DPSGD(Defence):
 
     def callbacks(self) -> list[Callback]:
         """Set up before training, account during it."""
-        return [PrivacyKeeper(self.private, self._descent)]
+        return [DPCallback(self.private, self._gradient_computer)]
 
     def promise(self) -> dict[str, Any] | None:
         """Return what was promised and spent, once training has begun."""

@@ -13,7 +13,7 @@ from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonData, Population
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Descent, Forward
+from seg_mia.defences.base import Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
@@ -42,7 +42,7 @@ class Settings:
     population: int | None = None
 
 
-class Private:
+class DPTraining:
     """A training, its mechanism, its population, and the steps it has taken; `begin` comes first.
 
     Attributes:
@@ -133,7 +133,7 @@ class Private:
         }
 
 
-class PrivateDescent(Descent):
+class DPGradient(GradientComputer):
     """The noisy sum of clipped gradients, over the number of units that a batch is expected to have.
 
     That number is `batch_size`, which everybody may know, and not what the data make of it: if a unit changed
@@ -145,7 +145,7 @@ class PrivateDescent(Descent):
         norms: of the last batch's units of this process, before clipping.
     """
 
-    def __init__(self, private: Private) -> None:
+    def __init__(self, private: DPTraining) -> None:
         self.private = private
         self.mode: Mode = "loop"
         self.reduce: Callable[[Tensor], Tensor] | None = None

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import NETWORK
 from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings
 from tests.defences.dp.helpers import EVERYTHING, ONE_EPOCH, SGD, fit, option, privacy, with_network
 from tests.trainings import log_of, weights
 
@@ -90,7 +90,7 @@ def descent(
     noise: float | None = 2.0,
     each: int = 1,
     **changed: Any,
-) -> PrivateDescent:
+) -> DPGradient:
     """Return the descent of a training that has begun, over units of `each` images, the last of one."""
     count = (units - 1) * each + 1
     source = SimpleNamespace(
@@ -102,9 +102,9 @@ def descent(
         pass
 
     data = Sized(source=_Sized(source), batch_size=batch, trained=lambda: members, batches=None)
-    private = Private(settings(noise=noise, **changed))
+    private = DPTraining(settings(noise=noise, **changed))
     private.begin(cast(SegmentationData, data), secret, lambda _: 1000)
-    return PrivateDescent(private)
+    return DPGradient(private)
 
 
 class _Sized:
@@ -117,7 +117,7 @@ class _Sized:
         return len(self.ids)
 
 
-def noise_of(found: PrivateDescent, parameters: dict[str, nn.Parameter]) -> Tensor:
+def noise_of(found: DPGradient, parameters: dict[str, nn.Parameter]) -> Tensor:
     """Return the gradient of a step whose sum is nothing but zeros."""
     found.sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     found.write(parameters)

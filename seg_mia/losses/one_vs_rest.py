@@ -1,4 +1,4 @@
-"""What a loss of one class against the rest is computed from: the network's evidence, the mask's truth."""
+"""One-vs-rest logits of a network and the mask's truth, of which surrogate losses are computed."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from seg_mia.models.heads import heads
 
 
 @dataclass(frozen=True)
-class Evidence:
+class OneVsRestLogits:
     """One map for each class that is judged, (N, C, *S): of two classes the foreground alone.
 
     Attributes:
@@ -47,8 +47,8 @@ class Evidence:
         return (per_class * self.judged).sum(1) / self.judged.sum(1)
 
 
-def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
-    """Return the evidence of a network's output, the heads' probabilities averaged.
+def one_vs_rest(output: Tensor | Sequence[Tensor], mask: Tensor) -> OneVsRestLogits:
+    """Return the one-vs-rest logits of a network's output, the heads' probabilities averaged.
 
     Args:
         output: logits (N, K, *S), or several heads' of one shape.
@@ -60,16 +60,16 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
     outputs = heads(output)
     for logits in outputs:
         check_fit(logits, mask)
-    parts = [one_against_rest(logits) for logits in outputs]
+    parts = [one_vs_rest_log_probabilities(logits) for logits in outputs]
     log_p, log_q = (torch.stack([part[side] for part in parts]) for side in (0, 1))
     if len(parts) > 1:
         log_p, log_q = (
             log_prob.logsumexp(0, keepdim=True) - math.log(len(parts)) for log_prob in (log_p, log_q)
         )
-    return against(log_p[0], log_q[0], mask)
+    return with_mask(log_p[0], log_q[0], mask)
 
 
-def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
+def one_vs_rest_log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return log p and log(1 - p) of each class, (N, C, *S); of two classes the foreground's alone."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 2:
@@ -83,8 +83,8 @@ def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return log_p, torch.stack(log_rest, 1)
 
 
-def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:
-    """Return the evidence for a mask (N, *S), given each class's log p and log(1 - p)."""
+def with_mask(log_p: Tensor, log_q: Tensor, mask: Tensor) -> OneVsRestLogits:
+    """Return the one-vs-rest logits beside a mask (N, *S), given each class's log p and log(1 - p)."""
     ignored = (mask == IGNORE).unsqueeze(1)
     classes = log_p.shape[1]
     if classes == 1:
@@ -96,4 +96,4 @@ def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:
         predicted = (log_p.detach().argmax(1, keepdim=True) == kinds) & ~ignored
         judged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
         judged[judged.sum(1) == 0] = 1  # all ignored: any mean of zeros
-    return Evidence(log_p, log_q, truth, (~ignored).to(log_p), judged)
+    return OneVsRestLogits(log_p, log_q, truth, (~ignored).to(log_p), judged)
