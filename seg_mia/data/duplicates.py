@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from seg_mia.data.report_types import DataReport
 from seg_mia.data.source import Source
 from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
@@ -86,7 +86,7 @@ def equal_files(source: Source) -> list[list[str]]:
     return [names for names in by_digest.values() if len(names) > 1]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> DataReport:
     """Return a report's content, having checked what is read of it."""
     if not file.is_file():
         raise InputError(
@@ -94,7 +94,7 @@ def _read(file: Path) -> dict[str, Any]:
             "seg_mia prepare` and this data's options, without near_duplicates"
         )
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: DataReport = json.loads(file.read_text(encoding="utf-8"))
         rows = content["near"]["across_groups"]
         well_formed = isinstance(content["fingerprint"], str) and all(
             isinstance(row[name], str) for row in rows for name in ("first", "second")
