@@ -119,9 +119,9 @@ class CardWriter(Callback):
                 f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.sets.folder"
             )
         model = spec_of(pl_module)
-        promise = getattr(pl_module, "promise", None)
+        guarantee = getattr(pl_module, "dp_guarantee", None)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        if promise is not None:  # the promise is about the weights: means over members would not keep it
+        if guarantee is not None:  # it is about the weights: means over members would not keep it
             metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         unseen = self.seen.unseen(data) if self.seen is not None else None
         return {
@@ -145,11 +145,11 @@ class CardWriter(Callback):
                 "metrics": metrics,
                 **({"adopted": True} if getattr(pl_module, "adopted", False) else {}),
             },
-            "privacy": promise,
+            "privacy": guarantee,
         }
 
 
-def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
+def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[str]]:
     """Return the role, a shadow's number and pool, a digest of the split, and salted hashes of its ids."""
     parts = {
         "members": data.splits.members,
@@ -180,7 +180,11 @@ def own_salt(folder: Path) -> bytes:
 
 
 def check_data(
-    data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, role: str = "victim"
+    data: SegmentationData,
+    *,
+    fingerprint: str | None,
+    split: Mapping[str, object] | None,
+    role: str = "victim",
 ) -> bool:
     """Raise InputError unless `data`, after setup, is what a checkpoint was trained on.
 

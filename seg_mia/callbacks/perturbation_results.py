@@ -53,7 +53,7 @@ class PerturbationResults(Callback):
         sees: str,
         asks: bool = True,
         side_by_side: SideBySide | None = None,
-        attack: Mapping[str, Any],
+        attack: Mapping[str, object],
         victim: str,
         images: int = 8,
         save_images: bool = False,

@@ -80,11 +80,11 @@ class SeenSamples(Callback):
         positions = {name: position for position, name in enumerate(sorted(data.source.ids))}
         return sorted(positions[data.source.ids[i]] for i in missing)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return what was seen."""
         return {} if self.seen is None else {"seen": self.seen.cpu()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Go on from it."""
         self.seen = state_dict.get("seen")
 

@@ -1,7 +1,6 @@
 """What watches every training."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lightning.pytorch import Callback
 
@@ -16,7 +15,7 @@ from seg_mia.callbacks.seen import SeenSamples
 from seg_mia.runs import BEST, LAST
 
 
-def fit_callbacks(seed: int, settings: Mapping[str, Any], *, segments: bool) -> list[Callback]:
+def fit_callbacks(seed: int, settings: Mapping[str, object], *, segments: bool) -> list[Callback]:
     """Return what writes a training's card, curves and checkpoints.
 
     Args:

@@ -144,14 +144,14 @@ class SegmentationData(LightningDataModule):
         """A digest of all ids and contents, after `setup`."""
         return self.cached.fingerprint
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """Return the epoch to go on with: loaders are asked ahead, before Lightning says which it is."""
         if self.trainer is None:
             return {"epoch": 0}
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         return {"epoch": progress.processed}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Begin the next training loader with that epoch."""
         self._begin = int(state_dict["epoch"])
 

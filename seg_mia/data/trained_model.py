@@ -1,10 +1,10 @@
-"""The two sides of a membership attack, and who of their samples it can judge."""
+"""Victims and shadows with their data, and which of their samples a membership attack can judge."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
@@ -59,7 +59,17 @@ class TrainedModel:
         }
 
 
-def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> dict[str, Any]:
+class JudgedData(TypedDict):
+    """Plain values of a `seg_mia.results.membership.ScoredData`."""
+
+    fingerprint: str
+    split_seed: int
+    limit: int | None
+    left_out: dict[str, dict[str, int]]
+    notes: list[str]
+
+
+def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> JudgedData:
     """Return which data was judged, and how much of it was left out on either side, as plain values."""
     data = victim.data
     without = [shadow.left_out for shadow in shadows]

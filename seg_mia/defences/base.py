@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -15,11 +15,31 @@ from seg_mia.defences.traits import Trait, incompatible
 from seg_mia.errors import InputError
 
 
+class DPGuaranteeContent(TypedDict):
+    """Plain values of a `seg_mia.results.privacy.DPGuarantee`, as checkpoints keep them."""
+
+    epsilon: float
+    delta: float
+    budget: float | None
+    unit: Literal["image", "patient"]
+    neighbours: str
+    units: int
+    declared: bool
+    batch: float
+    permitted: dict[str, float | str]
+    noise: float
+    clip: float
+    rate: float
+    steps: int
+    accountant: str
+    reproducible: bool
+
+
 class Wrapping(NamedTuple):
     """A module to put around a network, as a class and plain arguments, so that a card can name it."""
 
     kind: type[nn.Module]
-    arguments: dict[str, Any]
+    arguments: Mapping[str, object]
 
 
 Forward = Callable[[Batch], tuple[Tensor, StepOutput]]
@@ -90,8 +110,8 @@ class Defence:
         """Return callbacks for training and validation."""
         return []
 
-    def promise(self) -> dict[str, Any] | None:
-        """Return what the training has promised about privacy so far, in plain values, or None."""
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
+        """Return what the training guarantees about privacy so far, in plain values, or None."""
         return None
 
 

@@ -112,7 +112,7 @@ class CanaryScores(Callback):
         if not trainer.is_global_zero:
             return
         inserted, folder = self.canaries.inserted, run_folder(trainer)
-        privacy = guarantee(getattr(pl_module, "promise", None), "what the training says of privacy")
+        privacy = guarantee(getattr(pl_module, "dp_guarantee", None), "what the training says of privacy")
         delta = None if privacy is None else privacy.delta
         if delta is None:
             delta = 1 / (10 * len(data.trained()))

@@ -1,7 +1,7 @@
 """Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an attacker in the loss."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -74,15 +74,15 @@ class MinMax(Defence):
 
     def callbacks(self) -> list[Callback]:
         """The classifier learns before each epoch."""
-        return [Opponent(self)]
+        return [InferenceAdversary(self)]
 
 
-class Opponent(Callback):
+class InferenceAdversary(Callback):
     """Train the classifier for an epoch before each of the network; its state goes into checkpoints."""
 
     def __init__(self, defence: MinMax) -> None:
         self.defence = defence
-        self.saved: dict[str, Any] | None = None
+        self.saved: dict[str, dict[str, object]] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Move the classifier to where the network is."""
@@ -139,10 +139,10 @@ class Opponent(Callback):
         logits: Tensor = self.classifier(maps)
         return logits
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, dict[str, object]]:
         """Return the classifier and its optimiser."""
         return {"classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, dict[str, object]]) -> None:
         """Take them up again when training starts."""
         self.saved = state_dict

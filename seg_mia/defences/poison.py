@@ -133,11 +133,11 @@ class PoisonRecord(Callback):
             rows = [(name, n) for name, n in zip(ids, self.times.tolist(), strict=True) if n]
             write_csv(run_folder(trainer) / "poisoned.csv", ["id", "times"], rows)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the count, in the members' order."""
         return {"times": self.times}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Take the count up again."""
         self.times = state_dict["times"]
 

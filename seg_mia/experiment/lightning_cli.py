@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -275,7 +275,7 @@ class Experiment(LightningCLI):
             self.trainer.fit(
                 model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
             )
-        self._sum_up(model.promise if isinstance(model, Segmentation) else None)
+        self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
         """Train first what defences learn from, each in a folder of its own.
@@ -321,9 +321,9 @@ class Experiment(LightningCLI):
         self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
         self._sum_up(self.plan.card.privacy if self.plan.card else None)
 
-    def _sum_up(self, promise: dict[str, Any] | None) -> None:
+    def _sum_up(self, privacy: Mapping[str, object] | None) -> None:
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-        self.summary |= {"privacy": promise} if promise else {}
+        self.summary |= {"privacy": privacy} if privacy else {}
 
     def predict(
         self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, assert_never, cast
 
@@ -157,12 +157,16 @@ def _require_known(kind: str, name: str, known: Sequence[str]) -> None:
 
 
 def _settings(
-    architecture: str, encoder: str, decoder_channels: list[int] | None, depth: int, options: dict[str, Any]
-) -> dict[str, Any]:
+    architecture: str,
+    encoder: str,
+    decoder_channels: list[int] | None,
+    depth: int,
+    options: Mapping[str, object],
+) -> dict[str, object]:
     parameters = inspect.signature(_ARCHITECTURES[architecture]).parameters
     default = parameters["decoder_channels"].default if "decoder_channels" in parameters else None
     allowed = set(parameters) - _OWN_OPTIONS | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
-    settings = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}
+    settings: dict[str, object] = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}
     if isinstance(default, tuple):
         allowed.remove("decoder_channels")
         settings["decoder_channels"] = _widths(decoder_channels or default[-depth:], depth)
@@ -177,7 +181,7 @@ def _settings(
             f"options must be arguments of {architecture} with encoder {encoder}, got {', '.join(unknown)}; "
             f"use {', '.join(sorted(allowed))}"
         )
-    return settings | options
+    return settings | dict(options)
 
 
 def _widths(widths: Sequence[int], depth: int) -> list[int]:

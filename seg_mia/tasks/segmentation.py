@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence, GradientComputer, check_together, wrapped, wrapped_spec
+from seg_mia.defences.base import (
+    Defence,
+    DPGuaranteeContent,
+    GradientComputer,
+    check_together,
+    wrapped,
+    wrapped_spec,
+)
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
@@ -187,10 +194,10 @@ class Segmentation(LightningModule):
         }
 
     @property
-    def promise(self) -> dict[str, Any] | None:
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
         """What the training has promised about privacy so far, if anything."""
-        guarantees = [defence.promise() for defence in self.defences]
-        return next((promise for promise in guarantees if promise is not None), None)
+        guarantees = [defence.dp_guarantee() for defence in self.defences]
+        return next((guarantee for guarantee in guarantees if guarantee is not None), None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""

@@ -18,7 +18,7 @@ from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch, Samples
 from seg_mia.defences.distil import Distil
-from seg_mia.defences.minmax import Opponent
+from seg_mia.defences.minmax import InferenceAdversary
 from seg_mia.experiment.lightning_cli import Experiment, run
 from seg_mia.runs import TEACHER_SEED, defence_names
 from seg_mia.tasks import segmentation
@@ -86,7 +86,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     watch(segmentation, "try_one", "try_one")
     watch(segmentation, "deciding_head", "head")
     watch(Distil, "learn", "choice")
-    watch(Opponent, "on_train_epoch_start", "classifier")
+    watch(InferenceAdversary, "on_train_epoch_start", "classifier")
     return seen
 
 

@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,7 +14,7 @@ from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
-from seg_mia.defences.dp.accounting import Mechanism
+from seg_mia.defences.dp.accounting import Accountant, Mechanism
 from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
@@ -25,6 +24,23 @@ log = logging.getLogger(__name__)
 
 FAR_OFF = 1.1
 """A declared population further from the truth than this, as a ratio, is worth a word."""
+
+
+class PublicNumbers(TypedDict):
+    """What everybody may know of a private training, and what it must keep to its end."""
+
+    units: int
+    batch: float
+    rate: float
+    delta: float
+
+
+class DPState(PublicNumbers):
+    """The accountant's state in a checkpoint."""
+
+    steps: int
+    noise: float
+    accountant: Accountant
 
 
 class DPCallback(Callback):
@@ -38,7 +54,7 @@ class DPCallback(Callback):
     def __init__(self, private: DPTraining, gradient_computer: DPGradient) -> None:
         self.private, self.gradient_computer = private, gradient_computer
         self.settings = private.settings
-        self.saved: dict[str, Any] | None = None
+        self.saved: DPState | None = None
         self.stored_secret: bytes | None = None
         self.before = 0
 
@@ -96,7 +112,7 @@ class DPCallback(Callback):
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True
 
-    def _public(self) -> dict[str, Any]:
+    def _public(self) -> PublicNumbers:
         """Return the public numbers that a training must keep to its end."""
         drawn, delta = self.private.drawn, self.private.mechanism.delta
         return {
@@ -221,7 +237,7 @@ class DPCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again when training starts, with the secret that it began with."""
-        self.saved = state_dict
+        self.saved = cast(DPState, state_dict)
         if self.stored_secret is not None and not self.settings.reproducible:
             self.private.follow(self.stored_secret)
         if state_dict["steps"] % self.private.population.steps:
@@ -230,19 +246,20 @@ class DPCallback(Callback):
             self.private.follow(hashlib.sha256(self.private.secret + number).digest())
 
 
-def _require_same(begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(begun: DPState, now: PublicNumbers) -> None:
     """Raise InputError where a resumed training would go on with other public numbers."""
     if "batch" not in begun:
         raise InputError(
             "this training began with an earlier version, which divided the noisy sum by a number that "
             "follows from the data; train it anew"
         )
-    if any(begun[name] != value for name, value in now.items()):
+    first, second = (
+        (numbers["units"], numbers["batch"], numbers["rate"], numbers["delta"]) for numbers in (begun, now)
+    )
+    if first != second:
         descriptions = [
-            "population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}".format(
-                **numbers
-            )
-            for numbers in (begun, now)
+            f"population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}"
+            for units, batch, rate, delta in (first, second)
         ]
         raise InputError(
             f"this training began with {descriptions[0]}, and would go on with {descriptions[1]}; resume it "

@@ -1,12 +1,12 @@
 """Training with differential privacy: DP-SGD (Abadi et al. 2016, arXiv:1607.00133)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from lightning.pytorch import Callback
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.defences.base import Defence, DPGuaranteeContent, Wrapping
 from seg_mia.defences.dp.accounting import Accountant
 from seg_mia.defences.dp.callback import DPCallback
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings, Unit
@@ -140,9 +140,9 @@ class DPSGD(Defence):
         """Set up before training, account during it."""
         return [DPCallback(self.private, self._gradient_computer)]
 
-    def promise(self) -> dict[str, Any] | None:
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
         """Return what was promised and spent, once training has begun."""
-        return self.private.promise()
+        return self.private.dp_guarantee()
 
 
 def _require_positive(**values: float | None) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonData, Population
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Forward, GradientComputer
+from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
@@ -109,8 +109,8 @@ class DPTraining:
                 f"{mechanism.delta:.3g}; raise noise, or leave it out to have it calibrated"
             )
 
-    def promise(self) -> dict[str, Any] | None:
-        """Return what was promised and spent, in plain values; None before it began."""
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
+        """Return what is guaranteed and spent, in plain values; None before it began."""
         if not hasattr(self, "mechanism"):
             return None
         declared = self.settings.population is not None

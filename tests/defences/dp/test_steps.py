@@ -186,7 +186,7 @@ def test_of_a_declared_population_all_follows_and_nothing_of_how_many_there_are(
     for count in (units, units + 1):
         found = descent(units=count, noise=None, epsilon=3.0, population=40, **options)
         gradient = noise_of(found, parameters)
-        promise = found.private.promise()
+        promise = found.private.dp_guarantee()
         told.append((gradient, promise, found.private.population.steps, found.private.allowed))
     (one, first, *steps), (other, second, *same_steps) = told
     assert torch.equal(one, other)
@@ -199,7 +199,7 @@ def test_of_a_declared_population_all_follows_and_nothing_of_how_many_there_are(
 
 
 def test_a_number_of_units_that_was_not_declared_is_said_to_be_public() -> None:
-    promise = descent(units=40).private.promise()
+    promise = descent(units=40).private.dp_guarantee()
     assert promise is not None
     assert (promise["units"], promise["declared"], promise["delta"]) == (40, False, 1 / 400)
     assert promise["neighbours"] == "blank one, the number of units being public"
