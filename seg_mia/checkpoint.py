@@ -14,7 +14,7 @@ from torch import nn
 from seg_mia.atomic import written_whole
 from seg_mia.config.spec import as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
-from seg_mia.models.foreign import reported_as_input_error
+from seg_mia.models.user_errors import reported_as_input_error
 
 KEY = "seg_mia"
 FORMAT = 1

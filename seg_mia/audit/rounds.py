@@ -13,7 +13,7 @@ from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import Defended, Settings, Training, shadow_count
 from seg_mia.audit.stages import on_shadow, options, prepares
 from seg_mia.audit.steps import Step, shadow_row
-from seg_mia.callbacks.seen import UNSEEN
+from seg_mia.callbacks.seen_samples import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import seg_mia
 from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.seen import UNSEEN, SeenSamples
+from seg_mia.callbacks.seen_samples import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
 from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, restorable
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.identity import hashed
+from seg_mia.data.fingerprint import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
 

@@ -1,4 +1,4 @@
-"""What a membership attack found, as tables and pictures below the victim's folder."""
+"""Files and pictures of a membership attack's results, below the victim's folder."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an attack did, as tables, curves and pictures below the victim's folder."""
+"""Files and pictures of a perturbation's results, below the victim's folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

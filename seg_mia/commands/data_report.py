@@ -116,7 +116,7 @@ def _suspicious(findings: Inspection, full: float) -> dict[str, list[str]]:
         "empty masks": (labelled > 0) & (counts[:, 0] == labelled),
         "masks nearly full": (labelled > 0) & (counts[:, 1:].max(1) >= full * labelled),
         "masks with nothing but pixels to ignore": labelled == 0,
-        "constant images": findings.data.contents.spread <= ONE_GREY,
+        "constant images": findings.data.facts.spread <= ONE_GREY,
     }
     return {kind: [findings.ids[i] for i in np.flatnonzero(which)] for kind, which in kinds.items()}
 

@@ -19,7 +19,7 @@ from seg_mia.data.images.reading import read_image, read_mask
 from seg_mia.data.volumes.geometry import check_same
 from seg_mia.data.volumes.nifti_file import NiftiFile, axial, is_volume, read_volume
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.results.files import write_bytes, write_json
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from seg_mia.config.spec import parameters
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
-from seg_mia.data.checks import examine, tell
-from seg_mia.data.contents import Contents, contents
+from seg_mia.data.checks import examine, log_notes
 from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
 from seg_mia.data.progress import DecodingBar
+from seg_mia.data.sample_facts import SampleFacts, sample_facts
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Note, Source
 from seg_mia.data.splits import Split, divide, predefined_split, shadow_split, victim_shadow_split
@@ -61,7 +61,7 @@ class SegmentationData(LightningDataModule):
 
     Attributes:
         batches: what draws the training's batches, where a defence has set it.
-        contents: facts on every sample, after `setup`.
+        facts: on every sample, after `setup`.
         notes: what is to be known of this half's samples, after `setup`.
         untrained: members that the teacher of what is trained has not seen, as indices.
     """
@@ -69,7 +69,7 @@ class SegmentationData(LightningDataModule):
     source: Source
     splits: Split
     cached: Cached
-    contents: Contents
+    facts: SampleFacts
     notes: tuple[Note, ...] = ()
     untrained: tuple[int, ...] = ()
 
@@ -165,10 +165,8 @@ class SegmentationData(LightningDataModule):
             return
         self._open()
         self.splits = self._split()
-        self.notes = tuple(
-            examine(self.source, self.contents, self.splits, self.role, parameters(type(self)))
-        )
-        tell(self.notes, self.role, str(self.cached.folder))
+        self.notes = tuple(examine(self.source, self.facts, self.splits, self.role, parameters(type(self))))
+        log_notes(self.notes, self.role, str(self.cached.folder))
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
             raise InputError(
                 "augmentation moves image and mask together, but images and masks differ in size: "
@@ -235,7 +233,7 @@ class SegmentationData(LightningDataModule):
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)
         with DecodingBar("looking at every sample") as bar:
-            self.contents = contents(cached, self.source, bar)
+            self.facts = sample_facts(cached, self.source, bar)
         self._join_duplicates(cached.fingerprint)
         self.cached = cached
 
@@ -264,7 +262,7 @@ class SegmentationData(LightningDataModule):
     def scored(self, subset: Subset) -> NDArray[np.int64]:
         """Return those of `indices` that have a labelled pixel; others can be neither measured nor learnt."""
         chosen = self.indices(subset)
-        return chosen[self.contents.labelled[chosen]]
+        return chosen[self.facts.labelled[chosen]]
 
     def attacked(self) -> NDArray[np.int64]:
         """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""

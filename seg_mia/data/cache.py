@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from seg_mia.data.digests import persistent_digests
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -39,7 +39,7 @@ class Cached:
 
     Attributes:
         folder: where the arrays lie.
-        fingerprint: see `seg_mia.data.identity.fingerprint`.
+        fingerprint: see `seg_mia.data.fingerprint.fingerprint`.
         images: (n, H, W, C), uint8 or float32 in [0, 1].
         masks: (n, h, w), uint8 class ids.
     """

@@ -1,4 +1,4 @@
-"""Samples that teach nothing or measure nothing: refused, or told by name, before anything is computed."""
+"""Checks for samples that can neither be learnt nor measured: refusals and notes."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from seg_mia.data.contents import Contents
 from seg_mia.data.images.mask_coding import GREY_LEVELS
+from seg_mia.data.sample_facts import SampleFacts
 from seg_mia.data.source import Note, Source, listed
 from seg_mia.data.splits import Split
 from seg_mia.errors import InputError
 
 log = logging.getLogger(__name__)
-_TOLD = set[tuple[str, str]]()
+_LOGGED = set[tuple[str, str]]()
 
 ONE_GREY = 1.0
 """Levels of 255 by which the values of an image may differ that shows nothing: the rounding of one value."""
@@ -32,7 +32,7 @@ class Sight:
     """What is looked at: a source, the facts on its samples, and who of them is in the half at hand."""
 
     source: Source
-    facts: Contents
+    facts: SampleFacts
     half: Split
     role: str
     options: Collection[str]
@@ -54,7 +54,7 @@ class Sight:
 
 
 def examine(
-    source: Source, facts: Contents, half: Split, role: str, options: Collection[str] = ()
+    source: Source, facts: SampleFacts, half: Split, role: str, options: Collection[str] = ()
 ) -> list[Note]:
     """Return what is to be known of a half's samples.
 
@@ -79,7 +79,7 @@ def examine(
 
 
 @rank_zero_only
-def tell(notes: Sequence[Note], role: str, folder: str) -> None:
+def log_notes(notes: Sequence[Note], role: str, folder: str) -> None:
     """Log what is to be known of a half's samples, once in a process.
 
     Args:
@@ -88,9 +88,9 @@ def tell(notes: Sequence[Note], role: str, folder: str) -> None:
         folder: where its data lies decoded.
     """
     for note in notes:
-        if (folder, note.line) not in _TOLD:
+        if (folder, note.line) not in _LOGGED:
             log.warning("data of the %s: %s", role, note.line)
-        _TOLD.add((folder, note.line))
+        _LOGGED.add((folder, note.line))
 
 
 def _refuse_coding(sight: Sight) -> None:

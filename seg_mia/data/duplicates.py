@@ -1,4 +1,4 @@
-"""Samples that show the same thing though their files differ, as the user or `prepare` found."""
+"""Duplicates, exact and near, that a split must keep on one side."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which volumes, folders or pictures show one patient, and must stay on one side of a split."""
+"""Patient identifiers from file names and headers, by which samples are grouped."""
 
 import logging
 import re
@@ -74,12 +74,12 @@ def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
     joined = [folder for folder in folders if groups[folder] != folder]
     if joined:
         pairs = _listed(f"{folder} with {groups[folder]}" for folder in joined)
-        _tell(
+        _log_once(
             f"{len(folders)} folders of {root} show {len(set(groups.values()))} patients by their PatientID, "
             f"joined are {pairs}; --data.patient '(.+)' takes each folder for a patient"
         )
     if silent:
-        _tell(
+        _log_once(
             f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({_listed(silent)}): each "
             "counts as a patient; say with --data.patient which show one"
         )
@@ -94,7 +94,7 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
             f"{root} must show more than one patient, all {len(folders)} folders state one PatientID; if a "
             "copy lost the others, say whose each is: --data.patient '(.+)' takes each folder for a patient"
         )
-    _tell(
+    _log_once(
         f"all {len(folders)} folders of {root} state one PatientID, a word as de-identified copies have it: "
         "each counts as a patient; say with --data.patient which show one"
     )
@@ -107,6 +107,6 @@ def _listed(names: Iterable[str]) -> str:
 
 @cache
 @rank_zero_only
-def _tell(line: str) -> None:
-    """Say a line, once in a process."""
+def _log_once(line: str) -> None:
+    """Log a line, once in a process."""
     log.info(line)

@@ -1,4 +1,4 @@
-"""Batches into which every unit of privacy comes by a coin of its own, as DP-SGD's accounting assumes."""
+"""Poisson sampling of privacy units into batches, as DP-SGD's accounting assumes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

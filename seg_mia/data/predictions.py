@@ -1,4 +1,4 @@
-"""What a checkpoint's network answers on samples, asked once and kept beside the checkpoint."""
+"""Cached outputs of a checkpoint's network on samples."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The bar shown while samples are decoded, or looked through."""
+"""Progress bar of decoding and of passes over all samples."""
 
 from types import TracebackType
 from typing import Never, Self

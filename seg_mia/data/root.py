@@ -1,4 +1,4 @@
-"""Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA; nothing lies outside."""
+"""The folder of a data set, and paths that must stay below it."""
 
 import os
 import re

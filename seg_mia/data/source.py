@@ -1,4 +1,4 @@
-"""What a data set must say about itself before anything is decoded."""
+"""The contract of a data set's source of samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who is a member: the only place where it is decided."""
+"""The split into members and non-members, of victim and shadows: the only place where it is decided."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How much of each sample is foreground, in bins: what a split can be balanced by."""
+"""Bins of the foreground's share, for stratified splits."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""One look at every decoded sample: what its mask holds, how far its values reach, and what it resembles."""
+"""Statistics, hashes and near duplicates of decoded samples."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence

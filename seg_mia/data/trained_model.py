@@ -86,7 +86,7 @@ def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> Judged
 
 
 @rank_zero_only
-def tell_left_out(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> None:
+def log_left_out(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> None:
     """Log how many members and non-members are not judged."""
     for role, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
         excluded = side.left_out

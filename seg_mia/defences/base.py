@@ -1,4 +1,4 @@
-"""What a defence may change: a sample, a batch, the loss, the network, who teaches it."""
+"""The contract of defences: changes of samples, batches, loss, network or teacher."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

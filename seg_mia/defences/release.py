@@ -1,4 +1,4 @@
-"""What a deployed victim gives out of what it knows: labels, the top class, coarse or noisy probabilities."""
+"""Limits on a deployed victim's output: labels, the top class, rounded or noisy probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

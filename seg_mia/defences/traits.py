@@ -1,4 +1,4 @@
-"""What defences must know of each other, and which of it is incompatible."""
+"""Traits of defences, and the rules by which two of them are incompatible."""
 
 from collections.abc import Mapping
 from enum import Enum, auto

@@ -56,7 +56,7 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.models.foreign import reported_as_input_error
+from seg_mia.models.user_errors import reported_as_input_error
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline

@@ -11,7 +11,7 @@ from torch import nn
 
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.outputs import Findings
-from seg_mia.callbacks.seen import unseen_members
+from seg_mia.callbacks.seen_samples import unseen_members
 from seg_mia.checkpoint import (
     Card,
     build,
@@ -26,7 +26,7 @@ from seg_mia.checkpoint import (
 from seg_mia.config.spec import parameters
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.data.base import SegmentationData, Subset
-from seg_mia.data.trained_model import TrainedModel, judged_data, tell_left_out
+from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
@@ -68,7 +68,7 @@ def infer(
     needs.check_count(len(shadows))
     for shadow in shadows:
         check_pair(victim, shadow, needs)
-    tell_left_out(victim, shadows)
+    log_left_out(victim, shadows)
     asked, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device

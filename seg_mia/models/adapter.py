@@ -1,4 +1,4 @@
-"""What stands between an image in [0, 1] at its own size and a network that wants something else."""
+"""Adapter from images in [0, 1] of any size to a network that expects other input."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A network of several outputs, and the one among them that decides."""
+"""A network of several outputs, reduced to the one that decides."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

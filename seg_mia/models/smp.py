@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
-from seg_mia.models.foreign import reason
 from seg_mia.models.group_norm import with_group_norm
+from seg_mia.models.user_errors import reason
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 

@@ -1,4 +1,4 @@
-"""Whether a state dict is a network's, apart from what others put in front of its names."""
+"""Matching of a state dict's names to a network's, wrapper prefixes aside."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping

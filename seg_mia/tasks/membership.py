@@ -75,7 +75,7 @@ class MembershipTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             return self._output(self.scores(self.maps(batch)), batch)
 
-    def try_one(self, batch: SignalBatch) -> None:
+    def check_one_sample(self, batch: SignalBatch) -> None:
         """Raise InputError when the classifier cannot take such maps; leaves it as it was."""
         training = self.network.training
         try:

@@ -16,12 +16,12 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.runs import checkpoint_file
+from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.targets import TargetMasks
-from seg_mia.tasks.trial import try_one
 
 
 class PerturbationTest(LightningModule):
@@ -52,7 +52,7 @@ class PerturbationTest(LightningModule):
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
         for network in (self.victim, self.surrogate):
             if network is not None:
-                try_one(network, data)
+                check_one_sample(network, data)
         self.attack.check(self.victim)
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:

@@ -28,9 +28,9 @@ from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.one_head import OneHead
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
-from seg_mia.tasks.deciding import deciding_head
-from seg_mia.tasks.lone import check_batches
-from seg_mia.tasks.trial import try_one
+from seg_mia.tasks.head_choice import choose_head
+from seg_mia.tasks.sample_check import check_one_sample
+from seg_mia.tasks.smallest_batch import check_batches
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
@@ -110,7 +110,7 @@ class Segmentation(LightningModule):
                 self.check(data)
                 if not self.resumed:
                     self.choose_head(data, trained=self.weights is not None)
-            try_one(self.network, data)
+            check_one_sample(self.network, data)
             if stage == "fit":
                 check_batches(self.network, data, self.trainer, changed=self._defended)
 
@@ -123,10 +123,7 @@ class Segmentation(LightningModule):
 
     def choose_head(self, data: SegmentationData, *, trained: bool) -> None:
         """Find out which of several maps decides, where nobody has said so."""
-        if (
-            self.head is None
-            and (head := deciding_head(bare(self.network), data, trained=trained)) is not None
-        ):
+        if self.head is None and (head := choose_head(bare(self.network), data, trained=trained)) is not None:
             self.take_head(head)
 
     def resume_head(self, head: int | str | None) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from seg_mia.callbacks.style_autoencoder import TextureExport, TexturePanels
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders
 from seg_mia.models.vgg import load_vgg19
 

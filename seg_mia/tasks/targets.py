@@ -1,4 +1,4 @@
-"""The mask that an attack asks for, sample by sample of a test set."""
+"""Target masks of an attack, for each sample of a test set."""
 
 from pathlib import Path
 from typing import assert_never

@@ -28,7 +28,7 @@ from seg_mia.membership.signals import (
 from seg_mia.metrics.distance import l2_norm, linf_norm
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import confusion, foreground_dice, foreground_iou, mean_iou, pixel_accuracy
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.heads import at_size, class_count, class_logits, predicted, probabilities
 
 SIZE = (3, 4, 5)

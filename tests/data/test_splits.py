@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_mia.data.identity import fingerprint, hashed
+from seg_mia.data.fingerprint import fingerprint, hashed
 from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.data.splits import Split, divide, hold_out, victim_shadow_split

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from seg_mia.cli import main
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.style_autoencoder import LAYERS, LEVELS, TextureAutoEncoders, load_texture
 from seg_mia.models.vgg import PLACES, STD
 from seg_mia.tasks.style_autoencoder import TextureTraining, coloured

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.images.folder_source import FolderSource
 from seg_mia.data.source import Image
 from seg_mia.data.splits import divide, victim_shadow_split

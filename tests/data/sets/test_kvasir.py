@@ -7,7 +7,7 @@ import torch
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import Role
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.sets.kvasir import DUPLICATES, Kvasir
 from seg_mia.errors import InputError
 

@@ -10,7 +10,7 @@ import pytest
 
 from seg_mia.data import digests
 from seg_mia.data.cache import open_cache
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.volumes.geometry import Axis
 from seg_mia.data.volumes.nifti_file import NiftiFile
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex

@@ -1,4 +1,4 @@
-"""Whether a network that was trained elsewhere segments what it is given, and if not, what it may miss."""
+"""Sanity check of a network that was trained elsewhere: does it segment, and if not, what may be wrong."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final, predicted
-from seg_mia.tasks.deciding import foreground
-from seg_mia.tasks.trial import answered, labelled
+from seg_mia.tasks.head_choice import foreground
+from seg_mia.tasks.sample_check import answered, labelled
 
 POOR = 0.1
 """A mean Dice below which nothing is segmented, whatever the structure."""

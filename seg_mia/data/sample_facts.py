@@ -1,4 +1,4 @@
-"""What decoding has left of every sample: facts that give away an image or a mask that says nothing."""
+"""Facts on every decoded sample, by which uninformative images and masks are found."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +16,11 @@ from seg_mia.metrics.labels import IGNORE
 _FILE = "contents_1.npy"  # another number when equal samples are described otherwise than before
 
 
-class Contents:
+class SampleFacts:
     """Facts on n samples.
 
     Args:
-        table: one record per sample, (n,), see `contents`.
+        table: one record per sample, (n,), see `sample_facts`.
 
     Attributes:
         low: each image's smallest value in [0, 1], (n,).
@@ -59,7 +59,9 @@ class Contents:
         return np.asarray(self.labelled & (self.foreground == 0), dtype=np.bool_)
 
 
-def contents(cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None) -> Contents:
+def sample_facts(
+    cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None
+) -> SampleFacts:
     """Return facts on all samples: kept beside the cache, or found by one look at each.
 
     Args:
@@ -78,7 +80,7 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
     with suppress(OSError, ValueError, EOFError):  # not there, or damaged: look
         stored = np.load(file, allow_pickle=False)
         if stored.dtype == kind and stored.shape == (len(source),):
-            return Contents(stored)
+            return SampleFacts(stored)
     table = np.zeros(len(source), kind)
     for index in range(len(source)):
         table[index] = _facts(
@@ -87,7 +89,7 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
         if progress is not None:
             progress(index + 1, len(source))
     _keep(file, table)
-    return Contents(table)
+    return SampleFacts(table)
 
 
 def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: int) -> tuple[Any, ...]:

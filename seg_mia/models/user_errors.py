@@ -1,4 +1,4 @@
-"""What a network of the user's own raises, in a line."""
+"""Exceptions of a user's own network, reported in one line."""
 
 import traceback
 from collections.abc import Iterator

@@ -1,20 +1,20 @@
-"""A network tried on a few samples before anything is made of it."""
+"""Trial of a network on a few samples before it is trained or attacked."""
 
 import torch
 from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
-from seg_mia.models.foreign import reason
 from seg_mia.models.heads import class_count, heads
 from seg_mia.models.one_head import maps
+from seg_mia.models.user_errors import reason
 
 MOST = 32
 """Images that are looked at."""
 _SIDES = (32, 64, 128, 224, 256, 512)
 
 
-def try_one(network: nn.Module, data: SegmentationData) -> None:
+def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
     """Run one sample, and raise InputError when image, network and mask do not fit together."""
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output = tried(network, image)

@@ -1,4 +1,4 @@
-"""Which of several maps that a network returns is the one that is deployed."""
+"""Choice of the deployed map among several that a network returns."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.overlap import dice_per_class
 from seg_mia.models.heads import class_count, predicted
 from seg_mia.models.one_head import maps
-from seg_mia.tasks.trial import answered, labelled, tried
+from seg_mia.tasks.sample_check import answered, labelled, tried
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ CLEAR = 0.02
 _LEAST = 4
 
 
-def deciding_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
+def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
     """Return the place of the map that decides; None for a network that returns its logits alone.
 
     Of maps with the data's classes it is the one of the masks' size. If there are several, one that leads

@@ -1,4 +1,4 @@
-"""Batches that a network cannot be trained on: batch statistics of a single value are none."""
+"""Trial of the smallest training batch, whose batch statistics may not exist."""
 
 from collections.abc import Callable
 

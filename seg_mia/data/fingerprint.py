@@ -1,4 +1,4 @@
-"""What samples are known by where their names must not stand: salted hashes, and one digest of them all."""
+"""Salted hashes of sample ids, and one digest of a whole data set."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Which members a training has come to see: one that a limit on steps keeps out was never learnt from."""
+"""Record of the members that a training has used: a limit on steps may keep some out."""
 
 import logging
 from collections.abc import Mapping
