@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seg_mia.data.report_types import DataReport, NearDuplicates
+from seg_mia.errors import name_some
 
 SHOWN = 10
 """How many names a line of the report shows; prepare.json has all of them."""
@@ -76,5 +77,4 @@ def _split(split: Mapping[str, int] | str) -> str:
 def _named(names: Sequence[str]) -> str:
     if not names:
         return "none"
-    ellipsis = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} ({', '.join(names[:SHOWN])}{ellipsis})"
+    return f"{len(names)} ({name_some(names, SHOWN)})"

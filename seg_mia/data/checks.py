@@ -177,7 +177,7 @@ def _of_masks(sight: Sight) -> list[Note]:
         )
     absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
     if len(absent):
-        which = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
+        which = listed([str(number) for number in absent], 8)
         notes.append(Note(f"no mask to train on has a pixel of class {which}: it cannot be learnt", ()))
     return notes
 

@@ -2,13 +2,13 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +73,15 @@ def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
     groups = {folder: first.get(stated[folder], folder) for folder in folders}
     joined = [folder for folder in folders if groups[folder] != folder]
     if joined:
-        pairs = _listed(f"{folder} with {groups[folder]}" for folder in joined)
+        pairs = name_some([f"{folder} with {groups[folder]}" for folder in joined])
         _log_once(
             f"{len(folders)} folders of {root} show {len(set(groups.values()))} patients by their PatientID, "
             f"joined are {pairs}; --data.patient '(.+)' takes each folder for a patient"
         )
     if silent:
         _log_once(
-            f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({_listed(silent)}): each "
-            "counts as a patient; say with --data.patient which show one"
+            f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({name_some(silent)}): "
+            "each counts as a patient; say with --data.patient which show one"
         )
     return groups
 
@@ -98,11 +98,6 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
         f"all {len(folders)} folders of {root} state one PatientID, a word as de-identified copies have it: "
         "each counts as a patient; say with --data.patient which show one"
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 
 State = dict[str, Tensor]
 _DEEPEST = 4
@@ -72,8 +72,7 @@ def _described(content: Any) -> str:
     if not isinstance(content, Mapping) or not content:
         return f"a {type(content).__name__} of something else"
     keys = [str(key) for key in content]
-    ellipsis = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    return f"a {type(content).__name__} with {', '.join(keys[:8])}{ellipsis}"
+    return f"a {type(content).__name__} with {name_some(keys, 8)}"
 
 
 def _read(path: Path) -> Any:
@@ -144,7 +143,7 @@ def _of_objects(path: Path, pickled: bytes) -> str:
 def _objects(path: Path) -> str:
     with suppress(*_UNREADABLE):
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return name_some(names)
     return ""
 
 

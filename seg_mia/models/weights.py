@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 from seg_mia.models.state_files import State, states
 from seg_mia.models.state_names import Match, matched
 
@@ -124,11 +124,11 @@ def _difference(problem: str, path_in_file: str, match: Match) -> str:
     seen = f" ({', '.join(assumptions)})" if assumptions else ""
     if not match.missing and not match.shapes:
         return (
-            f"{problem}{seen}: every weight is there, and beside them {_first(match.unexpected)}; save the "
-            "network's own alone, network.state_dict()"
+            f"{problem}{seen}: every weight is there, and beside them {name_some(match.unexpected)}; save "
+            "the network's own alone, network.state_dict()"
         )
     differences = {"missing": match.missing, "unexpected": match.unexpected, "other shape": match.shapes}
-    problems = [f"{kind}: {_first(keys)}" for kind, keys in differences.items() if keys]
+    problems = [f"{kind}: {name_some(keys)}" for kind, keys in differences.items() if keys]
     return f"{problem}{seen}: {'; '.join(problems)}; give the weights of the same architecture and settings"
 
 
@@ -249,13 +249,8 @@ def _require_same(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], p
         "unexpected": [key for key in state if key not in expected],
         "other shape": shapes,
     }
-    problems = [f"{kind}: {_first(keys)}" for kind, keys in differences.items() if keys]
+    problems = [f"{kind}: {name_some(keys)}" for kind, keys in differences.items() if keys]
     if problems:
         raise InputError(
             f"{problem}: {'; '.join(problems)}; give the weights of the same architecture and settings"
         )
-
-
-def _first(keys: Sequence[str]) -> str:
-    ellipsis = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(keys[:3]) + ellipsis

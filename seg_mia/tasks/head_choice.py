@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.overlap import dice_per_class
 from seg_mia.models.heads import class_count, predicted
 from seg_mia.models.one_head import maps
@@ -119,7 +119,7 @@ def _logged_head(name: str, maps_by_path: Mapping[str, Tensor], why: str) -> int
 
 def _listed(maps_by_path: Mapping[str, Tensor]) -> str:
     shapes = [f"{name or 'one'} {tuple(logits.shape[1:])}" for name, logits in maps_by_path.items()]
-    return ", ".join(shapes[:6]) + (f" and {len(shapes) - 6} more" if len(shapes) > 6 else "")
+    return name_some(shapes, 6)
 
 
 def _shape(output: object) -> str:

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from seg_mia.data.digests import content_digest
 from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
 from seg_mia.data.root import path_below, regular, unlisted
-from seg_mia.data.source import Image, Mask
+from seg_mia.data.source import Image, Mask, listed
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
@@ -107,9 +107,9 @@ def read_mask(
         return (values > threshold).astype(np.uint8)
     unknown = [i for i in np.unique(values).tolist() if i >= classes and i != IGNORE]
     if unknown:
-        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         raise InputError(
-            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; {remedy}"
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got "
+            f"{listed([str(value) for value in unknown], 8)}; {remedy}"
         )
     return values.astype(np.uint8)
 
@@ -156,7 +156,7 @@ def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[s
         if unpaired:
             raise InputError(
                 f"images and masks must pair by name, {len(unpaired)} of {len(files)} {problem} "
-                f"({', '.join(unpaired[:3])}{', ...' if len(unpaired) > 3 else ''}); rename or remove them"
+                f"({listed(unpaired, 3)}); rename or remove them"
             )
     return [(name, images[name], masks[name]) for name in sorted(images)]
 

@@ -11,7 +11,7 @@ from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.root import find_root, path_below
 from seg_mia.data.sets.kvasir import DUPLICATES
-from seg_mia.data.source import Source
+from seg_mia.data.source import Source, listed
 from seg_mia.errors import InputError
 
 Part = Literal["train", "CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "Kvasir"]
@@ -142,7 +142,7 @@ def sequences_of(frames: Iterable[Frame], root: Path, file: str | None) -> dict[
     if missing:
         raise InputError(
             f"{root / file} must give the sequence of every frame, {len(missing)} of {len(all_frames)} are "
-            f"not there ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); add them, or pass "
+            f"not there ({listed(missing, 3)}); add them, or pass "
             "--data.sequences null to count frames as independent"
         )
     return {frame: known[frame] for frame in all_frames}

@@ -15,7 +15,7 @@ from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.source import Image, Mask, Note, Source
+from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.errors import InputError
@@ -194,7 +194,7 @@ class SliceSource(Source):
         length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
         unknown = {count.label for count in counts} - self.classes_of.keys()
         if unknown and self.unlisted == "refuse":
-            some = _joined(sorted(unknown)[:8]) + (", ..." if len(unknown) > 8 else "")
+            some = listed([str(label) for label in sorted(unknown)], 8)
             raise InputError(
                 f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
                 f"{some} too; {self.remedy}"
@@ -221,7 +221,7 @@ class SliceSource(Source):
         foreign = tuple(name for name, held in self._foreign.items() if held)
         if foreign:
             held = sorted(set[int]().union(*self._foreign.values()))
-            some = _joined(held[:8]) + (", ..." if len(held) > 8 else "")
+            some = listed([str(label) for label in held], 8)
             notes.append(
                 Note(
                     f"{len(foreign)} of {count} volumes {result}: their labels have none of the ids "
