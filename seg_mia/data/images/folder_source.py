@@ -5,25 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
-from seg_mia.data.images.mask_coding import largest_lost
-from seg_mia.data.images.reading import SUFFIXES, digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.images.file_pairs import FilePairs, Sample
+from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import path_below, regular
-from seg_mia.data.source import PARTS, Image, Mask, Source
+from seg_mia.data.source import PARTS, Image, Mask
 from seg_mia.errors import InputError
-
-
-class Sample(NamedTuple):
-    """Where one sample lies, and what it must share a side of the split with."""
-
-    name: str
-    image: Path
-    mask: Path
-    group: str
-    part: str | None = None
 
 
 class Row(NamedTuple):
@@ -36,7 +24,7 @@ class Row(NamedTuple):
     part: str | None = None
 
 
-class FolderSource(Source):
+class FolderSource(FilePairs):
     """Image and mask files below one folder.
 
     Without a manifest every image needs a mask of the same name, and ids are paths below `images`, without
@@ -101,31 +89,12 @@ class FolderSource(Source):
         if split_column is not None:
             self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
-    def digest(self, index: int) -> str:
-        """Return a SHA-256 of the bytes of image and mask file."""
-        return digest(self.samples[index].image, self.samples[index].mask)
-
-    def image_digest(self, index: int) -> str:
-        """Return a SHA-256 of the bytes of the image file."""
-        return digest(self.samples[index].image)
-
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return image and mask at `size`, the image by area or bilinear, the mask by nearest neighbour."""
-        sample = self.samples[index]
-        image = read_image(sample.image, self.channels)
-        mask = read_mask(sample.mask, threshold=self.threshold, classes=self.classes)
-        if image.shape[:2] != mask.shape:
-            raise InputError(
-                f"image and mask must have one size, got {_size(image)} for {sample.image} "
-                f"and {_size(mask)} for {sample.mask}; replace one"
-            )
+        image, mask = self.read(index)
         if self.size is None:
             return image, mask
         return resized(image, self.size, self.size), resized_mask(mask, self.size, self.size)
-
-    def lost(self, index: int) -> int:
-        """Return the largest value of a mask's file that the threshold made background."""
-        return largest_lost(self.samples[index].mask, self.threshold)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
@@ -150,10 +119,6 @@ def _check(channels: int, classes: int, threshold: int | None, size: int | None)
         )
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 pixel, got {size}; change it or leave it out")
-
-
-def _size(pixels: NDArray[Any]) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:

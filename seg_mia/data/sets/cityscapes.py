@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs, read_mask
 from seg_mia.data.root import find_root

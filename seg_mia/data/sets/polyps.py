@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.root import find_root, path_below
