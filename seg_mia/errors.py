@@ -21,3 +21,8 @@ def name_some(names: Sequence[str], limit: int = 3) -> str:
     """Return the first of some names as a list, and how many more there are."""
     remainder = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + remainder
+
+
+def reason_of(error: BaseException, limit: int = 200) -> str:
+    """Return the beginning of an exception's message in one line; its type where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -198,6 +198,7 @@ def check_data(
         )
     if split is None:
         return False
+    # The digest does not depend on the salt: any salt does here.
     if split_of(data, bytes(16))["digest"] != split.get("digest"):
         raise InputError(
             f"these settings split the data otherwise than the {role}'s training did, so members and "

@@ -61,6 +61,7 @@ def _over_seeds(findings: Findings) -> ClassifierSeeds:
 
 
 def _last_epochs(findings: Findings) -> LastEpochs:
+    # The published measure decides at a logit of 0, whatever threshold is chosen here.
     counts = [confusion(scores, findings.samples.members, 0.0) for scores in findings.last]
     return LastEpochs(
         epochs=len(counts),

@@ -38,7 +38,9 @@ def duplicates_sheet(findings: Inspection) -> NDArray[np.uint8]:
 
 
 def _tile(findings: Inspection, index: int) -> Tile:
-    return Tile(overlay(*_sample(findings, index)), findings.ids[index][-28:])
+    return Tile(
+        overlay(*_sample(findings, index)), findings.ids[index][-28:]
+    )  # slices of one volume differ at the end of their ids
 
 
 def _sample(findings: Inspection, index: int) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
     sections = [read_yaml(config).get("data") for config in configs]
     before = [f"--config={inline({'data': section})}" for section in sections if section]
     try:
-        parsed = parser.parse_args([*before, *arguments])
+        parsed = parser.parse_args([*before, *arguments])  # files first: what is typed wins
         data = parser.instantiate_classes(parsed).data
     except argparse.ArgumentError as error:
         raise InputError(one_line(str(error), [*Request.__dataclass_fields__, "config"])) from None

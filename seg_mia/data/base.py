@@ -379,6 +379,7 @@ class SegmentationData(LightningDataModule):
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = self._ranks()
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
+        # Lightning makes the loader before it tells a resumed run's epoch to the sampler.
         sampler.set_epoch(self._begin if shuffle else 0)
         return DataLoader(
             dataset,

@@ -115,7 +115,7 @@ class CanaryScores(Callback):
         privacy = guarantee(getattr(pl_module, "dp_guarantee", None), "what the training says of privacy")
         delta = None if privacy is None else privacy.delta
         if delta is None:
-            delta = 1 / (10 * len(data.trained()))
+            delta = 1 / (10 * len(data.trained()))  # as DPSGD takes by default, so that bounds compare
         certified = asdict(epsilon_lower_bound(scores, inserted, delta=delta))
         one_run = asdict(one_run_lower_bound(scores, inserted, delta=delta))
         self.result = CanaryResult(

@@ -49,6 +49,7 @@ class Crop(Defence):
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return one random square of every image and mask, at the same place in all."""
         side = crop_side(self.size, batch.image.shape[2:])
+        # Drawn on the CPU: a seed gives the same crops on every device.
         row, column = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])
         return cropped(batch, row=row, column=column, side=side)
 

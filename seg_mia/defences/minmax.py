@@ -107,6 +107,7 @@ class InferenceAdversary(Callback):
             data.dataset(np.concatenate(parts)),
             np.random.default_rng([0, trainer.current_epoch]),
         )
+        # Members and reference weigh the same, however many of each there are.
         weight = torch.tensor([0.5 / (1 - member.mean()), 0.5 / member.mean()])
         rows, size = order.permutation(len(member)), self.defence.batch_size
         self.classifier.train().requires_grad_(True)

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 from seg_mia.models.adapter import require_positive
 from seg_mia.models.weights import fitted_state, read_state, with_channels
 
@@ -111,7 +111,7 @@ def _built(architecture: str, dropout: float, *, channels: int) -> nn.Module:
     try:
         return timm.create_model(architecture, num_classes=1, drop_rate=dropout, in_chans=channels)
     except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise InputError(
             f"a classifier {architecture} with one logit cannot be built by timm: "
             f"{type(error).__name__}: {reason}; change the settings or take another architecture"

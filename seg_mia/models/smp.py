@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
 from seg_mia.models.group_norm import with_group_norm
+from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.models.user_errors import reason
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
@@ -22,7 +23,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
     architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()
 }
-_RGB: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_RGB: Statistics = (MEAN, STD)
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
 # numbers; a checkpoint must rebuild its network offline.
 _OTHER_RGB: dict[str, Statistics] = {

@@ -99,7 +99,7 @@ def _kind(path: Path) -> str:
         )
     if head.startswith(b"PK"):
         return "is cut short or damaged, so it was not read; copy it again"
-    if head.startswith(b"\x80"):
+    if head.startswith(b"\x80"):  # a pickle's first opcode, as torch wrote before archives
         return (
             "holds more than tensors or is cut short, so it was not read; copy it again, or save "
             "network.state_dict()"
@@ -155,6 +155,7 @@ def _is_safetensors(path: Path) -> bool:
     """Say whether a file begins like safetensors: the length of a header in JSON, and that header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        # A header is at most 100 MB, the limit that safetensors itself sets.
         if not 2 <= length <= min(path.stat().st_size - 8, 10**8):
             return False
         if file.read(1) != b"{":

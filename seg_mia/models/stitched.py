@@ -61,4 +61,5 @@ def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
 
 
 def _starts(length: int, side: int) -> list[int]:
+    # The last crop is moved back into the image, so that the network never meets padding.
     return [min(start, length - side) for start in range(0, length, side)]

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from seg_mia.errors import InputError
+from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.models.style_autoencoder import LAYERS, VGG19, TextureAutoEncoders
 from seg_mia.models.weights import read_state
 
 PLACES: Final = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
 """The convolutions up to relu5_1 in `torchvision.models.vgg19().features`."""
-MEAN: Final = (0.485, 0.456, 0.406)
-STD: Final = (0.229, 0.224, 0.225)
 
 
 def load_vgg19(network: TextureAutoEncoders, source: str) -> None:

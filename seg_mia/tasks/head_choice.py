@@ -78,6 +78,7 @@ def _leader(
     best, second, *_ = sorted(names, key=lambda name: -means[name])
     lead = scores[best] - scores[second]
     dice_list = ", ".join(f"{name}: {means[name]:.3f}" for name in names)
+    # Three standard errors of the mean difference: by chance a head leads so far about once in 700 times.
     clear = len(lead) >= _LEAST and float(lead.mean()) > max(CLEAR, 3 * float(lead.std()) / len(lead) ** 0.5)
     if not clear:
         raise InputError(

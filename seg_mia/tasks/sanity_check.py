@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final, predicted
+from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.tasks.head_choice import foreground
 from seg_mia.tasks.sample_check import answered, labelled
 
@@ -18,7 +19,6 @@ _USUAL = (
     "the usual reasons: another normalisation (images come in [0, 1]), another order of channels or classes, "
     "another window or size than in its training"
 )
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Change = Callable[[Tensor], Tensor]
 
@@ -104,7 +104,7 @@ def _changes(channels: int) -> dict[str, Change]:
         "black and white exchanged": lambda x: 1 - x,
     }
     if channels == 3:
-        mean, std = (torch.tensor(statistic).view(1, 3, 1, 1) for statistic in (_MEAN, _STD))
+        mean, std = (torch.tensor(statistic).view(1, 3, 1, 1) for statistic in (MEAN, STD))
         changes["ImageNet's mean and standard deviation"] = lambda x: (x - mean) / std
         changes["channels in the order BGR"] = lambda x: x.flip(1)
     return changes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 REFUSED = "Expected more than 1"
 """How torch begins when a normalisation layer has one value per channel, in training mode alone."""
@@ -78,7 +78,7 @@ def _refusal(
     except ValueError as error:
         if not str(error).startswith(REFUSED):
             raise
-        return " ".join(str(error).split())[:200]
+        return reason_of(error)
     finally:
         _restore(network, modes, buffers)
     return None

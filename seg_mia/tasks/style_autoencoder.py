@@ -90,6 +90,7 @@ class TextureTraining(LightningModule):
                     parameter.requires_grad_(False)
                     stack.callback(parameter.requires_grad_, True)
             features = self.network.encode(level, again)
+        # Levels differ in scale; 1e-8 keeps features that are constant from dividing by 0.
         return functional.mse_loss(features, target) / (target.var() + 1e-8)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002

@@ -16,7 +16,7 @@ from seg_mia.data.images.reading import read_mask
 from seg_mia.data.volumes.dicom_values import cell_of, check_meaning, scale_of, unpadded
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume
 from seg_mia.data.volumes.nifti_file import canonical
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 _NEEDED = (
     "SeriesInstanceUID",
@@ -269,7 +269,7 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (*_UNREADABLE, InvalidDicomError) as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        reason = reason_of(error, 150)
         raise InputError(
             f"{path} cannot be read as DICOM ({reason}); copy it again, or decompress it (gdcmconv -w)"
         ) from None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.root import entries, path_below, regular
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume, plane
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -186,7 +186,7 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError) as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        reason = reason_of(error, 150)
         raise InputError(
             f"{path} cannot be read as NIfTI ({reason}); is it complete? Copy it again"
         ) from None

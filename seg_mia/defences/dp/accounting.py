@@ -237,7 +237,7 @@ def _smallest_noise(epsilon: float, enough: float, spent: Callable[[float], floa
     while lacking > LEAST_NOISE and (lower := spent(lacking)) <= epsilon:
         enough, reached, lacking = lacking, lower, lacking * 0.8
     while epsilon - reached > tolerance and enough / lacking > 1 + SAME:
-        middle = (enough * lacking) ** 0.5
+        middle = (enough * lacking) ** 0.5  # noise spans six orders of magnitude: bisect its logarithm
         between = spent(middle)
         if between <= epsilon:
             enough, reached = middle, between

@@ -184,6 +184,7 @@ class DPGradient(GradientComputer):
         """Add the noise, once for all processes, divide by a public number, and set `.grad`."""
         private = self.private
         deviation = private.mechanism.noise * private.settings.clip
+        # Noise follows from the secret and the step's number, so that no two steps share any.
         seed = np.random.SeedSequence(number(private.secret, f"noise {private.steps}"))
         streams = seed.spawn(len(parameters))
         for stream, (name, parameter) in zip(streams, parameters.items(), strict=True):
