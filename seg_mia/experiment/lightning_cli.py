@@ -56,7 +56,7 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.models.user_errors import reported_as_input_error
+from seg_mia.models.user_errors import input_errors
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
@@ -162,9 +162,7 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
-        with reported_as_input_error(
-            "a class that the settings name cannot be read", "name one that declares plain arguments"
-        ):
+        with input_errors("a class of the settings cannot be read", "name one that declares plain arguments"):
             try:
                 self.config = parser.parse_args(list(self.plan.args))
             except argparse.ArgumentError as error:
@@ -174,7 +172,7 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""
-        with reported_as_input_error("{} cannot be built", "change its arguments, or the class"), refusals():
+        with input_errors("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:

@@ -42,7 +42,7 @@ def _location(error: BaseException) -> str:
 
 
 @contextmanager
-def reported_as_input_error(problem: str, remedy: str) -> Iterator[None]:
+def input_errors(problem: str, remedy: str) -> Iterator[None]:
     """Raise as an InputError what is raised inside: `what`, the reason, and the remedy.
 
     The exception stays as the cause; an InputError is left as it is. Braces in `what` become the name of the
