@@ -16,21 +16,21 @@ from seg_mia.models.heads import heads
 
 @dataclass(frozen=True)
 class OneVsRestLogits:
-    """One map for each class that is judged, (N, C, *S): of two classes the foreground alone.
+    """One map for each class that is averaged over, (N, C, *S): of two classes the foreground alone.
 
     Attributes:
         log_p: log-probability of the class.
         log_q: log-probability of all others together.
         truth: 1 where the pixel is of the class, else 0; 0 where it is ignored.
         counts: (N, 1, *S): 1 where the pixel counts, 0 where it is ignored.
-        judged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
+        averaged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
     """
 
     log_p: Tensor
     log_q: Tensor
     truth: Tensor
     counts: Tensor
-    judged: Tensor
+    averaged: Tensor
 
     @property
     def logit(self) -> Tensor:
@@ -43,8 +43,8 @@ class OneVsRestLogits:
         return self.log_p.exp() * self.counts
 
     def mean(self, per_class: Tensor) -> Tensor:
-        """Return the mean of (N, C) over the classes judged, (N,)."""
-        return (per_class * self.judged).sum(1) / self.judged.sum(1)
+        """Return the mean of (N, C) over the classes that are averaged over, (N,)."""
+        return (per_class * self.averaged).sum(1) / self.averaged.sum(1)
 
 
 def one_vs_rest(output: Tensor | Sequence[Tensor], mask: Tensor) -> OneVsRestLogits:
@@ -89,11 +89,11 @@ def with_mask(log_p: Tensor, log_q: Tensor, mask: Tensor) -> OneVsRestLogits:
     classes = log_p.shape[1]
     if classes == 1:
         truth = (mask.unsqueeze(1) == 1).to(log_p)
-        judged = truth.new_ones(truth.shape[:2])
+        averaged = truth.new_ones(truth.shape[:2])
     else:
         kinds = torch.arange(classes, device=mask.device).view(1, -1, *[1] * (log_p.ndim - 2))
         truth = (mask.unsqueeze(1) == kinds).to(log_p)
         predicted = (log_p.detach().argmax(1, keepdim=True) == kinds) & ~ignored
-        judged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
-        judged[judged.sum(1) == 0] = 1  # all ignored: any mean of zeros
-    return OneVsRestLogits(log_p, log_q, truth, (~ignored).to(log_p), judged)
+        averaged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
+        averaged[averaged.sum(1) == 0] = 1  # all ignored: any mean of zeros
+    return OneVsRestLogits(log_p, log_q, truth, (~ignored).to(log_p), averaged)

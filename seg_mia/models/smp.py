@@ -16,7 +16,7 @@ from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
 from seg_mia.models.group_norm import with_group_norm
 from seg_mia.models.imagenet import MEAN, STD
-from seg_mia.models.user_errors import reason
+from seg_mia.models.user_errors import reason_with_location
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
@@ -204,8 +204,8 @@ def _quietly(description: str, build: Callable[[], nn.Module]) -> nn.Module:
             return build()
         except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
             raise InputError(
-                f"{description} cannot be built by segmentation-models-pytorch: {reason(error)}; "
-                "change the settings or take another encoder"
+                f"{description} cannot be built by segmentation-models-pytorch: "
+                f"{reason_with_location(error)}; change the settings or take another encoder"
             ) from error
 
 

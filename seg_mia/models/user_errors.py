@@ -11,7 +11,7 @@ LONGEST = 240
 _NOT_THE_USERS = ("seg_mia", "torch", "lightning", "jsonargparse", "lightning_fabric")
 
 
-def reason(error: BaseException) -> str:
+def reason_with_location(error: BaseException) -> str:
     """Return what an exception says and where in the user's files it was raised, shortened, in one line."""
     error = _first_raised(error)
     message = " ".join(str(error).split())
@@ -55,7 +55,9 @@ def input_errors(problem: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         missing = _missing(error)
         remedy = f"pip install {missing}" if missing else remedy
-        raise InputError(f"{problem.format(_builder(error))}: {reason(error)}; {remedy}") from error
+        raise InputError(
+            f"{problem.format(_builder(error))}: {reason_with_location(error)}; {remedy}"
+        ) from error
 
 
 def _builder(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import class_count, heads
 from seg_mia.models.one_head import maps
-from seg_mia.models.user_errors import reason
+from seg_mia.models.user_errors import reason_with_location
 
 MOST = 32
 """Images that are looked at."""
@@ -47,7 +47,7 @@ def tried(network: nn.Module, image: Tensor) -> object:
     except Exception as error:
         raise InputError(
             f"the network cannot take an image of channels, height, width {tuple(image.shape)}: "
-            f"{reason(error)}; {_remedy(network, image)}"
+            f"{reason_with_location(error)}; {_remedy(network, image)}"
         ) from error
 
 
