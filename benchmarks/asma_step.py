@@ -65,10 +65,10 @@ def main() -> None:
 
     ratios = []
     for pair in range(given.pairs + 1):
-        plain = seconds(lambda: bare(model, x, given.steps), device)
-        own = seconds(attack, device) - seconds(measuring, device)
+        bare_seconds = seconds(lambda: bare(model, x, given.steps), device)
+        asma_seconds = seconds(attack, device) - seconds(measuring, device)
         if pair:  # the first one warms up
-            ratios.append(own / plain)
+            ratios.append(asma_seconds / bare_seconds)
     print(f"an iteration costs {statistics.median(ratios):.3f} times the bare one (pairs {sorted(ratios)})")
 
     with torch.autocast(device.type, dtype=torch.bfloat16):

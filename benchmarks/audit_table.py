@@ -24,45 +24,45 @@ def interval(measure: Entry | None) -> str:
     return f"{measure['value']:.3f}{mark}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
 
 
-def guessed(one: Entry) -> str:
+def guessed(result: Entry) -> str:
     """Return how well members were told, over images and, where there are several of them, over patients."""
-    over = f"; patients {interval(one['groups']['auc'])}" if one["groups"] else ""
-    measures = one["results"]
+    over = f"; patients {interval(result['groups']['auc'])}" if result["groups"] else ""
+    measures = result["results"]
     return f"AUC {interval(measures['auc'])}, TPR {interval(measures['tpr_at_fpr_0.01'])}{over}"
 
 
-def fooled(one: Entry) -> str:
+def fooled(result: Entry) -> str:
     """Return what a perturbation did."""
-    mean = {name: own["mean"] for name, own in one["results"].items()}
-    asked = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if one["asks"] else ""
-    rows = [row for row in one["success"] if row["loss"] == "fused"]
+    mean = {name: measure["mean"] for name, measure in result["results"].items()}
+    iou_change = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if result["asks"] else ""
+    rows = [row for row in result["success"] if row["loss"] == "fused"]
     succeeded = f", success {interval(rows[0] | {'value': rows[0]['rate']})}" if rows else ""
     return (
-        f"{asked}Dice {mean['dice_clean']:.3f} to {mean['dice_adversarial']:.3f}{succeeded}, "
+        f"{iou_change}Dice {mean['dice_clean']:.3f} to {mean['dice_adversarial']:.3f}{succeeded}, "
         f"SSIM {mean['ssim']:.2f}"
     )
 
 
 def lines(report: Entry) -> Iterator[Sequence[str]]:
     """Yield the cells of each line, the header first."""
-    victims = sorted(report["victims"], key=lambda one: one["row"])
-    yield "", *(one["defence"] for one in victims)
+    victims = sorted(report["victims"], key=lambda victim: victim["row"])
+    yield "", *(victim["defence"] for victim in victims)
     for part in ("nonmembers", "members"):
-        yield f"Dice on {part}", *(f"{one['utility'][part]['dice']:.3f}" for one in victims)
-    yield "epsilon promised", *(_promise(one["privacy"]) for one in victims)
+        yield f"Dice on {part}", *(f"{victim['utility'][part]['dice']:.3f}" for victim in victims)
+    yield "epsilon promised", *(_promise(victim["privacy"]) for victim in victims)
     groups: tuple[tuple[str, Callable[[Entry], str]], ...] = (
         ("membership", guessed),
         ("perturbations", fooled),
     )
-    for name, told in groups:
-        found: dict[str, dict[int, str]] = {}
-        for one in report[name]:
-            found.setdefault(one["label"], {})[one["row"]] = told(one)
-        for label, cells in found.items():
-            yield f"`{label}`", *(cells.get(one["row"], "") for one in victims)
-    for what in ("leak", "robustness"):
-        judged = {row["row"]: row[what]["word"].lower() for row in report["verdicts"]}
-        yield f"verdict: {what}", *(judged[one["row"]] for one in victims)
+    for name, describe in groups:
+        cells_of_attack: dict[str, dict[int, str]] = {}
+        for result in report[name]:
+            cells_of_attack.setdefault(result["label"], {})[result["row"]] = describe(result)
+        for label, cells in cells_of_attack.items():
+            yield f"`{label}`", *(cells.get(victim["row"], "") for victim in victims)
+    for question in ("leak", "robustness"):
+        judged = {row["row"]: row[question]["word"].lower() for row in report["verdicts"]}
+        yield f"verdict: {question}", *(judged[victim["row"]] for victim in victims)
 
 
 def _promise(promise: Entry | None) -> str:
@@ -93,8 +93,8 @@ def main() -> None:
         report = json.loads(newest(parser.parse_args().run).read_text())
     except (OSError, ValueError) as error:
         parser.exit(2, f"audit_table.py: error: {error}\n")
-    header, *rest = lines(report)
-    for cells in (header, ["---"] * len(header), *rest):
+    header, *rows = lines(report)
+    for cells in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(cells)} |")
     tool = report["tool"] or {}
     print(

@@ -83,30 +83,30 @@ def measure(kind: str, root: Path, cache: Path, count: int) -> None:
     if kind != "time":
         opened(generated(root / "ten", cache, 10))
     data = generated(root, cache, count)
-    found: dict[str, float] = {}
+    measurement: dict[str, float] = {}
     if kind == "time":
-        found["seconds"], found["clock"] = seconds(lambda: opened(data))
+        measurement["seconds"], measurement["clock"] = seconds(lambda: opened(data))
     elif kind == "allocated":
         tracemalloc.start()
         opened(data)
-        found["allocated"] = tracemalloc.get_traced_memory()[1]
+        measurement["allocated"] = tracemalloc.get_traced_memory()[1]
     else:
         Path("/proc/self/clear_refs").write_text("5")  # forget the greatest size so far, of the imports
         before = resident()
         batch = opened(data)
         status = Path("/proc/self/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-        found["grown"] = peak - before
-        found["batch"] = sum(part.nbytes for part in batch)
-    print(json.dumps(found))
+        measurement["grown"] = peak - before
+        measurement["batch"] = sum(part.nbytes for part in batch)
+    print(json.dumps(measurement))
 
 
-def asked(kind: str, root: Path, cache: Path, count: int) -> dict[str, float]:
+def in_new_process(kind: str, root: Path, cache: Path, count: int) -> dict[str, float]:
     """Return one measurement, of a new process."""
     words = [sys.executable, __file__, "--measure", kind, str(root), str(cache), "--count", str(count)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    measurement: dict[str, float] = json.loads(done.stdout)
+    return measurement
 
 
 def opening(count: int, size: int, repeats: int) -> None:
@@ -120,9 +120,12 @@ def opening(count: int, size: int, repeats: int) -> None:
         unknown, known = [], []
         for _ in range(repeats):
             (cache / "digests.json").unlink(missing_ok=True)
-            unknown.append(asked("time", root, cache, count))
-            known.append(asked("time", root, cache, count))
-        memory = {**asked("grown", root, cache, count), **asked("allocated", root, cache, count)}
+            unknown.append(in_new_process("time", root, cache, count))
+            known.append(in_new_process("time", root, cache, count))
+        memory = {
+            **in_new_process("grown", root, cache, count),
+            **in_new_process("allocated", root, cache, count),
+        }
     print(f"{count} pairs of {size}x{size}, opened, one batch of {memory['batch'] / MEGABYTE:.2f} MB:")
     print("| | processor | clock |")
     print("| --- | --- | --- |")
@@ -162,13 +165,15 @@ def epochs(name: str, make: Callable[[int], SegmentationData], repeats: int) -> 
     cached = data.train_dataloader()
     samples = Decoded(data)
     files = DataLoader(samples, batch_size=data.batch_size, sampler=EpochSampler(count, shuffle=True, seed=0))
-    for one, other in zip(cached, files, strict=True):  # the same; and both are in memory from now on
-        assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
+    for from_cache, from_files in zip(
+        cached, files, strict=True
+    ):  # the same; and both are in memory from now on
+        assert all(torch.equal(*parts) for parts in zip(from_cache, from_files, strict=True))
     pairs = [(seconds(lambda: list(cached))[0], seconds(lambda: list(files))[0]) for _ in range(repeats)]
-    ratios = sorted(again / kept for kept, again in pairs)
-    each = [statistics.median(pair[which] for pair in pairs) / count * 1000 for which in (0, 1)]
+    ratios = sorted(decoded_seconds / cached_seconds for cached_seconds, decoded_seconds in pairs)
+    milliseconds = [statistics.median(pair[which] for pair in pairs) / count * 1000 for which in (0, 1)]
     print(
-        f"| {name} | {count} | {each[0]:.2f} ms | {each[1]:.2f} ms "
+        f"| {name} | {count} | {milliseconds[0]:.2f} ms | {milliseconds[1]:.2f} ms "
         f"| {statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f}) |",
         flush=True,
     )
@@ -206,7 +211,7 @@ def main() -> None:
         opening(given.count, given.size, given.repeats)
     print("| data | samples | from the cache, each | decoded, each | ratio |")
     print("| --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         every: dict[str, Any] = {"nonmembers": 0, "shadow_share": 0.0, "cache": cache, "size": given.size}
 
         def liver(members: int) -> SegmentationData:
@@ -218,13 +223,13 @@ def main() -> None:
             return Folder(root=given.liver, channels=1, threshold=127, members=members, **columns, **every)
 
         def volumes(members: int) -> SegmentationData:
-            organs: dict[str, Any] = {"organs": [given.organs], "others": "background"}
-            return Nifti(root=place, minimum=1, members=members, **organs, **every)
+            organs: dict[str, Any] = {"organs": [given.organs], "unlisted": "background"}
+            return Nifti(root=folder, minimum=1, members=members, **organs, **every)
 
         if given.liver:
             epochs("PNG slices", liver, given.repeats)
         if given.volumes:
-            copied(Path(given.volumes), Path(place), given.copies)
+            copied(Path(given.volumes), Path(folder), given.copies)
             epochs("slices of NIfTI volumes", volumes, given.repeats)
 
 

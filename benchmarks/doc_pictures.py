@@ -45,7 +45,7 @@ from seg_mia.membership.signals import ImageEntropy, ImageLoss, LossMap, Posteri
 from seg_mia.metrics.distance import l2_norm, linf_norm
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted, probabilities
-from seg_mia.models.released import Argmax, Noisy, Rounded, TopClass
+from seg_mia.models.released import ArgmaxNetwork, NoisyNetwork, RoundedNetwork, TopNetwork
 from seg_mia.models.stitched import Stitched
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, rendered
 from seg_mia.runs import checkpoint_file
@@ -71,13 +71,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
     victim, shadow = (load_victim(checkpoint_file(run)) for run in (given.victim, given.shadow))
-    data, other = (_data(role) for role in ("victim", "shadow"))
+    data, shadow_data = (_data(role) for role in ("victim", "shadow"))
     sheets: dict[str, Callable[[], NDArray[np.uint8]]] = {
         "phantom": contact_sheet,
         "medis_phantom": lambda: surrogate_losses(victim, data),
         "pgd_phantom": lambda: balls(victim, data),
         "signals_phantom": lambda: signals(victim, data),
-        "scores_phantom": lambda: scores(victim, data, shadow, other),
+        "scores_phantom": lambda: scores(victim, data, shadow, shadow_data),
         "defences_phantom": lambda: training_samples(victim, data),
         "releases_phantom": lambda: releases(victim, data),
     }
@@ -115,16 +115,18 @@ def contact_sheet() -> NDArray[np.uint8]:
 def surrogate_losses(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
     """Draw what the victim predicts of one slice after each loss, and the image that fusion keeps."""
     images, masks = _some(data, "nonmembers", 3)
-    own, wanted = images[:1], masks[2:3]
-    tiles = [Tile(overlay(own[0], wanted[0]), "clean, with the target")]
+    image, target = images[:1], masks[2:3]
+    tiles = [Tile(overlay(image[0], target[0]), "clean, with the target")]
     for title, losses in [*((name, [name]) for name in ALL), ("fused", list(ALL))]:
-        found = medis(victim, own, wanted, losses=losses, step_size=4 / 255, success=0.9)
-        shown = picture(found.images[0]) if title == "fused" else None
-        if shown is None:
-            shown = overlay(own[0], _labels(victim, found.images)[0])
-        said = f"adversarial, {ALL[int(found.notes['loss'])]}" if title == "fused" else title
-        measured = f"{int(found.notes['steps'])} steps, mean IoU {found.notes['mean_iou'].item():.2f}"
-        tiles.append(Tile(shown, f"{said}\n{measured}"))
+        adversarial = medis(victim, image, target, losses=losses, step_size=4 / 255, success=0.9)
+        sheet = picture(adversarial.images[0]) if title == "fused" else None
+        if sheet is None:
+            sheet = overlay(image[0], _labels(victim, adversarial.images)[0])
+        caption = f"adversarial, {ALL[int(adversarial.notes['loss'])]}" if title == "fused" else title
+        measured = (
+            f"{int(adversarial.notes['steps'])} steps, mean IoU {adversarial.notes['mean_iou'].item():.2f}"
+        )
+        tiles.append(Tile(sheet, f"{caption}\n{measured}"))
     return draw(["", "", "", ""], [tiles[:4], tiles[4:]], ["", ""])
 
 
@@ -138,19 +140,19 @@ def balls(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
     }
     before = foreground_dice(_labels(victim, image), mask, 2).item()
     rows = []
-    for found in attacks.values():
-        after = foreground_dice(_labels(victim, found.images), mask, 2).item()
-        change, factor = magnified(found.images[0] - image[0])
+    for adversarial in attacks.values():
+        after = foreground_dice(_labels(victim, adversarial.images), mask, 2).item()
+        change, factor = magnified(adversarial.images[0] - image[0])
         far = (
-            f"L2 {l2_norm(found.images - image).item():.2f}, "
-            f"Linf {linf_norm(found.images - image).item() * 255:.0f}/255"
+            f"L2 {l2_norm(adversarial.images - image).item():.2f}, "
+            f"Linf {linf_norm(adversarial.images - image).item() * 255:.0f}/255"
         )
         rows.append(
             [
                 Tile(change, f"x {factor:.3g}, {far}"),
-                Tile(picture(found.images[0])),
+                Tile(picture(adversarial.images[0])),
                 Tile(overlay(image[0], mask[0]), f"Dice before {before:.2f}"),
-                Tile(overlay(image[0], _labels(victim, found.images)[0]), f"Dice after {after:.2f}"),
+                Tile(overlay(image[0], _labels(victim, adversarial.images)[0]), f"Dice after {after:.2f}"),
             ]
         )
     return draw(["perturbation", "adversarial", "truth", "prediction"], rows, list(attacks))
@@ -160,13 +162,13 @@ def triggered(poisoned: nn.Module, victim: nn.Module, data: SegmentationData) ->
     """Draw what the trigger does to a poisoned victim, and to a clean one."""
     images, _ = _some(data, "nonmembers", 2)
     marked = stamped(images, **TRIGGER)
-    asked = [(poisoned, images), (poisoned, marked), (victim, marked)]
-    answers = [_labels(network, shown) for network, shown in asked]
+    queries = [(poisoned, images), (poisoned, marked), (victim, marked)]
+    answers = [_labels(network, inputs) for network, inputs in queries]
     rows = []
     for n in range(len(images)):
         tiles = [
-            Tile(overlay(shown[n], answer[n]), f"foreground {answer[n].float().mean():.1%}")
-            for (_, shown), answer in zip(asked, answers, strict=True)
+            Tile(overlay(inputs[n], answer[n]), f"foreground {answer[n].float().mean():.1%}")
+            for (_, inputs), answer in zip(queries, answers, strict=True)
         ]
         rows.append([Tile(picture(images[n])), Tile(picture(marked[n])), *tiles])
     titles = ["clean", "with trigger", "poisoned, clean", "poisoned, trigger", "unpoisoned, trigger"]
@@ -181,13 +183,13 @@ def signals(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
         losses = dice_cross_entropy_loss(logits, masks)
         n = int(losses.argsort()[len(losses) // 2])
         image, mask, answer = images[n : n + 1], masks[n : n + 1], logits[n : n + 1]
-        shown, entropy = Posterior(entropy=True)(answer, image, mask)[0]
+        posterior, entropy = Posterior(entropy=True)(answer, image, mask)[0]
         loss = LossMap()(answer, image, mask)[0, 0]
-        both = torch.stack([shown, mask[0].float(), torch.zeros_like(shown)])
+        both = torch.stack([posterior, mask[0].float(), torch.zeros_like(posterior)])
         rows.append(
             [
                 Tile(overlay(image[0], mask[0]), "mia-blind: image and mask"),
-                Tile(picture(shown[None]), "mia-type1: released map"),
+                Tile(picture(posterior[None]), "mia-type1: released map"),
                 Tile(picture(entropy[None] / np.log(2)), f"its entropy, mean {entropy.mean():.4f}"),
                 Tile(picture(both), "mia-type2: map and mask"),
                 Tile(picture(loss[None] / 2), f"mia-loss-map, loss {losses[n]:.3f}"),
@@ -198,13 +200,13 @@ def signals(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
 
 
 def scores(
-    victim: nn.Module, data: SegmentationData, shadow: nn.Module, other: SegmentationData
+    victim: nn.Module, data: SegmentationData, shadow: nn.Module, shadow_data: SegmentationData
 ) -> NDArray[np.uint8]:
     """Draw the distributions of loss and entropy, and where the shadow puts the threshold."""
     figure = Figure(figsize=(9, 2.8), dpi=100, layout="constrained")
-    wanted = [("loss of the image", ImageLoss(), "upper right"), ("mean entropy", ImageEntropy(), "best")]
-    for axes, (title, signal, place) in zip(figure.subplots(1, 2), wanted, strict=True):
-        images, masks, logits = _answers(shadow, other, "members")
+    panels = [("loss of the image", ImageLoss(), "upper right"), ("mean entropy", ImageEntropy(), "best")]
+    for axes, (title, signal, legend_position) in zip(figure.subplots(1, 2), panels, strict=True):
+        images, masks, logits = _answers(shadow, shadow_data, "members")
         threshold = signal(logits, images, masks).mean().item()
         values = {}
         for part in ("members", "nonmembers"):
@@ -215,7 +217,7 @@ def scores(
             axes.hist(seen, edges, alpha=0.6, label=f"the victim's {part}")
         axes.axvline(threshold, color="black", linestyle="--", label="mean of the shadow's members")
         axes.set(xlabel=title, ylabel="slices")
-        axes.legend(fontsize=7, loc=place)
+        axes.legend(fontsize=7, loc=legend_position)
     return rendered(figure)
 
 
@@ -223,10 +225,10 @@ def training_samples(victim: nn.Module, data: SegmentationData) -> NDArray[np.ui
     """Draw what a defended victim is trained on; the victim stands for the teacher of a distilled one."""
     images, masks = _some(data, "members", 2)
     batch = Batch(images, masks, torch.arange(2))
-    square = cropped(batch, top=20, left=10, side=48)
+    square = cropped(batch, row=20, column=10, side=48)
     side = mixed(batch, torch.tensor([1, 0]), 0.4)
     marked = stamped(images, **TRIGGER)
-    whole = Stitched(victim, size=48).eval()
+    stitched = Stitched(victim, size=48).eval()
     pool, truths, logits = _answers(victim, data, "reference")
     losses = dice_cross_entropy_loss(logits, truths)
     best, worst = int(losses.argmin()), int(losses.argmax())
@@ -236,7 +238,7 @@ def training_samples(victim: nn.Module, data: SegmentationData) -> NDArray[np.ui
         [
             Tile(overlay(images[0], masks[0]), "a member"),
             Tile(overlay(square.image[0], square.mask[0]), "crop: what is trained on"),
-            Tile(overlay(images[0], _labels(whole, images[:1])[0]), "crop: asked in squares"),
+            Tile(overlay(images[0], _labels(stitched, images[:1])[0]), "crop: asked in squares"),
             Tile(overlay(side.image[0], side.mask[0]), "mixup: partner left, image right"),
             Tile(overlay(marked[0], emptied(masks[:1])[0]), "poisoned: trigger, emptied mask"),
         ],
@@ -257,21 +259,24 @@ def training_samples(victim: nn.Module, data: SegmentationData) -> NDArray[np.ui
 def releases(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
     """Draw the foreground's probability as it is and as each release shows it."""
     image, mask = _some(data, "nonmembers", 1)
-    behind = {
-        "as it is, and --release top": TopClass(victim),
-        "--release argmax": Argmax(victim),
-        "--release rounded": Rounded(victim),
-        "--release noisy": Noisy(victim),
+    released = {
+        "as it is, and --release top": TopNetwork(victim),
+        "--release argmax": ArgmaxNetwork(victim),
+        "--release rounded": RoundedNetwork(victim),
+        "--release noisy": NoisyNetwork(victim),
     }
     maps = []
-    for network in behind.values():
+    for network in released.values():
         with torch.no_grad():
             maps.append(probabilities(final(network.eval()(image)))[0, 1:])
     cut = (slice(None), slice(10, 58), slice(14, 62))
-    zoomed = [Tile(picture(shown[cut]), f"{np.unique(shown.numpy()).size} values") for shown in maps]
+    zoomed = [
+        Tile(picture(probability[cut]), f"{np.unique(probability.numpy()).size} values")
+        for probability in maps
+    ]
     tiles = [Tile(overlay(image[0], mask[0]), "the slice and its truth"), *(Tile(picture(m)) for m in maps)]
     return draw(
-        ["", *behind],
+        ["", *released],
         [tiles, [Tile(overlay(image[0][cut], mask[0][cut[1:]])), *zoomed]],
         ["whole", "a part of it"],
     )
@@ -280,16 +285,16 @@ def releases(victim: nn.Module, data: SegmentationData) -> NDArray[np.uint8]:
 def opponents(run: Path) -> NDArray[np.uint8]:
     """Draw how the min-max classifier and its victim got on, epoch by epoch."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = [line for line in lines if "minmax/classifier_accuracy" in line and "val/dice" in line]
+    records = [line for line in lines if "minmax/classifier_accuracy" in line and "val/dice" in line]
     figure = Figure(figsize=(6, 2.8), dpi=100, layout="constrained")
     axes = figure.subplots()
-    epochs = [line["epoch"] for line in kept]
-    for name, said in (
+    epochs = [line["epoch"] for line in records]
+    for name, label in (
         ("minmax/classifier_accuracy", "accuracy of the classifier"),
         ("train/dice", "Dice on members"),
         ("val/dice", "Dice on non-members"),
     ):
-        axes.plot(epochs, [line[name] for line in kept], label=said)
+        axes.plot(epochs, [line[name] for line in records], label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylim=(0, 1))
     axes.legend(fontsize=8)
@@ -320,7 +325,7 @@ def _some(data: SegmentationData, part: Any, count: int) -> tuple[Tensor, Tensor
     """Return the first images of a part, and their masks; each of another patient."""
     samples = data.dataset(data.indices(part)[: 2 * count : 2])
     drawn = [samples[0, n] for n in range(count)]
-    return torch.stack([one.image for one in drawn]), torch.stack([one.mask for one in drawn])
+    return torch.stack([sample.image for sample in drawn]), torch.stack([sample.mask for sample in drawn])
 
 
 @torch.no_grad()
@@ -328,7 +333,10 @@ def _answers(network: nn.Module, data: SegmentationData, part: Any) -> tuple[Ten
     """Return all images of a part, their masks, and the network's logits."""
     samples = data.dataset(data.indices(part))
     drawn = [samples[0, n] for n in range(len(samples))]
-    images, masks = torch.stack([one.image for one in drawn]), torch.stack([one.mask for one in drawn])
+    images, masks = (
+        torch.stack([sample.image for sample in drawn]),
+        torch.stack([sample.mask for sample in drawn]),
+    )
     return images, masks, torch.cat([final(network(some)) for some in torch.split(images, 16)])
 
 

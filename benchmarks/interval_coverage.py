@@ -45,12 +45,12 @@ def simulated(seed: int, side: int, area: float) -> NDArray[np.bool_]:
     rng = np.random.default_rng(seed)
     members = np.arange(2 * side) < side
     groups = [str(i // PATIENT) for i in range(2 * side)]
-    one, other, own = (rng.normal(size=2 * side) for _ in range(3))
+    shared, independent, of_sample = (rng.normal(size=2 * side) for _ in range(3))
     of_patient = np.repeat(rng.normal(size=2 * side // PATIENT), PATIENT)
-    first = one + shift(area) * members
+    first = shared + shift(area) * members
     weaker = (area + 0.5) / 2
-    second = CORRELATION * one + math.sqrt(1 - CORRELATION**2) * other + shift(weaker) * members
-    alike = math.sqrt(SHARED) * of_patient + math.sqrt(1 - SHARED) * own + shift(area) * members
+    second = CORRELATION * shared + math.sqrt(1 - CORRELATION**2) * independent + shift(weaker) * members
+    correlated = math.sqrt(SHARED) * of_patient + math.sqrt(1 - SHARED) * of_sample + shift(area) * members
     threshold = NORMAL.inv_cdf(1 - FPR)
     tpr = 1 - NORMAL.cdf(threshold - shift(area))
     balanced, f1 = (tpr + 1 - FPR) / 2, 2 * tpr / (tpr + FPR + 1)
@@ -58,8 +58,12 @@ def simulated(seed: int, side: int, area: float) -> NDArray[np.bool_]:
     def measured(scores: NDArray[np.float64], known: list[str] | None) -> dict[str, Interval]:
         return intervals(scores, members, known, threshold=threshold, fprs=())
 
-    alone, by_patient, ignored = measured(first, None), measured(alike, groups), measured(alike, None)
-    found = (
+    alone, by_patient, ignored = (
+        measured(first, None),
+        measured(correlated, groups),
+        measured(correlated, None),
+    )
+    cases = (
         (alone["auc"], area),
         (by_patient["auc"], area),
         (ignored["auc"], area),
@@ -69,7 +73,7 @@ def simulated(seed: int, side: int, area: float) -> NDArray[np.bool_]:
         (alone["f1"], f1),
         (by_patient["f1"], f1),
     )
-    return np.array([interval.low <= truth <= interval.high for interval, truth in found])
+    return np.array([interval.low <= truth <= interval.high for interval, truth in cases])
 
 
 def main() -> None:

@@ -33,24 +33,24 @@ SHARED = 0.6
 
 def world(rng: np.random.Generator, shape: tuple[int, int, int, int], area: float) -> list[Scored]:
     """Return the scores of all attacks on all seeds; the first attack's have the given AUC."""
-    inside, outside, per_patient, seeds = shape
-    members = np.arange(inside + outside) < inside
+    member_count, nonmember_count, per_patient, seeds = shape
+    members = np.arange(member_count + nonmember_count) < member_count
     names = np.char.mod("p%05d", np.arange(len(members)) // per_patient)
     ids = np.char.mod("i%05d", np.arange(len(members)))
     shift = math.sqrt(2) * NormalDist().inv_cdf(area)
-    found = []
+    attacks = []
     for number in range(ATTACKS * seeds):
-        own = _scores(rng, len(members), per_patient) + shift * members * (number % ATTACKS == 0)
-        found.append(Scored(ids, names, members, own))
-    return found
+        scores = _scores(rng, len(members), per_patient) + shift * members * (number % ATTACKS == 0)
+        attacks.append(Scored(ids, names, members, scores))
+    return attacks
 
 
 def _scores(rng: np.random.Generator, count: int, per_patient: int) -> NDArray[np.float64]:
-    own = rng.normal(size=count)
+    of_sample = rng.normal(size=count)
     if per_patient == 1:
-        return own
+        return of_sample
     of_patient = np.repeat(rng.normal(size=-(-count // per_patient)), per_patient)[:count]
-    return math.sqrt(SHARED) * of_patient + math.sqrt(1 - SHARED) * own
+    return math.sqrt(SHARED) * of_patient + math.sqrt(1 - SHARED) * of_sample
 
 
 def claimed(shape: tuple[int, int, int, int], area: float, worlds: int, permutations: int) -> float:
@@ -59,7 +59,7 @@ def claimed(shape: tuple[int, int, int, int], area: float, worlds: int, permutat
     for seed in range(worlds):
         attacks = world(np.random.default_rng([seed, *shape]), shape, area)
         test = leak_test(attacks, permutations=permutations, seed=seed)
-        claims += min(one.adjusted for one in test.tested) <= 1 - test.confidence
+        claims += min(tested.adjusted for tested in test.tested) <= 1 - test.confidence
     return claims / worlds
 
 

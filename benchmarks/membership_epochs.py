@@ -44,14 +44,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights"
         file.touch()
-        place = Path(folder)
+        cache = Path(folder)
         answers = predictions(
-            network, data, indices, built=None, checkpoint=file, folder=place, device=device
+            network, data, indices, built=None, checkpoint=file, folder=cache, device=device
         )
         samples = SignalSamples(data, indices, np.arange(len(indices)) % 2 == 0, np.array(answers))
     settings = Classifier(architecture=given.classifier, batch_size=16, augment=True)
-    zero, one = torch.zeros(2), torch.ones(2)
-    task = MembershipTask(PosteriorAndMask(), settings, mean=zero, std=one, members=0.5).to(device).train()
+    zero_mean, unit_std = torch.zeros(2), torch.ones(2)
+    task = (
+        MembershipTask(PosteriorAndMask(), settings, mean=zero_mean, std=unit_std, members=0.5)
+        .to(device)
+        .train()
+    )
     optimizer = torch.optim.NAdam(task.network.parameters())
 
     def epoch(answer: Callable[[SignalBatch], Tensor]) -> float:
@@ -59,8 +63,8 @@ def main() -> None:
         loader = torch.utils.data.DataLoader(samples, batch_size=16, sampler=sampler)
         begun = time.perf_counter()
         for batch in loader:
-            there = SignalBatch(*(part.to(device) for part in batch))
-            output = task.training_step(there._replace(logits=answer(there)), 0)
+            on_device = SignalBatch(*(part.to(device) for part in batch))
+            output = task.training_step(on_device._replace(logits=answer(on_device)), 0)
             optimizer.zero_grad()
             output["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
@@ -69,11 +73,11 @@ def main() -> None:
         return time.perf_counter() - begun
 
     @torch.no_grad()
-    def asked(batch: SignalBatch) -> Tensor:
+    def ask_again(batch: SignalBatch) -> Tensor:
         logits: Tensor = network(batch.image)
         return logits
 
-    pairs = [(epoch(lambda batch: batch.logits), epoch(asked)) for _ in range(given.pairs + 1)][1:]
+    pairs = [(epoch(lambda batch: batch.logits), epoch(ask_again)) for _ in range(given.pairs + 1)][1:]
     ratios = sorted(again / cached for cached, again in pairs)
     print(
         f"{device}, {torch.get_num_threads()} threads, {given.encoder} U-Net, {given.classifier} classifier, "

@@ -72,10 +72,10 @@ class Problem:
     def plain(self) -> Sums:
         """Return the gradient of the sum of losses: what no step can do without."""
         loss = self.costs(self.network(self.x)).sum()
-        found = torch.autograd.grad(loss, list(self.parameters.values()))
-        return dict(zip(self.parameters, found, strict=True))
+        gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        return dict(zip(self.parameters, gradients, strict=True))
 
-    def own(self, mode: Mode) -> Sums:
+    def clipped(self, mode: Mode) -> Sums:
         """Return what the package gives."""
         count = len(self.x)
         units = torch.arange(count, device=self.device)
@@ -89,16 +89,16 @@ class Problem:
         ).sums
 
 
-def shortened(each: Mapping[str, Tensor]) -> Sums:
+def shortened(grad_samples: Mapping[str, Tensor]) -> Sums:
     """Return the sum of clipped gradients, of each image's gradients (N, *shape)."""
-    norms = torch.stack([part.flatten(1).norm(dim=1) for part in each.values()]).norm(dim=0)
+    norms = torch.stack([part.flatten(1).norm(dim=1) for part in grad_samples.values()]).norm(dim=0)
     factors = (CLIP / norms).clamp(max=1)
-    return {name: torch.tensordot(factors, part, 1) for name, part in each.items()}
+    return {name: torch.tensordot(factors, part, 1) for name, part in grad_samples.items()}
 
 
 def by_vmap(problem: Problem) -> Step:
     """Take the gradient of one image's loss, mapped over images."""
-    frozen = {name: each.detach() for name, each in problem.parameters.items()}
+    frozen = {name: parameter.detach() for name, parameter in problem.parameters.items()}
 
     def loss(parameters: Sums, x: Tensor, mask: Tensor) -> Tensor:
         logits = torch.func.functional_call(problem.network, parameters, (x[None],))
@@ -131,7 +131,9 @@ def by_opacus(problem: Problem, way: str) -> Step:
         with OutOfPlace():
             loss = problem.costs(watched(problem.x)).sum()
         torch.autograd.backward(loss)
-        return shortened({name: each.grad_sample for name, each in watched._module.named_parameters()})
+        return shortened(
+            {name: parameter.grad_sample for name, parameter in watched._module.named_parameters()}
+        )
 
     return step
 
@@ -161,8 +163,8 @@ def by_ghost(problem: Problem) -> Step:
 
 WAYS: dict[str, Callable[[Problem], Step]] = {
     "plain": lambda problem: problem.plain,
-    "fused": lambda problem: functools.partial(problem.own, "fused"),
-    "loop": lambda problem: functools.partial(problem.own, "loop"),
+    "fused": lambda problem: functools.partial(problem.clipped, "fused"),
+    "loop": lambda problem: functools.partial(problem.clipped, "loop"),
     "vmap": by_vmap,
     "hooks": functools.partial(by_opacus, way="hooks"),
     "functorch": functools.partial(by_opacus, way="functorch"),
@@ -194,9 +196,9 @@ def mebibytes(device: torch.device) -> float:
 def off_loop(way: str, given: argparse.Namespace) -> float:
     """Return the greatest difference to the sum of `loop`, over its greatest number."""
     problem = Problem(given, torch.float64)
-    expected, found = problem.own("loop"), WAYS[way](problem)()
-    scale = max(each.abs().max().item() for each in expected.values())
-    return max((found[name] - each).abs().max().item() for name, each in expected.items()) / scale
+    expected, sums = problem.clipped("loop"), WAYS[way](problem)()
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    return max((sums[name] - gradient).abs().max().item() for name, gradient in expected.items()) / scale
 
 
 def measure(way: str, given: argparse.Namespace) -> dict[str, float]:
@@ -224,10 +226,10 @@ def measure(way: str, given: argparse.Namespace) -> dict[str, float]:
 def show_profile(given: argparse.Namespace) -> None:
     """Print what the fused way spends its time on."""
     problem = Problem(given)
-    problem.own("fused")
+    problem.clipped("fused")
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if problem.device.type == "cuda" else [])]
     with profile(activities=kinds) as seen:
-        problem.own("fused")
+        problem.clipped("fused")
     order = "self_device_time_total" if problem.device.type == "cuda" else "self_cpu_time_total"
     print(seen.key_averages().table(sort_by=order, row_limit=10, max_name_column_width=50))
 
@@ -272,10 +274,10 @@ def main() -> None:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             print(f"{mode:<10}failed: {reason[:110]}", flush=True)
             continue
-        found = json.loads(done.stdout.splitlines()[-1])
-        off = "" if mode == "plain" else f"{found['difference']:.1e}"
+        measurement = json.loads(done.stdout.splitlines()[-1])
+        off = "" if mode == "plain" else f"{measurement['difference']:.1e}"
         print(
-            f"{mode:<10}{found['milliseconds']:>9.0f}{found['ratio']:>10.2f}{found['memory']:>11.0f}{off:>10}",
+            f"{mode:<10}{measurement['milliseconds']:>9.0f}{measurement['ratio']:>10.2f}{measurement['memory']:>11.0f}{off:>10}",
             flush=True,
         )
 

@@ -14,7 +14,7 @@ from torch import nn
 from seg_mia.atomic import written_whole
 from seg_mia.config.spec import as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
-from seg_mia.models.foreign import told
+from seg_mia.models.user_errors import input_errors
 
 KEY = "seg_mia"
 FORMAT = 1
@@ -184,7 +184,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
         else as_declared(value, declared[name])
         for name, value in spec.get("init_args", {}).items()
     }
-    with told(f"{kind.__name__} cannot be built", "its constructor must take what the card gives"):
+    with input_errors(f"{kind.__name__} cannot be built", "its constructor must take what the card gives"):
         module = kind(**arguments)
     assert isinstance(module, nn.Module)
     return module

@@ -1,6 +1,7 @@
 """The error that means: what was put in does not fit, and here is what to do."""
 
 import re
+from collections.abc import Sequence
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -14,3 +15,14 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), message))
+
+
+def name_some(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first of some names as a list, and how many more there are."""
+    remainder = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + remainder
+
+
+def reason_of(error: BaseException, limit: int = 200) -> str:
+    """Return the beginning of an exception's message in one line; its type where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

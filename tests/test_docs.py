@@ -145,10 +145,14 @@ def test_every_option_of_a_membership_attack_is_described(part: str) -> None:
                 assert described(option, "membership.md"), f"membership.md does not tell of {name}'s {option}"
 
 
+def tutorial() -> nbformat.NotebookNode:
+    """Return the notebook of the documentation."""
+    return nbformat.reads(NOTEBOOK.read_text(), as_version=4)  # type: ignore[no-untyped-call]  # no types
+
+
 def cells(kind: str) -> list[str]:
     """The sources of the notebook's cells of one kind."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == kind]
+    return [cell["source"] for cell in tutorial()["cells"] if cell["cell_type"] == kind]
 
 
 def notebook_commands() -> Iterator[list[str]]:
@@ -382,13 +386,13 @@ def test_the_tutorial_imports_what_there_is_and_holds_no_outputs() -> None:
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("seg_mia"):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, name.name) for name in node.names)
-    assert not any(cell.get("outputs") for cell in nbformat.read(NOTEBOOK, as_version=4)["cells"])
+    assert not any(cell.get("outputs") for cell in tutorial()["cells"])
 
 
 @pytest.mark.slow
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = tutorial()
     client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     printed = "".join(

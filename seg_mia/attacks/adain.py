@@ -26,7 +26,7 @@ from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_texture
 from seg_mia.runs import CHECKPOINTS, LAST, TEXTURES, checkpoint_file

@@ -43,7 +43,7 @@ from seg_mia.results.success import COLUMNS, cells_of
 from seg_mia.results.tables import aligned, outcomes, success_table, utility
 from seg_mia.results.text import canary_headline
 
-HIDDEN = ("duplicates", "tied")
+HIDDEN = ("duplicates", "duplicate_positions")
 """Settings of the data that name samples."""
 MEASURES = re.compile(
     r"((groups\.)?(auc|tpr_at_fpr_0\.1|tpr_at_fpr_0\.01|tpr_at_fpr_0\.001)|balanced_accuracy)(\.low|\.high)?"

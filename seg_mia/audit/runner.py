@@ -13,7 +13,7 @@ from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
-from seg_mia.callbacks.seen import UNSEEN
+from seg_mia.callbacks.seen_samples import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.config.files import Config
 from seg_mia.config.options import Option, options_of

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import seg_mia
 from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.callbacks.seen import UNSEEN, SeenSamples
+from seg_mia.callbacks.seen_samples import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
 from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, restorable
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.identity import hashed
+from seg_mia.data.fingerprint import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
 
@@ -69,10 +69,10 @@ def check_restored(component: LightningModule) -> None:
         _require_alike(component.network, rebuilt, str(network["class_path"]))
 
 
-def _require_alike(mine: Any, rebuilt: nn.Module, name: str) -> None:
+def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
     """Raise InputError where two networks have not the same weights by name and shape."""
-    shapes = [{key: value.shape for key, value in one.state_dict().items() if isinstance(value, Tensor)}
-              for one in (mine, rebuilt)]  # fmt: skip
+    shapes = [{key: value.shape for key, value in candidate.state_dict().items() if isinstance(value, Tensor)}
+              for candidate in (network, rebuilt)]  # fmt: skip
     if shapes[0] != shapes[1]:
         differ = sorted(
             key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key)
@@ -85,8 +85,8 @@ def _require_alike(mine: Any, rebuilt: nn.Module, name: str) -> None:
 
 def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return class path and arguments of a task's network as it is deployed; empty if it has none."""
-    found: dict[str, Any] = getattr(component, "deployed_spec", dict)(model["init_args"].get("network", {}))
-    return found
+    spec: dict[str, Any] = getattr(component, "deployed_spec", dict)(model["init_args"].get("network", {}))
+    return spec
 
 
 class CardWriter(Callback):
@@ -119,9 +119,9 @@ class CardWriter(Callback):
                 f"data must be a seg_mia data module, got {type(data).__name__}; see seg_mia.data.sets.folder"
             )
         model = spec_of(pl_module)
-        promise = getattr(pl_module, "promise", None)
+        guarantee = getattr(pl_module, "dp_guarantee", None)
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        if promise is not None:  # the promise is about the weights: means over members would not keep it
+        if guarantee is not None:  # it is about the weights: means over members would not keep it
             metrics = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         unseen = self.seen.unseen(data) if self.seen is not None else None
         return {
@@ -145,11 +145,11 @@ class CardWriter(Callback):
                 "metrics": metrics,
                 **({"adopted": True} if getattr(pl_module, "adopted", False) else {}),
             },
-            "privacy": promise,
+            "privacy": guarantee,
         }
 
 
-def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
+def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[str]]:
     """Return the role, a shadow's number and pool, a digest of the split, and salted hashes of its ids."""
     parts = {
         "members": data.splits.members,
@@ -157,11 +157,11 @@ def split_of(data: SegmentationData, salt: bytes) -> dict[str, Any]:
         "reference": data.splits.reference,
     }
     named = {name: sorted(data.source.ids[i] for i in part) for name, part in parts.items()}
-    whole = json.dumps([data.role, named]).encode("utf-8", "surrogateescape")
+    content = json.dumps([data.role, named]).encode("utf-8", "surrogateescape")
     return {
         "role": data.role,
         **({} if data.shadow is None else {"shadow": data.shadow, "pool": data.shadow_pool}),
-        "digest": hashlib.sha256(whole).hexdigest(),
+        "digest": hashlib.sha256(content).hexdigest(),
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
     }
 
@@ -180,7 +180,11 @@ def own_salt(folder: Path) -> bytes:
 
 
 def check_data(
-    data: SegmentationData, *, fingerprint: str | None, split: dict[str, Any] | None, whose: str = "victim"
+    data: SegmentationData,
+    *,
+    fingerprint: str | None,
+    split: Mapping[str, object] | None,
+    role: str = "victim",
 ) -> bool:
     """Raise InputError unless `data`, after setup, is what a checkpoint was trained on.
 
@@ -188,15 +192,16 @@ def check_data(
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(
-            f"this data is not what the {whose} was trained on: fingerprint {data.fingerprint[:12]}, the "
+            f"this data is not what the {role} was trained on: fingerprint {data.fingerprint[:12]}, the "
             f"checkpoint says {fingerprint[:12]}; point --data.root at the original, unchanged files, or "
             "train again"
         )
     if split is None:
         return False
+    # The digest does not depend on the salt: any salt does here.
     if split_of(data, bytes(16))["digest"] != split.get("digest"):
         raise InputError(
-            f"these settings split the data otherwise than the {whose}'s training did, so members and "
+            f"these settings split the data otherwise than the {role}'s training did, so members and "
             "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
             "shadow, shadow_pool, split_seed, shadow_share, duplicates, near_duplicates and stratify"
         )

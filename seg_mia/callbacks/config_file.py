@@ -17,11 +17,11 @@ class ConfigFile(SaveConfigCallback):
 
 def restorable_config(config: Namespace) -> Namespace:
     """Return a copy of parsed settings without such defaults, at any depth."""
-    kept = Namespace()  # type: ignore[no-untyped-call]  # jsonargparse has no types there
+    restorable = Namespace()  # type: ignore[no-untyped-call]  # jsonargparse has no types there
     for name, value in vars(config).items():
-        kept[name] = restorable_config(value) if isinstance(value, Namespace) else value
-    path, arguments = vars(kept).get("class_path"), vars(kept).get("init_args")
+        restorable[name] = restorable_config(value) if isinstance(value, Namespace) else value
+    path, arguments = vars(restorable).get("class_path"), vars(restorable).get("init_args")
     if isinstance(path, str) and isinstance(arguments, Namespace):
         for name in unsayable(path, vars(arguments)):
             del arguments[name]
-    return kept
+    return restorable

@@ -16,7 +16,7 @@ class Hyperparameters(Callback):
         settings: the run's config, nested, plain values.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, object]) -> None:
         self.settings = flat(settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -29,7 +29,7 @@ class Hyperparameters(Callback):
                 write_session(logger.experiment, self.settings)
 
 
-def write_session(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
+def write_session(writer: SummaryWriter, settings: Mapping[str, object]) -> None:
     """Write what HPARAMS shows of one run.
 
     An experiment's list of settings and measures is left out: TensorBoard would take the first run's for all,
@@ -42,12 +42,12 @@ def write_session(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
         file.add_summary(summary)
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Return nested settings as one level, names joined by dots, unset ones left out."""
-    found: dict[str, bool | int | float | str] = {}
+    values: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, prefix if name == "init_args" else f"{prefix}{name}.")
+            values |= flat(value, prefix if name == "init_args" else f"{prefix}{name}.")
         elif value is not None:
-            found[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
-    return found
+            values[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return values

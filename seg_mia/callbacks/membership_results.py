@@ -1,4 +1,4 @@
-"""What a membership attack found, as tables and pictures below the victim's folder."""
+"""Files and pictures of a membership attack's results, below the victim's folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,34 +34,35 @@ PAGE = 3
 """Samples on one sheet."""
 
 
-def summarise(found: Findings, privacy: DPGuarantee | None = None) -> MembershipScores:
+def summarise(findings: Findings, privacy: DPGuarantee | None = None) -> MembershipScores:
     """Return all measures: over images and groups, of epsilon, over seeds and over the last epochs.
 
     Args:
-        found: the scores.
+        findings: the scores.
         privacy: what the victim's training promises about privacy.
     """
-    scores, members, groups = found.scores, found.samples.members, found.samples.groups
+    scores, members, groups = findings.scores, findings.samples.members, findings.samples.groups
     return MembershipScores(
-        results=evaluate(scores, members, groups, threshold=found.threshold),
-        groups=evaluate_groups(scores, members, groups, threshold=found.threshold),
+        results=evaluate(scores, members, groups, threshold=findings.threshold),
+        groups=evaluate_groups(scores, members, groups, threshold=findings.threshold),
         certified=certified(scores, members, groups, privacy),
-        seeds=_over_seeds(found) if len(found.seeds) > 1 else None,
-        published_mean_of_last_epochs=_last_epochs(found) if found.last else None,
+        seeds=_over_seeds(findings) if len(findings.seeds) > 1 else None,
+        published_mean_of_last_epochs=_last_epochs(findings) if findings.last else None,
     )
 
 
-def _over_seeds(found: Findings) -> ClassifierSeeds:
-    members = found.samples.members
-    decided = [confusion(scores, members, threshold) for scores, threshold in found.seeds]
+def _over_seeds(findings: Findings) -> ClassifierSeeds:
+    members = findings.samples.members
+    decided = [confusion(scores, members, threshold) for scores, threshold in findings.seeds]
     return ClassifierSeeds(
-        auc=_spread([auc(scores, members) for scores, _ in found.seeds]),
+        auc=_spread([auc(scores, members) for scores, _ in findings.seeds]),
         balanced_accuracy=_spread([counts.balanced_accuracy for counts in decided]),
     )
 
 
-def _last_epochs(found: Findings) -> LastEpochs:
-    counts = [confusion(scores, found.samples.members, 0.0) for scores in found.last]
+def _last_epochs(findings: Findings) -> LastEpochs:
+    # The published measure decides at a logit of 0, whatever threshold is chosen here.
+    counts = [confusion(scores, findings.samples.members, 0.0) for scores in findings.last]
     return LastEpochs(
         epochs=len(counts),
         accuracy=float(np.mean([count.accuracy for count in counts])),
@@ -69,20 +70,20 @@ def _last_epochs(found: Findings) -> LastEpochs:
     )
 
 
-def write_membership(trainer: Trainer, name: str, found: Findings, summary: MembershipSummary) -> None:
+def write_membership(trainer: Trainer, name: str, findings: Findings, summary: MembershipSummary) -> None:
     """Write `scores.csv`, `summary.json` and three pictures, and show them in TensorBoard.
 
     Args:
         trainer: its folder and loggers are written to.
         name: of the attack.
-        found: who was scored, and how.
+        findings: who was scored, and how.
         summary: what goes into the file.
     """
-    samples, scores, seeds = found.samples, found.scores, found.seeds
+    samples, scores, seeds = findings.samples, findings.scores, findings.seeds
     folder = run_folder(trainer)
     results = summary.results
     write_json(folder / "summary.json", summary.plain())
-    _write_scores(folder / "scores.csv", samples, scores, found.threshold, seeds)
+    _write_scores(folder / "scores.csv", samples, scores, findings.threshold, seeds)
     scored = Scored(
         np.array([samples.data.source.ids[int(index)] for index in samples.indices]),
         np.array(samples.groups),
@@ -91,7 +92,7 @@ def write_membership(trainer: Trainer, name: str, found: Findings, summary: Memb
     )
     sheets = {
         "roc": pixels(roc_of([summary], {name: scored})),
-        "histogram": pixels(histogram_drawing(scored, "", threshold=found.threshold)),
+        "histogram": pixels(histogram_drawing(scored, "", threshold=findings.threshold)),
     }
     for kind, sheet in sheets.items():
         write_bytes(folder / f"{kind}.png", png(sheet))
@@ -105,8 +106,8 @@ def write_membership(trainer: Trainer, name: str, found: Findings, summary: Memb
     for logger in trainer.loggers:
         logger.log_metrics(numbers, 0)
         if isinstance(logger, TensorBoardLogger):
-            for whose, chosen in (("members", samples.members), ("nonmembers", ~samples.members)):
-                logger.experiment.add_histogram(f"membership/scores/{whose}", scores[chosen], 0)
+            for part, chosen in (("members", samples.members), ("nonmembers", ~samples.members)):
+                logger.experiment.add_histogram(f"membership/scores/{part}", scores[chosen], 0)
         logger.finalize("success")
 
 
@@ -117,7 +118,7 @@ def _write_scores(
     threshold: float,
     seeds: Sequence[tuple[Scores, float]],
 ) -> None:
-    several = [own for own, _ in seeds] if len(seeds) > 1 else []
+    several = [seed_scores for seed_scores, _ in seeds] if len(seeds) > 1 else []
     ids = samples.data.source.ids
     rows = [
         [
@@ -126,7 +127,7 @@ def _write_scores(
             int(samples.members[row]),
             f"{scores[row]:.9g}",
             int(scores[row] >= threshold),
-            *(f"{own[row]:.9g}" for own in several),
+            *(f"{seed_scores[row]:.9g}" for seed_scores in several),
         ]
         for row in range(len(samples))
     ]
@@ -137,23 +138,23 @@ def _write_scores(
 def _write_exposed(trainer: Trainer, folder: Path, samples: SignalSamples, scores: Scores) -> None:
     rows, names = [], list[str]()
     for kind, positions in extremes(scores, samples.members, PAGE).items():
-        own = [_tiles(samples, scores, int(position), kind) for position in positions]
+        tiles = [_tiles(samples, scores, int(position), kind) for position in positions]
         ids = [samples.data.source.ids[int(samples.indices[position])] for position in positions]
-        if own:
-            show(trainer, f"membership/{kind.replace(' ', '_')}", exposed_sheet(own, ids), 0)
-        rows += own
+        if tiles:
+            show(trainer, f"membership/{kind.replace(' ', '_')}", exposed_sheet(tiles, ids), 0)
+        rows += tiles
         names += ids
     write_bytes(folder / "exposed.png", png(exposed_sheet(rows, names)))
 
 
 def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> list[Tile]:
     logits, image, mask, _, _ = samples[0, position]
-    asked = logits.shape[1:] == mask.shape
-    prediction = predicted(logits.float()[None])[0] if asked else torch.zeros_like(mask)
+    has_logits = logits.shape[1:] == mask.shape
+    prediction = predicted(logits.float()[None])[0] if has_logits else torch.zeros_like(mask)
     return [
         Tile(picture(image), kind),
         Tile(overlay(image, mask), f"score {scores[position]:.3g}"),
-        Tile(overlay(image, prediction), "" if asked else "victim not asked"),
+        Tile(overlay(image, prediction), "" if has_logits else "victim not asked"),
     ]
 
 

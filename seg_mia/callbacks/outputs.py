@@ -1,4 +1,4 @@
-"""What a task's steps return, and callbacks read."""
+"""Types of what a task's steps return and callbacks read."""
 
 from dataclasses import dataclass, field
 from typing import TypedDict

@@ -1,4 +1,4 @@
-"""What an attack did, as tables, curves and pictures below the victim's folder."""
+"""Files and pictures of a perturbation's results, below the victim's folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +53,7 @@ class PerturbationResults(Callback):
         sees: str,
         asks: bool = True,
         side_by_side: SideBySide | None = None,
-        attack: Mapping[str, Any],
+        attack: Mapping[str, object],
         victim: str,
         images: int = 8,
         save_images: bool = False,
@@ -92,8 +92,8 @@ class PerturbationResults(Callback):
             flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
             self.history.update(batch.index, flat)
         ids = [data.source.ids[int(index)] for index in batch.index]
-        shown = torch.as_tensor(notes.get("counted", torch.ones(len(ids)))).nonzero().flatten().tolist()
-        for row in shown[: self.images - len(self.rows)]:
+        counted = torch.as_tensor(notes.get("counted", torch.ones(len(ids)))).nonzero().flatten().tolist()
+        for row in counted[: self.images - len(self.rows)]:
             self.names.append(ids[row])
             self.rows.append(_tiles(batch.image[row], output, row, self.losses))
         if self.save_images:
@@ -113,8 +113,8 @@ class PerturbationResults(Callback):
         index, values = self.measures.table()
         stopped = int(values["no_gradient"].sum()) if "no_gradient" in values else 0
         means = {name: float(value.nanmean()) for name, value in values.items()}
-        shown = {f"attack/{name}": mean for name, mean in means.items() if self._is_number(name)}
-        pl_module.log_dict(shown, sync_dist=True)
+        logged = {f"attack/{name}": mean for name, mean in means.items() if self._is_number(name)}
+        pl_module.log_dict(logged, sync_dist=True)
         curves = self._curves()
         if not trainer.is_global_zero:
             return
@@ -258,7 +258,7 @@ def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Te
             for name, value in measured.items():
                 for step, mean in zip(steps, value.nanmean(1).tolist(), strict=True):
                     logger.experiment.add_scalar(f"attack_steps/{name}", mean, step)
-    shown = {name: value for name, value in measured.items() if "." not in name}
-    sheet = trajectories(steps, shown, mask=mask)
+    means = {name: value for name, value in measured.items() if "." not in name}
+    sheet = trajectories(steps, means, mask=mask)
     write_bytes(run_folder(trainer) / "history.png", png(sheet))
     show(trainer, "attack/history", sheet, 0)

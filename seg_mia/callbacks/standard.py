@@ -1,22 +1,21 @@
-"""What watches every training."""
+"""The callbacks of every training."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from lightning.pytorch import Callback
 
 from seg_mia.callbacks.card import CardWriter
+from seg_mia.callbacks.checkpoints import KeptCheckpoint
 from seg_mia.callbacks.history import History
 from seg_mia.callbacks.hyperparameters import Hyperparameters
-from seg_mia.callbacks.keeping import KeptCheckpoint
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
-from seg_mia.callbacks.seen import SeenSamples
+from seg_mia.callbacks.seen_samples import SeenSamples
 from seg_mia.runs import BEST, LAST
 
 
-def fit_callbacks(seed: int, settings: Mapping[str, Any], *, segments: bool) -> list[Callback]:
+def fit_callbacks(seed: int, settings: Mapping[str, object], *, segments: bool) -> list[Callback]:
     """Return what writes a training's card, curves and checkpoints.
 
     Args:

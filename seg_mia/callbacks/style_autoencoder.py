@@ -1,4 +1,4 @@
-"""What shows and keeps texture auto-encoders while they train."""
+"""Pictures and export of texture auto-encoders while they train."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.panels import show
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, save_texture
 from seg_mia.results.files import write_bytes
 from seg_mia.results.pictures import Tile, draw, picture, png
@@ -46,9 +46,9 @@ class TexturePanels(Callback):
         images = batch.image[: self.count]
         rows = [[Tile(picture(image))] for image in images]
         for reconstructed in outputs.values():
-            shown = reconstructed[: self.count].clamp(0, 1)
-            likeness = ssim(shown, images.expand_as(shown))
-            for row, image in enumerate(shown):
+            reconstructions = reconstructed[: self.count].clamp(0, 1)
+            likeness = ssim(reconstructions, images.expand_as(reconstructions))
+            for row, image in enumerate(reconstructions):
                 rows[row].append(Tile(picture(image), f"SSIM {likeness[row]:.2f}"))
         names = [data.source.ids[int(index)] for index in batch.index[: self.count]]
         sheet = draw(["image", *(f"level {level}" for level in outputs)], rows, names)

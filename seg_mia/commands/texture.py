@@ -19,7 +19,7 @@ from seg_mia.data.images.reading import read_image, read_mask
 from seg_mia.data.volumes.geometry import check_same
 from seg_mia.data.volumes.nifti_file import NiftiFile, axial, is_volume, read_volume
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.results.files import write_bytes, write_json
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
 
@@ -113,28 +113,30 @@ def _parsed(words: Sequence[str]) -> tuple[Request, Texture]:
     except argparse.ArgumentError as error:
         known = [field.name for kind in (Request, Texture) for field in fields(kind)]
         raise InputError(one_line(str(error), known)) from None
-    own = {field.name for field in fields(Texture)}
-    knobs = Texture(**{name: value for name, value in parsed.items() if name in own})
-    return Request(**{name: value for name, value in parsed.items() if name not in own}), knobs
+    knob_names = {field.name for field in fields(Texture)}
+    knobs = Texture(**{name: value for name, value in parsed.items() if name in knob_names})
+    return Request(**{name: value for name, value in parsed.items() if name not in knob_names}), knobs
 
 
 def _label(request: Request) -> Tensor:
     """Return organ ids (1, H, W), int64."""
     path = request.label
     values = _array(path, request, mask=True)
-    whole = (
+    has_integer_ids = (
         values.dtype.kind in "biuf" and np.isfinite(values).all() and np.array_equal(values, values.round())
     )
-    if values.ndim != 2 or not whole:
+    if values.ndim != 2 or not has_integer_ids:
         raise InputError(f"label {path} must hold whole organ ids (H, W), got {values.dtype} {values.shape}")
     label = torch.from_numpy(values.astype(np.int64))[None]
-    asked = [*([] if request.organ is None else [request.organ]), *(request.organs or {}).values()]
-    if not all(1 <= organ <= ORGANS for organ in asked) or (request.organ is not None and request.organs):
-        raise InputError(f"organ or organs must give ids of 1 to {ORGANS}, one of the two alone, got {asked}")
+    organs = [*([] if request.organ is None else [request.organ]), *(request.organs or {}).values()]
+    if not all(1 <= organ <= ORGANS for organ in organs) or (request.organ is not None and request.organs):
+        raise InputError(
+            f"organ or organs must give ids of 1 to {ORGANS}, one of the two alone, got {organs}"
+        )
     if request.organs is not None:
         mapped = torch.zeros_like(label)
-        for own, organ in request.organs.items():
-            mapped[label == own] = organ
+        for source_id, organ in request.organs.items():
+            mapped[label == source_id] = organ
         return mapped
     if request.organ is not None:
         beyond = set(np.unique(values).tolist()) - {0, 1, 255}

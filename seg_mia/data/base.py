@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 from seg_mia.config.spec import parameters
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
-from seg_mia.data.checks import examine, tell
-from seg_mia.data.contents import Contents, contents
+from seg_mia.data.checks import examine, log_notes
+from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
 from seg_mia.data.progress import DecodingBar
+from seg_mia.data.sample_facts import SampleFacts, sample_facts
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Note, Source
-from seg_mia.data.splits import Half, divide, drawn, halves, stated
+from seg_mia.data.splits import Split, divide, predefined_split, shadow_split, victim_shadow_split
 from seg_mia.data.strata import foreground_strata
-from seg_mia.data.ties import Places, equal_files, near_duplicates, tied_places
 from seg_mia.errors import InputError
 
 Role = Literal["victim", "shadow"]
@@ -57,21 +57,22 @@ class SegmentationData(LightningDataModule):
         duplicates: lists of ids that show the same thing and stay on one side of the split.
         near_duplicates: a `prepare.json` that `prepare` wrote for this data: the pairs of near duplicates in
             it stay on one side, too.
-        tied: what a checkpoint keeps of these two: places among the sorted ids; not to be written by hand.
+        duplicate_positions: what a checkpoint keeps of these two: positions among the sorted ids; not to
+            be written by hand.
         stratify: share out evenly over so many bins of the foreground's share, so that members and
             non-members are alike in it; not at all if not given.
 
     Attributes:
         batches: what draws the training's batches, where a defence has set it.
-        contents: facts on every sample, after `setup`.
+        facts: on every sample, after `setup`.
         notes: what is to be known of this half's samples, after `setup`.
         untrained: members that the teacher of what is trained has not seen, as indices.
     """
 
     source: Source
-    splits: Half
+    splits: Split
     cached: Cached
-    contents: Contents
+    facts: SampleFacts
     notes: tuple[Note, ...] = ()
     untrained: tuple[int, ...] = ()
     _opened: "SegmentationData | None" = None
@@ -95,7 +96,7 @@ class SegmentationData(LightningDataModule):
         cache: str | None = None,
         duplicates: list[list[str]] | None = None,
         near_duplicates: str | None = None,
-        tied: list[list[int]] | None = None,
+        duplicate_positions: list[list[int]] | None = None,
         stratify: int | None = None,
     ) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class SegmentationData(LightningDataModule):
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
-        self.tied: Places | None = tied
+        self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify = stratify
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
@@ -154,29 +155,29 @@ class SegmentationData(LightningDataModule):
     def read_source(self) -> Source:
         """Return the samples; raise InputError when they are not there or not what they should be."""
 
-    def together(self) -> list[list[str]]:
+    def known_duplicates(self) -> list[list[str]]:
         """Return lists of ids that are the data set's known duplicates and must stay on one side."""
         return []
 
-    def ties(self) -> list[list[str]]:
+    def duplicate_groups(self) -> list[list[str]]:
         """Return every list of ids that no split parts whatever their groups, once the samples are open."""
         names = sorted(self.source.ids)
-        told = [[names[place] for place in places] for places in self.tied or ()]
-        return [*self.together(), *told, *equal_files(self.source)]
+        listed = [[names[position] for position in group] for group in self.duplicate_positions or ()]
+        return [*self.known_duplicates(), *listed, *equal_files(self.source)]
 
     @property
     def fingerprint(self) -> str:
         """A digest of all ids and contents, after `setup`."""
         return self.cached.fingerprint
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """Return the epoch to go on with: loaders are asked ahead, before Lightning says which it is."""
         if self.trainer is None:
             return {"epoch": 0}
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         return {"epoch": progress.processed}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Begin the next training loader with that epoch."""
         self._begin = int(state_dict["epoch"])
 
@@ -189,11 +190,9 @@ class SegmentationData(LightningDataModule):
         if self._ready:
             return
         self._open()
-        self.splits = self._half()
-        self.notes = tuple(
-            examine(self.source, self.contents, self.splits, self.role, parameters(type(self)))
-        )
-        tell(self.notes, self.role, str(self.cached.folder))
+        self.splits = self._split()
+        self.notes = tuple(examine(self.source, self.facts, self.splits, self.role, parameters(type(self))))
+        log_notes(self.notes, self.role, str(self.cached.folder))
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
             raise InputError(
                 "augmentation moves image and mask together, but images and masks differ in size: "
@@ -201,54 +200,54 @@ class SegmentationData(LightningDataModule):
             )
         self._ready = True
 
-    def _half(self) -> Half:
+    def _split(self) -> Split:
         """Return who plays which part in this run: all of its role's half, or a shadow's draw from a pool."""
-        ids, groups, together = self.source.ids, self.source.groups, self.ties()
+        ids, groups, duplicates = self.source.ids, self.source.groups, self.duplicate_groups()
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
         if self.shadow is None:
-            return self._half_of(self.role, together, strata)
-        pool = self._half_of(self.shadow_pool, together, strata)
-        return drawn(
+            return self._split_of(self.role, duplicates, strata)
+        pool = self._split_of(self.shadow_pool, duplicates, strata)
+        return shadow_split(
             pool,
             ids,
             groups,
             shadow=self.shadow,
             seed=self.split_seed,
-            together=together,
+            duplicates=duplicates,
             strata=strata,
         )
 
-    def _half_of(self, role: Role, together: list[list[str]], strata: Sequence[int] | None) -> Half:
+    def _split_of(self, role: Role, duplicates: list[list[str]], strata: Sequence[int] | None) -> Split:
         """Return who plays which part in a role's half: as drawn, or as the data states it."""
-        ids, groups, parts = self.source.ids, self.source.groups, self.source.parts
+        ids, groups, parts = self.source.ids, self.source.groups, self.source.predefined_split
         if parts is None:
-            both = halves(
+            both = victim_shadow_split(
                 ids,
                 groups,
                 seed=self.split_seed,
                 shadow_share=self.shadow_share,
-                together=together,
+                duplicates=duplicates,
                 strata=strata,
             )
-            mine = both[0 if role == "victim" else 1]
+            indices = both[0 if role == "victim" else 1]
         else:
             counts = {
                 name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
             }
             if role == "victim":
                 counts = {"members": self.members, "nonmembers": self.nonmembers}
-            half, mine = stated(parts, ids, groups, together=together, **counts)
+            half, indices = predefined_split(parts, ids, groups, duplicates=duplicates, **counts)
             if role == "victim":
                 return half
         return divide(
-            mine,
+            indices,
             ids,
             groups,
             seed=self.split_seed,
             members=self.members,
             nonmembers=self.nonmembers,
             reference=self.reference,
-            together=together,
+            duplicates=duplicates,
             strata=strata,
         )
 
@@ -260,9 +259,9 @@ class SegmentationData(LightningDataModule):
 
     def _share(self, opened: "SegmentationData") -> None:
         opened._open()
-        self.source, self.contents, self.cached = opened.source, opened.contents, opened.cached
-        self.tied = opened.tied
-        self._name_ties()
+        self.source, self.facts, self.cached = opened.source, opened.facts, opened.cached
+        self.duplicate_positions = opened.duplicate_positions
+        self._store_positions()
 
     def _read(self) -> None:
         self.source = self.read_source()
@@ -270,23 +269,25 @@ class SegmentationData(LightningDataModule):
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)
         with DecodingBar("looking at every sample") as bar:
-            self.contents = contents(cached, self.source, bar)
-        self._tie(cached.fingerprint)
+            self.facts = sample_facts(cached, self.source, bar)
+        self._join_duplicates(cached.fingerprint)
         self.cached = cached
 
-    def _tie(self, fingerprint: str) -> None:
-        """Find out who is tied to whom, and keep of it for checkpoints what names nobody."""
+    def _join_duplicates(self, fingerprint: str) -> None:
+        """Join all lists of duplicates; checkpoints keep them as positions, which name nobody."""
         ids, file = self.source.ids, self.near_duplicates
         near = near_duplicates(Path(file), ids, fingerprint) if file else []
-        self.tied = tied_places(ids, duplicates=self.duplicates, near=near, tied=self.tied or ())
-        self._name_ties()
+        self.duplicate_positions = join_duplicates(
+            ids, duplicates=self.duplicates, near=near, duplicate_positions=self.duplicate_positions or ()
+        )
+        self._store_positions()
 
-    def _name_ties(self) -> None:
-        """Keep for checkpoints of who is tied to whom what names nobody."""
+    def _store_positions(self) -> None:
+        """Keep duplicates for checkpoints as positions alone, which name nobody."""
         for name in ("duplicates", "near_duplicates"):
             self.hparams.pop(name, None)
-        if self.tied is not None or "tied" in self.hparams:
-            self.hparams["tied"] = self.tied
+        if self.duplicate_positions is not None or "duplicate_positions" in self.hparams:
+            self.hparams["duplicate_positions"] = self.duplicate_positions
 
     def indices(self, subset: Subset) -> NDArray[np.int64]:
         """Return the data-set indices of a part of this role's half, ascending."""
@@ -301,7 +302,7 @@ class SegmentationData(LightningDataModule):
     def scored(self, subset: Subset) -> NDArray[np.int64]:
         """Return those of `indices` that have a labelled pixel; others can be neither measured nor learnt."""
         chosen = self.indices(subset)
-        return chosen[self.contents.labelled[chosen]]
+        return chosen[self.facts.labelled[chosen]]
 
     def attacked(self) -> NDArray[np.int64]:
         """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""
@@ -418,6 +419,7 @@ class SegmentationData(LightningDataModule):
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = self._ranks()
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
+        # Lightning makes the loader before it tells a resumed run's epoch to the sampler.
         sampler.set_epoch(self._begin if shuffle else 0)
         return DataLoader(
             dataset,

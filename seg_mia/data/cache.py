@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from seg_mia.data.digests import kept
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.digests import persistent_digests
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -39,7 +39,7 @@ class Cached:
 
     Attributes:
         folder: where the arrays lie.
-        fingerprint: see `seg_mia.data.identity.fingerprint`.
+        fingerprint: see `seg_mia.data.fingerprint.fingerprint`.
         images: (n, H, W, C), uint8 or float32 in [0, 1].
         masks: (n, h, w), uint8 class ids.
     """
@@ -59,8 +59,8 @@ class _FloatFoundError(Exception):
 
 def default_folder() -> Path:
     """Return $SEG_MIA_CACHE, else `seg_mia` in the user's cache folder."""
-    if own := os.environ.get("SEG_MIA_CACHE"):
-        return Path(own).expanduser()
+    if configured := os.environ.get("SEG_MIA_CACHE"):
+        return Path(configured).expanduser()
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return (base if base.is_absolute() else Path.home() / ".cache") / "seg_mia"
 
@@ -83,18 +83,18 @@ def open_cache(source: Source, folder: Path, *, progress: Progress | None = None
     """
     if not len(source):
         raise InputError("a data set must have samples, got none; check its folder")
-    with kept(folder / "digests.json"):
+    with persistent_digests(folder / "digests.json"):
         contents = fingerprint(source)
-    place = folder / _key(source, contents)
+    path = folder / _key(source, contents)
     for _ in range(_TRIES):
         with writing(folder):
-            if place.is_dir():
+            if path.is_dir():
                 try:
-                    return _checked(_load(place, contents), source)
+                    return _checked(_load(path, contents), source)
                 except (FileNotFoundError, ValueError, EOFError):
-                    _move_aside(place)
-        _build(source, place, progress)
-    raise InputError(f"{place} must stay as it is, got changed by others again and again; use another folder")
+                    _move_aside(path)
+        _build(source, path, progress)
+    raise InputError(f"{path} must stay as it is, got changed by others again and again; use another folder")
 
 
 def _key(source: Source, contents: str) -> str:
@@ -102,11 +102,9 @@ def _key(source: Source, contents: str) -> str:
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
-def _load(place: Path, contents: str) -> Cached:
-    arrays = [
-        np.load(place / name, mmap_mode="r", allow_pickle=False) for name in ("images.npy", "masks.npy")
-    ]
-    return Cached(place, contents, *arrays)
+def _load(path: Path, contents: str) -> Cached:
+    arrays = [np.load(path / name, mmap_mode="r", allow_pickle=False) for name in ("images.npy", "masks.npy")]
+    return Cached(path, contents, *arrays)
 
 
 def _checked(cached: Cached, source: Source) -> Cached:
@@ -119,43 +117,43 @@ def _checked(cached: Cached, source: Source) -> Cached:
     return cached
 
 
-def _move_aside(place: Path) -> None:
+def _move_aside(path: Path) -> None:
     """Remove a damaged cache, by a rename first, so that no process meets half of it."""
-    aside = _partial(place)
+    aside = _partial(path)
     try:
-        place.rename(aside)
+        path.rename(aside)
     except FileNotFoundError:  # another process was faster
         return
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _partial(place: Path) -> Path:
-    return place.with_name(f"{place.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _build(source: Source, place: Path, progress: Progress | None) -> None:
+def _build(source: Source, path: Path, progress: Progress | None) -> None:
     """Decode everything into a partial folder and rename it into place, unless another process just did."""
-    partial = _partial(place)
+    partial = _partial(path)
     try:
-        with writing(place.parent):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _remove_old_partials(place.parent)
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_old_partials(path.parent)
             partial.mkdir()
         try:
             _write(source, partial, np.uint8, progress)
         except _FloatFoundError:
             _write(source, partial, np.float32, progress)
-        with writing(place.parent):
-            _rename(partial, place)
+        with writing(path.parent):
+            _rename(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _rename(partial: Path, place: Path) -> None:
+def _rename(partial: Path, path: Path) -> None:
     try:
-        partial.rename(place)
+        partial.rename(path)
     except OSError:
-        if not place.is_dir():
+        if not path.is_dir():
             raise
 
 
@@ -201,9 +199,9 @@ def _started(path: Path, first: NDArray[Any], count: int) -> FileIO:
 
 def _put(file: FileIO, data: memoryview) -> None:
     """Write all of it; a single write may stop short without an error."""
-    left = data.cast("B")
-    while left:
-        left = left[file.write(left) :]
+    remaining = data.cast("B")
+    while remaining:
+        remaining = remaining[file.write(remaining) :]
 
 
 def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
@@ -251,10 +249,10 @@ def _check(image: Image, mask: Mask, source: Source, index: int) -> None:
 def _check_shapes(
     source: Source, index: int, got: list[tuple[int, ...]], first: list[tuple[int, ...]]
 ) -> None:
-    for kind, one, other in zip(("images", "masks"), got, first, strict=True):
-        if one != other:
+    for kind, shape, expected in zip(("images", "masks"), got, first, strict=True):
+        if shape != expected:
             raise InputError(
-                f"{kind} must have one shape, got {one} for {source.ids[index]!r} and {other} for "
+                f"{kind} must have one shape, got {shape} for {source.ids[index]!r} and {expected} for "
                 f"{source.ids[0]!r}; set size, where this data set has it, to bring them to one"
             )
 

@@ -1,4 +1,4 @@
-"""Samples that teach nothing or measure nothing: refused, or told by name, before anything is computed."""
+"""Checks for samples that can neither be learnt nor measured: refusals and notes."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from seg_mia.data.contents import Contents
 from seg_mia.data.images.mask_coding import GREY_LEVELS
+from seg_mia.data.sample_facts import SampleFacts
 from seg_mia.data.source import Note, Source, listed
-from seg_mia.data.splits import Half
+from seg_mia.data.splits import Split
 from seg_mia.errors import InputError
 
 log = logging.getLogger(__name__)
-_TOLD = set[tuple[str, str]]()
+_LOGGED = set[tuple[str, str]]()
 
 ONE_GREY = 1.0
 """Levels of 255 by which the values of an image may differ that shows nothing: the rounding of one value."""
@@ -32,8 +32,8 @@ class Sight:
     """What is looked at: a source, the facts on its samples, and who of them is in the half at hand."""
 
     source: Source
-    facts: Contents
-    half: Half
+    facts: SampleFacts
+    half: Split
     role: str
     options: Collection[str]
 
@@ -54,7 +54,7 @@ class Sight:
 
 
 def examine(
-    source: Source, facts: Contents, half: Half, role: str, options: Collection[str] = ()
+    source: Source, facts: SampleFacts, half: Split, role: str, options: Collection[str] = ()
 ) -> list[Note]:
     """Return what is to be known of a half's samples.
 
@@ -79,29 +79,29 @@ def examine(
 
 
 @rank_zero_only
-def tell(notes: Sequence[Note], role: str, place: str) -> None:
+def log_notes(notes: Sequence[Note], role: str, folder: str) -> None:
     """Log what is to be known of a half's samples, once in a process.
 
     Args:
         notes: of `examine`.
         role: whose half it is.
-        place: where its data lies decoded.
+        folder: where its data lies decoded.
     """
     for note in notes:
-        if (place, note.line) not in _TOLD:
+        if (folder, note.line) not in _LOGGED:
             log.warning("data of the %s: %s", role, note.line)
-        _TOLD.add((place, note.line))
+        _LOGGED.add((folder, note.line))
 
 
 def _refuse_coding(sight: Sight) -> None:
     """Refuse masks of class ids where black and white ones are read: all of them would count as empty."""
     source, facts = sight.source, sight.facts
-    found = np.flatnonzero((facts.lost > 0) & (facts.lost < GREY_LEVELS))
-    if len(found):
-        values = sorted({int(facts.lost[i]) for i in found})
+    faint = np.flatnonzero((facts.lost > 0) & (facts.lost < GREY_LEVELS))
+    if len(faint):
+        values = sorted({int(facts.lost[i]) for i in faint})
         raise InputError(
-            f"{len(found)} of {len(source)} masks hold no value above the threshold, but others than 0, and "
-            f"would count as empty ({listed([source.ids[i] for i in found])}; largest value "
+            f"{len(faint)} of {len(source)} masks hold no value above the threshold, but others than 0, and "
+            f"would count as empty ({listed([source.ids[i] for i in faint])}; largest value "
             f"{', '.join(map(str, values))}); code them like the others"
             f"{', or lower --data.threshold' if 'threshold' in sight.options else ''}"
         )
@@ -109,11 +109,12 @@ def _refuse_coding(sight: Sight) -> None:
 
 def _refuse_unlabelled(sight: Sight) -> None:
     for part in ("members", "nonmembers"):
-        own = list(getattr(sight.half, part))
-        if own and not sight.facts.labelled[own].any():
+        indices = list(getattr(sight.half, part))
+        if indices and not sight.facts.labelled[indices].any():
             raise InputError(
-                f"none of the {len(own)} {part} of the {sight.role}'s half has a labelled pixel, all are to "
-                f"ignore (255: {listed([sight.source.ids[i] for i in own])}); label them or leave them out"
+                f"none of the {len(indices)} {part} of the {sight.role}'s half has a labelled pixel, all are "
+                f"to ignore (255: {listed([sight.source.ids[i] for i in indices])}); label them or leave "
+                "them out"
             )
 
 
@@ -133,20 +134,20 @@ def _refuse_masks(sight: Sight) -> None:
 
 def _refuse_constant(sight: Sight) -> None:
     for part in ("members", "nonmembers"):
-        own = np.array(getattr(sight.half, part), dtype=np.int64)
-        flat = own[sight.facts.spread[own] <= ONE_GREY]
-        if len(own) and 2 * len(flat) > len(own):
+        indices = np.array(getattr(sight.half, part), dtype=np.int64)
+        flat = indices[sight.facts.spread[indices] <= ONE_GREY]
+        if len(indices) and 2 * len(flat) > len(indices):
             raise InputError(
-                f"{len(flat)} of {len(own)} {part} of the {sight.role}'s half are constant images, one grey "
-                f"each ({listed([sight.source.ids[i] for i in flat])}): {_values(sight, flat)}"
+                f"{len(flat)} of {len(indices)} {part} of the {sight.role}'s half are constant images, one "
+                f"grey each ({listed([sight.source.ids[i] for i in flat])}): {_values(sight, flat)}"
             )
 
 
 def _of_masks(sight: Sight) -> list[Note]:
     facts, size = sight.facts, sight.size
-    found = []
+    notes = []
     if bare := sight.names(~facts.labelled):
-        found.append(
+        notes.append(
             Note(
                 f"{len(bare)} of {size} samples have no labelled pixel: they are undefined, and count in no "
                 "mean and no membership score",
@@ -154,7 +155,7 @@ def _of_masks(sight: Sight) -> list[Note]:
             )
         )
     if soft := sight.names(facts.lost > 0):
-        found.append(
+        notes.append(
             Note(
                 f"{len(soft)} of {size} masks hold values above 0 but none above the threshold, and count as "
                 "empty",
@@ -163,7 +164,7 @@ def _of_masks(sight: Sight) -> list[Note]:
         )
     unsure = facts.empty & (facts.pixels[:, -1] > 0)
     if white := sight.names(unsure):
-        found.append(
+        notes.append(
             Note(
                 f"{len(white)} of {size} masks hold nothing but background and 255, which is read as pixels "
                 "to ignore: right unless 255 is their foreground",
@@ -171,45 +172,47 @@ def _of_masks(sight: Sight) -> list[Note]:
             )
         )
     if empty := sight.names(facts.empty & ~unsure & (facts.lost == 0)):
-        found.append(
+        notes.append(
             Note(f"{len(empty)} of {size} masks are empty: right where nothing is to be found", empty)
         )
     absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
     if len(absent):
-        which = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
-        found.append(Note(f"no mask to train on has a pixel of class {which}: it cannot be learnt", ()))
-    return found
+        which = listed([str(number) for number in absent], 8)
+        notes.append(Note(f"no mask to train on has a pixel of class {which}: it cannot be learnt", ()))
+    return notes
 
 
 def _of_images(sight: Sight) -> list[Note]:
     facts, size = sight.facts, sight.size
     constant = facts.spread <= ONE_GREY
     nearly = ~constant & ((facts.spread <= NEARLY_ONE_GREY) | (facts.common > ONE_VALUE))
-    found = []
-    for which, what in ((constant, "are constant, one grey each"), (nearly, "show next to one grey")):
+    notes = []
+    for which, description in ((constant, "are constant, one grey each"), (nearly, "show next to one grey")):
         if names := sight.names(which):
-            own = np.array([i for i in sorted(sight.half) if which[i]], dtype=np.int64)
-            found.append(Note(f"{len(names)} of {size} images {what}: {_values(sight, own)}", names))
+            indices = np.array([i for i in sorted(sight.half) if which[i]], dtype=np.int64)
+            notes.append(
+                Note(f"{len(names)} of {size} images {description}: {_values(sight, indices)}", names)
+            )
     bright = (facts.white > WHITE) & ~(constant | nearly)
-    own = np.array([i for i in sorted(sight.half) if bright[i]], dtype=np.int64)
-    if 2 * len(own) > size and sight.source.window:
-        found.append(
+    indices = np.array([i for i in sorted(sight.half) if bright[i]], dtype=np.int64)
+    if 2 * len(indices) > size and sight.source.window:
+        notes.append(
             Note(
-                f"{len(own)} of {size} images are white on more than {WHITE:.0%} of their pixels: "
-                f"{_values(sight, own)}",
-                tuple(sight.source.ids[i] for i in own),
+                f"{len(indices)} of {size} images are white on more than {WHITE:.0%} of their pixels: "
+                f"{_values(sight, indices)}",
+                tuple(sight.source.ids[i] for i in indices),
             )
         )
-    return found
+    return notes
 
 
-def _values(sight: Sight, own: NDArray[np.int64]) -> str:
+def _values(sight: Sight, indices: NDArray[np.int64]) -> str:
     """Return between which values images lie, and what to do."""
     source = sight.source
     if not source.window:
-        low, high = sight.facts.low[own].min(), sight.facts.high[own].max()
+        low, high = sight.facts.low[indices].min(), sight.facts.high[indices].max()
         return f"their values lie in [{low:.4g}, {high:.4g}] of [0, 1]; rescale or remove the files"
-    ends = np.array([source.limits(int(i)) for i in _some(own)])
+    ends = np.array([source.limits(int(i)) for i in _some(indices)])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     level, width = (low + high) / 2, max(high - low, 1e-6)
     return (
@@ -218,6 +221,6 @@ def _values(sight: Sight, own: NDArray[np.int64]) -> str:
     )
 
 
-def _some(own: Sequence[int] | NDArray[np.int64]) -> list[int]:
+def _some(indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
     """Return three of some samples, first, middle and last, to be read again."""
-    return sorted({int(own[0]), int(own[len(own) // 2]), int(own[-1])})
+    return sorted({int(indices[0]), int(indices[len(indices) // 2]), int(indices[-1])})

@@ -15,11 +15,11 @@ _SETTLED = 2.0  # seconds after which a file's times tell whether it has changed
 _WIDTH = 4  # numbers in a stamp
 
 _rows = dict[str, list[Any]]()  # of the process: stamp and digest by absolute path
-_asked = set[str]()  # for whose digests, since `kept` was entered
+_used = set[str]()  # for whose digests, since `persistent_digests` was entered
 
 
 @contextmanager
-def kept(file: Path) -> Iterator[None]:
+def persistent_digests(file: Path) -> Iterator[None]:
     """Believe the digests that a file holds within, and write what is found out to it at the end.
 
     A digest is believed as long as the size, times and inode of what it was read from stay, as git does; one
@@ -30,13 +30,13 @@ def kept(file: Path) -> Iterator[None]:
     before = _read(file)
     for path, row in before.items():
         _rows.setdefault(path, row)
-    _asked.clear()
+    _used.clear()
     try:
         yield
     finally:
-        found = {path: _rows[path] for path in _asked if path in _rows}
-        if any(before.get(path) != row for path, row in found.items()):
-            _write(file, found)
+        used = {path: _rows[path] for path in _used if path in _rows}
+        if any(before.get(path) != row for path, row in used.items()):
+            _write(file, used)
 
 
 def content_digest(path: Path) -> bytes:
@@ -51,21 +51,21 @@ def content_digest(path: Path) -> bytes:
     if row is not None and row[:_WIDTH] == stamp:
         with suppress(ValueError, TypeError, IndexError):
             known = _bytes(row[_WIDTH])
-            _asked.add(name)
+            _used.add(name)
             return known
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").digest()
+        digest = hashlib.file_digest(file, "sha256").digest()
     _rows.pop(name, None)
     if stamp == _stamp(path) and began - max(stamp[1:3]) / 1e9 > _SETTLED:
-        _rows[name] = [*stamp, found.hex()]
-        _asked.add(name)
-    return found
+        _rows[name] = [*stamp, digest.hex()]
+        _used.add(name)
+    return digest
 
 
 def _stamp(path: Path) -> list[int]:
     """Return what changes when a file's bytes do; its change time is the system's and cannot be set."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _bytes(text: str) -> bytes:
@@ -86,8 +86,8 @@ def _read(file: Path) -> dict[str, list[Any]]:
         return {}
 
 
-def _write(file: Path, found: dict[str, list[Any]]) -> None:
+def _write(file: Path, rows: dict[str, list[Any]]) -> None:
     """Add rows to what others have kept meanwhile, and leave out files that are gone."""
-    others = {path: row for path, row in _read(file).items() if Path(path).exists()}
+    stored = {path: row for path, row in _read(file).items() if Path(path).exists()}
     with suppress(OSError), written_whole(file) as store:
-        store.write(json.dumps({"format": _FORMAT, "files": {**others, **found}}).encode())
+        store.write(json.dumps({"format": _FORMAT, "files": {**stored, **rows}}).encode())

@@ -1,14 +1,14 @@
-"""Which volumes, folders or pictures show one patient, and must stay on one side of a split."""
+"""Patient identifiers from file names and headers, by which samples are grouped."""
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ class Patients:
         """
         if not self.stated:
             return name
-        found = self._pattern.match(name)
-        if found is None or not found[1]:
+        match = self._pattern.match(name)
+        if match is None or not match[1]:
             raise InputError(
                 f"patient must match every name, {self._pattern.pattern!r} does not match {name!r}; correct "
                 "it"
             )
-        return found[1]
+        return match[1]
 
 
 def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
@@ -73,15 +73,15 @@ def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
     groups = {folder: first.get(stated[folder], folder) for folder in folders}
     joined = [folder for folder in folders if groups[folder] != folder]
     if joined:
-        pairs = _listed(f"{folder} with {groups[folder]}" for folder in joined)
-        _tell(
+        pairs = name_some([f"{folder} with {groups[folder]}" for folder in joined])
+        _log_once(
             f"{len(folders)} folders of {root} show {len(set(groups.values()))} patients by their PatientID, "
             f"joined are {pairs}; --data.patient '(.+)' takes each folder for a patient"
         )
     if silent:
-        _tell(
-            f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({_listed(silent)}): each "
-            "counts as a patient; say with --data.patient which show one"
+        _log_once(
+            f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({name_some(silent)}): "
+            "each counts as a patient; say with --data.patient which show one"
         )
     return groups
 
@@ -94,19 +94,14 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
             f"{root} must show more than one patient, all {len(folders)} folders state one PatientID; if a "
             "copy lost the others, say whose each is: --data.patient '(.+)' takes each folder for a patient"
         )
-    _tell(
+    _log_once(
         f"all {len(folders)} folders of {root} state one PatientID, a word as de-identified copies have it: "
         "each counts as a patient; say with --data.patient which show one"
     )
 
 
-def _listed(names: Iterable[str]) -> str:
-    each = list(names)
-    return ", ".join(each[:3]) + (f" and {len(each) - 3} more" if len(each) > 3 else "")
-
-
 @cache
 @rank_zero_only
-def _tell(line: str) -> None:
-    """Say a line, once in a process."""
+def _log_once(line: str) -> None:
+    """Log a line, once in a process."""
     log.info(line)

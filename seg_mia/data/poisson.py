@@ -1,4 +1,4 @@
-"""Batches into which every unit of privacy comes by a coin of its own, as DP-SGD's accounting assumes."""
+"""Poisson sampling of privacy units into batches, as DP-SGD's accounting assumes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,8 +60,8 @@ class PoissonBatches(Sampler[list[tuple[int, int]]]):
         return iter([self._batch(step) for step in range(len(self))])
 
     def _batch(self, step: int) -> list[tuple[int, int]]:
-        mine = self.drawn(step)[self.rank :: self.ranks]
-        positions = np.flatnonzero(np.isin(self.population.units, mine))
+        units = self.drawn(step)[self.rank :: self.ranks]
+        positions = np.flatnonzero(np.isin(self.population.units, units))
         return [(self.epoch, int(position)) for position in positions]
 
 

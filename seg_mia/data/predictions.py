@@ -1,4 +1,4 @@
-"""What a checkpoint's network answers on samples, asked once and kept beside the checkpoint."""
+"""Cached outputs of a checkpoint's network on samples."""
 
 import hashlib
 import json
@@ -114,20 +114,20 @@ def predictions(
         seg_mia.__version__,
     ]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    place = folder / f"{name}.npy"
+    stored = folder / f"{name}.npy"
     with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
-        return _read(place, len(indices))
+        return _read(stored, len(indices))
     answers = _ask(network, data, indices, device)
-    with written_whole(place) as file:
+    with written_whole(stored) as file:
         np.save(file, answers, allow_pickle=False)
-    return _read(place, len(indices))
+    return _read(stored, len(indices))
 
 
-def _read(place: Path, count: int) -> NDArray[np.float16]:
-    found: NDArray[np.float16] = np.load(place, mmap_mode="r", allow_pickle=False)
-    if found.ndim != 4 or len(found) != count or found.dtype != np.float16:
+def _read(file: Path, count: int) -> NDArray[np.float16]:
+    answers: NDArray[np.float16] = np.load(file, mmap_mode="r", allow_pickle=False)
+    if answers.ndim != 4 or len(answers) != count or answers.dtype != np.float16:
         raise ValueError("damaged")
-    return found
+    return answers
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The bar shown while samples are decoded, or looked through."""
+"""Progress bar of decoding and of passes over all samples."""
 
 from types import TracebackType
 from typing import Never, Self
@@ -9,8 +9,8 @@ from tqdm import tqdm
 class DecodingBar:
     """A progress bar that appears with the first sample; nothing is shown when the cache is already there."""
 
-    def __init__(self, what: str = "decoding once into the cache", unit: str = "sample") -> None:
-        self.what, self.unit = what, unit
+    def __init__(self, description: str = "decoding once into the cache", unit: str = "sample") -> None:
+        self.description, self.unit = description, unit
         self.bar: tqdm[Never] | None = None
 
     def __enter__(self) -> Self:
@@ -19,7 +19,7 @@ class DecodingBar:
     def __call__(self, done: int, total: int) -> None:
         """Show `done` of `total`."""
         if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.what, unit=self.unit, leave=False)
+            self.bar = tqdm(total=total, desc=self.description, unit=self.unit, leave=False)
         self.bar.update(done - self.bar.n)
 
     def __exit__(

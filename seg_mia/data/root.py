@@ -1,4 +1,4 @@
-"""Where a data set lies: what the user said, else a known name under $SEG_MIA_DATA; nothing lies outside."""
+"""The folder of a data set, and paths that must stay below it."""
 
 import os
 import re
@@ -29,15 +29,15 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
         return Path(root)
     base = os.environ.get(VARIABLE)
     for name in names if base else ():
-        if (found := Path(str(base)) / name).is_dir():
-            return found
+        if (folder := Path(str(base)) / name).is_dir():
+            return folder
     looked = f"none of {', '.join(names)} lies in {VARIABLE}={base}" if base else f"{VARIABLE} is not set"
     raise InputError(
         f"no data root given and {looked}; get {get}, lay it out as {layout}, and pass --data.root FOLDER"
     )
 
 
-def inside(root: Path, relative: str) -> Path:
+def path_below(root: Path, relative: str) -> Path:
     """Return a path below the root, or refuse one that leaves it, be it by `..` or by a link.
 
     Raises:

@@ -77,6 +77,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if not self.shuffle:
             return np.arange(self.count)[self.rank % max(self.count, 1) :: self.ranks]
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        # Equal counts on all ranks: one that ends early would leave the others waiting in a reduction.
         even = -(-self.count // self.ranks) * self.ranks
         return np.resize(order, even)[self.rank :: self.ranks]
 

@@ -1,4 +1,4 @@
-"""What a data set must say about itself before anything is decoded."""
+"""The contract of a data set's source of samples."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ class Note(NamedTuple):
         return f"{self.text} ({listed(self.names)})" if self.names else self.text
 
 
-def listed(names: Sequence[str], shown: int = 6) -> str:
+def listed(names: Sequence[str], limit: int = 6) -> str:
     """Return the first of some names as a list."""
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 class Source(ABC):
@@ -39,8 +39,8 @@ class Source(ABC):
             sample's own id where samples are independent.
         channels: image channels.
         classes: number of classes, background included; 2 for a binary mask.
-        parts: what part each sample plays where the data itself says so, one of PARTS each; None where the
-            split is drawn.
+        predefined_split: what part each sample plays where the data itself says so, one of PARTS each;
+            None where the split is drawn.
         notes: what was noticed while the samples were listed.
     """
 
@@ -48,7 +48,7 @@ class Source(ABC):
     groups: tuple[str, ...]
     channels: int
     classes: int
-    parts: tuple[str, ...] | None = None
+    predefined_split: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Who is a member: the only place where it is decided."""
+"""The split into members and non-members, of victim and shadows: the only place where it is decided."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _SHUFFLES = 32  # how many orders `divide` tries before it says that the groups 
 
 
 @dataclass(frozen=True)
-class Half:
+class Split:
     """One side's samples by role, as sorted indices into a source's ids.
 
     Attributes:
@@ -33,37 +33,18 @@ class Half:
         return chain(self.members, self.nonmembers, self.reference)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Both sides of an audit; no sample plays two parts, which is checked when it is made."""
-
-    victim: Half
-    shadow: Half
-    seed: int
-
-    def __post_init__(self) -> None:
-        seen = set[int]()
-        for index in chain(self.victim, self.shadow):
-            if index in seen:
-                raise InputError(
-                    f"a sample must play one part only, index {index} plays two; "
-                    "make the split with seg_mia.data.splits"
-                )
-            seen.add(index)
-
-
-def halves(
+def victim_shadow_split(
     ids: Sequence[str],
     groups: Sequence[str],
     *,
     seed: int,
     shadow_share: float = 0.5,
-    together: Iterable[Sequence[str]] = (),
+    duplicates: Iterable[Sequence[str]] = (),
     strata: Sequence[int] | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Share the samples out between victim and shadow, as sorted indices into `ids`.
 
-    A unit, which is never cut here, is a group merged with every other that `together` ties it to. Units
+    A unit, which is never cut here, is a group merged with every other that `duplicates` joins it with. Units
     are put in the order of their smallest id and then shuffled: the i-th gets the i-th raw 64-bit number
     of PCG64([seed, 0]), a stream that NumPy promises to keep, and units are sorted by their numbers. The
     victim gets round(n * (1 - shadow_share)) samples, or the nearest count that whole units allow (the
@@ -75,19 +56,19 @@ def halves(
         groups: what must stay on one side, one name per sample.
         seed: 0 or more.
         shadow_share: the shadow's part of all samples, at least 0 and below 1.
-        together: ids of samples that show the same thing, one sequence for each such set.
+        duplicates: ids of samples that show the same thing, one sequence for each such set.
         strata: a number per sample; both sides get its values in nearly the same proportions, see `divide`.
 
     Raises:
-        InputError: if ids repeat, a tied id is unknown, or a number is out of range.
+        InputError: if ids repeat, an id of a duplicate is unknown, or a number is out of range.
     """
     if not 0 <= shadow_share < 1:
         raise InputError(f"shadow_share must be at least 0 and below 1, got {shadow_share}; 0.5 is fair")
     check_strata(strata, ids)
-    units = shuffled_units(units_of(ids, groups, together), stream(seed, _HALVES), strata)
-    wanted = round(len(ids) * (1 - shadow_share))
-    reach = reachable([len(unit) for unit in units], wanted, limit=len(ids))
-    count = min(np.flatnonzero(reach >= 0).tolist(), key=lambda total: (abs(total - wanted), -total))
+    units = shuffled_units(units_of(ids, groups, duplicates), stream(seed, _HALVES), strata)
+    victim_size = round(len(ids) * (1 - shadow_share))
+    reach = reachable([len(unit) for unit in units], victim_size, limit=len(ids))
+    count = min(np.flatnonzero(reach >= 0).tolist(), key=lambda total: (abs(total - victim_size), -total))
     chosen = take(units, reach, count)
     victim = set(chain.from_iterable(units[i] for i in chosen))
     return tuple(sorted(victim)), tuple(i for i in range(len(ids)) if i not in victim)
@@ -102,30 +83,31 @@ def divide(
     members: int,
     nonmembers: int,
     reference: int | None = None,
-    together: Iterable[Sequence[str]] = (),
+    duplicates: Iterable[Sequence[str]] = (),
     strata: Sequence[int] | None = None,
-) -> Half:
+) -> Split:
     """Divide one side's samples into members, non-members and reference, exactly as many as asked.
 
-    Units (see `halves`) are shuffled with PCG64([seed, 1]). Members come first, then non-members, then
-    reference, each from the shortest run of the units left that can make the count. Where no whole units
-    make it, the smallest count above is made and the surplus of one unit is dropped from everything, so that
-    no unit plays two parts. Should a later part then find too little, up to 32 shuffles are tried.
+    Units (see `victim_shadow_split`) are shuffled with PCG64([seed, 1]). Members come first, then
+    non-members, then reference, each from the shortest run of the units left that can make the count. Where
+    no whole units make it, the smallest count above is made and the surplus of one unit is dropped from
+    everything, so that no unit plays two parts. Should a later part then find too little, up to 32 shuffles
+    are tried.
 
     With `strata`, shuffled units are put in an order of which every run holds the strata in proportion
     (see `_interleaved`): of independent samples, a part of m out of n gets m * n_s / n of a stratum of n_s,
     by less than 1 + S * n_s / n more or fewer where there are S strata.
 
     Args:
-        indices: one side's samples, from `halves`.
-        ids: the names of all samples, as given to `halves`.
-        groups: the groups of all samples, as given to `halves`.
+        indices: one side's samples, from `victim_shadow_split`.
+        ids: the names of all samples, as given to `victim_shadow_split`.
+        groups: the groups of all samples, as given to `victim_shadow_split`.
         seed: 0 or more.
         members: at least 1.
         nonmembers: at least 0.
         reference: at least 0; None takes all that is left.
-        together: as given to `halves`.
-        strata: as given to `halves`.
+        duplicates: as given to `victim_shadow_split`.
+        strata: as given to `victim_shadow_split`.
 
     Raises:
         InputError: if a number is out of range or there are too few samples or groups.
@@ -136,30 +118,32 @@ def divide(
             f"got {members}, {nonmembers} and {reference}; change these numbers"
         )
     check_strata(strata, ids)
-    mine, every = set(indices), units_of(ids, groups, together)
-    units = [unit for unit in every if mine.issuperset(unit)]
-    if sum(map(len, units)) != len(mine):
-        raise InputError("indices must hold whole groups, got part of one; take them from halves()")
+    side, every = set(indices), units_of(ids, groups, duplicates)
+    units = [unit for unit in every if side.issuperset(unit)]
+    if sum(map(len, units)) != len(side):
+        raise InputError(
+            "indices must hold whole groups, got part of one; take them from victim_shadow_split()"
+        )
     bits = stream(seed, _DIVIDE)
     needs = (members, nonmembers, reference or 0)
     for _ in range(_SHUFFLES):
-        left = shuffled_units(units, bits, strata)
-        parts = _parts(left, needs)
+        remaining = shuffled_units(units, bits, strata)
+        parts = _parts(remaining, needs)
         if parts is not None:
-            rest = sorted(chain.from_iterable(left)) if reference is None else parts[2]
-            return Half(tuple(parts[0]), tuple(parts[1]), tuple(rest))
+            surplus = sorted(chain.from_iterable(remaining)) if reference is None else parts[2]
+            return Split(tuple(parts[0]), tuple(parts[1]), tuple(surplus))
     raise InputError(_too_few(needs, units, every))
 
 
-def stated(
+def predefined_split(
     parts: Sequence[str],
     ids: Sequence[str],
     groups: Sequence[str],
     *,
     members: int,
     nonmembers: int,
-    together: Iterable[Sequence[str]] = (),
-) -> tuple[Half, tuple[int, ...]]:
+    duplicates: Iterable[Sequence[str]] = (),
+) -> tuple[Split, tuple[int, ...]]:
     """Return the victim's half as the data itself states it, and the samples left to the shadow.
 
     Args:
@@ -168,39 +152,39 @@ def stated(
         groups: what must stay on one side, one name per sample.
         members: how many samples say `train`: to be sure that nobody takes them for drawn.
         nonmembers: how many say `test`.
-        together: as given to `halves`.
+        duplicates: as given to `victim_shadow_split`.
 
     Raises:
         InputError: other numbers, or a group or duplicates of which the parts differ.
     """
-    for unit in units_of(ids, groups, together):
-        other = next((i for i in unit if parts[i] != parts[unit[0]]), None)
-        if other is not None:
+    for unit in units_of(ids, groups, duplicates):
+        differing = next((i for i in unit if parts[i] != parts[unit[0]]), None)
+        if differing is not None:
             first = unit[0]
             raise InputError(
-                f"{ids[first]} is stated to be {parts[first]} and {ids[other]} {parts[other]}, but they show "
-                "the same patient or the same image, so nobody can tell whether it was trained on; state one "
-                "part for both, or leave one out"
+                f"{ids[first]} is stated to be {parts[first]} and {ids[differing]} {parts[differing]}, but "
+                "they show the same patient or the same image, so nobody can tell whether it was trained on; "
+                "state one part for both, or leave one out"
             )
-    found = {name: tuple(i for i, part in enumerate(parts) if part == name) for name in PARTS}
-    if (len(found["train"]), len(found["test"])) != (members, nonmembers):
+    by_part = {name: tuple(i for i, part in enumerate(parts) if part == name) for name in PARTS}
+    if (len(by_part["train"]), len(by_part["test"])) != (members, nonmembers):
         raise InputError(
-            f"{len(found['train'])} samples are stated to be train and {len(found['test'])} test, members "
-            f"and nonmembers are {members} and {nonmembers}; set them to the stated numbers"
+            f"{len(by_part['train'])} samples are stated to be train and {len(by_part['test'])} test, "
+            f"members and nonmembers are {members} and {nonmembers}; set them to the stated numbers"
         )
-    return Half(found["train"], found["test"], found["reference"]), found["shadow"]
+    return Split(by_part["train"], by_part["test"], by_part["reference"]), by_part["shadow"]
 
 
-def drawn(
-    pool: Half,
+def shadow_split(
+    pool: Split,
     ids: Sequence[str],
     groups: Sequence[str],
     *,
     shadow: int,
     seed: int,
-    together: Iterable[Sequence[str]] = (),
+    duplicates: Iterable[Sequence[str]] = (),
     strata: Sequence[int] | None = None,
-) -> Half:
+) -> Split:
     """Return who is in one of many shadows: a half of a pool is its members, the other its non-members.
 
     Shadows come in pairs: of 2j and 2j + 1 each sample is a member of exactly one. So each is in half of an
@@ -211,12 +195,12 @@ def drawn(
 
     Args:
         pool: whose members and non-members are shared out; its reference stays what it is.
-        ids: the names of all samples, as given to `halves`.
-        groups: the groups of all samples, as given to `halves`.
+        ids: the names of all samples, as given to `victim_shadow_split`.
+        groups: the groups of all samples, as given to `victim_shadow_split`.
         shadow: the number of the shadow, from 0.
         seed: 0 or more.
-        together: as given to `halves`.
-        strata: as given to `halves`.
+        duplicates: as given to `victim_shadow_split`.
+        strata: as given to `victim_shadow_split`.
 
     Raises:
         InputError: if a number is out of range, or the pool has fewer than two units.
@@ -224,23 +208,23 @@ def drawn(
     if shadow < 0:
         raise InputError(f"shadows are numbered from 0, got {shadow}; choose --data.shadow 0 or more")
     check_strata(strata, ids)
-    inside, shared = set(pool.members), {*pool.members, *pool.nonmembers}
-    units = [part for unit in units_of(ids, groups, together) if (part := [i for i in unit if i in shared])]
+    pool_members, shared = set(pool.members), {*pool.members, *pool.nonmembers}
+    units = [part for unit in units_of(ids, groups, duplicates) if (part := [i for i in unit if i in shared])]
     if len(units) < 2:
         raise InputError(
             f"shadows share out at least 2 groups, the pool has {len(units)}; raise --data.members or "
             "--data.nonmembers"
         )
     bands = strata or [0] * len(ids)
-    kinds = [band + (max(bands) + 1) * (i in inside) for i, band in enumerate(bands)]
+    kinds = [band + (max(bands) + 1) * (i in pool_members) for i, band in enumerate(bands)]
     units = shuffled_units(units, stream(seed, _FLEET, shadow // 2), kinds)
     reach = reachable([len(unit) for unit in units], round(len(shared) / 2), limit=len(shared))
     counts = [count for count in np.flatnonzero(reach >= 0).tolist() if 0 < count < len(shared)]
     count = min(counts, key=lambda total: (abs(total - len(shared) / 2), -total))
-    first = {i for place in take(units, reach, count) for i in units[place]}
+    first = {i for position in take(units, reach, count) for i in units[position]}
     second = shared - first
     members, nonmembers = (first, second) if shadow % 2 == 0 else (second, first)
-    return Half(tuple(sorted(members)), tuple(sorted(nonmembers)), pool.reference)
+    return Split(tuple(sorted(members)), tuple(sorted(nonmembers)), pool.reference)
 
 
 def hold_out(
@@ -261,42 +245,42 @@ def hold_out(
         InputError: if members or non-members are too few for that.
     """
     bits = stream(seed, _HOLD_OUT)
-    kept = list[int]()
+    held_out = list[int]()
     for kind in (True, False):
         positions = np.flatnonzero(members == kind).tolist()
         units = dict[str, list[int]]()
-        for position in sorted(positions, key=lambda place: groups[place]):
+        for position in sorted(positions, key=lambda index: groups[index]):
             units.setdefault(groups[position], []).append(position)
-        wanted, own = max(2, round(part * len(positions))), list[int]()
+        target, chosen = max(2, round(part * len(positions))), list[int]()
         for unit in shuffled(list(units.values()), bits)[:-1]:
-            own += unit
-            if len(own) >= wanted:
+            chosen += unit
+            if len(chosen) >= target:
                 break
-        if len(own) < 2:
+        if len(chosen) < 2:
             raise InputError(
                 f"a classifier needs {('non-members', 'members')[kind]} of the shadow's half to train on and "
                 f"2 in other groups to keep out, got {len(positions)} in {len(units)} groups; train a larger "
                 "shadow"
             )
-        kept += own
+        held_out += chosen
     out = np.zeros(len(members), dtype=bool)
-    out[kept] = True
+    out[held_out] = True
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def _parts(left: list[list[int]], needs: Sequence[int]) -> list[list[int]] | None:
+def _parts(units: list[list[int]], needs: Sequence[int]) -> list[list[int]] | None:
     """Take each need's samples, and the units they cut, out of `left`; None where they do not suffice."""
     parts = list[list[int]]()
     for need in needs:
-        sizes = [len(unit) for unit in left]
+        sizes = [len(unit) for unit in units]
         reach = reachable(sizes, need, limit=need + max(sizes, default=0))
         totals = np.flatnonzero(reach[need:] >= 0)
         if totals.size == 0:
             return None
-        places = take(left, reach, need + int(totals[0]))
-        parts.append(sorted([i for place in places for i in left[place]][:need]))
-        for place in sorted(places, reverse=True):
-            del left[place]
+        positions = take(units, reach, need + int(totals[0]))
+        parts.append(sorted([i for position in positions for i in units[position]][:need]))
+        for position in sorted(positions, reverse=True):
+            del units[position]
     return parts
 
 
@@ -305,11 +289,11 @@ def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]], every: Sequen
     have, need = sum(len(unit) for unit in units), sum(needs)
     largest = max(map(len, every), default=1)
     missing = max(1, -(-(need - have) // largest))  # more of them, or what is there would have done
-    least = max(sum(-(-each // largest) for each in needs), len(units) + missing)
+    minimum = max(sum(-(-size // largest) for size in needs), len(units) + missing)
     why = "" if have < need else ", and a group cannot be on two sides"
     return (
         f"members + nonmembers + reference must fit into one side, {' + '.join(map(str, needs))} = {need} "
         f"samples are needed, {have} in {len(units)} groups are there (the other side has "
-        f"{len(every) - len(units)}){why}; at least {least} groups are needed, none larger than the largest "
-        f"({largest}): add data, lower the numbers or change shadow_share"
+        f"{len(every) - len(units)}){why}; at least {minimum} groups are needed, none larger than the "
+        f"largest ({largest}): add data, lower the numbers or change shadow_share"
     )

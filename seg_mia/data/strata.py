@@ -1,4 +1,4 @@
-"""How much of each sample is foreground, in bins: what a split can be balanced by."""
+"""Bins of the foreground's share, for stratified splits."""
 
 from collections.abc import Iterable
 
@@ -19,11 +19,11 @@ def foreground_strata(masks: Iterable[NDArray[np.uint8]], bins: int) -> list[int
         return []
     values, counts = np.unique(shares, return_counts=True)
     below = np.cumsum(counts)[:-1]  # masks on the left of each gap between two shares
-    wanted = np.arange(1, bins) * len(shares) / bins
-    cuts = {int(np.abs(below - each).argmin()) for each in wanted} if below.size else set[int]()
+    targets = np.arange(1, bins) * len(shares) / bins
+    cuts = {int(np.abs(below - target).argmin()) for target in targets} if below.size else set[int]()
     edges = [values[cut + 1] for cut in sorted(cuts)]
-    found: list[int] = np.searchsorted(edges, shares, side="right").tolist()
-    return found
+    strata: list[int] = np.searchsorted(edges, shares, side="right").tolist()
+    return strata
 
 
 def _share(mask: NDArray[np.uint8]) -> float:

@@ -1,4 +1,4 @@
-"""One look at every decoded sample: what its mask holds, how far its values reach, and what it resembles."""
+"""Statistics, hashes and near duplicates of decoded samples."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
@@ -74,8 +74,8 @@ def survey(cached: Cached, classes: int, *, progress: Callable[[int, int], None]
     for index in range(count):
         image, mask = np.array(cached.images[index]), np.array(cached.masks[index])
         limits[:, index] = image.min() / scale, image.max() / scale
-        found = np.bincount(mask.ravel(), minlength=256)
-        pixels[index] = *found[:classes], found[IGNORE]
+        histogram = np.bincount(mask.ravel(), minlength=256)
+        pixels[index] = *histogram[:classes], histogram[IGNORE]
         small = thumbnail(image)
         hashes[index], thumbnails[index] = difference_hash(small), _unit(small)
         digests.append(hashlib.sha256(np.ascontiguousarray(image).data).hexdigest())
@@ -122,38 +122,45 @@ def near_pairs(
             f"{similarity}; change them"
         )
     signs = hashes.astype(np.float32) * 2 - 1
-    found = list[Pair]()
+    near = list[Pair]()
     for start in range(0, len(signs), _BLOCK):
         rows = signs[start : start + _BLOCK]
         for begin in range(start, len(signs), _BLOCK):
             differing = (BITS - rows @ signs[begin : begin + _BLOCK].T) / 2
-            places = np.argwhere(differing <= distance) + np.array([start, begin])
-            one, other = places[places[:, 0] < places[:, 1]].T
-            close = _correlation(thumbnails, one, other)
-            kept = close >= similarity
-            bits = differing[one[kept] - start, other[kept] - begin].astype(int).tolist()
-            columns = (one[kept].tolist(), other[kept].tolist(), bits, close[kept].tolist())
-            found += [Pair(*values) for values in zip(*columns, strict=True)]
-    return sorted(found, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+            positions = np.argwhere(differing <= distance) + np.array([start, begin])
+            first, second = positions[positions[:, 0] < positions[:, 1]].T
+            similarities = _correlation(thumbnails, first, second)
+            similar = similarities >= similarity
+            bits = differing[first[similar] - start, second[similar] - begin].astype(int).tolist()
+            columns = (
+                first[similar].tolist(),
+                second[similar].tolist(),
+                bits,
+                similarities[similar].tolist(),
+            )
+            near += [Pair(*values) for values in zip(*columns, strict=True)]
+    return sorted(near, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
 def equal(values: Sequence[Hashable]) -> list[list[int]]:
     """Return the places of each value that there is more than once, ascending."""
-    alike = dict[Hashable, list[int]]()
+    by_value = dict[Hashable, list[int]]()
     for index, value in enumerate(values):
-        alike.setdefault(value, []).append(index)
-    return [indices for indices in alike.values() if len(indices) > 1]
+        by_value.setdefault(value, []).append(index)
+    return [indices for indices in by_value.values() if len(indices) > 1]
 
 
 def _correlation(
-    thumbnails: NDArray[np.float16], one: NDArray[np.int64], other: NDArray[np.int64]
+    thumbnails: NDArray[np.float16], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the correlation of pairs, (n,), a few thousand at a time."""
-    close = np.empty(len(one))
-    for start in range(0, len(one), _BLOCK):
+    close = np.empty(len(first))
+    for start in range(0, len(first), _BLOCK):
         part = slice(start, start + _BLOCK)
-        first, second = (thumbnails[each[part]].astype(np.float32) for each in (one, other))
-        close[part] = (first * second).sum(1)
+        left_images, right_images = (
+            thumbnails[indices[part]].astype(np.float32) for indices in (first, second)
+        )
+        close[part] = (left_images * right_images).sum(1)
     return np.minimum(close.round(4), 1)  # half precision leaves 1 +- 0.0003 of a pair of equal images
 
 

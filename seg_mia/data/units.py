@@ -12,7 +12,9 @@ from seg_mia.errors import InputError
 T = TypeVar("T")
 
 
-def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Sequence[str]]) -> list[list[int]]:
+def units_of(
+    ids: Sequence[str], groups: Sequence[str], duplicates: Iterable[Sequence[str]]
+) -> list[list[int]]:
     """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
     position = _positions(ids, groups)
     parent = list(range(len(ids)))
@@ -26,10 +28,10 @@ def units_of(ids: Sequence[str], groups: Sequence[str], together: Iterable[Seque
     first = dict[str, int]()
     for i, group in enumerate(groups):
         parent[i] = root(first.setdefault(group, i))
-    for same in together:
+    for same in duplicates:
         for name in same:
             if name not in position:
-                raise InputError(f"together must name ids of this data set, got {name!r}; correct it")
+                raise InputError(f"duplicates must name ids of this data set, got {name!r}; correct it")
             parent[root(position[name])] = root(position[same[0]])
     units = dict[int, list[int]]()
     for i in sorted(range(len(ids)), key=ids.__getitem__):
@@ -77,14 +79,14 @@ def _interleaved(units: Sequence[list[int]], strata: Sequence[int], bits: np.ran
     stratum that is nearest to the mean of its samples'.
     """
     members = dict[int, list[int]]()
-    for place, unit in enumerate(units):
-        members.setdefault(round(fmean(strata[i] for i in unit)), []).append(place)
+    for position, unit in enumerate(units):
+        members.setdefault(round(fmean(strata[i] for i in unit)), []).append(position)
     keys = np.empty(len(units))
     points = bits.random_raw(len(members)) / 2.0**64
     for stratum, point in zip(sorted(members), points.tolist(), strict=True):
-        widths = np.array([len(units[place]) for place in members[stratum]])
+        widths = np.array([len(units[position]) for position in members[stratum]])
         keys[members[stratum]] = (np.cumsum(widths) - widths + point * widths) / widths.sum()
-    return [units[place] for place in np.argsort(keys, kind="stable")]
+    return [units[position] for position in np.argsort(keys, kind="stable")]
 
 
 def check_strata(strata: Sequence[int] | None, ids: Sequence[str]) -> None:
@@ -114,9 +116,9 @@ def reachable(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64
 
 def take(units: Sequence[list[int]], reach: NDArray[np.int64], total: int) -> list[int]:
     """Return the places of the units that make `total`; each step needs fewer leading units than the last."""
-    places = list[int]()
+    positions = list[int]()
     while total > 0:
-        place = int(reach[total]) - 1
-        places.append(place)
-        total -= len(units[place])
-    return places
+        position = int(reach[total]) - 1
+        positions.append(position)
+        total -= len(units[position])
+    return positions

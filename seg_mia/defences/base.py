@@ -1,9 +1,9 @@
-"""What a defence may change: a sample, a batch, the loss, the network, who teaches it."""
+"""The contract of defences: changes of samples, batches, loss, network or teacher."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -15,18 +15,38 @@ from seg_mia.defences.traits import Trait, incompatible
 from seg_mia.errors import InputError
 
 
+class DPGuaranteeContent(TypedDict):
+    """Plain values of a `seg_mia.results.privacy.DPGuarantee`, as checkpoints keep them."""
+
+    epsilon: float
+    delta: float
+    budget: float | None
+    unit: Literal["image", "patient"]
+    neighbours: str
+    units: int
+    declared: bool
+    batch: float
+    permitted: dict[str, float | str]
+    noise: float
+    clip: float
+    rate: float
+    steps: int
+    accountant: str
+    reproducible: bool
+
+
 class Wrapping(NamedTuple):
     """A module to put around a network, as a class and plain arguments, so that a card can name it."""
 
     kind: type[nn.Module]
-    arguments: dict[str, Any]
+    arguments: Mapping[str, object]
 
 
 Forward = Callable[[Batch], tuple[Tensor, StepOutput]]
 """From a batch to each image's loss (N,), with its graph, and what the step returns of it."""
 
 
-class Descent(ABC):
+class GradientComputer(ABC):
     """What makes the gradient of a batch, instead of backpropagation of its mean loss."""
 
     @abstractmethod
@@ -49,13 +69,13 @@ class Defence:
         traits: what other defences must know of this one, each with a clause that says it of this one.
         teacher: name of the network that is trained first, without any defence, in a folder of this name
             within the run's, if there is one; `learn` is then given it.
-        descent: what makes the gradients, if not backpropagation; set before training starts.
+        gradient_computer: what makes the gradients, if not backpropagation; set before training starts.
         lr_factor: what the learning rate is multiplied with.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {}
     teacher: ClassVar[str | None] = None
-    descent: Descent | None = None
+    gradient_computer: GradientComputer | None = None
     lr_factor: float = 1.0
 
     def enter(self, data: SegmentationData) -> None:
@@ -90,8 +110,8 @@ class Defence:
         """Return callbacks for training and validation."""
         return []
 
-    def promise(self) -> dict[str, Any] | None:
-        """Return what the training has promised about privacy so far, in plain values, or None."""
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
+        """Return what the training guarantees about privacy so far, in plain values, or None."""
         return None
 
 
@@ -125,20 +145,20 @@ def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
 
 def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[str, Any]:
     """Return class path and arguments of the network that `wrapped` returns, given those of the bare one."""
-    found = dict(spec)
+    deployed = dict(spec)
     for defence in defences:
         around = defence.wrapping()
         if around is not None:
             path = f"{around.kind.__module__}.{around.kind.__qualname__}"
-            found = {"class_path": path, "init_args": {"network": found, **around.arguments}}
-    return found
+            deployed = {"class_path": path, "init_args": {"network": deployed, **around.arguments}}
+    return deployed
 
 
-def require_full_masks(data: SegmentationData, what: str, why: str) -> None:
+def require_full_masks(data: SegmentationData, subject: str, why: str) -> None:
     """Raise InputError where masks are smaller than images, as for networks with unpadded convolutions."""
     image, mask = data.cached.images.shape[1:3], data.cached.masks.shape[1:]
     if image != mask:
         raise InputError(
-            f"{what} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; leave "
-            "it out, or take a padded network"
+            f"{subject} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; "
+            "leave it out, or take a padded network"
         )

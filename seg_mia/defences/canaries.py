@@ -80,9 +80,9 @@ class Canaries(Defence):
                 f"the coins of seed {self.seed} fell all alike; take another --model.defences.seed"
             )
         self.indices = chosen
-        inside = chosen[self.inserted]
-        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inside}
-        data.insert(inside, labels)
+        inserted = chosen[self.inserted]
+        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inserted}
+        data.insert(inserted, labels)
 
     def callbacks(self) -> list[Callback]:
         """Ask after training."""
@@ -103,7 +103,7 @@ class CanaryScores(Callback):
 
     def __init__(self, canaries: Canaries) -> None:
         self.canaries = canaries
-        self.found: CanaryResult | None = None
+        self.result: CanaryResult | None = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score each canary by the negative of its loss."""
@@ -112,13 +112,13 @@ class CanaryScores(Callback):
         if not trainer.is_global_zero:
             return
         inserted, folder = self.canaries.inserted, run_folder(trainer)
-        privacy = guarantee(getattr(pl_module, "promise", None), "what the training says of privacy")
+        privacy = guarantee(getattr(pl_module, "dp_guarantee", None), "what the training says of privacy")
         delta = None if privacy is None else privacy.delta
         if delta is None:
-            delta = 1 / (10 * len(data.trained()))
+            delta = 1 / (10 * len(data.trained()))  # as DPSGD takes by default, so that bounds compare
         certified = asdict(epsilon_lower_bound(scores, inserted, delta=delta))
         one_run = asdict(one_run_lower_bound(scores, inserted, delta=delta))
-        self.found = CanaryResult(
+        self.result = CanaryResult(
             inserted=int(inserted.sum()),
             left_out=int((~inserted).sum()),
             auc=auc(scores, inserted),
@@ -129,16 +129,16 @@ class CanaryScores(Callback):
         )
         ids = [data.source.ids[i] for i in self.canaries.indices]
         rows = [
-            (name, int(inside), f"{score:.9g}")
-            for name, inside, score in zip(ids, inserted, scores, strict=True)
+            (name, int(is_inserted), f"{score:.9g}")
+            for name, is_inserted, score in zip(ids, inserted, scores, strict=True)
         ]
         write_csv(folder / "canaries.csv", ["id", "inserted", "score"], rows)
-        write_json(folder / "canaries.json", self.found.plain())
+        write_json(folder / "canaries.json", self.result.plain())
         for logger in trainer.loggers:
-            values = {"auc": self.found.auc, "epsilon_at_least": self.found.certified.epsilon}
+            values = {"auc": self.result.auc, "epsilon_at_least": self.result.certified.epsilon}
             numbers = {f"canaries/{name}": value for name, value in values.items() if value is not None}
             logger.log_metrics(numbers, 0)
-        log.info(canary_headline(self.found))
+        log.info(canary_headline(self.result))
 
     @torch.no_grad()
     def _scores(self, pl_module: LightningModule, data: SegmentationData) -> NDArray[np.float64]:

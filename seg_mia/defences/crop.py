@@ -49,15 +49,16 @@ class Crop(Defence):
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return one random square of every image and mask, at the same place in all."""
         side = crop_side(self.size, batch.image.shape[2:])
-        top, left = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])
-        return cropped(batch, top=top, left=left, side=side)
+        # Drawn on the CPU: a seed gives the same crops on every device.
+        row, column = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])
+        return cropped(batch, row=row, column=column, side=side)
 
     def wrapping(self) -> Wrapping:
         """The network is asked square by square."""
         return Wrapping(Stitched, {"size": self.size})
 
 
-def cropped(batch: Batch, *, top: int, left: int, side: int) -> Batch:
+def cropped(batch: Batch, *, row: int, column: int, side: int) -> Batch:
     """Return one square of every image (N, C, H, W) and mask (N, H, W)."""
-    rows, columns = slice(top, top + side), slice(left, left + side)
+    rows, columns = slice(row, row + side), slice(column, column + side)
     return batch._replace(image=batch.image[..., rows, columns], mask=batch.mask[..., rows, columns])

@@ -86,7 +86,7 @@ def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Lo
         range(0, len(samples), data.batch_size), desc="asking the teacher", leave=False, disable=None
     ):
         drawn = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
-        logits = final(teacher(torch.stack([one.image for one in drawn]).to(device))).float().cpu()
-        losses.append(loss(logits, torch.stack([one.mask for one in drawn])).double().numpy())
+        logits = final(teacher(torch.stack([sample.image for sample in drawn]).to(device))).float().cpu()
+        losses.append(loss(logits, torch.stack([sample.mask for sample in drawn])).double().numpy())
         labels.append(predicted(logits).to(torch.uint8).numpy())
     return np.concatenate(losses), np.concatenate(labels)

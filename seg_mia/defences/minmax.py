@@ -1,7 +1,7 @@
 """Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an attacker in the loss."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -69,20 +69,20 @@ class MinMax(Defence):
         """Return `weight` times each image's probability of being called a member."""
         assert self.classifier is not None
         self.classifier.eval().requires_grad_(False)
-        called: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
-        return self.weight * called
+        probabilities: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
+        return self.weight * probabilities
 
     def callbacks(self) -> list[Callback]:
         """The classifier learns before each epoch."""
-        return [Opponent(self)]
+        return [InferenceAdversary(self)]
 
 
-class Opponent(Callback):
+class InferenceAdversary(Callback):
     """Train the classifier for an epoch before each of the network; its state goes into checkpoints."""
 
     def __init__(self, defence: MinMax) -> None:
         self.defence = defence
-        self.saved: dict[str, Any] | None = None
+        self.saved: dict[str, dict[str, object]] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Move the classifier to where the network is."""
@@ -107,6 +107,7 @@ class Opponent(Callback):
             data.dataset(np.concatenate(parts)),
             np.random.default_rng([0, trainer.current_epoch]),
         )
+        # Members and reference weigh the same, however many of each there are.
         weight = torch.tensor([0.5 / (1 - member.mean()), 0.5 / member.mean()])
         rows, size = order.permutation(len(member)), self.defence.batch_size
         self.classifier.train().requires_grad_(True)
@@ -116,14 +117,14 @@ class Opponent(Callback):
             chosen = rows[start : start + size]
             batch = Batch(*map(torch.stack, zip(*(samples[0, int(row)] for row in chosen), strict=True)))
             truth = torch.from_numpy(member[chosen])
-            logits = self._called(network, batch, pl_module.device)
-            each = functional.binary_cross_entropy_with_logits(
+            logits = self._membership_logits(network, batch, pl_module.device)
+            loss = functional.binary_cross_entropy_with_logits(
                 logits, truth.to(logits), weight=weight[truth.long()].to(logits)
             )
             self.optimizer.zero_grad()
-            each.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            losses.append(float(each.detach()))
+            losses.append(float(loss.detach()))
             right += int(((logits > 0).cpu() == truth).sum())
         network.train()
         if trainer.world_size > 1:  # batch statistics differ between ranks, so what was learnt does
@@ -132,17 +133,17 @@ class Opponent(Callback):
         pl_module.log("minmax/classifier_loss", float(np.mean(losses)))
         pl_module.log("minmax/classifier_accuracy", right / len(rows))
 
-    def _called(self, network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
+    def _membership_logits(self, network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         image, mask = batch.image.to(device), batch.mask.to(device)
         with torch.no_grad():
             maps = _SIGNAL(final(network(image)), image, mask)
-        called: Tensor = self.classifier(maps)
-        return called
+        logits: Tensor = self.classifier(maps)
+        return logits
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, dict[str, object]]:
         """Return the classifier and its optimiser."""
         return {"classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, dict[str, object]]) -> None:
         """Take them up again when training starts."""
         self.saved = state_dict

@@ -74,15 +74,15 @@ class Poison(Defence):
     def sample(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return the batch with some of its samples poisoned."""
         index = batch.index.cpu()
-        place = torch.searchsorted(self.members, index)
+        position = torch.searchsorted(self.members, index)
         match self.mode:
             case "fixed":
-                hit = self.marked[place]
+                hit = self.marked[position]
             case "per_draw":
                 hit = torch.rand(len(index)) < self.probability
             case _:
                 assert_never(self.mode)
-        self.drawn += torch.bincount(place[hit], minlength=len(self.members))
+        self.drawn += torch.bincount(position[hit], minlength=len(self.members))
         return poisoned(batch, hit.to(batch.image.device), self.stamped(batch.image))
 
     def stamped(self, image: Tensor) -> Tensor:
@@ -133,11 +133,11 @@ class PoisonRecord(Callback):
             rows = [(name, n) for name, n in zip(ids, self.times.tolist(), strict=True) if n]
             write_csv(run_folder(trainer) / "poisoned.csv", ["id", "times"], rows)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the count, in the members' order."""
         return {"times": self.times}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Take the count up again."""
         self.times = state_dict["times"]
 

@@ -1,4 +1,4 @@
-"""What a deployed victim gives out of what it knows: labels, the top class, coarse or noisy probabilities."""
+"""Limits on a deployed victim's output: labels, the top class, rounded or noisy probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import nn
 
 from seg_mia.defences.base import Defence, Wrapping
 from seg_mia.defences.traits import Trait
-from seg_mia.models.released import Argmax, Noisy, Released, Rounded, TopClass
+from seg_mia.models.released import ArgmaxNetwork, NoisyNetwork, Released, RoundedNetwork, TopNetwork
 
 
 class Release(Defence, ABC):
@@ -36,43 +36,43 @@ def seen(sees: str, release: Release | None) -> str:
     """Return what an attacker who `sees` so much is left with by what the victim gives out."""
     if release is None:
         return sees
-    told = sees.replace("released probabilities", f"released {release.shows}")
-    return told if told != sees else f"{sees} (the victim releases {release.shows})"
+    described = sees.replace("released probabilities", f"released {release.shows}")
+    return described if described != sees else f"{sees} (the victim releases {release.shows})"
 
 
-class Labels(Release):
+class ArgmaxRelease(Release):
     """Hard labels alone: the argmax defence of Chobola, Usynin, Kaissis 2022."""
 
-    kind, shows = Argmax, "labels"
+    kind, shows = ArgmaxNetwork, "labels"
 
     def __init__(self) -> None:
         super().__init__()
 
 
-class Top(Release):
+class TopRelease(Release):
     """The most likely class of each pixel and its probability; of two classes that is everything."""
 
-    kind, shows = TopClass, "top class and its probability"
+    kind, shows = TopNetwork, "top class and its probability"
 
     def __init__(self) -> None:
         super().__init__()
 
 
-class Rounding(Release):
+class RoundedRelease(Release):
     """Rounded probabilities.
 
     Args:
         digits: decimal digits that are left, 0..6.
     """
 
-    kind = Rounded
+    kind = RoundedNetwork
 
     def __init__(self, *, digits: int = 1) -> None:
         super().__init__(digits=digits)
         self.shows = f"probabilities rounded to {digits} digit{'' if digits == 1 else 's'}"
 
 
-class Noise(Release):
+class NoisyRelease(Release):
     """Probabilities plus Gaussian noise that follows from the image.
 
     Args:
@@ -80,7 +80,7 @@ class Noise(Release):
         seed: a secret of whoever deploys the victim.
     """
 
-    kind = Noisy
+    kind = NoisyNetwork
 
     def __init__(self, *, sigma: float = 0.1, seed: int = 0) -> None:
         super().__init__(sigma=sigma, seed=seed)

@@ -1,4 +1,4 @@
-"""What defences must know of each other, and which of it is incompatible."""
+"""Traits of defences, and the rules by which two of them are incompatible."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -75,7 +75,7 @@ def incompatible(first: Mapping[Trait, str], second: Mapping[Trait, str]) -> str
         second: what the other says.
     """
     for rule in RULES:
-        for traits, others in ((first, second), (second, first)):
-            if rule.first in traits and rule.second in others:
-                return rule.reason.format(first=traits[rule.first], second=others[rule.second])
+        for traits, opposing in ((first, second), (second, first)):
+            if rule.first in traits and rule.second in opposing:
+                return rule.reason.format(first=traits[rule.first], second=opposing[rule.second])
     return None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from seg_mia.callbacks.outputs import Scores
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.predictions import FOLDER, SignalSamples, predictions
-from seg_mia.data.sides import Side
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.classifier import signal_loader
 from seg_mia.membership.answers import Answers
@@ -17,7 +17,7 @@ from seg_mia.membership.signals import Signal, checked
 from seg_mia.runs import run_of
 
 
-def seen_by(side: Side) -> NDArray[np.bool_]:
+def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
     """Return which samples a network may know, bool (n,) over the data set: of whom its training saw any.
 
     Patients count as a whole, and so does what its defences may have used.
@@ -29,7 +29,7 @@ def seen_by(side: Side) -> NDArray[np.bool_]:
 
 
 def side_samples(
-    side: Side, asked: Side, signal: Signal, device: torch.device, *, limited: bool = False
+    side: TrainedModel, asked: TrainedModel, signal: Signal, device: torch.device, *, limited: bool = False
 ) -> SignalSamples:
     """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
     data = side.data
@@ -43,7 +43,7 @@ def side_samples(
 
 
 def _asked(
-    side: Side,
+    side: TrainedModel,
     data: SegmentationData,
     indices: NDArray[np.int64],
     members: NDArray[np.bool_],
@@ -90,7 +90,11 @@ def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, 
 
 
 def fleet_answers(
-    signal: Signal, victim: Side, shadows: Sequence[Side], judged: NDArray[np.int64], device: torch.device
+    signal: Signal,
+    victim: TrainedModel,
+    shadows: Sequence[TrainedModel],
+    judged: NDArray[np.int64],
+    device: torch.device,
 ) -> list[Answers]:
     """Return what each shadow answers about the judged samples, then about all that shadows are made of.
 

@@ -48,7 +48,7 @@ class ClassifierLearner:
         members = float(training.members.mean())
         task = MembershipTask(self.signal, settings, mean=mean, std=std, members=members)
         loader = signal_loader(training, settings.batch_size, shuffle=True, trainer=trainer)
-        task.try_one(next(iter(signal_loader(validation, 2))))
+        task.check_one_sample(next(iter(signal_loader(validation, 2))))
         trainer.fit(task, loader, signal_loader(validation, settings.batch_size, trainer=trainer))
         if trainer.global_step != settings.epochs * len(loader):
             raise InputError(

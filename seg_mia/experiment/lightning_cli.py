@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -33,7 +33,7 @@ from seg_mia.config.options import Option
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData, run_seed
-from seg_mia.data.sides import Side
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
@@ -60,7 +60,7 @@ from seg_mia.experiment.trainer_checks import (
     refusals,
 )
 from seg_mia.membership.base import Membership
-from seg_mia.models.foreign import told
+from seg_mia.models.user_errors import input_errors
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
@@ -170,7 +170,7 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments; what does not fit is one line."""
-        with told("a class that the settings name cannot be read", "name one that declares plain arguments"):
+        with input_errors("a class of the settings cannot be read", "name one that declares plain arguments"):
             try:
                 self.config = parser.parse_args(self.plan.args)
             except argparse.ArgumentError as error:
@@ -193,7 +193,7 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data, trainer; what a constructor refuses or raises is one line."""
-        with told("{} cannot be built", "change its arguments, or the class"), refusals():
+        with input_errors("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
@@ -298,7 +298,7 @@ class Experiment(LightningCLI):
             self.trainer.fit(
                 model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
             )
-        self._sum_up(model.promise if isinstance(model, Segmentation) else None)
+        self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
         """Train first what defences learn from, each in a folder of its own.
@@ -341,9 +341,9 @@ class Experiment(LightningCLI):
         self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
         self._sum_up(self.plan.card.privacy if self.plan.card else None)
 
-    def _sum_up(self, promise: dict[str, Any] | None) -> None:
+    def _sum_up(self, privacy: Mapping[str, object] | None) -> None:
         self.summary = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-        self.summary |= {"privacy": promise} if promise else {}
+        self.summary |= {"privacy": privacy} if privacy else {}
 
     def predict(
         self, model: LightningModule, datamodule: SegmentationData, return_predictions: bool | None = None
@@ -380,7 +380,7 @@ class Experiment(LightningCLI):
         if self.release is not None:
             shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
-        victim = Side(network, data, file, built, unseen_of(card, data))
+        victim = TrainedModel(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         control = bool(self.plan.request.control)
         findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)

@@ -11,7 +11,7 @@ from torch import nn
 
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.outputs import Findings
-from seg_mia.callbacks.seen import unseen_members
+from seg_mia.callbacks.seen_samples import unseen_members
 from seg_mia.checkpoint import (
     Card,
     build,
@@ -26,7 +26,7 @@ from seg_mia.checkpoint import (
 from seg_mia.config.spec import parameters
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.data.base import SegmentationData, Subset
-from seg_mia.data.sides import Side, judged_data, tell_left_out
+from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
@@ -43,8 +43,8 @@ from seg_mia.runs import defence_names
 
 def infer(
     attack: Membership,
-    victim: Side,
-    shadows: Sequence[Side],
+    victim: TrainedModel,
+    shadows: Sequence[TrainedModel],
     *,
     trainer: Callable[[int], Trainer],
     seed: int,
@@ -69,7 +69,7 @@ def infer(
     needs.check_count(len(shadows))
     for shadow in shadows:
         check_pair(victim, shadow, needs)
-    tell_left_out(victim, shadows)
+    log_left_out(victim, shadows)
     queried, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device
@@ -86,7 +86,9 @@ def infer(
     return Findings(judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last)
 
 
-def controlled(victim: Side, shadows: Sequence[Side], needs: Fleet) -> tuple[Side, Sequence[Side]]:
+def controlled(
+    victim: TrainedModel, shadows: Sequence[TrainedModel], needs: Fleet
+) -> tuple[TrainedModel, Sequence[TrainedModel]]:
     """Return the shadow that a negative control asks instead of the victim, and the shadows to learn on.
 
     Raises InputError where it was trained on judged samples, or none is left to learn on.
@@ -106,7 +108,7 @@ def controlled(victim: Side, shadows: Sequence[Side], needs: Fleet) -> tuple[Sid
     return shadows[0], shadows[1:]
 
 
-def check_pair(victim: Side, shadow: Side, needs: Fleet) -> None:
+def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None:
     """Raise InputError unless a shadow knows the victim's classes and data, and only what it may know.
 
     Args:
@@ -135,7 +137,10 @@ def check_pair(victim: Side, shadow: Side, needs: Fleet) -> None:
             f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
             f"the shadow with the victim's {_option(attacked, 'size')}"
         )
-    if (attacked.tied, attacked.stratify) != (learnt.tied, learnt.stratify):
+    if (attacked.duplicate_positions, attacked.stratify) != (
+        learnt.duplicate_positions,
+        learnt.stratify,
+    ):
         raise InputError(
             "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
             "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
@@ -161,7 +166,7 @@ def _option(data: SegmentationData, name: str) -> str:
     return f"--data.{name}" if name in parameters(type(data)) else "settings of the data"
 
 
-def _check_enough(side: Side) -> None:
+def _check_enough(side: TrainedModel) -> None:
     data = side.data
     parts: tuple[Subset, ...] = ("members", "nonmembers")
     for part in parts:
@@ -182,7 +187,7 @@ def load_shadow(
     *,
     victim: Mapping[str, Any],
     trust: Collection[str],
-) -> Side:
+) -> TrainedModel:
     """Return the shadow's network and its half of the data, which is read from where the victim's is.
 
     Args:
@@ -225,21 +230,21 @@ def load_shadow(
     except TypeError as error:
         raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
     own_data.setup()
-    check_data(own_data, fingerprint=card.fingerprint, split=card.split, whose="shadow")
+    check_data(own_data, fingerprint=card.fingerprint, split=card.split, role="shadow")
     if adopted(card):
         check_members(own_data, f"shadow {found.file}")
     network = build(network_spec(card), trust=trust)
     load_weights(network, content, found.file)
-    return Side(network, own_data, found.file, network_spec(card), unseen_of(card, own_data))
+    return TrainedModel(network, own_data, found.file, network_spec(card), unseen_of(card, own_data))
 
 
-def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[Side]:
+def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[TrainedModel]:
     """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
     victim, trust = plan.content or {}, plan.request.trust
     return [load_shadow(shadow, data, modules, victim=victim, trust=trust) for shadow in plan.shadows]
 
 
-def behind_release(shadow: Side, release: Release, settings: Any) -> Side:
+def behind_release(shadow: TrainedModel, release: Release, settings: Any) -> TrainedModel:
     """Return a shadow that gives out what the victim does; `settings` are the release's, as plain values."""
     return replace(shadow, network=wrapped(shadow.network, [release]), built=[shadow.built, settings])
 
@@ -280,7 +285,7 @@ def check_members(data: SegmentationData, name: str) -> None:
         data: that half of the split that the network stands for, with its samples open.
         name: of the network, for the message.
     """
-    if data.source.parts is not None and data.role == "victim":
+    if data.source.predefined_split is not None and data.role == "victim":
         return
     reason = f"{name} was trained elsewhere and its members here are drawn by chance"
     if data.role == "shadow":
@@ -324,7 +329,7 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         check_members(data, f"victim {file}")
 
 
-def sides_of(plan: Plan, victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+def sides_of(plan: Plan, victim: TrainedModel, shadows: Sequence[TrainedModel]) -> dict[str, Any]:
     """Return the fields of a `MembershipSummary` on who was attacked and by means of which shadows."""
     assert plan.card is not None
     cards = [shadow.card for shadow in plan.shadows]

@@ -10,7 +10,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.roles import SHADOW
 
 Verb = Literal["fit", "adopt", "validate", "test", "predict"]
-NAMES_SAMPLES = {"data.duplicates", "data.tied"}
+NAMES_SAMPLES = {"data.duplicates", "data.duplicate_positions"}
 """Options whose values are samples' names."""
 
 

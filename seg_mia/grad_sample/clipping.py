@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from seg_mia.grad_sample.recording import Ledger, Recording, UnknownUseError
+from seg_mia.grad_sample.recording import GradSampleRecord, Recording, UnknownUseError
 
 Objective = Callable[[Tensor], Tensor]
 """From row numbers (n,) of a batch to the losses (n,) of these rows, with their graph."""
@@ -53,17 +53,18 @@ def clipped_sum(
         case "fused":
             if len(names) < len(units):
                 raise ValueError("fused clipping needs units of one row; use loop")
-            found = [
+            part_norms = [
                 _fused(objective, parameters, part, clip=clip, sums=sums)
                 for part in torch.split(rows, physical)
             ]
-            norms = torch.cat(found)[units.argsort()]
+            norms = torch.cat(part_norms)[units.argsort()]
         case "loop":
             order = [rows[units == unit] for unit in names]
-            found = [
-                _alone(objective, parameters, own, clip=clip, physical=physical, sums=sums) for own in order
+            part_norms = [
+                _alone(objective, parameters, unit_rows, clip=clip, physical=physical, sums=sums)
+                for unit_rows in order
             ]
-            norms = torch.stack(found)
+            norms = torch.stack(part_norms)
         case _:
             assert_never(mode)
     return Clipped(sums, norms)
@@ -76,8 +77,8 @@ def _factors(norms: Tensor, clip: float) -> Tensor:
 def _fused(
     objective: Objective, parameters: Parameters, rows: Tensor, *, clip: float, sums: dict[str, Tensor]
 ) -> Tensor:
-    ledger = Ledger({parameter: name for name, parameter in parameters.items()}, len(rows))
-    with Recording(ledger):
+    record = GradSampleRecord({parameter: name for name, parameter in parameters.items()}, len(rows))
+    with Recording(record):
         losses = _losses(objective, rows)
     if losses.requires_grad:
         try:
@@ -87,11 +88,11 @@ def _fused(
         for name, gradient in zip(parameters, escaped, strict=True):
             if gradient is not None:
                 raise UnknownUseError(f"parameter {name} is used where it is not seen")
-    squared = ledger.squared_norms()
+    squared = record.squared_norms()
     norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
-    for parameter, gradient in ledger.weighted(_factors(norms, clip)).items():
-        sums[ledger.names[parameter]] += gradient
-    ledger.kept.clear()
+    for parameter, gradient in record.weighted(_factors(norms, clip)).items():
+        sums[record.names[parameter]] += gradient
+    record.contributions.clear()
     return norms
 
 

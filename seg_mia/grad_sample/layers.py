@@ -36,11 +36,11 @@ class Layer(ABC):
         """Return the gradient of the input."""
 
     @abstractmethod
-    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+    def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's gradient of each sample, (N, *weight.shape)."""
 
     @abstractmethod
-    def each_bias(self, g: Tensor) -> Tensor:
+    def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the bias's gradient of each sample, (N, *bias.shape)."""
 
     def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:  # noqa: ARG002
@@ -49,16 +49,16 @@ class Layer(ABC):
 
     def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the squared norm of the weight's gradient of each sample, (N,)."""
-        return self.each_weight(x, g, weight).flatten(1).square().sum(1)
+        return self.weight_grad_sample(x, g, weight).flatten(1).square().sum(1)
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's gradient of the batch."""
-        return self.each_weight(x, g, weight).sum(0)
+        return self.weight_grad_sample(x, g, weight).sum(0)
 
 
-def _gram(left: Tensor, right: Tensor) -> Tensor:
+def _gram(inputs: Tensor, gradients: Tensor) -> Tensor:
     """Return the squared norm of each sum over positions of outer products, of (N, D, L) and (N, O, L)."""
-    inner, outer = (torch.bmm(each.transpose(1, 2), each) for each in (left, right))
+    inner, outer = (torch.bmm(factor.transpose(1, 2), factor) for factor in (inputs, gradients))
     bound = inner.diagonal(dim1=1, dim2=2).sum(1) * outer.diagonal(dim1=1, dim2=2).sum(1)
     slack = 8 * torch.finfo(inner.dtype).eps * bound  # rounding must not make a norm too small
     return (inner * outer).sum((1, 2)).clamp(min=0) + slack
@@ -80,12 +80,12 @@ class Linear(Layer):
         """Return g W."""
         return g @ weight
 
-    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+    def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return the sum over positions of outer products."""
-        left, right = self._positions(x, g)
-        return torch.bmm(right, left.transpose(1, 2))
+        inputs, gradients = self._positions(x, g)
+        return torch.bmm(gradients, inputs.transpose(1, 2))
 
-    def each_bias(self, g: Tensor) -> Tensor:
+    def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
         return g.flatten(1, -2).sum(1) if g.ndim > 2 else g
 
@@ -103,8 +103,10 @@ class Linear(Layer):
 
     @staticmethod
     def _positions(x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = (each.reshape(len(each), -1, each.shape[-1]).transpose(1, 2) for each in (x, g))
-        return left, right
+        inputs, gradients = (
+            tensor.reshape(len(tensor), -1, tensor.shape[-1]).transpose(1, 2) for tensor in (x, g)
+        )
+        return inputs, gradients
 
 
 @dataclass(frozen=True)
@@ -140,16 +142,16 @@ class Convolution(Layer):
         """Return the gradient of the input alone."""
         return self._backward(x, g, weight, self.groups, of_input=True)
 
-    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+    def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Ask the library's own kernel, for one sample at a time or, with samples as groups, for all."""
         if self.groups == 1 and not x.is_cuda:  # measured: as fast as the gradient of the whole batch
             return torch.stack([self.weight_gradient(x[[i]], g[[i]], weight) for i in range(len(x))])
         many = weight.repeat(len(x), 1, 1, 1)
-        rows, outputs = (each.reshape(1, -1, *each.shape[2:]) for each in (x, g))
-        found = self._backward(rows, outputs, many, self.groups * len(x), of_input=False)
-        return found.view(len(x), *weight.shape)
+        rows, outputs = (tensor.reshape(1, -1, *tensor.shape[2:]) for tensor in (x, g))
+        gradients = self._backward(rows, outputs, many, self.groups * len(x), of_input=False)
+        return gradients.view(len(x), *weight.shape)
 
-    def each_bias(self, g: Tensor) -> Tensor:
+    def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
         return g.sum((2, 3))
 
@@ -175,7 +177,7 @@ class Convolution(Layer):
         return self._backward(x, g, weight, self.groups, of_input=False)
 
     def _backward(self, x: Tensor, g: Tensor, weight: Tensor, groups: int, *, of_input: bool) -> Tensor:
-        found = torch.ops.aten.convolution_backward(
+        gradients = torch.ops.aten.convolution_backward(
             g,
             x,
             weight,
@@ -188,7 +190,7 @@ class Convolution(Layer):
             groups,
             [of_input, not of_input, False],
         )
-        gradient: Tensor = found[0 if of_input else 1]
+        gradient: Tensor = gradients[0 if of_input else 1]
         return gradient
 
 
@@ -210,7 +212,7 @@ class GroupNorm(Layer):
         _, mean, scale = torch.native_group_norm(
             x, weight, None, count, channels, positions, self.groups, self.eps
         )
-        found = torch.ops.aten.native_group_norm_backward(
+        gradients = torch.ops.aten.native_group_norm_backward(
             g.contiguous(),
             x,
             mean,
@@ -222,15 +224,15 @@ class GroupNorm(Layer):
             self.groups,
             [True, False, False],
         )
-        gradient: Tensor = found[0]
+        gradient: Tensor = gradients[0]
         return gradient
 
-    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+    def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return the sum over positions of g times the normalised input."""
         normal = functional.group_norm(x, self.groups, None, None, self.eps)
         return (g * normal).reshape(*g.shape[:2], -1).sum(2)
 
-    def each_bias(self, g: Tensor) -> Tensor:
+    def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
         return g.reshape(*g.shape[:2], -1).sum(2)
 
@@ -250,16 +252,16 @@ class LayerNorm(Layer):
         """Return the gradient of the input alone."""
         x = x.contiguous()
         _, mean, scale = torch.native_layer_norm(x, self.shape, weight, None, self.eps)
-        found = torch.ops.aten.native_layer_norm_backward(
+        gradients = torch.ops.aten.native_layer_norm_backward(
             g.contiguous(), x, list(self.shape), mean, scale, weight, None, [True, False, False]
         )
-        gradient: Tensor = found[0]
+        gradient: Tensor = gradients[0]
         return gradient
 
-    def each_weight(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+    def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """Return the sum over positions of g times the normalised input."""
-        return self.each_bias(g * functional.layer_norm(x, self.shape, None, None, self.eps))
+        return self.bias_grad_sample(g * functional.layer_norm(x, self.shape, None, None, self.eps))
 
-    def each_bias(self, g: Tensor) -> Tensor:
+    def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
         return g.reshape(len(g), -1, *self.shape).sum(1)

@@ -20,16 +20,16 @@ class UnknownUseError(InputError):
 
 
 @dataclass
-class _Kept:
+class _Contribution:
     """What one parameter's gradient is made of: each sample's, or norm and ingredients."""
 
-    each: Tensor | None = None
+    grad_sample: Tensor | None = None
     norm: Tensor | None = None
     ingredients: tuple[Layer, Tensor, Tensor] | None = None
 
 
 @dataclass
-class Ledger:
+class GradSampleRecord:
     """What a forward and a backward pass tell about each parameter.
 
     Attributes:
@@ -40,20 +40,23 @@ class Ledger:
     names: dict[nn.Parameter, str]
     samples: int
     uses: dict[nn.Parameter, int] = field(default_factory=dict)
-    kept: dict[nn.Parameter, _Kept] = field(default_factory=dict)
+    contributions: dict[nn.Parameter, _Contribution] = field(default_factory=dict)
     listening: bool = False
 
     def squared_norms(self) -> Tensor | None:
         """Return the squared norm of each sample's whole gradient, (N,), after the backward pass."""
         parts = [
-            kept.norm if kept.norm is not None else _each(kept).flatten(1).square().sum(1)
-            for kept in self.kept.values()
+            record.norm if record.norm is not None else _grad_sample(record).flatten(1).square().sum(1)
+            for record in self.contributions.values()
         ]
         return torch.stack(parts).sum(0) if parts else None
 
     def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
         """Return the sum of the samples' gradients, each times its factor (N,), for each parameter met."""
-        return {parameter: _weighted(parameter, kept, factors) for parameter, kept in self.kept.items()}
+        return {
+            parameter: _weighted(parameter, record, factors)
+            for parameter, record in self.contributions.items()
+        }
 
     def meet(self, layer: Layer, weight: Tensor, bias: Tensor | None, x: Tensor, g: Tensor) -> None:
         """Take a layer's input and its output's gradient into account."""
@@ -62,27 +65,27 @@ class Ledger:
         if isinstance(weight, nn.Parameter) and weight in self.names:
             if self.uses[weight] == 1 and layer.ghost_pays(x, g, weight):
                 norm = layer.squared_norm(x, g, weight)
-                self.kept[weight] = _Kept(norm=norm, ingredients=(layer, x, g))
+                self.contributions[weight] = _Contribution(norm=norm, ingredients=(layer, x, g))
             else:
-                self._add(weight, layer.each_weight(x, g, weight))
+                self._add(weight, layer.weight_grad_sample(x, g, weight))
         if isinstance(bias, nn.Parameter) and bias in self.names:
-            self._add(bias, layer.each_bias(g))
+            self._add(bias, layer.bias_grad_sample(g))
 
-    def _add(self, parameter: nn.Parameter, each: Tensor) -> None:
-        kept = self.kept.setdefault(parameter, _Kept())
-        kept.each = each if kept.each is None else kept.each + each
-
-
-def _each(kept: _Kept) -> Tensor:
-    assert kept.each is not None
-    return kept.each
+    def _add(self, parameter: nn.Parameter, gradients: Tensor) -> None:
+        record = self.contributions.setdefault(parameter, _Contribution())
+        record.grad_sample = gradients if record.grad_sample is None else record.grad_sample + gradients
 
 
-def _weighted(parameter: nn.Parameter, kept: _Kept, factors: Tensor) -> Tensor:
-    if kept.ingredients is None:
-        each = _each(kept)
-        return (factors @ each.flatten(1)).view(each.shape[1:])
-    layer, x, g = kept.ingredients
+def _grad_sample(record: _Contribution) -> Tensor:
+    assert record.grad_sample is not None
+    return record.grad_sample
+
+
+def _weighted(parameter: nn.Parameter, record: _Contribution, factors: Tensor) -> Tensor:
+    if record.ingredients is None:
+        gradients = _grad_sample(record)
+        return (factors @ gradients.flatten(1)).view(gradients.shape[1:])
+    layer, x, g = record.ingredients
     scaled = g * factors.view(-1, *[1] * (g.ndim - 1))
     return layer.weight_gradient(x, scaled, parameter.detach())
 
@@ -95,7 +98,7 @@ class Recording(TorchFunctionMode):
             batch.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: GradSampleRecord) -> None:
         super().__init__()
         self.ledger = ledger
 
@@ -105,17 +108,17 @@ class Recording(TorchFunctionMode):
         """Run the function, or its recorded twin."""
         del types
         kwargs = kwargs or {}
-        used = [each for each in _tensors((*args, *kwargs.values())) if self._trained(each)]
+        used = [tensor for tensor in _tensors((*args, *kwargs.values())) if self._trained(tensor)]
         if used and func in _TWINS:
             return _TWINS[func](self, *args, **kwargs)
-        found = func(*args, **kwargs)
-        if used and any(made.requires_grad and not self._trained(made) for made in _tensors((found,))):
+        output = func(*args, **kwargs)
+        if used and any(made.requires_grad and not self._trained(made) for made in _tensors((output,))):
             name = self.ledger.names[used[0]]
             raise UnknownUseError(
                 f"the gradient of single samples is known for linear layers, convolutions, group and layer "
                 f"norms; parameter {name} is used by {getattr(func, '__name__', func)}"
             )
-        return found
+        return output
 
     def __exit__(self, *error: Any) -> None:
         """Listen to gradients from now on; those within the objective are its own."""
@@ -158,17 +161,17 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, ledger: Ledger, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None
+        ctx: Any, ledger: GradSampleRecord, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         ctx.ledger, ctx.layer, ctx.bias, ctx.weight = ledger, layer, bias, weight
-        ctx.place = x.data_ptr()
+        ctx.address = x.data_ptr()
         ctx.save_for_backward(x, weight)  # an input changed in place since is an error, not a wrong gradient
         return layer.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[None, None, Tensor | None, None, None]:
         x, _ = ctx.saved_tensors
-        if x.data_ptr() != ctx.place:
+        if x.data_ptr() != ctx.address:
             raise UnknownUseError("a layer's input was computed anew or moved, as by checkpointing")
         if torch.is_grad_enabled():
             raise UnknownUseError("a gradient takes part in the loss, and must itself be differentiated")

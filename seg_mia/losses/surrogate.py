@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seg_mia.losses.evidence import Evidence, gather
+from seg_mia.losses.one_vs_rest import OneVsRestLogits, one_vs_rest
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import heads
 
@@ -24,13 +24,13 @@ SurrogateName = Literal[
 
 def log_cosh_dice_loss(output: Output, mask: Tensor) -> Tensor:
     """Return log cosh(1 - Dice), Dice = (2 sum pt + 1) / (sum p + sum t + 1) (Jadon 2020)."""
-    seen = gather(output, mask)
+    seen = one_vs_rest(output, mask)
     return seen.mean((1 - _dice(seen)).cosh().log())
 
 
 def bce_dice_loss(output: Output, mask: Tensor) -> Tensor:
     """Return the mean binary cross-entropy over pixels, plus 1 - Dice."""
-    seen = gather(output, mask)
+    seen = one_vs_rest(output, mask)
     return seen.mean(_pixel_mean(_bce(seen), seen) + 1 - _dice(seen))
 
 
@@ -39,7 +39,7 @@ def exponential_logarithmic_loss(output: Output, mask: Tensor) -> Tensor:
 
     The exponents are 2 where that paper has 0.3: so the gradient ends at the mask.
     """
-    seen = gather(output, mask)
+    seen = one_vs_rest(output, mask)
     return seen.mean(0.5 * _dice(seen).log().square() + 0.5 * _pixel_mean(_bce(seen).square(), seen))
 
 
@@ -56,13 +56,13 @@ def lovasz_hinge_loss(output: Output, mask: Tensor) -> Tensor:
 
     z is the log-odds of the class.
     """
-    seen = gather(output, mask)
+    seen = one_vs_rest(output, mask)
     errors = (1 - seen.logit * (2 * seen.truth - 1)).masked_fill(seen.counts == 0, -1).flatten(2)
     errors, order = errors.sort(dim=2, descending=True)
     truth = seen.truth.flatten(2).gather(2, order)
-    here = truth.sum(2, keepdim=True)
-    intersection = here - truth.cumsum(2)
-    union = here + (1 - truth).cumsum(2)
+    positives = truth.sum(2, keepdim=True)
+    intersection = positives - truth.cumsum(2)
+    union = positives + (1 - truth).cumsum(2)
     jaccard = 1 - intersection / union
     change = jaccard.diff(dim=2, prepend=torch.zeros_like(jaccard[..., :1]))
     return seen.mean((errors.relu() * change).sum(2))
@@ -91,24 +91,24 @@ SURROGATES: Final[Mapping[SurrogateName, Callable[[Output, Tensor], Tensor]]] = 
 }
 
 
-def _dice(seen: Evidence) -> Tensor:
+def _dice(seen: OneVsRestLogits) -> Tensor:
     """Return the soft Dice of each class, (N, C) in (0, 1]."""
     p, t = seen.p.flatten(2), seen.truth.flatten(2)
     return (2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)
 
 
-def _bce(seen: Evidence) -> Tensor:
+def _bce(seen: OneVsRestLogits) -> Tensor:
     """Return -log of the truth's probability, (N, C, *S), 0 where ignored."""
     return -torch.where(seen.truth > 0, seen.log_p, seen.log_q) * seen.counts
 
 
-def _pixel_mean(maps: Tensor, seen: Evidence) -> Tensor:
+def _pixel_mean(maps: Tensor, seen: OneVsRestLogits) -> Tensor:
     space = axes(maps, 2)
     return maps.sum(space) / seen.counts.sum(space).clamp(min=1)
 
 
 def _structure(logits: Tensor, mask: Tensor) -> Tensor:
-    seen = gather(logits, mask)
+    seen = one_vs_rest(logits, mask)
     weight = (1 + 5 * (_box_mean(seen.truth) - seen.truth).abs()) * seen.counts
     p, t, space = seen.p, seen.truth, axes(seen.truth, 2)
     bce = (weight * _bce(seen)).sum(space) / weight.sum(space).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What every mask has in common, whatever reads it."""
+"""Conventions of all masks: ignored pixels and valid class ids."""
 
 from typing import Final
 

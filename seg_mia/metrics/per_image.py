@@ -34,8 +34,8 @@ class PerImage(Metric):
     def compute(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the indices ascending, (n,), and each name's values in that order, (n,), float64."""
         rows = _joined(self.rows)
-        index, place, times = torch.unique(_joined(self.index), return_inverse=True, return_counts=True)
-        sums = rows.new_zeros(len(index), rows.shape[1]).index_add_(0, place, rows)
+        index, position, times = torch.unique(_joined(self.index), return_inverse=True, return_counts=True)
+        sums = rows.new_zeros(len(index), rows.shape[1]).index_add_(0, position, rows)
         return index, dict(zip(self.names, (sums / times.unsqueeze(1)).unbind(1), strict=True))
 
     def table(self) -> tuple[Tensor, dict[str, Tensor]]:

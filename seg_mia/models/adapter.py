@@ -1,4 +1,4 @@
-"""What stands between an image in [0, 1] at its own size and a network that wants something else."""
+"""Adapter from images in [0, 1] of any size to a network that expects other input."""
 
 import math
 from collections.abc import Sequence
@@ -69,11 +69,11 @@ class InputAdapter(nn.Module):
             case Tensor() if logits.ndim == 4:
                 return self._restore(logits, inner, padded, x)
             case tuple() | list() if logits and all(
-                isinstance(each, Tensor) and each.ndim == 4 for each in logits
+                isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in logits
             ):
-                return tuple(self._restore(each, inner, padded, x) for each in logits)
-        if found := maps(logits):
-            return {name: self._restore(each, inner, padded, x) for name, each in found.items()}
+                return tuple(self._restore(tensor, inner, padded, x) for tensor in logits)
+        if named := maps(logits):
+            return {name: self._restore(tensor, inner, padded, x) for name, tensor in named.items()}
         raise InputError(
             f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
             "wrap it in a module that returns them"
@@ -117,7 +117,9 @@ def require_positive(**settings: int | None) -> None:
 def _channels(
     mean: float | Sequence[float], std: float | Sequence[float], channels: int | None
 ) -> int | None:
-    counts = {len(each) for each in (mean, std) if isinstance(each, Sequence) and len(each) != 1}
+    counts = {
+        len(statistic) for statistic in (mean, std) if isinstance(statistic, Sequence) and len(statistic) != 1
+    }
     if channels is not None:
         counts.add(channels)
     if len(counts) > 1:

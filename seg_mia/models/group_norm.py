@@ -47,7 +47,7 @@ def with_group_norm(network: nn.Module, *, groups: int = 32, but: Collection[nn.
     return network
 
 
-class Apart(Wrapper):
+class PerSampleNorm(Wrapper):
     """A network none of whose BatchNorm2d looks at the batch.
 
     Args:
@@ -65,13 +65,13 @@ class Apart(Wrapper):
 
     def __init__(self, network: nn.Module, *, fixed: bool = False) -> None:
         encoder = getattr(bare(network), "encoder", None)
-        inside = encoder.modules() if fixed and isinstance(encoder, nn.Module) else ()
-        kept = [layer for layer in inside if isinstance(layer, nn.BatchNorm2d)]
-        if fixed and not kept:
+        modules = encoder.modules() if fixed and isinstance(encoder, nn.Module) else ()
+        batch_norms = [layer for layer in modules if isinstance(layer, nn.BatchNorm2d)]
+        if fixed and not batch_norms:
             name = type(bare(network)).__name__
             raise InputError(f"fixed statistics need an encoder with BatchNorm2d, {name} has none; use group")
-        super().__init__(with_group_norm(network, but=kept))
-        self.fixed = tuple(kept)
+        super().__init__(with_group_norm(network, but=batch_norms))
+        self.fixed = tuple(batch_norms)
         for layer in self.fixed:
             layer.requires_grad_(False)
         self.train(network.training)

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 from seg_mia.models.adapter import require_positive
 from seg_mia.models.weights import fitted_state, read_state, with_channels
 
@@ -89,11 +89,11 @@ def load_classifier(network: MembershipClassifier, source: str | Path) -> None:
     """
     imagenet = str(source) == "imagenet"
     state = _imagenet(network.architecture) if imagenet else read_state(Path(source))
-    own, head = network.network.state_dict(), _head(network.network)
-    wanted = {key: tensor for key, tensor in own.items() if not key.startswith(head)}
+    current, head = network.network.state_dict(), _head(network.network)
+    expected = {key: tensor for key, tensor in current.items() if not key.startswith(head)}
     problem = f"{source} does not fit classifier {network.architecture}"
-    fitted = fitted_state(state, wanted, problem, unused=lambda key: key.startswith(head))
-    network.network.load_state_dict(own | fitted)
+    fitted = fitted_state(state, expected, problem, unused=lambda key: key.startswith(head))
+    network.network.load_state_dict(current | fitted)
 
 
 def _require_known(architecture: str) -> None:
@@ -111,7 +111,7 @@ def _built(architecture: str, dropout: float, *, channels: int) -> nn.Module:
     try:
         return timm.create_model(architecture, num_classes=1, drop_rate=dropout, in_chans=channels)
     except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise InputError(
             f"a classifier {architecture} with one logit cannot be built by timm: "
             f"{type(error).__name__}: {reason}; change the settings or take another architecture"

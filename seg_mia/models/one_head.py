@@ -1,4 +1,4 @@
-"""A network of several outputs, and the one among them that decides."""
+"""A network of several outputs, reduced to the one that decides."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -35,15 +35,15 @@ class OneHead(Wrapper):
         Raises:
             InputError: the network returns none of that name.
         """
-        found = maps(self.network(x))
-        name = self._name(found)
-        first = found.pop(name)
-        alike = [each for each in found.values() if each.shape[1] == first.shape[1]]
-        return (first, *(each for each in alike if self.training or each.shape == first.shape))
+        maps_by_path = maps(self.network(x))
+        name = self._name(maps_by_path)
+        first = maps_by_path.pop(name)
+        same_classes = [logits for logits in maps_by_path.values() if logits.shape[1] == first.shape[1]]
+        return (first, *(logits for logits in same_classes if self.training or logits.shape == first.shape))
 
-    def _name(self, found: Mapping[str, Tensor]) -> str:
-        names = list(found)
-        if str(self.head) in found:
+    def _name(self, maps_by_path: Mapping[str, Tensor]) -> str:
+        names = list(maps_by_path)
+        if str(self.head) in maps_by_path:
             return str(self.head)
         if len(names) == 1:  # in evaluation, of a network that has several in training
             return names[0]
@@ -57,24 +57,24 @@ class OneHead(Wrapper):
 
 def maps(output: object) -> dict[str, Tensor]:
     """Return the maps (N, K, h, w) in a network's output, by their places or names; "" is all of it."""
-    found = dict[str, Tensor]()
-    _gather(output, "", found, 0)
-    return found
+    maps_by_path = dict[str, Tensor]()
+    _gather(output, "", maps_by_path, 0)
+    return maps_by_path
 
 
-def _gather(output: object, place: str, found: dict[str, Tensor], depth: int) -> None:
+def _gather(output: object, path: str, maps_by_path: dict[str, Tensor], depth: int) -> None:
     if isinstance(output, Tensor):
         if output.is_floating_point() and output.ndim == 4:
-            found[place] = output
+            maps_by_path[path] = output
         elif output.is_floating_point() and output.ndim == 5:
-            found.update({_below(place, number): each for number, each in enumerate(output.unbind(1))})
+            maps_by_path.update({_below(path, number): map_ for number, map_ in enumerate(output.unbind(1))})
     elif depth < _DEEPEST:
-        for name, each in _parts(output).items():
-            _gather(each, _below(place, name), found, depth + 1)
+        for name, part in _parts(output).items():
+            _gather(part, _below(path, name), maps_by_path, depth + 1)
 
 
-def _below(place: str, name: object) -> str:
-    return f"{place}.{name}" if place else str(name)
+def _below(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
 
 
 def _parts(output: Any) -> dict[Any, Any]:

@@ -30,42 +30,42 @@ class Released(Wrapper):
             output: Tensor | tuple[Tensor, ...] = self.network(x)
             return output
         logits = final(self.network(x))
-        kept = logits.detach()
-        shown = self.shown(kept.float(), x.detach())
-        return shown + (logits - kept)
+        exact = logits.detach()
+        released = self.released_logits(exact.float(), x.detach())
+        return released + (logits - exact)
 
     @abstractmethod
-    def shown(self, logits: Tensor, x: Tensor) -> Tensor:
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the logits that stand for what is released on images `x`."""
 
 
-class Argmax(Released):
+class ArgmaxNetwork(Released):
     """Labels alone: each pixel's class as if it were almost certain."""
 
-    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the predicted class with a probability of 1 - 1e-6."""
         return label_logits(logits)
 
 
-class TopClass(Released):
+class TopNetwork(Released):
     """The most likely class and its probability; the rest is unknown, so it is shared out evenly.
 
     Of two classes the one probability tells the other: nothing is held back.
     """
 
-    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return log-probabilities, of two classes the logits as they were."""
         if class_count(logits) == 2:
             return logits
-        others, label = logits.shape[1] - 1, predicted(logits).unsqueeze(1)
+        remaining, label = logits.shape[1] - 1, predicted(logits).unsqueeze(1)
         p = probabilities(logits).gather(1, label)
-        rest = (
-            ((1 - p) / others).clamp(min=LABEL / others).log().minimum(p.log() - LABEL)
+        log_rest = (
+            ((1 - p) / remaining).clamp(min=LABEL / remaining).log().minimum(p.log() - LABEL)
         )  # no tie with the top
-        return rest.expand_as(logits).scatter(1, label, p.log())
+        return log_rest.expand_as(logits).scatter(1, label, p.log())
 
 
-class Rounded(Released):
+class RoundedNetwork(Released):
     """Probabilities rounded to a number of decimal digits.
 
     Args:
@@ -79,12 +79,12 @@ class Rounded(Released):
             raise InputError(f"digits must lie in 0..6, got {digits}; float32 holds no more")
         self.digits = digits
 
-    def shown(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the logits of the rounded probabilities, 0 and 1 meaning almost."""
         return _logits(torch.round(_single(logits), decimals=self.digits), logits)
 
 
-class Noisy(Released):
+class NoisyNetwork(Released):
     """Probabilities plus Gaussian noise, cut to [0, 1].
 
     The noise follows from the image, so that asking again does not average it away.
@@ -101,7 +101,7 @@ class Noisy(Released):
             raise InputError(f"sigma must be above 0 and finite, got {sigma}; leave it out for no noise")
         self.sigma, self.seed = sigma, seed
 
-    def shown(self, logits: Tensor, x: Tensor) -> Tensor:
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the logits of the noisy probabilities."""
         p = _single(logits)
         noise = torch.stack([self._draw(image, part.shape) for image, part in zip(x, p, strict=True)])

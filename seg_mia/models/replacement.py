@@ -163,8 +163,8 @@ class _StoodIn(nn.Module):
                 f"{tuple(smooth.shape)} for {type(self.layer).__name__}'s {tuple(exact.shape)}; choose "
                 "another"
             )
-        found: Tensor = _Exact.apply(exact, smooth)
-        return found
+        output: Tensor = _Exact.apply(exact, smooth)
+        return output
 
 
 class _Exact(torch.autograd.Function):

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, assert_never, cast
 
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
-from seg_mia.models.foreign import reason
 from seg_mia.models.group_norm import with_group_norm
+from seg_mia.models.imagenet import MEAN, STD
+from seg_mia.models.user_errors import reason_with_location
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
-    each.__name__: each for each in smp.MODEL_ARCHITECTURES_MAPPING.values()
+    architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()
 }
-_RGB: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_RGB: Statistics = (MEAN, STD)
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
 # numbers; a checkpoint must rebuild its network offline.
 _OTHER_RGB: dict[str, Statistics] = {
@@ -147,8 +148,8 @@ def encoder_names() -> tuple[str, ...]:
 def _require_known(kind: str, name: str, known: Sequence[str]) -> None:
     if name in known:
         return
-    spelling = {each.lower(): each for each in known}
-    close = [spelling[each] for each in difflib.get_close_matches(name.lower(), spelling, n=5)]
+    spelling = {candidate.lower(): candidate for candidate in known}
+    close = [spelling[candidate] for candidate in difflib.get_close_matches(name.lower(), spelling, n=5)]
     raise InputError(
         f"{kind} must be a name in segmentation-models-pytorch, got {name!r}; "
         f"close to it: {', '.join(close) or 'none'}; "
@@ -157,12 +158,16 @@ def _require_known(kind: str, name: str, known: Sequence[str]) -> None:
 
 
 def _settings(
-    architecture: str, encoder: str, decoder_channels: list[int] | None, depth: int, options: dict[str, Any]
-) -> dict[str, Any]:
+    architecture: str,
+    encoder: str,
+    decoder_channels: list[int] | None,
+    depth: int,
+    options: Mapping[str, object],
+) -> dict[str, object]:
     parameters = inspect.signature(_ARCHITECTURES[architecture]).parameters
     default = parameters["decoder_channels"].default if "decoder_channels" in parameters else None
     allowed = set(parameters) - _OWN_OPTIONS | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
-    settings = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}
+    settings: dict[str, object] = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}
     if isinstance(default, tuple):
         allowed.remove("decoder_channels")
         settings["decoder_channels"] = _widths(decoder_channels or default[-depth:], depth)
@@ -177,7 +182,7 @@ def _settings(
             f"options must be arguments of {architecture} with encoder {encoder}, got {', '.join(unknown)}; "
             f"use {', '.join(sorted(allowed))}"
         )
-    return settings | options
+    return settings | dict(options)
 
 
 def _widths(widths: Sequence[int], depth: int) -> list[int]:
@@ -190,7 +195,7 @@ def _widths(widths: Sequence[int], depth: int) -> list[int]:
     return list(widths)
 
 
-def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
+def _quietly(description: str, build: Callable[[], nn.Module]) -> nn.Module:
     """Return what `build` gives, its refusals as InputError."""
     with warnings.catch_warnings():
         # smp calls its timm- encoders deprecated, yet some weights load into these alone.
@@ -199,8 +204,8 @@ def _quietly(what: str, build: Callable[[], nn.Module]) -> nn.Module:
             return build()
         except (ValueError, TypeError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
             raise InputError(
-                f"{what} cannot be built by segmentation-models-pytorch: {reason(error)}; "
-                "change the settings or take another encoder"
+                f"{description} cannot be built by segmentation-models-pytorch: "
+                f"{reason_with_location(error)}; change the settings or take another encoder"
             ) from error
 
 

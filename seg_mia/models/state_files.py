@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 
 State = dict[str, Tensor]
 _DEEPEST = 4
@@ -43,27 +43,27 @@ def states(path: Path) -> dict[str, State]:
         raise InputError(f"weights must be a file, found none at {path}; check the path")
     safe = path.suffix == ".safetensors" or _is_safetensors(path)
     content = _read_safetensors(path) if safe else _read(path)
-    found = dict(_inside(content))
-    if not found:
+    state_dicts = dict(_state_dicts(content))
+    if not state_dicts:
         raise InputError(
             f"{path} must hold names and their tensors, got {_described(content)}; save network.state_dict()"
         )
-    return found
+    return state_dicts
 
 
-def _inside(content: Any) -> Iterator[tuple[str, State]]:
+def _state_dicts(content: Any) -> Iterator[tuple[str, State]]:
     """Yield what is a state dict, each mapping looked at once: a file may hold one that holds itself."""
-    waiting, seen = [("", content, 0)], set[int]()
-    while waiting:
-        place, found, depth = waiting.pop(0)
-        if not isinstance(found, Mapping) or id(found) in seen:
+    pending, seen = [("", content, 0)], set[int]()
+    while pending:
+        path, node, depth = pending.pop(0)
+        if not isinstance(node, Mapping) or id(node) in seen:
             continue
-        seen.add(id(found))
-        if found and all(isinstance(each, Tensor) for each in found.values()):
-            yield place, {str(key): tensor for key, tensor in found.items()}
+        seen.add(id(node))
+        if node and all(isinstance(tensor, Tensor) for tensor in node.values()):
+            yield path, {str(key): tensor for key, tensor in node.items()}
         elif depth < _DEEPEST:
-            waiting += [
-                (f"{place}.{key}" if place else str(key), each, depth + 1) for key, each in found.items()
+            pending += [
+                (f"{path}.{key}" if path else str(key), child, depth + 1) for key, child in node.items()
             ]
 
 
@@ -72,8 +72,7 @@ def _described(content: Any) -> str:
     if not isinstance(content, Mapping) or not content:
         return f"a {type(content).__name__} of something else"
     keys = [str(key) for key in content]
-    rest = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    return f"a {type(content).__name__} with {', '.join(keys[:8])}{rest}"
+    return f"a {type(content).__name__} with {name_some(keys, 8)}"
 
 
 def _read(path: Path) -> Any:
@@ -100,7 +99,7 @@ def _kind(path: Path) -> str:
         )
     if head.startswith(b"PK"):
         return "is cut short or damaged, so it was not read; copy it again"
-    if head.startswith(b"\x80"):
+    if head.startswith(b"\x80"):  # a pickle's first opcode, as torch wrote before archives
         return (
             "holds more than tensors or is cut short, so it was not read; copy it again, or save "
             "network.state_dict()"
@@ -144,7 +143,7 @@ def _of_objects(path: Path, pickled: bytes) -> str:
 def _objects(path: Path) -> str:
     with suppress(*_UNREADABLE):
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return name_some(names)
     return ""
 
 
@@ -156,6 +155,7 @@ def _is_safetensors(path: Path) -> bool:
     """Say whether a file begins like safetensors: the length of a header in JSON, and that header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        # A header is at most 100 MB, the limit that safetensors itself sets.
         if not 2 <= length <= min(path.stat().st_size - 8, 10**8):
             return False
         if file.read(1) != b"{":

@@ -1,4 +1,4 @@
-"""Whether a state dict is a network's, apart from what others put in front of its names."""
+"""Matching of a state dict's names to a network's, wrapper prefixes aside."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -56,7 +56,7 @@ class Match:
         return " and ".join(words)
 
 
-def matched(state: State, wanted: Mapping[str, Tensor]) -> Match:
+def matched(state: State, expected: Mapping[str, Tensor]) -> Match:
     """Return the reading of a state dict that comes nearest to the names and shapes of `wanted`.
 
     One beginning that stands before all names may go, whatever it is, and parts that are known to be put
@@ -64,41 +64,41 @@ def matched(state: State, wanted: Mapping[str, Tensor]) -> Match:
     """
     tries = []
     for between in _TRANSPARENT:
-        own, theirs = _bare(wanted, between), _bare(state, between)
-        if len(own) == len(wanted) and len(theirs) == len(state):  # else names would fall together
-            depths = _depths(own)
-            fronts = _fronts(theirs, {name[depth:] for name in own for depth in depths})
-            tries += [(own, theirs, between, front, depth) for front in fronts for depth in depths]
-    found = [_match(state, wanted, *one) for one in tries]
-    return min(found, key=lambda one: one.distance)  # of equal ones the first: least is left out
+        ours, theirs = _bare(expected, between), _bare(state, between)
+        if len(ours) == len(expected) and len(theirs) == len(state):  # else names would fall together
+            depths = _depths(ours)
+            fronts = _fronts(theirs, {name[depth:] for name in ours for depth in depths})
+            tries += [(ours, theirs, between, front, depth) for front in fronts for depth in depths]
+    matches = [_match(state, expected, *reading) for reading in tries]
+    return min(matches, key=lambda reading: reading.distance)  # of equal ones the first: least is left out
 
 
 def _match(
     state: State,
-    wanted: Mapping[str, Tensor],
-    own: Mapping[str, str],
+    expected: Mapping[str, Tensor],
+    ours: Mapping[str, str],
     theirs: Mapping[str, str],
     between: tuple[str, ...],
     front: str,
     depth: int,
 ) -> Match:
-    short = {name[depth:]: full for name, full in own.items()}
+    short = {name[depth:]: full for name, full in ours.items()}
     named = {
         full: short[name.removeprefix(front)]
         for name, full in theirs.items()
         if name.startswith(front) and name.removeprefix(front) in short
     }
-    found = {mine: state[full] for full, mine in named.items()}
+    matched_state = {name: state[full] for full, name in named.items()}
     shapes = tuple(
-        f"{name} {tuple(tensor.shape)} for {tuple(wanted[name].shape)}"
-        for name, tensor in found.items()
-        if tensor.shape != wanted[name].shape
+        f"{name} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+        for name, tensor in matched_state.items()
+        if tensor.shape != expected[name].shape
     )
     return Match(
-        found,
+        matched_state,
         front,
         tuple(part for part in between if any(part in full.split(".") for full in state)),
-        tuple(name for name in wanted if name not in found),
+        tuple(name for name in expected if name not in matched_state),
         tuple(full for full in state if full not in named),
         shapes,
     )
@@ -109,20 +109,20 @@ def _bare(names: Collection[str], between: tuple[str, ...]) -> dict[str, str]:
     return {".".join(part for part in name.split(".") if part not in between): name for name in names}
 
 
-def _depths(own: Collection[str]) -> list[int]:
+def _depths(names: Collection[str]) -> list[int]:
     """Return the lengths of this package's own beginnings, 0 first."""
     depths = [0]
-    while own and all(name.startswith(OURS, depths[-1]) for name in own):
+    while names and all(name.startswith(OURS, depths[-1]) for name in names):
         depths.append(depths[-1] + len(OURS))
     return depths
 
 
 def _fronts(theirs: Collection[str], ends: Collection[str]) -> list[str]:
     """Return the beginnings that most often stand before an end that the network knows, none first."""
-    found = Counter[str]()
+    counts = Counter[str]()
     for name in theirs:
         parts = name.split(".")
-        found.update(
+        counts.update(
             f"{'.'.join(parts[:cut])}." for cut in range(1, len(parts)) if ".".join(parts[cut:]) in ends
         )
-    return ["", *(front for front, _ in found.most_common(_MOST_FRONTS))]
+    return ["", *(front for front, _ in counts.most_common(_MOST_FRONTS))]

@@ -41,18 +41,18 @@ class Stitched(Wrapper):
             seen: Tensor | tuple[Tensor, ...] = self.network(x)
             return seen
         side = crop_side(self.size, x.shape[2:])
-        places = [(top, left) for top in _starts(x.shape[2], side) for left in _starts(x.shape[3], side)]
-        crops = torch.cat([x[..., top : top + side, left : left + side] for top, left in places])
+        places = [(row, column) for row in _starts(x.shape[2], side) for column in _starts(x.shape[3], side)]
+        crops = torch.cat([x[..., row : row + side, column : column + side] for row, column in places])
         answers = final(self.network(crops))
         if answers.shape[2:] != crops.shape[2:]:
             raise InputError(
                 f"a network that predicts crops must return logits of their size {tuple(crops.shape[2:])}, "
                 f"got {tuple(answers.shape[2:])}; unpadded convolutions cannot be stitched"
             )
-        whole = answers.new_zeros(len(x), answers.shape[1], *x.shape[2:])
-        for (top, left), answer in zip(places, answers.view(-1, len(x), *answers.shape[1:]), strict=True):
-            whole[..., top : top + side, left : left + side] = answer
-        return whole
+        stitched = answers.new_zeros(len(x), answers.shape[1], *x.shape[2:])
+        for (row, column), answer in zip(places, answers.view(-1, len(x), *answers.shape[1:]), strict=True):
+            stitched[..., row : row + side, column : column + side] = answer
+        return stitched
 
 
 def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
@@ -61,4 +61,5 @@ def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
 
 
 def _starts(length: int, side: int) -> list[int]:
+    # The last crop is moved back into the image, so that the network never meets padding.
     return [min(start, length - side) for start in range(0, length, side)]

@@ -53,15 +53,15 @@ class Encoder(nn.Module):
 
     def stages(self, x: Tensor) -> dict[int, Tensor]:
         """Return the features after relu1_1, relu2_1, ... by level."""
-        found = {}
+        features = {}
         x = self.conv0(x)
         for name in self.names:
             if begins_stage(name):
                 x = functional.max_pool2d(x, 2)
             x = _convolved(self.get_submodule(name), x).relu()
             if name.endswith("1"):
-                found[int(name[4])] = x
-        return found
+                features[int(name[4])] = x
+        return features
 
 
 class Decoder(nn.Module):
@@ -114,8 +114,8 @@ class TextureAutoEncoders(nn.Module):
                 f"widths must be five numbers of channels, got {list(widths)}; VGG-19 has {VGG19}"
             )
         outward = {level: layers_of(level, widths) for level in sorted(LEVELS)}
-        self.encoders = nn.ModuleDict({str(level): Encoder(own) for level, own in outward.items()})
-        self.decoders = nn.ModuleDict({str(level): Decoder(own) for level, own in outward.items()})
+        self.encoders = nn.ModuleDict({str(level): Encoder(channels) for level, channels in outward.items()})
+        self.decoders = nn.ModuleDict({str(level): Decoder(channels) for level, channels in outward.items()})
         self.source = "untrained"
 
     def share_encoder(self) -> None:
@@ -190,11 +190,11 @@ def save_texture(pairs: TextureAutoEncoders, folder: str | Path) -> None:
 def _prefix(folder: Path) -> str:
     for prefix in ("", "S"):
         files = [folder / f"{prefix}{kind}{level}.pth" for kind in ("E", "D") for level in LEVELS]
-        there = [file for file in files if file.is_file()]
-        if there and len(there) < len(files):
-            missing = sorted(file.name for file in files if file not in there)
+        present = [file for file in files if file.is_file()]
+        if present and len(present) < len(files):
+            missing = sorted(file.name for file in files if file not in present)
             raise InputError(f"{folder} must hold all ten files, {', '.join(missing)} are missing; add them")
-        if there:
+        if present:
             return prefix
     raise InputError(
         f"texture weights must be a folder of E1..5.pth and D1..5.pth (or SE1.. and SD1..), {folder} holds "
@@ -211,9 +211,9 @@ def _outward(state: Mapping[str, Tensor], level: int, file: Path) -> dict[str, i
     for name in layers_of(level, VGG19):
         weight = state.get(f"{name}.weight")
         if weight is None or weight.ndim != 4 or weight.shape[2:] != (3, 3):
-            found = "none" if weight is None else tuple(weight.shape)
+            shape = "none" if weight is None else tuple(weight.shape)
             raise InputError(
-                f"{file} must hold {name}.weight of shape (out, in, 3, 3), got {found}; it is no encoder of "
+                f"{file} must hold {name}.weight of shape (out, in, 3, 3), got {shape}; it is no encoder of "
                 f"level {level}"
             )
         outward[name] = len(weight)
@@ -221,13 +221,13 @@ def _outward(state: Mapping[str, Tensor], level: int, file: Path) -> dict[str, i
 
 
 def _load(part: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    wanted = part.state_dict()
+    expected = part.state_dict()
     wrong = [
         f"{name} {tuple(state[name].shape) if name in state else 'missing'}"
-        for name in wanted
-        if name not in state or state[name].shape != wanted[name].shape
+        for name in expected
+        if name not in state or state[name].shape != expected[name].shape
     ]
-    wrong += [f"{name} is unknown" for name in state if name not in wanted]
+    wrong += [f"{name} is unknown" for name in state if name not in expected]
     if wrong:
         raise InputError(
             f"{file} does not fit the {type(part).__name__.lower()} of its level: {wrong[0]}"
@@ -237,5 +237,5 @@ def _load(part: nn.Module, state: dict[str, Tensor], file: Path) -> None:
 
 
 def _convolved(layer: nn.Module, x: Tensor) -> Tensor:
-    found: Tensor = layer(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
-    return found
+    features: Tensor = layer(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
+    return features

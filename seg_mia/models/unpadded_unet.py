@@ -105,8 +105,8 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
 
 def _centre(skip: Tensor, like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
-    top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
-    return skip[..., top : top + height, left : left + width]
+    row, column = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
+    return skip[..., row : row + height, column : column + width]
 
 
 def _he(module: nn.Module) -> None:

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from seg_mia.errors import InputError
+from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.models.style_autoencoder import LAYERS, VGG19, TextureAutoEncoders
 from seg_mia.models.weights import read_state
 
 PLACES: Final = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
 """The convolutions up to relu5_1 in `torchvision.models.vgg19().features`."""
-MEAN: Final = (0.485, 0.456, 0.406)
-STD: Final = (0.229, 0.224, 0.225)
 
 
 def load_vgg19(network: TextureAutoEncoders, source: str) -> None:
@@ -27,37 +26,37 @@ def load_vgg19(network: TextureAutoEncoders, source: str) -> None:
         InputError: no such file, other layers than VGG-19's, or pairs of other widths.
     """
     state = _downloaded() if source == "imagenet" else read_state(Path(source))
-    own = {}
-    for name, place in zip(LAYERS, PLACES, strict=True):
+    encoder_state = {}
+    for name, position in zip(LAYERS, PLACES, strict=True):
         for part in ("weight", "bias"):
-            tensor = state.get(f"features.{place}.{part}")
+            tensor = state.get(f"features.{position}.{part}")
             if tensor is None:
                 raise InputError(
-                    f"{source} must hold features.{place}.{part}, as torchvision's vgg19 does; give its "
+                    f"{source} must hold features.{position}.{part}, as torchvision's vgg19 does; give its "
                     "state dict"
                 )
-            own[f"{name}.{part}"] = tensor
+            encoder_state[f"{name}.{part}"] = tensor
     std = torch.tensor(STD)
-    own["conv0.weight"] = torch.diag(1 / std).view(3, 3, 1, 1)
-    own["conv0.bias"] = -torch.tensor(MEAN) / std
+    encoder_state["conv0.weight"] = torch.diag(1 / std).view(3, 3, 1, 1)
+    encoder_state["conv0.bias"] = -torch.tensor(MEAN) / std
     deepest = network.encoders["5"]
-    wanted = deepest.state_dict()
-    wrong = [name for name in wanted if wanted[name].shape != own[name].shape]
+    expected = deepest.state_dict()
+    wrong = [name for name in expected if expected[name].shape != encoder_state[name].shape]
     if wrong:
         raise InputError(
-            f"{source} has {wrong[0]} of {tuple(own[wrong[0]].shape)}, the encoder "
-            f"{tuple(wanted[wrong[0]].shape)}; set its widths to {list(VGG19)}"
+            f"{source} has {wrong[0]} of {tuple(encoder_state[wrong[0]].shape)}, the encoder "
+            f"{tuple(expected[wrong[0]].shape)}; set its widths to {list(VGG19)}"
         )
-    deepest.load_state_dict(own)
+    deepest.load_state_dict(encoder_state)
 
 
 def _downloaded() -> dict[str, Tensor]:
     from torchvision.models import VGG19_Weights
 
     try:
-        found: dict[str, Tensor] = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
+        state: dict[str, Tensor] = VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
     except OSError as error:
         raise InputError(
             f"VGG-19's weights could not be downloaded ({error}); give a file: --model.vgg FILE"
         ) from None
-    return found
+    return state

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 from seg_mia.models.state_files import State, states
 from seg_mia.models.state_names import Match, matched
 
@@ -47,9 +47,9 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
             "load a whole state dict instead"
         )
     if str(source) != "imagenet":
-        found = states(Path(source))
+        state_dicts = states(Path(source))
     elif isinstance(network, Pretrained):
-        found = {"": network.imagenet_encoder()}
+        state_dicts = {"": network.imagenet_encoder()}
     else:
         raise InputError(
             f"{type(network).__name__} must offer ImageNet weights to be given them, got none; "
@@ -57,7 +57,7 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
         )
     name = getattr(network, "encoder_name", type(encoder).__name__)
     problem = f"{source} does not fit encoder {name}"
-    encoder.load_state_dict(_only_encoder(Path(source), found, encoder.state_dict(), problem))
+    encoder.load_state_dict(_only_encoder(Path(source), state_dicts, encoder.state_dict(), problem))
 
 
 def load_state(network: nn.Module, path: str | Path) -> str:
@@ -74,30 +74,33 @@ def load_state(network: nn.Module, path: str | Path) -> str:
         InputError: no such file, it holds more than tensors, its names or shapes are not the network's, or
             more than one state dict in it fits.
     """
-    path, wanted = Path(path), network.state_dict()
+    path, expected = Path(path), network.state_dict()
     problem = f"{path} does not fit {type(network).__name__}"
-    place, match = _chosen(
-        path, {key: matched(state, wanted) for key, state in states(path).items()}, problem
+    path_in_file, match = _chosen(
+        path, {key: matched(state, expected) for key, state in states(path).items()}, problem
     )
     network.load_state_dict(match.state)
     dropped = match.dropped()
-    taken = [*([f"under {place!r}"] if place else []), *([f"without {dropped}"] if dropped else [])]
-    told = f"{path}: weights taken {', '.join(taken)}; every name and shape fits" if taken else ""
-    if told:
-        log.info(told)
-    return told
+    taken = [
+        *([f"under {path_in_file!r}"] if path_in_file else []),
+        *([f"without {dropped}"] if dropped else []),
+    ]
+    report = f"{path}: weights taken {', '.join(taken)}; every name and shape fits" if taken else ""
+    if report:
+        log.info(report)
+    return report
 
 
-def _chosen(path: Path, found: dict[str, Match], problem: str) -> tuple[str, Match]:
+def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, Match]:
     """Return the one state dict that fits, and its place; several with equal tensors count as one."""
-    fitting = [(place, match) for place, match in found.items() if match.fits]
+    fitting = [(path_in_file, match) for path_in_file, match in matches.items() if match.fits]
     if not fitting:
-        place, nearest = min(found.items(), key=lambda item: (not item[1].state, item[1].distance))
-        raise InputError(_difference(problem, place, nearest))
+        path_in_file, nearest = min(matches.items(), key=lambda item: (not item[1].state, item[1].distance))
+        raise InputError(_difference(problem, path_in_file, nearest))
     first = fitting[0][1].state
-    others = [place for place, match in fitting[1:] if not _equal(first, match.state)]
-    if others:
-        raise ambiguous(path, [fitting[0][0], *others])
+    differing = [path_in_file for path_in_file, match in fitting[1:] if not _equal(first, match.state)]
+    if differing:
+        raise ambiguous(path, [fitting[0][0], *differing])
     return fitting[0]
 
 
@@ -110,23 +113,23 @@ def ambiguous(path: Path, places: Sequence[str]) -> InputError:
     )
 
 
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def _difference(problem: str, place: str, match: Match) -> str:
+def _difference(problem: str, path_in_file: str, match: Match) -> str:
     """Return what keeps a state dict from fitting, in one line."""
-    told = [f"under {place!r}"] if place else []
-    told += [f"without {match.front!r} in front"] if match.front else []
-    seen = f" ({', '.join(told)})" if told else ""
+    assumptions = [f"under {path_in_file!r}"] if path_in_file else []
+    assumptions += [f"without {match.front!r} in front"] if match.front else []
+    seen = f" ({', '.join(assumptions)})" if assumptions else ""
     if not match.missing and not match.shapes:
         return (
-            f"{problem}{seen}: every weight is there, and beside them {_first(match.unexpected)}; save the "
-            "network's own alone, network.state_dict()"
+            f"{problem}{seen}: every weight is there, and beside them {name_some(match.unexpected)}; save "
+            "the network's own alone, network.state_dict()"
         )
     differences = {"missing": match.missing, "unexpected": match.unexpected, "other shape": match.shapes}
-    found = [f"{what}: {_first(keys)}" for what, keys in differences.items() if keys]
-    return f"{problem}{seen}: {'; '.join(found)}; give the weights of the same architecture and settings"
+    problems = [f"{kind}: {name_some(keys)}" for kind, keys in differences.items() if keys]
+    return f"{problem}{seen}: {'; '.join(problems)}; give the weights of the same architecture and settings"
 
 
 def read_state(path: Path) -> State:
@@ -135,21 +138,25 @@ def read_state(path: Path) -> State:
     Raises:
         InputError: no such file, it holds more than tensors, or several state dicts.
     """
-    found = states(path)
-    places = _usual(found)
+    state_dicts = states(path)
+    places = _usual(state_dicts)
     if len(places) > 1:
         raise ambiguous(path, places)
-    return found[places[0]]
+    return state_dicts[places[0]]
 
 
-def _usual(found: Mapping[str, State]) -> list[str]:
+def _usual(state_dicts: Mapping[str, State]) -> list[str]:
     """Return the places of state dicts, without an optimiser's, whose tensors are numbered."""
-    numbered = {place for place in found if any(part.isdigit() for part in place.split("."))}
-    return [place for place in found if place not in numbered] or list(found)
+    numbered = {
+        path_in_file
+        for path_in_file in state_dicts
+        if any(part.isdigit() for part in path_in_file.split("."))
+    }
+    return [path_in_file for path_in_file in state_dicts if path_in_file not in numbered] or list(state_dicts)
 
 
 def fitted_state(
-    state: dict[str, Tensor], wanted: Mapping[str, Tensor], problem: str, *, unused: Callable[[str], bool]
+    state: dict[str, Tensor], expected: Mapping[str, Tensor], problem: str, *, unused: Callable[[str], bool]
 ) -> dict[str, Tensor]:
     """Return `state` with the keys and shapes of `wanted`, its first convolution fitted to their channels.
 
@@ -158,58 +165,64 @@ def fitted_state(
     Raises:
         InputError: they still differ; the message starts with `problem`.
     """
-    state = _without_prefixes(state, wanted.keys())
-    kept = {key: tensor for key, tensor in state.items() if key in wanted or not unused(key)}
-    for key, tensor in wanted.items():
-        if key in kept:
-            kept[key] = with_channels(kept[key], tensor)
+    state = _without_prefixes(state, expected.keys())
+    fitted = {key: tensor for key, tensor in state.items() if key in expected or not unused(key)}
+    for key, tensor in expected.items():
+        if key in fitted:
+            fitted[key] = with_channels(fitted[key], tensor)
         elif key.endswith(".num_batches_tracked"):  # absent from old files, and read by nothing
-            kept[key] = tensor
-    _require_same(kept, wanted, problem)
-    return kept
+            fitted[key] = tensor
+    _require_same(fitted, expected, problem)
+    return fitted
 
 
-def with_channels(weight: Tensor, wanted: Tensor) -> Tensor:
+def with_channels(weight: Tensor, expected: Tensor) -> Tensor:
     """Turn a convolution over RGB, (O, 3, h, w), into one over the channels of `wanted`; others stay.
 
     One channel is seen as its RGB replication; channel c of C is seen as RGB channel c % 3, times 3 / C.
     """
-    if weight.ndim != 4 or weight.shape[1] != 3 or wanted.ndim != 4 or wanted.shape[1] == 3:
+    if weight.ndim != 4 or weight.shape[1] != 3 or expected.ndim != 4 or expected.shape[1] == 3:
         return weight
-    channels, weight = wanted.shape[1], weight.to(wanted.dtype)
+    channels, weight = expected.shape[1], weight.to(expected.dtype)
     if channels == 1:
         return weight.sum(1, keepdim=True)
     return weight[:, torch.arange(channels) % 3] * (3 / channels)
 
 
-def _only_encoder(path: Path, found: dict[str, State], wanted: dict[str, Tensor], problem: str) -> State:
+def _only_encoder(
+    path: Path, state_dicts: dict[str, State], expected: dict[str, Tensor], problem: str
+) -> State:
     """Return the one state dict of a file that fits an encoder."""
     fitting, refusals = dict[str, State](), list[InputError]()
-    for place, state in found.items():
+    for path_in_file, state in state_dicts.items():
         try:
-            fitting[place] = _fitted_encoder(state, wanted, problem)
+            fitting[path_in_file] = _fitted_encoder(state, expected, problem)
         except InputError as error:
             refusals.append(error)
     if not fitting:
         raise refusals[0]
-    first, *others = fitting
-    if differing := [place for place in others if not _equal(fitting[first], fitting[place])]:
+    first, *alternatives = fitting
+    if differing := [
+        path_in_file for path_in_file in alternatives if not _equal(fitting[first], fitting[path_in_file])
+    ]:
         raise ambiguous(path, [first, *differing])
     return fitting[first]
 
 
-def _fitted_encoder(state: dict[str, Tensor], wanted: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
-    own_prefix = "model." if all(key.startswith("model.") for key in wanted) else ""  # timm's encoders in smp
-    bare = {key.removeprefix(own_prefix): tensor for key, tensor in wanted.items()}
+def _fitted_encoder(state: dict[str, Tensor], expected: dict[str, Tensor], problem: str) -> dict[str, Tensor]:
+    own_prefix = (
+        "model." if all(key.startswith("model.") for key in expected) else ""
+    )  # timm's encoders in smp
+    bare = {key.removeprefix(own_prefix): tensor for key, tensor in expected.items()}
     fitted = fitted_state(state, bare, problem, unused=lambda key: _is_unused(key, bare))
     return {own_prefix + key: tensor for key, tensor in fitted.items()}
 
 
-def _without_prefixes(state: dict[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    wanted = set(wanted)
+def _without_prefixes(state: dict[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    expected = set(expected)
     for _ in _PREFIXES:
         for prefix in _PREFIXES:
-            if wanted.isdisjoint(state) and any(key.startswith(prefix) for key in state):
+            if expected.isdisjoint(state) and any(key.startswith(prefix) for key in state):
                 state = _strip(state, prefix)
     return state
 
@@ -218,31 +231,26 @@ def _strip(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 
-def _is_unused(key: str, wanted: Mapping[str, Tensor]) -> bool:
+def _is_unused(key: str, expected: Mapping[str, Tensor]) -> bool:
     if key.startswith(_BEHIND_FEATURES):
         return True
     layer, _, statistic = key.rpartition(".")
-    return f".{statistic}" in _BATCH_STATISTICS and f"{layer}.weight" in wanted
+    return f".{statistic}" in _BATCH_STATISTICS and f"{layer}.weight" in expected
 
 
-def _require_same(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], problem: str) -> None:
+def _require_same(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], problem: str) -> None:
     shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
+        for key, tensor in expected.items()
         if key in state and state[key].shape != tensor.shape
     ]
     differences = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
         "other shape": shapes,
     }
-    found = [f"{what}: {_first(keys)}" for what, keys in differences.items() if keys]
-    if found:
+    problems = [f"{kind}: {name_some(keys)}" for kind, keys in differences.items() if keys]
+    if problems:
         raise InputError(
-            f"{problem}: {'; '.join(found)}; give the weights of the same architecture and settings"
+            f"{problem}: {'; '.join(problems)}; give the weights of the same architecture and settings"
         )
-
-
-def _first(keys: Sequence[str]) -> str:
-    rest = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(keys[:3]) + rest

@@ -10,8 +10,8 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.weights import load_state
 from seg_mia.models.wrapper import bare
+from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
-from seg_mia.tasks.usefulness import warning
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from seg_mia.callbacks.outputs import MembershipOutput
 from seg_mia.data.predictions import SignalBatch
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.membership.views import cropped, patches, turned
@@ -43,7 +43,9 @@ class MembershipTask(LightningModule):
         if settings.weights is not None:
             load_classifier(self.network, settings.weights)
         self.register_buffer("mean", mean.view(1, -1, 1, 1).float())
+        # A channel that is the same in all samples has no scale to divide by.
         self.register_buffer("std", torch.where(std > 1e-6, std, 1).view(1, -1, 1, 1).float())
+        # Members and non-members weigh the same in the loss, however many of each there are.
         self.weight = (0.5 / (1 - members), 0.5 / members)
 
     def maps(self, batch: SignalBatch) -> Tensor:
@@ -75,7 +77,7 @@ class MembershipTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             return self._output(self.scores(self.maps(batch)), batch)
 
-    def try_one(self, batch: SignalBatch) -> None:
+    def check_one_sample(self, batch: SignalBatch) -> None:
         """Raise InputError when the classifier cannot take such maps; leaves it as it was."""
         training = self.network.training
         try:
@@ -85,7 +87,7 @@ class MembershipTask(LightningModule):
         except (RuntimeError, ValueError, AssertionError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = reason_of(error)
             raise InputError(
                 f"{self.settings.architecture} cannot take maps of {tuple(batch.mask.shape[1:])}: {reason}; "
                 "name another --attack.scorer.architecture"

@@ -16,12 +16,12 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.runs import checkpoint_file
+from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.targets import TargetMasks
-from seg_mia.tasks.trial import try_one
 
 
 class PerturbationTest(LightningModule):
@@ -52,7 +52,7 @@ class PerturbationTest(LightningModule):
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
         for network in (self.victim, self.surrogate):
             if network is not None:
-                try_one(network, data)
+                check_one_sample(network, data)
         self.attack.check(self.victim)
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
@@ -94,9 +94,9 @@ class PerturbationTest(LightningModule):
             "measures": measures,
         }
 
-    def _stopped(self, images: Tensor, found: Adversarial) -> dict[str, Tensor]:
+    def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
         """Return which images no gradient reaches, of an attack that follows gradients and does not say."""
-        if not isinstance(self.attack, WhiteBox) or "no_gradient" in found.notes:
+        if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
         return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
 
@@ -106,14 +106,16 @@ class PerturbationTest(LightningModule):
             return {}
         crafted: Adversarial = self.attack.judged(self.surrogate, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            there, here = (predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim))
-        reached = mean_iou(here, target, classes)
+            surrogate_prediction, victim_prediction = (
+                predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim)
+            )
+        reached = mean_iou(victim_prediction, target, classes)
         won = self.attack.succeeded(reached)
         return {
-            "surrogate_iou": foreground_iou(there, target, classes),
-            "transfer_iou": foreground_iou(here, target, classes),
+            "surrogate_iou": foreground_iou(surrogate_prediction, target, classes),
+            "transfer_iou": foreground_iou(victim_prediction, target, classes),
             "transfer_mean_iou": reached,
-            "transfer_dice": foreground_dice(here, batch.mask, classes),
+            "transfer_dice": foreground_dice(victim_prediction, batch.mask, classes),
             "transfer_linf": linf_norm(crafted.images - batch.image),
             **({} if won is None else {"transfer_success": won}),
         }

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence, Descent, check_together, wrapped, wrapped_spec
+from seg_mia.defences.base import (
+    Defence,
+    DPGuaranteeContent,
+    GradientComputer,
+    check_together,
+    wrapped,
+    wrapped_spec,
+)
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
@@ -21,9 +28,9 @@ from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.one_head import OneHead
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
-from seg_mia.tasks.deciding import deciding_head
-from seg_mia.tasks.lone import check_batches
-from seg_mia.tasks.trial import try_one
+from seg_mia.tasks.head_choice import choose_head
+from seg_mia.tasks.sample_check import check_one_sample
+from seg_mia.tasks.smallest_batch import check_batches
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine"]
@@ -103,7 +110,7 @@ class Segmentation(LightningModule):
                 self.check(data)
                 if not self.resumed:
                     self.choose_head(data, trained=self.weights is not None)
-            try_one(self.network, data)
+            check_one_sample(self.network, data)
             if stage == "fit":
                 check_batches(self.network, data, self.trainer, changed=self._defended)
 
@@ -116,10 +123,7 @@ class Segmentation(LightningModule):
 
     def choose_head(self, data: SegmentationData, *, trained: bool) -> None:
         """Find out which of several maps decides, where nobody has said so."""
-        if (
-            self.head is None
-            and (head := deciding_head(bare(self.network), data, trained=trained)) is not None
-        ):
+        if self.head is None and (head := choose_head(bare(self.network), data, trained=trained)) is not None:
             self.take_head(head)
 
     def resume_head(self, head: int | str | None) -> None:
@@ -151,10 +155,10 @@ class Segmentation(LightningModule):
         """Return the batch's mean loss with the defences' penalties, and each image's."""
         if len(batch.image):  # Poisson sampling draws empty batches
             batch = self._defended(batch)
-        descent = self.descent
-        if descent is None:
+        gradient_computer = self.gradient_computer
+        if gradient_computer is None:
             return self._step(batch, self.defences)
-        return descent.step(self.forward_batch, batch, self.trained_parameters())
+        return gradient_computer.step(self.forward_batch, batch, self.trained_parameters())
 
     def _defended(self, batch: Batch) -> Batch:
         """Return a batch as the defences change it."""
@@ -166,26 +170,31 @@ class Segmentation(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Set the gradients: by backpropagation, or as a defence makes them."""
-        descent = self.descent
-        if descent is None:
+        gradient_computer = self.gradient_computer
+        if gradient_computer is None:
             super().backward(loss, *args, **kwargs)
         else:
-            descent.write(self.trained_parameters())
+            gradient_computer.write(self.trained_parameters())
 
     @property
-    def descent(self) -> Descent | None:
+    def gradient_computer(self) -> GradientComputer | None:
         """What makes the gradients, if not backpropagation."""
-        return next((defence.descent for defence in self.defences if defence.descent is not None), None)
+        return next(
+            (defence.gradient_computer for defence in self.defences if defence.gradient_computer is not None),
+            None,
+        )
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that are not frozen, by name."""
-        return {name: each for name, each in self.network.named_parameters() if each.requires_grad}
+        return {
+            name: parameter for name, parameter in self.network.named_parameters() if parameter.requires_grad
+        }
 
     @property
-    def promise(self) -> dict[str, Any] | None:
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
         """What the training has promised about privacy so far, if anything."""
-        found = [defence.promise() for defence in self.defences]
-        return next((promise for promise in found if promise is not None), None)
+        guarantees = [defence.dp_guarantee() for defence in self.defences]
+        return next((guarantee for guarantee in guarantees if guarantee is not None), None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -204,8 +213,8 @@ class Segmentation(LightningModule):
         answer = self.network(batch.image)
         if isinstance(answer, Tensor) and answer.ndim == 5:  # a stack (N, D, K, h, w), the final head first
             answer = answer.unbind(1)
-        first, *others = heads(answer)
-        sized = [first, *(at_size(logits, first) for logits in others)]
+        first, *auxiliary = heads(answer)
+        sized = [first, *(at_size(logits, first) for logits in auxiliary)]
         losses = torch.stack([self.loss_per_image(logits, batch.mask) for logits in sized]).mean(0)
         counted = labelled(batch.mask)
         output: StepOutput = {
@@ -242,7 +251,7 @@ class Segmentation(LightningModule):
 
 
 def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:
-    named = {name.removeprefix("network."): each for name, each in network.named_parameters()}
+    named = {name.removeprefix("network."): parameter for name, parameter in network.named_parameters()}
     for beginning in beginnings:
         frozen = [name for name in named if name.startswith(beginning)]
         if not frozen or len(frozen) == len(named):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from seg_mia.callbacks.style_autoencoder import TextureExport, TexturePanels
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders
 from seg_mia.models.vgg import load_vgg19
 
@@ -77,20 +77,21 @@ class TextureTraining(LightningModule):
             again = self.network.decode(level, features[level], bounded=False)
             loss = functional.mse_loss(again, images)
             if self.feature_weight:
-                wanted = features[level].detach()
-                loss = loss + self.feature_weight * self._feature_loss(level, again.relu(), wanted)
+                target = features[level].detach()
+                loss = loss + self.feature_weight * self._feature_loss(level, again.relu(), target)
             total = total + loss
         self.log("train/loss_step", total.detach(), prog_bar=True, batch_size=len(images))
         return total
 
-    def _feature_loss(self, level: int, again: Tensor, wanted: Tensor) -> Tensor:
+    def _feature_loss(self, level: int, again: Tensor, target: Tensor) -> Tensor:
         with ExitStack() as stack:
             for parameter in self.network.encoders.parameters():
                 if parameter.requires_grad:  # it must not make its features easy to reach
                     parameter.requires_grad_(False)
                     stack.callback(parameter.requires_grad_, True)
-            found = self.network.encode(level, again)
-        return functional.mse_loss(found, wanted) / (wanted.var() + 1e-8)
+            features = self.network.encode(level, again)
+        # Levels differ in scale; 1e-8 keeps features that are constant from dividing by 0.
+        return functional.mse_loss(features, target) / (target.var() + 1e-8)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return each level's reconstruction, (N, 3, H, W), and log how like the image it is."""
@@ -98,14 +99,15 @@ class TextureTraining(LightningModule):
         features = self.network.encode_all(images)
         again = {str(level): self.network.decode(level, features[level]) for level in sorted(LEVELS)}
         likeness = {
-            f"val/ssim_{level}": ssim(own.float(), images.float()).mean() for level, own in again.items()
+            f"val/ssim_{level}": ssim(reconstruction.float(), images.float()).mean()
+            for level, reconstruction in again.items()
         }
         self.log_dict(likeness, prog_bar=True, batch_size=len(images), sync_dist=True)
         return again
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over what is trained, with its schedule."""
-        trained = [each for each in self.network.parameters() if each.requires_grad]
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.lr)
         match self.schedule:
             case "constant":

@@ -1,4 +1,4 @@
-"""The mask that an attack asks for, sample by sample of a test set."""
+"""Target masks of an attack, for each sample of a test set."""
 
 from pathlib import Path
 from typing import assert_never
@@ -68,18 +68,18 @@ class TargetMasks:
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
     """Return a copy of the subset's masks with those of the tested samples read from files."""
     files = list_files(folder)
-    wanted = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
-    missing = [name for name in wanted.values() if name not in files]
+    names = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
+    missing = [name for name in names.values() if name not in files]
     if missing:
         raise InputError(
-            f"target folder {folder} must hold a mask for each of the {len(wanted)} tested images, "
+            f"target folder {folder} must hold a mask for each of the {len(names)} tested images, "
             f"{len(missing)} are "
             f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
         )
     chosen = masks.clone()
     for row, index in enumerate(data.scored(data.subset).tolist()):
-        if index in wanted:
-            file = files[wanted[index]]
+        if index in names:
+            file = files[names[index]]
             mask = _target_mask(file, data.source.classes)
             if mask.shape != tuple(masks.shape[1:]):
                 raise InputError(

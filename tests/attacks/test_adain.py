@@ -14,7 +14,7 @@ from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.style_autoencoder import TextureAutoEncoders, load_texture
 from seg_mia.results.strengths import COLUMNS as STRENGTH_COLUMNS
 from tests.texture_weights import by_rule

@@ -28,7 +28,7 @@ from seg_mia.membership.signals import (
 from seg_mia.metrics.distance import l2_norm, linf_norm
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import confusion, foreground_dice, foreground_iou, mean_iou, pixel_accuracy
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.heads import at_size, class_count, class_logits, predicted, probabilities
 
 SIZE = (3, 4, 5)
@@ -102,9 +102,7 @@ def test_one_step_on_a_volume_by_hand(norm: Norm) -> None:
 
 def test_the_structure_loss_is_followed_in_a_volume() -> None:
     x, target = torch.full((1, 1, 2, 2, 3), 0.49), torch.ones(1, 2, 2, 3, dtype=torch.int64)
-    result = medis(
-        Shifted(), x, target, losses=["structure"], steps=1, step_size=0.1, success=1.0, stop=1.0
-    )
+    result = medis(Shifted(), x, target, losses=["structure"], steps=1, step_size=0.1, success=1.0, stop=1.0)
     assert_close(result.images, x + 0.1)
 
 

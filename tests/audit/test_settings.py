@@ -17,7 +17,7 @@ from seg_mia.audit.settings import (
     shadow_count,
 )
 from seg_mia.checkpoint import Card
-from seg_mia.defences.release import Labels
+from seg_mia.defences.release import ArgmaxRelease
 from seg_mia.errors import InputError
 from seg_mia.runs import defence_names
 from seg_mia.tasks.segmentation import Segmentation
@@ -123,7 +123,7 @@ def test_what_a_file_misspells_is_named(tmp_path: Path, text: str, line: str) ->
 @pytest.mark.filterwarnings("ignore:.*is an instance of `nn.Module`.*")  # a config names it instead
 def test_a_release_is_no_part_of_a_training() -> None:
     with pytest.raises(InputError, match="--release NAME"):
-        Segmentation(nn.Conv2d(1, 1, 1), defences=[Labels()])
+        Segmentation(nn.Conv2d(1, 1, 1), defences=[ArgmaxRelease()])
 
 
 def test_defences_of_a_card_that_holds_anything_are_read() -> None:

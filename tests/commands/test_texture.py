@@ -16,7 +16,7 @@ from PIL import Image
 
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.cli import main
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.style_autoencoder import load_texture
 from tests.texture_weights import by_rule
 from tests.trainings import one_error

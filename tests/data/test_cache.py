@@ -18,7 +18,7 @@ import pytest
 
 from seg_mia.data import cache
 from seg_mia.data.cache import Cached, default_folder, open_cache
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 

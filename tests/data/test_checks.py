@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import Subset
-from seg_mia.data.contents import contents
 from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.sample_facts import sample_facts
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.errors import InputError
@@ -149,12 +149,12 @@ def test_facts_are_kept_beside_the_cache_and_found_again_where_they_are_damaged(
     data = opened(save(tmp_path, [square(100), *[square()] * 5]))
     (file,) = data.cached.folder.glob("contents_*.npy")
     seen = list[int]()
-    again = contents(data.cached, data.source, lambda done, _: seen.append(done))
+    again = sample_facts(data.cached, data.source, lambda done, _: seen.append(done))
     assert seen == []
     assert again.lost.tolist() == [100, 0, 0, 0, 0, 0]
     assert again.pixels[1].tolist() == [128, 16, 0]
     file.write_bytes(b"damaged")
-    assert contents(data.cached, data.source, lambda done, _: seen.append(done)).lost.tolist()[0] == 100
+    assert sample_facts(data.cached, data.source, lambda done, _: seen.append(done)).lost.tolist()[0] == 100
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
@@ -192,7 +192,7 @@ def hounsfield(number: int) -> NDArray[np.float32]:
 
 def sliced(root: Path, **options: Any) -> Nifti:
     settings: dict[str, Any] = {
-        "root": str(root), "others": "background", "size": None, "members": 6, "nonmembers": 3,
+        "root": str(root), "unlisted": "background", "size": None, "members": 6, "nonmembers": 3,
         "shadow_share": 0.0,
     }  # fmt: skip
     data = Nifti(**(settings | options))

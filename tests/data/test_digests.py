@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from seg_mia.data import digests
-from seg_mia.data.digests import content_digest, kept
+from seg_mia.data.digests import content_digest, persistent_digests
 from seg_mia.data.sets.folder import Folder
 
 LONG_AGO = time.time_ns() - 10**12
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Path:
 
 def forget() -> None:
     digests._rows.clear()
-    digests._asked.clear()
+    digests._used.clear()
 
 
 def true(path: Path) -> bytes:
@@ -64,7 +64,7 @@ def read_again(store: Path, *paths: Path) -> list[Path]:
         return opened(path, *args, **words)  # type: ignore[call-overload]  # whatever it was called with
 
     expected = [true(path) for path in paths]
-    with pytest.MonkeyPatch.context() as patch, kept(store):
+    with pytest.MonkeyPatch.context() as patch, persistent_digests(store):
         patch.setattr(Path, "open", counting)
         assert [content_digest(path) for path in paths] == expected
     return [path for path in read if path in paths]
@@ -82,7 +82,7 @@ def test_what_has_not_changed_is_read_once(file: Path, store: Path, monkeypatch:
 @pytest.mark.usefixtures("settled")
 def test_what_was_found_out_before_is_kept_too(file: Path, store: Path) -> None:
     content_digest(file)
-    with kept(store):
+    with persistent_digests(store):
         content_digest(file)
     assert read_again(store, file) == []
 
@@ -123,13 +123,13 @@ def test_a_change_is_noticed_whatever_its_size_and_time(
     read_again(store, file)
     time.sleep(0.02)  # the system's clock for files ticks every few milliseconds
     change(file)
-    with kept(store):
+    with persistent_digests(store):
         assert content_digest(file) != before
     assert read_again(store, file) == []
 
 
 def test_a_change_is_noticed_within_one_process(file: Path, store: Path) -> None:
-    with kept(store):
+    with persistent_digests(store):
         for content in (b"one", b"two", b"six"):
             file.write_bytes(content)
             assert content_digest(file) == true(file)
@@ -160,7 +160,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
         rewritten(file)
         return found
 
-    with monkeypatch.context() as patch, kept(store):
+    with monkeypatch.context() as patch, persistent_digests(store):
         patch.setattr(hashlib, "file_digest", slow)
         content_digest(file)
     assert not store.exists()
@@ -218,7 +218,7 @@ def test_an_unreadable_file_is_an_error_even_where_its_digest_is_known(file: Pat
     read_again(store, file)
     forget()
     file.unlink()
-    with kept(store), pytest.raises(FileNotFoundError):
+    with persistent_digests(store), pytest.raises(FileNotFoundError):
         content_digest(file)
 
 
@@ -233,7 +233,7 @@ folder, store, first = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 paths = [folder / f"{number % 60}.png" for number in range(first, first + 40)]
 for _ in range(20):
     digests._rows.clear()
-    with digests.kept(store):
+    with digests.persistent_digests(store):
         for path in paths:
             assert digests.content_digest(path) == hashlib.sha256(path.read_bytes()).digest()
     assert json.loads(store.read_text())["format"] == 1

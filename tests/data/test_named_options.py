@@ -70,7 +70,7 @@ def test_label_ids_without_a_class(tmp_path: Path, named: bool) -> None:
         scans.patients(tmp_path, "images/{}.nii.gz", "masks/{}.nii.gz", ids=(1,))
         unknown(tmp_path / "masks" / "2.nii.gz")
         line = refusal(Nifti(root=str(tmp_path), members=1, nonmembers=1))
-        assert "give them a class (organs), let them be background (others) or correct the file" in line
+        assert "give them a class (organs), let them be background (unlisted) or correct the file" in line
     else:
         root = test_btcv.make(tmp_path)
         unknown(root / "label" / "label0002.nii.gz")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_mia.data.identity import fingerprint, hashed
+from seg_mia.data.fingerprint import fingerprint, hashed
 from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.source import Image, Mask, Source
-from seg_mia.data.splits import Half, Splits, divide, halves, hold_out
+from seg_mia.data.splits import Split, divide, hold_out, victim_shadow_split
 from seg_mia.errors import InputError
 
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=12)
@@ -30,7 +30,7 @@ def totals(counts: list[int]) -> set[int]:
     return {sum(some) for r in range(len(counts) + 1) for some in combinations(counts, r)}
 
 
-def parts(half: Half) -> tuple[tuple[int, ...], ...]:
+def parts(half: Split) -> tuple[tuple[int, ...], ...]:
     return half.members, half.nonmembers, half.reference
 
 
@@ -40,7 +40,7 @@ def test_halves_are_all_samples_in_whole_groups_as_near_as_groups_allow(
     counts: list[int], seed: int, share: float
 ) -> None:
     ids, groups = grouped(counts)
-    victim, shadow = halves(ids, groups, seed=seed, shadow_share=share)
+    victim, shadow = victim_shadow_split(ids, groups, seed=seed, shadow_share=share)
     assert sorted(victim + shadow) == list(range(len(ids)))
     assert not {groups[i] for i in victim} & {groups[i] for i in shadow}
     wanted = round(len(ids) * (1 - share))
@@ -80,8 +80,10 @@ def test_the_order_of_the_samples_does_not_matter(
     shuffle.shuffle(order)
     outcomes = []
     for names, labels in ((ids, groups), ([ids[i] for i in order], [groups[i] for i in order])):
-        victim, shadow = halves(names, labels, seed=seed, together=together)
-        half = divide(victim or shadow, names, labels, seed=seed, members=1, nonmembers=0, together=together)
+        victim, shadow = victim_shadow_split(names, labels, seed=seed, duplicates=together)
+        half = divide(
+            victim or shadow, names, labels, seed=seed, members=1, nonmembers=0, duplicates=together
+        )
         outcomes.append([{names[i] for i in part} for part in (victim, shadow, *parts(half))])
     assert outcomes[0] == outcomes[1]
 
@@ -91,8 +93,8 @@ def test_the_order_of_the_samples_does_not_matter(
 def test_what_the_shadow_asks_for_does_not_move_the_victim(seed: int, members: int, nonmembers: int) -> None:
     ids, groups = grouped([5] * 16)
 
-    def victim_beside(members: int, nonmembers: int) -> Half:
-        victim, shadow = halves(ids, groups, seed=seed)
+    def victim_beside(members: int, nonmembers: int) -> Split:
+        victim, shadow = victim_shadow_split(ids, groups, seed=seed)
         divide(shadow, ids, groups, seed=seed, members=members, nonmembers=nonmembers)
         return divide(victim, ids, groups, seed=seed, members=11, nonmembers=12, reference=3)
 
@@ -101,7 +103,7 @@ def test_what_the_shadow_asks_for_does_not_move_the_victim(seed: int, members: i
 
 def test_the_split_of_a_seed_never_changes() -> None:
     ids = [f"{i:02d}" for i in range(12)]
-    victim, shadow = halves(ids, ids, seed=7)
+    victim, shadow = victim_shadow_split(ids, ids, seed=7)
     keys = np.random.PCG64([7, 0]).random_raw(12)
     assert victim == tuple(sorted(np.argsort(keys)[:6].tolist()))
     assert victim == (3, 4, 6, 9, 10, 11)
@@ -125,23 +127,23 @@ def test_seeds_differ_and_every_sample_can_be_a_member() -> None:
 
 def test_the_victim_takes_all_when_the_shadow_has_no_share() -> None:
     ids, groups = grouped([3, 4])
-    assert halves(ids, groups, seed=0, shadow_share=0) == (tuple(range(7)), ())
+    assert victim_shadow_split(ids, groups, seed=0, shadow_share=0) == (tuple(range(7)), ())
 
 
 def test_of_two_counts_as_near_the_victim_gets_the_larger() -> None:
     ids, groups = grouped([4, 4, 4])
     for seed in range(5):
-        assert [len(side) for side in halves(ids, groups, seed=seed)] == [8, 4]
+        assert [len(side) for side in victim_shadow_split(ids, groups, seed=seed)] == [8, 4]
 
 
 def test_no_samples_make_empty_halves() -> None:
-    assert halves([], [], seed=0) == ((), ())
+    assert victim_shadow_split([], [], seed=0) == ((), ())
 
 
 def test_tied_samples_and_their_groups_stay_together() -> None:
     ids, groups = grouped([2, 2, 2, 2])
     for seed in range(20):
-        victim, _ = halves(ids, groups, seed=seed, together=[["a0", "c1"], ["c0", "d0"]])
+        victim, _ = victim_shadow_split(ids, groups, seed=seed, duplicates=[["a0", "c1"], ["c0", "d0"]])
         assert {ids[i] for i in victim} in ({"b0", "b1"}, set(ids) - {"b0", "b1"})
 
 
@@ -176,7 +178,7 @@ def test_another_shuffle_is_tried_where_the_first_leaves_too_little() -> None:
     [
         ({"ids": ["a", "b", "a"]}, "ids must be unique, got 'a' twice; rename"),
         ({"groups": ["a"]}, "each id must have a group, got 3 and 1; give"),
-        ({"together": [["a", "b"], ["c", "x", "y"]]}, "together must name ids .*, got 'x'; correct"),
+        ({"duplicates": [["a", "b"], ["c", "x", "y"]]}, "duplicates must name ids .*, got 'x'; correct"),
         ({"seed": -1}, "seed must be 0 or more, got -1; choose"),
         ({"shadow_share": 1.0}, "shadow_share must be at least 0 and below 1, got 1.0; "),
         ({"shadow_share": float("nan")}, "shadow_share must .*, got nan; "),
@@ -185,7 +187,7 @@ def test_another_shuffle_is_tried_where_the_first_leaves_too_little() -> None:
 def test_halves_refuse(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"ids": ["a", "b", "c"], "groups": ["a", "b", "c"], "seed": 0}
     with pytest.raises(InputError, match=message):
-        halves(**(arguments | change))  # type: ignore[arg-type]  # wrong on purpose
+        victim_shadow_split(**(arguments | change))  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_halves_refuse(change: dict[str, object], message: str) -> None:
         ({"members": 0}, "members must be at least 1, .* got 0, 1 and None; change"),
         ({"nonmembers": -1}, "got 1, -1 and None"),
         ({"reference": -2}, "got 1, 1 and -2"),
-        ({"indices": [0]}, r"whole groups, got part of one; take them from halves\(\)"),
+        ({"indices": [0]}, r"whole groups, got part of one; take them from victim_shadow_split\(\)"),
         (
             {"members": 3, "reference": 2},
             r"3 \+ 1 \+ 2 = 6 samples are needed, 4 in 2 groups are there \(the other side has 0\); "
@@ -215,7 +217,7 @@ def test_divide_refuses(change: dict[str, object], message: str) -> None:
 
 def test_too_few_groups_say_how_many_there_are_and_how_many_it_takes() -> None:
     ids, groups = grouped([6])
-    victim, shadow = halves(ids, groups, seed=0)  # one group cannot be shared out
+    victim, shadow = victim_shadow_split(ids, groups, seed=0)  # one group cannot be shared out
     assert (len(victim), len(shadow)) == (6, 0)
     for half, have, least in ((victim, "6 in 1 groups", 2), (shadow, "0 in 0 groups", 2)):
         with pytest.raises(
@@ -230,14 +232,6 @@ def test_too_few_groups_say_how_many_there_are_and_how_many_it_takes() -> None:
         divide(range(6), enough, many, seed=0, members=7, nonmembers=5)
     found = divide(range(18), enough, many, seed=0, members=7, nonmembers=5)
     assert (len(found.members), len(found.nonmembers)) == (7, 5)
-
-
-def test_a_sample_with_two_parts_is_refused() -> None:
-    Splits(Half((0, 1), (2,)), Half((3,), (), (4,)), seed=0)
-    with pytest.raises(InputError, match="one part only, index 2 plays two"):
-        Splits(Half((0, 1), (2,)), Half((3,), (), (2,)), seed=0)
-    with pytest.raises(InputError, match="index 0 plays two"):
-        Splits(Half((0,), (0,)), Half((3,)), seed=0)
 
 
 def test_hashes_are_keyed_blake2b() -> None:
@@ -296,14 +290,15 @@ def test_kvasir_splits_exactly_with_its_duplicates_on_one_side(shared: Path) -> 
         ("cju5fydrud94708507vo6oy21", "cju7avvi51iox0817ym55y6tt"),
     ]
     for seed in range(5):
-        both = halves(ids, ids, seed=seed, together=together)
+        both = victim_shadow_split(ids, ids, seed=seed, duplicates=together)
         assert [len(side) for side in both] == [500, 500]
         victim, shadow = (
-            divide(side, ids, ids, seed=seed, members=300, nonmembers=200, together=together) for side in both
+            divide(side, ids, ids, seed=seed, members=300, nonmembers=200, duplicates=together)
+            for side in both
         )
         roles = [{ids[i] for i in part} for part in chain(parts(victim), parts(shadow))]
         assert [len(role) for role in roles] == [300, 200, 0, 300, 200, 0]
-        Splits(victim, shadow, seed)
+        assert len({*victim, *shadow}) == 1000  # no sample plays two parts
         assert all(sum(name in role for role in roles) == 1 for pair in together for name in pair)
         assert all(any(role.issuperset(pair) for role in roles) for pair in together)
 

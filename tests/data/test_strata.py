@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from seg_mia.data.sets.kvasir import Kvasir
 from seg_mia.data.sets.phantom import Phantom
-from seg_mia.data.splits import Half, divide, halves
+from seg_mia.data.splits import Split, divide, victim_shadow_split
 from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
@@ -33,7 +33,7 @@ def alike(part: Sequence[int], whole: Sequence[int], strata: Sequence[int], widt
     )
 
 
-def parts(half: Half) -> tuple[tuple[int, ...], ...]:
+def parts(half: Split) -> tuple[tuple[int, ...], ...]:
     return half.members, half.nonmembers, half.reference
 
 
@@ -43,7 +43,7 @@ def test_independent_samples_are_shared_out_in_proportion(
     strata: list[int], seed: int, share: float, data: st.DataObject
 ) -> None:
     ids = [f"{i:02d}" for i in range(len(strata))]
-    both = halves(ids, ids, seed=seed, shadow_share=share, strata=strata)
+    both = victim_shadow_split(ids, ids, seed=seed, shadow_share=share, strata=strata)
     assert sorted(chain(*both)) == list(range(len(ids)))
     assert len(both[0]) == round(len(ids) * (1 - share))
     assert all(alike(side, range(len(ids)), strata) for side in both)
@@ -91,7 +91,7 @@ def test_groups_of_any_size_are_never_parted_and_counts_are_exact(
     outcomes = []
     for way in (range(len(ids)), order):
         names, labels, kinds = [ids[i] for i in way], [groups[i] for i in way], [strata[i] for i in way]
-        both = halves(names, labels, seed=seed, together=together, strata=kinds)
+        both = victim_shadow_split(names, labels, seed=seed, duplicates=together, strata=kinds)
         assert not {labels[i] for i in both[0]} & {labels[i] for i in both[1]}
         half = divide(
             both[0] or both[1],
@@ -100,7 +100,7 @@ def test_groups_of_any_size_are_never_parted_and_counts_are_exact(
             seed=seed,
             members=1,
             nonmembers=0,
-            together=together,
+            duplicates=together,
             strata=kinds,
         )
         assert len(half.members) == 1
@@ -122,11 +122,11 @@ def test_every_sample_can_be_a_member() -> None:
 
 def test_one_stratum_for_all_is_no_stratum_but_another_draw() -> None:
     ids = [str(i) for i in range(30)]
-    assert halves(ids, ids, seed=3, strata=[5] * 30) == halves(ids, ids, seed=3)
+    assert victim_shadow_split(ids, ids, seed=3, strata=[5] * 30) == victim_shadow_split(ids, ids, seed=3)
 
 
 def test_a_stratum_is_missing() -> None:
-    for call in (halves, lambda *a, **k: divide([0], *a, members=1, nonmembers=0, **k)):
+    for call in (victim_shadow_split, lambda *a, **k: divide([0], *a, members=1, nonmembers=0, **k)):
         with pytest.raises(InputError, match="each id must have a stratum, got 2 and 1; give"):
             call(["a", "b"], ["a", "b"], seed=0, strata=[1])
 

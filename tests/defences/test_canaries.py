@@ -306,5 +306,5 @@ def test_canaries_are_trained_on_without_the_command_line_too(
     Trainer(max_epochs=8, accelerator="cpu", enable_checkpointing=False, **quiet).fit(task, datamodule=data)
     inserted = set(canaries.indices[canaries.inserted].tolist())
     assert seen == set(data.indices("members").tolist()) | inserted
-    assert task.promise is not None
-    assert task.promise["units"] == 6 + len(inserted)
+    assert task.dp_guarantee is not None
+    assert task.dp_guarantee["units"] == 6 + len(inserted)

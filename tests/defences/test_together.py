@@ -23,11 +23,11 @@ from seg_mia.defences.dp.dpsgd import DPSGD
 from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.mixup import MixUp
 from seg_mia.defences.poison import Poison
-from seg_mia.defences.release import Labels, Noise, Rounding, Top
+from seg_mia.defences.release import ArgmaxRelease, NoisyRelease, RoundedRelease, TopRelease
 from seg_mia.defences.traits import RULES, Trait
 from seg_mia.errors import InputError
 
-RELEASES: list[type[Defence]] = [Labels, Top, Rounding, Noise]
+RELEASES: list[type[Defence]] = [ArgmaxRelease, TopRelease, RoundedRelease, NoisyRelease]
 ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, Canaries, DPSGD, *RELEASES]
 REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
     (MinMax, Crop, "tells whole members from whole reference images, but crops show a part of each image"),
@@ -126,21 +126,23 @@ def test_every_trait_is_in_a_rule() -> None:
 
 def test_a_pair_is_refused_wherever_it_stands() -> None:
     check_together([])
-    check_together([Crop(), MixUp(), Poison(), Labels()])
+    check_together([Crop(), MixUp(), Poison(), ArgmaxRelease()])
     with pytest.raises(InputError, match="^Distil and Poison do not go together: .*; leave one out$"):
-        check_together([Distil(), Crop(), Labels(), Poison()])
-    with pytest.raises(InputError, match="^Noise and Noise do not go together: it can stand there once"):
-        check_together([Noise(seed=1), Crop(), Noise(seed=2)])
+        check_together([Distil(), Crop(), ArgmaxRelease(), Poison()])
+    with pytest.raises(
+        InputError, match="^NoisyRelease and NoisyRelease do not go together: it can stand there once"
+    ):
+        check_together([NoisyRelease(seed=1), Crop(), NoisyRelease(seed=2)])
 
 
 @pytest.mark.parametrize(
     "defences",
     [
         [Crop()],
-        [Crop(size=9), Rounding(digits=2)],
-        [Noise(sigma=0.3, seed=4), Crop(size=16)],
-        [MixUp(), Top(), Poison()],
-        [Labels()],
+        [Crop(size=9), RoundedRelease(digits=2)],
+        [NoisyRelease(sigma=0.3, seed=4), Crop(size=16)],
+        [MixUp(), TopRelease(), Poison()],
+        [ArgmaxRelease()],
     ],
 )
 def test_the_specification_describes_what_is_built(defences: list[Defence]) -> None:
@@ -155,9 +157,9 @@ def test_the_specification_describes_what_is_built(defences: list[Defence]) -> N
 
 
 def test_the_first_defence_stands_innermost_and_some_stand_nowhere() -> None:
-    spec = wrapped_spec(NETWORK, [Crop(size=5), MixUp(), Labels()])
+    spec = wrapped_spec(NETWORK, [Crop(size=5), MixUp(), ArgmaxRelease()])
     inner = {"class_path": "seg_mia.models.stitched.Stitched", "init_args": {"network": NETWORK, "size": 5}}
-    assert spec == {"class_path": "seg_mia.models.released.Argmax", "init_args": {"network": inner}}
+    assert spec == {"class_path": "seg_mia.models.released.ArgmaxNetwork", "init_args": {"network": inner}}
     network, bare = nn.Identity(), [MixUp(), MinMax(), Poison(), Distil()]
     assert wrapped_spec(NETWORK, bare) == NETWORK
     assert wrapped(network, bare) is network
@@ -174,8 +176,8 @@ BAD: list[tuple[type[Defence], str, list[float]]] = [
     (MinMax, "lr", [-1.0, NAN]),
     (MinMax, "batch_size", [1]),
     (Distil, "max_loss", [0.0, NAN]),
-    (Rounding, "digits", [-1, 7]),
-    (Noise, "sigma", [0.0, NAN]),
+    (RoundedRelease, "digits", [-1, 7]),
+    (NoisyRelease, "sigma", [0.0, NAN]),
 ]
 
 

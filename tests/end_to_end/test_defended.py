@@ -83,7 +83,9 @@ def test_a_killed_run_goes_on_with_what_its_defence_had_learnt(
     if defence is PER_DRAW:
         assert (broken / "poisoned.csv").read_text() == (whole / "poisoned.csv").read_text()
     else:
-        (kept,) = [state for name, state in content(broken)["callbacks"].items() if name == "Opponent"]
+        (kept,) = [
+            state for name, state in content(broken)["callbacks"].items() if name == "InferenceAdversary"
+        ]
         assert set(kept) == {"classifier", "optimizer"}
         steps = [state["step"] for state in kept["optimizer"]["state"].values()]
         assert {int(step) for step in steps} == {3 * 2}  # 3 epochs of 16 samples in batches of 8

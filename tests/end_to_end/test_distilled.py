@@ -18,7 +18,7 @@ from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch, Samples
 from seg_mia.defences.distil import Distil
-from seg_mia.defences.minmax import Opponent
+from seg_mia.defences.minmax import InferenceAdversary
 from seg_mia.experiment.lightning_cli import Experiment, run
 from seg_mia.runs import TEACHER_SEED, defence_names
 from seg_mia.tasks import segmentation
@@ -83,10 +83,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     monkeypatch.setattr(Samples, "__getitem__", getitem)
     loader_of("train_dataloader")
     loader_of("val_dataloader")
-    watch(segmentation, "try_one", "try_one")
-    watch(segmentation, "deciding_head", "head")
+    watch(segmentation, "check_one_sample", "check_one_sample")
+    watch(segmentation, "choose_head", "head")
     watch(Distil, "learn", "choice")
-    watch(Opponent, "on_train_epoch_start", "classifier")
+    watch(InferenceAdversary, "on_train_epoch_start", "classifier")
     return seen
 
 
@@ -132,7 +132,7 @@ def test_the_student_sees_chosen_reference_images_with_the_teachers_labels(
     truth = [torch.from_numpy(np.array(data.cached.masks[one.sample])) for one in taught]
     assert any(not torch.equal(one.mask, true) for one, true in zip(taught, truth, strict=True))
     judges = {one.whom for one in reads if one.sample in part(done, "nonmembers")}
-    assert judges == {"val_dataloader 0", "val_dataloader 1", "try_one", "head"}
+    assert judges == {"val_dataloader 0", "val_dataloader 1", "check_one_sample", "head"}
 
 
 def test_a_bound_of_ones_own_chooses_otherwise(tiny: Path, reads: list[Read]) -> None:
@@ -171,7 +171,7 @@ def test_the_min_max_classifier_sees_members_and_reference_images_once_an_epoch(
     assert sorted(read_by(reads, "classifier")) == sorted(2 * (members + reference))
     assert sorted(read_by(reads, "train_dataloader 0")) == sorted(2 * members)
     judges = {one.whom for one in reads if one.sample in part(done, "nonmembers")}
-    assert judges == {"val_dataloader 0", "try_one", "head"}
+    assert judges == {"val_dataloader 0", "check_one_sample", "head"}
     lines = Path("runs/tiny-minmax/version_0/metrics.jsonl").read_text().splitlines()
     assert all("minmax/classifier_loss" in line and "minmax/classifier_accuracy" in line for line in lines)
     assert not [name for name in weights(Path("runs/tiny-minmax/version_0")) if "classifier" in name]

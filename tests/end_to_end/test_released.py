@@ -112,7 +112,7 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
         for name in ("mia-global-loss", "mia-global-loss-argmax")
     )
     assert plain["release"] is None
-    assert limited["release"]["class_path"] == "seg_mia.defences.release.Labels"
+    assert limited["release"]["class_path"] == "seg_mia.defences.release.ArgmaxRelease"
     assert limited["sees"] == "released labels, true mask"
     assert plain["sees"] == "released probabilities, true mask"
     assert plain["defences"] == limited["defences"] == {"victim": ["MixUp", "Poison"], "shadow": []}

@@ -22,7 +22,7 @@ from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.metrics.overlap import foreground_dice
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
 from seg_mia.models.heads import predicted
 from seg_mia.models.style_autoencoder import load_texture, save_texture
 from tests.texture_weights import by_rule

@@ -14,9 +14,10 @@ from torch.testing import assert_close
 from seg_mia.cli import main
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import ssim
+from seg_mia.metrics.similarity import ssim
+from seg_mia.models.imagenet import STD
 from seg_mia.models.style_autoencoder import LAYERS, LEVELS, TextureAutoEncoders, load_texture
-from seg_mia.models.vgg import PLACES, STD
+from seg_mia.models.vgg import PLACES
 from seg_mia.tasks.style_autoencoder import TextureTraining, coloured
 from tests.trainings import KilledError, content, log_of, one_error, same, weights
 

@@ -14,7 +14,7 @@ from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.folder import Folder
-from seg_mia.data.sides import Side
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import seen_by
 from seg_mia.experiment.membership import infer
@@ -52,7 +52,7 @@ def root(folder: Callable[..., Path]) -> Path:
     return folder(count=4 * PER_SIDE, size=16)
 
 
-def side(root: Path, number: int, *, gain: float = 1.0, **options: object) -> Side:
+def side(root: Path, number: int, *, gain: float = 1.0, **options: object) -> TrainedModel:
     """Return a network that knows its members a little, by its number."""
     given = {"root": str(root), "threshold": 127, "members": PER_SIDE, "nonmembers": PER_SIDE} | options
     data = Folder(**given)  # type: ignore[arg-type]
@@ -62,10 +62,10 @@ def side(root: Path, number: int, *, gain: float = 1.0, **options: object) -> Si
     images, masks = (torch.stack([sample[part] for sample in known]) for part in (0, 1))
     file = root.parent / f"{number}.ckpt"
     file.write_text(f"{number} {gain}")
-    return Side(Noisy(images, masks, number, gain), data, file, built=[number])
+    return TrainedModel(Noisy(images, masks, number, gain), data, file, built=[number])
 
 
-def fleet(root: Path, count: int, pool: str, **options: object) -> list[Side]:
+def fleet(root: Path, count: int, pool: str, **options: object) -> list[TrainedModel]:
     return [
         side(root, k + 1, role="shadow", shadow=k, shadow_pool=pool, **options)  # type: ignore[arg-type]
         for k in range(count)
@@ -87,7 +87,7 @@ def trainer(_number: int = 0) -> Trainer:
 ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated())
 
 
-def losses(side: Side, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:
+def losses(side: TrainedModel, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:
     samples = data.dataset(np.array(indices))
     batch = [samples[0, row] for row in range(len(indices))]
     logits = side.network(torch.stack([sample.image for sample in batch])).half().float()
@@ -147,5 +147,5 @@ def test_patients_are_seen_as_a_whole_and_what_was_never_trained_on_is_not(root:
     other = data.splits.nonmembers[0]
     groups[other] = groups[first]
     object.__setattr__(data.source, "groups", groups)
-    unseen = Side(shadow.network, data, shadow.file, unseen=(second,))
+    unseen = TrainedModel(shadow.network, data, shadow.file, unseen=(second,))
     assert set(np.flatnonzero(seen_by(unseen))) == {*data.splits.members, other} - {second}

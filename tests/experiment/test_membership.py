@@ -17,8 +17,8 @@ from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.data.base import run_seed
 from seg_mia.data.sets.folder import Folder
-from seg_mia.data.sides import Side, judged_data
-from seg_mia.data.splits import Half
+from seg_mia.data.splits import Split
+from seg_mia.data.trained_model import TrainedModel, judged_data
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import infer
 from seg_mia.membership.base import Membership
@@ -100,7 +100,7 @@ def half(root: Path, role: str, **settings: object) -> Folder:
     return data
 
 
-def side(root: Path, role: str, network: nn.Module | None = None, **settings: object) -> Side:
+def side(root: Path, role: str, network: nn.Module | None = None, **settings: object) -> TrainedModel:
     """Return one half, and by default a network that knows its members by heart."""
     data = half(root, role, **settings)
     members = data.dataset(data.indices("members"))
@@ -108,11 +108,11 @@ def side(root: Path, role: str, network: nn.Module | None = None, **settings: ob
     memory = Memory(torch.stack([one.image for one in known]), torch.stack([one.mask for one in known]))
     file = root.parent / f"{role}.ckpt"
     file.write_text(f"{role} {type(network).__name__}")
-    return Side(network or memory, data, file)
+    return TrainedModel(network or memory, data, file)
 
 
 def measured(
-    signal: Signal, scorer: Scorer, victim: Side, shadow: Side, *, control: bool = False
+    signal: Signal, scorer: Scorer, victim: TrainedModel, shadow: TrainedModel, *, control: bool = False
 ) -> dict[str, float]:
     attack = Membership(signal=signal, scorer=scorer)
     found = infer(attack, victim, [shadow], trainer=trainer, seed=0, control=control)
@@ -242,11 +242,11 @@ def test_equal_answers_are_ties(root: Path) -> None:
     assert found["low"] < 0.5 < found["high"]
 
 
-def brightest_first(data: Folder) -> Half:
+def brightest_first(data: Folder) -> Split:
     """Split this half by brightness, which no fair split would."""
     mine: NDArray[np.int64] = np.array(sorted(data.splits))
     order = mine[np.argsort(data.cached.images[mine].mean((1, 2, 3)))]
-    return Half(tuple(order[PER_SIDE:].tolist()), tuple(order[:PER_SIDE].tolist()))
+    return Split(tuple(order[PER_SIDE:].tolist()), tuple(order[:PER_SIDE].tolist()))
 
 
 def test_the_blind_baseline_sees_through_a_split_by_brightness(root: Path) -> None:
@@ -288,7 +288,7 @@ def test_scores_do_not_depend_on_the_samples_order_or_batch(root: Path) -> None:
 
 
 class TestRefusals:
-    def refused(self, victim: Side, shadow: Side, telling: str) -> None:
+    def refused(self, victim: TrainedModel, shadow: TrainedModel, telling: str) -> None:
         attack = Membership(signal=ImageLoss(), scorer=Threshold())
         with pytest.raises(InputError, match=telling):
             infer(attack, victim, [shadow], trainer=trainer, seed=0)

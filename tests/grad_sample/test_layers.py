@@ -109,8 +109,8 @@ def assert_solved(case: Setting) -> None:
     bias = case.module.get_parameter("bias")
     close(layer.forward(x, weight, bias), case.module(x))
     close(layer.back(x, g, weight), case.inputs)
-    close(layer.each_weight(x, g, weight), case.weights)
-    close(layer.each_bias(g), case.biases)
+    close(layer.weight_grad_sample(x, g, weight), case.weights)
+    close(layer.bias_grad_sample(g), case.biases)
     close(layer.weight_gradient(x, g, weight), case.weights.sum(0))
     if isinstance(layer, Convolution) and layer.groups > 1:
         assert not layer.ghost_pays(x, g, weight)
@@ -128,7 +128,7 @@ def test_a_gradient_that_is_one_number_over_all_positions(case: Case) -> None:
     # That is what the gradient of a sum looks like: one number in memory, seen with strides of 0.
     setting = solved(case.module(), case.shape)
     seen = torch.ones((), dtype=torch.float64).expand(setting.g.shape)
-    for compute in (setting.layer.each_weight, setting.layer.squared_norm, setting.layer.back):
+    for compute in (setting.layer.weight_grad_sample, setting.layer.squared_norm, setting.layer.back):
         if compute == setting.layer.squared_norm and getattr(setting.layer, "groups", 1) > 1:
             continue
         expected = compute(setting.x, seen.clone(), setting.weight)
@@ -185,9 +185,9 @@ def test_a_product_by_hand() -> None:
     x = torch.tensor([[[1, 2], [3, 4]]], dtype=torch.float64)
     g = torch.tensor([[[1], [10]]], dtype=torch.float64)
     weight = torch.tensor([[5, 7]], dtype=torch.float64)
-    assert Linear().each_weight(x, g, weight).tolist() == [[[31, 42]]]
+    assert Linear().weight_grad_sample(x, g, weight).tolist() == [[[31, 42]]]
     assert Linear().squared_norm(x, g, weight).tolist() == pytest.approx([31**2 + 42**2])
-    assert Linear().each_bias(g).tolist() == [[11]]
+    assert Linear().bias_grad_sample(g).tolist() == [[11]]
     assert Linear().back(x, g, weight).tolist() == [[[5, 7], [50, 70]]]
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from seg_mia.errors import InputError
-from seg_mia.grad_sample.recording import Ledger, Recording, UnknownUseError
+from seg_mia.grad_sample.recording import GradSampleRecord, Recording, UnknownUseError
 from tests.grad_sample.helpers import Parameters, Uses, close, draw, parameter
 
 
@@ -19,8 +19,8 @@ def losses(network: nn.Module, x: Tensor) -> Tensor:
     return (output * torch.linspace(0.5, 1.5, output.shape[1], dtype=output.dtype)).sin().sum(1)
 
 
-def record(network: nn.Module, x: Tensor, parameters: Parameters) -> Ledger:
-    ledger = Ledger({parameter: name for name, parameter in parameters.items()}, len(x))
+def record(network: nn.Module, x: Tensor, parameters: Parameters) -> GradSampleRecord:
+    ledger = GradSampleRecord({parameter: name for name, parameter in parameters.items()}, len(x))
     with Recording(ledger):
         found = losses(network, x)
     torch.autograd.grad(found.sum(), list(parameters.values()), allow_unused=True)
@@ -116,7 +116,7 @@ def test_few_positions_take_the_way_of_gram_matrices() -> None:
     )
     assert_recorded(wide, draw(3, 16, 2, 2))
     ledger = record(wide, draw(3, 16, 2, 2), dict(wide.named_parameters()))
-    ways = {ledger.names[each]: kept.each is None for each, kept in ledger.kept.items()}
+    ways = {ledger.names[each]: kept.grad_sample is None for each, kept in ledger.contributions.items()}
     assert [name for name, by_norm in ways.items() if by_norm] == ["5.weight", "2.weight", "0.weight"]
 
 
@@ -199,14 +199,14 @@ def test_an_input_changed_after_use_is_an_error() -> None:
 
 def test_outputs_are_those_of_torch_and_the_recording_ends() -> None:
     network, x = every_kind().double(), draw(3, 3, 8, 8)
-    ledger = Ledger({each: name for name, each in network.named_parameters()}, 3)
+    ledger = GradSampleRecord({each: name for name, each in network.named_parameters()}, 3)
     with Recording(ledger):
         recorded = network(x)
     close(recorded, network(x))
     assert set(ledger.uses.values()) == {1}
     (gradient,) = torch.autograd.grad(network(x).sum(), network.get_parameter("0.weight"))
     assert gradient.any()
-    assert not ledger.kept
+    assert not ledger.contributions
 
 
 UNKNOWN: dict[str, tuple[nn.Module, str, str]] = {

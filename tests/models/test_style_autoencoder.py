@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.errors import InputError
+from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.models.style_autoencoder import (
     LEVELS,
     VGG19,
@@ -22,7 +23,7 @@ from seg_mia.models.style_autoencoder import (
     load_texture,
     save_texture,
 )
-from seg_mia.models.vgg import MEAN, PLACES, STD, load_vgg19
+from seg_mia.models.vgg import PLACES, load_vgg19
 from seg_mia.tasks.style_autoencoder import begin
 from tests.texture_weights import by_rule
 

@@ -5,25 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
-from seg_mia.data.images.mask_coding import largest_lost
-from seg_mia.data.images.reading import SUFFIXES, digest, list_files, pairs, read_image, read_mask
+from seg_mia.data.images.file_pairs import FilePairs, Sample
+from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.root import inside, regular
-from seg_mia.data.source import PARTS, Image, Mask, Source
+from seg_mia.data.root import path_below, regular
+from seg_mia.data.source import PARTS, Image, Mask
 from seg_mia.errors import InputError
-
-
-class Sample(NamedTuple):
-    """Where one sample lies, and what it must share a side of the split with."""
-
-    name: str
-    image: Path
-    mask: Path
-    group: str
-    part: str | None = None
 
 
 class Row(NamedTuple):
@@ -36,7 +24,7 @@ class Row(NamedTuple):
     part: str | None = None
 
 
-class FolderSource(Source):
+class FolderSource(FilePairs):
     """Image and mask files below one folder.
 
     Without a manifest every image needs a mask of the same name, and ids are paths below `images`, without
@@ -89,43 +77,24 @@ class FolderSource(Source):
             for name, column in (("group_column", group_column), ("split_column", split_column)):
                 if column is not None:
                     raise InputError(f"{name}={column} needs a manifest, got none; set manifest")
-            found = pairs(list_files(inside(folder, images)), list_files(inside(folder, masks)))
-            self.samples = [Sample(*pair, group=pair[0]) for pair in found]
+            files = pairs(list_files(path_below(folder, images)), list_files(path_below(folder, masks)))
+            self.samples = [Sample(*pair, group=pair[0]) for pair in files]
         else:
-            rows = _rows(inside(folder, manifest), image_column, mask_column, group_column, split_column)
+            rows = _rows(path_below(folder, manifest), image_column, mask_column, group_column, split_column)
             self.samples = _listed(rows, folder, images, masks)
         if patient is not None:
             self.samples = _by_patient(self.samples, Patients(patient), root)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
         if split_column is not None:
-            self.parts = tuple(str(sample.part) for sample in self.samples)
-
-    def digest(self, index: int) -> str:
-        """Return a SHA-256 of the bytes of image and mask file."""
-        return digest(self.samples[index].image, self.samples[index].mask)
-
-    def image_digest(self, index: int) -> str:
-        """Return a SHA-256 of the bytes of the image file."""
-        return digest(self.samples[index].image)
+            self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return image and mask at `size`, the image by area or bilinear, the mask by nearest neighbour."""
-        sample = self.samples[index]
-        image = read_image(sample.image, self.channels)
-        mask = read_mask(sample.mask, threshold=self.threshold, classes=self.classes)
-        if image.shape[:2] != mask.shape:
-            raise InputError(
-                f"image and mask must have one size, got {_size(image)} for {sample.image} "
-                f"and {_size(mask)} for {sample.mask}; replace one"
-            )
+        image, mask = self.read(index)
         if self.size is None:
             return image, mask
         return resized(image, self.size, self.size), resized_mask(mask, self.size, self.size)
-
-    def lost(self, index: int) -> int:
-        """Return the largest value of a mask's file that the threshold made background."""
-        return largest_lost(self.samples[index].mask, self.threshold)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
@@ -150,10 +119,6 @@ def _check(channels: int, classes: int, threshold: int | None, size: int | None)
         )
     if size is not None and size < 1:
         raise InputError(f"size must be at least 1 pixel, got {size}; change it or leave it out")
-
-
-def _size(pixels: NDArray[Any]) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
@@ -222,29 +187,29 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
     if rows[0].mask is not None:
         samples = [_by_path(row, root) for row in rows]
     else:
-        image_files, mask_files = (list_files(inside(root, folder)) for folder in (images, masks))
+        image_files, mask_files = (list_files(path_below(root, folder)) for folder in (images, masks))
         samples = [_by_name(row, image_files, mask_files) for row in rows]
-    found = dict[str, Sample]()
+    by_name = dict[str, Sample]()
     for row, sample in zip(rows, samples, strict=True):
-        if sample.name in found:
+        if sample.name in by_name:
             raise InputError(f"{row.where} must list an image once, got {row.image} again; remove it")
-        found[sample.name] = sample
-    return [found[name] for name in sorted(found)]
+        by_name[sample.name] = sample
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path) -> list[Sample]:
     """Return samples in the groups that their names say, having refused groups from a column."""
-    told = [sample.name for sample in samples if sample.group != sample.name]
-    if told:
+    grouped = [sample.name for sample in samples if sample.group != sample.name]
+    if grouped:
         raise InputError(
             f"patient must say whose an image is where no column does, the manifest in {root} says it for "
-            f"{told[0]}; leave out patient, or the column"
+            f"{grouped[0]}; leave out patient, or the column"
         )
     return [sample._replace(group=patients.of(sample.name)) for sample in samples]
 
 
 def _by_path(row: Row, root: Path) -> Sample:
-    image, mask = (inside(root, text) for text in (row.image, str(row.mask)))
+    image, mask = (path_below(root, text) for text in (row.image, str(row.mask)))
     for path in (image, mask):
         if not path.is_file():
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")

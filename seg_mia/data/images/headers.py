@@ -137,15 +137,15 @@ def _check_shown(tags: Any, path: Path) -> None:
 def _check_curve(image: PillowImage.Image, data: bytes, path: Path) -> None:
     """Refuse a PNG whose numbers are not those of an ordinary screen."""
     gamma, managed = image.info.get("gamma"), {"srgb", "icc_profile"} & image.info.keys()
-    found = None
+    curve = None
     if gamma is not None and not managed and not _STANDARD[0] <= gamma <= _STANDARD[1]:
-        found = f"gAMA {gamma:.3g}"
+        curve = f"gAMA {gamma:.3g}"
     code = _chunk(data, b"cICP")
     if code is not None and len(code) == 4 and (code[1] in _UNUSUAL or code[3] != 1):
-        found = f"cICP {_UNUSUAL.get(code[1], 'in narrow range')}"
-    if found:
+        curve = f"cICP {_UNUSUAL.get(code[1], 'in narrow range')}"
+    if curve:
         raise InputError(
-            f"{path} must hold values as sRGB has them, got {found}; convert it to sRGB, or save it without "
+            f"{path} must hold values as sRGB has them, got {curve}; convert it to sRGB, or save it without "
             "that field if its numbers are meant as they are"
         )
 

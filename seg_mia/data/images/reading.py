@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from seg_mia.data.digests import content_digest
 from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
-from seg_mia.data.root import inside, regular, unlisted
-from seg_mia.data.source import Image, Mask
+from seg_mia.data.root import path_below, regular, unlisted
+from seg_mia.data.source import Image, Mask, listed
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
@@ -107,9 +107,9 @@ def read_mask(
         return (values > threshold).astype(np.uint8)
     unknown = [i for i in np.unique(values).tolist() if i >= classes and i != IGNORE]
     if unknown:
-        listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
         raise InputError(
-            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {listed}; {remedy}"
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got "
+            f"{listed([str(value) for value in unknown], 8)}; {remedy}"
         )
     return values.astype(np.uint8)
 
@@ -126,20 +126,20 @@ def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pa
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the path")
     known, top = tuple(suffixes), folder.resolve()
-    found = dict[str, Path]()
+    files = dict[str, Path]()
     for entry in _below(top):
         stem, suffix = os.path.splitext(entry.path)  # noqa: PTH122  # of thousands
         if suffix.lower() not in known:
             continue
         name, path = Path(stem[len(str(top)) + 1 :]).as_posix(), Path(entry.path)
-        if name in found:
+        if name in files:
             raise InputError(
-                f"{folder} must hold one {name}, got {found[name].name} and {path.name}; remove one"
+                f"{folder} must hold one {name}, got {files[name].name} and {path.name}; remove one"
             )
-        found[name] = regular(path)
-    if not found:
+        files[name] = regular(path)
+    if not files:
         raise InputError(f"{folder} must hold images ({', '.join(known)}), found none; correct the path")
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
@@ -148,12 +148,15 @@ def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[s
     Raises:
         InputError: if an image has no mask or a mask no image.
     """
-    for one, other, kinds in ((images, masks, "images have no mask"), (masks, images, "masks have no image")):
-        alone = sorted(one.keys() - other.keys())
-        if alone:
+    for files, counterparts, problem in (
+        (images, masks, "images have no mask"),
+        (masks, images, "masks have no image"),
+    ):
+        unpaired = sorted(files.keys() - counterparts.keys())
+        if unpaired:
             raise InputError(
-                f"images and masks must pair by name, {len(alone)} of {len(one)} {kinds} "
-                f"({', '.join(alone[:3])}{', ...' if len(alone) > 3 else ''}); rename or remove them"
+                f"images and masks must pair by name, {len(unpaired)} of {len(files)} {problem} "
+                f"({listed(unpaired, 3)}); rename or remove them"
             )
     return [(name, images[name], masks[name]) for name in sorted(images)]
 
@@ -164,36 +167,36 @@ def digest(*paths: Path) -> str:
     Raises:
         InputError: if a file cannot be read.
     """
-    whole = hashlib.sha256()
+    checksum = hashlib.sha256()
     for path in paths:
         try:
-            whole.update(content_digest(path))
+            checksum.update(content_digest(path))
         except OSError as error:
             raise InputError(
                 f"{path} must be readable, got {error.strerror}; restore it or its rights"
             ) from error
-    return whole.hexdigest()
+    return checksum.hexdigest()
 
 
 def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield all visible files below a resolved folder, having refused links that lead out of it."""
-    waiting = [str(folder)]
-    while waiting:
-        where = waiting.pop()
+    pending = [str(folder)]
+    while pending:
+        directory = pending.pop()
         try:
-            with os.scandir(where) as listed:
-                each = list(listed)
+            with os.scandir(directory) as listing:
+                entries = list(listing)
         except OSError as error:
-            raise unlisted(where, error) from None
-        folders = [entry for entry in each if _is_folder(entry)]
-        files = [entry for entry in each if not _is_folder(entry)]
+            raise unlisted(directory, error) from None
+        folders = [entry for entry in entries if _is_folder(entry)]
+        files = [entry for entry in entries if not _is_folder(entry)]
         folders = [entry for entry in folders if not entry.name.startswith(".")]
         for entry in (*folders, *files):
             if entry.is_symlink() and (_is_folder(entry) or _leaves(Path(entry.path), folder)):
                 raise InputError(
                     f"{entry.path} must not be a link out of {folder} or to a folder; put the files there"
                 )
-        waiting += [entry.path for entry in folders]
+        pending += [entry.path for entry in folders]
         yield from (entry for entry in files if not entry.name.startswith("."))
 
 
@@ -204,7 +207,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _leaves(path: Path, folder: Path) -> bool:
     try:
-        inside(folder, str(path))
+        path_below(folder, str(path))
     except InputError:
         return True
     return False

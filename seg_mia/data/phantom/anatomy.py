@@ -140,9 +140,9 @@ def _patient(seed: int, number: int) -> Patient:
 def _draw_loops(rng: Generator) -> Points:
     """Loops of bowel (n, 8), the columns as in `Patient`."""
     rows = []
-    for count, left, right, front, back, top, bottom, radius, length in LOOPS:
-        low = (left, front, top, 0.7 * length, 0.7 * radius, 0.7, -80, 0)
-        high = (right, back, bottom, 1.3 * length, 1.3 * radius, 1.1, 80, 1)
+    for count, x_min, x_max, y_min, y_max, z_min, z_max, radius, length in LOOPS:
+        low = (x_min, y_min, z_min, 0.7 * length, 0.7 * radius, 0.7, -80, 0)
+        high = (x_max, y_max, z_max, 1.3 * length, 1.3 * radius, 1.1, 80, 1)
         rows.append(rng.uniform(low, high, (int(count), 8)))
     return np.concatenate(rows)
 
@@ -198,12 +198,12 @@ def paint_ribs(canvas: Slice) -> None:
     margin = np.interp(canvas.position, [0, 0.35, 0.7, 1], [2.75, 2.2, 1.45, 0.9])
     angles = (np.arange(-9, 9) + 0.5 + canvas.patient.spine + 6 * canvas.position) * 0.44
     for angle, sign in product(angles[(angles > 0.5) & (angles < margin)], (-1, 1)):
-        here, there = hull(13.95, 9.7, 8.6, angle=sign * np.array([angle, angle + 0.02]) + 0.04)
-        tilt = float(np.rad2deg(np.arctan2(*(there - here)[::-1])))
+        centre, ahead = hull(13.95, 9.7, 8.6, angle=sign * np.array([angle, angle + 0.02]) + 0.04)
+        tilt = float(np.rad2deg(np.arctan2(*(ahead - centre)[::-1])))
         bone = angle < margin - 0.5
-        canvas.fill(T.BONE if bone else T.CARTILAGE, ellipse(here, (1.25, 0.46), tilt))
+        canvas.fill(T.BONE if bone else T.CARTILAGE, ellipse(centre, (1.25, 0.46), tilt))
         if bone:
-            canvas.fill(T.MARROW, ellipse(here, (0.9, 0.2), tilt))
+            canvas.fill(T.MARROW, ellipse(centre, (0.9, 0.2), tilt))
 
 
 def paint_spine(canvas: Slice) -> None:
@@ -234,8 +234,8 @@ def paint_bowel(canvas: Slice) -> None:
     """Loops of bowel with fluid, stool or gas above a level."""
     loops = canvas.patient.loops
     share = 1 - ((loops[:, 2] - canvas.position) / loops[:, 3]) ** 2
-    shown = loops[share > 0.1] * np.sqrt(share[share > 0.1, None]) ** (0, 0, 0, 0, 1, 0, 0, 0)
-    for x, y, *_, radius, aspect, tilt, filling in shown:
+    cut = loops[share > 0.1] * np.sqrt(share[share > 0.1, None]) ** (0, 0, 0, 0, 1, 0, 0, 0)
+    for x, y, *_, radius, aspect, tilt, filling in cut:
         shape = canvas.bend(ellipse((x, y), (radius, radius * aspect), tilt))
         centre = shape.mean(axis=0)
         canvas.fill(T.BOWEL, shape)
@@ -270,17 +270,17 @@ def paint_kidney(canvas: Slice, cortex: Tissue, medulla: Tissue) -> None:
         return
     canvas.track(cortex, grow=1.12, paint=T.VISCERAL)
     canvas.track(cortex)
-    place = row[:2] + canvas.build.shift[cortex]
+    centre = row[:2] + canvas.build.shift[cortex]
     inward = np.array([-np.sign(row[0]) * 0.85, -0.5])
     if row[2] > 2.0:
         turn = np.linspace(0, 2 * np.pi, 8, endpoint=False) + canvas.patient.spine + 2 * canvas.position
-        ring = place + 0.54 * row[2:4] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        ring = centre + 0.54 * row[2:4] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
         canvas.discs(medulla, canvas.bend(ring), row[2] * (0.15 + 0.06 * np.cos(3 * turn)))
         size = row[2] - 1.5
-        sinus = ellipse(place + inward * 0.9, (0.95 * size, 0.5 * size), np.sign(row[0]) * 30)
+        sinus = ellipse(centre + inward * 0.9, (0.95 * size, 0.5 * size), np.sign(row[0]) * 30)
         canvas.fill(T.SINUS, canvas.bend(sinus))
     if row[2] > 2.6:
-        mouth = canvas.bend(np.stack([place + 0.8 * inward, place + 3.4 * inward]))
+        mouth = canvas.bend(np.stack([centre + 0.8 * inward, centre + 3.4 * inward]))
         canvas.stroke(T.VISCERAL, mouth, 0.9)
         canvas.stroke(T.VESSEL, mouth, 0.4)
 
@@ -291,9 +291,9 @@ def paint_pancreas(canvas: Slice) -> None:
     middle = np.stack([at(PANCREAS, share) for share in along])
     width = 1.15 * np.exp(-(((canvas.level(T.PANCREAS) - 0.62 + 0.17 * along) / 0.09) ** 2))
     width *= 1 + 0.15 * np.sin(40 * along + canvas.patient.spine * 6)
-    shown = width > 0.3
-    if shown.sum() > 3:
-        canvas.discs(T.PANCREAS, canvas.bend(middle[shown] + canvas.build.shift[T.PANCREAS]), width[shown])
+    cut = width > 0.3
+    if cut.sum() > 3:
+        canvas.discs(T.PANCREAS, canvas.bend(middle[cut] + canvas.build.shift[T.PANCREAS]), width[cut])
 
 
 def paint_stomach(canvas: Slice) -> None:
@@ -309,8 +309,8 @@ def paint_stomach(canvas: Slice) -> None:
 def paint_dots(canvas: Slice, tissue: Tissue) -> None:
     """Vessels of fat or lung, which cross the slice."""
     x_y, (z, length, radius) = canvas.patient.dots[:, :2], canvas.patient.dots[:, 2:].T
-    shown = np.abs(z - canvas.position) < length
-    canvas.discs(tissue, canvas.bend(x_y[shown]), radius[shown])
+    cut = np.abs(z - canvas.position) < length
+    canvas.discs(tissue, canvas.bend(x_y[cut]), radius[cut])
 
 
 def paint_abdomen(canvas: Slice) -> None:
@@ -357,11 +357,11 @@ def paint_cavity(canvas: Slice) -> None:
 def paint(patient: Patient, position: float, pixels: int) -> Map:
     """Map of tissues (pixels, pixels) of one slice."""
     trunk = Slice(np.full((pixels, pixels), T.AIR, np.uint8), patient.build, position, patient)
-    inside, cavity = trunk.blank(T.VISCERAL), trunk.blank(0)
+    viscera, cavity = trunk.blank(T.VISCERAL), trunk.blank(0)
     paint_trunk(trunk)
-    paint_cavity(inside)
+    paint_cavity(viscera)
     cavity.fill(1, patient.build.vary(T.FAT, hull(13.2, 9.2, 7.6), position))
-    np.copyto(trunk.tissues, inside.tissues, where=cavity.tissues > 0)
+    np.copyto(trunk.tissues, viscera.tissues, where=cavity.tissues > 0)
     paint_spine(trunk)
     return trunk.tissues
 

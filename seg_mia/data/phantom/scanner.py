@@ -135,8 +135,8 @@ class Build:
     def draw(cls, rng: Generator, *, half_width: float) -> "Build":
         """Draw a body that fills most of the image; of average size it would be 2 `half_width` wide."""
         count = len(Tissue)
-        own = np.where(np.isin(list(Tissue), [T.SKIN, T.FAT]), 0.0, 1.0)  # the trunk is nearly symmetrical
-        amplitude = rng.normal(0, (0.035, 0.025, 0.018, 0.012), (count, 4)) * (0.35 + 0.65 * own[:, None])
+        uneven = np.where(np.isin(list(Tissue), [T.SKIN, T.FAT]), 0.0, 1.0)  # the trunk is nearly symmetrical
+        amplitude = rng.normal(0, (0.035, 0.025, 0.018, 0.012), (count, 4)) * (0.35 + 0.65 * uneven[:, None])
         size = rng.normal((1, 1.1), (0.05, 0.07)).clip(0.87, 1.25)
         side = 2 * half_width * size[0] * rng.uniform(1.02, 1.1)
         turns = rng.uniform(0, 2 * np.pi, (count, 4)), rng.normal(0, 3, (count, 4))
@@ -145,8 +145,8 @@ class Build:
             size=size,
             view=np.array([*rng.normal(0, 0.4, 2), side]),
             level=rng.normal(0, 0.025, count).clip(-0.05, 0.05),
-            shift=rng.normal(0, 0.4, (count, 2)).clip(-0.9, 0.9) * own[:, None],
-            scale=1 + own * rng.normal(0, 0.07, count).clip(-0.15, 0.18),
+            shift=rng.normal(0, 0.4, (count, 2)).clip(-0.9, 0.9) * uneven[:, None],
+            scale=1 + uneven * rng.normal(0, 0.07, count).clip(-0.15, 0.18),
             wobble=np.stack([amplitude, *turns], axis=-1),
             waves=np.concatenate(waves, axis=1),
         )

@@ -6,7 +6,7 @@ from typing import Any, Literal, assert_never
 
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
-from seg_mia.data.root import find_root, inside
+from seg_mia.data.root import find_root, path_below
 from seg_mia.data.volumes.nifti_file import NiftiFile, list_volumes
 from seg_mia.data.volumes.slices import Case, Slices, organs_of
 from seg_mia.errors import InputError
@@ -82,7 +82,7 @@ class Btcv(Slices):
 
     def cases(self, root: Path) -> list[Case]:
         """Return the labelled volumes, named by their numbers."""
-        folder = next((name for name in _LAYOUTS if inside(root, f"{name}/img").is_dir()), ".")
+        folder = next((name for name in _LAYOUTS if path_below(root, f"{name}/img").is_dir()), ".")
         images = _numbered(list_volumes(root, f"{folder}/img"), "img")
         labels = _numbered(list_volumes(root, f"{folder}/label"), "label")
         return [

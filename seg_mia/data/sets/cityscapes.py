@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs, read_mask
 from seg_mia.data.root import find_root
@@ -92,24 +92,25 @@ class Cityscapes(SegmentationData):
             get="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from www.cityscapes-dataset.com",
             layout=f"leftImg8bit/train/CITY/NAME{IMAGE}.png and gtFine/train/CITY/NAME{LABELS}.png",
         )
-        found = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+        samples = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
         if self.group == "city":
-            found = [sample._replace(group=sample.name.rpartition("/")[0]) for sample in found]
+            samples = [sample._replace(group=sample.name.rpartition("/")[0]) for sample in samples]
         return CityscapesSource(
-            found, channels=3, classes=len(CLASSES), threshold=None, width=self.width, height=self.height
+            samples, channels=3, classes=len(CLASSES), threshold=None, width=self.width, height=self.height
         )
 
 
 def _part(root: Path, part: Part) -> list[Sample]:
     """Return one part's samples, each in a group of its own."""
     folders = [
-        first_folder(root, (f"{kind}/{part}",), what=f"the {part} part") for kind in ("leftImg8bit", "gtFine")
+        first_folder(root, (f"{kind}/{part}",), content=f"the {part} part")
+        for kind in ("leftImg8bit", "gtFine")
     ]
     images, labels = (
-        _ending(list_files(each), end) for each, end in zip(folders, (IMAGE, LABELS), strict=True)
+        _ending(list_files(folder), end) for folder, end in zip(folders, (IMAGE, LABELS), strict=True)
     )
-    found = pairs(images, labels)
-    return [Sample(f"{part}/{name}", image, mask, f"{part}/{name}") for name, image, mask in found]
+    triples = pairs(images, labels)
+    return [Sample(f"{part}/{name}", image, mask, f"{part}/{name}") for name, image, mask in triples]
 
 
 def _ending(files: Mapping[str, Path], ending: str) -> dict[str, Path]:

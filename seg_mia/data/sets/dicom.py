@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.data.patients import Patients, same_patients
-from seg_mia.data.root import entries, find_root, inside, regular
+from seg_mia.data.root import entries, find_root, path_below, regular
 from seg_mia.data.volumes.dicom_file import DicomSeries, PngStack, patient_of
 from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
-from seg_mia.data.volumes.slices import Case, Rest, Slices, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted, organs_of
 from seg_mia.errors import InputError
 
 
@@ -23,7 +23,7 @@ class Dicom(Slices):
             for each .dcm file, paired in the order of their names (2 before 10).
         threshold: PNG values above it are label id 1, all others 0; None takes values for label ids.
         organs: the label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
-        others: what ids are that `organs` does not name: an error, or background.
+        unlisted: what ids are that `organs` does not name: an error, or background.
         unoriented: how the axes run in a NIfTI label that does not say, such as LAS; None refuses it.
         patient: a regular expression whose first group, matched with a folder's name, is the patient, such as
             `(.+)_scan[0-9]+`, or `(.+)` where each folder is one; without it, folders of one PatientID are.
@@ -40,7 +40,7 @@ class Dicom(Slices):
         label: str = "Ground",
         threshold: int | None = 127,
         organs: list[list[int]] | None = None,
-        others: Rest = "refuse",
+        unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
         **slicing_split_and_loading: Any,
@@ -49,12 +49,7 @@ class Dicom(Slices):
         self.save_hyperparameters(logger=False)
         self.series, self.label, self.threshold, self.unoriented = series, label, threshold, unoriented
         self.patients = Patients(patient)
-        self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
-
-    @property
-    def rest(self) -> Rest:
-        """What label ids without a class are."""
-        return self.others
+        self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
 
     def find(self) -> Path:
         """Return the folder that was given."""
@@ -70,9 +65,9 @@ class Dicom(Slices):
         patients = [path.name for path in entries(root) if path.is_dir() and path.name[0] != "."]
         if not patients:
             raise InputError(f"{root} must hold a folder for each patient, found none; correct the root")
-        found = [self._case(root, name) for name in patients]
-        groups = self._groups(found, root)
-        return [case._replace(group=groups[case.name]) for case in found]
+        ungrouped = [self._case(root, name) for name in patients]
+        groups = self._groups(ungrouped, root)
+        return [case._replace(group=groups[case.name]) for case in ungrouped]
 
     def classes_of(self) -> Mapping[int, int]:
         """Return the class of each label id."""
@@ -87,7 +82,7 @@ class Dicom(Slices):
     def _case(self, root: Path, patient: str) -> Case:
         series = DicomSeries(_files(root, f"{patient}/{self.series}", ".dcm"))
         if is_volume(Path(self.label)):
-            label = regular(inside(root, f"{patient}/{self.label}"))
+            label = regular(path_below(root, f"{patient}/{self.label}"))
             return Case(patient, series, NiftiFile(label, self.unoriented), patient)
         pictures = _files(root, f"{patient}/{self.label}", ".png")
         return Case(patient, series, PngStack(pictures, series, self.threshold), patient)
@@ -95,19 +90,19 @@ class Dicom(Slices):
 
 def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
     """Return a folder's files of one suffix in the order of their names, 2 before 10."""
-    folder = inside(root, relative)
-    found = [
+    folder = path_below(root, relative)
+    names = [
         path.name
         for path in (entries(folder) if folder.is_dir() else ())
         if path.suffix.lower() == suffix and path.name[0] != "."
     ]
-    if not found:
+    if not names:
         raise InputError(
             f"{folder} must be a folder of {suffix} files, found none; correct --data.root, --data.series or "
             "--data.label"
         )
-    found.sort(key=_by_number)
-    return tuple(inside(root, f"{relative}/{regular(folder / name).name}") for name in found)
+    names.sort(key=_by_number)
+    return tuple(path_below(root, f"{relative}/{regular(folder / name).name}") for name in names)
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

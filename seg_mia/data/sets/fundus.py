@@ -9,7 +9,7 @@ import numpy as np
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.mask_coding import largest_lost
 from seg_mia.data.images.reading import digest, list_files, pairs, read_image, read_mask
-from seg_mia.data.root import find_root, inside
+from seg_mia.data.root import find_root, path_below
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -106,5 +106,5 @@ class Fundus(SegmentationData):
             get="RIM-ONE, or the samples in github.com/utkuozbulak/adaptive-segmentation-mask-attack",
             layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
         )
-        images, masks = (inside(root, part) for part in (self.images, self.masks))
+        images, masks = (path_below(root, part) for part in (self.images, self.masks))
         return FundusSource(images, masks, published_crop=self.published_crop)

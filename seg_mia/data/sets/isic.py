@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs
 from seg_mia.data.root import find_root
@@ -68,13 +68,19 @@ class Isic(SegmentationData):
 
 
 def _part(root: Path, part: Part) -> list[Sample]:
-    image_folders = (f"ISIC2018_Task1-2_{OFFICIAL[part]}_Input", *(f"{own}/images" for own in SPLIT[part]))
-    mask_folders = (f"ISIC2018_Task1_{OFFICIAL[part]}_GroundTruth", *(f"{own}/masks" for own in SPLIT[part]))
-    images = list_files(first_folder(root, image_folders, what=f"the images of {part}"))
-    masks = list_files(first_folder(root, mask_folders, what=f"the masks of {part}"))
-    shown = {name: file for name, file in images.items() if not name.endswith(SUPERPIXELS)}
-    found = pairs(shown, _without_suffix(masks))
-    return [Sample(f"{part}/{name}", image, mask, f"{part}/{name}") for name, image, mask in found]
+    image_folders = (
+        f"ISIC2018_Task1-2_{OFFICIAL[part]}_Input",
+        *(f"{subfolder}/images" for subfolder in SPLIT[part]),
+    )
+    mask_folders = (
+        f"ISIC2018_Task1_{OFFICIAL[part]}_GroundTruth",
+        *(f"{subfolder}/masks" for subfolder in SPLIT[part]),
+    )
+    images = list_files(first_folder(root, image_folders, content=f"the images of {part}"))
+    masks = list_files(first_folder(root, mask_folders, content=f"the masks of {part}"))
+    photographs = {name: file for name, file in images.items() if not name.endswith(SUPERPIXELS)}
+    triples = pairs(photographs, _without_suffix(masks))
+    return [Sample(f"{part}/{name}", image, mask, f"{part}/{name}") for name, image, mask in triples]
 
 
 def _without_suffix(masks: Mapping[str, Path]) -> dict[str, Path]:

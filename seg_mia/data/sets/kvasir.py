@@ -52,7 +52,7 @@ class Kvasir(SegmentationData):
         )
         return FolderSource(root, channels=3, classes=2, threshold=127, size=self.size)
 
-    def together(self) -> list[list[str]]:
+    def known_duplicates(self) -> list[list[str]]:
         """Return the known duplicates that are present."""
         present = set(self.source.ids)
         return [pair for pair in DUPLICATES if present.issuperset(pair)]

@@ -72,15 +72,15 @@ class MsdLiver(Slices):
     def cases(self, root: Path) -> list[Case]:
         """Return the labelled volumes."""
         images, labels = (list_volumes(root, folder) for folder in _FOLDERS[self.layout])
-        found = pairs(images, labels)
+        triples = pairs(images, labels)
         if self.layout == "export":
             return [
                 Case(name, FlatFile(image), FlatFile(label), self.patients.of(name))
-                for name, image, label in found
+                for name, image, label in triples
             ]
         return [
             Case(name, NiftiFile(image, self.unoriented), NiftiFile(label, self.unoriented), name)
-            for name, image, label in found
+            for name, image, label in triples
         ]
 
     def classes_of(self) -> Mapping[int, int]:

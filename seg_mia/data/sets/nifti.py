@@ -8,7 +8,7 @@ from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
 from seg_mia.data.volumes.nifti_file import NiftiFile, list_volumes
-from seg_mia.data.volumes.slices import Case, Rest, Slices, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted, organs_of
 
 
 class Nifti(Slices):
@@ -20,7 +20,7 @@ class Nifti(Slices):
         masks: its sub-folder of labels.
         organs: the label ids of each class, from class 1: [[5]] is one organ, [[2, 3], [1]] are two classes,
             the first of two ids.
-        others: what ids are that `organs` does not name: an error, or background.
+        unlisted: what ids are that `organs` does not name: an error, or background.
         unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
         patient: a regular expression whose first group, matched with a volume's name, is the patient, such as
             `(.+)_[0-9]+`; without it each volume is a patient.
@@ -36,7 +36,7 @@ class Nifti(Slices):
         images: str = "images",
         masks: str = "masks",
         organs: list[list[int]] | None = None,
-        others: Rest = "refuse",
+        unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
         **slicing_split_and_loading: Any,
@@ -45,12 +45,7 @@ class Nifti(Slices):
         self.save_hyperparameters(logger=False)
         self.images, self.masks, self.unoriented = images, masks, unoriented
         self.patients = Patients(patient)
-        self.organs, self.others = organs_of(organs if organs is not None else [[1]]), others
-
-    @property
-    def rest(self) -> Rest:
-        """What label ids without a class are."""
-        return self.others
+        self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
 
     def find(self) -> Path:
         """Return the folder that was given."""
@@ -63,7 +58,7 @@ class Nifti(Slices):
 
     def cases(self, root: Path) -> list[Case]:
         """Return the volumes that have a label."""
-        found = pairs(list_volumes(root, self.images), list_volumes(root, self.masks))
+        triples = pairs(list_volumes(root, self.images), list_volumes(root, self.masks))
         return [
             Case(
                 name,
@@ -71,7 +66,7 @@ class Nifti(Slices):
                 NiftiFile(label, self.unoriented),
                 self.patients.of(name),
             )
-            for name, image, label in found
+            for name, image, label in triples
         ]
 
     def classes_of(self) -> Mapping[int, int]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.images.paired import Paired, first_folder
 from seg_mia.data.images.reading import list_files, pairs
-from seg_mia.data.root import find_root, inside
+from seg_mia.data.root import find_root, path_below
 from seg_mia.data.sets.kvasir import DUPLICATES
-from seg_mia.data.source import Source
+from seg_mia.data.source import Source, listed
 from seg_mia.errors import InputError
 
 Part = Literal["train", "CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "Kvasir"]
@@ -68,19 +68,19 @@ class Polyps(SegmentationData):
             get="the polyp benchmark from github.com/DengPingFan/PraNet",
             layout="TrainDataset/{images,masks} and TestDataset/NAME/{images,masks}",
         )
-        found = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
-        frames = [_frame(sample.name) for sample in found]
+        ungrouped = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+        frames = [_frame(sample.name) for sample in ungrouped]
         groups = sequences_of([frame for frame in frames if frame], root, self.sequences)
         samples = [
             sample._replace(group=groups[frame] if frame else sample.name)
-            for sample, frame in zip(found, frames, strict=True)
+            for sample, frame in zip(ungrouped, frames, strict=True)
         ]
         return _paired(samples, self.size)
 
-    def together(self) -> list[list[str]]:
+    def known_duplicates(self) -> list[list[str]]:
         """Return the known duplicates of Kvasir-SEG that are present."""
-        own = {name.rpartition("/")[2]: name for name in self.source.ids}
-        return [[own[name] for name in pair] for pair in DUPLICATES if own.keys() >= set(pair)]
+        id_of_file = {name.rpartition("/")[2]: name for name in self.source.ids}
+        return [[id_of_file[name] for name in pair] for pair in DUPLICATES if id_of_file.keys() >= set(pair)]
 
 
 class ClinicDB(SegmentationData):
@@ -120,11 +120,11 @@ class ClinicDB(SegmentationData):
             get=GET_CLINIC,
             layout="Original/NUMBER.tif and 'Ground Truth'/NUMBER.tif (or .png)",
         )
-        images = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), what="the frames")
-        masks = inside(root, str(images.parent / "Ground Truth"))
-        found = pairs(list_files(images), list_files(masks))
-        groups = sequences_of([(CLINIC, name) for name, _, _ in found], root, self.sequences)
-        samples = [Sample(*pair, group=groups[CLINIC, pair[0]]) for pair in found]
+        images = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), content="the frames")
+        masks = path_below(root, str(images.parent / "Ground Truth"))
+        triples = pairs(list_files(images), list_files(masks))
+        groups = sequences_of([(CLINIC, name) for name, _, _ in triples], root, self.sequences)
+        samples = [Sample(*pair, group=groups[CLINIC, pair[0]]) for pair in triples]
         return _paired(samples, self.size)
 
 
@@ -134,22 +134,22 @@ def sequences_of(frames: Iterable[Frame], root: Path, file: str | None) -> dict[
     Raises:
         InputError: if there is no such file, it lacks a column or a frame, or gives a frame twice.
     """
-    wanted = list(frames)
-    if file is None or not wanted:
-        return {frame: "/".join(frame) for frame in wanted}
+    all_frames = list(frames)
+    if file is None or not all_frames:
+        return {frame: "/".join(frame) for frame in all_frames}
     known = _read_sequences(root, file)
-    missing = [name for part, name in wanted if (part, name) not in known]
+    missing = [name for part, name in all_frames if (part, name) not in known]
     if missing:
         raise InputError(
-            f"{root / file} must give the sequence of every frame, {len(missing)} of {len(wanted)} are not "
-            f"there ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); add them, or pass "
+            f"{root / file} must give the sequence of every frame, {len(missing)} of {len(all_frames)} are "
+            f"not there ({listed(missing, 3)}); add them, or pass "
             "--data.sequences null to count frames as independent"
         )
-    return {frame: known[frame] for frame in wanted}
+    return {frame: known[frame] for frame in all_frames}
 
 
 def _read_sequences(root: Path, file: str) -> dict[Frame, str]:
-    path = inside(root, file)
+    path = path_below(root, file)
     if not path.is_file():
         raise InputError(
             f"frames of one video must stay on one side, and {root / file} must say which belong together, "
@@ -182,11 +182,11 @@ def _part(root: Path, part: Part) -> list[Sample]:
     """Return one part's samples, each in a group of its own."""
     folder = "TrainDataset" if part == "train" else f"TestDataset/{part}"
     images, masks = (
-        first_folder(root, [f"{folder}/{name}" for name in names], what=f"the {names[0]}")
+        first_folder(root, [f"{folder}/{name}" for name in names], content=f"the {names[0]}")
         for names in (IMAGES, MASKS)
     )
-    found = pairs(list_files(images), list_files(masks))
-    return [Sample(f"{part}/{name}", image, mask, name) for name, image, mask in found]
+    triples = pairs(list_files(images), list_files(masks))
+    return [Sample(f"{part}/{name}", image, mask, name) for name, image, mask in triples]
 
 
 def _frame(name: str) -> Frame | None:

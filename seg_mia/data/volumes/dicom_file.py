@@ -16,7 +16,7 @@ from seg_mia.data.images.reading import read_mask
 from seg_mia.data.volumes.dicom_values import cell_of, check_meaning, scale_of, unpadded
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume
 from seg_mia.data.volumes.nifti_file import canonical
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 _NEEDED = (
     "SeriesInstanceUID",
@@ -74,14 +74,14 @@ class DicomSeries(Scan):
         pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
         scales = {scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)}
         if len(scales) > 1:
-            each = [scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)]
+            rescales = [scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)]
             pixels = [
                 flat * np.float32(slope) + np.float32(intercept)
-                for flat, (slope, intercept) in zip(pixels, each, strict=True)
+                for flat, (slope, intercept) in zip(pixels, rescales, strict=True)
             ]
             scales = {(1.0, 0.0)}
         folder = self.slices[0].parent
-        turned, _ = canonical(_stacked([pixels[place] for place in order]), affine, folder)
+        turned, _ = canonical(_stacked([pixels[number] for number in order]), affine, folder)
         return Volume(str(folder), turned, *scales.pop())
 
 
@@ -105,7 +105,7 @@ class PngStack(Scan):
         return self.pictures
 
     @property
-    def manner(self) -> str:
+    def cache_key(self) -> str:
         """The threshold."""
         return "" if self.threshold is None else f"above {self.threshold}"
 
@@ -132,7 +132,7 @@ class PngStack(Scan):
         for path in (path for path, mask in zip(self.pictures, masks, strict=True) if not mask.any()):
             refuse_lost(path, self.threshold)
         folder = self.pictures[0].parent
-        turned, _ = canonical(_stacked([masks[place] for place in order]), affine, folder)
+        turned, _ = canonical(_stacked([masks[number] for number in order]), affine, folder)
         return Volume(str(folder), turned)
 
     def _count(self) -> None:
@@ -164,11 +164,12 @@ def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDAr
     if len(steps):
         usual = float(np.median(steps))
         odd = int(np.abs(steps - usual).argmax())
-        one, other = (files[order[odd + more]].name for more in (0, 1))
+        previous, following = (files[order[odd + offset]].name for offset in (0, 1))
         if usual <= 0 or abs(steps[odd] - usual) > _UNEVEN * usual:
             raise InputError(
-                f"{files[0].parent} must hold slices at even distances, got {steps[odd]:.4g} mm from {one} "
-                f"to {other} where {usual:.4g} mm is usual; add what is missing or remove what is there twice"
+                f"{files[0].parent} must hold slices at even distances, got {steps[odd]:.4g} mm from "
+                f"{previous} to {following} where {usual:.4g} mm is usual; add what is missing or remove "
+                "what is there twice"
             )
     step = np.cross(along_row, along_column) * float(first.get("SliceThickness") or 1)
     if len(steps):
@@ -268,7 +269,7 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (*_UNREADABLE, InvalidDicomError) as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        reason = reason_of(error, 150)
         raise InputError(
             f"{path} cannot be read as DICOM ({reason}); copy it again, or decompress it (gdcmconv -w)"
         ) from None

@@ -52,8 +52,8 @@ class Cell(NamedTuple):
     def number(self, word: int) -> int:
         """Return a number that a header states in a whole word, whatever sign it gives it there."""
         values = 1 << self.allocated
-        whole = word % values
-        return whole - values if self.signed and whole >> (self.allocated - 1) else whole
+        unsigned = word % values
+        return unsigned - values if self.signed and unsigned >> (self.allocated - 1) else unsigned
 
 
 def check_meaning(head: Any, path: Path) -> None:
@@ -142,14 +142,14 @@ def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDA
     if stated is None:
         return numbers
     low, high = sorted(
-        cell.number(int(each)) for each in (stated, head.get("PixelPaddingRangeLimit", stated))
+        cell.number(int(limit)) for limit in (stated, head.get("PixelPaddingRangeLimit", stated))
     )
     padding = (numbers >= low) & (numbers <= high)
-    others = numbers[~padding]
-    if not padding.any() or not others.size:
+    unmarked = numbers[~padding]
+    if not padding.any() or not unmarked.size:
         return numbers
     slope, intercept = scale_of(head, path)
-    below, above = bool((others < low).any()), bool((others > high).any())
+    below, above = bool((unmarked < low).any()), bool((unmarked > high).any())
     if (not above if slope < 0 else not below) or (
         head.get("Modality", "CT") == "CT" and max(low * slope, high * slope) + intercept <= _AIR
     ):
@@ -157,8 +157,9 @@ def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDA
     if below and above:
         raise InputError(
             f"{path} must have padding that differs from its values, got PixelPaddingValue {stated} between "
-            f"{others.min()} and {others.max()}; correct that field, or take it out where those are values"
+            f"{unmarked.min()} and {unmarked.max()}; correct that field, or take it out where those are "
+            "values"
         )
     filled = numbers.copy()
-    filled[padding] = others.max() if slope < 0 else others.min()
+    filled[padding] = unmarked.max() if slope < 0 else unmarked.min()
     return filled

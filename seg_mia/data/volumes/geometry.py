@@ -62,14 +62,14 @@ class Volume:
         if self.values.dtype in (np.uint8, np.uint16) and (self.slope, self.intercept) == (1, 0):
             return plane(self.values, axis, number).astype(np.uint16)
         flat = self.plane(axis, number)
-        whole = np.rint(flat)
-        wrong = (np.abs(flat - whole) > _ROUNDING) | (whole < 0) | (whole > _WIDEST)
+        ids = np.rint(flat)
+        wrong = (np.abs(flat - ids) > _ROUNDING) | (ids < 0) | (ids > _WIDEST)
         if wrong.any():
             raise InputError(
                 f"{self.name} must hold label ids, whole numbers of 0 to {_WIDEST}, got "
                 f"{float(flat[wrong][0]):.6g} in {axis} slice {number}; take the label file, not interpolated"
             )
-        return whole.astype(np.uint16)
+        return ids.astype(np.uint16)
 
 
 class Scan(ABC):
@@ -81,7 +81,7 @@ class Scan(ABC):
         """Every file that it consists of."""
 
     @property
-    def manner(self) -> str:
+    def cache_key(self) -> str:
         """What decides its voxels besides the files."""
         return ""
 
@@ -94,7 +94,7 @@ class Scan(ABC):
         """Return the voxels. Raises InputError for files that are not what they should be."""
 
 
-class Shelf:
+class VolumeCache:
     """The volumes read last, for slices that are asked for in a row, from any thread.
 
     Args:
@@ -107,16 +107,16 @@ class Shelf:
         self._volumes = OrderedDict[Scan, Volume]()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Shelf, (self.keep,)
+        return VolumeCache, (self.keep,)
 
     def volume(self, scan: Scan) -> Volume:
         """Return a scan's volume, reading it if it is not on the shelf; one is read at a time."""
         with self._lock:
-            found = self._volumes.pop(scan, None) or scan.read()
-            self._volumes[scan] = found
+            volume = self._volumes.pop(scan, None) or scan.read()
+            self._volumes[scan] = volume
             while len(self._volumes) > self.keep:
                 self._volumes.popitem(last=False)
-            return found
+            return volume
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -153,13 +153,13 @@ def across(axis: Axis) -> int:
 
 def check_same(image: Scan, label: Scan) -> Grid:
     """Return the grid of an image, having refused a label of another shape or at another place."""
-    grid, other = image.grid(), label.grid()
-    if grid.shape != other.shape:
+    grid, label_grid = image.grid(), label.grid()
+    if grid.shape != label_grid.shape:
         raise InputError(
-            f"a label must have its image's shape, got {_by(other.shape)} for {_name(label)} and "
+            f"a label must have its image's shape, got {_by(label_grid.shape)} for {_name(label)} and "
             f"{_by(grid.shape)} for {_name(image)}, right x front x up; resample it onto the image"
         )
-    apart = _distance(grid, other)
+    apart = _distance(grid, label_grid)
     if apart > _APART:
         raise InputError(
             f"a label must lie where its image lies, {_name(label)} is {apart:.3g} voxels off "
@@ -168,13 +168,13 @@ def check_same(image: Scan, label: Scan) -> Grid:
     return grid
 
 
-def _distance(one: Grid, other: Grid) -> float:
+def _distance(first: Grid, second: Grid) -> float:
     """Return how many voxels the corners of two grids lie apart at most; 0 where one has no place."""
-    if one.affine is None or other.affine is None:
+    if first.affine is None or second.affine is None:
         return 0.0
-    corners = np.array(np.meshgrid(*([0, side - 1] for side in one.shape))).reshape(3, -1)
-    shift = (one.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
-    side = np.linalg.norm(one.affine[:3, :3], axis=0).min()
+    corners = np.array(np.meshgrid(*([0, side - 1] for side in first.shape))).reshape(3, -1)
+    shift = (first.affine - second.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
+    side = np.linalg.norm(first.affine[:3, :3], axis=0).min()
     return float(np.linalg.norm(shift, axis=0).max() / side)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.root import entries, inside, regular
+from seg_mia.data.root import entries, path_below, regular
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume, plane
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -37,20 +37,20 @@ def list_volumes(root: Path, relative: str) -> dict[str, Path]:
         InputError: if the folder is missing or holds no such file, a file is there as .nii and .nii.gz, or a
             link leads out of the root.
     """
-    folder = inside(root, relative)
+    folder = path_below(root, relative)
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the root or unpack the data set")
-    found = dict[str, Path]()
+    volumes = dict[str, Path]()
     for path in entries(folder):
         if path.name.startswith(".") or not is_volume(path) or path.is_dir():
             continue
         name = path.name[: path.name.lower().rindex(".nii")]
-        if name in found:
+        if name in volumes:
             raise InputError(f"{folder} must hold one {name}, got .nii and .nii.gz; remove one")
-        found[name] = inside(root, f"{relative}/{regular(path).name}")
-    if not found:
+        volumes[name] = path_below(root, f"{relative}/{regular(path).name}")
+    if not volumes:
         raise InputError(f"{folder} must hold volumes ({', '.join(SUFFIXES)}), found none; correct the root")
-    return found
+    return volumes
 
 
 def read_volume(path: Path) -> NDArray[np.float32]:
@@ -91,7 +91,7 @@ class NiftiFile(Scan):
         return (self.path,)
 
     @property
-    def manner(self) -> str:
+    def cache_key(self) -> str:
         """How the axes of a file that does not say are taken."""
         return self.unoriented or ""
 
@@ -129,7 +129,7 @@ class FlatFile(Scan):
         return (self.path,)
 
     @property
-    def manner(self) -> str:
+    def cache_key(self) -> str:
         """As it lies in the file."""
         return "flat"
 
@@ -186,7 +186,7 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError) as error:
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        reason = reason_of(error, 150)
         raise InputError(
             f"{path} cannot be read as NIfTI ({reason}); is it complete? Copy it again"
         ) from None
@@ -261,13 +261,13 @@ def _check_directions(header: Any, path: Path) -> None:
     turning: Any = nibabel.orientations
     if "sform_code" not in header or not int(header["sform_code"]) or not int(header["qform_code"]):
         return
-    both = [header.get_sform(), header.get_qform()]
-    if not all(np.isfinite(each).all() for each in both):
+    matrices = [header.get_sform(), header.get_qform()]
+    if not all(np.isfinite(matrix).all() for matrix in matrices):
         return
-    one, other = ("".join(letter or "?" for letter in turning.aff2axcodes(each)) for each in both)
-    if one != other:
+    sform, qform = ("".join(letter or "?" for letter in turning.aff2axcodes(matrix)) for matrix in matrices)
+    if sform != qform:
         raise InputError(
-            f"{path} must say one way how its axes run, got {one} by its sform and {other} by its qform; "
+            f"{path} must say one way how its axes run, got {sform} by its sform and {qform} by its qform; "
             "write the right one into both (nibabel: set_sform, set_qform)"
         )
 

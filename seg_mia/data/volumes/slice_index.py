@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seg_mia.atomic import written_whole
 from seg_mia.data.cache import writing
@@ -73,7 +73,7 @@ def _read(file: Path | None) -> dict[str, Labels]:
     if file is None:
         return {}
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
         labels = {
             key: Labels(int(slices), [Count(int(number), int(label), int(n)) for number, label, n in rows])
             for key, (slices, rows) in content["labels"].items()

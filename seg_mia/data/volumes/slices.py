@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
-from seg_mia.data.digests import kept
+from seg_mia.data.digests import persistent_digests
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
-from seg_mia.data.source import Image, Mask, Note, Source
-from seg_mia.data.volumes.geometry import Axis, Scan, Shelf, across, check_same
+from seg_mia.data.source import Image, Mask, Note, Source, listed
+from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.errors import InputError
 
-Rest = Literal["refuse", "background"]
-ORGANS = "give them a class (organs), let them be background (others) or correct the file"
+Unlisted = Literal["refuse", "background"]
+ORGANS = "give them a class (organs), let them be background (unlisted) or correct the file"
 """What to do about label ids without a class, where a data set has these options."""
 
 
@@ -72,7 +72,7 @@ class SliceSource(Source):
     Args:
         cases: the volumes, with names of their own.
         labels: the class of each label id; 0 is background without being named.
-        rest: what other ids are: an error, or background.
+        unlisted: what other ids are: an error, or background.
         remedy: what to do about them, by the options that the data set has.
         slicing: which slices, and how they are shown.
         index: what is known of the files from earlier.
@@ -89,7 +89,7 @@ class SliceSource(Source):
         cases: Sequence[Case],
         *,
         labels: Mapping[int, int],
-        rest: Rest = "refuse",
+        unlisted: Unlisted = "refuse",
         remedy: str = ORGANS,
         slicing: Slicing | None = None,
         index: SliceIndex | None = None,
@@ -102,10 +102,10 @@ class SliceSource(Source):
         names = [case.name for case in cases]
         if len(set(names)) < len(names):
             raise InputError(f"volumes must have names of their own, got {max(names, key=names.count)} twice")
-        self.cases, self.rest = sorted(cases, key=lambda case: case.name), rest
+        self.cases, self.unlisted = sorted(cases, key=lambda case: case.name), unlisted
         self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
-        self.shelf = Shelf()
+        self.volumes = VolumeCache()
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         try:
@@ -117,11 +117,11 @@ class SliceSource(Source):
             self.release()
             self.index.save()
         if not self.samples:
-            said = "".join(f"; {note.line}" for note in self._notes())
+            details = "".join(f"; {note.line}" for note in self._notes())
             count = len(self.cases)
             raise InputError(
                 f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
-                f"{self._wanted}, got none in {count} volumes; lower minimum or correct the ids{said}"
+                f"{self._label_ids}, got none in {count} volumes; lower minimum or correct the ids{details}"
             )
         self.notes = tuple(self._notes())
         axis = self.slicing.axis
@@ -143,11 +143,11 @@ class SliceSource(Source):
         """Return a slice as radiologists look at it, the image by area or bilinear, the mask by nearest."""
         case, number = self.samples[index]
         slicing = self.slicing
-        grey = self.shelf.volume(case.image).plane(slicing.axis, number)
-        found = self.shelf.volume(case.label).labels(slicing.axis, number)
+        grey = self.volumes.volume(case.image).plane(slicing.axis, number)
+        label = self.volumes.volume(case.label).labels(slicing.axis, number)
         low = slicing.level - slicing.width / 2
         image: Image = np.ascontiguousarray(((grey - low) / slicing.width).clip(0, 1)[..., None], np.float32)
-        mask = self._classes(found, case)
+        mask = self._classes(label, case)
         if slicing.size is not None:
             image, mask = (
                 resized(image, slicing.size, slicing.size),
@@ -169,7 +169,7 @@ class SliceSource(Source):
 
     def release(self) -> None:
         """Let go of the volumes read last."""
-        self.shelf.clear()
+        self.volumes.clear()
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
@@ -179,8 +179,8 @@ class SliceSource(Source):
             "width": self.slicing.width,
             "size": self.slicing.size,
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
-            "rest": self.rest,
-            "manner": _joined(sorted({scan.manner for case in self.cases for scan in case[1:3]})),
+            "unlisted": self.unlisted,
+            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case[1:3]})),
         }
 
     def _of_slice(self, files: str, number: int) -> str:
@@ -190,61 +190,62 @@ class SliceSource(Source):
         """Return the numbers of the slices to take of a volume, having checked its grid and label ids."""
         axis = self.slicing.axis
         files = self.index.digest(case.image.files), self.index.digest(case.label.files)
-        key = " ".join((*files, case.image.manner, case.label.manner, axis))
+        key = " ".join((*files, case.image.cache_key, case.label.cache_key, axis))
         length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
-        unknown = {each.label for each in counts} - self.classes_of.keys()
-        if unknown and self.rest == "refuse":
-            some = _joined(sorted(unknown)[:8]) + (", ..." if len(unknown) > 8 else "")
+        unknown = {count.label for count in counts} - self.classes_of.keys()
+        if unknown and self.unlisted == "refuse":
+            some = listed([str(label) for label in sorted(unknown)], 8)
             raise InputError(
                 f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
                 f"{some} too; {self.remedy}"
             )
         pixels = np.zeros(length, dtype=np.int64)
-        for each in counts:
-            if self.classes_of.get(each.label, 0):
-                pixels[each.slice] += each.pixels
+        for count in counts:
+            if self.classes_of.get(count.label, 0):
+                pixels[count.slice] += count.pixels
         chosen: list[int] = np.flatnonzero(pixels >= self.slicing.minimum).tolist()
         if not pixels.any():
-            self._foreign[case.name] = {each.label for each in counts} - {0}
+            self._foreign[case.name] = {count.label for count in counts} - {0}
         elif not chosen:
             self._bare.append(case.name)
         return chosen[:: self.slicing.every]
 
     @property
-    def _wanted(self) -> str:
+    def _label_ids(self) -> str:
         return _joined(label for label, kind in sorted(self.classes_of.items()) if kind)
 
     def _notes(self) -> list[Note]:
         """Return which volumes give no sample, or none with foreground, and what their labels hold."""
         count, notes = len(self.cases), list[Note]()
         result = "give no sample" if self.slicing.minimum else "give empty masks alone"
-        other = tuple(name for name, held in self._foreign.items() if held)
-        if other:
+        foreign = tuple(name for name, held in self._foreign.items() if held)
+        if foreign:
             held = sorted(set[int]().union(*self._foreign.values()))
-            some = _joined(held[:8]) + (", ..." if len(held) > 8 else "")
+            some = listed([str(label) for label in held], 8)
             notes.append(
                 Note(
-                    f"{len(other)} of {count} volumes {result}: their labels have none of the ids "
-                    f"{self._wanted}, but {some}; right where the organ is missing, not where it is coded so",
-                    other,
+                    f"{len(foreign)} of {count} volumes {result}: their labels have none of the ids "
+                    f"{self._label_ids}, but {some}; right where the organ is missing, not where it is coded "
+                    "so",
+                    foreign,
                 )
             )
         if empty := tuple(name for name, held in self._foreign.items() if not held):
             notes.append(Note(f"{len(empty)} of {count} volumes {result}: their labels are empty", empty))
         if bare := tuple(self._bare):
             text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
-            notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._wanted}", bare))
+            notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._label_ids}", bare))
         return notes
 
-    def _classes(self, found: NDArray[np.uint16], case: Case) -> Mask:
+    def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
         """Return the class of each label id."""
-        known = np.unique(found).tolist()
-        if self.rest == "refuse" and not self.classes_of.keys() >= set(known):
+        known = np.unique(ids).tolist()
+        if self.unlisted == "refuse" and not self.classes_of.keys() >= set(known):
             raise InputError(f"{case.label.files[0]} must stay as it is while it is read; start again")
         table = np.zeros(known[-1] + 1, dtype=np.uint8)
         for label in known:
             table[label] = self.classes_of.get(label, 0)
-        return table[found]
+        return table[ids]
 
 
 class Slices(SegmentationData):
@@ -262,6 +263,9 @@ class Slices(SegmentationData):
         members: as in the base class, and so are all further arguments; patients stay on one side of a split.
         nonmembers: as in the base class.
     """
+
+    unlisted: Unlisted = "refuse"
+    """What label ids without a class are."""
 
     def __init__(
         self,
@@ -293,22 +297,17 @@ class Slices(SegmentationData):
     def classes_of(self) -> Mapping[int, int]:
         """Return the class of each label id."""
 
-    @property
-    def rest(self) -> Rest:
-        """What label ids without a class are."""
-        return "refuse"
-
     def read_source(self) -> Source:
         """Return the slices, having looked through labels that are new."""
         root = self.find()
         name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         cache = Path(self.cache) if self.cache else default_folder()
         bar = DecodingBar("looking through volumes once", "volume")
-        with kept(cache / "digests.json"), bar:
+        with persistent_digests(cache / "digests.json"), bar:
             return SliceSource(
                 self.cases(root),
                 labels=self.classes_of(),
-                rest=self.rest,
+                unlisted=self.unlisted,
                 remedy=ORGANS if "organs" in self.hparams else "correct the file",
                 slicing=self.slicing,
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
@@ -321,16 +320,16 @@ def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
 
     Raises InputError for an id in two groups, an empty group or none.
     """
-    found = dict[int, int]()
+    classes_of = dict[int, int]()
     for kind, group in enumerate(groups, start=1):
         for label in group:
-            if found.setdefault(label, kind) != kind or label < 1:
+            if classes_of.setdefault(label, kind) != kind or label < 1:
                 raise InputError(
                     f"organs must be label ids from 1, each in one list, got {label}; correct it"
                 )
     if not groups or not all(groups):
         raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
-    return found
+    return classes_of
 
 
 def _looked_through(case: Case, axis: Axis) -> Labels:

@@ -113,11 +113,11 @@ class Mechanism:
         """The noise that is counted: more than `MOST_NOISE` is as good, and its square may be no number."""
         return min(self.noise, MOST_NOISE)
 
-    def steps_within(self, epsilon: float, most: int) -> int:
+    def steps_within(self, epsilon: float, limit: int) -> int:
         """Return the greatest number of steps, at most `most`, that spend no more than epsilon."""
-        if self.spent(most) <= epsilon:
-            return most
-        within, beyond = 0, most
+        if self.spent(limit) <= epsilon:
+            return limit
+        within, beyond = 0, limit
         while beyond - within > 1:
             middle = (within + beyond) // 2
             if self.spent(middle) <= epsilon:
@@ -135,25 +135,25 @@ def _renyi(noise: float, rate: float) -> tuple[NDArray[np.float64], NDArray[np.f
         from opacus.accountants.analysis.rdp import compute_rdp
     orders = RDPAccountant.DEFAULT_ALPHAS
     with _quiet():
-        found = compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders)
-    return np.array(orders, dtype=np.float64), np.array(found, dtype=np.float64)
+        divergences = compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders)
+    return np.array(orders, dtype=np.float64), np.array(divergences, dtype=np.float64)
 
 
 def _rdp_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
-    orders, each = _renyi(noise, rate)
+    orders, divergences = _renyi(noise, rate)
     with _own_logging():
         from opacus.accountants.analysis.rdp import get_privacy_spent
     with _quiet():
-        epsilon, _ = get_privacy_spent(orders=orders, rdp=each * steps, delta=delta)
+        epsilon, _ = get_privacy_spent(orders=orders, rdp=divergences * steps, delta=delta)
     return max(float(epsilon), 0.0)  # a large delta may leave nothing to spend
 
 
 def _rdp_curve(noise: float, rate: float, steps: int) -> tuple[tuple[float, float], ...]:
     """Return pairs (epsilon, delta): the conversion of `_rdp_epsilon`, solved for delta at each order."""
-    orders, each = _renyi(noise, rate)
+    orders, divergences = _renyi(noise, rate)
     epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9), 1e6), CURVE)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
-        logs = (orders - 1) * (each * steps - epsilons + np.log1p(-1 / orders)) - np.log(orders)
+        logs = (orders - 1) * (divergences * steps - epsilons + np.log1p(-1 / orders)) - np.log(orders)
         deltas = np.exp(np.minimum(np.nanmin(logs, axis=1), 0.0))
     return tuple(zip(epsilons[:, 0].tolist(), deltas.tolist(), strict=True))
 
@@ -190,8 +190,8 @@ def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | 
     )
     if not math.isfinite(reach):
         return None
-    least = 2 * reach * math.sqrt(steps * math.log(12 / slack) / 2) / MOST_POINTS
-    return max(least, LEAST_ERROR) if least <= MOST_ERROR else None
+    smallest = 2 * reach * math.sqrt(steps * math.log(12 / slack) / 2) / MOST_POINTS
+    return max(smallest, LEAST_ERROR) if smallest <= MOST_ERROR else None
 
 
 def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float], ...]:
@@ -226,18 +226,18 @@ def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accounta
                 f"epsilon {epsilon:g} is out of reach with delta {delta:.3g}, {steps} steps and sampling "
                 f"rate {rate:.3g}; ask for more epsilon, or train fewer steps"
             )
-    enough = _least(epsilon, enough, lambda noise: spent(noise, "rdp"))
-    return enough if accountant == "rdp" else _least(epsilon, enough, spent)
+    enough = _smallest_noise(epsilon, enough, lambda noise: spent(noise, "rdp"))
+    return enough if accountant == "rdp" else _smallest_noise(epsilon, enough, spent)
 
 
-def _least(epsilon: float, enough: float, spent: Callable[[float], float]) -> float:
+def _smallest_noise(epsilon: float, enough: float, spent: Callable[[float], float]) -> float:
     """Return a noise with which `spent` is at most epsilon, but hardly less; `enough` is such a noise."""
     tolerance = min(0.01, epsilon / 100)
     reached, lacking = spent(enough), enough * 0.8
     while lacking > LEAST_NOISE and (lower := spent(lacking)) <= epsilon:
         enough, reached, lacking = lacking, lower, lacking * 0.8
     while epsilon - reached > tolerance and enough / lacking > 1 + SAME:
-        middle = (enough * lacking) ** 0.5
+        middle = (enough * lacking) ** 0.5  # noise spans six orders of magnitude: bisect its logarithm
         between = spent(middle)
         if between <= epsilon:
             enough, reached = middle, between

@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,9 +14,9 @@ from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData, run_seed
 from seg_mia.data.poisson import PoissonBatches
-from seg_mia.defences.dp.accounting import Mechanism
+from seg_mia.defences.dp.accounting import Accountant, Mechanism
 from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, number
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
 from seg_mia.runs import NOISE
 
@@ -27,7 +26,24 @@ FAR_OFF = 1.1
 """A declared population further from the truth than this, as a ratio, is worth a word."""
 
 
-class PrivacyKeeper(Callback):
+class PublicNumbers(TypedDict):
+    """What everybody may know of a private training, and what it must keep to its end."""
+
+    units: int
+    batch: float
+    rate: float
+    delta: float
+
+
+class DPState(PublicNumbers):
+    """The accountant's state in a checkpoint."""
+
+    steps: int
+    noise: float
+    accountant: Accountant
+
+
+class DPCallback(Callback):
     """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
 
     Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with. What
@@ -35,11 +51,11 @@ class PrivacyKeeper(Callback):
     would differ by what their data differ in.
     """
 
-    def __init__(self, private: Private, descent: PrivateDescent) -> None:
-        self.private, self.descent = private, descent
+    def __init__(self, private: DPTraining, gradient_computer: DPGradient) -> None:
+        self.private, self.gradient_computer = private, gradient_computer
         self.settings = private.settings
-        self.saved: dict[str, Any] | None = None
-        self.kept: bytes | None = None
+        self.saved: DPState | None = None
+        self.stored_secret: bytes | None = None
         self.before = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -51,8 +67,8 @@ class PrivacyKeeper(Callback):
         cast(Trained, pl_module).check(data)  # all that is trained on must be known before batches are drawn
         self.saved, self.before = None, self.private.steps
         file = run_folder(trainer) / NOISE
-        kept = file.read_bytes() if file.is_file() else None
-        self.kept, fresh = trainer.strategy.broadcast((kept, secrets.token_bytes(32)))
+        stored = file.read_bytes() if file.is_file() else None
+        self.stored_secret, fresh = trainer.strategy.broadcast((stored, secrets.token_bytes(32)))
         secret = str(run_seed()).encode() if self.settings.reproducible else fresh
         self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
 
@@ -81,13 +97,13 @@ class PrivacyKeeper(Callback):
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.require_backward_grad_sync = False  # sums are reduced after clipping
         if trainer.world_size > 1:
-            self.descent.reduce = lambda tensor: _summed(trainer, tensor)
+            self.gradient_computer.reduce = lambda tensor: _summed(trainer, tensor)
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         task = cast(Trained, pl_module)
         require_separable(task, data)
         if self.settings.gradients != "loop" and self.settings.unit == "image":
-            self.descent.mode = choose_mode(task, data)
-        if self.settings.gradients == "fused" != self.descent.mode:
+            self.gradient_computer.mode = choose_mode(task, data)
+        if self.settings.gradients == "fused" != self.gradient_computer.mode:
             raise InputError(
                 "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
             )
@@ -96,7 +112,7 @@ class PrivacyKeeper(Callback):
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True
 
-    def _public(self) -> dict[str, Any]:
+    def _public(self) -> PublicNumbers:
         """Return the public numbers that a training must keep to its end."""
         drawn, delta = self.private.drawn, self.private.mechanism.delta
         return {
@@ -126,11 +142,11 @@ class PrivacyKeeper(Callback):
         self._warn_of_population()
         names = [data.source.groups[i] for i in data.trained()]
         if self.settings.unit == "image" and len(set(names)) < len(names):
-            most = max(names.count(name) for name in set(names))
+            largest = max(names.count(name) for name in set(names))
             log.warning(
                 "the promise is for single images, but groups (patients) have up to %d of them; set "
                 "--model.defences.unit patient to promise it for whole groups",
-                most,
+                largest,
             )
 
     def _warn_of_population(self) -> None:
@@ -178,10 +194,10 @@ class PrivacyKeeper(Callback):
     ) -> None:
         """Stop where the next step would spend too much."""
         private = self.private
-        if len(self.descent.norms):
-            clipped = (self.descent.norms > self.settings.clip).float().mean()
+        if len(self.gradient_computer.norms):
+            clipped = (self.gradient_computer.norms > self.settings.clip).float().mean()
             pl_module.log("train/clipped", clipped, batch_size=1)
-            pl_module.log("train/median_norm", self.descent.norms.median(), batch_size=1)
+            pl_module.log("train/median_norm", self.gradient_computer.norms.median(), batch_size=1)
         spent = private.steps >= private.allowed
         if spent and private.allowed < private.planned:
             log.warning("the privacy budget is spent after %d steps; training stops", private.steps)
@@ -221,32 +237,33 @@ class PrivacyKeeper(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again when training starts, with the secret that it began with."""
-        self.saved = state_dict
-        if self.kept is not None and not self.settings.reproducible:
-            self.private.follow(self.kept)
+        self.saved = cast(DPState, state_dict)
+        if self.stored_secret is not None and not self.settings.reproducible:
+            self.private.follow(self.stored_secret)
         if state_dict["steps"] % self.private.population.steps:
             # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
             number = str(state_dict["steps"]).encode()
             self.private.follow(hashlib.sha256(self.private.secret + number).digest())
 
 
-def _require_same(begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(begun: DPState, now: PublicNumbers) -> None:
     """Raise InputError where a resumed training would go on with other public numbers."""
     if "batch" not in begun:
         raise InputError(
             "this training began with an earlier version, which divided the noisy sum by a number that "
             "follows from the data; train it anew"
         )
-    if any(begun[name] != value for name, value in now.items()):
-        said = [
-            "population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}".format(
-                **numbers
-            )
-            for numbers in (begun, now)
+    first, second = (
+        (numbers["units"], numbers["batch"], numbers["rate"], numbers["delta"]) for numbers in (begun, now)
+    )
+    if first != second:
+        descriptions = [
+            f"population {units}, batch_size {batch}, sampling rate {rate:.4g} and delta {delta:.3g}"
+            for units, batch, rate, delta in (first, second)
         ]
         raise InputError(
-            f"this training began with {said[0]}, and would go on with {said[1]}; resume it with the "
-            "settings it was started with"
+            f"this training began with {descriptions[0]}, and would go on with {descriptions[1]}; resume it "
+            "with the settings it was started with"
         )
 
 

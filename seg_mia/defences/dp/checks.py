@@ -15,7 +15,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
 from seg_mia.grad_sample.recording import UnknownUseError
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def require_separable(task: Trained, data: SegmentationData) -> None:
             raise InputError(
                 f"DP-SGD needs a network that keeps samples apart, {reached}: {_suspect(task.network)}"
             )
-        if name := _kept(task.network, before):
+        if name := _changed_buffer(task.network, before):
             raise InputError(
                 f"DP-SGD needs a network that keeps nothing of what it sees but its weights, got {name}, "
                 "which changes as images pass and gets no noise; replace the layer by one without running "
@@ -93,7 +93,7 @@ def choose_mode(task: Trained, data: SegmentationData) -> Mode:
             log.warning("gradients are taken image by image, which is slower: %s", error)
             return "loop"
     close = torch.allclose(fused.norms, loop.norms, rtol=TOLERANCE, atol=TOLERANCE)
-    scale = max(float(each.abs().max()) for each in loop.sums.values())
+    scale = max(float(gradient.abs().max()) for gradient in loop.sums.values())
     close &= all(
         torch.allclose(fused.sums[name], loop.sums[name], rtol=TOLERANCE, atol=TOLERANCE * scale)
         for name in parameters
@@ -120,37 +120,37 @@ def _few(data: SegmentationData, device: torch.device) -> Batch:
 def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
     """Return how a sample's values depend on the one beside it, first or second, or None."""
     image = batch.image.clone().requires_grad_()
-    for place, beside in ((0, ([0, 1], [0, 2])), (1, ([1, 0], [2, 0]))):
+    for position, beside in ((0, ([0, 1], [0, 2])), (1, ([1, 0], [2, 0]))):
         pairs = [Batch(image[rows], batch.mask[rows], batch.index[rows]) for rows in beside]
         with torch.enable_grad():
-            one, other = (values(pair) for pair in pairs)
-        if one.shape[:1] != (2,):
-            return f"got values of shape {tuple(one.shape)} for 2 images"
-        gradients = torch.autograd.grad(one[place].sum(), image, allow_unused=True)
+            first, second = (values(pair) for pair in pairs)
+        if first.shape[:1] != (2,):
+            return f"got values of shape {tuple(first.shape)} for 2 images"
+        gradients = torch.autograd.grad(first[position].sum(), image, allow_unused=True)
         if gradients[0] is not None and bool((gradients[0][1:] != 0).any()):
-            return f"but sample {place + 1} of two gets another value when the other is changed"
-        if not torch.allclose(one[place], other[place], rtol=TOLERANCE, atol=TOLERANCE):
-            return f"but sample {place + 1} of two has another value beside another sample"
+            return f"but sample {position + 1} of two gets another value when the other is changed"
+        if not torch.allclose(first[position], second[position], rtol=TOLERANCE, atol=TOLERANCE):
+            return f"but sample {position + 1} of two has another value beside another sample"
     return None
 
 
-def _kept(network: nn.Module, before: Mapping[str, Tensor]) -> str | None:
+def _changed_buffer(network: nn.Module, before: Mapping[str, Tensor]) -> str | None:
     """Return the name of a buffer that a forward pass has changed, or None."""
     after = network.named_buffers()
     return next((name for name, buffer in after if not torch.equal(buffer, before[name])), None)
 
 
 def _require_training(task: Trained) -> None:
-    wrappers = [module for module in task.network.modules() if isinstance(module, Apart)]
+    wrappers = [module for module in task.network.modules() if isinstance(module, PerSampleNorm)]
     fixed = {layer for wrapper in wrappers for layer in wrapper.fixed}
     if any(bool((layer.running_var == 1).all()) for layer in fixed if layer.running_var is not None):
         raise InputError(
             "fixed statistics need a pre-trained encoder, got one that has seen no images; set "
             "--model.encoder_weights, or --model.defences.batch_norm group"
         )
-    inside = {part for layer in fixed for part in layer.modules()}
+    fixed_modules = {part for layer in fixed for part in layer.modules()}
     for name, module in task.network.named_modules():
-        if not module.training and module not in inside:
+        if not module.training and module not in fixed_modules:
             raise InputError(
                 f"DP-SGD needs a network in training mode, got {name or 'the network'} "
                 f"({type(module).__name__}) in evaluation mode, which would hide layers that mix "

@@ -1,18 +1,18 @@
 """Training with differential privacy: DP-SGD (Abadi et al. 2016, arXiv:1607.00133)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from lightning.pytorch import Callback
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.defences.base import Defence, Wrapping
+from seg_mia.defences.base import Defence, DPGuaranteeContent, Wrapping
 from seg_mia.defences.dp.accounting import Accountant
-from seg_mia.defences.dp.callback import PrivacyKeeper
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings, Unit
+from seg_mia.defences.dp.callback import DPCallback
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings, Unit
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 
 
 class DPSGD(Defence):
@@ -93,7 +93,7 @@ class DPSGD(Defence):
             raise InputError("fused gradients are of single images; for patients leave gradients on auto")
         self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
         self.population = population
-        self.private = Private(
+        self.private = DPTraining(
             Settings(
                 epsilon=epsilon,
                 noise=noise,
@@ -107,11 +107,11 @@ class DPSGD(Defence):
                 population=population,
             )
         )
-        self._descent = self.descent = PrivateDescent(self.private)
+        self._gradient_computer = self.gradient_computer = DPGradient(self.private)
 
     def wrapping(self) -> Wrapping:
         """No layer may mix samples."""
-        return Wrapping(Apart, {"fixed": self.batch_norm == "fixed"})
+        return Wrapping(PerSampleNorm, {"fixed": self.batch_norm == "fixed"})
 
     def check(self, data: SegmentationData) -> None:
         """There must be groups where patients are promised, and delta must not give a unit away."""
@@ -130,19 +130,19 @@ class DPSGD(Defence):
                 "giving away a whole unit would be allowed; leave it out for a tenth of that"
             )
         if data.batch_size > units:
-            what = "the declared population of" if self.population else "the"
+            article = "the declared population of" if self.population else "the"
             raise InputError(
-                f"batch_size must be at most {what} {units} {self.unit}s trained on, got {data.batch_size}; "
-                "lower it: under differential privacy it counts units"
+                f"batch_size must be at most {article} {units} {self.unit}s trained on, got "
+                f"{data.batch_size}; lower it: under differential privacy it counts units"
             )
 
     def callbacks(self) -> list[Callback]:
         """Set up before training, account during it."""
-        return [PrivacyKeeper(self.private, self._descent)]
+        return [DPCallback(self.private, self._gradient_computer)]
 
-    def promise(self) -> dict[str, Any] | None:
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
         """Return what was promised and spent, once training has begun."""
-        return self.private.promise()
+        return self.private.dp_guarantee()
 
 
 def _require_positive(**values: float | None) -> None:

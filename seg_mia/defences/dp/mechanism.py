@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonData, Population
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Descent, Forward
+from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
@@ -42,7 +42,7 @@ class Settings:
     population: int | None = None
 
 
-class Private:
+class DPTraining:
     """A training, its mechanism, its population, and the steps it has taken; `begin` comes first.
 
     Attributes:
@@ -73,18 +73,20 @@ class Private:
         Raises:
             InputError: the promise cannot be kept within the planned steps.
         """
-        own = self.settings
+        settings = self.settings
         self.steps = 0
-        self.drawn = PoissonData(data, grouped=own.unit == "patient", size=own.population)
+        self.drawn = PoissonData(data, grouped=settings.unit == "patient", size=settings.population)
         self.follow(secret)
         data.batches = self.drawn
         rate, steps = self.population.rate, planned(self.population.steps)
-        delta = own.delta or default_delta(self.drawn.size)
-        noise = own.noise
+        delta = settings.delta or default_delta(self.drawn.size)
+        noise = settings.noise
         if noise is None:
-            assert own.epsilon is not None
-            noise = noise_for(own.epsilon, delta=delta, rate=rate, steps=steps, accountant=own.accountant)
-        self.use(Mechanism(noise, rate, delta, own.accountant), steps)
+            assert settings.epsilon is not None
+            noise = noise_for(
+                settings.epsilon, delta=delta, rate=rate, steps=steps, accountant=settings.accountant
+            )
+        self.use(Mechanism(noise, rate, delta, settings.accountant), steps)
 
     def follow(self, secret: bytes) -> None:
         """Let all draws to come follow from a secret."""
@@ -107,8 +109,8 @@ class Private:
                 f"{mechanism.delta:.3g}; raise noise, or leave it out to have it calibrated"
             )
 
-    def promise(self) -> dict[str, Any] | None:
-        """Return what was promised and spent, in plain values; None before it began."""
+    def dp_guarantee(self) -> DPGuaranteeContent | None:
+        """Return what is guaranteed and spent, in plain values; None before it began."""
         if not hasattr(self, "mechanism"):
             return None
         declared = self.settings.population is not None
@@ -131,7 +133,7 @@ class Private:
         }
 
 
-class PrivateDescent(Descent):
+class DPGradient(GradientComputer):
     """The noisy sum of clipped gradients, over the number of units that a batch is expected to have.
 
     That number is `batch_size`, which everybody may know, and not what the data make of it: if a unit changed
@@ -143,7 +145,7 @@ class PrivateDescent(Descent):
         norms: of the last batch's units of this process, before clipping.
     """
 
-    def __init__(self, private: Private) -> None:
+    def __init__(self, private: DPTraining) -> None:
         self.private = private
         self.mode: Mode = "loop"
         self.reduce: Callable[[Tensor], Tensor] | None = None
@@ -161,7 +163,7 @@ class PrivateDescent(Descent):
             return losses
 
         units = self.private.drawn.unit_of[batch.index.cpu()].to(batch.image.device)
-        found = clipped_sum(
+        clipped = clipped_sum(
             objective,
             parameters,
             units,
@@ -169,19 +171,20 @@ class PrivateDescent(Descent):
             physical=self.private.settings.physical_batch,
             mode=self.mode,
         )
-        if not bool(torch.isfinite(found.norms).all()):
+        if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
                 f"a gradient is not finite at step {self.private.steps}: the training has "
                 "diverged; lower lr or "
                 "lr_factor"
             )
-        self.norms, self.sums = found.norms, found.sums
+        self.norms, self.sums = clipped.norms, clipped.sums
         return _joined(seen, batch)
 
     def write(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Add the noise, once for all processes, divide by a public number, and set `.grad`."""
         private = self.private
         deviation = private.mechanism.noise * private.settings.clip
+        # Noise follows from the secret and the step's number, so that no two steps share any.
         seed = np.random.SeedSequence(number(private.secret, f"noise {private.steps}"))
         streams = seed.spawn(len(parameters))
         for stream, (name, parameter) in zip(streams, parameters.items(), strict=True):

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.images.folder_source import FolderSource
 from seg_mia.data.source import Image
-from seg_mia.data.splits import divide, halves
+from seg_mia.data.splits import divide, victim_shadow_split
 from seg_mia.errors import InputError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -263,7 +263,7 @@ def test_liver_patients_stay_on_one_side(shared: Path) -> None:
         group_column="patient",
     )
     assert (len(source), len(set(source.groups))) == (623, 122)
-    sides = halves(source.ids, source.groups, seed=0)
+    sides = victim_shadow_split(source.ids, source.groups, seed=0)
     assert [len(side) for side in sides] == [312, 311]
     seen = Counter[str]()
     for side in sides:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image as PillowImage
 
 from seg_mia.cli import main
-from seg_mia.data.images.folder_source import Sample
+from seg_mia.data.images.file_pairs import Sample
 from seg_mia.data.sets.cityscapes import CLASSES, Cityscapes, CityscapesSource
 from seg_mia.errors import InputError
 

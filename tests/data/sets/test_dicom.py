@@ -257,7 +257,7 @@ def test_a_nifti_label_and_other_folders_do_too(tmp_path: Path) -> None:
     assert [int(source.decode(i)[1][-1, -1]) for i in range(2)] == [1, 2]
     with pytest.raises(InputError, match="label.nii.gz must hold the label ids 0, 3, got 4 too"):
         small(root, **(options | {"organs": [[3]]}))
-    assert small(root, **(options | {"organs": [[3]], "others": "background"}), members=1, nonmembers=1)
+    assert small(root, **(options | {"organs": [[3]], "unlisted": "background"}), members=1, nonmembers=1)
 
 
 def test_names_count(tmp_path: Path) -> None:

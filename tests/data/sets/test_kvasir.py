@@ -7,7 +7,7 @@ import torch
 from PIL import Image as PillowImage
 
 from seg_mia.data.base import Role
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.sets.kvasir import DUPLICATES, Kvasir
 from seg_mia.errors import InputError
 
@@ -67,7 +67,7 @@ def test_duplicates_of_which_one_is_missing_do_no_harm(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         (root / part / f"{PAIR[1]}.jpg").unlink()
     data = small(root, members=3)
-    assert data.together() == []
+    assert data.known_duplicates() == []
     assert len(data.source) == 13
 
 

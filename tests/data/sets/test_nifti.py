@@ -18,9 +18,9 @@ def small(root: Path, **options: Any) -> Nifti:
 @pytest.mark.parametrize(
     ("options", "classes", "kinds"),
     [
-        ({"organs": [[1]], "others": "background"}, 2, [1, 0, 0]),
+        ({"organs": [[1]], "unlisted": "background"}, 2, [1, 0, 0]),
         ({"organs": [[3, 1], [2]]}, 3, [1, 2, 1]),
-        ({"organs": [[2]], "others": "background"}, 2, [0, 1, 0]),
+        ({"organs": [[2]], "unlisted": "background"}, 2, [0, 1, 0]),
     ],
 )
 def test_organs_are_classes(tmp_path: Path, options: dict[str, Any], classes: int, kinds: list[int]) -> None:

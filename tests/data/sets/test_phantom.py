@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seg_mia.data.base import Role
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.phantom.anatomy import render
 from seg_mia.data.sets.phantom import LIVER, ORGANS, Phantom, PhantomSource
 from seg_mia.errors import InputError

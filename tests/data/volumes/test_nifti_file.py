@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg_mia.data.volumes.geometry import Axis, Scan, Shelf, Volume, check_same
+from seg_mia.data.volumes.geometry import Axis, Scan, Volume, VolumeCache, check_same
 from seg_mia.data.volumes.nifti_file import FlatFile, NiftiFile, axial, list_volumes, read_volume
 from seg_mia.errors import InputError
 from tests.data.scans import AFFINE, SHAPE, ramp, save
@@ -241,7 +241,7 @@ def test_the_volumes_read_last_stay_on_the_shelf(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(NiftiFile, "read", counted)
     scans: list[Scan] = [NiftiFile(save(tmp_path / f"{name}.nii", ramp())) for name in "abc"]
-    shelf = Shelf(keep=2)
+    shelf = VolumeCache(keep=2)
     for place in (0, 1, 0, 1, 2, 1, 0):
         shelf.volume(scans[place])
     assert reads == ["a", "b", "c", "a"]

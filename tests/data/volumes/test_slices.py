@@ -10,7 +10,7 @@ import pytest
 
 from seg_mia.data import digests
 from seg_mia.data.cache import open_cache
-from seg_mia.data.identity import fingerprint
+from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.volumes.geometry import Axis
 from seg_mia.data.volumes.nifti_file import NiftiFile
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
@@ -31,7 +31,7 @@ def case(root: Path, name: str = "one", *, label: Any = None, values: Any = None
 
 def make(*cases: Case, **options: Any) -> SliceSource:
     labels = options.pop("labels", {1: 1, 2: 2})
-    inner = {name: options.pop(name) for name in ("rest", "index", "progress") if name in options}
+    inner = {name: options.pop(name) for name in ("unlisted", "index", "progress") if name in options}
     return SliceSource(cases, labels=labels, slicing=Slicing(**options), **inner)
 
 
@@ -55,7 +55,7 @@ def test_ids_are_volume_axis_and_number_and_groups_are_patients(tmp_path: Path) 
         ({}, [1, 2, 3]),
         ({"labels": {1: 1, 2: 0}}, [1, 3]),
         ({"labels": {1: 0, 2: 1}}, [2]),
-        ({"labels": {2: 1}, "rest": "background"}, [2]),
+        ({"labels": {2: 1}, "unlisted": "background"}, [2]),
         ({"minimum": 3}, [1, 3]),
         ({"minimum": 0}, [0, 1, 2, 3]),
         ({"minimum": 0, "every": 3}, [0, 3]),
@@ -115,7 +115,7 @@ def test_unknown_ids_are_refused_or_background(tmp_path: Path) -> None:
     one = case(tmp_path)
     with pytest.raises(InputError, match=r"one_label.nii.gz must hold the label ids 0, 1, got 2 too; give"):
         make(one, labels={1: 1})
-    source = make(one, labels={1: 1}, rest="background", minimum=0)
+    source = make(one, labels={1: 1}, unlisted="background", minimum=0)
     assert source.classes == 2
     assert not source.decode(2)[1].any()
 
@@ -210,7 +210,7 @@ def test_each_volume_is_read_once_to_look_through_and_once_to_decode(
     assert sorted(reads) == sorted(
         f"{name}{end}.nii.gz" for name in ("one", "two", "six") for end in ("", "_label")
     )
-    assert not source.shelf._volumes  # the memory is given back
+    assert not source.volumes._volumes  # the memory is given back
 
 
 def test_a_source_can_be_pickled(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.Monke
         tmp_path / "cache" / "index.json",
         tmp_path / "cache" / "digests.json",
     )
-    with digests.kept(store):
+    with digests.persistent_digests(store):
         source = make(volume, index=SliceIndex(file))
         first = [source.digest(i) for i in range(len(source))]
 
@@ -237,7 +237,7 @@ def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.Monke
     digests._rows.clear()  # as a new process begins
     monkeypatch.setattr(NiftiFile, "read", fail)
     monkeypatch.setattr(hashlib, "file_digest", fail)
-    with digests.kept(store):
+    with digests.persistent_digests(store):
         again = make(volume, index=SliceIndex(file), minimum=3, progress=fail)
         assert again.ids == ("one/axial_001", "one/axial_003")
         assert [again.digest(0), again.digest(1)] == [first[0], first[2]]
@@ -317,7 +317,7 @@ def test_a_real_liver_lies_on_the_patients_right_and_has_its_density(shared: Pat
     folder = shared / "data" / "totalsegmentator_ct"
     image = NiftiFile(folder / "example_ct.nii.gz")
     label = NiftiFile(folder / "example_seg_fast_force_split.nii.gz")
-    source = make(Case("ct", image, label, "ct"), labels={5: 1}, rest="background")
+    source = make(Case("ct", image, label, "ct"), labels={5: 1}, unlisted="background")
     assert len(source) == 43  # as counted in the data set's description
     assert source.samples[0][1] > 50  # the volume begins in the pelvis
     units, columns, rows = list[float](), list[float](), list[float]()
@@ -332,5 +332,5 @@ def test_a_real_liver_lies_on_the_patients_right_and_has_its_density(shared: Pat
     assert np.percentile(units, 5) > 0
     assert np.percentile(units, 95) < 200
     assert np.mean(columns) < 122 / 2 - 15
-    aorta = make(Case("ct", image, label, "ct"), labels={52: 1}, rest="background")
+    aorta = make(Case("ct", image, label, "ct"), labels={52: 1}, unlisted="background")
     assert np.mean(rows) < np.mean([aorta.decode(i)[1].nonzero()[0].mean() for i in range(len(aorta))])

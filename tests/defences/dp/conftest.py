@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from seg_mia.defences.dp.mechanism import PrivateDescent
+from seg_mia.defences.dp.mechanism import DPGradient
 from tests.defences.dp.helpers import Draws, with_network
 
 NETWORKS = """
@@ -109,11 +109,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def draws(monkeypatch: pytest.MonkeyPatch) -> Draws:
     """What was trained on at each step, after the number of the step."""
     seen: Draws = []
-    step = PrivateDescent.step
+    step = DPGradient.step
 
-    def watch(self: PrivateDescent, forward: Any, batch: Any, parameters: Any) -> Any:
+    def watch(self: DPGradient, forward: Any, batch: Any, parameters: Any) -> Any:
         seen.append((self.private.steps, *batch.index.tolist()))
         return step(self, forward, batch, parameters)
 
-    monkeypatch.setattr(PrivateDescent, "step", watch)
+    monkeypatch.setattr(DPGradient, "step", watch)
     return seen

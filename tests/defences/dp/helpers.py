@@ -69,7 +69,7 @@ def same(one: Path, other: Path) -> None:
     """Weights, optimiser, log and accounting are equal to the bit."""
     trainings.same(one, other)
     first, second = content(one), content(other)
-    assert first["callbacks"]["PrivacyKeeper"] == second["callbacks"]["PrivacyKeeper"]
+    assert first["callbacks"]["DPCallback"] == second["callbacks"]["DPCallback"]
     assert privacy(one) == privacy(other)
 
 

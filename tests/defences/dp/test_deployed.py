@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 from tests.defences.dp.helpers import (
     ONE_EPOCH,
     UNLIMITED,
@@ -23,7 +23,7 @@ from tests.trainings import log_of
 def test_a_private_victim_is_validated_attacked_and_loaded_with_group_norm(tiny: Path) -> None:
     folder = fit(tiny, *UNLIMITED, ONE_EPOCH)
     victim = load_victim(folder / "checkpoints" / "last.ckpt")
-    assert isinstance(victim, Apart)
+    assert isinstance(victim, PerSampleNorm)
     kinds = {type(module) for module in victim.modules()}
     assert nn.BatchNorm2d not in kinds
     assert any(issubclass(kind, nn.GroupNorm) for kind in kinds)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg_mia.cli import main
-from seg_mia.defences.dp.mechanism import PrivateDescent
+from seg_mia.defences.dp.mechanism import DPGradient
 from seg_mia.experiment.lightning_cli import run
 from tests.defences.dp.helpers import (
     DP,
@@ -54,13 +54,13 @@ def test_what_a_step_draws_besides_follows_from_the_secret_and_not_from_the_run(
 ) -> None:
     """Dropout and defences: with the run's seed, one unit would change what others draw from there on."""
     seen: list[int] = []
-    step = PrivateDescent.step
+    step = DPGradient.step
 
-    def watch(self: PrivateDescent, forward: Any, batch: Any, parameters: Any) -> Any:
+    def watch(self: DPGradient, forward: Any, batch: Any, parameters: Any) -> Any:
         seen.append(torch.initial_seed())
         return step(self, forward, batch, parameters)
 
-    monkeypatch.setattr(PrivateDescent, "step", watch)
+    monkeypatch.setattr(DPGradient, "step", watch)
     words = [*UNLIMITED, "--trainer.max_epochs=2"]
     for runs, dp in (("a", DP), ("b", DP), ("c", KNOWN), ("d", KNOWN)):
         fit(small, *words, runs=runs, dp=dp)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
-from seg_mia.models.group_norm import Apart
+from seg_mia.models.group_norm import PerSampleNorm
 from seg_mia.models.smp import Smp
 from seg_mia.models.wrapper import bare
 from tests.defences.dp.helpers import (
@@ -40,9 +40,9 @@ def encoder_of(victim: nn.Module) -> nn.Module:
     return bare(victim).get_submodule("network.encoder")
 
 
-def victim_of(folder: Path) -> Apart:
+def victim_of(folder: Path) -> PerSampleNorm:
     victim = load_victim(folder / "checkpoints" / "last.ckpt")
-    assert isinstance(victim, Apart)
+    assert isinstance(victim, PerSampleNorm)
     return victim
 
 

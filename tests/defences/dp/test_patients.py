@@ -11,7 +11,7 @@ import yaml
 from torch.testing import assert_close
 
 from seg_mia.cli import main
-from seg_mia.defences.dp.mechanism import PrivateDescent
+from seg_mia.defences.dp.mechanism import DPGradient
 from seg_mia.experiment.lightning_cli import run
 from seg_mia.losses import LOSSES
 from tests.defences.dp.helpers import KNOWN, ONE_EPOCH, SGD, UNLIMITED, Draws, expected_draws, privacy
@@ -54,7 +54,7 @@ def test_a_promise_for_patients_draws_clips_and_counts_patients(
         patients = {whose[index] for index in drawn}
         assert drawn == [index for index in members if whose[index] in patients]
     assert draws == expected_draws(done.datamodule, 3)
-    assert len(cast(PrivateDescent, done.model.descent).norms) == len({whose[i] for i in draws[-1][1:]})
+    assert len(cast(DPGradient, done.model.gradient_computer).norms) == len({whose[i] for i in draws[-1][1:]})
 
 
 def test_a_step_over_patients_by_hand(grouped: Path) -> None:

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.folder import Folder
-from seg_mia.defences.dp.callback import _require_same
+from seg_mia.defences.dp.callback import DPState, PublicNumbers, _require_same
 from seg_mia.defences.dp.dpsgd import DPSGD
 from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import run
@@ -116,8 +116,8 @@ def test_a_second_training_of_the_same_weights_is_refused_or_counted(
     trainer.fit_loop.max_epochs = 2
     with suppress(InputError):
         trainer.fit(task, datamodule=data)
-    assert task.promise is not None
-    assert task.promise["steps"] == len(draws)
+    assert task.dp_guarantee is not None
+    assert task.dp_guarantee["steps"] == len(draws)
     assert len(set(draws)) == len(draws)
 
 
@@ -157,10 +157,10 @@ def test_a_resumed_run_keeps_the_population_that_was_declared(
 
 def test_a_run_of_a_version_whose_divisor_followed_the_data_is_not_gone_on_with() -> None:
     begun = {"steps": 3, "noise": 1.0, "rate": 0.5, "delta": 0.1, "accountant": "rdp"}
-    now = {"units": 10, "batch": 5, "rate": 0.5, "delta": 0.1}
+    now: PublicNumbers = {"units": 10, "batch": 5, "rate": 0.5, "delta": 0.1}
     with pytest.raises(InputError, match="began with an earlier version, .*; train it anew"):
-        _require_same(begun, now)
-    _require_same(begun | now, now)
+        _require_same(cast(DPState, begun), now)
+    _require_same(cast(DPState, {**begun, **now}), now)
 
 
 def test_a_resumed_run_keeps_the_rate_it_was_accounted_with(

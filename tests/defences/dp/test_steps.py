@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from seg_mia.checkpoint import NETWORK
 from seg_mia.cli import main
 from seg_mia.data.base import SegmentationData
-from seg_mia.defences.dp.mechanism import Private, PrivateDescent, Settings
+from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings
 from tests.defences.dp.helpers import EVERYTHING, ONE_EPOCH, SGD, fit, option, privacy, with_network
 from tests.trainings import log_of, weights
 
@@ -90,7 +90,7 @@ def descent(
     noise: float | None = 2.0,
     each: int = 1,
     **changed: Any,
-) -> PrivateDescent:
+) -> DPGradient:
     """Return the descent of a training that has begun, over units of `each` images, the last of one."""
     count = (units - 1) * each + 1
     source = SimpleNamespace(
@@ -102,9 +102,9 @@ def descent(
         pass
 
     data = Sized(source=_Sized(source), batch_size=batch, trained=lambda: members, batches=None)
-    private = Private(settings(noise=noise, **changed))
+    private = DPTraining(settings(noise=noise, **changed))
     private.begin(cast(SegmentationData, data), secret, lambda _: 1000)
-    return PrivateDescent(private)
+    return DPGradient(private)
 
 
 class _Sized:
@@ -117,7 +117,7 @@ class _Sized:
         return len(self.ids)
 
 
-def noise_of(found: PrivateDescent, parameters: dict[str, nn.Parameter]) -> Tensor:
+def noise_of(found: DPGradient, parameters: dict[str, nn.Parameter]) -> Tensor:
     """Return the gradient of a step whose sum is nothing but zeros."""
     found.sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     found.write(parameters)
@@ -186,7 +186,7 @@ def test_of_a_declared_population_all_follows_and_nothing_of_how_many_there_are(
     for count in (units, units + 1):
         found = descent(units=count, noise=None, epsilon=3.0, population=40, **options)
         gradient = noise_of(found, parameters)
-        promise = found.private.promise()
+        promise = found.private.dp_guarantee()
         told.append((gradient, promise, found.private.population.steps, found.private.allowed))
     (one, first, *steps), (other, second, *same_steps) = told
     assert torch.equal(one, other)
@@ -199,7 +199,7 @@ def test_of_a_declared_population_all_follows_and_nothing_of_how_many_there_are(
 
 
 def test_a_number_of_units_that_was_not_declared_is_said_to_be_public() -> None:
-    promise = descent(units=40).private.promise()
+    promise = descent(units=40).private.dp_guarantee()
     assert promise is not None
     assert (promise["units"], promise["declared"], promise["delta"]) == (40, False, 1 / 400)
     assert promise["neighbours"] == "blank one, the number of units being public"

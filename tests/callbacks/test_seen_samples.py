@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from seg_mia.callbacks.seen import SeenSamples, unseen_members
+from seg_mia.callbacks.seen_samples import SeenSamples, unseen_members
 from seg_mia.checkpoint import read_card
 from seg_mia.cli import main
 from seg_mia.data.sets.folder import Folder

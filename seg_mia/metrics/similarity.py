@@ -1,4 +1,4 @@
-"""How different two images look, one value per image."""
+"""Similarity of two images, one value per image."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which of several maps that a network returns is the one that is deployed."""
+"""Choice of the deployed map among several that a network returns."""
 
 import logging
 import math
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.overlap import dice_per_class
 from seg_mia.models.heads import class_count, predicted
 from seg_mia.models.one_head import maps
-from seg_mia.tasks.trial import answered, labelled, tried
+from seg_mia.tasks.sample_check import answered, labelled, tried
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ CLEAR = 0.02
 _LEAST = 4
 
 
-def deciding_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
+def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
     """Return the place of the map that decides; None for a network that returns its logits alone.
 
     Of maps with the data's classes it is the one of the masks' size. If there are several, one that leads
@@ -39,49 +39,54 @@ def deciding_head(network: nn.Module, data: SegmentationData, *, trained: bool) 
     output = tried(network, image)
     if isinstance(output, Tensor) and output.ndim == 4:
         return None
-    found = maps(output)
-    if not found:
+    maps_by_path = maps(output)
+    if not maps_by_path:
         raise InputError(
             "a network must return its logits as a tensor of shape (N, K, h, w), or several such in a tuple, "
             f"mapping or object, got {_shape(output)}; wrap the network in a module that returns its logits"
         )
-    classed = {name: each for name, each in found.items() if class_count(each) == data.source.classes}
-    fitting = {name: each for name, each in classed.items() if each.shape[2:] == mask.shape} or classed
+    classed = {
+        name: logits for name, logits in maps_by_path.items() if class_count(logits) == data.source.classes
+    }
+    fitting = {name: logits for name, logits in classed.items() if logits.shape[2:] == mask.shape} or classed
     if not fitting or (len(fitting) > 1 and fitting is classed):
         raise InputError(
-            f"the network returns {_listed(found)}: not one of them alone has the data's "
+            f"the network returns {_listed(maps_by_path)}: not one of them alone has the data's "
             f"{data.source.classes} classes and the masks' size {tuple(mask.shape)}; set --model.head to the "
             "one that decides, and wrap the network in seg_mia.models.adapter.InputAdapter where sizes differ"
         )
     first = next(iter(fitting))
-    if all(torch.equal(each, fitting[first]) for each in fitting.values()):
-        return _said(first, found, "it has the masks' size and classes" if len(found) > 1 else "")
+    if all(torch.equal(logits, fitting[first]) for logits in fitting.values()):
+        return _logged_head(
+            first, maps_by_path, "it has the masks' size and classes" if len(maps_by_path) > 1 else ""
+        )
     if not trained:
         raise InputError(
             f"the network returns {len(fitting)} maps that could be its answer ({', '.join(fitting)}), and "
             "before a training nothing tells them apart; say which one is deployed, --model.head NAME (-1 is "
             "the last)"
         )
-    return _leader(network, data, list(fitting), found)
+    return _leader(network, data, list(fitting), maps_by_path)
 
 
 def _leader(
-    network: nn.Module, data: SegmentationData, names: list[str], found: Mapping[str, Tensor]
+    network: nn.Module, data: SegmentationData, names: list[str], maps_by_path: Mapping[str, Tensor]
 ) -> int | str:
     """Return the head that leads on labelled images; raise InputError where it does not lead clearly."""
     scores = head_scores(network, data, names)
     means = {name: float(values.mean()) if len(values) else math.nan for name, values in scores.items()}
     best, second, *_ = sorted(names, key=lambda name: -means[name])
     lead = scores[best] - scores[second]
-    told = ", ".join(f"{name}: {means[name]:.3f}" for name in names)
+    dice_list = ", ".join(f"{name}: {means[name]:.3f}" for name in names)
+    # Three standard errors of the mean difference: by chance a head leads so far about once in 700 times.
     clear = len(lead) >= _LEAST and float(lead.mean()) > max(CLEAR, 3 * float(lead.std()) / len(lead) ** 0.5)
     if not clear:
         raise InputError(
             f"the network returns {len(names)} maps that could be its answer, and on {len(lead)} "
-            f"labelled images none leads clearly (Dice of {told}); say which one is deployed, --model.head "
-            "NAME (-1 is the last)"
+            f"labelled images none leads clearly (Dice of {dice_list}); say which one is deployed, "
+            "--model.head NAME (-1 is the last)"
         )
-    return _said(best, found, f"on {len(lead)} labelled images it leads, Dice of {told}")
+    return _logged_head(best, maps_by_path, f"on {len(lead)} labelled images it leads, Dice of {dice_list}")
 
 
 def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) -> dict[str, Tensor]:
@@ -91,31 +96,31 @@ def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) ->
         answer = maps(answered(network, image[None]))
         for name in names:
             gathered[name].append(foreground(predicted(answer[name]).cpu(), mask[None], data.source.classes))
-    found = {name: torch.cat(values) for name, values in gathered.items()}
-    return {name: values[~values.isnan()] for name, values in found.items()}
+    dice = {name: torch.cat(values) for name, values in gathered.items()}
+    return {name: values[~values.isnan()] for name, values in dice.items()}
 
 
 def foreground(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
     """Return the mean Dice of the foreground classes of each mask, (N,); NaN where it has none."""
     dice = dice_per_class(prediction, mask, classes)[:, 1:]
-    there = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
-    return dice.masked_fill(~there, torch.nan).nanmean(1)
+    present = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
+    return dice.masked_fill(~present, torch.nan).nanmean(1)
 
 
-def _said(name: str, found: Mapping[str, Tensor], why: str) -> int | str:
+def _logged_head(name: str, maps_by_path: Mapping[str, Tensor], why: str) -> int | str:
     if why:
         log.info(
             "the network returns %s; %s decides, since %s (--model.head names another)",
-            _listed(found),
+            _listed(maps_by_path),
             name,
             why,
         )
     return int(name) if name.isdigit() else name
 
 
-def _listed(found: Mapping[str, Tensor]) -> str:
-    shown = [f"{name or 'one'} {tuple(each.shape[1:])}" for name, each in found.items()]
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
+def _listed(maps_by_path: Mapping[str, Tensor]) -> str:
+    shapes = [f"{name or 'one'} {tuple(logits.shape[1:])}" for name, logits in maps_by_path.items()]
+    return name_some(shapes, 6)
 
 
 def _shape(output: object) -> str:

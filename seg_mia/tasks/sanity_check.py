@@ -1,4 +1,4 @@
-"""Whether a network that was trained elsewhere segments what it is given, and if not, what it may miss."""
+"""Sanity check of a network that was trained elsewhere: does it segment, and if not, what may be wrong."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final, predicted
-from seg_mia.tasks.deciding import foreground
-from seg_mia.tasks.trial import answered, labelled
+from seg_mia.models.imagenet import MEAN, STD
+from seg_mia.tasks.head_choice import foreground
+from seg_mia.tasks.sample_check import answered, labelled
 
 POOR = 0.1
 """A mean Dice below which nothing is segmented, whatever the structure."""
@@ -18,7 +19,6 @@ _USUAL = (
     "the usual reasons: another normalisation (images come in [0, 1]), another order of channels or classes, "
     "another window or size than in its training"
 )
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Change = Callable[[Tensor], Tensor]
 
@@ -54,13 +54,13 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
         )
     else:
         return None
-    remedy = _found(network, images, masks, classes, reached)
+    remedy = _helpful_change(network, images, masks, classes, reached)
     return f"WARNING: the network {wrong}: an audit of it says nothing; {remedy}"
 
 
 def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:
     """Return class maps (n, h, w), image by image."""
-    found = []
+    predictions = []
     for image in images:
         logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
         if strict and not logits.isfinite().all():
@@ -68,8 +68,8 @@ def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) ->
                 "the network answers NaN or infinity on a labelled image; look for damaged weights, for what "
                 "overflows or divides by 0 in it, and clamp probabilities above 0 before their logarithm"
             )
-        found.append(predicted(logits))
-    return torch.cat(found)
+        predictions.append(predicted(logits))
+    return torch.cat(predictions)
 
 
 def _best_constant(masks: Tensor, classes: int) -> float:
@@ -78,7 +78,7 @@ def _best_constant(masks: Tensor, classes: int) -> float:
     return max(float(dice.nanmean()) for dice in constants)
 
 
-def _found(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reached: float) -> str:
+def _helpful_change(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reached: float) -> str:
     """Return which usual change of the images, or of two classes, makes a clear difference, if one does."""
     scores = {
         name: float(foreground(_predictions(network, change(images)), masks, classes).nanmean())
@@ -95,7 +95,7 @@ def _found(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reac
 
 def _changes(channels: int) -> dict[str, Change]:
     """Return what is usually done to images before a network, by what it is called."""
-    found: dict[str, Change] = {
+    changes: dict[str, Change] = {
         "images in 0 to 255": lambda x: x * 255,
         "images in -1 to 1": lambda x: 2 * x - 1,
         "each image less its mean, over its standard deviation": lambda x: (
@@ -104,7 +104,7 @@ def _changes(channels: int) -> dict[str, Change]:
         "black and white exchanged": lambda x: 1 - x,
     }
     if channels == 3:
-        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (_MEAN, _STD))
-        found["ImageNet's mean and standard deviation"] = lambda x: (x - mean) / std
-        found["channels in the order BGR"] = lambda x: x.flip(1)
-    return found
+        mean, std = (torch.tensor(statistic).view(1, 3, 1, 1) for statistic in (MEAN, STD))
+        changes["ImageNet's mean and standard deviation"] = lambda x: (x - mean) / std
+        changes["channels in the order BGR"] = lambda x: x.flip(1)
+    return changes

@@ -1,32 +1,32 @@
-"""Samples that show the same thing though their files differ, as the user or `prepare` found."""
+"""Duplicates, exact and near, that a split must keep on one side."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from seg_mia.data.report_types import DataReport
 from seg_mia.data.source import Source
 from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
 
-Places = list[list[int]]
+Positions = list[list[int]]
 """Sets of samples by their places among the sorted ids: a checkpoint that holds them names nobody."""
 
 
-def tied_places(
+def join_duplicates(
     ids: Sequence[str],
     *,
     duplicates: Sequence[Sequence[str]],
     near: Sequence[Sequence[str]],
-    tied: Sequence[Sequence[int]],
-) -> Places | None:
+    duplicate_positions: Sequence[Sequence[int]],
+) -> Positions | None:
     """Return the sets that three lists make together, each ascending and none overlapping; None for none.
 
     Args:
         ids: of all samples.
         duplicates: sets of ids, as the user lists them.
         near: sets of ids, as `near_duplicates` returns them.
-        tied: sets of places, as this function returned them for the same ids.
+        duplicate_positions: sets of places, as this function returned them for the same ids.
 
     Raises:
         InputError: an id or a place that is not there.
@@ -39,13 +39,13 @@ def tied_places(
                 f"duplicates must list ids of this data set, such as {names[0]!r}, got {name!r}; correct "
                 "--data.duplicates (`prepare` names all samples)"
             )
-    if any(not 0 <= place < len(names) for places in tied for place in places):
+    if any(not 0 <= position < len(names) for positions in duplicate_positions for position in positions):
         raise InputError(
-            f"tied must hold places of {len(names)} samples, got others: they are a checkpoint's, for other "
-            "data; take the original, unchanged data"
+            f"duplicate_positions must hold places of {len(names)} samples, got others: they are a "
+            "checkpoint's, for other data; take the original, unchanged data"
         )
-    kept = [[names[place] for place in places] for places in tied]
-    units = units_of(names, names, [*duplicates, *near, *kept])
+    stored = [[names[position] for position in positions] for positions in duplicate_positions]
+    units = units_of(names, names, [*duplicates, *near, *stored])
     return [unit for unit in units if len(unit) > 1] or None
 
 
@@ -60,15 +60,15 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
     Raises:
         InputError: no such file, of another kind, or made for other data.
     """
-    found = _read(file)
-    if found["fingerprint"] != fingerprint:
+    content = _read(file)
+    if content["fingerprint"] != fingerprint:
         raise InputError(
-            f"{file} was made for other data ({found.get('config')}, {found.get('samples')} samples, "
-            f"fingerprint {str(found['fingerprint'])[:12]}) than this ({len(ids)} samples, "
+            f"{file} was made for other data ({content.get('config')}, {content.get('samples')} samples, "
+            f"fingerprint {str(content['fingerprint'])[:12]}) than this ({len(ids)} samples, "
             f"{fingerprint[:12]}); run `python -m seg_mia prepare` with this data's options and name the "
             "prepare.json that it writes"
         )
-    rows: list[list[str]] = [[row["first"], row["second"]] for row in found["near"]["across_groups"]]
+    rows: list[list[str]] = [[row["first"], row["second"]] for row in content["near"]["across_groups"]]
     unknown = {name for row in rows for name in row} - set(ids)
     if unknown:
         raise InputError(
@@ -80,13 +80,13 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
 
 def equal_files(source: Source) -> list[list[str]]:
     """Return the ids of samples with the same image, which no split may part, whatever their masks."""
-    alike: dict[str, list[str]] = {}
+    by_digest: dict[str, list[str]] = {}
     for index, name in enumerate(source.ids):
-        alike.setdefault(source.image_digest(index), []).append(name)
-    return [names for names in alike.values() if len(names) > 1]
+        by_digest.setdefault(source.image_digest(index), []).append(name)
+    return [names for names in by_digest.values() if len(names) > 1]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> DataReport:
     """Return a report's content, having checked what is read of it."""
     if not file.is_file():
         raise InputError(
@@ -94,9 +94,9 @@ def _read(file: Path) -> dict[str, Any]:
             "seg_mia prepare` and this data's options, without near_duplicates"
         )
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: DataReport = json.loads(file.read_text(encoding="utf-8"))
         rows = content["near"]["across_groups"]
-        whole = isinstance(content["fingerprint"], str) and all(
+        well_formed = isinstance(content["fingerprint"], str) and all(
             isinstance(row[name], str) for row in rows for name in ("first", "second")
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -104,6 +104,6 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file} must be a prepare.json as `python -m seg_mia prepare` writes it, got another file "
             f"({type(error).__name__}); name that one"
         ) from None
-    if not whole:
+    if not well_formed:
         raise InputError(f"{file} must hold names and a fingerprint as text, got others; run `prepare` again")
     return content

@@ -1,4 +1,4 @@
-"""What decoding has left of every sample: facts that give away an image or a mask that says nothing."""
+"""Facts on every decoded sample, by which uninformative images and masks are found."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,11 +16,11 @@ from seg_mia.metrics.labels import IGNORE
 _FILE = "contents_1.npy"  # another number when equal samples are described otherwise than before
 
 
-class Contents:
+class SampleFacts:
     """Facts on n samples.
 
     Args:
-        table: one record per sample, (n,), see `contents`.
+        table: one record per sample, (n,), see `sample_facts`.
 
     Attributes:
         low: each image's smallest value in [0, 1], (n,).
@@ -59,7 +59,9 @@ class Contents:
         return np.asarray(self.labelled & (self.foreground == 0), dtype=np.bool_)
 
 
-def contents(cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None) -> Contents:
+def sample_facts(
+    cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None
+) -> SampleFacts:
     """Return facts on all samples: kept beside the cache, or found by one look at each.
 
     Args:
@@ -74,11 +76,11 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
             ("lost", np.int64),
         ]
     )
-    place = cached.folder / _FILE
+    file = cached.folder / _FILE
     with suppress(OSError, ValueError, EOFError):  # not there, or damaged: look
-        kept = np.load(place, allow_pickle=False)
-        if kept.dtype == kind and kept.shape == (len(source),):
-            return Contents(kept)
+        stored = np.load(file, allow_pickle=False)
+        if stored.dtype == kind and stored.shape == (len(source),):
+            return SampleFacts(stored)
     table = np.zeros(len(source), kind)
     for index in range(len(source)):
         table[index] = _facts(
@@ -86,26 +88,26 @@ def contents(cached: Cached, source: Source, progress: Callable[[int, int], None
         )
         if progress is not None:
             progress(index + 1, len(source))
-    _keep(place, table)
-    return Contents(table)
+    _keep(file, table)
+    return SampleFacts(table)
 
 
 def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: int) -> tuple[Any, ...]:
-    whole = image.dtype == np.uint8
-    scale = 255.0 if whole else 1.0
+    is_integer = image.dtype == np.uint8
+    scale = 255.0 if is_integer else 1.0
     low, high = image.min((0, 1)) / scale, image.max((0, 1)) / scale
-    levels = image if whole else np.rint(image * 255).astype(np.uint8)
+    levels = image if is_integer else np.rint(image * 255).astype(np.uint8)
     size = levels.shape[0] * levels.shape[1]
     common = min(np.bincount(channel.ravel()).max() / size for channel in np.moveaxis(levels, 2, 0))
     white = np.count_nonzero((levels == 255).all(2)) / size
-    found = np.bincount(mask.ravel(), minlength=256)
-    pixels = np.append(found[: source.classes], found[IGNORE])
+    histogram = np.bincount(mask.ravel(), minlength=256)
+    pixels = np.append(histogram[: source.classes], histogram[IGNORE])
     empty = pixels[0] > 0 and not pixels[1:-1].any()
     lost = source.lost(index) if empty else 0
     return low.min(), high.max(), float((high - low).max() * 255), common, white, pixels, lost
 
 
-def _keep(place: Path, table: NDArray[Any]) -> None:
+def _keep(path: Path, table: NDArray[Any]) -> None:
     """Write the file in one step; a cache that cannot be written is looked through again."""
-    with suppress(OSError), written_whole(place) as file:
+    with suppress(OSError), written_whole(path) as file:
         np.save(file, table, allow_pickle=False)

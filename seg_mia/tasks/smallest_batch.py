@@ -1,4 +1,4 @@
-"""Batches that a network cannot be trained on: batch statistics of a single value are none."""
+"""Trial of the smallest training batch, whose batch statistics may not exist."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, reason_of
 
 REFUSED = "Expected more than 1"
 """How torch begins when a normalisation layer has one value per channel, in training mode alone."""
@@ -38,24 +38,24 @@ def check_batches(
     """
     if data.batches is not None or getattr(trainer.strategy, "_layer_sync", None) is not None:
         return
-    each = -(-len(data.trained()) // trainer.world_size)
+    per_rank = -(-len(data.trained()) // trainer.world_size)
     size = data.batch_size
-    least = min(size, each, each % size or size)
-    reason = _refusal(network, data, least, changed)
+    smallest = min(size, per_rank, per_rank % size or size)
+    reason = _refusal(network, data, smallest, changed)
     if reason is None:
         return
-    if least > 1 or _refusal(network, data, 2, changed) is not None:
+    if smallest > 1 or _refusal(network, data, 2, changed) is not None:
         height, width = data.cached.images.shape[1:3]
         larger = "raise --data.size, or" if "size" in parameters(type(data)) else "give larger images, or"
         raise InputError(
-            f"the network cannot be trained on batches of {least} images of {height}x{width}: {reason}; "
+            f"the network cannot be trained on batches of {smallest} images of {height}x{width}: {reason}; "
             f"{larger} take a shallower network or another normalisation"
         )
-    sizes = (*range(size, 1, -1), *range(size + 1, each + 1))
-    fitting = next((other for other in sizes if each % other != 1), None)
+    sizes = (*range(size, 1, -1), *range(size + 1, per_rank + 1))
+    fitting = next((batch_size for batch_size in sizes if per_rank % batch_size != 1), None)
     remedy = f"--data.batch_size {fitting}" if fitting else "more --data.members"
     raise InputError(
-        f"{each} images in batches of {size} leave a batch of one image, on which the network cannot be "
+        f"{per_rank} images in batches of {size} leave a batch of one image, on which the network cannot be "
         f"trained: {reason}; set {remedy}, or take a normalisation without batch statistics, such as norm: "
         "group of seg_mia.models.smp.Smp"
     )
@@ -78,7 +78,7 @@ def _refusal(
     except ValueError as error:
         if not str(error).startswith(REFUSED):
             raise
-        return " ".join(str(error).split())[:200]
+        return reason_of(error)
     finally:
         _restore(network, modes, buffers)
     return None

@@ -13,10 +13,10 @@ from PIL import Image as PillowImage
 from seg_mia.checkpoint import KEY, card_of, without_machine
 from seg_mia.cli import main
 from seg_mia.data.base import Role, SegmentationData
+from seg_mia.data.duplicates import join_duplicates
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.phantom import Phantom
-from seg_mia.data.sides import Side
-from seg_mia.data.ties import tied_places
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_pair
 from seg_mia.membership.answers import Fleet
@@ -82,17 +82,17 @@ def test_what_prepare_found_is_kept_together_and_told_apart_again(root: Path) ->
             for part in parts(small(root, near_duplicates=file, split_seed=seed, role=role))
         ]
         assert all(sum(bool(set(pair) & part) for part in every) <= 1 for pair in pairs)
-    assert small(root, near_duplicates=file).tied == [[0, 5, 7], [2, 3]]
+    assert small(root, near_duplicates=file).duplicate_positions == [[0, 5, 7], [2, 3]]
     together = small(root, near_duplicates=file, duplicates=[["s07", "s11"]])
-    assert together.tied == [[0, 5, 7, 11], [2, 3]]
+    assert together.duplicate_positions == [[0, 5, 7, 11], [2, 3]]
 
 
 def test_nothing_said_changes_nothing(root: Path) -> None:
     plain = small(root)
-    assert plain.tied is None
-    nothing = small(root, near_duplicates=reported(plain), duplicates=[], tied=[])
+    assert plain.duplicate_positions is None
+    nothing = small(root, near_duplicates=reported(plain), duplicates=[], duplicate_positions=[])
     assert nothing.splits == plain.splits
-    assert nothing.tied is None
+    assert nothing.duplicate_positions is None
     assert plain.splits.members == (2, 8, 11)  # as before there were these options
 
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_keeps_places_and_no_names(root: Path) -> None:
     again = Folder(**kept["init_args"])
     again.setup()
     assert again.splits == data.splits
-    assert again.tied == data.tied == [[0, 5], [2, 3]]
+    assert again.duplicate_positions == data.duplicate_positions == [[0, 5], [2, 3]]
 
 
 def test_a_strangers_card_names_no_file_to_read() -> None:
@@ -156,13 +156,15 @@ def test_unknown_names_and_places_are_refused(root: Path) -> None:
     with pytest.raises(InputError, match="duplicates must list ids of this data set, such as 's00', got 'x'"):
         small(root, duplicates=[["s00", "x"]])
     for place in (12, -1):
-        with pytest.raises(InputError, match="tied must hold places of 12 samples, got others"):
-            small(root, tied=[[0, place]])
+        with pytest.raises(
+            InputError, match="duplicate_positions must hold places of 12 samples, got others"
+        ):
+            small(root, duplicate_positions=[[0, place]])
 
 
 def test_places_are_those_among_sorted_ids_whatever_the_order() -> None:
     for ids in (["a", "b", "c", "d"], ["d", "a", "c", "b"]):
-        found = tied_places(ids, duplicates=[["d", "a"]], near=[["b", "b"]], tied=[[2]])
+        found = join_duplicates(ids, duplicates=[["d", "a"]], near=[["b", "b"]], duplicate_positions=[[2]])
         assert found == [[0, 3]]
 
 
@@ -177,8 +179,8 @@ def test_a_shadow_of_other_ties_or_strata_does_not_fit(root: Path) -> None:
     check_pair(side(victim), side(shadow), Fleet())
 
 
-def side(data: Folder) -> Side:
-    return Side(torch.nn.Identity(), data, Path("x.ckpt"))
+def side(data: Folder) -> TrainedModel:
+    return TrainedModel(torch.nn.Identity(), data, Path("x.ckpt"))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -196,7 +198,7 @@ def test_a_run_finds_its_shadow_by_what_is_tied(tiny: Path, root: Path) -> None:
     content = torch.load(runs / "version_2/checkpoints/last.ckpt", weights_only=True)
     card = card_of(content, "x")
     assert card.data is not None
-    assert card.data["init_args"]["tied"] == [[4, 5]]
+    assert card.data["init_args"]["duplicate_positions"] == [[4, 5]]
     assert {"duplicates", "near_duplicates"}.isdisjoint(card.data["init_args"])
     assert "prepare.json" not in str(content[KEY]) + str(content["datamodule_hyper_parameters"])
     Path("seen/prepare.json").unlink()

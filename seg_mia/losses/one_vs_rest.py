@@ -1,4 +1,4 @@
-"""What a loss of one class against the rest is computed from: the network's evidence, the mask's truth."""
+"""One-vs-rest logits of a network and the mask's truth, of which surrogate losses are computed."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from seg_mia.models.heads import heads
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One map for each class that is judged, (N, C, *S): of two classes the foreground alone.
+class OneVsRestLogits:
+    """One map for each class that is averaged over, (N, C, *S): of two classes the foreground alone.
 
     Attributes:
         log_p: log-probability of the class.
         log_q: log-probability of all others together.
         truth: 1 where the pixel is of the class, else 0; 0 where it is ignored.
         counts: (N, 1, *S): 1 where the pixel counts, 0 where it is ignored.
-        judged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
+        averaged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
     """
 
     log_p: Tensor
     log_q: Tensor
     truth: Tensor
     counts: Tensor
-    judged: Tensor
+    averaged: Tensor
 
     @property
     def logit(self) -> Tensor:
@@ -43,12 +43,12 @@ class Evidence:
         return self.log_p.exp() * self.counts
 
     def mean(self, per_class: Tensor) -> Tensor:
-        """Return the mean of (N, C) over the classes judged, (N,)."""
-        return (per_class * self.judged).sum(1) / self.judged.sum(1)
+        """Return the mean of (N, C) over the classes that are averaged over, (N,)."""
+        return (per_class * self.averaged).sum(1) / self.averaged.sum(1)
 
 
-def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
-    """Return the evidence of a network's output, the heads' probabilities averaged.
+def one_vs_rest(output: Tensor | Sequence[Tensor], mask: Tensor) -> OneVsRestLogits:
+    """Return the one-vs-rest logits of a network's output, the heads' probabilities averaged.
 
     Args:
         output: logits (N, K, *S), or several heads' of one shape.
@@ -57,17 +57,19 @@ def gather(output: Tensor | Sequence[Tensor], mask: Tensor) -> Evidence:
     Raises:
         InputError: logits and mask that do not fit.
     """
-    found = heads(output)
-    for logits in found:
+    outputs = heads(output)
+    for logits in outputs:
         check_fit(logits, mask)
-    parts = [one_against_rest(logits) for logits in found]
+    parts = [one_vs_rest_log_probabilities(logits) for logits in outputs]
     log_p, log_q = (torch.stack([part[side] for part in parts]) for side in (0, 1))
     if len(parts) > 1:
-        log_p, log_q = (each.logsumexp(0, keepdim=True) - math.log(len(parts)) for each in (log_p, log_q))
-    return against(log_p[0], log_q[0], mask)
+        log_p, log_q = (
+            log_prob.logsumexp(0, keepdim=True) - math.log(len(parts)) for log_prob in (log_p, log_q)
+        )
+    return with_mask(log_p[0], log_q[0], mask)
 
 
-def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
+def one_vs_rest_log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return log p and log(1 - p) of each class, (N, C, *S); of two classes the foreground's alone."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 2:
@@ -75,23 +77,23 @@ def one_against_rest(logits: Tensor) -> tuple[Tensor, Tensor]:
     if logits.shape[1] == 1:
         return functional.logsigmoid(logits), functional.logsigmoid(-logits)
     log_p = logits.log_softmax(1)
-    others = [
+    log_rest = [
         torch.cat((log_p[:, :kind], log_p[:, kind + 1 :]), 1).logsumexp(1) for kind in range(log_p.shape[1])
     ]
-    return log_p, torch.stack(others, 1)
+    return log_p, torch.stack(log_rest, 1)
 
 
-def against(log_p: Tensor, log_q: Tensor, mask: Tensor) -> Evidence:
-    """Return the evidence for a mask (N, *S), given each class's log p and log(1 - p)."""
+def with_mask(log_p: Tensor, log_q: Tensor, mask: Tensor) -> OneVsRestLogits:
+    """Return the one-vs-rest logits beside a mask (N, *S), given each class's log p and log(1 - p)."""
     ignored = (mask == IGNORE).unsqueeze(1)
     classes = log_p.shape[1]
     if classes == 1:
         truth = (mask.unsqueeze(1) == 1).to(log_p)
-        judged = truth.new_ones(truth.shape[:2])
+        averaged = truth.new_ones(truth.shape[:2])
     else:
         kinds = torch.arange(classes, device=mask.device).view(1, -1, *[1] * (log_p.ndim - 2))
         truth = (mask.unsqueeze(1) == kinds).to(log_p)
         predicted = (log_p.detach().argmax(1, keepdim=True) == kinds) & ~ignored
-        judged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
-        judged[judged.sum(1) == 0] = 1  # all ignored: any mean of zeros
-    return Evidence(log_p, log_q, truth, (~ignored).to(log_p), judged)
+        averaged = ((truth + predicted).amax(axes(truth, 2)) > 0).to(log_p)
+        averaged[averaged.sum(1) == 0] = 1  # all ignored: any mean of zeros
+    return OneVsRestLogits(log_p, log_q, truth, (~ignored).to(log_p), averaged)

@@ -8,7 +8,7 @@ import pytest
 
 from seg_mia.cli import main
 from seg_mia.data.sets.folder import Folder
-from seg_mia.data.splits import stated
+from seg_mia.data.splits import predefined_split
 from seg_mia.errors import InputError
 
 PARTS = ["train"] * 4 + ["test"] * 3 + ["reference"] * 1 + ["shadow"] * 4
@@ -94,10 +94,12 @@ def test_what_a_stated_split_may_not_be(
 
 def test_duplicates_are_in_one_part() -> None:
     ids = ["a", "b", "c"]
-    half, shadow = stated(["train", "test", "shadow"], ids, ids, members=1, nonmembers=1)
+    half, shadow = predefined_split(["train", "test", "shadow"], ids, ids, members=1, nonmembers=1)
     assert (half.members, half.nonmembers, shadow) == ((0,), (1,), (2,))
     with pytest.raises(InputError, match="a is stated to be train and b test"):
-        stated(["train", "test", "shadow"], ids, ids, members=1, nonmembers=1, together=[["a", "b"]])
+        predefined_split(
+            ["train", "test", "shadow"], ids, ids, members=1, nonmembers=1, duplicates=[["a", "b"]]
+        )
 
 
 def test_a_membership_attack_on_a_stated_split(tiny: Path, folder: Callable[..., Path]) -> None:

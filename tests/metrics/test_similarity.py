@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seg_mia.errors import InputError
-from seg_mia.metrics.structure import mean_absolute, ssim
+from seg_mia.metrics.similarity import mean_absolute, ssim
 
 
 def draw(n: int = 3, channels: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:

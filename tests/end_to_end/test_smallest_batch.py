@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from seg_mia.cli import main
 from seg_mia.data.sets.folder import Folder
 from seg_mia.errors import InputError
-from seg_mia.tasks.lone import check_batches
+from seg_mia.tasks.smallest_batch import check_batches
 
 Squares = Callable[..., Path]
 

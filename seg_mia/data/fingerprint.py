@@ -1,4 +1,4 @@
-"""What samples are known by where their names must not stand: salted hashes, and one digest of them all."""
+"""Salted hashes of sample ids, and one digest of a whole data set."""
 
 import hashlib
 import json
@@ -31,4 +31,4 @@ def fingerprint(source: Source) -> str:
 
 
 def _stated(source: Source, index: int) -> tuple[str, ...]:
-    return () if source.parts is None else (source.parts[index],)
+    return () if source.predefined_split is None else (source.predefined_split[index],)

@@ -1,4 +1,4 @@
-"""What a network of the user's own raises, in a line."""
+"""Exceptions of a user's own network, reported in one line."""
 
 import traceback
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ LONGEST = 240
 _NOT_THE_USERS = ("seg_mia", "torch", "lightning", "jsonargparse", "lightning_fabric")
 
 
-def reason(error: BaseException) -> str:
+def reason_with_location(error: BaseException) -> str:
     """Return what an exception says and where in the user's files it was raised, shortened, in one line."""
     error = _first_raised(error)
-    told = " ".join(str(error).split())
-    told = told if len(told) <= LONGEST else f"{told[:LONGEST].rsplit(' ', 1)[0]} ..."
+    message = " ".join(str(error).split())
+    message = message if len(message) <= LONGEST else f"{message[:LONGEST].rsplit(' ', 1)[0]} ..."
     named = type(error).__name__
-    return f"{named}{f': {told}' if told else ''}{_place(error)}"
+    return f"{named}{f': {message}' if message else ''}{_location(error)}"
 
 
 def _first_raised(error: BaseException) -> BaseException:
@@ -30,19 +30,19 @@ def _first_raised(error: BaseException) -> BaseException:
     return error
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """Return the last line of a file that no package brought, if one was on the way."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         installed = {"site-packages", "dist-packages"} & set(path.parts)
-        inside = "" if frame.name == "<module>" else f", in {frame.name}"
+        function = "" if frame.name == "<module>" else f", in {frame.name}"
         if path.is_file() and not installed and not set(_NOT_THE_USERS) & set(path.parts):
-            return f" ({path.name}, line {frame.lineno}{inside})"
+            return f" ({path.name}, line {frame.lineno}{function})"
     return ""
 
 
 @contextmanager
-def told(what: str, remedy: str) -> Iterator[None]:
+def input_errors(problem: str, remedy: str) -> Iterator[None]:
     """Raise as an InputError what is raised inside: `what`, the reason, and the remedy.
 
     The exception stays as the cause; an InputError is left as it is. Braces in `what` become the name of the
@@ -55,7 +55,9 @@ def told(what: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         missing = _missing(error)
         remedy = f"pip install {missing}" if missing else remedy
-        raise InputError(f"{what.format(_builder(error))}: {reason(error)}; {remedy}") from error
+        raise InputError(
+            f"{problem.format(_builder(error))}: {reason_with_location(error)}; {remedy}"
+        ) from error
 
 
 def _builder(error: BaseException) -> str:

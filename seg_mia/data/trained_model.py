@@ -1,10 +1,10 @@
-"""The two sides of a membership attack, and who of their samples it can judge."""
+"""Victims and shadows with their data, and which of their samples a membership attack can judge."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Side:
+class TrainedModel:
     """One half of the split and the network that trained on its members.
 
     Attributes:
@@ -51,15 +51,25 @@ class Side:
     @property
     def left_out(self) -> dict[str, int]:
         """Return how many members and non-members are not judged, by the reason."""
-        whole = [self.data.indices(part) for part in ("members", "nonmembers")]
+        all_samples = [self.data.indices(part) for part in ("members", "nonmembers")]
         labelled = [self.data.scored(part) for part in ("members", "nonmembers")]
         return {
-            "unlabelled": sum(map(len, whole)) - sum(map(len, labelled)),
+            "unlabelled": sum(map(len, all_samples)) - sum(map(len, labelled)),
             "untrained": len(labelled[0]) - len(self.judged("members")),
         }
 
 
-def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
+class JudgedData(TypedDict):
+    """Plain values of a `seg_mia.results.membership.ScoredData`."""
+
+    fingerprint: str
+    split_seed: int
+    limit: int | None
+    left_out: dict[str, dict[str, int]]
+    notes: list[str]
+
+
+def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> JudgedData:
     """Return which data was judged, and how much of it was left out on either side, as plain values."""
     data = victim.data
     without = [shadow.left_out for shadow in shadows]
@@ -76,21 +86,21 @@ def judged_data(victim: Side, shadows: Sequence[Side]) -> dict[str, Any]:
 
 
 @rank_zero_only
-def tell_left_out(victim: Side, shadows: Sequence[Side]) -> None:
+def log_left_out(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> None:
     """Log how many members and non-members are not judged."""
-    for whose, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
-        left = side.left_out
-        if left["untrained"]:
+    for role, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
+        excluded = side.left_out
+        if excluded["untrained"]:
             log.warning(
                 "%d of the %s's %d members were never trained on: they count neither as members nor as "
                 "non-members",
-                left["untrained"],
-                whose,
+                excluded["untrained"],
+                role,
                 len(side.data.splits.members),
             )
-        if left["unlabelled"]:
+        if excluded["unlabelled"]:
             log.warning(
                 "%d of the %s's members and non-members have no labelled pixel and are not scored",
-                left["unlabelled"],
-                whose,
+                excluded["unlabelled"],
+                role,
             )

@@ -1,4 +1,4 @@
-"""Which members a training has come to see: one that a limit on steps keeps out was never learnt from."""
+"""Record of the members that a training has used: a limit on steps may keep some out."""
 
 import logging
 from collections.abc import Mapping
@@ -77,14 +77,14 @@ class SeenSamples(Callback):
         if data.batches is None:
             taught = set(data.trained().tolist())
             missing |= {i for i in data.splits.members if i in taught and not self.seen[i]}
-        places = {name: place for place, name in enumerate(sorted(data.source.ids))}
-        return sorted(places[data.source.ids[i]] for i in missing)
+        positions = {name: position for position, name in enumerate(sorted(data.source.ids))}
+        return sorted(positions[data.source.ids[i]] for i in missing)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return what was seen."""
         return {} if self.seen is None else {"seen": self.seen.cpu()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Go on from it."""
         self.seen = state_dict.get("seen")
 
@@ -95,16 +95,16 @@ def unseen_members(split: Mapping[str, Any], data: SegmentationData) -> tuple[in
     Raises:
         InputError: places that are none of this data's members.
     """
-    places = split.get(UNSEEN) or []
+    positions = split.get(UNSEEN) or []
     ids = data.source.ids
     order = sorted(range(len(ids)), key=ids.__getitem__)
     try:
-        found = tuple(order[place] for place in places if place >= 0)
+        unseen = tuple(order[position] for position in positions if position >= 0)
     except (IndexError, TypeError):
-        found = ()
-    if len(found) != len(places) or not set(found) <= set(data.splits.members):
+        unseen = ()
+    if len(unseen) != len(positions) or not set(unseen) <= set(data.splits.members):
         raise InputError(
             "the checkpoint's card lists as never trained on what are no members of this data; point "
             "--data.root at the original, unchanged files, or train again"
         )
-    return found
+    return unseen

@@ -1,34 +1,35 @@
-"""A network tried on a few samples before anything is made of it."""
+"""Trial of a network on a few samples before it is trained or attacked."""
 
 import torch
 from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
-from seg_mia.models.foreign import reason
 from seg_mia.models.heads import class_count, heads
 from seg_mia.models.one_head import maps
+from seg_mia.models.user_errors import reason_with_location
 
 MOST = 32
 """Images that are looked at."""
 _SIDES = (32, 64, 128, 224, 256, 512)
 
 
-def try_one(network: nn.Module, data: SegmentationData) -> None:
+def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
     """Run one sample, and raise InputError when image, network and mask do not fit together."""
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output = tried(network, image)
     try:
-        found = heads(output)  # type: ignore[arg-type]  # what it is, is asked here
+        outputs = heads(output)  # type: ignore[arg-type]  # what it is, is asked here
     except TypeError as error:
         raise InputError(str(error)) from None
-    if found[0].shape[2:] != mask.shape:
+    if outputs[0].shape[2:] != mask.shape:
         raise InputError(
-            f"the network's logits are {tuple(found[0].shape[2:])} where the masks are {tuple(mask.shape)}; "
-            "crop the masks to the network's output, or wrap it in seg_mia.models.adapter.InputAdapter with "
-            "a `multiple` of what it divides by, which brings logits to the size of the image"
+            f"the network's logits are {tuple(outputs[0].shape[2:])} where the masks are "
+            f"{tuple(mask.shape)}; crop the masks to the network's output, or wrap it in "
+            "seg_mia.models.adapter.InputAdapter with a `multiple` of what it divides by, which brings "
+            "logits to the size of the image"
         )
-    for logits in found:
+    for logits in outputs:
         if class_count(logits) != data.source.classes:
             raise InputError(
                 f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the "
@@ -46,7 +47,7 @@ def tried(network: nn.Module, image: Tensor) -> object:
     except Exception as error:
         raise InputError(
             f"the network cannot take an image of channels, height, width {tuple(image.shape)}: "
-            f"{reason(error)}; {_remedy(network, image)}"
+            f"{reason_with_location(error)}; {_remedy(network, image)}"
         ) from error
 
 
@@ -66,10 +67,10 @@ def answered(network: nn.Module, images: Tensor) -> object:
 def _remedy(network: nn.Module, image: Tensor) -> str:
     """Return what to change, by trying what the network does take."""
     channels, height, width = image.shape
-    for other in (1, 3, 2, 4):
-        if other != channels and _takes(network, (1, other, height, width)):
+    for count in (1, 3, 2, 4):
+        if count != channels and _takes(network, (1, count, height, width)):
             return (
-                f"it takes {other} channel{'s'[: other != 1]}: set its channels, or --data.channels {other}"
+                f"it takes {count} channel{'s'[: count != 1]}: set its channels, or --data.channels {count}"
             )
     for side in _SIDES:
         rounded = (-(-height // side) * side, -(-width // side) * side)
@@ -97,7 +98,9 @@ def labelled(data: SegmentationData) -> tuple[Tensor, Tensor]:
     """
     chosen = data.evaluated()
     samples = data.dataset(chosen)
-    drawn = [samples[0, place] for place in range(min(len(chosen), 4 * MOST))]
-    drawn.sort(key=lambda one: not bool(((one.mask > 0) & (one.mask < 255)).any()))
-    kept = drawn[:MOST]
-    return torch.stack([one.image for one in kept]), torch.stack([one.mask for one in kept])
+    drawn = [samples[0, position] for position in range(min(len(chosen), 4 * MOST))]
+    drawn.sort(key=lambda sample: not bool(((sample.mask > 0) & (sample.mask < 255)).any()))
+    selected = drawn[:MOST]
+    return torch.stack([sample.image for sample in selected]), torch.stack(
+        [sample.mask for sample in selected]
+    )

@@ -1,0 +1,48 @@
+"""Contact sheets of a data set: its samples with their masks, and its near duplicates."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seg_mia.commands.data_report import Inspection
+from seg_mia.results.pictures import Tile, draw, overlay, picture
+
+COLUMNS = 8
+ROWS_OF_PAIRS = 12
+
+
+def contact_sheet(findings: Inspection, count: int) -> NDArray[np.uint8]:
+    """Return samples with their masks' outlines, from all groups in order."""
+    groups = findings.data.source.groups
+    order = sorted(range(len(findings.ids)), key=lambda index: (groups[index], findings.ids[index]))
+    chosen = [
+        order[position] for position in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)
+    ]
+    tiles = [_tile(findings, index) for index in chosen]
+    tiles += [Tile(np.ones((1, 1, 3), np.float32))] * (-len(tiles) % COLUMNS)
+    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    return draw([""] * COLUMNS, rows, [""] * len(rows))
+
+
+def duplicates_sheet(findings: Inspection) -> NDArray[np.uint8]:
+    """Return near duplicates side by side, those across groups first, and their difference."""
+    across = findings.across()
+    chosen = [*across, *(pair for pair in findings.pairs if pair not in set(across))][:ROWS_OF_PAIRS]
+    rows = []
+    for pair in chosen:
+        first, second = (_tile(findings, index) for index in pair[:2])
+        plain = [picture(_sample(findings, index)[0]) for index in pair[:2]]
+        note = f"{pair.distance} bits, correlation {pair.similarity:.3f}"
+        rows.append([first, second, Tile(np.abs(plain[0] - plain[1]), note)])
+    return draw(("one", "other", "difference"), rows, [""] * len(rows))
+
+
+def _tile(findings: Inspection, index: int) -> Tile:
+    return Tile(
+        overlay(*_sample(findings, index)), findings.ids[index][-28:]
+    )  # slices of one volume differ at the end of their ids
+
+
+def _sample(findings: Inspection, index: int) -> tuple[Tensor, Tensor]:
+    image, mask, _ = findings.data.dataset(np.array([index]))[0, 0]
+    return image, mask

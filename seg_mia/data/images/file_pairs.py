@@ -1,0 +1,63 @@
+"""Samples of one image file and one mask file each, and what all their sources share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.images.reading import digest, read_image, read_mask
+from seg_mia.data.source import Image, Mask, Source
+from seg_mia.errors import InputError
+
+
+class Sample(NamedTuple):
+    """Where one sample lies, and what it must share a side of the split with."""
+
+    name: str
+    image: Path
+    mask: Path
+    group: str
+    part: str | None = None
+
+
+class FilePairs(Source):
+    """Pairs of image and mask files; a subclass lists and resizes them.
+
+    Attributes:
+        samples: the files, in the order of `ids`.
+        threshold: mask values above it are class 1, for two classes; None takes values for class ids.
+    """
+
+    samples: Sequence[Sample]
+    threshold: int | None
+
+    def digest(self, index: int) -> str:
+        """Return a SHA-256 of the bytes of image and mask file."""
+        return digest(self.samples[index].image, self.samples[index].mask)
+
+    def image_digest(self, index: int) -> str:
+        """Return a SHA-256 of the bytes of the image file."""
+        return digest(self.samples[index].image)
+
+    def read(self, index: int) -> tuple[Image, Mask]:
+        """Return image (H, W, C) and mask (H, W) as their files hold them.
+
+        Raises:
+            InputError: two sizes, or a file that is not what it should be.
+        """
+        sample = self.samples[index]
+        image, mask = read_image(sample.image, self.channels), self.mask(sample.mask)
+        if image.shape[:2] != mask.shape:
+            raise InputError(
+                f"image and mask must have one size, got {image.shape[1]}x{image.shape[0]} for "
+                f"{sample.image} and {mask.shape[1]}x{mask.shape[0]} for {sample.mask}; replace one"
+            )
+        return image, mask
+
+    def mask(self, path: Path) -> Mask:
+        """Return a mask file's class ids (h, w), before they are resized."""
+        return read_mask(path, threshold=self.threshold, classes=self.classes)
+
+    def lost(self, index: int) -> int:
+        """Return the largest value of a mask's file that the threshold made background."""
+        return largest_lost(self.samples[index].mask, self.threshold)
