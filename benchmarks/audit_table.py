@@ -34,7 +34,7 @@ def guessed(one: Entry) -> str:
 def fooled(one: Entry) -> str:
     """Return what a perturbation did."""
     mean = {name: own["mean"] for name, own in one["results"].items()}
-    asked = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if one["asks"] else ""
+    asked = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if one["is_targeted"] else ""
     rows = [row for row in one["success"] if row["loss"] == "fused"]
     succeeded = f", success {interval(rows[0] | {'value': rows[0]['rate']})}" if rows else ""
     return (

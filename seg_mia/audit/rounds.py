@@ -211,7 +211,7 @@ class Rounds:
             words += [f"--attack.{first.option}", str(self.prepared[first])]
         words += ["--seed_everything", str(self.settings.seeds[step.round])]
         if isinstance(stage.attack, Membership):
-            asked = shadows[: stage.attack.scorer.needs.most]
+            asked = shadows[: stage.attack.scorer.needs.maximum]
             words += [word for shadow in asked for word in ("--shadow", str(shadow))]
             words += ["--control"] if stage.control else []
         done = self._ran(step, words)

@@ -26,9 +26,9 @@ from seg_mia.audit.steps import steps
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
-from seg_mia.report.command import verdicts
-from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
-from seg_mia.report.gates import check as failed_gates
+from seg_mia.report.command import verdict_lines
+from seg_mia.report.rules.gates import ALL_PERTURBATIONS, Gate, read_gate
+from seg_mia.report.rules.gates import check as failed_gates
 from seg_mia.report.write import write_report
 from seg_mia.results.audit import VERSION, AuditResult, Stage, Victim
 from seg_mia.results.charts.membership import roc_of
@@ -102,7 +102,7 @@ class Audit:
         ]
         if self.report.seeds:
             lines += ["over all seeds", *map(in_words, self.report.seeds)]
-        return [*lines, "", *verdicts(self.report), *self.failed]
+        return [*lines, "", *verdict_lines(self.report), *self.failed]
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
@@ -216,10 +216,10 @@ def _content(
         leaks=leaks(inferred),
         stages=[
             Stage(
-                what=step.told,
+                name=step.told,
                 command=done.command,
                 seconds=done.seconds,
-                kept=done.kept,
+                cached=done.kept,
                 folder=str(done.folder),
                 kind=step.kind,
             )

@@ -80,12 +80,12 @@ def _labelled(stages: Sequence[Ready], entries: Sequence[Stage]) -> list[Ready]:
 
 def asks(stage: Ready) -> bool:
     """Say whether a stage is a membership attack that asks the victim."""
-    return isinstance(stage.attack, Membership) and stage.attack.signal.asks
+    return isinstance(stage.attack, Membership) and stage.attack.signal.queries_victim
 
 
 def _controllable(stage: Ready, settings: Settings) -> bool:
     """Say whether a shadow can be asked instead of the victim: a second one, where shadows are compared."""
-    compared = isinstance(stage.attack, Membership) and stage.attack.scorer.needs.asked
+    compared = isinstance(stage.attack, Membership) and stage.attack.scorer.needs.queries_judged
     return not compared or shadow_count(settings) > 1
 
 

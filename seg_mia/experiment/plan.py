@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from seg_mia.checkpoint import Card, without_machine
+from seg_mia.checkpoint import Card, ClassSpec, without_machine
 from seg_mia.config.files import (
     composed,
     in_yaml,
@@ -268,7 +268,7 @@ def _files(options: dict[str, Any], needs: Fleet | None) -> tuple[Path, list[Pat
     shadows = list(dict.fromkeys(file for path in paths for file in shadow_files(path)))
     if shadows:
         needs.check_count(len(shadows))
-    return newest_fitting(runs, victim, shadows, most=needs.most, apart=not needs.asked)
+    return newest_fitting(runs, victim, shadows, most=needs.maximum, apart=not needs.queries_judged)
 
 
 def scorer_needs(attack: Any, words: Sequence[str]) -> Fleet:
@@ -305,7 +305,7 @@ def is_membership(attack: Any) -> bool:
     return issubclass(class_at(attack), Membership)
 
 
-def _data(data: dict[str, Any], run: Path) -> dict[str, Any]:
+def _data(data: ClassSpec, run: Path) -> ClassSpec:
     """Return a card's data settings; its paths count only where the run that it belongs to lies."""
     spec = without_machine(data)
     if not (run / SALT).is_file():

@@ -16,7 +16,7 @@ ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][
 
 
 @dataclass(frozen=True)
-class Source:
+class StoredAudit:
     """An audit as it stands on disk.
 
     Attributes:
@@ -32,7 +32,7 @@ class Source:
         """The folder of all runs."""
         return self.folder.parent.parent
 
-    def found(self, named: str) -> Path | None:
+    def locate(self, named: str) -> Path | None:
         """Return the folder that the audit names, None if it is gone.
 
         One that was moved together with its runs is found again: by the end of its path, below the runs.
@@ -47,9 +47,9 @@ class Source:
                 return self.root.joinpath(*ending)
         return None
 
-    def shown(self, named: str) -> str:
+    def display_path(self, named: str) -> str:
         """Return a path as a report says it: below the runs, or its end alone."""
-        path = self.found(named) or Path(named)
+        path = self.locate(named) or Path(named)
         try:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
         except ValueError:
@@ -60,29 +60,29 @@ class Source:
 
     def shareable(self) -> AuditResult:
         """Return the audit without absolute paths, but for those in commands, which can then be repeated."""
-        plain = self.told(self.audit.plain())
+        plain = self.without_absolute_paths(self.audit.plain())
         for entry, result in zip(plain["attacks"], self.audit.attacks, strict=True):
-            entry |= {name: self.shown(getattr(result, name)) for name in ("folder", "victim_run")}
+            entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
         for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
-            entry["victim"] = self.shown(victim.victim)
+            entry["victim"] = self.display_path(victim.victim)
         for entry, stage in zip(plain["stages"], self.audit.stages, strict=True):
-            entry |= {"folder": self.shown(stage.folder), "command": stage.command}
+            entry |= {"folder": self.display_path(stage.folder), "command": stage.command}
         return AuditResult.read(plain, f"{self.folder / FILE}")
 
-    def told(self, value: Any) -> Any:
-        """Return plain values, with absolute paths as `shown` says them."""
+    def without_absolute_paths(self, value: Any) -> Any:
+        """Return plain values, with absolute paths as `display_path` says them."""
         if isinstance(value, Mapping):
-            return {str(name): self.told(item) for name, item in value.items()}
+            return {str(name): self.without_absolute_paths(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.told(item) for item in value]
+            return [self.without_absolute_paths(item) for item in value]
         if not isinstance(value, str):
             return value
         if is_absolute(value) and not re.search(r"\s", value):
-            return self.shown(value)
-        return ABSOLUTE.sub(lambda match: self.shown(match[0]), value)
+            return self.display_path(value)
+        return ABSOLUTE.sub(lambda match: self.display_path(match[0]), value)
 
 
-def read_audit(run: str | Path) -> Source:
+def read_audit(run: str | Path) -> StoredAudit:
     """Return the audit in a folder, or the newest of a folder of several.
 
     Raises:
@@ -97,26 +97,27 @@ def read_audit(run: str | Path) -> Source:
     if not isinstance(content, dict) or not isinstance(content.get("attacks"), list):
         raise InputError(f"{file} is not what an audit writes: it lists no attacks; run the audit again")
     if content.get("version") != VERSION:
-        said = repr(content.get("version"))[:40]
-        raise InputError(f"{file} must be of version {VERSION}, got {said}; run the audit again")
-    return Source(folder.absolute(), AuditResult.read(content, str(file)))
+        version = repr(content.get("version"))[:40]
+        raise InputError(f"{file} must be of version {VERSION}, got {version}; run the audit again")
+    return StoredAudit(folder.absolute(), AuditResult.read(content, str(file)))
 
 
 def _newest(run: Path) -> Path:
     if not run.is_dir():
-        what = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
+        problem = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
         raise InputError(
-            f"{what}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its versions"
+            f"{problem}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its "
+            "versions"
         )
     if (run / FILE).is_file():
         return run
-    found = [file.parent for file in run.glob(f"version_*/{FILE}")]
-    if not found:
+    folders = [file.parent for file in run.glob(f"version_*/{FILE}")]
+    if not folders:
         raise InputError(
             f"{run} holds no {FILE}; name an audit's folder, such as runs/phantom_audit/version_0, "
             "or run one: python -m seg_mia audit --config phantom_audit.yaml"
         )
-    return max(found, key=_number)
+    return max(folders, key=_number)
 
 
 def _number(folder: Path) -> tuple[int, str]:
