@@ -58,12 +58,6 @@ class Texture(Levels):
     """All knobs of the published script, under its names.
 
     Attributes:
-        coarse_alpha: how much of level 5 is warped; the rest stays.
-        fine_alpha: the same at level 4.
-        concat_weight: weight of the semantic map where patches are compared.
-        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
-        fine_psize: side of a patch at level 4.
-        enhance_alpha: how much of levels 3, 2, 1 is distorted.
         noise_mu: factor on the channel means at levels 3, 2, 1.
         noise_sigma: factor on the channel standard deviations.
     """

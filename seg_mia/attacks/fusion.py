@@ -178,6 +178,7 @@ def fused(
     )
     steps = torch.where(state.first >= 0, state.first, state.taken)
     clean = state.first[: len(best)] == 0
+    # Without a gradient an image cannot succeed, however robust the victim is.
     stuck = state.by_loss((state.zeros == 1) & (state.first < 0)).all(0)
     skipped = torch.zeros_like(clean)
     if state.truth is not None and state.criterion.targeted:

@@ -92,7 +92,7 @@ def random_other(count: int, seed: int) -> Tensor:
     """
     _need_two(count, "random")
     draws = torch.from_numpy(np.random.default_rng(seed).integers(0, count - 1, count))
-    return draws + (draws >= torch.arange(count))
+    return draws + (draws >= torch.arange(count))  # skips the sample itself, the others stay equally likely
 
 
 def nearest_other(similarity: Tensor) -> Tensor:

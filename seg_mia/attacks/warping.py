@@ -67,7 +67,7 @@ def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int 
         pixels = (strip.T @ flat_style).view(count + patch - 1, width, *style.shape[1:])
         scores = _diagonal_sums(pixels, patch).flatten(2).div_(lengths)
         nearest.append(scores.argmax(2))
-        del pixels, scores
+        del pixels, scores  # before the next block is made: two at once would double the memory
     return torch.cat(nearest).view(rows, columns)
 
 

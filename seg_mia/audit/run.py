@@ -38,7 +38,7 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult, SuccessRow
 from seg_mia.results.pictures import png
 from seg_mia.results.report import Report
-from seg_mia.results.seeds import in_words
+from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
 from seg_mia.results.tables import aligned, outcomes, success_table, utility
 from seg_mia.results.text import canary_headline
@@ -101,7 +101,7 @@ class Audit:
             if victim.canaries is not None
         ]
         if self.report.seeds:
-            lines += ["over all seeds", *map(in_words, self.report.seeds)]
+            lines += ["over all seeds", *map(spread_in_words, self.report.seeds)]
         return [*lines, "", *verdict_lines(self.report), *self.failed]
 
 

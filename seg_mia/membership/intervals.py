@@ -15,7 +15,7 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Groups, Members, Scores, Units, Values
 from seg_mia.membership.rates import ClusteredSample, effective_groups, tpr_bounds
-from seg_mia.membership.roc import auc, check_scores, confusion, tpr_at_fpr
+from seg_mia.membership.roc import auc, check_group_counts, check_scores, confusion, group_counts, tpr_at_fpr
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def auc_bounds(
     area = auc(scores, members)
     variance = _variance(_placements(scores, members), members, unit)
     if variance == 0:
-        slack = _slack(min(_counts(members, unit)), tail)
+        slack = _slack(min(group_counts(members, unit)), tail)
         return area * (1 - slack), area + (1 - area) * slack
     freedom = min(effective_groups(unit[side]) for side in (members, ~members)) - 1
     quantile = float(stats.t.isf(tail, max(1.0, freedom)))
@@ -153,7 +153,7 @@ def paired_difference(
     point = areas[0] - areas[1]
     placed = _placements(first, members), _placements(second, members)
     if set(areas) <= {0.0, 1.0}:
-        slack = _slack(min(_counts(members, unit)), tail)
+        slack = _slack(min(group_counts(members, unit)), tail)
         return Interval(point, point * (1 - slack) - slack, point * (1 - slack) + slack)
     if np.array_equal(*placed):
         return Interval(point, point, point)
@@ -219,18 +219,8 @@ def _units(scores: Scores, members: Members, groups: Groups | None) -> Units:
     if groups is None:
         return np.arange(len(members))
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
-    member_groups, nonmember_groups = _counts(members, unit)
-    if min(member_groups, nonmember_groups) < 2:
-        raise InputError(
-            "at least 2 groups of members and 2 of non-members are needed, "
-            f"got {member_groups} and {nonmember_groups}; score more patients"
-        )
+    check_group_counts(members, unit)
     return unit
-
-
-def _counts(members: Members, unit: Units) -> tuple[int, int]:
-    """Return how many groups there are on either side."""
-    return len(np.unique(unit[members])), len(np.unique(unit[~members]))
 
 
 def _tail(level: float) -> float:

@@ -27,7 +27,13 @@ from seg_mia.membership.arrays import Values
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.intervals import auc_bounds
 from seg_mia.membership.rates import tpr_bounds
-from seg_mia.membership.roc import allowed_false_positives, pooled, resolvable
+from seg_mia.membership.roc import (
+    allowed_false_positives,
+    check_group_counts,
+    group_counts,
+    pooled,
+    resolvable,
+)
 
 Labels = NDArray[np.bool_]
 Kind = Literal["auc", "tpr_at_fpr_0.01", "groups.auc", "groups.tpr_at_fpr_0.01"]
@@ -171,6 +177,7 @@ def detectable_auc(labels: Labels, *, level: float, power: float = POWER, seed: 
             is_member * 1.0 + 0 * noise if area == 1 else noise + shift * is_member, axis=1
         )
         sums = dealt @ ranks.T.astype(np.float32)
+        # Rank sums are multiples of a half: a quarter keeps ties despite float32.
         return float(np.mean((sums >= sums[0] - 0.25).mean(axis=0) <= level + 1e-9))
 
     if detection_rate(1.0) < power:
@@ -196,11 +203,7 @@ def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
         raise InputError(
             "a group must be on one side for all attacks and seeds; test attacks of one split together"
         )
-    if min(int(is_member.sum()), int((~is_member).sum())) < 2:
-        raise InputError(
-            "at least 2 groups of members and 2 of non-members are needed, "
-            f"got {int(is_member.sum())} and {int((~is_member).sum())}; score more patients"
-        )
+    check_group_counts(is_member, names)
     return names, is_member
 
 
@@ -240,19 +243,14 @@ def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterato
     yield "auc", _areas(scored.scores, unit, labels)
     if resolvable(int((~scored.members).sum()), LOW_FPR):
         yield "tpr_at_fpr_0.01", _rates(scored.scores, unit, labels)
-    if len(np.unique(unit)) == len(unit) or min(_counts(scored)) < 2:
+    counts = group_counts(scored.members, scored.groups)
+    if len(np.unique(unit)) == len(unit) or min(counts) < 2:
         return
     means, _, group_names = pooled(scored.scores, scored.members, scored.groups)
     unit = np.searchsorted(names, np.array(group_names))
     yield "groups.auc", _areas(means, unit, labels)
-    if resolvable(_counts(scored)[1], LOW_FPR):
+    if resolvable(counts[1], LOW_FPR):
         yield "groups.tpr_at_fpr_0.01", _rates(means, unit, labels)
-
-
-def _counts(scored: Scored) -> tuple[int, int]:
-    """Return how many groups are members and how many are not."""
-    members, nonmembers = (len(np.unique(scored.groups[side])) for side in (scored.members, ~scored.members))
-    return members, nonmembers
 
 
 def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
@@ -299,8 +297,7 @@ def _critical(smallest_p: Values, alpha: float) -> float:
 
 def _low(scored: Scored, kind: Kind, tail: float) -> float:
     """Return the lower bound of a number, one-sided at `tail`."""
-    over_groups = kind.startswith("groups.")
-    if over_groups:
+    if kind.startswith("groups."):
         scores, members, names = pooled(scored.scores, scored.members, scored.groups)
         groups = np.array(names)
     else:

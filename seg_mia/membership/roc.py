@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
-from seg_mia.membership.arrays import Groups, Members, Scores
+from seg_mia.membership.arrays import Groups, Members, Scores, Units
 
 
 def check_scores(scores: Scores, members: Members, groups: Groups | None = None) -> None:
@@ -181,6 +181,22 @@ def _points(
     both = (np.bincount(rank[side], minlength=len(distinct))[::-1].cumsum() for side in (members, ~members))
     true, false = (np.concatenate([[0], counts]) for counts in both)
     return np.concatenate([[np.inf], distinct[::-1]]), true, false
+
+
+def group_counts(members: Members, groups: Groups | Units) -> tuple[int, int]:
+    """Return how many groups are members and how many are not."""
+    names = np.asarray(groups)
+    return len(np.unique(names[members])), len(np.unique(names[~members]))
+
+
+def check_group_counts(members: Members, groups: Groups | Units) -> None:
+    """Raise InputError for fewer than two groups on a side, which do not show how groups vary."""
+    member_count, nonmember_count = group_counts(members, groups)
+    if min(member_count, nonmember_count) < 2:
+        raise InputError(
+            "at least 2 groups of members and 2 of non-members are needed, "
+            f"got {member_count} and {nonmember_count}; score more patients"
+        )
 
 
 def _check_groups(members: Members, groups: Groups) -> None:

@@ -22,12 +22,6 @@ from seg_mia.models.released import label_logits
 
 Released = Literal["probabilities", "logits", "labels"]
 
-_NAMES: dict[Released, str] = {
-    "probabilities": "released probabilities",
-    "logits": "released logits",
-    "labels": "released labels",
-}
-
 
 class Signal(ABC):
     """A view of the victim.
@@ -51,8 +45,20 @@ class Signal(ABC):
         """Return the signal of each sample, float32."""
 
 
+class ReleasedSignal(Signal):
+    """A view of what the victim gives out, its field `released`, alone or beside the true mask."""
+
+    released: Released
+    uses_mask: ClassVar[bool] = False
+
+    @property
+    def attacker_knowledge(self) -> str:
+        """What is released, and whether the true mask is needed."""
+        return f"released {self.released}{', true mask' if self.uses_mask else ''}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Posterior(Signal):
+class Posterior(ReleasedSignal):
     """Type-I of Chobola et al. 2022: the released map alone.
 
     Args:
@@ -63,11 +69,6 @@ class Posterior(Signal):
     released: Released = "probabilities"
     entropy: bool = False
 
-    @property
-    def attacker_knowledge(self) -> str:
-        """The released output."""
-        return _NAMES[self.released]
-
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return one channel for two classes, else one per class; then the entropy."""
         output = _output(logits, self.released)
@@ -75,7 +76,7 @@ class Posterior(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosteriorAndMask(Signal):
+class PosteriorAndMask(ReleasedSignal):
     """Type-II of Chobola et al. 2022: the released map and the true mask, stacked.
 
     Args:
@@ -84,13 +85,9 @@ class PosteriorAndMask(Signal):
             classifier that starts from nothing to learn the subtraction.
     """
 
+    uses_mask: ClassVar[bool] = True
     released: Released = "probabilities"
     difference: bool = False
-
-    @property
-    def attacker_knowledge(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the map's channels, then as many of the mask: the foreground, or one-hot; then of both."""
@@ -101,19 +98,15 @@ class PosteriorAndMask(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossMap(Signal):
+class LossMap(ReleasedSignal):
     """The structured loss map of Segmentations-Leak (He et al., ECCV 2020): -log p of the true class.
 
     Args:
         released: what the victim gives out.
     """
 
+    uses_mask: ClassVar[bool] = True
     released: Released = "probabilities"
-
-    @property
-    def attacker_knowledge(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return log(1 + cross-entropy), (N, 1, *S): a few huge losses would drown the others."""
@@ -121,7 +114,7 @@ class LossMap(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageLoss(Signal):
+class ImageLoss(ReleasedSignal):
     """The loss of the whole image: what the global loss attack of Chobola et al. 2022 compares.
 
     Args:
@@ -130,13 +123,9 @@ class ImageLoss(Signal):
     """
 
     maps: ClassVar[bool] = False
+    uses_mask: ClassVar[bool] = True
     loss: LossName = "dice_cross_entropy"
     released: Released = "probabilities"
-
-    @property
-    def attacker_knowledge(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's loss, (N,); computed in float64, so that equal answers are ties."""
@@ -144,7 +133,7 @@ class ImageLoss(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageEntropy(Signal):
+class ImageEntropy(ReleasedSignal):
     """The mean entropy of the released distribution over the pixels: confidence, without the true mask.
 
     Args:
@@ -153,11 +142,6 @@ class ImageEntropy(Signal):
 
     maps: ClassVar[bool] = False
     released: Released = "probabilities"
-
-    @property
-    def attacker_knowledge(self) -> str:
-        """The released output."""
-        return _NAMES[self.released]
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""

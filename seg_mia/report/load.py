@@ -56,7 +56,7 @@ class StoredAudit:
             parts = _parts(named)
             if not is_absolute(named) or len(parts) < 2:
                 return named
-            return "/".join(["...", *parts[1:][-_telling(parts) :]])
+            return "/".join(["...", *parts[1:][-_informative(parts) :]])
 
     def shareable(self) -> AuditResult:
         """Return the audit without absolute paths, but for those in commands, which can then be repeated."""
@@ -77,6 +77,7 @@ class StoredAudit:
             return [self.without_absolute_paths(item) for item in value]
         if not isinstance(value, str):
             return value
+        # A path with spaces cannot be told from a sentence that begins with one.
         if is_absolute(value) and not re.search(r"\s", value):
             return self.display_path(value)
         return ABSOLUTE.sub(lambda match: self.display_path(match[0]), value)
@@ -121,6 +122,7 @@ def _newest(run: Path) -> Path:
 
 
 def _number(folder: Path) -> tuple[int, str]:
+    # As numbers, for version_10 is newer than version_9.
     digits = folder.name.removeprefix("version_")
     return (int(digits) if digits.isdecimal() else -1), folder.name
 
@@ -130,8 +132,9 @@ def is_absolute(text: str) -> bool:
     return text.startswith(("/", "~/")) or PureWindowsPath(text).is_absolute()
 
 
-def _telling(parts: Sequence[str]) -> int:
+def _informative(parts: Sequence[str]) -> int:
     """Return how many of a path's last parts tell what it is, without telling whose machine it lies on."""
+    # RUN/version_0/ATTACK/version_1, RUN/version_0, or a file's name alone.
     runs = [bool(re.fullmatch(r"version_\d+", part)) for part in (*parts[-3:-2], *parts[-1:])]
     return 4 if len(runs) == 2 and all(runs) else 2 if runs[-1] else 1
 

@@ -37,8 +37,10 @@ def _end(mean: float, std: float, images: int, worst: float, tail: float) -> flo
     """Return one end of the interval of values in [0, 1], `worst` being the value of one more image."""
     middle = (images * mean + worst) / (images + 1)
     variance = (images * (std**2 + mean**2) + worst**2) / (images + 1) - middle**2
+    # Values that are all equal, up to rounding, have no Beta distribution.
     if variance <= 1e-12 or not 0 < middle < 1:
         return middle
+    # Never wider than that of values which are all 0 or 1, the most that this mean allows.
     weight = max((images + 2) * middle * (1 - middle) / variance - 1, images + 1)
     return float(stats.beta.ppf(tail, weight * middle, weight * (1 - middle)))
 

@@ -171,16 +171,6 @@ class MembershipSummary(MembershipScores):
         return None if self.groups is None else self.groups.auc
 
     @property
-    def group_count(self) -> int | None:
-        """How many patients or videos were scored, where images have such."""
-        return None if self.groups is None else self.groups.groups
-
-    @property
-    def group_sides(self) -> tuple[int, int] | None:
-        """How many of these are members, and how many are not."""
-        return None if self.groups is None else (self.groups.members, self.groups.nonmembers)
-
-    @property
     def pooled_rates(self) -> Mapping[str, Measure]:
         """Rates over patients or videos."""
         return {} if self.groups is None else self.groups.rates

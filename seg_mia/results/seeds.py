@@ -4,11 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
+from seg_mia.results.audit import AttackResult
 from seg_mia.results.membership import MembershipResult
-from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.report import SeedSpread
-
-AttackResult = MembershipResult | PerturbationResult
 
 
 def spread_over_seeds(results: Sequence[AttackResult]) -> list[SeedSpread]:
@@ -23,7 +21,7 @@ def spread_over_seeds(results: Sequence[AttackResult]) -> list[SeedSpread]:
     return [_summed(group) for group in groups.values() if len({result.round for result, _ in group}) > 1]
 
 
-def in_words(spread: SeedSpread) -> str:
+def spread_in_words(spread: SeedSpread) -> str:
     """Return one line."""
     victim = f" on {spread.defence}" if spread.row else ""
     return (

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from seg_mia.results.audit import Victim
+from seg_mia.results.audit import AttackResult, Victim
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
-from seg_mia.results.perturbation import PerturbationResult, PerturbationSummary, SuccessRow
-
-AttackResult = MembershipResult | PerturbationResult
+from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -56,7 +54,7 @@ def low_fpr(measures: MembershipMeasures) -> str:
     """Return the true positive rates at low false positive rates, marked where too few non-members."""
     rates = {f"{100 * float(fpr):g} %": rate for fpr, rate in measures.rates.items()}
     return ", ".join(
-        f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (unresolvable)'} at FPR {fpr}"
+        f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (below resolution)'} at FPR {fpr}"
         for fpr, rate in rates.items()
     )
 

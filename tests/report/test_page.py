@@ -101,7 +101,7 @@ def test_figures_tell_their_numbers(page: Page) -> None:
     assert figures
     assert all(attributes["aria-hidden"] == "true" for attributes in others)
     titles = " ".join(text for tag, text in page.texts if tag == "title")
-    assert "mia-type2: AUC 0.750 [0.600, 0.900], TPR 0.750 (unresolvable) at 10 % FPR" in titles
+    assert "mia-type2: AUC 0.750 [0.600, 0.900], TPR 0.750 (below resolution) at FPR 10 %" in titles
     assert "4 members: median 0.75, quartiles 0.575 and 0.825" in titles
     assert "epsilon 8: Dice 0.800, AUC 0.550 [0.450, 0.650]" in titles
 

@@ -31,6 +31,7 @@ def page(report: Report, files: AttackFiles) -> str:
     )
     environment.filters |= FILTERS
     templates = resources("seg_mia.report.html") / "templates"
+    # Inlined and allowed by hash: the page must work from a mail attachment, without a server.
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
     first_membership = [result for result in report.membership if result.row == 0]
     return environment.get_template("page.html.j2").render(

@@ -156,7 +156,7 @@ def _result_facts(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     attack = next((result for result in report.membership if result.key == victim.key), None)
     if attack is not None:
         measures = attack.results
-        patients = "" if attack.group_count is None else f", from {attack.group_count} patients"
+        patients = "" if attack.groups is None else f", from {attack.groups.groups} patients"
         yield "Scored", f"{measures.members} members, {measures.nonmembers} non-members{patients}"
         yield "Data fingerprint", attack.data.fingerprint[:12]
     members, nonmembers = victim.dice("members"), victim.dice("nonmembers")

@@ -143,7 +143,8 @@ def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
                 "leak that touches few samples may go unseen."
             )
             break
-    counts = [min(result.group_sides) for result in membership if result.group_sides is not None]
+    by_patient = [result.groups for result in membership if result.groups is not None]
+    counts = [min(measures.members, measures.nonmembers) for measures in by_patient]
     if counts and min(counts) < FEW_GROUPS:
         yield (
             f"Only {min(counts)} patients were scored on one side: intervals by patient are themselves rough."
@@ -218,7 +219,7 @@ def _guarantee_caveats(
             f"{name} takes the number of its {guarantee.unit}s as public: epsilon holds only where it is. "
             "Declare a public one (population) in the next training."
         )
-    if guarantee.unit == "image" and any(result.group_count for result in attacks):
+    if guarantee.unit == "image" and any(result.groups for result in attacks):
         yield (
             f"{name} protects single images: a patient with k of them is protected less, by k times epsilon "
             "at a larger delta, and attacks on patients may reach more than is permitted for images."

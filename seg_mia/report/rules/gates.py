@@ -165,7 +165,7 @@ def _perturbation_readings(result: PerturbationResult) -> Iterator[Reading]:
         lost = dice_lost(result)
         values["dice_lost"] = None if lost is None else lost.value
     rows = judged_rows(result.success)
-    if rows:
+    if rows:  # a rate over the images that count replaces the mean over all
         values.pop("success", None)
     for prefix in dict.fromkeys((ALL_PERTURBATIONS, result.name)):
         for name, value in values.items():

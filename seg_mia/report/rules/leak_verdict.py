@@ -68,6 +68,7 @@ def leak(
 
 def strength(number: LeakNumber, tested: LeakResult) -> Strength:
     """Return how much a number says: nothing, that something leaks, or that much does."""
+    # p-values are counts over permutations: one that is just 0.05 may be stored a rounding error above it.
     if number.adjusted > 1 - tested.confidence + 1e-9:
         return 0
     strong = STRONG_AUC if number.kind.endswith("auc") else STRONG_TPR
@@ -143,6 +144,7 @@ def _beside_control(
     if not number.kind.endswith("auc"):
         return ""
     pooled = number.kind == "groups.auc"
+    # An audit names the control of an attack after the attack.
     matching = [control for control in controls if control.name.removesuffix("-control") == result.name]
     aucs = [control.pooled if pooled else control.auc for control in matching]
     above = [auc for auc in aucs if auc is not None and auc.high is not None and above_chance(auc)]

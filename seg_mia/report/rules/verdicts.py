@@ -67,6 +67,7 @@ def verdicts(
         of_row = [victim for victim in victims if victim.row == row]
         judged, void = _judged(of_row)
         attacks = [result for result in membership if result.row == row and result.role == "attack"]
+        # Of any row: an audit runs controls on the first victim alone.
         controls = [result for result in membership if result.role == "control"]
         perturbed = [result for result in perturbations if result.key in judged]
         rows.append(

@@ -190,6 +190,7 @@ def _of_finite(
 
 def _draw(axes: Axes, scale: Scale, values: Sequence[Measure], number: int, *, apart: float) -> None:
     """Draw one series: points with intervals, joined from one finite epsilon to the next."""
+    # Aside, so that the intervals of two series at one epsilon do not hide each other.
     shift = apart * SIDE * (scale.ends[1] - scale.ends[0])
     points = sorted(
         (position + shift, finite, *ends(measure))

@@ -21,7 +21,7 @@ from seg_mia.results.charts.drawing import (
     style,
 )
 from seg_mia.results.membership import FPRS, MembershipSummary
-from seg_mia.results.tables import interval
+from seg_mia.results.tables import interval, membership_outcome
 
 MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
 BINS = 31
@@ -38,17 +38,8 @@ def roc_of(results: Sequence[MembershipSummary], scores: Mapping[str, Scored]) -
     """
     labels = dict(zip(scores, results, strict=True))
     aucs = {label: interval(result.auc) for label, result in labels.items()}
-    descriptions = {label: rates_in_words(result) for label, result in labels.items()}
+    descriptions = {label: membership_outcome(result) for label, result in labels.items()}
     return roc_drawing(scores, aucs, descriptions)
-
-
-def rates_in_words(result: MembershipSummary) -> str:
-    """Return an attack's AUC and rates in words."""
-    rates = [
-        f"TPR {_number(rate.value)}{'' if rate.resolvable else ' (unresolvable)'} at {fpr} FPR"
-        for fpr, rate in ((f"{100 * float(fpr):g} %", rate) for fpr, rate in result.rates.items())
-    ]
-    return ", ".join([f"AUC {interval(result.auc)}", *rates])
 
 
 def roc_drawing(
@@ -63,7 +54,7 @@ def roc_drawing(
     """
     points = {name: roc(scored.scores, scored.members) for name, scored in curves.items()}
     nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
-    low = min(0.001, 0.5 / nonmembers)
+    low = min(0.001, 0.5 / nonmembers)  # a logarithmic axis has no 0: half a non-member stands for it
     with style():
         figure, axes = framed(4.4)
         axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
@@ -140,10 +131,6 @@ def histogram_drawing(scored: Scored, description: str, *, threshold: float | No
         axes.xaxis.set_major_locator(MaxNLocator(6))
     caption = "Higher scores are more like members; the outermost bins hold what lies beyond."
     return Drawing(figure, f"Histogram of membership scores. {description}", keys, caption)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def _percents() -> str:

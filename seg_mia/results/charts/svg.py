@@ -39,7 +39,7 @@ def inline(drawing: Drawing, *, prefix: str) -> Markup:
     root.insert(0, named)
     root.attrib |= {"role": "img", "aria-labelledby": f"{prefix}-title", "class": "figure"}
     for element in root.iter():
-        element.tail = None
+        element.tail = None  # line breaks between elements, which HTML would keep
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
