@@ -32,14 +32,12 @@ class Release(Defence, ABC):
         return Wrapping(self.kind, self.arguments)
 
 
-def seen(attacker_knowledge: str, release: Release | None) -> str:
-    """Return what an attacker who `attacker_knowledge` so much is left with by what the victim gives out."""
+def seen(sees: str, release: Release | None) -> str:
+    """Return what an attacker who `sees` so much is left with by what the victim gives out."""
     if release is None:
-        return attacker_knowledge
-    told = attacker_knowledge.replace("released probabilities", f"released {release.shows}")
-    return (
-        told if told != attacker_knowledge else f"{attacker_knowledge} (the victim releases {release.shows})"
-    )
+        return sees
+    told = sees.replace("released probabilities", f"released {release.shows}")
+    return told if told != sees else f"{sees} (the victim releases {release.shows})"
 
 
 class Labels(Release):
