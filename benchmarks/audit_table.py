@@ -34,7 +34,7 @@ def guessed(result: Entry) -> str:
 def fooled(result: Entry) -> str:
     """Return what a perturbation did."""
     mean = {name: measure["mean"] for name, measure in result["results"].items()}
-    iou_change = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if result["asks"] else ""
+    iou_change = f"IoU {mean['iou_before']:.3f} to {mean['iou']:.3f}, " if result["is_targeted"] else ""
     rows = [row for row in result["success"] if row["loss"] == "fused"]
     succeeded = f", success {interval(rows[0] | {'value': rows[0]['rate']})}" if rows else ""
     return (

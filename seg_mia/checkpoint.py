@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -36,6 +36,22 @@ _UNREADABLE = (
 )
 
 
+Content = dict[str, Any]
+"""Tensors and plain values by name, as a file holds them: of any type until they are checked."""
+
+
+class ClassSpec(TypedDict):
+    """A class and the arguments that it is built with.
+
+    Attributes:
+        class_path: module and name of the class.
+        init_args: its arguments by name; plain values, or specifications of the same form.
+    """
+
+    class_path: str
+    init_args: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Card:
     """A checked card: every class it names may be imported, every value is plain.
@@ -52,18 +68,18 @@ class Card:
         privacy: what a differentially private training promised and spent, in plain values.
     """
 
-    model: dict[str, Any]
+    model: ClassSpec
     classes: int
     channels: int
-    data: dict[str, Any] | None = None
-    split: dict[str, Any] | None = None
+    data: ClassSpec | None = None
+    split: Content | None = None
     fingerprint: str | None = None
-    training: dict[str, Any] | None = None
-    network: dict[str, Any] | None = None
-    privacy: dict[str, Any] | None = None
+    training: Content | None = None
+    network: ClassSpec | None = None
+    privacy: Content | None = None
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path) -> Content:
     """Return the content of a checkpoint: tensors and plain values; nothing in the file is executed.
 
     Raises:
@@ -81,8 +97,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would "
-            "run; "
-            "nothing of it was executed. Use a file written by `python -m seg_mia fit` or `export`"
+            "run; nothing of it was executed. Use a file written by `python -m seg_mia fit` or `export`"
         ) from None
     except _UNREADABLE as error:
         raise InputError(
@@ -108,14 +123,13 @@ def read_card(path: str | Path, *, trust: Collection[str] = ()) -> Card:
     return card_of(read(path), path, trust=trust)
 
 
-def card_of(content: Mapping[str, Any], path: str | Path, *, trust: Collection[str] = ()) -> Card:
+def card_of(content: Content, path: str | Path, *, trust: Collection[str] = ()) -> Card:
     """Return the checked card in the `content` that `read` returned."""
     card = content[KEY]
     if card.get("format") != FORMAT:
         raise InputError(
             f"{path} has card format {card.get('format')!r}, this version reads {FORMAT}; train again, or "
-            "use the "
-            "version that wrote it"
+            "use the version that wrote it"
         )
     try:
         fields = {name: card[name] for name in Card.__dataclass_fields__ if card.get(name) is not None}
@@ -140,18 +154,18 @@ def _check_types(card: Card) -> None:
         raise InputError("describes its data without init_args")
 
 
-def without_machine(data: Mapping[str, Any]) -> dict[str, Any]:
+def without_machine(data: Mapping[str, Any]) -> ClassSpec:
     """Return a data module's specification without what belongs to one machine, such as where its cache lies.
 
     It is left out when a card is written, and again when one is read: a stranger's card has no say in it.
     """
-    kept = {name: value for name, value in data["init_args"].items() if name not in MACHINE}
-    return {"class_path": data["class_path"], "init_args": kept}
+    init_args = {name: value for name, value in data["init_args"].items() if name not in MACHINE}
+    return {"class_path": data["class_path"], "init_args": init_args}
 
 
-def network_spec(card: Card) -> dict[str, Any]:
+def network_spec(card: Card) -> ClassSpec:
     """Return class_path and init_args of the network as it is deployed."""
-    network = card.network or card.model["init_args"].get("network")
+    network: ClassSpec | None = card.network or card.model["init_args"].get("network")
     if not isinstance(network, dict):
         raise InputError("names no network")
     return network
@@ -190,7 +204,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
     return module
 
 
-def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Path) -> None:
+def load_weights(network: nn.Module, content: Mapping[str, object], path: str | Path) -> None:
     """Load into `network` the weights among a checkpoint's `content`, strictly."""
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -202,27 +216,27 @@ def load_weights(network: nn.Module, content: Mapping[str, Any], path: str | Pat
         raise InputError(f"the weights in {path} do not fit its network: {_first_line(error)}") from None
 
 
-def same_weights(content: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_weights(first_content: Mapping[str, object], second_content: Mapping[str, object]) -> bool:
     """Say whether two checkpoints hold one network's weights, each up to rounding in half precision.
 
     Of trainings from two seeds some layer differs by more than a hundredth, even where both begin with one
     encoder's weights, or keep these.
     """
-    first, second = _weights(content), _weights(other)
+    first, second = _weights(first_content), _weights(second_content)
     if not first or [len(value) for value in first] != [len(value) for value in second]:
         return False
     return all(float((a - b).norm()) <= SAME * float(a.norm()) for a, b in zip(first, second, strict=True))
 
 
-def _weights(content: Mapping[str, Any]) -> list[torch.Tensor]:
+def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
     """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them.
 
     Statistics of batches are none: asking about other images in training mode changes them.
     """
     state = content.get("state_dict")
     named = state.items() if isinstance(state, dict) else ()
-    found = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
-    tensors = [value for value in found if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    values = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
+    tensors = [value for value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return [value.detach().double().flatten() for value in tensors]
 
 
@@ -276,6 +290,6 @@ def same_start(victim: Card, shadow: Card) -> bool:
     return seed is not None and seed == seed_of(shadow) and kinds[0] == kinds[1] and not from_file
 
 
-def _network(card: Card) -> dict[str, Any]:
-    found = card.model["init_args"].get("network")
-    return found if isinstance(found, dict) else {}
+def _network(card: Card) -> Content:
+    network = card.model["init_args"].get("network")
+    return network if isinstance(network, dict) else {}

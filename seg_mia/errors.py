@@ -14,7 +14,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), message))
+        super().__init__(_CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), message))
 
 
 def name_some(names: Sequence[str], limit: int = 3) -> str:

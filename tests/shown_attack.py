@@ -34,7 +34,7 @@ def try_attack(folder: Path) -> None:
     words = [f"--attack={config['class_path']}", f"--attack.values={config['init_args']['values']}"]
     parsed = parser.instantiate(parser.parse_args([*words, "--attack.size=0.25"])).attack
     assert parsed.settings == {"values": 100, "size": 0.25, "loss": "cross_entropy"}
-    assert attack.Sparse(**config["init_args"]).sees
+    assert attack.Sparse(**config["init_args"]).attacker_knowledge
     tests = load("shown_test_sparse", folder / "test_sparse.py")
     called = [test for name, test in vars(tests).items() if name.startswith("test_")]
     assert len(called) == 3

@@ -56,7 +56,7 @@ def test_the_whole_path(victim: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert {"id", "iou", "iou_8bit", "l2", "linf", "ssim", "dice_clean", "dice_adversarial"} <= set(table[0])
     summary = json.loads((results / "summary.json").read_text())
     assert summary["attack"]["init_args"]["steps"] == 3
-    assert summary["sees"] == "weights"
+    assert summary["attacker_knowledge"] == "weights"
     assert_close(
         summary["results"]["l2"]["mean"], np.mean([float(row["l2"]) for row in table]), rtol=1e-4, atol=1e-5
     )

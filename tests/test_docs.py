@@ -147,7 +147,7 @@ def test_every_option_of_a_membership_attack_is_described(part: str) -> None:
 
 def tutorial() -> nbformat.NotebookNode:
     """Return the notebook of the documentation."""
-    return nbformat.reads(NOTEBOOK.read_text(), as_version=4)  # type: ignore[no-untyped-call]  # no types
+    return nbformat.reads(NOTEBOOK.read_text(), as_version=4)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def cells(kind: str) -> list[str]:

@@ -85,20 +85,20 @@ def adain(
         logits = final(model(x))
         check_output(logits, target)
         labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
-        inside = labels > 0
+        foreground = labels > 0
         images: list[Tensor] = []
         rows: dict[str, list[Tensor]] = {}
         for changed in _in_full(_like(pairs, _full(x)), _full(x), labels, knobs, strengths):
             image = changed.to(x.dtype)
             if region == "organ":
-                share = feathered(inside, feather).to(x.dtype)
+                share = feathered(foreground, feather).to(x.dtype)
                 image = share * image + (1 - share) * x
             images.append(image)
             prediction = predicted(final(model(image)))
             measured = {
                 "dice": foreground_dice(prediction, target, class_count(logits)).double(),
                 "ssim": ssim(image, x).double(),
-                **_changes(image, x, inside),
+                **_changes(image, x, foreground),
             }
             for name, value in measured.items():
                 rows.setdefault(name, []).append(value)
@@ -133,8 +133,8 @@ def strengths_of(noise_mu: Factors, noise_sigma: Factors) -> list[tuple[float, f
 def strongest(dice: Tensor, similarity: Tensor, floor: float) -> Tensor:
     """Return for each image the row of least Dice (T, N) whose SSIM is at the floor, or of highest SSIM."""
     allowed = similarity >= floor
-    least = dice.masked_fill(~allowed, torch.inf).argmin(0)
-    return torch.where(allowed.any(0), least, similarity.argmax(0))
+    lowest = dice.masked_fill(~allowed, torch.inf).argmin(0)
+    return torch.where(allowed.any(0), lowest, similarity.argmax(0))
 
 
 def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence[int]) -> Tensor:
@@ -149,14 +149,14 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
         )
     table = torch.zeros(IGNORE + 1, dtype=torch.int64, device=masks.device)
     table[1:classes] = torch.tensor(organs, dtype=torch.int64, device=masks.device)
-    top, left = (size[0] - masks.shape[1]) // 2, (size[1] - masks.shape[2]) // 2
-    bottom, right = size[0] - masks.shape[1] - top, size[1] - masks.shape[2] - left
-    return functional.pad(table[masks], (left, right, top, bottom))
+    pad_top, pad_left = (size[0] - masks.shape[1]) // 2, (size[1] - masks.shape[2]) // 2
+    pad_bottom, pad_right = size[0] - masks.shape[1] - pad_top, size[1] - masks.shape[2] - pad_left
+    return functional.pad(table[masks], (pad_left, pad_right, pad_top, pad_bottom))
 
 
-def feathered(inside: Tensor, sigma: float) -> Tensor:
+def feathered(foreground: Tensor, sigma: float) -> Tensor:
     """Return how much of each pixel (N, 1, H, W) is changed: 1 well inside, 0 well outside, in [0, 1]."""
-    share = inside.unsqueeze(1).float()
+    share = foreground.unsqueeze(1).float()
     if sigma == 0:
         return share
     reach = int(3 * sigma) + 1
@@ -233,9 +233,9 @@ def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
     return pairs if fits else copy.deepcopy(pairs).to(x.device, x.dtype)
 
 
-def _changes(images: Tensor, x: Tensor, inside: Tensor) -> dict[str, Tensor]:
+def _changes(images: Tensor, x: Tensor, foreground: Tensor) -> dict[str, Tensor]:
     measures = {}
-    for name, where in (("inside", inside), ("outside", ~inside)):
+    for name, where in (("inside", foreground), ("outside", ~foreground)):
         measures[f"ssim_{name}"] = ssim(images, x, where=where).double()
         measures[f"change_{name}"] = mean_absolute(images, x, where=where).double()
     return measures
@@ -274,7 +274,7 @@ class Adain(Perturbation):
         self.check_knobs()
 
     @property
-    def sees(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
+    def attacker_knowledge(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
         """What the attacker sees of the victim."""
         settings = self.settings
         several = len(strengths_of(settings["noise_mu"], settings["noise_sigma"])) > 1

@@ -95,7 +95,7 @@ def _iterates(
     model: nn.Module, x0: Tensor, target: Tensor, steps: int, tau: float, beta: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield steps + 1 times: image, logits, IoU and L2 norm, the last two (N,)."""
-    wanted = target.masked_fill(target == IGNORE, 0).unsqueeze(1)
+    target_classes = target.masked_fill(target == IGNORE, 0).unsqueeze(1)
     image = x0.clone()
     for n in range(steps + 1):
         last = n == steps
@@ -108,7 +108,7 @@ def _iterates(
         iou = iou.nan_to_num(nan=1.0)  # a target that asks for nothing is met
         if not last:
             wrong = (prediction != target) & (target != IGNORE)
-            reached = class_logits(output).gather(1, wanted).squeeze(1)
+            reached = class_logits(output).gather(1, target_classes).squeeze(1)
             ascent = input_gradient((reached * wrong).sum(), image)
         image = image.detach()
         change = image - x0
@@ -149,7 +149,7 @@ def _check_knobs(steps: int, tau: float, beta: float, keep: str, history_every: 
 class Asma(Targeted):
     """`asma` as a config names it."""
 
-    sees = "weights"
+    attacker_knowledge = "weights"
     function = staticmethod(asma)
     checks = (_check_knobs,)
 

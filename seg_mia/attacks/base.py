@@ -32,17 +32,17 @@ class Adversarial:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class ParallelLosses:
     """Losses that an attack runs side by side; its notes hold NAME.success and NAME.steps of each.
 
     Attributes:
-        asked: the kind of target mask, or "untargeted".
+        target_kind: the kind of target mask, or "untargeted".
         losses: their names; a note `loss` is an index into these.
         steps: the most that each takes.
         fusion: whether the best run of each image is kept, instead of the first loss's.
     """
 
-    asked: str
+    target_kind: str
     losses: tuple[str, ...]
     steps: int
     fusion: bool
@@ -74,7 +74,7 @@ class Perturbation(ABC):
     place of a knob: `run` passes `self.knobs` on, and the command line reads the options off that call.
     """
 
-    sees: ClassVar[str]
+    attacker_knowledge: ClassVar[str]
     """What the attacker must see of the victim, as every table of results says it."""
     function: ClassVar[Callable[..., Adversarial]]
     """What does the work, as a static method."""
@@ -122,12 +122,12 @@ class Perturbation(ABC):
             check(**{name: settings[name] for name in signature(check).parameters if name in settings})
 
     @property
-    def asks(self) -> bool:
+    def is_targeted(self) -> bool:
         """Whether a mask is asked for; otherwise the target is the true mask."""
         return False
 
     @property
-    def side_by_side(self) -> SideBySide | None:
+    def parallel_losses(self) -> ParallelLosses | None:
         """The losses that are run side by side, if any."""
         return None
 

@@ -58,12 +58,6 @@ class Texture(Levels):
     """All knobs of the published script, under its names.
 
     Attributes:
-        coarse_alpha: how much of level 5 is warped; the rest stays.
-        fine_alpha: the same at level 4.
-        concat_weight: weight of the semantic map where patches are compared.
-        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
-        fine_psize: side of a patch at level 4.
-        enhance_alpha: how much of levels 3, 2, 1 is distorted.
         noise_mu: factor on the channel means at levels 3, 2, 1.
         noise_sigma: factor on the channel standard deviations.
     """
@@ -128,16 +122,16 @@ def levels(
         alpha, patch = (
             (knobs.coarse_alpha, knobs.coarse_psize) if level == 5 else (knobs.fine_alpha, knobs.fine_psize)
         )
-        own, target, labelled = (pairs.encode(level, each) for each in (content, style, semantic))
-        shorter = min(own.shape[2:])
+        features, target, labelled = (pairs.encode(level, image) for image in (content, style, semantic))
+        shorter = min(features.shape[2:])
         if patch > shorter:
             raise InputError(
-                f"a patch of {patch} must fit the features of level {level}, {tuple(own.shape[2:])}; choose "
-                "a smaller one or larger images"
+                f"a patch of {patch} must fit the features of level {level}, {tuple(features.shape[2:])}; "
+                "choose a smaller one or larger images"
             )
         patch = patch or max(1, shorter - 1)
-        swapped = warped(own, target, labelled, weight=knobs.concat_weight, patch=patch)
-        content = pairs.decode(level, alpha * swapped + (1 - alpha) * own)
+        swapped = warped(features, target, labelled, weight=knobs.concat_weight, patch=patch)
+        content = pairs.decode(level, alpha * swapped + (1 - alpha) * features)
         coarse[level] = content
     for mu, sigma in strengths or [(knobs.noise_mu, knobs.noise_sigma)]:
         yield coarse | _distorted(pairs, content, style, knobs.enhance_alpha, mu, sigma)
@@ -149,10 +143,10 @@ def _distorted(
     """Return what levels 3, 2, 1 decode to, with distorted adaptive instance normalisation."""
     stages = {}
     for level in LEVELS[2:]:
-        own = pairs.encode(level, content)
-        (mean, std), (style_mean, style_std) = moments(own), moments(pairs.encode(level, style))
-        changed = (own - mean) / std * (style_std * sigma) + style_mean * mu
-        content = pairs.decode(level, alpha * changed + (1 - alpha) * own)
+        features = pairs.encode(level, content)
+        (mean, std), (style_mean, style_std) = moments(features), moments(pairs.encode(level, style))
+        changed = (features - mean) / std * (style_std * sigma) + style_mean * mu
+        content = pairs.decode(level, alpha * changed + (1 - alpha) * features)
         stages[level] = content
     return stages
 

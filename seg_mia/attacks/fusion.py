@@ -15,7 +15,7 @@ Keep = Literal["success", "last"]
 
 
 @dataclass(frozen=True)
-class Goal:
+class SuccessCriterion:
     """What mean IoU is wanted: high with a target mask, low with the true one.
 
     Attributes:
@@ -38,26 +38,26 @@ class Goal:
         return iou if self.targeted else -iou
 
 
-class Runs:
+class AttackState:
     """The state of L losses' runs over N images; run r attacks image r % N by loss r // N.
 
     Args:
         x: images (N, C, *S).
         target: masks (N, *s).
-        goal: what each run is after.
+        criterion: what each run is after.
         losses: L.
         truth: true masks, to measure against.
         record: keep every iterate's measures.
-        beyond: go on to `goal.stop` after a success; needed where something of it is kept.
+        beyond: go on to `criterion.stop` after a success; needed where something of it is kept.
 
     Attributes:
         image: each run's iterate, (L N, C, *S).
-        kept: the iterate at first success, or else the best so far.
+        best_image: the iterate at first success, or else the best so far.
         active: whether the run goes on, (L N,).
         first: iterate of the first success, -1 where there was none.
         taken: steps taken.
         now: measures of `image` by name, (L N,).
-        reached: mean IoU of `kept`.
+        reached: mean IoU of `best_image`.
         zeros: share of exact zeros in the first gradient.
         rows: the measures after each iterate, where they are recorded.
     """
@@ -66,18 +66,18 @@ class Runs:
         self,
         x: Tensor,
         target: Tensor,
-        goal: Goal,
+        criterion: SuccessCriterion,
         *,
         losses: int,
         truth: Tensor | None = None,
         record: bool = False,
         beyond: bool = True,
     ) -> None:
-        self.x, self.target, self.truth, self.goal, self.losses = x, target, truth, goal, losses
+        self.x, self.target, self.truth, self.criterion, self.losses = x, target, truth, criterion, losses
         self.record, self.beyond = record, beyond
         runs = losses * len(x)
         self.image = x.repeat(losses, *[1] * (x.ndim - 1))
-        self.kept = self.image.clone()
+        self.best_image = self.image.clone()
         self.active = torch.ones(runs, dtype=torch.bool, device=x.device)
         self.first = torch.full((runs,), -1, device=x.device)
         self.taken = torch.zeros_like(self.first)
@@ -105,16 +105,16 @@ class Runs:
             column = self.now.setdefault(name, torch.full_like(self.reached, torch.nan))
             column[runs] = value.to(column)
         iou = values["mean_iou"].to(self.reached)
-        met = self.goal.met(iou, self.goal.success)
+        met = self.criterion.met(iou, self.criterion.success)
         fresh = (self.first[runs] < 0) & (
-            met | (n == 0) | (self.goal.merit(iou) > self.goal.merit(self.reached[runs]))
+            met | (n == 0) | (self.criterion.merit(iou) > self.criterion.merit(self.reached[runs]))
         )
         changed = runs[fresh]
-        self.kept[changed] = self.image[changed]
+        self.best_image[changed] = self.image[changed]
         self.reached[changed] = iou.expand(runs.shape)[fresh]
         won = runs[(self.first[runs] < 0) & met]
         self.first[won] = n
-        ended = self.goal.met(iou, self.goal.stop)
+        ended = self.criterion.met(iou, self.criterion.stop)
         if not self.beyond:
             ended = ended | met
         self.active[runs[ended.expand(runs.shape)]] = False
@@ -122,12 +122,12 @@ class Runs:
     def _measures(self, logits: Tensor, images: Tensor) -> dict[str, Tensor]:
         prediction, classes = predicted(logits), class_count(logits)
         reached = mean_iou(prediction, self.target[images], classes)
-        found = {"mean_iou": reached.nan_to_num(nan=1.0)}  # a target that asks for nothing is met
+        measures = {"mean_iou": reached.nan_to_num(nan=1.0)}  # a target that asks for nothing is met
         if self.record:
-            found["iou"] = foreground_iou(prediction, self.target[images], classes)
+            measures["iou"] = foreground_iou(prediction, self.target[images], classes)
             if self.truth is not None:
-                found["truth_iou"] = foreground_iou(prediction, self.truth[images], classes)
-        return found
+                measures["truth_iou"] = foreground_iou(prediction, self.truth[images], classes)
+        return measures
 
     def move(self, runs: Tensor, gradient: Tensor, step_size: float) -> None:
         """Step runs (m,) along the sign of their gradients (m, C, *S); without any gradient a run ends."""
@@ -136,7 +136,7 @@ class Runs:
         self.zeros[runs[start]] = zero[start].double().mean(1)
         self.active[runs[zero.all(1)]] = False
         runs, gradient = runs[~zero.all(1)], gradient[~zero.all(1)]
-        step = step_size if not self.goal.targeted else -step_size
+        step = step_size if not self.criterion.targeted else -step_size
         self.image[runs] = (self.image[runs] + step * gradient.sign()).clamp(0, 1)
         self.taken[runs] += 1
 
@@ -151,36 +151,41 @@ class Runs:
         return values.view(self.losses, len(self.x), *values.shape[1:])
 
 
-def chosen(runs: Runs, *, keep: Keep, fusion: bool) -> Tensor:
+def chosen(state: AttackState, *, keep: Keep, fusion: bool) -> Tensor:
     """Return the run that is kept of each image, (N,).
 
     The successful one of fewest steps, of better mean IoU among equals, of the first loss among those; where
     none succeeded, the one of best mean IoU. Without fusion the first loss's.
     """
-    images = torch.arange(len(runs.x), device=runs.x.device)
+    images = torch.arange(len(state.x), device=state.x.device)
     if not fusion:
         return images
-    first = runs.by_loss(runs.first).double()
-    reached = runs.now["mean_iou"] if keep == "last" else runs.reached
-    merit = runs.by_loss(runs.goal.merit(reached))
+    first = state.by_loss(state.first).double()
+    reached = state.now["mean_iou"] if keep == "last" else state.reached
+    merit = state.by_loss(state.criterion.merit(reached))
     steps = first.masked_fill(first < 0, torch.inf)
     best = torch.where(steps == steps.amin(0), merit, -torch.inf)
     return best.argmax(0) * len(images) + images
 
 
-def fused(runs: Runs, names: Sequence[str], *, fusion: bool, keep: Keep, count_clean: bool) -> Adversarial:
+def fused(
+    state: AttackState, names: Sequence[str], *, fusion: bool, keep: Keep, count_clean: bool
+) -> Adversarial:
     """Return each image's best run, and what every loss did, as `medis` documents it."""
-    best = chosen(runs, keep=keep, fusion=fusion)
-    images, reached = (runs.image, runs.now["mean_iou"]) if keep == "last" else (runs.kept, runs.reached)
-    steps = torch.where(runs.first >= 0, runs.first, runs.taken)
-    clean = runs.first[: len(best)] == 0
-    stuck = runs.by_loss((runs.zeros == 1) & (runs.first < 0)).all(0)
+    best = chosen(state, keep=keep, fusion=fusion)
+    images, reached = (
+        (state.image, state.now["mean_iou"]) if keep == "last" else (state.best_image, state.reached)
+    )
+    steps = torch.where(state.first >= 0, state.first, state.taken)
+    clean = state.first[: len(best)] == 0
+    # Without a gradient an image cannot succeed, however robust the victim is.
+    stuck = state.by_loss((state.zeros == 1) & (state.first < 0)).all(0)
     skipped = torch.zeros_like(clean)
-    if runs.truth is not None and runs.goal.targeted:
-        skipped = (runs.target == runs.truth).flatten(1).all(1)
+    if state.truth is not None and state.criterion.targeted:
+        skipped = (state.target == state.truth).flatten(1).all(1)
     counted = ~(skipped | stuck) if count_clean else ~(clean | skipped | stuck)
     notes = {
-        "success": runs.first[best] >= 0,
+        "success": state.first[best] >= 0,
         "steps": steps[best],
         "loss": best // len(best),
         "mean_iou": reached[best],
@@ -190,26 +195,26 @@ def fused(runs: Runs, names: Sequence[str], *, fusion: bool, keep: Keep, count_c
         "counted": counted,
     }
     for number, name in enumerate(names):
-        own = slice(number * len(best), (number + 1) * len(best))
+        block = slice(number * len(best), (number + 1) * len(best))
         notes |= {
-            f"{name}.success": runs.first[own] >= 0,
-            f"{name}.steps": steps[own],
-            f"{name}.mean_iou": reached[own],
-            f"{name}.zero_gradient": runs.zeros[own],
+            f"{name}.success": state.first[block] >= 0,
+            f"{name}.steps": steps[block],
+            f"{name}.mean_iou": reached[block],
+            f"{name}.zero_gradient": state.zeros[block],
         }
     return Adversarial(
-        images[best], {name: note.double() for name, note in notes.items()}, _history(runs, names, best)
+        images[best], {name: note.double() for name, note in notes.items()}, _history(state, names, best)
     )
 
 
-def _history(runs: Runs, names: Sequence[str], best: Tensor) -> dict[str, Tensor]:
-    if not runs.record:
+def _history(state: AttackState, names: Sequence[str], best: Tensor) -> dict[str, Tensor]:
+    if not state.record:
         return {}
-    stacked = {measure: torch.stack(rows) for measure, rows in runs.rows.items()}
+    stacked = {measure: torch.stack(rows) for measure, rows in state.rows.items()}
     length, count = len(stacked["mean_iou"]), len(best)
     history = {"step": torch.arange(length, device=best.device).unsqueeze(1).expand(-1, count)}
     history |= {measure: rows[:, best] for measure, rows in stacked.items()}
     for number, name in enumerate(names):
-        own = slice(number * count, (number + 1) * count)
-        history |= {f"{name}.{measure}": rows[:, own] for measure, rows in stacked.items()}
+        block = slice(number * count, (number + 1) * count)
+        history |= {f"{name}.{measure}": rows[:, block] for measure, rows in stacked.items()}
     return history

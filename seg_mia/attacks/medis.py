@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.attacks.base import (
     Adversarial,
-    SideBySide,
+    ParallelLosses,
     attack_mode,
     check_inputs,
     check_output,
@@ -15,7 +15,7 @@ from seg_mia.attacks.base import (
     steps_bar,
     usable,
 )
-from seg_mia.attacks.fusion import Goal, Keep, Runs, fused
+from seg_mia.attacks.fusion import AttackState, Keep, SuccessCriterion, fused
 from seg_mia.attacks.targets import Directed
 from seg_mia.errors import InputError
 from seg_mia.losses import SURROGATES, SurrogateName
@@ -96,47 +96,49 @@ def medis(
                 "or resize it"
             )
     check_knobs(losses, steps, step_size, success, stop, largest_batch)
-    goal = goal_of(targeted, success, stop)
+    criterion = success_criterion(targeted, success, stop)
     with attack_mode(model):
         x, target = usable(x), usable(target)
         truth = None if truth is None else usable(truth)
         beyond = history or keep == "last"
-        runs = Runs(x, target, goal, losses=len(losses), truth=truth, record=history, beyond=beyond)
+        state = AttackState(
+            x, target, criterion, losses=len(losses), truth=truth, record=history, beyond=beyond
+        )
         for n in range(steps + 1):
             if on_step is not None:
                 on_step(n)
-            largest = largest_batch or (len(x) if x.device.type == "cpu" else len(runs.image))
+            largest = largest_batch or (len(x) if x.device.type == "cpu" else len(state.image))
             if n == 0:
                 for images in torch.split(torch.arange(len(x), device=x.device), largest):
-                    _begin(model, runs, images, losses, step_size)
+                    _begin(model, state, images, losses, step_size)
             else:
-                for part in runs.parts(largest):
-                    _advance(model, runs, part, n, losses, step_size, last=n == steps)
-            runs.close()
-    return fused(runs, losses, fusion=fusion, keep=keep, count_clean=count_clean)
+                for part in state.parts(largest):
+                    _advance(model, state, part, n, losses, step_size, last=n == steps)
+            state.close()
+    return fused(state, losses, fusion=fusion, keep=keep, count_clean=count_clean)
 
 
 def _begin(
-    model: nn.Module, runs: Runs, images: Tensor, losses: Sequence[SurrogateName], step_size: float
+    model: nn.Module, state: AttackState, images: Tensor, losses: Sequence[SurrogateName], step_size: float
 ) -> None:
     """Take the first step of all losses' runs: one pass through the network serves them all."""
-    x = runs.x[images].requires_grad_()
+    x = state.x[images].requires_grad_()
     output = heads(model(x))
-    target = runs.target[images]
+    target = state.target[images]
     check_output(output[0], target)
-    own = runs.all_of(images)
-    runs.measure(own, output[0].detach(), 0)
-    going = runs.active[own]
+    indices = state.all_of(images)
+    state.measure(indices, output[0].detach(), 0)
+    going = state.active[indices]
     for number, name in enumerate(losses):
         if going[number].any():
             loss = SURROGATES[name](output, target).sum()
             gradient = input_gradient(loss, x, again=bool(going[number + 1 :].any()))
-            runs.move(own[number][going[number]], gradient[going[number]], step_size)
+            state.move(indices[number][going[number]], gradient[going[number]], step_size)
 
 
 def _advance(
     model: nn.Module,
-    runs: Runs,
+    state: AttackState,
     part: Tensor,
     n: int,
     losses: Sequence[SurrogateName],
@@ -145,38 +147,38 @@ def _advance(
     last: bool,
 ) -> None:
     """Measure iterate n of the runs `part` (m,), and move on those that go on, all losses in one pass."""
-    images = runs.image[part].requires_grad_(not last)
+    images = state.image[part].requires_grad_(not last)
     output = heads(model(images))
-    runs.measure(part, output[0].detach(), n)
-    going = runs.active[part]
+    state.measure(part, output[0].detach(), n)
+    going = state.active[part]
     if last or not going.any():
         return
-    target, kind = runs.target[part % len(runs.x)], part // len(runs.x)
+    target, kind = state.target[part % len(state.x)], part // len(state.x)
     total = images.new_zeros(())
     for number, name in enumerate(losses):
-        mine = going & (kind == number)
-        if mine.any():
-            loss = SURROGATES[name](tuple(head[mine] for head in output), target[mine])
+        selected = going & (kind == number)
+        if selected.any():
+            loss = SURROGATES[name](tuple(head[selected] for head in output), target[selected])
             total = total + loss.sum()
-    runs.move(part[going], input_gradient(total, images)[going], step_size)
+    state.move(part[going], input_gradient(total, images)[going], step_size)
 
 
-def goal_of(targeted: bool, success: float | None, stop: float | None) -> Goal:
+def success_criterion(targeted: bool, success: float | None, stop: float | None) -> SuccessCriterion:
     """Return the thresholds asked for, the published ones where None; a run never stops before its success.
 
     Raises InputError for a `stop` that a run would meet before `success`.
     """
     published = (0.45, 0.95) if targeted else (0.5, 0.2)
-    wanted = published[0] if success is None else success
+    threshold = published[0] if success is None else success
     end = stop
     if end is None:
-        end = max(published[1], wanted) if targeted else min(published[1], wanted)
-    if end < wanted if targeted else end > wanted:
+        end = max(published[1], threshold) if targeted else min(published[1], threshold)
+    if end < threshold if targeted else end > threshold:
         raise InputError(
-            f"a run must not stop before it succeeds, got stop {end} and success {wanted}; set stop "
+            f"a run must not stop before it succeeds, got stop {end} and success {threshold}; set stop "
             f"{'above' if targeted else 'below'} it, or leave it out"
         )
-    return Goal(targeted, wanted, end)
+    return SuccessCriterion(targeted, threshold, end)
 
 
 def check_knobs(
@@ -209,22 +211,22 @@ def check_knobs(
 class Medis(Directed):
     """`medis` as a config names it."""
 
-    sees = "weights"
+    attacker_knowledge = "weights"
     function = staticmethod(medis)
-    checks = (check_knobs, goal_of)
+    checks = (check_knobs, success_criterion)
 
     @property
-    def side_by_side(self) -> SideBySide:
+    def parallel_losses(self) -> ParallelLosses:
         """The surrogate losses."""
         settings = self.settings
-        asked = self.target if self.asks else "untargeted"
-        return SideBySide(asked, tuple(settings["losses"]), settings["steps"], settings["fusion"])
+        target_kind = self.target if self.is_targeted else "untargeted"
+        return ParallelLosses(target_kind, tuple(settings["losses"]), settings["steps"], settings["fusion"])
 
     def succeeded(self, reached: Tensor) -> Tensor:
         """Say of mean IoUs with the target (N,) which are successes."""
         settings = self.settings
-        goal = goal_of(settings["targeted"], settings["success"], settings["stop"])
-        return goal.met(reached, goal.success)
+        criterion = success_criterion(settings["targeted"], settings["success"], settings["stop"])
+        return criterion.met(reached, criterion.success)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `medis`, with a progress bar."""

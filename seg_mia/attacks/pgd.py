@@ -147,7 +147,7 @@ def _check_step(epsilon: float, norm: Norm) -> None:
 class Fgsm(Directed):
     """`fgsm` as a config names it."""
 
-    sees = "weights"
+    attacker_knowledge = "weights"
     function = staticmethod(fgsm)
     checks = (_check_step,)
 
@@ -159,7 +159,7 @@ class Fgsm(Directed):
 class Pgd(Directed):
     """`pgd` as a config names it."""
 
-    sees = "weights"
+    attacker_knowledge = "weights"
     function = staticmethod(pgd)
     checks = (check_ball,)
 

@@ -62,7 +62,7 @@ class Targeted(WhiteBox):
             )
 
     @property
-    def asks(self) -> bool:
+    def is_targeted(self) -> bool:
         """Whether a mask is asked for."""
         return True
 
@@ -73,14 +73,14 @@ class Directed(Targeted):
     def check_knobs(self) -> None:
         """Raise InputError for a target that nobody asks for, too."""
         super().check_knobs()
-        if not self.asks and self.target != "random":
+        if not self.is_targeted and self.target != "random":
             raise InputError(
                 f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
                 "it out"
             )
 
     @property
-    def asks(self) -> bool:
+    def is_targeted(self) -> bool:
         """Whether a mask is asked for; otherwise the target is the true mask."""
         return bool(self.settings["targeted"])
 
@@ -92,7 +92,7 @@ def random_other(count: int, seed: int) -> Tensor:
     """
     _need_two(count, "random")
     draws = torch.from_numpy(np.random.default_rng(seed).integers(0, count - 1, count))
-    return draws + (draws >= torch.arange(count))
+    return draws + (draws >= torch.arange(count))  # skips the sample itself, the others stay equally likely
 
 
 def nearest_other(similarity: Tensor) -> Tensor:

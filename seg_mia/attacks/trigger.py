@@ -106,7 +106,7 @@ def mask_lost(before: Tensor, after: Tensor) -> Tensor:
 class Trigger(Perturbation):
     """`trigger` as a config names it: does a victim forget its mask, as one that was poisoned does."""
 
-    sees = "the poisoned trigger"
+    attacker_knowledge = "the poisoned trigger"
     function = staticmethod(trigger)
     checks = (check_trigger,)
 

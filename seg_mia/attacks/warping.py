@@ -26,12 +26,12 @@ def warped(
         patch: side in pixels, at most min(h, w).
         largest: floats that similarities may take at once.
     """
-    fused = [torch.cat((standardised(each), weight * semantic), 1) for each in (content, style)]
-    found = [
-        _pasted(own, nearest_patches(here, there, patch, largest=largest), patch)
-        for own, here, there in zip(style, *fused, strict=True)
+    fused = [torch.cat((standardised(features), weight * semantic), 1) for features in (content, style)]
+    outputs = [
+        _pasted(style_features, nearest_patches(content_keys, style_keys, patch, largest=largest), patch)
+        for style_features, content_keys, style_keys in zip(style, *fused, strict=True)
     ]
-    return torch.stack(found)
+    return torch.stack(outputs)
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -57,18 +57,18 @@ def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int 
     """
     channels, height, width = content.shape
     rows, columns = height - patch + 1, width - patch + 1
-    there = style.flatten(1)
+    flat_style = style.flatten(1)
     lengths = _box(style.square().sum(0), patch).sqrt().flatten() + 1e-7
-    step = max(1, largest // (width * there.shape[1]) - patch + 1)
-    found = []
+    step = max(1, largest // (width * flat_style.shape[1]) - patch + 1)
+    nearest = []
     for top in range(0, rows, step):
         count = min(step, rows - top)
-        here = content[:, top : top + count + patch - 1].reshape(channels, -1)
-        pixels = (here.T @ there).view(count + patch - 1, width, *style.shape[1:])
+        strip = content[:, top : top + count + patch - 1].reshape(channels, -1)
+        pixels = (strip.T @ flat_style).view(count + patch - 1, width, *style.shape[1:])
         scores = _diagonal_sums(pixels, patch).flatten(2).div_(lengths)
-        found.append(scores.argmax(2))
-        del pixels, scores
-    return torch.cat(found).view(rows, columns)
+        nearest.append(scores.argmax(2))
+        del pixels, scores  # before the next block is made: two at once would double the memory
+    return torch.cat(nearest).view(rows, columns)
 
 
 def _diagonal_sums(pixels: Tensor, patch: int) -> Tensor:
@@ -77,11 +77,11 @@ def _diagonal_sums(pixels: Tensor, patch: int) -> Tensor:
     return _shifted_sum(tall, 1, 3, patch)
 
 
-def _shifted_sum(values: Tensor, one: int, other: int, patch: int) -> Tensor:
-    sizes = values.shape[one] - patch + 1, values.shape[other] - patch + 1
-    total = values.narrow(one, 0, sizes[0]).narrow(other, 0, sizes[1]).clone()
+def _shifted_sum(values: Tensor, first_axis: int, second_axis: int, patch: int) -> Tensor:
+    sizes = values.shape[first_axis] - patch + 1, values.shape[second_axis] - patch + 1
+    total = values.narrow(first_axis, 0, sizes[0]).narrow(second_axis, 0, sizes[1]).clone()
     for offset in range(1, patch):
-        total += values.narrow(one, offset, sizes[0]).narrow(other, offset, sizes[1])
+        total += values.narrow(first_axis, offset, sizes[0]).narrow(second_axis, offset, sizes[1])
     return total
 
 
@@ -99,9 +99,9 @@ def _pasted(style: Tensor, nearest: Tensor, patch: int) -> Tensor:
     total, times = torch.zeros_like(style), style.new_zeros(height, width)
     for down in range(patch):
         for across in range(patch):
-            place = (slice(down, down + rows), slice(across, across + columns))
-            total[(slice(None), *place)] += flat[:, (origin + down * width + across).flatten()].view(
+            window = (slice(down, down + rows), slice(across, across + columns))
+            total[(slice(None), *window)] += flat[:, (origin + down * width + across).flatten()].view(
                 channels, rows, columns
             )
-            times[place] += 1
+            times[window] += 1
     return total / times

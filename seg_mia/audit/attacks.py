@@ -83,12 +83,12 @@ def _labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry])
 
 def queries_victim(attack: PreparedAttack) -> bool:
     """Return whether a membership attack queries the victim."""
-    return isinstance(attack.instance, Membership) and attack.instance.signal.asks
+    return isinstance(attack.instance, Membership) and attack.instance.signal.queries_victim
 
 
 def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
     """Return whether a shadow can be queried instead of the victim: a second, where shadows are compared."""
-    compared = isinstance(attack.instance, Membership) and attack.instance.scorer.needs.asked
+    compared = isinstance(attack.instance, Membership) and attack.instance.scorer.needs.queries_judged
     return not compared or shadow_count(settings) > 1
 
 

@@ -73,6 +73,6 @@ def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float
             numbers[f"privacy/tpr/{label}"] = result.results.tpr_at_1.value
         else:
             numbers[f"robustness/dice/{label}"] = result.mean("dice_adversarial")
-            if result.asks:
+            if result.is_targeted:
                 numbers[f"robustness/iou/{label}"] = result.mean("iou")
     return {name: value for name, value in numbers.items() if value is not None}

@@ -135,7 +135,11 @@ def _promise(victim: Victim) -> str:
 
 def _proof(result: MembershipResult) -> str:
     bound = result.certified
-    return NOTHING if bound is None or not bound.epsilon else f"{bound.epsilon:.2f} ({bound.most or 0.0:.2f})"
+    return (
+        NOTHING
+        if bound is None or not bound.epsilon
+        else f"{bound.epsilon:.2f} ({bound.attainable or 0.0:.2f})"
+    )
 
 
 def _number(value: float | None, digits: int = 3) -> str:

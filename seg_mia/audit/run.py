@@ -26,9 +26,9 @@ from seg_mia.config.files import Config
 from seg_mia.errors import InputError
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
-from seg_mia.report.command import verdicts
-from seg_mia.report.gates import ALL_PERTURBATIONS, Gate, read_gate
-from seg_mia.report.gates import check as failed_gates
+from seg_mia.report.command import verdict_lines
+from seg_mia.report.rules.gates import ALL_PERTURBATIONS, Gate, read_gate
+from seg_mia.report.rules.gates import check as failed_gates
 from seg_mia.report.write import write_report
 from seg_mia.results.audit import VERSION, AuditResult, Stage, Victim
 from seg_mia.results.charts.membership import roc_of
@@ -38,7 +38,7 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult, SuccessRow
 from seg_mia.results.pictures import png
 from seg_mia.results.report import Report
-from seg_mia.results.seeds import in_words
+from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
 from seg_mia.results.tables import aligned, outcomes, success_table, utility
 from seg_mia.results.text import canary_headline
@@ -101,8 +101,8 @@ class Audit:
             if victim.canaries is not None
         ]
         if self.report.seeds:
-            lines += ["over all seeds", *map(in_words, self.report.seeds)]
-        return [*lines, "", *verdicts(self.report), *self.failed]
+            lines += ["over all seeds", *map(spread_in_words, self.report.seeds)]
+        return [*lines, "", *verdict_lines(self.report), *self.failed]
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
@@ -220,10 +220,10 @@ def _content(
         leaks=leaks(inferred),
         stages=[
             Stage(
-                what=step.title,
+                name=step.title,
                 command=stage.command,
                 seconds=stage.seconds,
-                kept=stage.cached,
+                cached=stage.cached,
                 folder=str(stage.folder),
                 kind=step.kind,
             )

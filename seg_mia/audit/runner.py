@@ -230,7 +230,7 @@ class AuditRunner:
         options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
         request = replace(self._on_victim("test", victim, row, options), attack=attack.file)
         if isinstance(attack.instance, Membership):
-            used = tuple(map(str, shadows[: attack.instance.scorer.needs.most]))
+            used = tuple(map(str, shadows[: attack.instance.scorer.needs.maximum]))
             request = replace(request, shadows=used, control=attack.control)
         result = self._stage(step, request)
         added = {

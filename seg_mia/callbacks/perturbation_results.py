@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from seg_mia.attacks.base import SideBySide
+from seg_mia.attacks.base import ParallelLosses
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
@@ -37,9 +37,9 @@ class PerturbationResults(Callback):
     """Write `per_image.csv`, `history.csv`, `summary.json`, `panel.png`, and show them in TensorBoard.
 
     Args:
-        sees: what the attacker sees of the victim.
-        asks: whether a mask is asked for; otherwise the target is the true mask.
-        side_by_side: the losses that the attack runs side by side, if any.
+        attacker_knowledge: what the attacker sees of the victim.
+        is_targeted: whether a mask is asked for; otherwise the target is the true mask.
+        parallel_losses: the losses that the attack runs side by side, if any.
         attack: the attack's settings as plain values, for the summary.
         victim: the attacked checkpoint, for the summary.
         images: images shown in the panel: the first, or the first that count where an attack says which do.
@@ -50,15 +50,19 @@ class PerturbationResults(Callback):
     def __init__(
         self,
         *,
-        sees: str,
-        asks: bool = True,
-        side_by_side: SideBySide | None = None,
+        attacker_knowledge: str,
+        is_targeted: bool = True,
+        parallel_losses: ParallelLosses | None = None,
         attack: Mapping[str, object],
         victim: str,
         images: int = 8,
         save_images: bool = False,
     ) -> None:
-        self.sees, self.asks, self.side_by_side = sees, asks, side_by_side
+        self.attacker_knowledge, self.is_targeted, self.parallel_losses = (
+            attacker_knowledge,
+            is_targeted,
+            parallel_losses,
+        )
         self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
@@ -122,15 +126,15 @@ class PerturbationResults(Callback):
         labels = {"loss": self.losses} if self.losses else None
         groups = [data.source.groups[i] for i in index.tolist()]
         write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
-        ran = self.side_by_side
+        ran = self.parallel_losses
         success = self._succeeded(trainer, values, ran, groups) if ran is not None else []
         ids = [data.source.ids[i] for i in index.tolist()]
         if "step" in curves:
             _write_history(trainer, ids, curves, mask=self.mask)
         self.summary = PerturbationSummary(
             attack=dict(self.attack),
-            sees=without_gradient(self.sees, stopped, len(index)),
-            asks=self.asks,
+            attacker_knowledge=without_gradient(self.attacker_knowledge, stopped, len(index)),
+            is_targeted=self.is_targeted,
             victim=self.victim,
             data=AttackedData(fingerprint=data.fingerprint, subset=data.subset, role=data.role),
             images=len(index),
@@ -153,12 +157,12 @@ class PerturbationResults(Callback):
     @property
     def mask(self) -> str:
         """What predictions are compared with."""
-        return "target" if self.asks else "truth"
+        return "target" if self.is_targeted else "truth"
 
     @property
     def losses(self) -> list[str]:
         """The losses that were run side by side, if any."""
-        return list(self.side_by_side.losses) if self.side_by_side is not None else []
+        return list(self.parallel_losses.losses) if self.parallel_losses is not None else []
 
     def _is_number(self, name: str) -> bool:
         """Say whether a mean over all images means something: not of an index, or where some do not count."""
@@ -167,10 +171,10 @@ class PerturbationResults(Callback):
         return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
 
     def _succeeded(
-        self, trainer: Trainer, values: Mapping[str, Tensor], ran: SideBySide, groups: Sequence[str]
+        self, trainer: Trainer, values: Mapping[str, Tensor], ran: ParallelLosses, groups: Sequence[str]
     ) -> list[SuccessRow]:
         """Write how often each loss and their fusion succeeded, as table and curves; return the table."""
-        rows = success_rows(values, ran.losses, groups=groups, asked=ran.asked, fusion=ran.fusion)
+        rows = success_rows(values, ran.losses, groups=groups, target_kind=ran.target_kind, fusion=ran.fusion)
         folder = run_folder(trainer)
         write_csv(folder / "success.csv", COLUMNS, [cells_of(row) for row in rows])
         figure = success_curves(values, ran.losses, ran.steps, fusion=ran.fusion)

@@ -36,7 +36,7 @@ def side_samples(
     parts = [side.judged(part, limited=limited) for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
-    if not signal.asks:
+    if not signal.queries_victim:
         unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
         return SignalSamples(data, indices, members, unasked)
     return _asked(asked, data, indices, members, device)

@@ -266,9 +266,9 @@ class Experiment(LightningCLI):
             last = training.last_epochs if training else 0
             return [EpochSeed(run_seed()), MembershipCurves(last), History()]
         self.results = PerturbationResults(
-            sees=seen(attack.sees, self.release) if attack else "",
-            asks=attack is not None and attack.asks,
-            side_by_side=attack.side_by_side if attack else None,
+            attacker_knowledge=seen(attack.attacker_knowledge, self.release) if attack else "",
+            is_targeted=attack is not None and attack.is_targeted,
+            parallel_losses=attack.parallel_losses if attack else None,
             attack=settings,
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),
@@ -389,9 +389,9 @@ class Experiment(LightningCLI):
         sides = sides_of(self.plan, victim, shadows)
         self.result = MembershipSummary(
             attack=plain_settings(self._get(self.config, "attack")),
-            sees=seen(attack.sees, self.release),
+            attacker_knowledge=seen(attack.attacker_knowledge, self.release),
             release=released,
-            blind=not attack.signal.asks,
+            blind=not attack.signal.queries_victim,
             **sides,
             **dict(summarise(findings, sides["privacy"])),
         )

@@ -74,7 +74,7 @@ def infer(
     first = trainer(0)
     device = first.strategy.root_device
     judged = side_samples(victim, queried, attack.signal, device, limited=True)
-    if needs.asked:
+    if needs.queries_judged:
         learn = fleet_answers(attack.signal, victim, shadows, judged.indices, device)
     else:
         samples_of_shadows = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
@@ -93,7 +93,7 @@ def controlled(
 
     Raises InputError where it was trained on judged samples, or none is left to learn on.
     """
-    if not needs.asked:
+    if not needs.queries_judged:
         return shadows[0], shadows
     judged = {i for part in ("members", "nonmembers") for i in victim.judged(part)}
     if seen_by(shadows[0])[sorted(judged)].any():
@@ -145,7 +145,7 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
             "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
             "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
         )
-    if not needs.asked:  # otherwise it is looked at sample by sample
+    if not needs.queries_judged:  # otherwise it is looked at sample by sample
         _check_apart(attacked, learnt)
 
 

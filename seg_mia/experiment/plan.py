@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.checkpoint import Card, without_machine
+from seg_mia.checkpoint import Card, ClassSpec, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
 from seg_mia.config.options import Layer, Option, Setting, words_of
@@ -254,7 +254,7 @@ def _of_card(card: Card, file: Path) -> Layer:
     return Layer(inline(content), content, trusted=False)
 
 
-def _data(data: Config, run: Path) -> Config:
+def _data(data: ClassSpec, run: Path) -> ClassSpec:
     """Return a card's data settings; its paths count only where the run that it belongs to lies."""
     spec = without_machine(data)
     if not (run / SALT).is_file():
@@ -271,7 +271,7 @@ def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
     shadows = list(dict.fromkeys(file for path in request.shadows for file in shadow_files(path)))
     if shadows:
         needs.check_count(len(shadows))
-    return newest_fitting(runs, victim, shadows, most=needs.most, apart=not needs.asked)
+    return newest_fitting(runs, victim, shadows, most=needs.maximum, apart=not needs.queries_judged)
 
 
 def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
+from seg_mia.membership.arrays import Members, Values
 
-Values = NDArray[np.float64]
-Members = NDArray[np.bool_]
 Sampling = Literal["half", "offline", "online"]
 
 
@@ -56,18 +55,18 @@ class Fleet:
     Attributes:
         count: least number of shadows. Where shadows may be trained on judged samples, so many must not have
             seen a sample (offline and online), and so many must have seen it (online), for every sample.
-        most: the largest number of shadows that is of use; None for any number.
+        maximum: the largest number of shadows that is of use; None for any number.
         sampling: whether shadows may be trained on judged samples. `half`: on none, and they are asked about
             their own samples alone. `offline`: they may be, and only answers of those that did not see a
             sample count for it. `online`: every sample needs shadows with and without it.
     """
 
     count: int = 1
-    most: int | None = 1
+    maximum: int | None = 1
     sampling: Sampling = "half"
 
     @property
-    def asked(self) -> bool:
+    def queries_judged(self) -> bool:
         """Whether shadows are asked about the judged samples."""
         return self.sampling != "half"
 
@@ -78,9 +77,9 @@ class Fleet:
                 f"this attack needs {self.count} or more shadows, got {shadows}; train more: "
                 f"fit --data.role shadow --data.shadow {shadows}"
             )
-        if self.most is not None and shadows > self.most:
+        if self.maximum is not None and shadows > self.maximum:
             raise InputError(
-                f"this attack takes {self.most} shadow{'s' if self.most > 1 else ''}, got {shadows}; "
+                f"this attack takes {self.maximum} shadow{'s' if self.maximum > 1 else ''}, got {shadows}; "
                 "name fewer with --shadow"
             )
 
@@ -93,11 +92,11 @@ class Fleet:
         self.check_count(len(seen))
         sides = {"not trained": ~seen, "trained": seen} if self.sampling == "online" else {}
         sides = {"not trained": ~seen} if self.sampling == "offline" else sides
-        for what, side in sides.items():
+        for relation, side in sides.items():
             short = int((side.sum(axis=0) < self.count).sum())
             if short:
                 raise InputError(
-                    f"each judged sample needs {self.count} or more shadows {what} on it, {short} of "
+                    f"each judged sample needs {self.count} or more shadows {relation} on it, {short} of "
                     f"{seen.shape[1]} have fewer among {len(seen)}; train more: "
                     f"fit --data.role shadow --data.shadow {len(seen)}"
                 )

@@ -26,6 +26,6 @@ class Membership:
         self.signal, self.scorer = signal, scorer
 
     @property
-    def sees(self) -> str:
+    def attacker_knowledge(self) -> str:
         """What the attacker must see of the victim, as every table of results says it."""
-        return self.signal.sees
+        return self.signal.attacker_knowledge

@@ -6,7 +6,7 @@ Rates seen in an attack, with confidence bounds around them, thus prove a least 
 Oprea 2020, arXiv:2006.07709; Nasr et al. 2021, arXiv:2101.04535).
 
 The bound says only that the loss is at least so much. 0 is no proof of privacy: another attack may show more,
-and few samples show little whatever the attack, see `Certified.most`.
+and few samples show little whatever the attack, see `Certified.attainable`.
 
 A threshold must be chosen on other samples than those that certify, and what one division into the two parts
 certifies is a matter of luck. `epsilon_lower_bound` takes the median over many: if each exceeds the truth
@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.roc import Members, Scores, check_scores
+from seg_mia.membership.arrays import Members, Scores, Values
+from seg_mia.membership.roc import check_scores
 
 Rule = Literal["members_above", "nonmembers_below", "one_run"]
 Counts = NDArray[np.integer[Any]]
-Values = NDArray[np.float64]
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
 """What `epsilon_lower_bound` tries, of two that are equally good the first."""
@@ -56,7 +56,8 @@ class Certified:
 
     Attributes:
         epsilon: the bound, at least 0.
-        most: what a perfect attack certifies on as many samples, by the same method, delta and confidence.
+        attainable: what a perfect attack certifies on as many samples, by the same method, delta and
+            confidence.
         confidence: the least chance, before the data are seen, that the bound does not exceed the truth.
         members: how many members the bound itself was computed from; those that chose the rule do not count.
         nonmembers: how many non-members.
@@ -67,7 +68,7 @@ class Certified:
     """
 
     epsilon: float
-    most: float
+    attainable: float
     confidence: float
     members: int
     nonmembers: int
@@ -102,28 +103,30 @@ def epsilon_lower_bound(
     generator = np.random.default_rng(seed)
     # Highest first: of rules and thresholds that are equally good, argmax takes the first.
     values, places = np.unique(-scores.astype(np.float64), return_inverse=True)
-    (choosers, inside), (others, outside) = (
+    (choosing_members, member_counts), (choosing_nonmembers, nonmember_counts) = (
         _divided(places[side], len(values), generator) for side in (members, ~members)
     )
-    seen = (choosers + others)[:, None] > 0
-    chosen = np.where(seen, _rule_bounds(choosers, others, delta, tail), -np.inf)
+    seen = (choosing_members + choosing_nonmembers)[:, None] > 0
+    chosen = np.where(seen, _rule_bounds(choosing_members, choosing_nonmembers, delta, tail), -np.inf)
     best = chosen.reshape(DIVISIONS, -1).argmax(axis=1)
-    bounds = _rule_bounds(inside, outside, delta, tail).reshape(DIVISIONS, -1)[np.arange(DIVISIONS), best]
+    bounds = _rule_bounds(member_counts, nonmember_counts, delta, tail).reshape(DIVISIONS, -1)[
+        np.arange(DIVISIONS), best
+    ]
     median = np.argsort(bounds, kind="stable")[DIVISIONS // 2]
-    rule, place = divmod(int(best[median]), len(values))
-    certifying = int(inside[0].sum()), int(outside[0].sum())
+    rule, column = divmod(int(best[median]), len(values))
+    certifying = int(member_counts[0].sum()), int(nonmember_counts[0].sum())
     return Certified(
         epsilon=max(0.0, float(bounds[median])),
-        most=most_certifiable(*certifying, delta=delta, confidence=confidence),
+        attainable=attainable_epsilon(*certifying, delta=delta, confidence=confidence),
         confidence=confidence,
         members=certifying[0],
         nonmembers=certifying[1],
         rule=RULES[rule],
-        threshold=-float(values[place]),
+        threshold=-float(values[column]),
     )
 
 
-def most_certifiable(members: int, nonmembers: int, *, delta: float, confidence: float = 0.95) -> float:
+def attainable_epsilon(members: int, nonmembers: int, *, delta: float, confidence: float = 0.95) -> float:
     """Return the epsilon that a perfect attack certifies on so many samples, by the better of the two rules.
 
     The samples are those that certify, in `epsilon_lower_bound` all but one in `CHOOSING`; every division
@@ -202,7 +205,7 @@ def one_run_lower_bound(
     guessed = inserted[np.concatenate([high, low])]
     return Certified(
         epsilon=_one_run_epsilon(samples, guesses, right, delta, alpha),
-        most=_one_run_epsilon(samples, guesses, guesses, delta, alpha),
+        attainable=_one_run_epsilon(samples, guesses, guesses, delta, alpha),
         confidence=confidence,
         members=int(np.count_nonzero(guessed)),
         nonmembers=int(np.count_nonzero(~guessed)),
@@ -254,24 +257,25 @@ def _divided(places: Counts, values: int, generator: np.random.Generator) -> tup
     """Return how many choosing and certifying samples have each value, both (DIVISIONS, values)."""
     orders = generator.permuted(np.tile(places, (DIVISIONS, 1)), axis=1)
     first = orders[:, : max(1, len(places) // CHOOSING)]
-    own = first + values * np.arange(DIVISIONS)[:, None]
-    choosing = np.bincount(own.ravel(), minlength=DIVISIONS * values).reshape(DIVISIONS, values)
+    cells = first + values * np.arange(DIVISIONS)[:, None]
+    choosing = np.bincount(cells.ravel(), minlength=DIVISIONS * values).reshape(DIVISIONS, values)
     return choosing, np.bincount(places, minlength=values) - choosing
 
 
-def _rule_bounds(inside: Counts, outside: Counts, delta: float, tail: float) -> Values:
+def _rule_bounds(member_counts: Counts, nonmember_counts: Counts, delta: float, tail: float) -> Values:
     """Return the lower bound on epsilon of each division, rule and threshold, (divisions, rules, values).
 
     Args:
-        inside: (divisions, values) members of each value, the highest value first; as many in each division.
-        outside: (divisions, values) non-members.
+        member_counts: (divisions, values) members of each value, the highest value first; as many in each
+            division.
+        nonmember_counts: (divisions, values) non-members.
         delta: of the privacy that is tested.
         tail: level of each rate's bound.
     """
-    members, nonmembers = int(inside[0].sum()), int(outside[0].sum())
-    above, alarms = inside.cumsum(axis=1), outside.cumsum(axis=1)
+    members, nonmembers = int(member_counts[0].sum()), int(nonmember_counts[0].sum())
+    above, alarms = member_counts.cumsum(axis=1), nonmember_counts.cumsum(axis=1)
     # A threshold's own samples are called by either rule.
-    below, missed = nonmembers - alarms + outside, members - above + inside
+    below, missed = nonmembers - alarms + nonmember_counts, members - above + member_counts
     bounds = [
         _log_ratio(above, members, alarms, nonmembers, delta, tail),
         _log_ratio(below, nonmembers, missed, members, delta, tail),
@@ -279,14 +283,16 @@ def _rule_bounds(inside: Counts, outside: Counts, delta: float, tail: float) -> 
     return np.stack(bounds, axis=1)
 
 
-def _log_ratio(hits: Counts, meant: int, alarms: Counts, other: int, delta: float, tail: float) -> Values:
+def _log_ratio(
+    hits: Counts, hit_trials: int, alarms: Counts, alarm_trials: int, delta: float, tail: float
+) -> Values:
     """Return log((rate - delta) / other rate), each at its bound; -inf where delta is all of the rate."""
     # Of every possible count once, for there are far more divisions and thresholds.
-    rates = _low(np.arange(meant + 1), meant, tail) - delta
-    others = _high(np.arange(other + 1), other, tail)
+    hit_rates = _low(np.arange(hit_trials + 1), hit_trials, tail) - delta
+    alarm_rates = _high(np.arange(alarm_trials + 1), alarm_trials, tail)
     with np.errstate(divide="ignore"):
-        logs = np.log(np.maximum(rates, 0))
-    return np.asarray(logs[hits] - np.log(others)[alarms])
+        logs = np.log(np.maximum(hit_rates, 0))
+    return np.asarray(logs[hits] - np.log(alarm_rates)[alarms])
 
 
 def _low(successes: Counts, trials: int, level: float) -> Values:

@@ -62,9 +62,9 @@ def compare(first: str | Path, second: str | Path) -> Interval:
     Raises:
         InputError: scores of another attack or other samples, or whose members differ.
     """
-    one, other = read_scores(first), read_scores(second)
-    alike = [np.array_equal(here, there) for here, there in zip(one[:3], other[:3], strict=True)]
-    if not all(alike):
+    first_scores, second_scores = read_scores(first), read_scores(second)
+    equal = [np.array_equal(a, b) for a, b in zip(first_scores[:3], second_scores[:3], strict=True)]
+    if not all(equal):
         raise InputError(
             f"{first} and {second} must tell of the same samples, members and groups; attack both victims "
             "with the same data, split and limit"
@@ -75,4 +75,6 @@ def compare(first: str | Path, second: str | Path) -> Interval:
             f"{first} and {second} must come from one attack with the same settings on the same data; run it "
             "on both victims"
         )
-    return paired_difference(one.scores, other.scores, one.members, one.groups)
+    return paired_difference(
+        first_scores.scores, second_scores.scores, first_scores.members, first_scores.groups
+    )

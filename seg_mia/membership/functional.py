@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.losses import LossName
+from seg_mia.membership.arrays import Values
 from seg_mia.membership.signals import ImageEntropy, ImageLoss, Signal, checked
 
 Array = NDArray[Any] | Tensor
-Values = NDArray[np.float64]
 
 
 def image_loss(logits: Array, masks: Array, *, loss: LossName = "dice_cross_entropy") -> Values:

@@ -10,15 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.rates import Side, effective_groups, tpr_bounds
-from seg_mia.membership.roc import Groups, Members, Scores, auc, check_scores, confusion, tpr_at_fpr
-
-Values = NDArray[np.float64]
-Units = NDArray[np.int64]
+from seg_mia.membership.arrays import Groups, Members, Scores, Units, Values
+from seg_mia.membership.rates import ClusteredSample, effective_groups, tpr_bounds
+from seg_mia.membership.roc import auc, check_group_counts, check_scores, confusion, group_counts, tpr_at_fpr
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,9 @@ def intervals(
 
     - auc: `auc_bounds`.
     - accuracy, balanced_accuracy, f1: functions of the true and the false positive rate. Each rate has the
-      exact bounds of `seg_mia.membership.rates.Side`, and the distances to the value at one bound, the other
-      rate as observed, add up as squares (Zou and Donner 2008, Statistics in Medicine 27:1693, "MOVER"). The
-      threshold is held fixed: it was chosen elsewhere, on the shadow.
+      exact bounds of `seg_mia.membership.rates.ClusteredSample`, and the distances to the value at one bound,
+      the other rate as observed, add up as squares (Zou and Donner 2008, Statistics in Medicine 27:1693,
+      "MOVER"). The threshold is held fixed: it was chosen elsewhere, on the shadow.
     - tpr_at_fpr_X: `seg_mia.membership.rates.tpr_bounds`, exact on both axes, since here the threshold is
       chosen on the scores that it is judged by.
 
@@ -68,18 +65,24 @@ def intervals(
     value = auc(scores, members)
     result = {"auc": Interval(value, *auc_bounds(scores, members, groups, tail=tail))}
     confused = confusion(scores, members, threshold)
-    called = scores.astype(np.float64) >= threshold
-    inside, outside = (Side(scores[side], unit[side]) for side in (members, ~members))
-    count, others = confused.members, confused.nonmembers
-    rates = confused.true_positives / count, confused.false_positives / others
+    positive = scores.astype(np.float64) >= threshold
+    member_sample, nonmember_sample = (
+        ClusteredSample(scores[side], unit[side]) for side in (members, ~members)
+    )
+    member_count, nonmember_count = confused.members, confused.nonmembers
+    rates = confused.true_positives / member_count, confused.false_positives / nonmember_count
     ends = [
         (side.lower(hits, tail), side.upper(hits, tail))
-        for side, hits in ((inside, called[members]), (outside, called[~members]))
+        for side, hits in ((member_sample, positive[members]), (nonmember_sample, positive[~members]))
     ]
     decided: dict[str, Callable[[float, float], float]] = {
-        "accuracy": lambda tpr, fpr: (tpr * count + (1 - fpr) * others) / (count + others),
+        "accuracy": lambda tpr, fpr: (
+            (tpr * member_count + (1 - fpr) * nonmember_count) / (member_count + nonmember_count)
+        ),
         "balanced_accuracy": lambda tpr, fpr: (tpr + 1 - fpr) / 2,
-        "f1": lambda tpr, fpr: 2 * tpr * count / (tpr * count + fpr * others + count),
+        "f1": lambda tpr, fpr: (
+            2 * tpr * member_count / (tpr * member_count + fpr * nonmember_count + member_count)
+        ),
     }
     for name, statistic in decided.items():
         result[name] = Interval(getattr(confused, name), *_combined(statistic, rates, ends))
@@ -120,7 +123,7 @@ def auc_bounds(
     area = auc(scores, members)
     variance = _variance(_placements(scores, members), members, unit)
     if variance == 0:
-        slack = _slack(min(_counts(members, unit)), tail)
+        slack = _slack(min(group_counts(members, unit)), tail)
         return area * (1 - slack), area + (1 - area) * slack
     freedom = min(effective_groups(unit[side]) for side in (members, ~members)) - 1
     quantile = float(stats.t.isf(tail, max(1.0, freedom)))
@@ -150,12 +153,15 @@ def paired_difference(
     point = areas[0] - areas[1]
     placed = _placements(first, members), _placements(second, members)
     if set(areas) <= {0.0, 1.0}:
-        slack = _slack(min(_counts(members, unit)), tail)
+        slack = _slack(min(group_counts(members, unit)), tail)
         return Interval(point, point * (1 - slack) - slack, point * (1 - slack) + slack)
     if np.array_equal(*placed):
         return Interval(point, point, point)
-    one, two, both = (_variance(values, members, unit) for values in (*placed, placed[0] - placed[1]))
-    correlation = 0.0 if min(one, two) == 0 else (one + two - both) / (2 * math.sqrt(one * two))
+    first_part, second_part, difference = (
+        _variance(values, members, unit) for values in (*placed, placed[0] - placed[1])
+    )
+    scale = 2 * math.sqrt(first_part * second_part)
+    correlation = (first_part + second_part - difference) / scale if scale else 0.0
     correlation = max(-1.0, min(1.0, correlation))
     (low_one, high_one), (low_two, high_two) = (
         auc_bounds(scores, members, groups, tail=tail) for scores in (first, second)
@@ -175,10 +181,10 @@ def _placements(scores: Scores, members: Members) -> Values:
     values = scores.astype(np.float64)
     placed = np.empty(len(values))
     for side, sign in ((members, 1), (~members, -1)):
-        others = np.sort(sign * values[~side])
-        own = sign * values[side]
-        both = np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")
-        placed[side] = both / (2 * len(others))
+        opposite = np.sort(sign * values[~side])
+        ranked = sign * values[side]
+        both = np.searchsorted(opposite, ranked, "left") + np.searchsorted(opposite, ranked, "right")
+        placed[side] = both / (2 * len(opposite))
     return placed
 
 
@@ -213,18 +219,8 @@ def _units(scores: Scores, members: Members, groups: Groups | None) -> Units:
     if groups is None:
         return np.arange(len(members))
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
-    inside, outside = _counts(members, unit)
-    if min(inside, outside) < 2:
-        raise InputError(
-            "at least 2 groups of members and 2 of non-members are needed, "
-            f"got {inside} and {outside}; score more patients"
-        )
+    check_group_counts(members, unit)
     return unit
-
-
-def _counts(members: Members, unit: Units) -> tuple[int, int]:
-    """Return how many groups there are on either side."""
-    return len(np.unique(unit[members])), len(np.unique(unit[~members]))
 
 
 def _tail(level: float) -> float:

@@ -23,12 +23,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
+from seg_mia.membership.arrays import Values
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.intervals import auc_bounds
 from seg_mia.membership.rates import tpr_bounds
-from seg_mia.membership.roc import allowed_false_positives, pooled, resolvable
+from seg_mia.membership.roc import (
+    allowed_false_positives,
+    check_group_counts,
+    group_counts,
+    pooled,
+    resolvable,
+)
 
-Values = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 Kind = Literal["auc", "tpr_at_fpr_0.01", "groups.auc", "groups.tpr_at_fpr_0.01"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -110,9 +116,9 @@ def leak_test(
             f"an attack, a permutation and a confidence in (0, 1) are needed, got {len(attacks)}, "
             f"{permutations} and {confidence}; 9999 permutations and 0.95 are usual"
         )
-    names, inside = _sides(attacks)
+    names, is_member = _sides(attacks)
     sizes = _sizes(attacks, names)
-    labels = _dealt(inside, _size_classes(sizes), permutations, np.random.default_rng(seed))
+    labels = _dealt(is_member, _size_classes(sizes), permutations, np.random.default_rng(seed))
     numbers = [
         (attack, kind, reached)
         for attack, scored in enumerate(attacks)
@@ -123,7 +129,7 @@ def leak_test(
             f"at least {math.ceil(len(numbers) / (1 - confidence) - 1e-6)} permutations are needed for "
             f"{len(numbers)} numbers, got {permutations}: with fewer nothing could stand out"
         )
-    p_values, least = _least_p(np.stack([reached for *_, reached in numbers], axis=1))
+    p_values, smallest_p = _least_p(np.stack([reached for *_, reached in numbers], axis=1))
     tail = (1 - confidence) / len(numbers)
     tested = [
         Tested(
@@ -132,19 +138,19 @@ def leak_test(
             value=float(reached[0]),
             low=_low(attacks[attack], kind, tail),
             p_value=float(p_value),
-            adjusted=float(np.mean(least <= p_value)),
+            adjusted=float(np.mean(smallest_p <= p_value)),
         )
         for (attack, kind, reached), p_value in zip(numbers, p_values, strict=True)
     ]
-    sides = int(inside.sum()), int((~inside).sum())
+    sides = int(is_member.sum()), int((~is_member).sum())
     return LeakTest(
         tested=tested,
         confidence=confidence,
         members=sides[0],
         nonmembers=sides[1],
-        grouped=any(len(np.unique(one.groups)) < len(one.groups) for one in attacks),
+        grouped=any(len(np.unique(scored.groups)) < len(scored.groups) for scored in attacks),
         permutations=permutations,
-        detectable=detectable_auc(labels, level=_critical(least, 1 - confidence), seed=seed),
+        detectable=detectable_auc(labels, level=_critical(smallest_p, 1 - confidence), seed=seed),
     )
 
 
@@ -161,48 +167,51 @@ def detectable_auc(labels: Labels, *, level: float, power: float = POWER, seed: 
         power: in (0, 1).
         seed: of the simulated scores.
     """
-    inside = labels[0]
-    noise = np.random.default_rng(seed).normal(size=(WORLDS, len(inside)))
+    is_member = labels[0]
+    noise = np.random.default_rng(seed).normal(size=(WORLDS, len(is_member)))
     dealt = labels.astype(np.float32)
 
-    def found(area: float) -> float:
+    def detection_rate(area: float) -> float:
         shift = math.inf if area == 1 else math.sqrt(2) * float(stats.norm.ppf(area))
-        ranks = stats.rankdata(inside * 1.0 + 0 * noise if area == 1 else noise + shift * inside, axis=1)
+        ranks = stats.rankdata(
+            is_member * 1.0 + 0 * noise if area == 1 else noise + shift * is_member, axis=1
+        )
         sums = dealt @ ranks.T.astype(np.float32)
+        # Rank sums are multiples of a half: a quarter keeps ties despite float32.
         return float(np.mean((sums >= sums[0] - 0.25).mean(axis=0) <= level + 1e-9))
 
-    if found(1.0) < power:
+    if detection_rate(1.0) < power:
         return None
     low, high = 0.5, 1.0
     while high - low > 0.001:
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) >= power else (middle, high)
+        low, high = (low, middle) if detection_rate(middle) >= power else (middle, high)
     return high
 
 
 def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
     """Return the names of all groups, sorted, and which are members."""
-    pairs = {pair for one in attacks for pair in zip(one.groups.tolist(), one.members.tolist(), strict=True)}
+    pairs = {
+        pair
+        for scored in attacks
+        for pair in zip(scored.groups.tolist(), scored.members.tolist(), strict=True)
+    }
     ordered = sorted(pairs)
     names = np.array([name for name, _ in ordered])
-    inside = np.array([member for _, member in ordered], dtype=np.bool_)
+    is_member = np.array([member for _, member in ordered], dtype=np.bool_)
     if len(np.unique(names)) < len(names):
         raise InputError(
             "a group must be on one side for all attacks and seeds; test attacks of one split together"
         )
-    if min(int(inside.sum()), int((~inside).sum())) < 2:
-        raise InputError(
-            "at least 2 groups of members and 2 of non-members are needed, "
-            f"got {int(inside.sum())} and {int((~inside).sum())}; score more patients"
-        )
-    return names, inside
+    check_group_counts(is_member, names)
+    return names, is_member
 
 
 def _sizes(attacks: Sequence[Scored], names: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return how many samples each group has, the most that any attack was asked about; (groups,)."""
     counts = [np.bincount(np.searchsorted(names, scored.groups), minlength=len(names)) for scored in attacks]
-    most: NDArray[np.int64] = np.stack(counts).max(axis=0)
-    return most
+    largest: NDArray[np.int64] = np.stack(counts).max(axis=0)
+    return largest
 
 
 def _size_classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -216,13 +225,15 @@ def _size_classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return classes
 
 
-def _dealt(inside: Labels, classes: NDArray[np.int64], permutations: int, rng: np.random.Generator) -> Labels:
+def _dealt(
+    is_member: Labels, classes: NDArray[np.int64], permutations: int, rng: np.random.Generator
+) -> Labels:
     """Return the true labels and then as many others, dealt out anew within each class of sizes."""
-    labels = np.tile(inside, (permutations + 1, 1))
+    labels = np.tile(is_member, (permutations + 1, 1))
     for number in range(int(classes.max()) + 1):
         columns = np.flatnonzero(classes == number)
         labels[:, columns] = rng.permuted(labels[:, columns], axis=1)
-    labels[0] = inside
+    labels[0] = is_member
     return labels
 
 
@@ -232,19 +243,14 @@ def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterato
     yield "auc", _areas(scored.scores, unit, labels)
     if resolvable(int((~scored.members).sum()), LOW_FPR):
         yield "tpr_at_fpr_0.01", _rates(scored.scores, unit, labels)
-    if len(np.unique(unit)) == len(unit) or min(_counts(scored)) < 2:
+    counts = group_counts(scored.members, scored.groups)
+    if len(np.unique(unit)) == len(unit) or min(counts) < 2:
         return
-    means, _, whose = pooled(scored.scores, scored.members, scored.groups)
-    unit = np.searchsorted(names, np.array(whose))
+    means, _, group_names = pooled(scored.scores, scored.members, scored.groups)
+    unit = np.searchsorted(names, np.array(group_names))
     yield "groups.auc", _areas(means, unit, labels)
-    if resolvable(_counts(scored)[1], LOW_FPR):
+    if resolvable(counts[1], LOW_FPR):
         yield "groups.tpr_at_fpr_0.01", _rates(means, unit, labels)
-
-
-def _counts(scored: Scored) -> tuple[int, int]:
-    """Return how many groups are members and how many are not."""
-    inside, outside = (len(np.unique(scored.groups[side])) for side in (scored.members, ~scored.members))
-    return inside, outside
 
 
 def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
@@ -252,9 +258,9 @@ def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
     groups = labels.shape[1]
     ranks = np.bincount(unit, weights=stats.rankdata(scores), minlength=groups)
     dealt = labels.astype(np.float64)
-    inside = dealt @ np.bincount(unit, minlength=groups).astype(np.float64)
-    pairs = inside * (len(scores) - inside)
-    above = dealt @ ranks - inside * (inside + 1) / 2
+    member_counts = dealt @ np.bincount(unit, minlength=groups).astype(np.float64)
+    pairs = member_counts * (len(scores) - member_counts)
+    above = dealt @ ranks - member_counts * (member_counts + 1) / 2
     return np.where(pairs > 0, above / np.maximum(pairs, 1), 0.5)
 
 
@@ -282,17 +288,16 @@ def _least_p(reached: Values) -> tuple[Values, Values]:
     return p_values[0], p_values.min(axis=1)
 
 
-def _critical(least: Values, alpha: float) -> float:
+def _critical(smallest_p: Values, alpha: float) -> float:
     """Return the p-value up to which a single number is called a leak."""
-    ordered = np.sort(least)
+    ordered = np.sort(smallest_p)
     fitting = np.flatnonzero(np.searchsorted(ordered, ordered, side="right") <= alpha * len(ordered) + 1e-9)
     return float(ordered[fitting[-1]]) if len(fitting) else 1 / len(ordered)
 
 
 def _low(scored: Scored, kind: Kind, tail: float) -> float:
     """Return the lower bound of a number, one-sided at `tail`."""
-    over_groups = kind.startswith("groups.")
-    if over_groups:
+    if kind.startswith("groups."):
         scores, members, names = pooled(scored.scores, scored.members, scored.groups)
         groups = np.array(names)
     else:

@@ -3,14 +3,11 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.roc import Groups, Members, Scores, check_scores
-
-Values = NDArray[np.float64]
-Units = NDArray[np.int64]
+from seg_mia.membership.arrays import Groups, Members, Scores, Units, Values
+from seg_mia.membership.roc import check_scores
 
 
 def tpr_bounds(
@@ -52,23 +49,25 @@ def tpr_bounds(
     values: Values = scores.astype(np.float64)
     names = np.arange(len(scores)) if groups is None else np.asarray(groups)
     units = np.unique(names, return_inverse=True)[1]
-    inside, outside = (Side(values[side], units[side]) for side in (members, ~members))
-    descending = np.unique(outside.scores)[::-1]
+    member_sample, nonmember_sample = (
+        ClusteredSample(values[side], units[side]) for side in (members, ~members)
+    )
+    descending = np.unique(nonmember_sample.scores)[::-1]
     low, high = 0.0, 1.0
     for above in descending:
         # The rule "score > above", which the next threshold of the ROC stands for.
-        if outside.upper(outside.scores > above, tail) > fpr:
+        if nonmember_sample.upper(nonmember_sample.scores > above, tail) > fpr:
             break
-        low = inside.lower(inside.scores > above, tail)
-    for least in descending:
-        if outside.lower(outside.scores >= least, tail) >= fpr:
-            high = inside.upper(inside.scores >= least, tail)
+        low = member_sample.lower(member_sample.scores > above, tail)
+    for threshold in descending:
+        if nonmember_sample.lower(nonmember_sample.scores >= threshold, tail) >= fpr:
+            high = member_sample.upper(member_sample.scores >= threshold, tail)
             break
     return low, high
 
 
-class Side:
-    """Members or non-members, and bounds of the share of them that a rule calls.
+class ClusteredSample:
+    """Members or non-members, and bounds of the share of them that a rule takes for members.
 
     The bounds are those of Clopper and Pearson (1934), of Korn and Graubard (1998) where samples come in
     groups, as `tpr_bounds` describes.
@@ -89,24 +88,24 @@ class Side:
         known = effective_groups(self.unit)
         self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(max(2.0, known))) ** 2
 
-    def lower(self, called: Members, tail: float) -> float:
-        """Return the lower bound of the share called, one-sided at `tail`; called is bool (n,)."""
-        count = self._effective(called)
-        hits = float(called.mean()) * count
+    def lower(self, positive: Members, tail: float) -> float:
+        """Return the lower bound of the share of positives, one-sided at `tail`; positive is bool (n,)."""
+        count = self._effective(positive)
+        hits = float(positive.mean()) * count
         return float(stats.beta.ppf(tail, hits, count - hits + 1)) if hits > 0 else 0.0
 
-    def upper(self, called: Members, tail: float) -> float:
-        """Return the upper bound of the share called, one-sided at `tail`."""
-        return 1 - self.lower(~called, tail)
+    def upper(self, positive: Members, tail: float) -> float:
+        """Return the upper bound of the share of positives, one-sided at `tail`."""
+        return 1 - self.lower(~positive, tail)
 
-    def _effective(self, called: Members) -> float:
-        """Return how many independent samples would tell the share called as well."""
-        count, groups, share = len(called), len(self.sizes), float(called.mean())
+    def _effective(self, positive: Members) -> float:
+        """Return how many independent samples would tell the share as well."""
+        count, groups, share = len(positive), len(self.sizes), float(positive.mean())
         if groups == count:
             return float(count)
         if share in {0.0, 1.0} or groups < 2:
             return float(groups)
-        strayed = (np.bincount(self.unit, weights=called) - share * self.sizes) / (1 - self.sizes / count)
+        strayed = (np.bincount(self.unit, weights=positive) - share * self.sizes) / (1 - self.sizes / count)
         variance = float((strayed**2).sum()) / count**2
         equal = count if variance == 0 else share * (1 - share) / variance * self.known
         return min(float(count), max(1.0, equal))

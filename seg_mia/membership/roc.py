@@ -5,18 +5,13 @@ what `check_scores` refuses. Equal scores are one point of the ROC: no threshold
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
-
-Scores = NDArray[np.floating[Any]]
-Members = NDArray[np.bool_]
-Groups = Sequence[str] | NDArray[np.str_]
+from seg_mia.membership.arrays import Groups, Members, Scores, Units
 
 
 def check_scores(scores: Scores, members: Members, groups: Groups | None = None) -> None:
@@ -41,11 +36,12 @@ def check_members(members: Members, groups: Groups | None = None) -> None:
         raise InputError(
             f"members must be bool (n,), got {members.dtype} {members.shape}; convert it with .astype(bool)"
         )
-    inside = np.count_nonzero(members)
-    outside = len(members) - inside
-    if min(inside, outside) < 2:
+    member_count = np.count_nonzero(members)
+    nonmember_count = len(members) - member_count
+    if min(member_count, nonmember_count) < 2:
         raise InputError(
-            f"at least 2 members and 2 non-members are needed, got {inside} and {outside}; score more images"
+            f"at least 2 members and 2 non-members are needed, got {member_count} and {nonmember_count}; "
+            "score more images"
         )
     if groups is not None:
         _check_groups(members, groups)
@@ -137,12 +133,12 @@ def confusion(scores: Scores, members: Members, threshold: float) -> Confusion:
     if math.isnan(threshold):
         raise InputError("threshold must be a number, got nan; choose it on the shadow with best_threshold")
     # NumPy would round the threshold to the scores' precision, onto one of them.
-    called = scores.astype(np.float64) >= threshold
+    positive = scores.astype(np.float64) >= threshold
     return Confusion(
-        true_positives=int(np.count_nonzero(called & members)),
-        false_positives=int(np.count_nonzero(called & ~members)),
-        true_negatives=int(np.count_nonzero(~called & ~members)),
-        false_negatives=int(np.count_nonzero(~called & members)),
+        true_positives=int(np.count_nonzero(positive & members)),
+        false_positives=int(np.count_nonzero(positive & ~members)),
+        true_negatives=int(np.count_nonzero(~positive & ~members)),
+        false_negatives=int(np.count_nonzero(~positive & members)),
     )
 
 
@@ -187,6 +183,22 @@ def _points(
     return np.concatenate([[np.inf], distinct[::-1]]), true, false
 
 
+def group_counts(members: Members, groups: Groups | Units) -> tuple[int, int]:
+    """Return how many groups are members and how many are not."""
+    names = np.asarray(groups)
+    return len(np.unique(names[members])), len(np.unique(names[~members]))
+
+
+def check_group_counts(members: Members, groups: Groups | Units) -> None:
+    """Raise InputError for fewer than two groups on a side, which do not show how groups vary."""
+    member_count, nonmember_count = group_counts(members, groups)
+    if min(member_count, nonmember_count) < 2:
+        raise InputError(
+            "at least 2 groups of members and 2 of non-members are needed, "
+            f"got {member_count} and {nonmember_count}; score more patients"
+        )
+
+
 def _check_groups(members: Members, groups: Groups) -> None:
     if np.shape(groups) != members.shape:
         raise InputError(
@@ -194,8 +206,8 @@ def _check_groups(members: Members, groups: Groups) -> None:
             "name one group per image"
         )
     names, unit = np.unique(np.asarray(groups), return_inverse=True)
-    inside, size = np.bincount(unit, weights=members), np.bincount(unit)
-    torn = names[(inside > 0) & (inside < size)]
+    member_counts, size = np.bincount(unit, weights=members), np.bincount(unit)
+    torn = names[(member_counts > 0) & (member_counts < size)]
     if len(torn):
         raise InputError(
             f"a group must be on one side, {len(torn)} of {len(names)} hold members and non-members, "

@@ -9,7 +9,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from seg_mia.errors import InputError
-from seg_mia.membership.answers import Answers, Fleet, Values, answered, rows_of
+from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
+from seg_mia.membership.arrays import Values
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
@@ -56,7 +57,8 @@ class Scorer(ABC):
         """Learn from shadows, before the victim is known.
 
         Args:
-            shadows: answers of each, `needs.count` or more, all about the same samples where `needs.asked`.
+            shadows: answers of each, `needs.count` or more, all about the same samples where
+                `needs.queries_judged`.
             learner: trains classifiers; needed where `training` is not None.
         """
 
@@ -66,7 +68,7 @@ class Scorer(ABC):
 
         Args:
             victim: its answers; its `members` are not looked at.
-            shadows: as given to `fit`; where `needs.asked`, with answers about the victim's samples.
+            shadows: as given to `fit`; where `needs.queries_judged`, with answers about the victim's samples.
         """
 
 
@@ -105,7 +107,7 @@ class Calibrated(Scorer):
     chosen on the shadows, each in turn the victim (`calibrated_threshold`).
     """
 
-    needs: ClassVar[Fleet] = Fleet(most=None, sampling="offline")
+    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
 
     def __post_init__(self) -> None:
         self._threshold = math.nan

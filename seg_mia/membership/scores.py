@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import check_matrix
+from seg_mia.membership.arrays import Members, Values
 from seg_mia.membership.roc import best_threshold, check_scores
 
 Rule = Literal["shadow_mean", "shadow_roc"]
-Values = NDArray[np.float64]
 Numbers = NDArray[np.floating[Any]]
-Members = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,13 @@ def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
             f"victim must be (n,) with n as in shadows, got {victim.shape} and {shadows.shape}; give the "
             "losses of the same samples"
         )
-    outside = (~seen).sum(axis=0)
-    if not outside.all():
+    unseen_count = (~seen).sum(axis=0)
+    if not unseen_count.all():
         raise InputError(
-            f"each sample needs a shadow that did not see it, {int((outside == 0).sum())} of {len(victim)} "
-            "have none; train more shadows"
+            f"each sample needs a shadow that did not see it, {int((unseen_count == 0).sum())} of "
+            f"{len(victim)} have none; train more shadows"
         )
-    difficulty = np.where(seen, 0.0, shadows.astype(np.float64)).sum(axis=0) / outside
+    difficulty = np.where(seen, 0.0, shadows.astype(np.float64)).sum(axis=0) / unseen_count
     return np.asarray(difficulty - victim.astype(np.float64), dtype=np.float64)
 
 
@@ -116,10 +115,10 @@ def calibrated_threshold(shadows: Numbers, seen: Members, judged: Members | None
     check_matrix(shadows, seen)
     scores, members = list[Values](), list[Members]()
     for target in range(len(shadows)):
-        others = np.arange(len(shadows)) != target
-        usable = (~seen[others]).any(axis=0) & (True if judged is None else judged[target])
+        is_reference = np.arange(len(shadows)) != target
+        usable = (~seen[is_reference]).any(axis=0) & (True if judged is None else judged[target])
         if usable.any():
-            references = shadows[others][:, usable], seen[others][:, usable]
+            references = shadows[is_reference][:, usable], seen[is_reference][:, usable]
             scores.append(calibrated(shadows[target, usable], *references))
             members.append(seen[target, usable])
     known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)

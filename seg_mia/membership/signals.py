@@ -22,12 +22,6 @@ from seg_mia.models.released import label_logits
 
 Released = Literal["probabilities", "logits", "labels"]
 
-_NAMES: dict[Released, str] = {
-    "probabilities": "released probabilities",
-    "logits": "released logits",
-    "labels": "released labels",
-}
-
 
 class Signal(ABC):
     """A view of the victim.
@@ -35,15 +29,15 @@ class Signal(ABC):
     Attributes:
         maps: whether it is a map (N, C, *S) for a classifier; otherwise one number per image, (N,), that is
             the lower, the more the image looks like a member.
-        asks: whether the victim is asked at all.
+        queries_victim: whether the victim is asked at all.
     """
 
     maps: ClassVar[bool] = True
-    asks: ClassVar[bool] = True
+    queries_victim: ClassVar[bool] = True
 
     @property
     @abstractmethod
-    def sees(self) -> str:
+    def attacker_knowledge(self) -> str:
         """What the attacker must see, as every table of results says it."""
 
     @abstractmethod
@@ -51,8 +45,20 @@ class Signal(ABC):
         """Return the signal of each sample, float32."""
 
 
+class ReleasedSignal(Signal):
+    """A view of what the victim gives out, its field `released`, alone or beside the true mask."""
+
+    released: Released
+    uses_mask: ClassVar[bool] = False
+
+    @property
+    def attacker_knowledge(self) -> str:
+        """What is released, and whether the true mask is needed."""
+        return f"released {self.released}{', true mask' if self.uses_mask else ''}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Posterior(Signal):
+class Posterior(ReleasedSignal):
     """Type-I of Chobola et al. 2022: the released map alone.
 
     Args:
@@ -63,19 +69,14 @@ class Posterior(Signal):
     released: Released = "probabilities"
     entropy: bool = False
 
-    @property
-    def sees(self) -> str:
-        """The released output."""
-        return _NAMES[self.released]
-
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return one channel for two classes, else one per class; then the entropy."""
-        shown = _shown(logits, self.released)
-        return torch.cat((shown, _entropy(logits, self.released)), dim=1) if self.entropy else shown
+        output = _output(logits, self.released)
+        return torch.cat((output, _entropy(logits, self.released)), dim=1) if self.entropy else output
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosteriorAndMask(Signal):
+class PosteriorAndMask(ReleasedSignal):
     """Type-II of Chobola et al. 2022: the released map and the true mask, stacked.
 
     Args:
@@ -84,36 +85,28 @@ class PosteriorAndMask(Signal):
             classifier that starts from nothing to learn the subtraction.
     """
 
+    uses_mask: ClassVar[bool] = True
     released: Released = "probabilities"
     difference: bool = False
 
-    @property
-    def sees(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
-
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the map's channels, then as many of the mask: the foreground, or one-hot; then of both."""
-        shown = _shown(logits, self.released).masked_fill((mask == IGNORE).unsqueeze(1), 0)
+        output = _output(logits, self.released).masked_fill((mask == IGNORE).unsqueeze(1), 0)
         truth = one_hot(mask, class_count(logits))
-        maps = (shown, truth, (shown - truth).abs()) if self.difference else (shown, truth)
+        maps = (output, truth, (output - truth).abs()) if self.difference else (output, truth)
         return torch.cat(maps, dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossMap(Signal):
+class LossMap(ReleasedSignal):
     """The structured loss map of Segmentations-Leak (He et al., ECCV 2020): -log p of the true class.
 
     Args:
         released: what the victim gives out.
     """
 
+    uses_mask: ClassVar[bool] = True
     released: Released = "probabilities"
-
-    @property
-    def sees(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return log(1 + cross-entropy), (N, 1, *S): a few huge losses would drown the others."""
@@ -121,7 +114,7 @@ class LossMap(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageLoss(Signal):
+class ImageLoss(ReleasedSignal):
     """The loss of the whole image: what the global loss attack of Chobola et al. 2022 compares.
 
     Args:
@@ -130,13 +123,9 @@ class ImageLoss(Signal):
     """
 
     maps: ClassVar[bool] = False
+    uses_mask: ClassVar[bool] = True
     loss: LossName = "dice_cross_entropy"
     released: Released = "probabilities"
-
-    @property
-    def sees(self) -> str:
-        """The released output and the mask."""
-        return f"{_NAMES[self.released]}, true mask"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's loss, (N,); computed in float64, so that equal answers are ties."""
@@ -144,7 +133,7 @@ class ImageLoss(Signal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageEntropy(Signal):
+class ImageEntropy(ReleasedSignal):
     """The mean entropy of the released distribution over the pixels: confidence, without the true mask.
 
     Args:
@@ -153,11 +142,6 @@ class ImageEntropy(Signal):
 
     maps: ClassVar[bool] = False
     released: Released = "probabilities"
-
-    @property
-    def sees(self) -> str:
-        """The released output."""
-        return _NAMES[self.released]
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""
@@ -169,10 +153,10 @@ class ImageEntropy(Signal):
 class ImageAndMask(Signal):
     """The blind baseline: image and true mask, without the victim; a fair split gives an AUC of 0.5."""
 
-    asks: ClassVar[bool] = False
+    queries_victim: ClassVar[bool] = False
 
     @property
-    def sees(self) -> str:
+    def attacker_knowledge(self) -> str:
         """Nothing of the victim."""
         return "image and true mask, not the victim"
 
@@ -184,15 +168,15 @@ class ImageAndMask(Signal):
         return torch.cat((part.float(), one_hot(mask, class_count(logits))), dim=1)
 
 
-def released(logits: Tensor, what: Released) -> Tensor:
+def released(logits: Tensor, kind: Released) -> Tensor:
     """Return logits that say as much as what is released: for labels, those of an almost certain answer."""
-    match what:
+    match kind:
         case "probabilities" | "logits":
             return logits.to(torch.promote_types(logits.dtype, torch.float32))
         case "labels":
             return label_logits(logits)
         case _:
-            assert_never(what)
+            assert_never(kind)
 
 
 def one_hot(mask: Tensor, classes: int) -> Tensor:
@@ -204,17 +188,17 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
     return torch.stack(channels, dim=1).float()
 
 
-def _entropy(logits: Tensor, what: Released) -> Tensor:
+def _entropy(logits: Tensor, kind: Released) -> Tensor:
     """Return the entropy of each pixel's distribution in nats, (N, 1, *S)."""
-    p = probabilities(released(logits, what).to(torch.promote_types(logits.dtype, torch.float32)))
+    p = probabilities(released(logits, kind).to(torch.promote_types(logits.dtype, torch.float32)))
     entropy: Tensor = torch.special.entr(p)
     return entropy.sum(1, keepdim=True)
 
 
-def _shown(logits: Tensor, what: Released) -> Tensor:
+def _output(logits: Tensor, kind: Released) -> Tensor:
     logits = logits.float()
     two = class_count(logits) == 2
-    match what:
+    match kind:
         case "probabilities":
             p = probabilities(logits)
             return p[:, 1:] if two else p
@@ -223,7 +207,7 @@ def _shown(logits: Tensor, what: Released) -> Tensor:
         case "labels":
             return one_hot(predicted(logits), class_count(logits))
         case _:
-            assert_never(what)
+            assert_never(kind)
 
 
 def checked(signal: Tensor, name: str) -> Tensor:

@@ -50,8 +50,8 @@ def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
     """Return what pairs (epsilon, delta) permit that all hold of one training; infinite ones say nothing."""
     known = [(epsilon, delta) for epsilon, delta in points if math.isfinite(epsilon)]
     middles = (np.arange(STRIPS) + 0.5) / STRIPS
-    auc = float(_most(middles, known).mean())
-    tpr_at_10, tpr_at_1 = (float(rate) for rate in _most(np.array([0.1, 0.01]), known))
+    auc = float(_tpr_limit(middles, known).mean())
+    tpr_at_10, tpr_at_1 = (float(rate) for rate in _tpr_limit(np.array([0.1, 0.01]), known))
     return Permitted(max(auc, 0.5), tpr_at_10, tpr_at_1, by)
 
 
@@ -79,15 +79,15 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     return float(above - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
 
 
-def _most(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+def _tpr_limit(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
     """Return the greatest true positive rates at some false ones, (n,).
 
     TPR <= e^epsilon FPR + delta, and the same with the parts of members and others exchanged:
     1 - FPR <= e^epsilon (1 - TPR) + delta.
     """
-    most = np.ones_like(fpr)
+    limit = np.ones_like(fpr)
     for epsilon, delta in points:
         with np.errstate(over="ignore"):  # e^epsilon may be infinite, which bounds nothing
-            most = np.minimum(most, np.exp(epsilon) * fpr + delta)
-        most = np.minimum(most, 1 - np.exp(-epsilon) * np.maximum(1 - delta - fpr, 0))
-    return most
+            limit = np.minimum(limit, np.exp(epsilon) * fpr + delta)
+        limit = np.minimum(limit, 1 - np.exp(-epsilon) * np.maximum(1 - delta - fpr, 0))
+    return limit

@@ -20,7 +20,7 @@ def cropped(maps: Tensor, size: int, generator: torch.Generator | None = None) -
     tops = (draws[0] * (height + 1)).long().tolist()
     lefts = (draws[1] * (width + 1)).long().tolist()
     return torch.stack(
-        [one[:, y : y + size, x : x + size] for one, y, x in zip(maps, tops, lefts, strict=True)]
+        [sample[:, y : y + size, x : x + size] for sample, y, x in zip(maps, tops, lefts, strict=True)]
     )
 
 

@@ -3,56 +3,56 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from seg_mia.report.caveats import caveats, warnings
-from seg_mia.report.files import Files, exposed, first_key, gather, sides, strongest_attack
-from seg_mia.report.load import Source
-from seg_mia.report.verdicts import verdicts
+from seg_mia.report.attack_files import AttackFiles, exposed, first_key, gather, sides, strongest_attack
+from seg_mia.report.load import StoredAudit
+from seg_mia.report.rules.caveats import caveats, warnings
+from seg_mia.report.rules.verdicts import verdicts
 from seg_mia.results.audit import Victim
 from seg_mia.results.report import Report
-from seg_mia.results.seeds import over_seeds
+from seg_mia.results.seeds import spread_over_seeds
 
 
-def build(source: Source, *, images: bool) -> tuple[Report, Files]:
+def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
     """Return all that a report says, and the files that its figures are drawn from.
 
     Args:
-        source: the audit.
+        stored: the audit.
         images: show and name samples.
     """
-    audit, shown = source.audit, source.shareable()
-    files = gather(source, audit.membership, audit.perturbations, images=images)
+    audit, shareable = stored.audit, stored.shareable()
+    files = gather(stored, audit.membership, audit.perturbations, images=images)
     first = first_key([result.key for result in audit.membership])
     surest = strongest_attack(audit.membership, first) if images else None
     membership = [
-        told.model_copy(update={"scores": sides(files.scores[result.folder])})
+        public.model_copy(update={"scores": sides(files.scores[result.folder])})
         if result.folder in files.scores
-        else told
-        for told, result in zip(shown.membership, audit.membership, strict=True)
+        else public
+        for public, result in zip(shareable.membership, audit.membership, strict=True)
     ]
     report = Report(
-        name=shown.name,
-        created=shown.created,
-        seconds=shown.seconds,
+        name=shareable.name,
+        created=shareable.created,
+        seconds=shareable.seconds,
         images=images,
-        tool=shown.tool,
-        warnings=warnings(shown.defences, membership, shown.perturbations),
-        verdicts=verdicts(shown.defences, membership, shown.perturbations, shown.leaks),
-        victims=shown.defences,
-        leaks=shown.leaks,
+        tool=shareable.tool,
+        warnings=warnings(shareable.defences, membership, shareable.perturbations),
+        verdicts=verdicts(shareable.defences, membership, shareable.perturbations, shareable.leaks),
+        victims=shareable.defences,
+        leaks=shareable.leaks,
         membership=membership,
-        perturbations=shown.perturbations,
-        seeds=over_seeds([*membership, *shown.perturbations]),
+        perturbations=shareable.perturbations,
+        seeds=spread_over_seeds([*membership, *shareable.perturbations]),
         exposed=exposed(surest, files.scores),
-        caveats=caveats(shown.defences, membership, shown.perturbations),
-        missing=[*files.missing, *_unasked(shown.defences)],
-        settings=shown.settings,
-        stages=shown.stages,
+        caveats=caveats(shareable.defences, membership, shareable.perturbations),
+        missing=[*files.missing, *_unread_canaries(shareable.defences)],
+        settings=shareable.settings,
+        stages=shareable.stages,
     )
-    scores = {source.shown(folder): scored for folder, scored in files.scores.items()}
+    scores = {stored.display_path(folder): scored for folder, scored in files.scores.items()}
     return report, replace(files, scores=scores)
 
 
-def _unasked(victims: Sequence[Victim]) -> list[str]:
+def _unread_canaries(victims: Sequence[Victim]) -> list[str]:
     """Return a sentence for each victim that was trained with canaries of which nothing is known."""
     return [
         f'"{victim.defence}", seed {victim.seed}: the audit found no canaries.json in its run that says '

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from seg_mia.errors import InputError
-from seg_mia.report.caveats import foremost
-from seg_mia.report.gates import check, read_gate
 from seg_mia.report.load import read_audit
+from seg_mia.report.rules.caveats import foremost
+from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.write import NUMBERS, PAGE, write_report
 from seg_mia.results.report import Report
 
@@ -43,15 +43,15 @@ class _Parser(argparse.ArgumentParser):
 
 def report(words: Sequence[str]) -> Outcome:
     """Write the report of the audit that the words name, and hold its numbers against the gates."""
-    said = _parser().parse_args(list(words))
-    gates = [read_gate(text) for text in said.fail_on]
-    folder = read_audit(said.run).folder
-    content = write_report(folder, images=said.images)
+    arguments = _parser().parse_args(list(words))
+    gates = [read_gate(text) for text in arguments.fail_on]
+    folder = read_audit(arguments.run).folder
+    content = write_report(folder, images=arguments.images)
     warned = foremost(content.victims, content.membership)
-    return Outcome(folder, warned, verdicts(content), check(gates, content))
+    return Outcome(folder, warned, verdict_lines(content), check(gates, content))
 
 
-def verdicts(content: Report) -> list[str]:
+def verdict_lines(content: Report) -> list[str]:
     """Return a line per victim: what was judged of it."""
     return [
         f"{row.defence}: leak: {row.leak.word.lower()}; robustness: {row.robustness.word.lower()}; "

@@ -16,7 +16,7 @@ ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][
 
 
 @dataclass(frozen=True)
-class Source:
+class StoredAudit:
     """An audit as it stands on disk.
 
     Attributes:
@@ -32,7 +32,7 @@ class Source:
         """The folder of all runs."""
         return self.folder.parent.parent
 
-    def found(self, named: str) -> Path | None:
+    def locate(self, named: str) -> Path | None:
         """Return the folder that the audit names, None if it is gone.
 
         One that was moved together with its runs is found again: by the end of its path, below the runs.
@@ -47,42 +47,43 @@ class Source:
                 return self.root.joinpath(*ending)
         return None
 
-    def shown(self, named: str) -> str:
+    def display_path(self, named: str) -> str:
         """Return a path as a report says it: below the runs, or its end alone."""
-        path = self.found(named) or Path(named)
+        path = self.locate(named) or Path(named)
         try:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
         except ValueError:
             parts = _parts(named)
             if not is_absolute(named) or len(parts) < 2:
                 return named
-            return "/".join(["...", *parts[1:][-_telling(parts) :]])
+            return "/".join(["...", *parts[1:][-_informative(parts) :]])
 
     def shareable(self) -> AuditResult:
         """Return the audit without absolute paths, but for those in commands, which can then be repeated."""
-        plain = self.told(self.audit.plain())
+        plain = self.without_absolute_paths(self.audit.plain())
         for entry, result in zip(plain["attacks"], self.audit.attacks, strict=True):
-            entry |= {name: self.shown(getattr(result, name)) for name in ("folder", "victim_run")}
+            entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
         for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
-            entry["victim"] = self.shown(victim.victim)
+            entry["victim"] = self.display_path(victim.victim)
         for entry, stage in zip(plain["stages"], self.audit.stages, strict=True):
-            entry |= {"folder": self.shown(stage.folder), "command": stage.command}
+            entry |= {"folder": self.display_path(stage.folder), "command": stage.command}
         return AuditResult.read(plain, f"{self.folder / FILE}")
 
-    def told(self, value: Any) -> Any:
-        """Return plain values, with absolute paths as `shown` says them."""
+    def without_absolute_paths(self, value: Any) -> Any:
+        """Return plain values, with absolute paths as `display_path` says them."""
         if isinstance(value, Mapping):
-            return {str(name): self.told(item) for name, item in value.items()}
+            return {str(name): self.without_absolute_paths(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.told(item) for item in value]
+            return [self.without_absolute_paths(item) for item in value]
         if not isinstance(value, str):
             return value
+        # A path with spaces cannot be told from a sentence that begins with one.
         if is_absolute(value) and not re.search(r"\s", value):
-            return self.shown(value)
-        return ABSOLUTE.sub(lambda match: self.shown(match[0]), value)
+            return self.display_path(value)
+        return ABSOLUTE.sub(lambda match: self.display_path(match[0]), value)
 
 
-def read_audit(run: str | Path) -> Source:
+def read_audit(run: str | Path) -> StoredAudit:
     """Return the audit in a folder, or the newest of a folder of several.
 
     Raises:
@@ -97,29 +98,31 @@ def read_audit(run: str | Path) -> Source:
     if not isinstance(content, dict) or not isinstance(content.get("attacks"), list):
         raise InputError(f"{file} is not what an audit writes: it lists no attacks; run the audit again")
     if content.get("version") != VERSION:
-        said = repr(content.get("version"))[:40]
-        raise InputError(f"{file} must be of version {VERSION}, got {said}; run the audit again")
-    return Source(folder.absolute(), AuditResult.read(content, str(file)))
+        version = repr(content.get("version"))[:40]
+        raise InputError(f"{file} must be of version {VERSION}, got {version}; run the audit again")
+    return StoredAudit(folder.absolute(), AuditResult.read(content, str(file)))
 
 
 def _newest(run: Path) -> Path:
     if not run.is_dir():
-        what = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
+        problem = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
         raise InputError(
-            f"{what}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its versions"
+            f"{problem}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its "
+            "versions"
         )
     if (run / FILE).is_file():
         return run
-    found = [file.parent for file in run.glob(f"version_*/{FILE}")]
-    if not found:
+    folders = [file.parent for file in run.glob(f"version_*/{FILE}")]
+    if not folders:
         raise InputError(
             f"{run} holds no {FILE}; name an audit's folder, such as runs/phantom_audit/version_0, "
             "or run one: python -m seg_mia audit --config phantom_audit.yaml"
         )
-    return max(found, key=_number)
+    return max(folders, key=_number)
 
 
 def _number(folder: Path) -> tuple[int, str]:
+    # As numbers, for version_10 is newer than version_9.
     digits = folder.name.removeprefix("version_")
     return (int(digits) if digits.isdecimal() else -1), folder.name
 
@@ -129,8 +132,9 @@ def is_absolute(text: str) -> bool:
     return text.startswith(("/", "~/")) or PureWindowsPath(text).is_absolute()
 
 
-def _telling(parts: Sequence[str]) -> int:
+def _informative(parts: Sequence[str]) -> int:
     """Return how many of a path's last parts tell what it is, without telling whose machine it lies on."""
+    # RUN/version_0/ATTACK/version_1, RUN/version_0, or a file's name alone.
     runs = [bool(re.fullmatch(r"version_\d+", part)) for part in (*parts[-3:-2], *parts[-1:])]
     return 4 if len(runs) == 2 and all(runs) else 2 if runs[-1] else 1
 

@@ -15,18 +15,18 @@ from seg_mia.results.report import SCHEMA, Report
 FILE = "schema.json"
 
 
-def schema() -> dict[str, Any]:
+def schema() -> dict[str, object]:
     """Return the schema, draft 2020-12, with what the models' docstrings say of each field."""
     content = Report.model_json_schema(mode="serialization")
     kinds = {kind.__name__: kind for kind in _parts(Report)}
     for name, part in [(Report.__name__, content), *content["$defs"].items()]:
         kind = kinds[name]
         part["description"] = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-        told = _attributes(kind)
+        descriptions = _attributes(kind)
         for field, value in part["properties"].items():
             value.pop("title", None)
-            if field in told:
-                value["description"] = told[field]
+            if field in descriptions:
+                value["description"] = descriptions[field]
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA,
@@ -42,15 +42,15 @@ def text() -> str:
 
 def _attributes(kind: type) -> dict[str, str]:
     """Return what a class' docstring and those of its bases say of each field, by its name in files."""
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
         for name, words in re.findall(r"^ {4}(\w+): ((?:.+\n?)(?: {8}.+\n?)*)", section, re.MULTILINE):
-            told[name] = " ".join(words.split())
+            descriptions[name] = " ".join(words.split())
     if issubclass(kind, BaseModel):
         aliases = {name: field.serialization_alias for name, field in kind.model_fields.items()}
-        return {aliases.get(name) or name: words for name, words in told.items()}
-    return told
+        return {aliases.get(name) or name: words for name, words in descriptions.items()}
+    return descriptions
 
 
 def _parts(kind: Any) -> Iterator[type]:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from seg_mia.report.build import build
+from seg_mia.report.html.page import page
 from seg_mia.report.load import read_audit
-from seg_mia.report.page import page
 from seg_mia.results.files import write_json, write_text
 from seg_mia.results.report import Report
 
@@ -23,9 +23,9 @@ def write_report(folder: Path, *, images: bool = True) -> Report:
     Raises:
         InputError: no audit there, one that cannot be read, or a folder that cannot be written.
     """
-    source = read_audit(folder)
-    report, files = build(source, images=images)
+    stored = read_audit(folder)
+    report, files = build(stored, images=images)
     text = page(report, files)
-    write_json(source.folder / NUMBERS, report.plain())
-    write_text(source.folder / PAGE, text)
+    write_json(stored.folder / NUMBERS, report.plain())
+    write_text(stored.folder / PAGE, text)
     return report

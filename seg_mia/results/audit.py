@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from seg_mia.results.base import Number, OfVictim, Result, Settings
+from seg_mia.results.base import Number, Result, Settings, VictimRecord
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -17,7 +17,7 @@ AttackResult = Annotated[MembershipResult | PerturbationResult, Field(discrimina
 ATTACK_RESULT: TypeAdapter[MembershipResult | PerturbationResult] = TypeAdapter(AttackResult)
 
 
-class Victim(OfVictim):
+class Victim(VictimRecord):
     """One attacked network.
 
     Attributes:
@@ -45,26 +45,26 @@ class Victim(OfVictim):
     @property
     def gap(self) -> float | None:
         """Return how much better it segments members than non-members, in Dice."""
-        inside, outside = self.dice("members"), self.dice("nonmembers")
-        return None if inside is None or outside is None else inside - outside
+        members, nonmembers = self.dice("members"), self.dice("nonmembers")
+        return None if members is None or nonmembers is None else members - nonmembers
 
 
 class Stage(Result):
     """A step of the audit.
 
     Attributes:
-        what: it is called.
+        name: of the stage.
         command: that does the same.
         seconds: that it took.
-        kept: whether an earlier run had done it.
+        cached: whether an earlier run had done it.
         folder: where its files lie.
         kind: of step.
     """
 
-    what: str
+    name: str
     command: str
     seconds: Number
-    kept: bool
+    cached: bool
     folder: str
     kind: str
 

@@ -115,7 +115,7 @@ class RunKey:
     defence: str
 
 
-class OfVictim(Result):
+class VictimRecord(Result):
     """What belongs to one victim of an audit.
 
     Attributes:
@@ -135,8 +135,13 @@ class OfVictim(Result):
         """Which victim."""
         return RunKey(self.seed, self.round, self.row, self.defence)
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """Position in the audit: seed by seed, the first victim of a seed first."""
+        return self.round, self.row
 
-class OfAttack(OfVictim):
+
+class AttackRecord(VictimRecord):
     """What an audit adds to the result of one attack.
 
     Attributes:
@@ -152,3 +157,8 @@ class OfAttack(OfVictim):
     victim_run: str
     folder: str
     headline: list[str]
+
+    @property
+    def title(self) -> str:
+        """The attack and, where several victims are compared, the one that it was run on."""
+        return self.label if self.row == 0 else f'{self.label} on "{self.defence}"'

@@ -9,11 +9,11 @@ TAIL = 0.025
 """At each end of a 95 % interval."""
 
 
-def over_images(average: Average, units: int, *, most: float = 1.0) -> Measure:
+def over_images(average: Average, units: int, *, upper: float = 1.0) -> Measure:
     """Return a mean over images with its 95 % interval; no interval of fewer than two patients.
 
     Images of a patient are taken to say no more than one of them, so patients are counted. Each end counts
-    one more, at its worst: of value 0 for the lower end, `most` for the upper. Gaffke
+    one more, at its worst: of value 0 for the lower end, `upper` for the upper. Gaffke
     (2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
     variable") weighs such n + 1 values by a uniform Dirichlet and takes a quantile of their sum; here it is
     that of the Beta distribution with this sum's mean and variance. For images that are all or nothing it is
@@ -24,43 +24,45 @@ def over_images(average: Average, units: int, *, most: float = 1.0) -> Measure:
     Args:
         average: of values in [0, most].
         units: of how many patients the images are, images where each is a patient of its own.
-        most: the largest value that an image can have.
+        upper: the largest value that an image can have.
     """
     if average.mean is None or average.std is None or units < 2:
         return Measure(average.mean)
-    mean, std = min(max(average.mean / most, 0.0), 1.0), average.std / most
+    mean, std = min(max(average.mean / upper, 0.0), 1.0), average.std / upper
     low, high = (_end(mean, std, units, worst, tail) for worst, tail in ((0.0, TAIL), (1.0, 1 - TAIL)))
-    return Measure(average.mean, most * min(low, mean), most * max(high, mean))
+    return Measure(average.mean, upper * min(low, mean), upper * max(high, mean))
 
 
 def _end(mean: float, std: float, images: int, worst: float, tail: float) -> float:
     """Return one end of the interval of values in [0, 1], `worst` being the value of one more image."""
     middle = (images * mean + worst) / (images + 1)
     variance = (images * (std**2 + mean**2) + worst**2) / (images + 1) - middle**2
+    # Values that are all equal, up to rounding, have no Beta distribution.
     if variance <= 1e-12 or not 0 < middle < 1:
         return middle
+    # Never wider than that of values which are all 0 or 1, the most that this mean allows.
     weight = max((images + 2) * middle * (1 - middle) / variance - 1, images + 1)
     return float(stats.beta.ppf(tail, weight * middle, weight * (1 - middle)))
 
 
-def dice_after(one: PerturbationSummary) -> Measure | None:
+def dice_after(summary: PerturbationSummary) -> Measure | None:
     """Return the Dice to the truth that an attack leaves, None where it was not measured.
 
     At worst an image keeps the Dice before, or the best of those seen after.
     """
-    if "dice_adversarial" not in one.results:
+    if "dice_adversarial" not in summary.results:
         return None
-    after = one.results["dice_adversarial"]
-    most = max(one.mean("dice_clean") or 1.0, after.max or after.mean or 0.0)
-    return over_images(after, one.units, most=min(most, 1.0))
+    after = summary.results["dice_adversarial"]
+    upper = max(summary.mean("dice_clean") or 1.0, after.max or after.mean or 0.0)
+    return over_images(after, summary.units, upper=min(upper, 1.0))
 
 
-def dice_lost(one: PerturbationSummary) -> Measure | None:
+def dice_lost(summary: PerturbationSummary) -> Measure | None:
     """Return the share of the Dice to the truth that an attack takes, None where it was not measured.
 
     The interval is that of the Dice after; the Dice before is taken as it is for the attacked images.
     """
-    before, after = one.mean("dice_clean"), dice_after(one)
+    before, after = summary.mean("dice_clean"), dice_after(summary)
     if not before or after is None:
         return None
     value, low, high = (

@@ -72,11 +72,11 @@ def certified(
         guarantee: of the victim, whose delta is taken; else it is a tenth of one over the members.
     """
     by_group = _pooled(scores, members, groups)
-    judged, inside = (scores, members) if by_group is None else by_group[:2]
+    unit_scores, unit_members = (scores, members) if by_group is None else by_group[:2]
     delta = None if guarantee is None else guarantee.delta
     if delta is None:
-        delta = 1 / (10 * int(inside.sum()))
-    bound = asdict(epsilon_lower_bound(judged, inside, delta=delta))
+        delta = 1 / (10 * int(unit_members.sum()))
+    bound = asdict(epsilon_lower_bound(unit_scores, unit_members, delta=delta))
     return EpsilonLowerBound(unit="image" if by_group is None else "patient", delta=delta, **bound)
 
 
@@ -84,7 +84,7 @@ def _pooled(scores: Scores, members: Members, groups: Groups) -> tuple[Scores, M
     """Return mean scores of groups; None where none has two samples, or a side has fewer than two."""
     if len(np.unique(groups)) == len(groups):
         return None
-    means, inside, names = pooled(scores, members, groups)
-    if min(int(inside.sum()), int((~inside).sum())) < 2:
+    means, group_members, names = pooled(scores, members, groups)
+    if min(int(group_members.sum()), int((~group_members).sum())) < 2:
         return None
-    return means, inside, np.array(names)
+    return means, group_members, np.array(names)

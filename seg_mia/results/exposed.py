@@ -22,11 +22,11 @@ def extremes(
     _check(scores, members)
     if count < 0:
         raise ValueError(f"count must be 0 or more, got {count}")
-    inside, outside = np.flatnonzero(members), np.flatnonzero(~members)
+    member_rows, nonmember_rows = np.flatnonzero(members), np.flatnonzero(~members)
     return {
-        "members most exposed": _sorted(inside, -scores)[:count],
-        "members least exposed": _sorted(inside, scores)[:count],
-        "non-members taken for members": _sorted(outside, -scores)[:count],
+        "members most exposed": _sorted(member_rows, -scores)[:count],
+        "members least exposed": _sorted(member_rows, scores)[:count],
+        "non-members taken for members": _sorted(nonmember_rows, -scores)[:count],
     }
 
 

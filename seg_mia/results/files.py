@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
+from seg_mia.results.base import plain
 
 
 def file_name(name: str) -> str:
@@ -35,9 +35,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write plain values; NaN and infinity become null, which every reader of JSON accepts."""
-    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+    write_text(path, json.dumps(plain(content), indent=2) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -74,11 +74,3 @@ def write_rows(
     ]
     rows = [[ids[number], *(column[row] for column in columns)] for row, number in enumerate(index.tolist())]
     write_csv(path, ["id", *values], rows)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

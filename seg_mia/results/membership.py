@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from seg_mia.membership.roc import Confusion
-from seg_mia.results.base import Measure, Number, OfAttack, Result, Settings, Spread
+from seg_mia.results.base import AttackRecord, Measure, Number, Result, Settings, Spread
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 
 Role = Literal["attack", "blind", "control"]
@@ -125,7 +125,7 @@ class MembershipSummary(MembershipScores):
     Attributes:
         kind: of result.
         attack: its settings.
-        sees: what the attacker sees.
+        attacker_knowledge: what the attacker sees.
         release: settings of what limits the victim's outputs, None without.
         defences: names of those in the training of victim and shadow.
         victim: the attacked checkpoint.
@@ -139,7 +139,7 @@ class MembershipSummary(MembershipScores):
 
     kind: Literal["membership"] = "membership"
     attack: Settings
-    sees: str
+    attacker_knowledge: str
     release: Any
     defences: dict[str, list[str]]
     victim: str
@@ -171,22 +171,12 @@ class MembershipSummary(MembershipScores):
         return None if self.groups is None else self.groups.auc
 
     @property
-    def group_count(self) -> int | None:
-        """How many patients or videos were scored, where images have such."""
-        return None if self.groups is None else self.groups.groups
-
-    @property
-    def group_sides(self) -> tuple[int, int] | None:
-        """How many of these are members, and how many are not."""
-        return None if self.groups is None else (self.groups.members, self.groups.nonmembers)
-
-    @property
     def pooled_rates(self) -> Mapping[str, Measure]:
         """Rates over patients or videos."""
         return {} if self.groups is None else self.groups.rates
 
 
-class MembershipResult(MembershipSummary, OfAttack):
+class MembershipResult(MembershipSummary, AttackRecord):
     """The same within an audit.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from seg_mia.results.base import Average, Measure, Number, OfAttack, Result, Settings
+from seg_mia.results.base import AttackRecord, Average, Measure, Number, Result, Settings
 
 FUSED = "fused"
 """The row of all losses together."""
@@ -12,7 +12,7 @@ class SuccessRow(Result):
     """How often one loss succeeded, of the images that count.
 
     Attributes:
-        asked: the kind of target mask.
+        target_kind: the kind of target mask.
         loss: its name; FUSED of all together.
         images: how many were attacked.
         skipped: of these, how many have no such target.
@@ -28,7 +28,7 @@ class SuccessRow(Result):
         transferred: rate on the victim of what was crafted on the surrogate.
     """
 
-    asked: str
+    target_kind: str
     loss: str
     images: int
     skipped: int
@@ -63,8 +63,8 @@ class PerturbationSummary(Result):
     Attributes:
         kind: of result.
         attack: its settings.
-        sees: what the attacker sees.
-        asks: whether a mask was asked for; otherwise the target is the true mask.
+        attacker_knowledge: what the attacker sees.
+        is_targeted: whether a mask was asked for; otherwise the target is the true mask.
         victim: the attacked checkpoint.
         data: which images were attacked.
         images: how many.
@@ -79,8 +79,8 @@ class PerturbationSummary(Result):
 
     kind: Literal["perturbation"] = "perturbation"
     attack: Settings
-    sees: str
-    asks: bool
+    attacker_knowledge: str
+    is_targeted: bool
     victim: str
     data: AttackedData
     images: int
@@ -110,5 +110,5 @@ class PerturbationSummary(Result):
         return self.results[name].mean if name in self.results else None
 
 
-class PerturbationResult(PerturbationSummary, OfAttack):
+class PerturbationResult(PerturbationSummary, AttackRecord):
     """The same within an audit."""

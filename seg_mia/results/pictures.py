@@ -67,8 +67,8 @@ def magnified(change: Tensor) -> tuple[Pixels, float]:
 
 def centre(pixels: Pixels, height: int, width: int) -> Pixels:
     """Return the central part that an unpadded network predicts."""
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    cut: Pixels = pixels[top : top + height, left : left + width]
+    row, column = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    cut: Pixels = pixels[row : row + height, column : column + width]
     return cut
 
 
@@ -81,15 +81,15 @@ def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[str]) -> NDArray[np.uint8]:
     """Return a sheet (H, W, 3): a title above each column, a name before each row, notes below the tiles."""
-    side, left, top, foot = 1.9, 0.45, 0.35, 0.26
-    width, height = left + side * len(titles), top + (side + foot) * len(rows)
+    tile_size, name_width, title_height, note_height = 1.9, 0.45, 0.35, 0.26
+    width, height = name_width + tile_size * len(titles), title_height + (tile_size + note_height) * len(rows)
     figure = Figure(figsize=(width, height), dpi=110)
     FigureCanvasAgg(figure)
     for row, tiles in enumerate(rows):
-        bottom = (len(rows) - 1 - row) * (side + foot) + foot
+        bottom = (len(rows) - 1 - row) * (tile_size + note_height) + note_height
         figure.text(
             0.08 / width,
-            (bottom + side / 2) / height,
+            (bottom + tile_size / 2) / height,
             names[row][:28],
             rotation=90,
             va="center",
@@ -97,7 +97,12 @@ def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[
             size=6,
         )
         for column, tile in enumerate(tiles):
-            box = ((left + column * side) / width, bottom / height, (side - 0.06) / width, side / height)
+            box = (
+                (name_width + column * tile_size) / width,
+                bottom / height,
+                (tile_size - 0.06) / width,
+                tile_size / height,
+            )
             axes = figure.add_axes(box)
             axes.imshow(tile.pixels, interpolation="nearest", vmin=0, vmax=1)
             axes.set_axis_off()

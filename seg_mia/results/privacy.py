@@ -68,7 +68,7 @@ class EpsilonLowerBound(Result):
         unit: whose presence was guessed; None of canaries, each of which is an image and a patient.
         delta: at which epsilon is bounded.
         epsilon: the bound.
-        most: what perfect guesses on as many samples would prove.
+        attainable: what perfect guesses on as many samples would prove.
         confidence: the least chance that the bound does not exceed the truth.
         members: how many members it was computed from.
         nonmembers: how many non-members.
@@ -81,7 +81,7 @@ class EpsilonLowerBound(Result):
     unit: Literal["image", "patient"] | None = None
     delta: Number = None
     epsilon: Number
-    most: Number
+    attainable: Number
     confidence: Number
     members: int | None = None
     nonmembers: int | None = None
@@ -117,7 +117,7 @@ class CanaryResult(Result):
         bounds = [
             value
             for bound in (self.certified, self.one_run)
-            for value in (bound.epsilon, bound.most, bound.confidence)
+            for value in (bound.epsilon, bound.attainable, bound.confidence)
         ]
         if any(value is None for value in (self.auc, self.delta, *bounds)):
             raise ValueError("numbers must be finite")

@@ -47,7 +47,7 @@ class Verdicts(Result):
     privacy: Verdict
 
 
-class OverSeeds(Result):
+class SeedSpread(Result):
     """One attack's number over several seeds.
 
     Attributes:
@@ -118,7 +118,7 @@ class Report(Result):
     leaks: list[LeakResult]
     membership: list[MembershipResult]
     perturbations: list[PerturbationResult]
-    seeds: list[OverSeeds]
+    seeds: list[SeedSpread]
     exposed: list[Exposed]
     caveats: list[str]
     missing: list[str]

@@ -3,28 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
 
+from seg_mia.results.audit import AttackResult
 from seg_mia.results.membership import MembershipResult
-from seg_mia.results.perturbation import PerturbationResult
-from seg_mia.results.report import OverSeeds
-
-AttackResult = MembershipResult | PerturbationResult
+from seg_mia.results.report import SeedSpread
 
 
-def over_seeds(results: Sequence[AttackResult]) -> list[OverSeeds]:
+def spread_over_seeds(results: Sequence[AttackResult]) -> list[SeedSpread]:
     """Return mean and standard deviation of each attack that ran for several seeds."""
-    alike: dict[str, list[tuple[AttackResult, float]]] = {}
+    groups: dict[str, list[tuple[AttackResult, float]]] = {}
     for result in results:
         measures, value = _number(result)
         if value is not None:
             parts = [result.row, result.name, measures, _settings(result.attack)]
             key = json.dumps(parts, sort_keys=True, default=str)
-            alike.setdefault(key, []).append((result, value))
-    return [_summed(group) for group in alike.values() if len({result.round for result, _ in group}) > 1]
+            groups.setdefault(key, []).append((result, value))
+    return [_summed(group) for group in groups.values() if len({result.round for result, _ in group}) > 1]
 
 
-def in_words(spread: OverSeeds) -> str:
+def spread_in_words(spread: SeedSpread) -> str:
     """Return one line."""
     victim = f" on {spread.defence}" if spread.row else ""
     return (
@@ -33,9 +30,9 @@ def in_words(spread: OverSeeds) -> str:
     )
 
 
-def _summed(group: Sequence[tuple[AttackResult, float]]) -> OverSeeds:
+def _summed(group: Sequence[tuple[AttackResult, float]]) -> SeedSpread:
     first, values = group[0][0], [value for _, value in group]
-    return OverSeeds(
+    return SeedSpread(
         row=first.row,
         defence=first.defence,
         label=first.label,
@@ -50,12 +47,12 @@ def _number(result: AttackResult) -> tuple[str, float | None]:
     """Return what stands for an attack: the name of a number, and the number."""
     if isinstance(result, MembershipResult):
         return "AUC", result.auc.value
-    if result.asks and "iou" in result.results:
+    if result.is_targeted and "iou" in result.results:
         return "IoU with the target", result.mean("iou")
     return "Dice to the truth", result.mean("dice_adversarial")
 
 
-def _settings(attack: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(attack: Mapping[str, object]) -> dict[str, object]:
     """Return an attack's settings but for its surrogate, which is each seed's own shadow."""
     arguments = attack.get("init_args")
     plain = arguments if isinstance(arguments, Mapping) else {}

@@ -1,7 +1,6 @@
 """What several strengths of one attack do, as table and heatmaps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -39,7 +38,7 @@ def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
     ]
 
 
-def heatmaps(means: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
+def heatmaps(means: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
     """Return a figure (H, W, 3): the victim's Dice and SSIM over noise_mu (right) and noise_sigma (up)."""
     mus, sigmas = (sorted({row[name] for row in means}) for name in ("noise_mu", "noise_sigma"))
     figure = Figure(figsize=(2.6 + 1.2 * len(mus), 1.2 + 0.55 * len(sigmas)), dpi=110, layout="constrained")

@@ -25,7 +25,7 @@ def success_rows(
     losses: Sequence[str],
     *,
     groups: Sequence[str],
-    asked: str,
+    target_kind: str,
     fusion: bool,
 ) -> list[SuccessRow]:
     """Return one row per loss, and one for their fusion.
@@ -34,7 +34,7 @@ def success_rows(
         values: notes and measures of each image by name, (n,): those of `seg_mia.attacks.medis.medis`.
         losses: the losses' names.
         groups: the patient of each image, (n,).
-        asked: the kind of target mask.
+        target_kind: the kind of target mask.
         fusion: whether the runs were fused.
 
     Returns:
@@ -46,18 +46,18 @@ def success_rows(
         what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
     """
     counted = values["counted"] > 0
-    kept = FUSED if fusion else losses[0]
+    released = FUSED if fusion else losses[0]
     rows = []
     for name in (*losses, *((FUSED,) if fusion else ())):
-        own = "" if name == FUSED else f"{name}."
-        stuck = (values["no_gradient"] if name == FUSED else values[f"{own}zero_gradient"] == 1) > 0
+        prefix = "" if name == FUSED else f"{name}."
+        stuck = (values["no_gradient"] if name == FUSED else values[f"{prefix}zero_gradient"] == 1) > 0
         tried = counted & ~stuck
-        success = (values[f"{own}success"] > 0) & tried
+        success = (values[f"{prefix}success"] > 0) & tried
         patients = {group for group, taken in zip(groups, tried.tolist(), strict=True) if taken}
         low, high = _interval(int(success.sum()), int(tried.sum()), len(patients))
         rows.append(
             SuccessRow(
-                asked=asked,
+                target_kind=target_kind,
                 loss=name,
                 images=len(counted),
                 skipped=int(values["skipped"].sum()),
@@ -68,9 +68,9 @@ def success_rows(
                 rate=_mean(success.double()[tried]),
                 low=low,
                 high=high,
-                distortion=_mean(values[f"{own}steps"][success]),
-                mean_iou=_mean(values[f"{own}mean_iou"][tried]),
-                transferred=_transferred(values, counted) if name == kept else None,
+                distortion=_mean(values[f"{prefix}steps"][success]),
+                mean_iou=_mean(values[f"{prefix}mean_iou"][tried]),
+                transferred=_transferred(values, counted) if name == released else None,
             )
         )
     return rows
@@ -84,9 +84,9 @@ def success_curves(
     figure = Figure(figsize=(5.6, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     for number, name in enumerate((*losses, *((FUSED,) if fusion else ()))):
-        own = "" if name == FUSED else f"{name}."
-        success = (values[f"{own}success"] > 0)[counted]
-        taken = values[f"{own}steps"][counted]
+        prefix = "" if name == FUSED else f"{name}."
+        success = (values[f"{prefix}success"] > 0)[counted]
+        taken = values[f"{prefix}steps"][counted]
         share = [_mean((success & (taken <= n)).double()) or 0.0 for n in range(steps + 1)]
         fused = name == FUSED
         axes.step(
@@ -111,8 +111,8 @@ def _interval(successes: int, trials: int, patients: int) -> tuple[float | None,
 
 
 def _transferred(values: Mapping[str, Tensor], counted: Tensor) -> float | None:
-    found = values.get("transfer_success")
-    return None if found is None else _mean(found[counted])
+    transfer = values.get("transfer_success")
+    return None if transfer is None else _mean(transfer[counted])
 
 
 def _mean(values: Tensor) -> float | None:

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from seg_mia.results.audit import Victim
+from seg_mia.results.audit import AttackResult, Victim
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
-from seg_mia.results.perturbation import PerturbationResult, PerturbationSummary, SuccessRow
-
-AttackResult = MembershipResult | PerturbationResult
+from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -39,9 +37,9 @@ def outcomes(results: Sequence[AttackResult]) -> list[str]:
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
         if isinstance(result, MembershipResult):
-            rows.append((result.label, result.sees, membership_outcome(result)))
+            rows.append((result.label, result.attacker_knowledge, membership_outcome(result)))
         else:
-            rows.append((result.label, result.sees, perturbation_outcome(result)))
+            rows.append((result.label, result.attacker_knowledge, perturbation_outcome(result)))
     return aligned(rows)
 
 
@@ -56,7 +54,7 @@ def low_fpr(measures: MembershipMeasures) -> str:
     """Return the true positive rates at low false positive rates, marked where too few non-members."""
     rates = {f"{100 * float(fpr):g} %": rate for fpr, rate in measures.rates.items()}
     return ", ".join(
-        f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (unresolvable)'} at FPR {fpr}"
+        f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (below resolution)'} at FPR {fpr}"
         for fpr, rate in rates.items()
     )
 
@@ -69,9 +67,9 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
     if "area_clean" in mean:
         lost = mask_lost(*(result.mean(name) or 0.0 for name in ("area_clean", "area", "success")))
         return f"{result.images} images{unchanged}: {lost}, {dice}"
-    asked = (
+    overlap = (
         f"IoU with the target {mean['iou_before']} -> {mean['iou']} ({mean['iou_8bit']} in 8 bits), "
-        if result.asks
+        if result.is_targeted
         else ""
     )
     carried = (
@@ -81,7 +79,7 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
     )
     largest = result.mean("linf")
     return (
-        f"{result.images} images{unchanged}: {asked}{dice}, SSIM {mean['ssim']}, "
+        f"{result.images} images{unchanged}: {overlap}{dice}, SSIM {mean['ssim']}, "
         f"L2 {_number(result.mean('l2'), 2)}, "
         f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}"
     )
@@ -113,7 +111,7 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
     table = [["attack", *header] if attacks else header]
     for number, row in enumerate(rows):
         counts = (row.images, row.skipped, row.clean_success, row.no_gradient, row.counted)
-        cells = [row.asked, row.loss, *map(str, counts), interval(row.measure)]
+        cells = [row.target_kind, row.loss, *map(str, counts), interval(row.measure)]
         cells += [_number(row.distortion, 2), _number(row.mean_iou, 3)]
         cells += [_number(row.transferred, 3)] if carried else []
         table.append([attacks[number], *cells] if attacks else cells)
@@ -122,8 +120,8 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
 
 def utility(victim: Victim) -> str:
     """Return how well a victim segments."""
-    outside, inside = (_number(victim.dice(subset), 3) for subset in ("nonmembers", "members"))
-    return f"Dice {outside} on non-members, {inside} on members"
+    nonmembers, members = (_number(victim.dice(subset), 3) for subset in ("nonmembers", "members"))
+    return f"Dice {nonmembers} on non-members, {members} on members"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -59,7 +59,7 @@ def _short(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
 
-def promised(privacy: DPGuarantee) -> str:
+def guarantee_in_words(privacy: DPGuarantee) -> str:
     """Return a guarantee with its unit, as a table says it."""
     epsilon = "infinite" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     delta = "" if privacy.delta is None else f", delta {privacy.delta:.2g}"
@@ -96,7 +96,7 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
     )
     line = (
         f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on as many would prove "
-        f"{bound.most or 0.0:.2f})"
+        f"{bound.attainable or 0.0:.2f})"
     )
     if privacy is None or privacy.epsilon is None:
         return f"{line}; none was promised"
@@ -110,13 +110,13 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
 
 def canary_headline(canaries: CanaryResult) -> str:
     """Return how well canaries were found again, and what that proves."""
-    privacy, least = canaries.privacy, canaries.one_run.epsilon or 0.0
+    privacy, epsilon = canaries.privacy, canaries.one_run.epsilon or 0.0
     limit = None if privacy is None else privacy.epsilon
-    broken = limit is not None and least > limit >= (canaries.certified.epsilon or 0.0)
+    broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
         f"{certified_headline(canaries.certified, privacy)}; without supposing samples of one run "
-        f"independent >= {least:.2f} (of {canaries.one_run.most:.2f})"
+        f"independent >= {epsilon:.2f} (of {canaries.one_run.attainable:.2f})"
         f"{', ABOVE THE PROMISE, WHICH IS BROKEN' if broken else ''}"
     )
 
@@ -125,14 +125,18 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
     """Return one line on what an attack reached and what its attacker had to see, then what limits that."""
     if isinstance(summary, MembershipSummary):
         return _membership(name, summary)
-    lines = [f"{name} (sees {summary.sees}), {perturbation_outcome(summary)}"]
+    lines = [f"{name} (sees {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
     lines += [f"WARNING: {line}" for line in perturbation_warnings(summary, name)]
     return lines + (aligned(success_table(summary.success), indent="  ") if summary.success else [])
 
 
-def without_gradient(sees: str, stopped: int, images: int) -> str:
+def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:
     """Return what an attacker sees, with the images of which it sees no gradient that it could follow."""
-    return f"{sees}, no gradient of {stopped} of {images} images" if stopped else sees
+    return (
+        f"{attacker_knowledge}, no gradient of {stopped} of {images} images"
+        if stopped
+        else attacker_knowledge
+    )
 
 
 def _membership(name: str, summary: MembershipSummary) -> list[str]:
@@ -140,8 +144,8 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
     queried = ", the shadow asked instead (negative control)" if summary.control else ""
     shadows = f"{len(summary.shadows)} shadows, " if len(summary.shadows) > 1 else ""
     lines = [
-        f"{name} (sees {summary.sees}{queried}), {shadows}{measures.members} members, {measures.nonmembers} "
-        f"non-members: AUC {interval(measures.auc)}, balanced accuracy "
+        f"{name} (sees {summary.attacker_knowledge}{queried}), {shadows}{measures.members} members, "
+        f"{measures.nonmembers} non-members: AUC {interval(measures.auc)}, balanced accuracy "
         f"{interval(measures.balanced_accuracy)}, TPR {low_fpr(measures)}"
     ]
     lines += [f"WARNING: {line}" for line in membership_warnings(summary, name)]

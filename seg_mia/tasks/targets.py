@@ -30,8 +30,8 @@ class TargetMasks:
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
         self.similarity: Tensor | None = None
-        asks = isinstance(attack, Targeted) and attack.asks
-        self.chosen = self._choose(attack, data) if asks else None  # type: ignore[arg-type]
+        is_targeted = isinstance(attack, Targeted) and attack.is_targeted
+        self.chosen = self._choose(attack, data) if is_targeted else None  # type: ignore[arg-type]
         self.row = {int(index): row for row, index in enumerate(data.scored(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -294,8 +294,8 @@ def test_strengths_outside_their_range_are_refused(
 def test_all_pairs_of_two_lists_are_tried() -> None:
     attack = Adain(noise_mu=[0.3, 1.0], noise_sigma=[0.5, 0.7])
     assert strengths_of([0.3, 1.0], [0.5, 0.7]) == [(0.3, 0.5), (0.3, 0.7), (1.0, 0.5), (1.0, 0.7)]
-    assert attack.sees == "true mask, labels"  # the victim is asked which strength is best
-    assert Adain().sees == Adain(noise_mu=[0.3]).sees == "true mask"
+    assert attack.attacker_knowledge == "true mask, labels"  # the victim is asked which strength is best
+    assert Adain().attacker_knowledge == Adain(noise_mu=[0.3]).attacker_knowledge == "true mask"
     assert strengths_of([0.3, 0.6], 0.5) == [(0.3, 0.5), (0.6, 0.5)]
     with pytest.raises(InputError, match="at least one factor each"):
         Adain(noise_mu=[])

@@ -174,7 +174,7 @@ def test_arrays_are_refused(attack: Perturbation, model: Small) -> None:
 
 
 def test_says_what_the_attacker_sees(attack: Perturbation) -> None:
-    assert attack.sees
+    assert attack.attacker_knowledge
 
 
 def test_targeted_attacks_check_their_choice(attack: Perturbation) -> None:

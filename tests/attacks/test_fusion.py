@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.base import Adversarial
-from seg_mia.attacks.fusion import Goal, Keep, Runs, chosen
+from seg_mia.attacks.fusion import AttackState, Keep, SuccessCriterion, chosen
 from seg_mia.attacks.medis import ALL, medis
 from seg_mia.losses import SurrogateName
 
@@ -208,7 +208,9 @@ def test_the_choice_by_hand(targeted: bool, keep: Keep) -> None:
     good = torch.tensor([[0.9, 0.5, 0.1, 0.6], [0.7, 0.6, 0.3, 0.6], [0.5, 0.9, 0.3, 0.6]]).double()
     values = good if targeted else 1 - good
     other = torch.full_like(values, 0.5)
-    runs = Runs(torch.zeros(4, 1, 1, 1), torch.ones(4, 1, 1).long(), Goal(targeted, 0.5, 0.5), losses=3)
+    runs = AttackState(
+        torch.zeros(4, 1, 1, 1), torch.ones(4, 1, 1).long(), SuccessCriterion(targeted, 0.5, 0.5), losses=3
+    )
     runs.first = first.flatten()
     runs.reached = (values if keep == "success" else other).flatten()
     runs.now = {"mean_iou": (values if keep == "last" else other).flatten()}

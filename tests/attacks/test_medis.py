@@ -338,8 +338,8 @@ def test_the_settings_are_bound() -> None:
     assert_close(result.images, free.images, rtol=0, atol=0)
     assert_close(result.notes, free.notes, rtol=0, atol=0)
     assert_close(result.history, free.history, rtol=0, atol=0)
-    assert bound.asks
-    assert not Medis(targeted=False).asks
+    assert bound.is_targeted
+    assert not Medis(targeted=False).is_targeted
     reached = torch.tensor([0.1, 0.4, 0.45, 0.6])
     assert bound.succeeded(reached).tolist() == [False, True, True, True]
     assert Medis().succeeded(reached).tolist() == [False, False, True, True]

@@ -310,8 +310,8 @@ def test_more_than_all_grey_levels_is_refused_in_l_infinity_alone(name: str, val
 
 
 def test_a_mask_is_asked_for_where_it_is_targeted() -> None:
-    assert not Fgsm().asks
-    assert not Pgd().asks
-    assert Pgd(targeted=True).asks
-    assert Pgd().sees == "weights"
+    assert not Fgsm().is_targeted
+    assert not Pgd().is_targeted
+    assert Pgd(targeted=True).is_targeted
+    assert Pgd().attacker_knowledge == "weights"
     assert Pgd().succeeded(torch.ones(1)) is None

@@ -1,6 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from torch import nn
@@ -16,7 +16,7 @@ from seg_mia.audit.settings import (
     rows,
     shadow_count,
 )
-from seg_mia.checkpoint import Card
+from seg_mia.checkpoint import Card, ClassSpec
 from seg_mia.defences.release import ArgmaxRelease
 from seg_mia.errors import InputError
 from seg_mia.runs import defence_names
@@ -128,9 +128,9 @@ def test_a_release_is_no_part_of_a_training() -> None:
 
 def test_defences_of_a_card_that_holds_anything_are_read() -> None:
     for model in ({}, {"init_args": None}, {"init_args": {"defences": 3}}):
-        assert defence_names(Card(model, 2, 1)) == []
+        assert defence_names(Card(cast(ClassSpec, model), 2, 1)) == []
     listed = [{"class_path": "seg_mia.defences.crop.Crop"}, 7]
-    assert defence_names(Card({"init_args": {"defences": listed}}, 2, 1)) == ["Crop"]
+    assert defence_names(Card(cast(ClassSpec, {"init_args": {"defences": listed}}), 2, 1)) == ["Crop"]
 
 
 def test_a_count_of_shadows_is_read(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_what_a_board_shows_of_a_victim() -> None:
         [
             guess(label="mia-type2 (signal.released labels)", auc=(0.7, 0.6, 0.8)),
             fool(label="asma"),
-            fool("adain", asks=False),
+            fool("adain", is_targeted=False),
         ],
         defences=[compared()],
     )

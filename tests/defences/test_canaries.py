@@ -218,7 +218,7 @@ def test_canaries_are_trained_on_scored_by_their_loss_and_written(tiny: Path) ->
     for name, bound in (("certified", epsilon_lower_bound), ("one_run", one_run_lower_bound)):
         expected = bound(scores, inserted, delta=found["delta"])
         assert found[name]["epsilon"] == pytest.approx(expected.epsilon)
-        assert found[name]["most"] == pytest.approx(expected.most)
+        assert found[name]["attainable"] == pytest.approx(expected.attainable)
     assert found["privacy"] is None
     assert done.model.training
 

@@ -113,7 +113,7 @@ def test_away_from_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "Dice to the truth" in said
     assert "with the target" not in said
-    assert {row["asked"] for row in rates} == {"untargeted"}
+    assert {row["target_kind"] for row in rates} == {"untargeted"}
     assert summary["success"][-1]["skipped"] == 0
     overlap = column(table, "iou")
     assert column(table, "dice_adversarial") == pytest.approx(2 * overlap / (1 + overlap), abs=1e-5)

@@ -89,7 +89,7 @@ def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     assert main(["test", "--attack", "mia-type1", *SMALL, *more]) == 0
     folder = pair[0] / "mia-type1" / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["sees"] == "released labels"
+    assert summary["attacker_knowledge"] == "released labels"
     assert len(summary["seeds"]["auc"]["values"]) == 2
     assert summary["published_mean_of_last_epochs"]["epochs"] == 1
     assert (folder / "seed_1" / "metrics.jsonl").is_file()

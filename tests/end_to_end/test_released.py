@@ -113,8 +113,8 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     )
     assert plain["release"] is None
     assert limited["release"]["class_path"] == "seg_mia.defences.release.ArgmaxRelease"
-    assert limited["sees"] == "released labels, true mask"
-    assert plain["sees"] == "released probabilities, true mask"
+    assert limited["attacker_knowledge"] == "released labels, true mask"
+    assert plain["attacker_knowledge"] == "released probabilities, true mask"
     assert plain["defences"] == limited["defences"] == {"victim": ["MixUp", "Poison"], "shadow": []}
     for folder in (victim, Path("runs/tiny/version_0")):  # the attacker puts its shadow behind the same limit
         first, second = (np.load(file) for file in (folder / "predictions").iterdir())

@@ -130,7 +130,7 @@ def test_what_a_run_leaves(place: Place, capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "adain (sees true mask), 4 images" in said
     assert "Dice to the truth" in said
-    assert summary["sees"] == "true mask"
+    assert summary["attacker_knowledge"] == "true mask"
     assert summary["images"] == len(table) == 4
     assert summary["attack"]["init_args"]["organs"] == [6]
     assert {(row["noise_mu"], row["noise_sigma"], row["above_floor"]) for row in table} == {

@@ -12,9 +12,9 @@ from seg_mia.errors import InputError
 from seg_mia.membership import certify
 from seg_mia.membership.certify import (
     Certified,
+    attainable_epsilon,
     clopper_pearson,
     epsilon_lower_bound,
-    most_certifiable,
     one_run_lower_bound,
     one_run_p_value,
 )
@@ -68,30 +68,30 @@ def test_each_bound_is_where_what_was_seen_becomes_as_rare_as_the_level() -> Non
 
 @pytest.mark.parametrize(("samples", "most"), [(67, 2.7), (100, 3.1), (200, 3.8), (1000, 5.4)])
 def test_what_a_perfect_attack_certifies_is_known(samples: int, most: float) -> None:
-    assert most_certifiable(samples, samples, delta=0) == pytest.approx(most, abs=0.05)
+    assert attainable_epsilon(samples, samples, delta=0) == pytest.approx(most, abs=0.05)
 
 
 def test_a_perfect_attack_on_four_and_four_by_hand() -> None:
     # Each bound at level 1/8: all of four at least 8 ** (-1/4), none of four at most one less that.
     rate = 8 ** (-1 / 4)
-    assert most_certifiable(4, 4, delta=0, confidence=0.5) == pytest.approx(math.log(rate / (1 - rate)))
+    assert attainable_epsilon(4, 4, delta=0, confidence=0.5) == pytest.approx(math.log(rate / (1 - rate)))
     certified = epsilon_lower_bound(HALF[194:206] * 1.0, HALF[194:206], delta=0.1, confidence=0.5)
     assert certified.epsilon == pytest.approx(math.log((rate - 0.1) / (1 - rate)))
-    assert most_certifiable(4, 4, delta=0.8, confidence=0.5) == 0
+    assert attainable_epsilon(4, 4, delta=0.8, confidence=0.5) == 0
 
 
 def test_many_non_members_bound_the_rate_that_divides() -> None:
     many, few = 0.0125 ** (1 / 1000), 0.0125 ** (1 / 10)
     expected = math.log(few / (1 - many))
-    assert most_certifiable(10, 1000, delta=0) == pytest.approx(expected)
-    assert most_certifiable(1000, 10, delta=0) == pytest.approx(expected)
+    assert attainable_epsilon(10, 1000, delta=0) == pytest.approx(expected)
+    assert attainable_epsilon(1000, 10, delta=0) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("bound", "certifying"), [(epsilon_lower_bound, 134), (one_run_lower_bound, 100)])
 @pytest.mark.parametrize("delta", [0, 1e-5])
 def test_perfect_scores_reach_the_most(bound: Bound, certifying: int, delta: float) -> None:
     certified = bound(HALF.astype(float), HALF, delta=delta)
-    assert certified.epsilon == certified.most > 3.2
+    assert certified.epsilon == certified.attainable > 3.2
     assert (certified.members, certified.nonmembers, certified.threshold) == (certifying, certifying, 1)
     assert certified.confidence == 0.95
 
@@ -104,7 +104,7 @@ def test_perfect_scores_certify_by_hand_however_they_are_divided(seed: int) -> N
     found, called = 0.0125 ** (1 / 14), 1 - 0.0125 ** (1 / 7)
     assert certified.epsilon == pytest.approx(math.log((found - 0.01) / called))
     assert (certified.rule, certified.threshold) == ("nonmembers_below", 0)
-    assert certified.most == pytest.approx(math.log((1 - called - 0.01) / (1 - found)))
+    assert certified.attainable == pytest.approx(math.log((1 - called - 0.01) / (1 - found)))
 
 
 def test_the_most_is_that_of_the_samples_that_certify() -> None:
@@ -112,14 +112,14 @@ def test_the_most_is_that_of_the_samples_that_certify() -> None:
     certified = epsilon_lower_bound(members * 1.0, members, delta=0)
     # A third chooses, rounded down.
     assert (certified.members, certified.nonmembers) == (8, 14)
-    assert certified.most == most_certifiable(8, 14, delta=0)
+    assert certified.attainable == attainable_epsilon(8, 14, delta=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_far_apart_come_near_to_the_most(seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=400) + 20 * HALF
     certified = epsilon_lower_bound(scores, HALF, delta=0, seed=seed)
-    assert certified.most - 0.1 < certified.epsilon <= certified.most
+    assert certified.attainable - 0.1 < certified.epsilon <= certified.attainable
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -162,7 +162,7 @@ def test_the_seed_matters_far_less_than_for_one_division(monkeypatch: pytest.Mon
 def test_what_tells_nothing_certifies_nothing(bound: Bound, scores: Floats) -> None:
     certified = bound(scores, HALF, delta=0)
     assert certified.epsilon == 0
-    assert certified.most > 3
+    assert certified.attainable > 3
     assert math.isfinite(certified.threshold)
 
 
@@ -250,7 +250,7 @@ def test_guesses_of_one_run_by_hand() -> None:
     # Two of three or more are right with chance 3 q^2 - 2 q^3, and 0.75 is its value at q.
     chance = 1 / (1 + math.exp(-certified.epsilon))
     assert 3 * chance**2 - 2 * chance**3 == pytest.approx(0.75)
-    assert certified.most == pytest.approx(math.log(0.75 ** (1 / 3) / (1 - 0.75 ** (1 / 3))))
+    assert certified.attainable == pytest.approx(math.log(0.75 ** (1 / 3) / (1 - 0.75 ** (1 / 3))))
 
 
 def test_one_run_with_delta_by_hand() -> None:
@@ -259,7 +259,7 @@ def test_one_run_with_delta_by_hand() -> None:
     chance = (-0.16 + math.sqrt(0.16**2 + 4 * 0.84 * 0.75)) / (2 * 0.84)
     scores, inserted = np.array([4.0, 3.0, 2.0, 1.0]), np.array([True, True, False, False])
     certified = one_run_lower_bound(scores, inserted, delta=0.01, confidence=0.25)
-    assert certified.epsilon == certified.most == pytest.approx(math.log(chance / (1 - chance)))
+    assert certified.epsilon == certified.attainable == pytest.approx(math.log(chance / (1 - chance)))
 
 
 @pytest.mark.parametrize("wrong", [0, 10, 40])
@@ -320,7 +320,7 @@ def test_delta_out_of_range_is_refused(bound: Bound, delta: float) -> None:
     with pytest.raises(InputError, match=r"delta must lie in \[0, 1\), got"):
         bound(HALF * 1.0, HALF, delta=delta)
     with pytest.raises(InputError, match="delta must lie in"):
-        most_certifiable(5, 5, delta=delta)
+        attainable_epsilon(5, 5, delta=delta)
 
 
 @both_bounds
@@ -329,7 +329,7 @@ def test_confidence_out_of_range_is_refused(bound: Bound, confidence: float) -> 
     with pytest.raises(InputError, match="confidence must lie between 0 and 1, got"):
         bound(HALF * 1.0, HALF, delta=0, confidence=confidence)
     with pytest.raises(InputError, match="confidence must lie between"):
-        most_certifiable(5, 5, delta=0, confidence=confidence)
+        attainable_epsilon(5, 5, delta=0, confidence=confidence)
 
 
 @both_bounds
@@ -362,4 +362,4 @@ def test_counts_and_levels_that_cannot_be_are_refused() -> None:
         with pytest.raises(InputError, match="level must lie between 0 and 1"):
             clopper_pearson(1, 5, level=level)
     with pytest.raises(InputError, match="at least 1 member and 1 non-member"):
-        most_certifiable(0, 5, delta=0)
+        attainable_epsilon(0, 5, delta=0)

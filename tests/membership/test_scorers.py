@@ -108,10 +108,16 @@ SEEN = np.array([[True, False, False], [False, True, False]])
 @pytest.mark.parametrize(
     ("needs", "telling"),
     [
-        (Fleet(most=None), "no shadow may be trained on judged samples, 2 were"),
-        (Fleet(count=3, most=None, sampling="offline"), "3 or more shadows, got 2"),
-        (Fleet(count=2, most=None, sampling="offline"), "2 or more shadows not trained on it, 2 of 3 have"),
-        (Fleet(most=None, sampling="online"), "1 or more shadows trained on it, 1 of 3 have fewer among 2"),
+        (Fleet(maximum=None), "no shadow may be trained on judged samples, 2 were"),
+        (Fleet(count=3, maximum=None, sampling="offline"), "3 or more shadows, got 2"),
+        (
+            Fleet(count=2, maximum=None, sampling="offline"),
+            "2 or more shadows not trained on it, 2 of 3 have",
+        ),
+        (
+            Fleet(maximum=None, sampling="online"),
+            "1 or more shadows trained on it, 1 of 3 have fewer among 2",
+        ),
     ],
 )
 def test_a_fleet_that_does_not_do(needs: Fleet, telling: str) -> None:
@@ -120,8 +126,8 @@ def test_a_fleet_that_does_not_do(needs: Fleet, telling: str) -> None:
 
 
 def test_a_fleet_that_does() -> None:
-    Fleet(most=None, sampling="offline").check(SEEN)
-    Fleet(most=None, sampling="online").check(SEEN[:, :2])
+    Fleet(maximum=None, sampling="offline").check(SEEN)
+    Fleet(maximum=None, sampling="online").check(SEEN[:, :2])
     Fleet().check(SEEN[:1, 1:])
 
 

@@ -115,7 +115,7 @@ def test_the_blind_baseline_sees_the_masks_part_of_the_image_and_no_answer() -> 
     maps = ImageAndMask()(torch.full((1, 1, 1, 1), float("nan")), image, mask)
     assert_close(maps[:, :3], image[:, :, 2:6, 2:6])
     assert_close(maps[:, 3], mask.float())
-    assert not ImageAndMask.asks
+    assert not ImageAndMask.queries_victim
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -136,10 +136,10 @@ def test_labels_hide_everything_but_the_most_likely_class(classes: int) -> None:
 
 
 def test_every_signal_says_what_it_sees() -> None:
-    assert Posterior().sees == "released probabilities"
-    assert PosteriorAndMask(released="labels").sees == "released labels, true mask"
-    assert LossMap(released="logits").sees == "released logits, true mask"
-    assert "not the victim" in ImageAndMask().sees
+    assert Posterior().attacker_knowledge == "released probabilities"
+    assert PosteriorAndMask(released="labels").attacker_knowledge == "released labels, true mask"
+    assert LossMap(released="logits").attacker_knowledge == "released logits, true mask"
+    assert "not the victim" in ImageAndMask().attacker_knowledge
 
 
 def test_one_hot_of_two_classes_is_the_foreground() -> None:

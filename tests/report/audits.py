@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from seg_mia.report.load import Source
+from seg_mia.report.load import StoredAudit
 from seg_mia.results.audit import AuditResult
 
 SCORES = {"m0": 0.9, "m1": 0.8, "m2": 0.7, "m3": 0.2, "n0": 0.6, "n1": 0.5, "n2": 0.4, "n3": 0.3}
@@ -62,7 +62,11 @@ def guess(
         place
         | {"name": name, "label": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
         | {"headline": [], "kind": "membership", "attack": attack | {"init_args": settings}}
-        | {"sees": "released probabilities", "victim": victim, "shadows": ["runs/shadow/version_0"]}
+        | {
+            "attacker_knowledge": "released probabilities",
+            "victim": victim,
+            "shadows": ["runs/shadow/version_0"],
+        }
         | {"blind": signal == "ImageAndMask", "control": False, "release": None, "same_seed": False}
         | {"defences": {"victim": [], "shadow": []}, "privacy": None, "certified": None, "seeds": None}
         | {"published_mean_of_last_epochs": None, "data": scored(), "results": results, "groups": None}
@@ -142,7 +146,13 @@ def fool(
         | {"name": name, "label": name, "victim_run": victim, "folder": f"{victim}/{name}/version_0"}
         | {"headline": [], "kind": "perturbation", "victim": victim}
         | {"attack": {"class_path": "seg_mia.attacks.asma.Asma", "init_args": {"steps": 5}}}
-        | {"sees": "weights", "asks": True, "images": 101, "unchanged": 0, "results": results}
+        | {
+            "attacker_knowledge": "weights",
+            "is_targeted": True,
+            "images": 101,
+            "unchanged": 0,
+            "results": results,
+        }
         | {"units": changes.get("images", 101), "undefined": 0, "no_gradient": 0}
         | {"success": [], "strengths": []}
         | {"data": {"fingerprint": "f" * 64, "subset": "nonmembers", "role": "victim"}}
@@ -160,7 +170,7 @@ def success(loss: str = "fused", **changes: Any) -> dict[str, Any]:
         "successes": 12,
     }
     rates = {"rate": 0.75, "low": 0.48, "high": 0.93, "distortion": 2.5, "mean_iou": 0.5, "transferred": None}
-    return {"asked": "random", "loss": loss} | counts | rates | changes
+    return {"target_kind": "random", "loss": loss} | counts | rates | changes
 
 
 def promise(epsilon: float | None = 8.0, **changes: Any) -> dict[str, Any]:
@@ -169,13 +179,19 @@ def promise(epsilon: float | None = 8.0, **changes: Any) -> dict[str, Any]:
     return {"epsilon": epsilon} | settings | steps | changes
 
 
-def certified(epsilon: float = 0.0, most: float = 2.0, **changes: Any) -> dict[str, Any]:
-    return {"unit": "image", "delta": 0.01, "epsilon": epsilon, "most": most, "confidence": 0.95} | changes
+def certified(epsilon: float = 0.0, attainable: float = 2.0, **changes: Any) -> dict[str, Any]:
+    return {
+        "unit": "image",
+        "delta": 0.01,
+        "epsilon": epsilon,
+        "attainable": attainable,
+        "confidence": 0.95,
+    } | changes
 
 
 def canaries(epsilon: float = 0.0, one_run: float = 0.0, **changes: Any) -> dict[str, Any]:
     """Return what an audit says of canaries in a training that promised epsilon 8 per image."""
-    bound = {"most": 2.75, "confidence": 0.95}
+    bound = {"attainable": 2.75, "confidence": 0.95}
     bounds = {"certified": bound | {"epsilon": epsilon}, "one_run": bound | {"epsilon": one_run}}
     counts = {"inserted": 92, "left_out": 108, "auc": 0.875, "delta": 1e-3}
     return counts | bounds | {"privacy": promise()} | changes
@@ -256,7 +272,10 @@ def full() -> dict[str, Any]:
             fool(round_=round_),
             fool("medis", round_=round_, success=[success("dice"), success()]),
             fool(
-                "adain", round_=round_, asks=False, strengths=[{"noise_mu": 0.1, "dice": 0.3, "ssim": None}]
+                "adain",
+                round_=round_,
+                is_targeted=False,
+                strengths=[{"noise_mu": 0.1, "dice": 0.3, "ssim": None}],
             ),
         ]
         private = guess(
@@ -284,10 +303,10 @@ def full() -> dict[str, Any]:
             compared(1, "epsilon 8", round_, privacy=promise(), canaries=canaries(0.5, 0.25)),
         ]
     stage = {
-        "what": "victim, seed 7",
+        "name": "victim, seed 7",
         "command": "python -m seg_mia fit --config v",
         "seconds": 61.0,
-        "kept": True,
+        "cached": True,
         "kind": "victim",
     }
     return audit(
@@ -301,6 +320,6 @@ def full() -> dict[str, Any]:
     )
 
 
-def source(content: Mapping[str, Any], folder: str = "runs/a/version_0") -> Source:
+def source(content: Mapping[str, Any], folder: str = "runs/a/version_0") -> StoredAudit:
     """Return an audit as it is read from its folder."""
-    return Source(Path(folder), AuditResult.read(content, "audit.json"))
+    return StoredAudit(Path(folder), AuditResult.read(content, "audit.json"))

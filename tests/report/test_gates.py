@@ -5,7 +5,7 @@ import pytest
 
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
-from seg_mia.report.gates import check, read_gate
+from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.results.report import Report
 from tests.report.audits import audit, compared, fool, full, guess, promise, source, success
 

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from seg_mia.errors import InputError
-from seg_mia.report.load import Source, read_audit
+from seg_mia.report.load import StoredAudit, read_audit
 from seg_mia.report.schema import FILE, text
 from seg_mia.report.write import write_report
 from seg_mia.results.audit import AuditResult
@@ -149,16 +149,17 @@ def test_paths_are_shown_below_the_runs(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a" / "version_0"
     (tmp_path / "runs" / "v" / "version_0" / "asma").mkdir(parents=True)
     folder.mkdir(parents=True)
-    source = Source(folder, AuditResult.read(audit([]), "audit.json"))
-    assert source.shown(str(tmp_path / "runs" / "v" / "version_0")) == "v/version_0"
-    assert source.shown("/gone/to/v/version_0/asma") == "v/version_0/asma"
-    assert source.shown("C:\\Users\\someone\\one\\two\\three\\four") == ".../four"
-    assert source.shown("relative/path") == "relative/path"
-    assert source.found("/x/../../v/version_0") == tmp_path / "runs" / "v" / "version_0"
-    assert source.shown("/home/me/runs/other/version_3") == ".../other/version_3"
+    source = StoredAudit(folder, AuditResult.read(audit([]), "audit.json"))
+    assert source.display_path(str(tmp_path / "runs" / "v" / "version_0")) == "v/version_0"
+    assert source.display_path("/gone/to/v/version_0/asma") == "v/version_0/asma"
+    assert source.display_path("C:\\Users\\someone\\one\\two\\three\\four") == ".../four"
+    assert source.display_path("relative/path") == "relative/path"
+    assert source.locate("/x/../../v/version_0") == tmp_path / "runs" / "v" / "version_0"
+    assert source.display_path("/home/me/runs/other/version_3") == ".../other/version_3"
     assert (
-        source.shown("/home/me/runs/other/version_3/asma/version_1") == ".../other/version_3/asma/version_1"
+        source.display_path("/home/me/runs/other/version_3/asma/version_1")
+        == ".../other/version_3/asma/version_1"
     )
-    assert source.told({"a": ["see /home/me/mine now, and a/b", 3, None]}) == {
+    assert source.without_absolute_paths({"a": ["see /home/me/mine now, and a/b", 3, None]}) == {
         "a": ["see .../mine now, and a/b", 3, None]
     }

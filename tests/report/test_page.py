@@ -101,7 +101,7 @@ def test_figures_tell_their_numbers(page: Page) -> None:
     assert figures
     assert all(attributes["aria-hidden"] == "true" for attributes in others)
     titles = " ".join(text for tag, text in page.texts if tag == "title")
-    assert "mia-type2: AUC 0.750 [0.600, 0.900], TPR 0.750 (unresolvable) at 10 % FPR" in titles
+    assert "mia-type2: AUC 0.750 [0.600, 0.900], TPR 0.750 (below resolution) at FPR 10 %" in titles
     assert "4 members: median 0.75, quartiles 0.575 and 0.825" in titles
     assert "epsilon 8: Dice 0.800, AUC 0.550 [0.450, 0.650]" in titles
 
@@ -126,12 +126,12 @@ def hostile() -> dict[str, Any]:
     """Return an audit with a name that would break out, wherever a name can stand."""
     content = json.loads(json.dumps(full()).replace("epsilon 8", "PLACE"))
     for attack in content["attacks"]:
-        attack["sees"] = HOSTILE
+        attack["attacker_knowledge"] = HOSTILE
         attack["attack"]["init_args"][HOSTILE] = HOSTILE
         attack["data"]["fingerprint"] = HOSTILE
         attack["label"] = f"{attack['name']} {HOSTILE}"
         for row in attack.get("success", []):
-            row |= {"asked": HOSTILE, "loss": f"{row['loss']}{HOSTILE}"}
+            row |= {"target_kind": HOSTILE, "loss": f"{row['loss']}{HOSTILE}"}
         if attack.get("privacy"):
             attack["privacy"]["accountant"] = HOSTILE
     for row in content["defences"]:
@@ -147,12 +147,12 @@ def hostile() -> dict[str, Any]:
     }
     content["stages"] = [
         {
-            "what": HOSTILE,
+            "name": HOSTILE,
             "command": HOSTILE,
             "folder": HOSTILE,
             "kind": HOSTILE,
             "seconds": 1.0,
-            "kept": False,
+            "cached": False,
         }
     ]
     return dict(json.loads(json.dumps(content).replace("PLACE", json.dumps(HOSTILE)[1:-1])))
@@ -315,3 +315,12 @@ def test_the_page_says_what_holds_of_this_audit(page: Page) -> None:
     plain = " ".join(Page(written(audit([guess()]))[0]).text().split())
     for said in ("Over several seeds", "Defences compared", "Perturbations", "Read this first", "epsilon 8"):
         assert said not in plain
+
+
+@pytest.mark.parametrize("shadows", [1, 3])
+def test_the_page_shows_on_how_many_shadows_an_attack_learnt(shadows: int) -> None:
+    content = audit([guess(shadows=[f"runs/shadow/version_{number}" for number in range(shadows)])])
+    table = written(content)[0].partition('aria-label="Membership attacks"')[2].partition("</table>")[0]
+    heads = re.findall('<th scope="col"[^>]*>(.*?)</th>', table)
+    cells = re.findall("<t[dh][^>]*>(.*?)</t[dh]>", table.partition("<tbody>")[2])
+    assert cells[heads.index("shadows")] == str(shadows)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from seg_mia.report.build import build
-from seg_mia.report.gates import check, read_gate
+from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.results.report import Report, Verdict
 from tests.report.audits import (
     audit,
@@ -194,7 +194,7 @@ def test_a_broken_promise_comes_before_a_victim_that_segments_nothing() -> None:
     ("after", "word"), [(0.401, "Weakened"), (0.399, "Broken"), (0.77, "Withstood"), (0.75, "Weakened")]
 )
 def test_robustness_goes_by_the_share_of_dice_lost(after: float, word: str) -> None:
-    attack = fool(asks=False, images=MANY)
+    attack = fool(is_targeted=False, images=MANY)
     attack["results"] |= {"dice_clean": mean(0.8), "dice_adversarial": mean(after, std=0.0)}
     assert robustness(attack).word == word
 
@@ -219,7 +219,7 @@ def test_robustness_goes_by_the_mask_that_an_attacker_asks_for(
     ("low", "word"), [(0.05, "Withstood"), (0.06, "Weakened"), (0.499, "Weakened"), (0.5, "Broken")]
 )
 def test_robustness_goes_by_the_fused_success_rate(low: float, word: str) -> None:
-    attack = fool("medis", asks=False, success=[success("dice", low=0.9), success(low=low)])
+    attack = fool("medis", is_targeted=False, success=[success("dice", low=0.9), success(low=low)])
     attack["results"] |= {"dice_adversarial": mean(0.8)}
     assert robustness(attack).word == word
 
@@ -234,7 +234,7 @@ def test_an_attack_that_counts_nothing_decides_nothing() -> None:
 
 def test_an_attack_without_gradients_decides_nothing_unless_the_victim_breaks() -> None:
     """Dice 0.8 before; 0.79 after is withstood only where the attack could have done more."""
-    little = fool(asks=False)
+    little = fool(is_targeted=False)
     little["results"]["dice_adversarial"] |= {"mean": 0.79, "std": 0.01}
     assert told(little).verdicts[0].robustness.word == "Withstood"
     report = told(little | {"no_gradient": 101})
@@ -294,7 +294,7 @@ def test_each_row_is_judged_over_all_of_its_seeds() -> None:
 
 
 def test_of_attacks_that_break_alike_one_that_stays_unseen_is_shown() -> None:
-    seen, unseen = fool("adain", asks=False), fool("asma", asks=False)
+    seen, unseen = fool("adain", is_targeted=False), fool("asma", is_targeted=False)
     seen["results"] |= {"dice_adversarial": mean(0.0, std=0.0), "ssim": mean(0.89)}
     unseen["results"] |= {"dice_adversarial": mean(0.3, std=0.0), "ssim": mean(0.9)}
     assert "asma, the strongest of 2 attacks, at SSIM 0.90" in robustness(seen, unseen).why
@@ -302,10 +302,10 @@ def test_of_attacks_that_break_alike_one_that_stays_unseen_is_shown() -> None:
     assert "adain, the strongest of 2 attacks, at SSIM 0.89" in robustness(seen, unseen).why
 
 
-@pytest.mark.parametrize("asks", [False, True])
-def test_a_single_image_decides_nothing(asks: bool) -> None:
-    assert robustness(fool(asks=asks, images=1)).word == "Inconclusive"
-    assert robustness(fool(asks=asks, images=2)).word != "Inconclusive"
+@pytest.mark.parametrize("is_targeted", [False, True])
+def test_a_single_image_decides_nothing(is_targeted: bool) -> None:
+    assert robustness(fool(is_targeted=is_targeted, images=1)).word == "Inconclusive"
+    assert robustness(fool(is_targeted=is_targeted, images=2)).word != "Inconclusive"
 
 
 def test_what_a_promise_permits_stands_beside_it() -> None:

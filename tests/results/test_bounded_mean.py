@@ -77,8 +77,8 @@ def test_nineteen_of_twenty_hold_the_mean(
 def fooled(after: Average, *, images: int = 4, before: float = 0.6) -> PerturbationSummary:
     return PerturbationSummary(
         attack={},
-        sees="weights",
-        asks=False,
+        attacker_knowledge="weights",
+        is_targeted=False,
         victim="victim",
         data=AttackedData(fingerprint=None, subset="nonmembers", role="victim"),
         images=images,

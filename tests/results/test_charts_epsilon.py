@@ -39,14 +39,14 @@ def drawn(*epsilons: float | None) -> str:
 
 def test_finite_epsilons_stand_at_their_logarithms_and_the_others_right_of_them() -> None:
     scale = scaled([None, 100.0, INFINITE, 1.0, None])
-    assert scale.places[1] == pytest.approx(2)
-    assert scale.places[3] == pytest.approx(0)
+    assert scale.positions[1] == pytest.approx(2)
+    assert scale.positions[3] == pytest.approx(0)
     assert scale.finite == [False, True, False, True, False]
-    none, other, endless = scale.places[0], scale.places[4], scale.places[2]
+    none, other, endless = scale.positions[0], scale.positions[4], scale.positions[2]
     assert 2 < endless < none < other
     assert scale.ticks[(none + other) / 2] == "none"
     assert scale.ticks[endless] == "infinite"
-    assert {scale.ticks[scale.places[1]], scale.ticks[scale.places[3]]} == {"1", "100"}
+    assert {scale.ticks[scale.positions[1]], scale.ticks[scale.positions[3]]} == {"1", "100"}
     assert scale.edge is not None
     assert 2 < scale.edge < endless
     assert scale.ends[0] < 0

@@ -40,7 +40,7 @@ def values(**changed: Any) -> dict[str, Tensor]:
 def rows(*, fusion: bool = True, **changed: Any) -> list[SuccessRow]:
     made = values(**changed)
     groups = [str(number) for number in range(len(made["counted"]))]
-    return success_rows(made, ["a", "b"], groups=groups, asked="random", fusion=fusion)
+    return success_rows(made, ["a", "b"], groups=groups, target_kind="random", fusion=fusion)
 
 
 def test_rows_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_rows_by_hand() -> None:
     for row, (name, (successes, distortion, iou, stuck)) in zip(rows(), expected.items(), strict=True):
         tried = 4 - stuck
         assert len(cells_of(row)) == len(COLUMNS)
-        assert (row.asked, row.loss, row.images) == ("random", name, 6)
+        assert (row.target_kind, row.loss, row.images) == ("random", name, 6)
         assert (row.skipped, row.clean_success, row.counted) == (1, 1, tried)
         assert (row.successes, row.no_gradient) == (successes, stuck)
         assert row.rate == successes / tried
@@ -136,7 +136,9 @@ def test_curves_are_a_picture() -> None:
 def test_images_of_one_patient_are_one_trial() -> None:
     # Three of four images succeeded, of two patients: 1.5 of 2.
     made = values()
-    alike = success_rows(made, ["a", "b"], groups=["x", "x", "y", "y", "x", "z"], asked="random", fusion=True)
+    alike = success_rows(
+        made, ["a", "b"], groups=["x", "x", "y", "y", "x", "z"], target_kind="random", fusion=True
+    )
     fused = alike[-1]
     assert (fused.rate, fused.counted) == (0.75, 4)
     assert fused.low == pytest.approx(beta.ppf(0.025, 1.5, 1.5))

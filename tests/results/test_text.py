@@ -10,7 +10,7 @@ from seg_mia.results.base import Average
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.seeds import in_words, over_seeds
+from seg_mia.results.seeds import spread_in_words, spread_over_seeds
 from seg_mia.results.tables import low_fpr, outcomes
 from seg_mia.results.text import (
     attack_headline,
@@ -87,7 +87,7 @@ def test_who_never_queries_the_victim_proves_nothing_of_it(signal: str, control:
 
 def test_rates_that_cannot_be_resolved_are_marked() -> None:
     text = low_fpr(result(0.4, 0.6).results)
-    assert text == "0.500 at FPR 10 %, 0.500 at FPR 1 %, 0.500 (unresolvable) at FPR 0.1 %"
+    assert text == "0.500 at FPR 10 %, 0.500 at FPR 1 %, 0.500 (below resolution) at FPR 0.1 %"
 
 
 def test_a_table_says_what_each_attacker_sees() -> None:
@@ -103,7 +103,7 @@ def test_attacks_of_one_name_and_other_settings_are_told_apart() -> None:
         for number in (0, 1)
         for low, signal in ((0.4, "ImageLoss"), (0.8, "ImageEntropy"))
     ]
-    assert list(map(in_words, over_seeds(both))) == [
+    assert list(map(spread_in_words, spread_over_seeds(both))) == [
         "mia: AUC 0.500 +- 0.000 over 2 seeds",
         "mia: AUC 0.900 +- 0.000 over 2 seeds",
     ]
@@ -131,7 +131,7 @@ PROMISE = DPGuarantee.read(
     },
     "a promise",
 )
-CERTIFIED = EpsilonLowerBound(epsilon=2.25, most=3.31, confidence=0.95)
+CERTIFIED = EpsilonLowerBound(epsilon=2.25, attainable=3.31, confidence=0.95)
 
 
 def bound(**changes: Any) -> EpsilonLowerBound:
@@ -175,7 +175,7 @@ def canaries(**changes: Any) -> CanaryResult:
         auc=0.9314,
         delta=0.01,
         certified=CERTIFIED,
-        one_run=bound(epsilon=1.5, most=4.0),
+        one_run=bound(epsilon=1.5, attainable=4.0),
         privacy=PROMISE,
     )
     return found.model_copy(update=changes)

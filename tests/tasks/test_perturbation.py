@@ -36,7 +36,7 @@ def measured(attack: Perturbation, image: Tensor, target: Tensor) -> tuple[dict[
 class Shifted(Perturbation):
     """Every value moved up by 0.1; the network is not asked."""
 
-    sees = "nothing"
+    attacker_knowledge = "nothing"
     function = staticmethod(lambda: None)  # type: ignore[assignment]
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:  # noqa: ARG002

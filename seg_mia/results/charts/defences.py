@@ -44,10 +44,10 @@ def trade_offs(victims: Sequence[Victim], results: Sequence[MembershipResult]) -
             and (dice := victim.dice("nonmembers")) is not None
         ]
         if len(points) > 1:
-            said = "; ".join(
+            description = "; ".join(
                 f"{point.label}: Dice {point.dice:.3f}, AUC {interval(point.auc)}" for point in points
             )
-            charts.append(Chart(label, trade_off_drawing(points, f"{label}. {said}")))
+            charts.append(Chart(label, trade_off_drawing(points, f"{label}. {description}")))
     return charts
 
 
@@ -55,7 +55,7 @@ def _knows(victim: Victim) -> str:
     return " (attacker knows)" if victim.shadow == "defended" else ""
 
 
-def trade_off_drawing(points: Sequence[Point], said: str) -> Drawing:
+def trade_off_drawing(points: Sequence[Point], description: str) -> Drawing:
     """Return Dice on non-members (right) against an attack's AUC (up), a point per defence."""
     keys = []
     with style():
@@ -88,19 +88,19 @@ def trade_off_drawing(points: Sequence[Point], said: str) -> Drawing:
         axes.margins(x=0.12)
     caption = "Lower right is better. Bars: 95 % intervals. Dotted: guessing."
     caption += " Victims of nearly the same Dice are drawn side by side." if any(aside) else ""
-    return Drawing(figure, f"Utility against leakage. {said}", keys, caption)
+    return Drawing(figure, f"Utility against leakage. {description}", keys, caption)
 
 
 def offsets(values: Sequence[float]) -> list[float]:
     """Return how far to the right each is drawn, in points: side by side around what they share."""
     order = sorted(range(len(values)), key=lambda number: values[number])
     near = NEAR * (max(values) - min(values))
-    found = [0.0] * len(values)
-    together = list[int]()
-    for place, number in enumerate(order):
-        together.append(number)
-        if place + 1 == len(order) or values[order[place + 1]] - values[number] > near:
-            for rank, one in enumerate(together):
-                found[one] = ASIDE * (rank - (len(together) - 1) / 2)
-            together = []
-    return found
+    shifts = [0.0] * len(values)
+    cluster = list[int]()
+    for position, number in enumerate(order):
+        cluster.append(number)
+        if position + 1 == len(order) or values[order[position + 1]] - values[number] > near:
+            for rank, index in enumerate(cluster):
+                shifts[index] = ASIDE * (rank - (len(cluster) - 1) / 2)
+            cluster = []
+    return shifts

@@ -106,8 +106,13 @@ def marker(number: int) -> str:
 def framed(height: float) -> tuple[Figure, Axes]:
     """Return a figure of so many inches, and axes with room for numbers and names beside them."""
     figure = Figure(figsize=(ACROSS, height))
-    left, bottom, right, top = 0.66, 0.48, 0.12, 0.12
-    box = (left / ACROSS, bottom / height, 1 - (left + right) / ACROSS, 1 - (bottom + top) / height)
+    pad_left, pad_bottom, pad_right, pad_top = 0.66, 0.48, 0.12, 0.12
+    box = (
+        pad_left / ACROSS,
+        pad_bottom / height,
+        1 - (pad_left + pad_right) / ACROSS,
+        1 - (pad_bottom + pad_top) / height,
+    )
     return figure, figure.add_axes(box)
 
 

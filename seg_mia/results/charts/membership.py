@@ -21,7 +21,7 @@ from seg_mia.results.charts.drawing import (
     style,
 )
 from seg_mia.results.membership import FPRS, MembershipSummary
-from seg_mia.results.tables import interval
+from seg_mia.results.tables import interval, membership_outcome
 
 MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
 BINS = 31
@@ -38,30 +38,23 @@ def roc_of(results: Sequence[MembershipSummary], scores: Mapping[str, Scored]) -
     """
     labels = dict(zip(scores, results, strict=True))
     aucs = {label: interval(result.auc) for label, result in labels.items()}
-    said = {label: rates_said(result) for label, result in labels.items()}
-    return roc_drawing(scores, aucs, said)
+    descriptions = {label: membership_outcome(result) for label, result in labels.items()}
+    return roc_drawing(scores, aucs, descriptions)
 
 
-def rates_said(result: MembershipSummary) -> str:
-    """Return an attack's AUC and rates in words."""
-    rates = [
-        f"TPR {_number(rate.value)}{'' if rate.resolvable else ' (unresolvable)'} at {fpr} FPR"
-        for fpr, rate in ((f"{100 * float(fpr):g} %", rate) for fpr, rate in result.rates.items())
-    ]
-    return ", ".join([f"AUC {interval(result.auc)}", *rates])
-
-
-def roc_drawing(curves: Mapping[str, Scored], aucs: Mapping[str, str], said: Mapping[str, str]) -> Drawing:
+def roc_drawing(
+    curves: Mapping[str, Scored], aucs: Mapping[str, str], descriptions: Mapping[str, str]
+) -> Drawing:
     """Return the ROCs of several attacks.
 
     Args:
         curves: an attack's label to its scores.
         aucs: its label to its AUC, for the legend.
-        said: its label to all of its numbers, in words.
+        descriptions: its label to all of its numbers, in words.
     """
     points = {name: roc(scored.scores, scored.members) for name, scored in curves.items()}
     nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
-    low = min(0.001, 0.5 / nonmembers)
+    low = min(0.001, 0.5 / nonmembers)  # a logarithmic axis has no 0: half a non-member stands for it
     with style():
         figure, axes = framed(4.4)
         axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
@@ -81,7 +74,7 @@ def roc_drawing(curves: Mapping[str, Scored], aucs: Mapping[str, str], said: Map
                 lw=WIDTH,
                 clip_on=False,
             )
-    words = "; ".join(f"{name}: {said[name]}" for name in curves)
+    words = "; ".join(f"{name}: {descriptions[name]}" for name in curves)
     keys = [
         Key(name, colour(number), stroke(number), "", filled=True, note=aucs[name])
         for number, name in enumerate(curves)
@@ -107,12 +100,12 @@ def staircase(curve: Roc, low: float) -> tuple[NDArray[np.float64], NDArray[np.f
     return corners[start:], heights[start:]
 
 
-def histogram_drawing(scored: Scored, said: str, *, threshold: float | None = None) -> Drawing:
+def histogram_drawing(scored: Scored, description: str, *, threshold: float | None = None) -> Drawing:
     """Return how the scores of members and non-members lie.
 
     Args:
         scored: the scores.
-        said: their numbers, in words.
+        description: their numbers, in words.
         threshold: the least score of what is called a member.
     """
     low, high = _range(scored.scores)
@@ -137,16 +130,12 @@ def histogram_drawing(scored: Scored, said: str, *, threshold: float | None = No
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(6))
     caption = "Higher scores are more like members; the outermost bins hold what lies beyond."
-    return Drawing(figure, f"Histogram of membership scores. {said}", keys, caption)
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return Drawing(figure, f"Histogram of membership scores. {description}", keys, caption)
 
 
 def _percents() -> str:
-    shown = [f"{100 * rate:g} %" for rate in FPRS]
-    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+    percents = [f"{100 * rate:g} %" for rate in FPRS]
+    return f"{', '.join(percents[:-1])} and {percents[-1]}"
 
 
 def _range(scores: NDArray[np.float64]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from seg_mia.results.charts.drawing import INK, Drawing, style
 
-UNSAID = {"font-family", "font", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit"}
+INHERITED = {"font-family", "font", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit"}
 """Left to the page's style sheet."""
 TAGS = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text", "tspan", "title", "circle", "line"}
 
@@ -39,7 +39,7 @@ def inline(drawing: Drawing, *, prefix: str) -> Markup:
     root.insert(0, named)
     root.attrib |= {"role": "img", "aria-labelledby": f"{prefix}-title", "class": "figure"}
     for element in root.iter():
-        element.tail = None
+        element.tail = None  # line breaks between elements, which HTML would keep
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -49,13 +49,13 @@ def _adapt(element: ElementTree.Element, prefix: str) -> None:
     attributes = dict(element.attrib)
     for declaration in attributes.pop("style", "").split(";"):
         name, colon, value = (part.strip() for part in declaration.partition(":"))
-        if colon and name not in UNSAID:
+        if colon and name not in INHERITED:
             attributes[name] = value
     element.attrib.clear()
     for name, value in attributes.items():
-        own = _local(name)
-        if own != "id" or element.tag != "g":
-            element.set(own, _adapted(own, value, prefix))
+        local_name = _local(name)
+        if local_name != "id" or element.tag != "g":
+            element.set(local_name, _adapted(local_name, value, prefix))
 
 
 def _adapted(name: str, value: str, prefix: str) -> str:

@@ -3,25 +3,25 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seg_mia.report.verdicts import refuted
+from seg_mia.report.rules.privacy_verdict import refuted
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
 from seg_mia.results.report import Level, Report
-from seg_mia.results.text import promised
+from seg_mia.results.text import guarantee_in_words
 
 SHOWN = 60
 """Characters of a setting that still stands in a table's cell."""
 
 
-class Compared(NamedTuple):
+class DefenceRow(NamedTuple):
     """One victim in the comparison, with the results of each attack that several victims met."""
 
     victim: Victim
-    guessed: list[MembershipResult | None]
+    results: list[MembershipResult | None]
 
 
-class Asked(NamedTuple):
+class CanaryRow(NamedTuple):
     """What the canaries in one victim's training prove, with a word on its promise."""
 
     victim: Victim
@@ -30,52 +30,53 @@ class Asked(NamedTuple):
     word: str
 
 
-def canaries(report: Report) -> list[Asked]:
+def canary_rows(report: Report) -> list[CanaryRow]:
     """Return the victims that were trained with canaries."""
     return [
-        Asked(victim, victim.canaries, *_held(victim, victim.canaries.privacy))
-        for victim in sorted(report.victims, key=lambda one: (one.round, one.row))
+        CanaryRow(victim, victim.canaries, *_guarantee_status(victim, victim.canaries.privacy))
+        for victim in sorted(report.victims, key=lambda victim: victim.order)
         if victim.canaries is not None
     ]
 
 
-def _held(victim: Victim, promise: DPGuarantee | None) -> tuple[Level, str]:
-    """Return what becomes of a promise; that no canary refutes it is no proof that it holds."""
-    if promise is None:
+def _guarantee_status(victim: Victim, guarantee: DPGuarantee | None) -> tuple[Level, str]:
+    """Return what becomes of a guarantee; that no canary refutes it is no proof that it holds."""
+    if guarantee is None:
         return "none", "No promise"
-    if promise.epsilon is None:
+    if guarantee.epsilon is None:
         return "none", "Infinite"
     return ("none", "Not refuted") if refuted(victim, ()) is None else ("bad", "Broken")
 
 
-def headers(report: Report) -> list[str]:
+def compared_labels(report: Report) -> list[str]:
     """Return the labels of the membership attacks that are compared, in order."""
-    labels = dict.fromkeys(one.label for one in report.membership if one.role == "attack")
-    rows = {label: {one.row for one in report.membership if one.label == label} for label in labels}
+    labels = dict.fromkeys(result.label for result in report.membership if result.role == "attack")
+    rows = {label: {result.row for result in report.membership if result.label == label} for label in labels}
     return [label for label in labels if len(rows[label]) > 1]
 
 
-def compared(report: Report) -> list[Compared]:
+def defence_rows(report: Report) -> list[DefenceRow]:
     """Return the rows of the comparison; none where there is one victim alone."""
     if len(report.verdicts) < 2:
         return []
-    by_place = {(one.key, one.label): one for one in report.membership}
-    order = sorted(report.victims, key=lambda victim: (victim.round, victim.row))
+    by_victim = {(result.key, result.label): result for result in report.membership}
+    order = sorted(report.victims, key=lambda victim: victim.order)
     return [
-        Compared(victim, [by_place.get((victim.key, label)) for label in headers(report)]) for victim in order
+        DefenceRow(victim, [by_victim.get((victim.key, label)) for label in compared_labels(report)])
+        for victim in order
     ]
 
 
-def facts(report: Report) -> list[tuple[str, str]]:
+def victim_facts(report: Report) -> list[tuple[str, str]]:
     """Return what was attacked, a name and a value each: from the first victim's card, else from results."""
-    victim = min(report.victims, key=lambda one: (one.round, one.row), default=None)
+    victim = min(report.victims, key=lambda victim: victim.order, default=None)
     if victim is None:
         return []
-    found = [("Victim", victim.victim), *_of_card(victim.about), *_of_results(report, victim)]
+    rows = [("Victim", victim.victim), *_card_facts(victim.about), *_result_facts(report, victim)]
     if victim.privacy is not None:
-        found.append(("Differential privacy", promised(victim.privacy)))
+        rows.append(("Differential privacy", guarantee_in_words(victim.privacy)))
     known = dict[str, str]()
-    for name, value in found:
+    for name, value in rows:
         known.setdefault(name, value)
     return list(known.items())
 
@@ -89,10 +90,10 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for number, item in enumerate(value, start=1):
             yield from flattened(item, f"{prefix}.{number}")
     else:
-        yield prefix, said(value)
+        yield prefix, in_words(value)
 
 
-def said(value: Any) -> str:
+def in_words(value: Any) -> str:
     """Return a plain value as people write it."""
     match value:
         case None | [] | {}:
@@ -102,12 +103,12 @@ def said(value: Any) -> str:
         case float():
             return f"{value:.6g}"
         case list():
-            return ", ".join(said(item) for item in value)
+            return ", ".join(in_words(item) for item in value)
         case _:
             return str(value)
 
 
-def _of_card(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _card_facts(about: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, name in (("network", "Network"), ("data", "Data")):
         if key in about:
             yield name, _component(about[key])
@@ -116,26 +117,26 @@ def _of_card(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Split", _split(split)
     for key, name in (("classes", "Classes"), ("channels", "Channels")):
         if key in about:
-            yield name, said(about[key])
+            yield name, in_words(about[key])
     if about.get("defences"):
-        yield "Defences in training", said(about["defences"])
-    if isinstance(about.get("fingerprint"), str):
-        yield "Data fingerprint", about["fingerprint"][:12]
+        yield "Defences in training", in_words(about["defences"])
+    if isinstance(fingerprint := about.get("fingerprint"), str):
+        yield "Data fingerprint", fingerprint[:12]
 
 
 def _component(value: Any) -> str:
     """Return a class with the settings that say most, on one line."""
     if not isinstance(value, Mapping):
-        return said(value)
+        return in_words(value)
     name = str(value.get("class_path", "")).rpartition(".")[2]
     arguments = value.get("init_args", {key: item for key, item in value.items() if key != "class_path"})
     plain = dict(flattened(arguments)) if isinstance(arguments, Mapping) else {}
     telling = ("architecture", "encoder", "size", "depth", "norm", "root", "plane", "organ")
     parts = [f"{key} {plain[key]}"[:SHOWN] for key in telling if plain.get(key, "none") != "none"]
-    return ", ".join([name, *parts]) if name else ", ".join(parts) or said(dict(plain))
+    return ", ".join([name, *parts]) if name else ", ".join(parts) or in_words(dict(plain))
 
 
-def _split(split: Mapping[str, Any]) -> str:
+def _split(split: Mapping[str, object]) -> str:
     """Return the sizes of a split's parts; lists of samples are counted, never shown."""
     parts = []
     for key, name in (("members", "members"), ("nonmembers", "non-members"), ("reference", "reference")):
@@ -150,21 +151,24 @@ def _split(split: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "not recorded"
 
 
-def _of_results(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
+def _result_facts(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     """Yield what attacks say where a card is not at hand, and how well the victim segments."""
-    guessed = next((one for one in report.membership if one.key == victim.key), None)
-    if guessed is not None:
-        measures = guessed.results
-        patients = "" if guessed.group_count is None else f", from {guessed.group_count} patients"
+    attack = next((result for result in report.membership if result.key == victim.key), None)
+    if attack is not None:
+        measures = attack.results
+        patients = "" if attack.groups is None else f", from {attack.groups.groups} patients"
         yield "Scored", f"{measures.members} members, {measures.nonmembers} non-members{patients}"
-        yield "Data fingerprint", guessed.data.fingerprint[:12]
-    inside, outside = victim.dice("members"), victim.dice("nonmembers")
-    if outside is not None:
+        yield "Data fingerprint", attack.data.fingerprint[:12]
+    members, nonmembers = victim.dice("members"), victim.dice("nonmembers")
+    if nonmembers is not None:
         gap = "" if victim.gap is None else f", gap {victim.gap:+.3f}".replace("-", "\u2212")
-        other = "" if inside is None else f"; {inside:.3f} on members"
-        yield "Dice", f"{outside:.3f} on non-members{other}{gap}"
+        on_members = "" if members is None else f"; {members:.3f} on members"
+        yield "Dice", f"{nonmembers:.3f} on non-members{on_members}{gap}"
         return
-    fooled = next((one for one in report.perturbations if one.key == victim.key), None)
-    if fooled is not None and fooled.mean("dice_clean") is not None:
-        subset = {"nonmembers": "non-members"}.get(fooled.data.subset, fooled.data.subset)
-        yield "Dice", f"{fooled.mean('dice_clean'):.3f} on {fooled.images} {subset}, before any attack"
+    perturbation = next((result for result in report.perturbations if result.key == victim.key), None)
+    if perturbation is not None and perturbation.mean("dice_clean") is not None:
+        subset = {"nonmembers": "non-members"}.get(perturbation.data.subset, perturbation.data.subset)
+        yield (
+            "Dice",
+            f"{perturbation.mean('dice_clean'):.3f} on {perturbation.images} {subset}, before any attack",
+        )

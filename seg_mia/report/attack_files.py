@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.roc import check_scores
-from seg_mia.report.load import Source
-from seg_mia.report.verdicts import fooled_evidence
+from seg_mia.report.load import StoredAudit
+from seg_mia.report.rules.robustness_verdict import robustness_evidence
 from seg_mia.results.base import Measure, RunKey, Spread
 from seg_mia.results.exposed import extremes
 from seg_mia.results.membership import MembershipResult
@@ -39,7 +39,7 @@ class Sheet:
 
 
 @dataclass
-class Files:
+class AttackFiles:
     """What was found: scores and pictures by the attack's folder, and sentences on what was not."""
 
     scores: dict[str, Scored] = field(default_factory=dict)
@@ -49,20 +49,24 @@ class Files:
 
 
 def gather(
-    source: Source, guessed: Sequence[MembershipResult], fooled: Sequence[PerturbationResult], *, images: bool
-) -> Files:
+    stored: StoredAudit,
+    membership: Sequence[MembershipResult],
+    perturbations: Sequence[PerturbationResult],
+    *,
+    images: bool,
+) -> AttackFiles:
     """Return the files that a report shows; pictures of samples only with `images`."""
-    found = Files()
-    for one in guessed:
-        _scores(source, one, found)
+    files = AttackFiles()
+    for result in membership:
+        _scores(stored, result, files)
     if images:
-        first = first_key([*(one.key for one in guessed), *(one.key for one in fooled)])
-        for panel in strongest_of_each(fooled, first):
-            sheet = _sheet(source, panel, "panel.png", found)
-            found.panels += [] if sheet is None else [sheet]
-        attack = strongest_attack(guessed, first)
-        found.exposed = None if attack is None else _sheet(source, attack, "exposed.png", found)
-    return found
+        first = first_key([*(result.key for result in membership), *(result.key for result in perturbations)])
+        for panel in strongest_of_each(perturbations, first):
+            sheet = _sheet(stored, panel, "panel.png", files)
+            files.panels += [] if sheet is None else [sheet]
+        attack = strongest_attack(membership, first)
+        files.exposed = None if attack is None else _sheet(stored, attack, "exposed.png", files)
+    return files
 
 
 def first_key(keys: Sequence[RunKey]) -> RunKey | None:
@@ -70,30 +74,34 @@ def first_key(keys: Sequence[RunKey]) -> RunKey | None:
     return min(keys, key=lambda key: (key.round, key.row), default=None)
 
 
-def strongest_attack(guessed: Sequence[MembershipResult], place: RunKey | None) -> MembershipResult | None:
+def strongest_attack(membership: Sequence[MembershipResult], key: RunKey | None) -> MembershipResult | None:
     """Return the membership attack on a victim whose AUC has the highest lower end, images or patients."""
-    own = [one for one in guessed if one.key == place and one.role == "attack"]
-    return max(own, key=lambda one: max(_least(one.auc), _least(one.pooled)), default=None)
+    attacks = [result for result in membership if result.key == key and result.role == "attack"]
+    return max(
+        attacks, key=lambda result: max(_lower_end(result.auc), _lower_end(result.pooled)), default=None
+    )
 
 
-def _least(auc: Measure | None) -> float:
+def _lower_end(auc: Measure | None) -> float:
     return -math.inf if auc is None or auc.low is None else auc.low
 
 
-def strongest_of_each(fooled: Sequence[PerturbationResult], place: RunKey | None) -> list[PerturbationResult]:
+def strongest_of_each(
+    perturbations: Sequence[PerturbationResult], key: RunKey | None
+) -> list[PerturbationResult]:
     """Return of each perturbation on a victim the variant that does most."""
     kinds: dict[str, list[PerturbationResult]] = {}
-    for one in fooled:
-        if one.key == place:
-            kinds.setdefault(one.name, []).append(one)
-    return [max(own, key=_rank) for own in kinds.values()]
+    for result in perturbations:
+        if result.key == key:
+            kinds.setdefault(result.name, []).append(result)
+    return [max(variants, key=_rank) for variants in kinds.values()]
 
 
-def exposed(one: MembershipResult | None, scores: Mapping[str, Scored]) -> list[Exposed]:
+def exposed(result: MembershipResult | None, scores: Mapping[str, Scored]) -> list[Exposed]:
     """Return the samples that an attack is surest of, by their ids."""
-    if one is None or one.folder not in scores:
+    if result is None or result.folder not in scores:
         return []
-    scored = scores[one.folder]
+    scored = scores[result.folder]
     return [
         Exposed(
             kind=kind,
@@ -106,29 +114,29 @@ def exposed(one: MembershipResult | None, scores: Mapping[str, Scored]) -> list[
     ]
 
 
-def _rank(one: PerturbationResult) -> tuple[float, ...]:
+def _rank(result: PerturbationResult) -> tuple[float, ...]:
     nothing = (-1, -math.inf, -math.inf)
-    return max((piece.rank for piece in fooled_evidence(one)), default=nothing)
+    return max((piece.rank for piece in robustness_evidence(result)), default=nothing)
 
 
-def _scores(source: Source, one: MembershipResult, found: Files) -> None:
-    folder = source.found(one.folder)
+def _scores(stored: StoredAudit, result: MembershipResult, files: AttackFiles) -> None:
+    folder = stored.locate(result.folder)
     if folder is None:
-        found.missing.append(
-            f"{_on(one)}: its folder {source.shown(one.folder)} is gone, so its curve, its histogram and its "
-            "samples are left out."
+        files.missing.append(
+            f"{result.title}: its folder {stored.display_path(result.folder)} is gone, so its curve, its "
+            "histogram and its samples are left out."
         )
         return
     try:
         scored = read_scores(folder)
         check_scores(scored.scores, scored.members)
     except (InputError, OSError):
-        found.missing.append(
-            f"{_on(one)}: {source.shown(one.folder)}/scores.csv is missing or broken, so its curve, its "
-            "histogram and its samples are left out."
+        files.missing.append(
+            f"{result.title}: {stored.display_path(result.folder)}/scores.csv is missing or broken, so its "
+            "curve, its histogram and its samples are left out."
         )
     else:
-        found.scores[one.folder] = scored
+        files.scores[result.folder] = scored
 
 
 def sides(scored: Scored) -> dict[str, Spread]:
@@ -144,20 +152,16 @@ def _spread(scores: NDArray[np.float64]) -> Spread:
 
 
 def _sheet(
-    source: Source, one: MembershipResult | PerturbationResult, name: str, found: Files
+    stored: StoredAudit, result: MembershipResult | PerturbationResult, name: str, files: AttackFiles
 ) -> Sheet | None:
-    folder = source.found(one.folder)
-    sheet = None if folder is None else _png(folder / name, one.label)
+    folder = stored.locate(result.folder)
+    sheet = None if folder is None else _png(folder / name, result.label)
     if sheet is None:
-        found.missing.append(
-            f"{_on(one)}: {source.shown(one.folder)}/{name} is missing, broken or larger than "
+        files.missing.append(
+            f"{result.title}: {stored.display_path(result.folder)}/{name} is missing, broken or larger than "
             f"{LARGEST // 1_000_000} MB, so it is left out."
         )
     return sheet
-
-
-def _on(one: MembershipResult | PerturbationResult) -> str:
-    return one.label if one.row == 0 else f'{one.label} on "{one.defence}"'
 
 
 def _png(file: Path, label: str) -> Sheet | None:
@@ -166,6 +170,7 @@ def _png(file: Path, label: str) -> Sheet | None:
         if file.stat().st_size > LARGEST:
             return None
         content = file.read_bytes()
+        # The sizes stand at a fixed place of the header; decoding the picture would need a library.
         width, height = struct.unpack(">II", content[16:24])
     except (OSError, struct.error):
         return None

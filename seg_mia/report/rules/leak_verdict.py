@@ -1,12 +1,13 @@
 """What membership attacks amount to, by one test for all of their numbers (`seg_mia.membership.leakage`)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
+from seg_mia.report.rules.levels import LEVELS, Strength, strongest_of
 from seg_mia.results.base import Measure
 from seg_mia.results.leaks import LeakNumber, LeakResult
 from seg_mia.results.membership import MembershipResult
-from seg_mia.results.report import Level, Verdict
+from seg_mia.results.report import Verdict
+from seg_mia.results.tables import interval
 from seg_mia.results.warnings import above_chance
 
 LOW_FPR = "0.01"
@@ -19,11 +20,9 @@ sample's size, and more than audits of well-generalising networks report."""
 STRONG_TPR = 0.1
 """At a false positive rate of 1 %: ten times what guessing gives, one member in ten all but certain."""
 
-Strength = Literal[0, 1, 2]
 WORDS = ("None found", "Weak leak", "Strong leak")
 TOO_FEW = "Too few to tell"
 """Instead of "None found" where not even scores that part the sides perfectly would have shown a leak."""
-LEVELS: tuple[Level, Level, Level] = ("good", "fair", "bad")
 MEASURES = {
     "auc": "AUC",
     "groups.auc": "AUC over patients",
@@ -49,24 +48,27 @@ def leak(
     """
     if tested is None or not tested.tested:
         return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
-    strongest = max(tested.tested, key=lambda one: (strength(one, tested), -one.adjusted, one.low))
-    one = next((one for one in attacks if _made(one, strongest)), None)
-    why = _rests_on(strongest, tested, one)
-    shown = _shown(strongest, one)
+    strongest = max(
+        tested.tested, key=lambda number: (strength(number, tested), -number.adjusted, number.low)
+    )
+    attack = next((attack for attack in attacks if _made(attack, strongest)), None)
+    why = _rests_on(strongest, tested, attack)
+    headline = _headline_auc(strongest, attack)
     if void:
-        return Verdict("void", "Void", *shown, f"{why}{void}")
+        return Verdict("void", "Void", *headline, f"{why}{void}")
     if strength(strongest, tested) == 0:
         why += _power(tested)
-    elif one is not None:
-        why += _beside_control(one, strongest, controls)
-    found = strength(strongest, tested)
-    if found == 0 and tested.detectable is None:
-        return Verdict("none", TOO_FEW, *shown, why)
-    return Verdict(LEVELS[found], WORDS[found], *shown, why)
+    elif attack is not None:
+        why += _beside_control(attack, strongest, controls)
+    level = strength(strongest, tested)
+    if level == 0 and tested.detectable is None:
+        return Verdict("none", TOO_FEW, *headline, why)
+    return Verdict(LEVELS[level], WORDS[level], *headline, why)
 
 
 def strength(number: LeakNumber, tested: LeakResult) -> Strength:
     """Return how much a number says: nothing, that something leaks, or that much does."""
+    # p-values are counts over permutations: one that is just 0.05 may be stored a rounding error above it.
     if number.adjusted > 1 - tested.confidence + 1e-9:
         return 0
     strong = STRONG_AUC if number.kind.endswith("auc") else STRONG_TPR
@@ -78,22 +80,21 @@ def too_few(tested: LeakResult) -> bool:
     return tested.detectable is None and not any(strength(number, tested) for number in tested.tested)
 
 
-def _made(one: MembershipResult, number: LeakNumber) -> bool:
-    return (one.label, one.seed) == (number.label, number.seed)
+def _made(result: MembershipResult, number: LeakNumber) -> bool:
+    return (result.label, result.seed) == (number.label, number.seed)
 
 
-def _rests_on(number: LeakNumber, tested: LeakResult, one: MembershipResult | None) -> str:
+def _rests_on(number: LeakNumber, tested: LeakResult, result: MembershipResult | None) -> str:
     """Return which number is the strongest, and how surely it is none of chance."""
-    labels = {(other.label, other.seed) for other in tested.tested}
-    which = "the only attack" if len(labels) == 1 else f"the strongest of {len(labels)} attacks"
+    attacks = {(test.label, test.seed) for test in tested.tested}
     count = len(tested.tested)
-    said = "" if one is None or number.kind == "auc" else f" {_said(measure_of(one, number))}"
+    measured = "" if result is None or number.kind == "auc" else f" {interval(measure_of(result, number))}"
     among = "" if count == 1 else f" as the best of {count} numbers"
     if number.kind == "auc":
         rests = f" Its AUC has p = {_p(number.adjusted)}{among}."
     else:
-        rests = f" It rests on the {MEASURES[number.kind]},{said}, with p = {_p(number.adjusted)}{among}."
-    return f"{number.label}, {which}.{rests}"
+        rests = f" It rests on the {MEASURES[number.kind]},{measured}, with p = {_p(number.adjusted)}{among}."
+    return f"{number.label}, {strongest_of(len(attacks))}.{rests}"
 
 
 def _p(value: float) -> str:
@@ -102,61 +103,56 @@ def _p(value: float) -> str:
 
 def _power(tested: LeakResult) -> str:
     """Return what so many samples would have shown, and that nothing shown is nothing proved."""
-    what = "patients" if tested.grouped else "images"
-    sides = f"{tested.members} members and {tested.nonmembers} non-members"
+    unit = "patients" if tested.grouped else "images"
+    samples = f"{tested.members} members and {tested.nonmembers} non-members ({unit})"
     if tested.detectable is None:
-        power = (
-            f" With {sides} ({what}) not even scores that tell all of them apart would show a leak reliably."
-        )
+        power = f" With {samples} not even scores that tell all of them apart would show a leak reliably."
     else:
         power = (
-            f" With {sides} ({what}) an attack would have been found with a chance of 80 % if its AUC"
+            f" With {samples} an attack would have been found with a chance of 80 % if its AUC"
             f"{' over patients' if tested.grouped else ''} were {tested.detectable:.2f}, a weaker one less "
             "often."
         )
     return f"{power} A better attack may find what these did not: this is no proof that none exists."
 
 
-def measure_of(one: MembershipResult, number: LeakNumber) -> Measure:
+def measure_of(result: MembershipResult, number: LeakNumber) -> Measure:
     """Return a number with the interval that it has by itself."""
     match number.kind:
         case "auc":
-            found: Measure | None = one.auc
+            measure: Measure | None = result.auc
         case "groups.auc":
-            found = one.pooled
+            measure = result.pooled
         case "tpr_at_fpr_0.01":
-            found = one.rates.get(LOW_FPR)
+            measure = result.rates.get(LOW_FPR)
         case _:
-            found = one.pooled_rates.get(LOW_FPR)
-    return found or Measure(number.value)
+            measure = result.pooled_rates.get(LOW_FPR)
+    return measure or Measure(number.value)
 
 
-def _shown(number: LeakNumber, one: MembershipResult | None) -> tuple[str, Measure]:
+def _headline_auc(number: LeakNumber, result: MembershipResult | None) -> tuple[str, Measure]:
     """Return the AUC of the attack that a verdict rests on, which readers can compare across reports."""
     if number.kind == "groups.auc":
-        return MEASURES[number.kind], Measure(number.value) if one is None else measure_of(one, number)
-    return "AUC", Measure(number.value if number.kind == "auc" else None) if one is None else one.auc
+        return MEASURES[number.kind], Measure(number.value) if result is None else measure_of(result, number)
+    return "AUC", Measure(number.value if number.kind == "auc" else None) if result is None else result.auc
 
 
-def _beside_control(one: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]) -> str:
+def _beside_control(
+    result: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]
+) -> str:
     """Return what a failed control of the same attack says of a leak, over the same units."""
     if not number.kind.endswith("auc"):
         return ""
     pooled = number.kind == "groups.auc"
-    own = [other for other in controls if other.name.removesuffix("-control") == one.name]
-    alike = [other.pooled if pooled else other.auc for other in own]
-    above = [auc for auc in alike if auc is not None and auc.high is not None and above_chance(auc)]
-    low = measure_of(one, number).low
+    # An audit names the control of an attack after the attack.
+    matching = [control for control in controls if control.name.removesuffix("-control") == result.name]
+    aucs = [control.pooled if pooled else control.auc for control in matching]
+    above = [auc for auc in aucs if auc is not None and auc.high is not None and above_chance(auc)]
+    low = measure_of(result, number).low
     if not above or low is None:
         return ""
-    control = max(above, key=lambda auc: auc.high or 0.0)
+    highest = max(above, key=lambda auc: auc.high or 0.0)
     over = " over patients" if pooled else ""
-    if low > (control.high or 0.0):
-        return f" Its negative control reaches {_said(control)}{over}."
-    return f" No more than its negative control reaches{over}, {_said(control)}."
-
-
-def _said(measure: Measure) -> str:
-    if measure.low is None or measure.high is None:
-        return "none" if measure.value is None else f"{measure.value:.3f}"
-    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+    if low > (highest.high or 0.0):
+        return f" Its negative control reaches {interval(highest)}{over}."
+    return f" No more than its negative control reaches{over}, {interval(highest)}."

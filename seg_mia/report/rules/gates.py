@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seg_mia.errors import InputError
-from seg_mia.report.leak import too_few
-from seg_mia.report.verdicts import kept, segments_nothing
+from seg_mia.report.rules.leak_verdict import too_few
+from seg_mia.report.rules.robustness_verdict import judged_rows
+from seg_mia.report.rules.verdicts import segments_nothing
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.bounded_mean import dice_lost
@@ -100,25 +101,25 @@ def check(gates: Sequence[Gate], report: Report) -> list[str]:
 
 
 def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
-    named = [one for one in known if one.metric == gate.metric]
-    own = [one for one in named if gate.row is None or one.key.defence == gate.row]
-    if not own:
+    named = [reading for reading in known if reading.metric == gate.metric]
+    matching = [reading for reading in named if gate.row is None or reading.key.defence == gate.row]
+    if not matching:
         raise InputError(_unknown(gate, named, known))
-    for one in own:
-        if one.void or gate.fails(one.value):
-            value = "not a number" if math.isnan(one.value) else f"{one.value:.6g}"
-            value += f", which says nothing: {one.void}" if one.void else ""
+    for reading in matching:
+        if reading.void or gate.fails(reading.value):
+            value = "not a number" if math.isnan(reading.value) else f"{reading.value:.6g}"
+            value += f", which says nothing: {reading.void}" if reading.void else ""
             yield (
-                f"gate {gate.text}: {gate.metric} is {value} ({one.label} on {one.key.defence}, "
-                f"seed {one.key.seed})"
+                f"gate {gate.text}: {gate.metric} is {value} ({reading.label} on {reading.key.defence}, "
+                f"seed {reading.key.seed})"
             )
 
 
 def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> str:
     if named:
-        rows = ", ".join(sorted({one.key.defence for one in named}))
+        rows = ", ".join(sorted({reading.key.defence for reading in named}))
         return f"gate {gate.text!r} matches nothing: {gate.metric} is known of {rows}; name one of these"
-    metrics = ", ".join(sorted({one.metric for one in known}))
+    metrics = ", ".join(sorted({reading.metric for reading in known}))
     return f"gate {gate.text!r} matches nothing in this audit: metrics here are {metrics or 'none'}"
 
 
@@ -126,55 +127,55 @@ def readings(report: Report) -> Iterator[Reading]:
     """Yield every value that a gate can ask for, by its metric's name."""
     nothing = [victim.key for victim in report.victims if segments_nothing(victim)]
     blank = dict.fromkeys(nothing, "the victim segments next to nothing")
-    split = any(fails(one) for one in report.membership if one.role == "blind")
-    told = "the split itself tells members apart" if split else ""
-    few = {tested.row for tested in report.leaks if too_few(tested)}
-    for guessed in report.membership:
-        void = blank.get(guessed.key, told) if guessed.role == "attack" else ""
-        if not void and guessed.role == "attack" and guessed.row in few:
+    split = any(fails(result) for result in report.membership if result.role == "blind")
+    reason = "the split itself tells members apart" if split else ""
+    few = {leak_test.row for leak_test in report.leaks if too_few(leak_test)}
+    for attack in report.membership:
+        void = blank.get(attack.key, reason) if attack.role == "attack" else ""
+        if not void and attack.role == "attack" and attack.row in few:
             void = "so few samples would not show a leak"
-        for reading in _of_guessed(guessed):
+        for reading in _membership_readings(attack):
             yield replace(reading, void=void or reading.void)
-    for fooled in report.perturbations:
-        void = blank.get(fooled.key, "") or fooled.untested
-        for reading in _of_fooled(fooled):
+    for perturbation in report.perturbations:
+        void = blank.get(perturbation.key, "") or perturbation.untested
+        for reading in _perturbation_readings(perturbation):
             yield replace(reading, void=void)
     for victim in report.victims:
-        yield from _of_victim(victim)
+        yield from _victim_readings(victim)
 
 
-def _of_guessed(one: MembershipResult) -> Iterator[Reading]:
-    measures = {"auc": one.auc, "balanced_accuracy": one.results.balanced_accuracy}
-    measures |= {f"tpr_at_fpr_{fpr}": rate for fpr, rate in one.rates.items()}
-    if one.pooled is not None:
-        measures["groups.auc"] = one.pooled
-        measures |= {f"groups.tpr_at_fpr_{fpr}": rate for fpr, rate in one.pooled_rates.items()}
-    for prefix in dict.fromkeys((KINDS[one.role], one.name)):
+def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
+    measures = {"auc": result.auc, "balanced_accuracy": result.results.balanced_accuracy}
+    measures |= {f"tpr_at_fpr_{fpr}": rate for fpr, rate in result.rates.items()}
+    if result.pooled is not None:
+        measures["groups.auc"] = result.pooled
+        measures |= {f"groups.tpr_at_fpr_{fpr}": rate for fpr, rate in result.pooled_rates.items()}
+    for prefix in dict.fromkeys((KINDS[result.role], result.name)):
         for name, measure in measures.items():
             void = "" if measure.resolvable else "too few non-members resolve so low a false positive rate"
             for metric, value in _ends(f"{prefix}.{name}", measure):
-                yield Reading(metric, _number(value), one.key, one.label, void)
-    if one.certified is not None and one.role == "attack":
-        yield Reading("epsilon.proved", _number(one.certified.epsilon), one.key, one.label)
+                yield Reading(metric, _number(value), result.key, result.label, void)
+    if result.certified is not None and result.role == "attack":
+        yield Reading("epsilon.proved", _number(result.certified.epsilon), result.key, result.label)
 
 
-def _of_fooled(one: PerturbationResult) -> Iterator[Reading]:
-    values = {name: average.mean for name, average in one.results.items()}
-    if "dice_adversarial" in one.results:
-        lost = dice_lost(one)
+def _perturbation_readings(result: PerturbationResult) -> Iterator[Reading]:
+    values = {name: average.mean for name, average in result.results.items()}
+    if "dice_adversarial" in result.results:
+        lost = dice_lost(result)
         values["dice_lost"] = None if lost is None else lost.value
-    rows = kept(one.success)
-    if rows:
+    rows = judged_rows(result.success)
+    if rows:  # a rate over the images that count replaces the mean over all
         values.pop("success", None)
-    for prefix in dict.fromkeys((ALL_PERTURBATIONS, one.name)):
+    for prefix in dict.fromkeys((ALL_PERTURBATIONS, result.name)):
         for name, value in values.items():
-            yield Reading(f"{prefix}.{name}", _number(value), one.key, one.label)
+            yield Reading(f"{prefix}.{name}", _number(value), result.key, result.label)
         for row in rows:
             for metric, end in _ends(f"{prefix}.success", row.measure):
-                yield Reading(metric, _number(end), one.key, f"{one.label}, {row.loss}")
+                yield Reading(metric, _number(end), result.key, f"{result.label}, {row.loss}")
 
 
-def _of_victim(victim: Victim) -> Iterator[Reading]:
+def _victim_readings(victim: Victim) -> Iterator[Reading]:
     for name, value in victim.utility.get("nonmembers", {}).items():
         yield Reading(f"utility.{name}", _number(value), victim.key, "non-members")
     if victim.utility:
@@ -182,9 +183,9 @@ def _of_victim(victim: Victim) -> Iterator[Reading]:
     if victim.privacy is not None:
         epsilon = math.inf if victim.privacy.epsilon is None else victim.privacy.epsilon
         yield Reading("epsilon", epsilon, victim.key, f"promised per {victim.privacy.unit}")
-    if (asked := victim.canaries) is not None:
-        yield Reading("canaries.auc", _number(asked.auc), victim.key, "canaries")
-        for bound, how in ((asked.certified, "by a threshold"), (asked.one_run, "by right guesses")):
+    if (canaries := victim.canaries) is not None:
+        yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
+        for bound, how in ((canaries.certified, "by a threshold"), (canaries.one_run, "by right guesses")):
             yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
 
 

@@ -1,0 +1,66 @@
+"""The page's figures, each drawn from results and scores and held as SVG."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from seg_mia.membership.compare import Scored
+from seg_mia.results.charts.drawing import Chart, Drawing
+from seg_mia.results.charts.membership import histogram_drawing, roc_of
+from seg_mia.results.charts.svg import inline
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.report import Report
+
+
+class PageFigure(NamedTuple):
+    """A drawing below its heading, as the page holds it."""
+
+    heading: str
+    drawing: Drawing
+    svg: Markup
+
+
+def roc_figures(report: Report, scores: Mapping[str, Scored]) -> list[PageFigure]:
+    """Return a figure per seed: the first victim's membership attacks, but for the controls."""
+    figures = []
+    for round_ in sorted({result.round for result in report.membership}):
+        first = [
+            result
+            for result in report.membership
+            if (result.row, result.round) == (0, round_)
+            and result.role != "control"
+            and result.folder in scores
+        ]
+        if first:
+            drawing = roc_of(first, {result.label: scores[result.folder] for result in first})
+            figures.append(_page_figure(Chart(f"Seed {first[0].seed}", drawing), f"roc{round_}"))
+    return figures
+
+
+def histogram_figures(results: Sequence[MembershipResult], scores: Mapping[str, Scored]) -> list[PageFigure]:
+    """Return how the scores of each attack on a victim of the first seed lie."""
+    figures = []
+    for index, result in enumerate(results):
+        if result.folder in scores and result.round == 0:
+            sides = [
+                f"{spread.count} {name}: median {spread.median:.3g}, quartiles {spread.lower_quartile:.3g} "
+                f"and {spread.upper_quartile:.3g}"
+                for name, spread in zip(("members", "non-members"), result.scores.values(), strict=True)
+            ]
+            description = f"{result.label}. {'; '.join(sides)}"
+            drawing = histogram_drawing(
+                scores[result.folder], description, threshold=result.results.threshold
+            )
+            figures.append(_page_figure(Chart(result.label, drawing), f"scores{index}"))
+    return figures
+
+
+def victim_figures(report: Report, draw: Callable[..., list[Chart]], prefix: str) -> list[PageFigure]:
+    """Return figures of the first seed's victims."""
+    charts = draw([victim for victim in report.victims if victim.round == 0], report.membership)
+    return [_page_figure(chart, f"{prefix}{index}") for index, chart in enumerate(charts)]
+
+
+def _page_figure(chart: Chart, prefix: str) -> PageFigure:
+    return PageFigure(chart.heading, chart.drawing, inline(chart.drawing, prefix=prefix))

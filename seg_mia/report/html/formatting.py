@@ -1,0 +1,64 @@
+"""Numbers and times as the page writes them: the filters of its templates."""
+
+import math
+from datetime import UTC, datetime
+
+from seg_mia.results.base import Average, Measure
+from seg_mia.results.report import Verdict
+from seg_mia.results.tables import interval
+
+NONE, MINUS = "\u2013", "\u2212"
+
+
+def measure(value: Measure | None) -> str:
+    """Return a number with its interval."""
+    return NONE if value is None or value.value is None else interval(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number, a dash where there is none."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(value: Measure | None) -> str:
+    """Return a difference with its sign and interval."""
+    if value is None or value.value is None or value.low is None or value.high is None:
+        return NONE
+    return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]".replace("-", MINUS)
+
+
+def bound(verdict: Verdict) -> str:
+    """Return the number that a verdict rests on; an epsilon to three significant digits."""
+    value = verdict.measure.value if verdict.measure else None
+    if verdict.measures == "epsilon" and value is not None:
+        return f"{value:.3g}"
+    return measure(verdict.measure)
+
+
+def average(value: Average | None, digits: int = 3, factor: float = 1.0) -> str:
+    """Return a mean over images."""
+    return NONE if value is None or value.mean is None else f"{value.mean * factor:.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return how long something took, as people say it."""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(created: str) -> str:
+    """Return a time as people write it; what is none stays as it is."""
+    try:
+        when = datetime.fromisoformat(created).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return created
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+FILTERS = {
+    filter_.__name__: filter_ for filter_ in (measure, number, average, duration, moment, signed, bound)
+}

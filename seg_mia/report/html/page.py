@@ -1,0 +1,70 @@
+"""The report as one HTML page: nothing is fetched, nothing of it is run but the sorting of tables."""
+
+import base64
+import hashlib
+from importlib.resources import files as resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from seg_mia.report.attack_files import AttackFiles
+from seg_mia.report.html.figures import histogram_figures, roc_figures, victim_figures
+from seg_mia.report.html.formatting import FILTERS
+from seg_mia.report.html.tables import canary_rows, compared_labels, defence_rows, flattened, victim_facts
+from seg_mia.report.rules.verdicts import RULES
+from seg_mia.results.bounded_mean import dice_after
+from seg_mia.results.charts.defences import trade_offs
+from seg_mia.results.charts.epsilon import epsilon_charts
+from seg_mia.results.report import Report
+from seg_mia.results.text import guarantee_in_words
+
+
+def page(report: Report, files: AttackFiles) -> str:
+    """Return the page's text."""
+    environment = Environment(
+        loader=PackageLoader("seg_mia.report.html", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= FILTERS
+    templates = resources("seg_mia.report.html") / "templates"
+    # Inlined and allowed by hash: the page must work from a mail attachment, without a server.
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
+    first_membership = [result for result in report.membership if result.row == 0]
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        files=files,
+        rules=RULES,
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        first_membership=first_membership,
+        first_perturbations=[result for result in report.perturbations if result.row == 0],
+        victim=min(report.victims, key=lambda victim: victim.order, default=None),
+        several_rows=len(report.verdicts) > 1,
+        several_seeds=len({victim.round for victim in report.victims}) > 1,
+        rocs=roc_figures(report, files.scores),
+        histograms=histogram_figures(first_membership, files.scores),
+        trade_offs=victim_figures(report, trade_offs, "trade"),
+        over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
+        canaries=canary_rows(report),
+        comparison=defence_rows(report),
+        headers=compared_labels(report),
+        facts=victim_facts(report),
+        flattened=flattened,
+        guarantee_in_words=guarantee_in_words,
+        unresolved=any(not rate.resolvable for result in report.membership for rate in result.rates.values()),
+        dice_after=dice_after,
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """Return what a browser may load for this page: pictures inside it, its own style and script."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src "
+        f"'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,1 @@
+"""What a report concludes from numbers: verdicts, caveats and gates."""

@@ -1,0 +1,271 @@
+"""What to bear in mind of one audit: only what holds for it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from seg_mia.report.rules.leak_verdict import LOW_FPR
+from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, Refutation, comparable, refuted, spent
+from seg_mia.report.rules.robustness_verdict import VISIBLE_SSIM
+from seg_mia.report.rules.verdicts import LEAST_DICE, segments_nothing
+from seg_mia.results.audit import Victim
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.privacy import DPGuarantee
+from seg_mia.results.text import guarantee_in_words
+from seg_mia.results.warnings import CHANCE, fails, membership_warnings, perturbation_warnings, same_start
+
+FEW_GROUPS = 30
+"""An interval of fewer patients than this is itself uncertain."""
+FEW_IMAGES = 30
+"""The same of attacked images."""
+
+
+def warnings(
+    victims: Sequence[Victim],
+    membership: Sequence[MembershipResult],
+    perturbations: Sequence[PerturbationResult],
+) -> list[str]:
+    """Return what is broken, what makes numbers void, or less than they seem, the worst first."""
+    lines = [
+        *foremost(victims, membership),
+        *(line for result in membership for line in membership_warnings(result, result.label, result.seed)),
+        *_same_seed(membership),
+        *(line for result in perturbations for line in perturbation_warnings(result, result.title)),
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def foremost(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> list[str]:
+    """Return what stands above all: refuted promises, victims that segment next to nothing."""
+    return [
+        *broken(victims, membership),
+        *(_no_segmentation(victim) for victim in victims if segments_nothing(victim)),
+    ]
+
+
+def _no_segmentation(victim: Victim) -> str:
+    return (
+        f'The victim "{victim.defence}" (seed {victim.seed}) segments next to nothing: Dice '
+        f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}, so neither its leak "
+        "nor its robustness means anything. Train it until it segments, then audit it again."
+    )
+
+
+def broken(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> list[str]:
+    """Return a sentence for each promise that attacks or canaries refute."""
+    attacks = [result for result in membership if result.role == "attack"]
+    void = any(fails(result) for result in membership if result.role == "blind")
+    refutations = [(victim, refuted(victim, attacks)) for victim in victims]
+    return [_broken(victim, proof, void=void) for victim, proof in refutations if proof is not None]
+
+
+def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
+    bound = refutation.bound
+    subject = "canaries in its training prove" if refutation.attack is None else f"{refutation.attack} proves"
+    confidence = "" if bound.confidence is None else f", at {bound.confidence:.0%} confidence"
+    canaries = victim.canaries
+    if refutation.attack is not None:
+        qualification = " But the split itself tells members apart, which looks just like it." if void else ""
+    elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(refutation.guarantee):
+        # The one-run bound needs no independence, so it is the stronger of the two proofs.
+        qualification = (
+            " They do so even if nothing is supposed of how the samples of one training hang together."
+        )
+    else:
+        qualification = " This supposes that samples of one training are as good as independent."
+    return (
+        f'The privacy promise of "{victim.defence}" is broken (seed {victim.seed}). It promises '
+        f"{guarantee_in_words(refutation.guarantee)}; {subject} {bound.epsilon or 0.0:.2f} at least"
+        f"{confidence}.{qualification} Do not rely on it: the training does not do what it says, unless this "
+        "is one of the few proofs that err."
+    )
+
+
+def caveats(
+    victims: Sequence[Victim],
+    membership: Sequence[MembershipResult],
+    perturbations: Sequence[PerturbationResult],
+) -> list[str]:
+    """Return what to bear in mind, from who leaks to what fools."""
+    lines = [
+        *_selection_caveats(membership),
+        *_sample_caveats(membership),
+        *_data_caveats(membership),
+        *_shadow_caveats(victims, membership),
+        *_privacy_caveats(victims, membership),
+        *_canary_caveats(victims),
+        *_perturbation_caveats(perturbations),
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _same_seed(membership: Sequence[MembershipResult]) -> Iterator[str]:
+    defences = {result.defence for result in membership if result.same_seed and result.role == "attack"}
+    if defences:
+        yield same_start(sorted(defences))
+
+
+def _selection_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
+    per_victim = Counter(result.key for result in membership if result.role == "attack")
+    if attack_count := max(per_victim.values(), default=0):
+        if attack_count > 1:
+            yield (
+                f"The verdict on leaks allows for having run {attack_count} membership attacks. The "
+                "intervals in tables and figures do not: where nothing leaks, the best of them lies above "
+                "chance more often than once in forty."
+            )
+        if not any(result.role == "blind" for result in membership):
+            yield "No blind baseline was run: nobody knows whether the split itself tells members apart."
+        if not any(result.role == "control" for result in membership):
+            yield (
+                "No negative control was run (control: true): a split whose members are easier by chance "
+                "would go unnoticed unless the blind baseline sees it."
+            )
+    for result in membership:
+        if result.role == "attack" and result.auc.high is not None and result.auc.high < CHANCE:
+            yield (
+                f"{result.title} ranks members below non-members (AUC {result.auc.value:.3f}): "
+                "an attacker who turned its scores round would do better than chance. It counts as no leak "
+                "found, since the direction is fixed before the victim is asked."
+            )
+
+
+def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
+    for fpr, percent in ((LOW_FPR, "1 %"), ("0.001", "0.1 %")):
+        unresolved = [
+            result for result in membership if fpr in result.rates and not result.rates[fpr].resolvable
+        ]
+        if unresolved:
+            fewest = min(result.results.nonmembers for result in unresolved)
+            yield (
+                f"With {fewest} non-members a false positive rate of {percent} cannot be resolved: it needs "
+                f"{round(1 / float(fpr))} at least. Rates there are those without any false positive, and a "
+                "leak that touches few samples may go unseen."
+            )
+            break
+    by_patient = [result.groups for result in membership if result.groups is not None]
+    counts = [min(measures.members, measures.nonmembers) for measures in by_patient]
+    if counts and min(counts) < FEW_GROUPS:
+        yield (
+            f"Only {min(counts)} patients were scored on one side: intervals by patient are themselves rough."
+        )
+    if limits := sorted({result.data.limit for result in membership if result.data.limit is not None}):
+        yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
+
+
+def _data_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
+    """Yield what the samples themselves withhold: those that are not scored, and those that show little."""
+    untrained = max(
+        (result.data.left_out.get("victim", {}).get("untrained", 0) for result in membership), default=0
+    )
+    if untrained:
+        yield (
+            f"{untrained} of the victim's members were never trained on, since its training ended before: "
+            "they are scored neither as members nor as others."
+        )
+    for note in dict.fromkeys(note for result in membership for note in result.data.notes):
+        yield f"Of the data: {note}."
+
+
+def _shadow_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
+    if any(result.role == "attack" for result in membership):
+        yield (
+            "The attacker is assumed to hold data of the victim's own distribution, to train the shadow on: "
+            "the other part of the same data set. One with other data may find less."
+        )
+    rows = {victim.defence: victim.shadow for victim in victims if victim.row}
+    naive = [defence for defence, shadow in rows.items() if shadow == "undefended"]
+    if naive:
+        yield (
+            f"Behind {_quoted(naive)} the attacker does not know the defence: the shadow is undefended. One "
+            "who trains the shadow the same way (adaptive: true) may find more."
+        )
+
+
+def _privacy_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
+    several = len({victim.row for victim in victims}) > 1
+    unprotected = list(dict.fromkeys(victim.defence for victim in victims if victim.privacy is None))
+    if unprotected and membership:
+        subject = (
+            f"{_quoted(unprotected)} {'was' if len(unprotected) == 1 else 'were'}"
+            if several
+            else "the victim was"
+        )
+        yield (
+            f"No guarantee: {subject} not trained with differential privacy, so attacks that were not tried "
+            "may find what these did not."
+        )
+    for victim in victims:
+        attacks = [result for result in membership if result.key == victim.key and result.role == "attack"]
+        if victim.privacy is not None and victim.privacy.epsilon is not None:
+            yield from _guarantee_caveats(
+                victim.privacy, f'"{victim.defence}"' if several else "The victim", attacks
+            )
+
+
+def _guarantee_caveats(
+    guarantee: DPGuarantee, name: str, attacks: Sequence[MembershipResult]
+) -> Iterator[str]:
+    """Yield what to bear in mind of a finite promise, given the attacks on that victim."""
+    if guarantee.reproducible:
+        yield f"{name}: its noise can be drawn again from the seed; epsilon holds only while that is secret."
+    if attacks and not comparable(guarantee, attacks):
+        yield (
+            f"{name} promises epsilon per {guarantee.unit}; what attacks prove is of another unit, and says "
+            "nothing of that promise."
+        )
+    if not guarantee.declared:
+        yield (
+            f"{name} takes the number of its {guarantee.unit}s as public: epsilon holds only where it is. "
+            "Declare a public one (population) in the next training."
+        )
+    if guarantee.unit == "image" and any(result.groups for result in attacks):
+        yield (
+            f"{name} protects single images: a patient with k of them is protected less, by k times epsilon "
+            "at a larger delta, and attacks on patients may reach more than is permitted for images."
+        )
+    if spent(guarantee) > MODERATE_EPSILON:
+        yield f"{name} promises epsilon {guarantee.epsilon:.3g}, too large to rule out that attacks work."
+
+
+def _canary_caveats(victims: Sequence[Victim]) -> Iterator[str]:
+    measured = list(dict.fromkeys(victim.defence for victim in victims if victim.canaries is not None))
+    if measured:
+        yield (
+            f"Canaries are a measurement: the mislabelled images in the training of {_quoted(measured)} cost "
+            "Dice. Deploy what was trained without them."
+        )
+
+
+def _perturbation_caveats(perturbations: Sequence[PerturbationResult]) -> Iterator[str]:
+    few = sorted({result.images for result in perturbations if result.images < FEW_IMAGES})
+    if few:
+        yield f"Some perturbations were tried on {few[0]} images only: their averages are rough."
+    clustered = [result for result in perturbations if result.units < result.images]
+    if clustered:
+        fewest = min(clustered, key=lambda result: result.units)
+        yield (
+            f"Images of one patient are alike: {fewest.images} attacked images are of {fewest.units} "
+            "patients, and intervals count these."
+        )
+    for result in perturbations:
+        ssim = result.mean("ssim")
+        if ssim is not None and ssim < VISIBLE_SSIM:
+            yield (
+                f"{result.title} changes images visibly (SSIM {ssim:.2f}): it shows what such images do to "
+                "the victim, not that nobody would notice."
+            )
+        last = result.success[-1] if result.success else None
+        if last is not None and 2 * last.clean_success > last.images:
+            yield (
+                f"{result.title}: {last.clean_success} of {last.images} images met the attack's threshold "
+                "before any step and do not count."
+            )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return _listed([f'"{name}"' for name in names])
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,124 @@
+"""What perturbations amount to: thresholds on the lower ends of intervals."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from seg_mia.report.rules.levels import LEVELS, Strength, strongest_of
+from seg_mia.results.base import Measure
+from seg_mia.results.bounded_mean import dice_lost, over_images
+from seg_mia.results.perturbation import FUSED, PerturbationResult, SuccessRow
+from seg_mia.results.report import Verdict
+
+BROKEN_SHARE = 0.5
+"""Share of the Dice that an attack takes: what is left segments less than half as well."""
+WEAKENED_SHARE = 0.05
+"""Less lies within what another training seed changes."""
+BROKEN_IOU = 0.7
+"""IoU with a mask of the attacker's choice: a reader takes the two masks for the same object."""
+GAINED_IOU = 0.1
+"""What the perturbation must add to that IoU: masks of one organ overlap before any attack."""
+BROKEN_SUCCESS = 0.5
+"""Success on more images than not, of those that did not succeed before any step."""
+WEAKENED_SUCCESS = 0.05
+"""One image in twenty."""
+VISIBLE_SSIM = 0.9
+"""Below it a reader sees the change: published imperceptible attacks lie above."""
+ROBUSTNESS_WORDS = ("Withstood", "Weakened", "Broken")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number, and how much it says: 0 nothing, 1 something, 2 much."""
+
+    strength: Strength
+    measures: str
+    measure: Measure
+    attack: str
+    hidden: bool = True
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The strongest last: by strength, staying unseen, where the interval begins, the number."""
+        lowest = -math.inf
+        low, value = self.measure.low, self.measure.value
+        ends = (lowest if low is None else low, lowest if value is None else value)
+        return self.strength, self.hidden, *ends
+
+
+def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verdict:
+    """Return how well a victim stood what was tried; `void` says why that means nothing, if it does."""
+    evidence = [piece for result in attacks for piece in robustness_evidence(result)]
+    if not attacks:
+        return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was tried on this victim.")
+    if not evidence and void:
+        return Verdict("void", "Void", "Dice lost", None, void.strip())
+    if not evidence:
+        return Verdict(
+            "none",
+            "Inconclusive",
+            "success rate",
+            None,
+            "No image counts: all were successes before any step, no gradient reached them, none was "
+            "changed, or there was only one.",
+        )
+    strongest = max(evidence, key=lambda piece: piece.rank)
+    ssim = next((result.mean("ssim") for result in attacks if result.label == strongest.attack), None)
+    seen = "" if ssim is None else f", at SSIM {ssim:.2f}"
+    why = f"{strongest.attack}, {strongest_of(len(attacks))}{seen}."
+    if void:
+        return Verdict("void", "Void", strongest.measures, strongest.measure, f"{why}{void}")
+    if strongest.strength == 0:
+        why += " Only against what was tried: a stronger attack may succeed."
+    return Verdict(
+        LEVELS[strongest.strength],
+        ROBUSTNESS_WORDS[strongest.strength],
+        strongest.measures,
+        strongest.measure,
+        why,
+    )
+
+
+def robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
+    """Yield each number of a perturbation that a verdict rests on.
+
+    An attack that no gradient reached says nothing unless its victim broke all the same, and neither does one
+    for which no image counts, that changed none, or that was made on a single image.
+    """
+    evidence = _robustness_evidence(result)
+    yield from (piece for piece in evidence if piece.strength) if result.untested else evidence
+
+
+def _robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
+    ssim = result.mean("ssim")
+    hidden = ssim is None or ssim >= VISIBLE_SSIM
+    rates = [row.measure for row in judged_rows(result.success) if row.counted and row.rate is not None]
+    if (result.success and not rates) or (result.images and result.unchanged >= result.images and not rates):
+        return
+    for rate in rates:
+        yield Evidence(
+            _strength(rate.low, WEAKENED_SUCCESS, BROKEN_SUCCESS), "success rate", rate, result.label, hidden
+        )
+    if (lost := dice_lost(result)) is not None and lost.low is not None:
+        strength = _strength(lost.low, WEAKENED_SHARE, BROKEN_SHARE)
+        yield Evidence(strength, "share of Dice lost", lost, result.label, hidden)
+    before = result.mean("iou_before")
+    if result.is_targeted and before is not None and "iou" in result.results:
+        reached = over_images(result.results["iou"], result.units)
+        if reached.low is None:
+            return
+        gained = reached.low - before > GAINED_IOU
+        strength = 2 if gained and reached.low >= BROKEN_IOU else 1 if gained else 0
+        yield Evidence(strength, "IoU with the attacker's mask", reached, result.label, hidden)
+
+
+def judged_rows(rows: Sequence[SuccessRow]) -> Sequence[SuccessRow]:
+    """Return the rows that an attack is judged by: the fused one, or each loss's where none was fused."""
+    return [row for row in rows if row.loss == FUSED] or rows
+
+
+def _strength(low: float | None, weak: float, strong: float) -> Strength:
+    """Return what an interval's lower end says: much from `strong` on, something above `weak`."""
+    if low is None:
+        return 0
+    return 2 if low >= strong else 1 if low > weak else 0

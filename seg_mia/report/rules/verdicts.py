@@ -1,0 +1,111 @@
+"""What the numbers amount to, in a word: thresholds on the ends of intervals, stated where they are shown.
+
+A verdict is about what was tried. That nothing was found never means that there is nothing: the samples may
+be too few, or a better attack may exist.
+"""
+
+from collections.abc import Collection, Sequence
+
+from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, leak
+from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, STRONG_EPSILON, privacy
+from seg_mia.report.rules.robustness_verdict import (
+    BROKEN_IOU,
+    BROKEN_SHARE,
+    BROKEN_SUCCESS,
+    GAINED_IOU,
+    WEAKENED_SHARE,
+    WEAKENED_SUCCESS,
+    robustness,
+)
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import RunKey
+from seg_mia.results.leaks import LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.report import Verdicts
+from seg_mia.results.warnings import fails
+
+LEAST_DICE = 0.1
+"""On members: a mask of the whole image reaches as much where an object covers a twentieth of it."""
+
+RULES = {
+    "leak": (
+        "One test covers the AUC and the TPR at 1 % FPR of all attacks and seeds, over images and, where "
+        "there are patients, over patients: who is a member is dealt out anew among patients, and a leak is "
+        "claimed where some number exceeds what the best of all of them reaches in 5 % of such deals. "
+        f"Strong: one that does is at least {STRONG_AUC} (AUC) or {STRONG_TPR} (TPR) by a lower bound that "
+        "holds for all numbers at once. Weak: none is. None found: no number exceeds it. Void: the split "
+        "itself tells members apart, or the victim segments next to nothing, Dice below "
+        f"{LEAST_DICE} on members."
+    ),
+    "robustness": (
+        f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
+        f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
+        f"at {BROKEN_IOU} or above, {GAINED_IOU} more than before. Weakened: one begins above "
+        f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does. "
+        f"Void: the victim segments next to nothing, Dice below {LEAST_DICE} on members."
+    ),
+    "privacy": (
+        "Broken: an attack or canaries prove more than was promised of the same unit. Else by epsilon: up "
+        f"to {STRONG_EPSILON:g} strong, up to {MODERATE_EPSILON:g} moderate, above it weak."
+    ),
+}
+"""The thresholds in words."""
+
+
+def verdicts(
+    victims: Sequence[Victim],
+    membership: Sequence[MembershipResult],
+    perturbations: Sequence[PerturbationResult],
+    leaks: Sequence[LeakResult] = (),
+) -> list[Verdicts]:
+    """Return what is made of each row of the comparison, over all of its seeds."""
+    split = any(fails(result) for result in membership if result.role == "blind")
+    split_leaks = " The split itself tells members apart." if split else ""
+    rows = []
+    for row in sorted({victim.row for victim in victims}):
+        of_row = [victim for victim in victims if victim.row == row]
+        judged, void = _judged(of_row)
+        attacks = [result for result in membership if result.row == row and result.role == "attack"]
+        # Of any row: an audit runs controls on the first victim alone.
+        controls = [result for result in membership if result.role == "control"]
+        perturbed = [result for result in perturbations if result.key in judged]
+        rows.append(
+            Verdicts(
+                row=row,
+                defence=of_row[0].defence,
+                leak=leak(
+                    attacks,
+                    _restricted(leaks, row, {key.seed for key in judged}),
+                    controls=controls,
+                    void=void + split_leaks,
+                ),
+                robustness=robustness(perturbed, void=void),
+                privacy=privacy(of_row, attacks),
+            )
+        )
+    return rows
+
+
+def _restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -> LeakResult | None:
+    """Return one row's test with the numbers of some seeds alone, which allows for the others, too."""
+    tested = next((leak_test for leak_test in leaks if leak_test.row == row), None)
+    if tested is None:
+        return None
+    return tested.model_copy(update={"tested": [number for number in tested.tested if number.seed in seeds]})
+
+
+def segments_nothing(victim: Victim) -> bool:
+    """Return whether a victim segments so little that neither its leak nor its robustness means anything."""
+    dice = victim.dice("members")
+    return dice is not None and dice < LEAST_DICE
+
+
+def _judged(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
+    """Return which of one row's victims are judged, and what voids it: none of them segments anything."""
+    judged = [victim.key for victim in victims if not segments_nothing(victim)]
+    if judged:
+        return judged, ""
+    best = max(victim.dice("members") or 0.0 for victim in victims)
+    void = f" The victim segments next to nothing: Dice {best:.3f} on members, below {LEAST_DICE}."
+    return [victim.key for victim in victims], void
