@@ -1,0 +1,92 @@
+"""Membership inference with a fleet of reference networks: signals, attacks, and audits of a recipe.
+
+A fleet is many networks of one recipe, each trained on a random half of a pool. All of it works on arrays
+(networks, n) of signals, the higher, the more likely a member's, with a matrix of who was inside.
+"""
+
+from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, untrained_networks
+from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
+from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
+from seg_mia.membership.fleet.gaussian import (
+    difficulty_calibrated,
+    lira_offline,
+    lira_online,
+    rank_among_out,
+)
+from seg_mia.membership.fleet.quantile import QuantileScores, quantile_scores
+from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
+from seg_mia.membership.fleet.recipe import (
+    Rate,
+    attacked,
+    by_patient,
+    calibrated_rates,
+    p_values,
+    pooled_auc,
+    pooled_rates,
+    ppv,
+    threshold_at_fpr,
+    transferred_rates,
+)
+from seg_mia.membership.fleet.risk import (
+    PatientRisk,
+    Stability,
+    Survival,
+    benjamini_hochberg,
+    network_halves,
+    patient_auc,
+    patient_p_values,
+    patient_risk,
+    stability,
+    subgroups,
+    survival,
+    worst_decile,
+)
+from seg_mia.membership.fleet.vectors import dense_lira, lira_vector, pooled_cells
+
+__all__ = [
+    "PatientRisk",
+    "Population",
+    "QuantileScores",
+    "Rate",
+    "RecipeAudit",
+    "Stability",
+    "Survival",
+    "attacked",
+    "base",
+    "benjamini_hochberg",
+    "by_patient",
+    "calibrated_rates",
+    "confidences",
+    "dense_lira",
+    "difficulty_calibrated",
+    "image_logit",
+    "less_population",
+    "lira_offline",
+    "lira_online",
+    "lira_vector",
+    "margins",
+    "mates",
+    "network_halves",
+    "p_values",
+    "pair_folds",
+    "patient_auc",
+    "patient_p_values",
+    "patient_risk",
+    "pooled_auc",
+    "pooled_cells",
+    "pooled_rates",
+    "ppv",
+    "quantile_scores",
+    "rank_among_out",
+    "recipe_audit",
+    "rmia",
+    "stability",
+    "standardised",
+    "subgroups",
+    "survival",
+    "threshold_at_fpr",
+    "transferred_rates",
+    "tuned_offline_a",
+    "untrained_networks",
+    "worst_decile",
+]

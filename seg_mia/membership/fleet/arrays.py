@@ -1,0 +1,203 @@
+"""Signals of a fleet, many networks of one recipe, each trained on a random half of a pool.
+
+Throughout this package a signal is the higher, the more likely a member's: minus a loss. Arrays are float64
+(networks, n) or, for several signals, (networks, n, signals), and `inside` is bool (networks, n): which
+network was trained on which sample. A row of it for a sample's whole patient is the caller's to keep.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+Values = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
+Inside = NDArray[np.bool_]
+Folds = NDArray[np.int64]
+
+NORMAL_MAD = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
+
+
+def check_fleet(signals: Numbers, inside: Inside) -> Values:
+    """Return a fleet's signals as float64.
+
+    Args:
+        signals: (networks, n) or (networks, n, signals).
+        inside: bool (networks, n).
+
+    Raises:
+        InputError: shapes that do not fit, signals that are not finite, no network.
+    """
+    if signals.ndim not in {2, 3} or inside.shape != signals.shape[:2] or inside.dtype != np.bool_:
+        raise InputError(
+            "signals must be (networks, n) or (networks, n, signals) and inside bool (networks, n), got "
+            f"{signals.shape} and {inside.dtype} {inside.shape}; give a row for each network"
+        )
+    if not signals.size:
+        raise InputError(
+            f"signals must hold a network and a sample, got {signals.shape}; name reference networks"
+        )
+    return finite(signals, "signals")
+
+
+def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[Values, Values]:
+    """Return the signals of a target and of its references as float64.
+
+    Args:
+        target: (n,) or (n, signals).
+        references: (networks, n) or (networks, n, signals).
+        inside: bool (networks, n).
+
+    Raises:
+        InputError: what `check_fleet` refuses, or a target of another shape.
+    """
+    references = check_fleet(references, inside)
+    if target.shape != references.shape[1:]:
+        raise InputError(
+            f"target and each reference must have the same samples and signals, got {target.shape} and "
+            f"{references.shape[1:]}; give the signals of the same samples"
+        )
+    return finite(target, "the target's signals"), references
+
+
+def finite(values: Numbers, name: str) -> Values:
+    """Return values as float64; raise InputError where some are not finite."""
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    if broken:
+        raise InputError(
+            f"{name} must be finite, {broken} of {values.size} are not; leave out the samples without a "
+            "valid pixel and the networks that did not train"
+        )
+    return np.asarray(values, dtype=np.float64)
+
+
+def check_counts(inside: Inside, *, least_in: int = 0, least_out: int = 0) -> None:
+    """Raise InputError unless each sample has enough reference networks trained and not trained on it.
+
+    Args:
+        inside: bool (networks, n).
+        least_in: least number of networks trained on a sample.
+        least_out: least number of networks not trained on it.
+    """
+    for what, side, least in (("trained", inside, least_in), ("not trained", ~inside, least_out)):
+        counts = side.sum(axis=0)
+        short = int((counts < least).sum())
+        if short:
+            raise InputError(
+                f"each sample needs {least} or more reference networks {what} on it, {short} of "
+                f"{len(counts)} have fewer among {len(inside)}; train more, or attack offline"
+            )
+
+
+def standardised(signals: Numbers, level: Inside | None = None) -> Values:
+    """Return each network's signals less their median over the pool, over 1.4826 MAD of the pool.
+
+    Networks of one recipe differ in overall level, often by more than a member differs from a non-member;
+    densities over networks are then about the networks. Median and median absolute deviation hide nobody
+    where half of the pool is inside each network. For a network with another share of members take level and
+    scale from samples of one side, as `level`.
+
+    Args:
+        signals: (networks, n) or (networks, n, signals); a single network as (1, n).
+        level: which samples tell level and scale, bool (n,); all if not given.
+
+    Returns:
+        float64 of the same shape.
+
+    Raises:
+        InputError: a shape that does not fit, values that are not finite, a network whose signal has no
+            spread.
+    """
+    if signals.ndim not in {2, 3} or (level is not None and level.shape != signals.shape[1:2]):
+        raise InputError(
+            "signals must be (networks, n) or (networks, n, signals) and level bool (n,), got "
+            f"{signals.shape} and {None if level is None else level.shape}; give a row for each network"
+        )
+    values = finite(signals, "signals")
+    known = values if level is None else values[:, level]
+    if not known.shape[1]:
+        raise InputError("level must name a sample, got none; leave it out for the whole pool")
+    middle = np.median(known, axis=1, keepdims=True)
+    spread = NORMAL_MAD * np.median(np.abs(known - middle), axis=1, keepdims=True)
+    if (spread == 0).any():
+        row = int(np.flatnonzero((spread == 0).reshape(len(values), -1).any(axis=1))[0])
+        raise InputError(
+            f"a network's signals must differ between samples, those of network {row} are equal for half of "
+            "them or more; leave the network out, or take signals that are not rounded"
+        )
+    return np.asarray((values - middle) / spread, dtype=np.float64)
+
+
+def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
+    """Return which networks of a fleet failed to train, bool (networks,).
+
+    The rule: quality below the fleet's median by more than `distance` times 1.4826 MAD, and by more than a
+    tenth of the median. It looks at no membership.
+
+    Args:
+        quality: of each network on its own members, such as the mean Dice, the higher the better,
+            (networks,).
+        distance: in robust standard deviations.
+
+    Raises:
+        InputError: a quality that is not finite, or no network.
+    """
+    if quality.ndim != 1 or not quality.size:
+        raise InputError(f"quality must be (networks,), got {quality.shape}; give one number per network")
+    values = finite(quality, "quality")
+    middle = float(np.median(values))
+    spread = NORMAL_MAD * float(np.median(np.abs(values - middle)))
+    return np.asarray(values < middle - max(distance * spread, 0.1 * abs(middle)), dtype=np.bool_)
+
+
+def mates(inside: Inside) -> Folds:
+    """Return for each network the number of a network with exactly the other samples, -1 for none.
+
+    Args:
+        inside: bool (networks, n), such as rows of `seg_mia.data.splits.drawn`, which come in such pairs.
+
+    Returns:
+        int64 (networks,).
+    """
+    other = np.full(len(inside), -1, np.int64)
+    rows: dict[bytes, list[int]] = {}
+    for number, row in enumerate(inside):
+        waiting = rows.get((~row).tobytes())
+        if waiting:
+            other[number] = waiting.pop()
+            other[other[number]] = number
+        else:
+            rows.setdefault(row.tobytes(), []).append(number)
+    return other
+
+
+def pair_folds(inside: Inside, count: int | None = None) -> Folds:
+    """Return the fold of each network, so that complementary networks share one.
+
+    A target's complement tells who the target's members are: with it among the references, a sample has one
+    reference fewer on the side that the target is on, and scores differ by that alone.
+
+    Args:
+        inside: bool (networks, n).
+        count: how many folds; one for each pair, or network without a complement, if not given.
+
+    Returns:
+        int64 (networks,), numbered from 0.
+
+    Raises:
+        InputError: fewer than two folds, or more than there are pairs.
+    """
+    other = mates(inside)
+    first = np.where(other < 0, np.arange(len(inside)), np.minimum(np.arange(len(inside)), other))
+    unit = np.unique(first, return_inverse=True)[1].astype(np.int64)
+    units = int(unit.max()) + 1 if unit.size else 0
+    folds = units if count is None else count
+    if not 2 <= folds <= units:
+        raise InputError(
+            f"folds must be 2 or more and at most the {units} pairs of networks, got {folds}; train more "
+            "networks"
+        )
+    return unit % folds

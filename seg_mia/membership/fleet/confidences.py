@@ -1,0 +1,183 @@
+"""Signals of a dense output, in float64 and each the higher, the more likely a member's.
+
+Taken from raw logits: probabilities of half or single precision round confident pixels to ties, and ties
+decide at low false positive rates. For dense outputs there is no published set; image logit and margin carry
+Carlini et al. 2022 (equation 2, log p / (1 - p)) over to the image and to the pixel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from seg_mia.errors import InputError
+from seg_mia.losses import dice_loss
+from seg_mia.losses.basic import check_fit
+from seg_mia.membership.fleet.arrays import Values
+from seg_mia.membership.signals import Released, Signal, released
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.heads import class_logits, probabilities
+
+Array = NDArray[Any] | Tensor
+
+NAMES: Final = ("log_cross_entropy", "logit_dice", "mean_margin", "log_entropy")
+MOST_MARGIN = 20.0
+"""Margins count up to here: beyond, one pixel would outweigh an image."""
+_LEAST = 1e-300
+_LEAST_DICE = 1e-6
+
+
+@torch.no_grad()
+def confidences(logits: Array, masks: Array, flipped: Array | None = None) -> Values:
+    """Return the signals of each image, float64 (N, 4), or (N, 8) with a flip.
+
+    In the order of `NAMES`: minus the log of the mean cross-entropy; the logit of soft Dice, within 1e-6 and
+    1 - 1e-6; the mean margin, z of the true class less logsumexp of the others, within -20 and 20; minus the
+    log of the mean entropy in nats, which needs no mask. Ignored pixels count in none of them.
+
+    Args:
+        logits: floats (N, K, *S), K = 1 for a single foreground class.
+        masks: class ids (N, *S), 255 where ignored.
+        flipped: logits for the mirrored images, mirrored back; only where the target trained with flips.
+
+    Raises:
+        InputError: shapes that do not fit, an image without a valid pixel, logits that are not finite.
+    """
+    parts = [logits] if flipped is None else [logits, flipped]
+    truth = torch.as_tensor(masks).long()
+    vectors = [_vector(_checked(torch.as_tensor(part), truth), truth) for part in parts]
+    return np.asarray(torch.cat(vectors, dim=1).cpu().numpy(), dtype=np.float64)
+
+
+@torch.no_grad()
+def margins(logits: Array, masks: Array) -> tuple[Values, NDArray[np.bool_]]:
+    """Return the margin of each pixel, float64 (N, *S) in [-20, 20], and which pixels are valid.
+
+    Args:
+        logits: as in `confidences`.
+        masks: as in `confidences`.
+
+    Raises:
+        InputError: what `confidences` refuses.
+    """
+    truth = torch.as_tensor(masks).long()
+    maps = _margins(_checked(torch.as_tensor(logits), truth), truth).clamp(-MOST_MARGIN, MOST_MARGIN)
+    return np.asarray(maps.cpu().numpy(), dtype=np.float64), (truth != IGNORE).cpu().numpy()
+
+
+def image_logit(cross_entropy: NDArray[np.floating[Any]]) -> Values:
+    """Return log p - log(1 - p) with p = exp(-L), the image's probability, any shape.
+
+    Args:
+        cross_entropy: mean cross-entropy L of each image, above 0.
+
+    Raises:
+        InputError: losses that are not above 0.
+    """
+    losses = cross_entropy.astype(np.float64)
+    if not (losses > 0).all():
+        raise InputError(
+            f"cross-entropies must be above 0, got {losses.min():.3g}; compute them in float64 from logits"
+        )
+    return np.asarray(-losses - np.log(-np.expm1(-losses)), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogCrossEntropy(Signal):
+    """The log of the image's mean cross-entropy, which is near normal over networks.
+
+    Args:
+        released: what the victim gives out.
+    """
+
+    maps: ClassVar[bool] = False
+    released: Released = "probabilities"
+
+    @property
+    def sees(self) -> str:
+        """The released output and the mask."""
+        return f"released {self.released}, true mask"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return each image's number, float64 (N,)."""
+        return -_vector(_checked(released(logits, self.released), mask), mask)[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(LogCrossEntropy):
+    """The image's mean cross-entropy, minus the log of its probability: what likelihood ratios compare."""
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Return each image's number, float64 (N,)."""
+        return super().__call__(logits, image, mask).exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidences(LogCrossEntropy):
+    """Several signals at once (`confidences`), their signs turned: lower for members.
+
+    Args:
+        released: what the victim gives out.
+        names: which, of `NAMES`.
+    """
+
+    names: Sequence[str] = ("log_cross_entropy", "logit_dice", "mean_margin")
+
+    def __post_init__(self) -> None:
+        if not self.names or set(self.names) - set(NAMES):
+            raise InputError(f"names must be some of {', '.join(NAMES)}, got {list(self.names)}")
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return each image's numbers, float64 (N, names)."""
+        vector = _vector(_checked(released(logits, self.released), mask), mask)
+        return -vector[:, [NAMES.index(name) for name in self.names]]
+
+
+def _vector(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the signals of checked logits, float64 (N, 4)."""
+    valid = mask != IGNORE
+    margin = _margins(logits, mask)
+    dice = (1 - dice_loss(logits, mask)).clamp(_LEAST_DICE, 1 - _LEAST_DICE)
+    entropy = torch.special.entr(probabilities(logits)).sum(dim=1)
+    return torch.stack(
+        (
+            -_mean(-functional.logsigmoid(margin), valid).clamp(min=_LEAST).log(),
+            dice.logit(),
+            _mean(margin.clamp(-MOST_MARGIN, MOST_MARGIN), valid),
+            -_mean(entropy, valid).clamp(min=_LEAST).log(),
+        ),
+        dim=1,
+    )
+
+
+def _margins(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return z of the true class less logsumexp of the others, (N, *S)."""
+    maps = class_logits(logits)
+    true_class = mask.masked_fill(mask == IGNORE, 0).unsqueeze(1)
+    others = maps.scatter(1, true_class, -torch.inf)
+    return (maps.gather(1, true_class) - others.logsumexp(dim=1, keepdim=True)).squeeze(1)
+
+
+def _mean(maps: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of maps (N, *S) over the valid pixels of each, (N,)."""
+    return maps.masked_fill(~valid, 0).flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1)
+
+
+def _checked(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return logits as float64; raise InputError where they do not do."""
+    check_fit(logits, mask)
+    if not torch.isfinite(logits).all():
+        raise InputError(
+            "logits must be finite, some are not; the network's output is broken: validate it first"
+        )
+    empty = int((~(mask != IGNORE).flatten(1).any(dim=1)).sum())
+    if empty:
+        raise InputError(
+            f"each image needs a valid pixel, {empty} of {len(mask)} have none; leave these samples out"
+        )
+    return logits.double()

@@ -1,0 +1,172 @@
+"""Likelihoods under the target over likelihoods under references: RMIA, its pooled form, and BASE.
+
+Here a signal is log p of a sample under a network, such as minus the image's mean cross-entropy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from seg_mia.errors import InputError
+from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target
+from seg_mia.membership.roc import auc
+
+GRID = tuple(step / 10 for step in range(11))
+
+
+@dataclass(frozen=True)
+class Population:
+    """Samples that RMIA compares with; they are not scored, and their patients are no one's who is.
+
+    Attributes:
+        target: log p under the target, (z,).
+        references: log p under each reference, (networks, z).
+        inside: which reference was trained on which of them, bool (networks, z).
+    """
+
+    target: Numbers
+    references: Numbers
+    inside: Inside
+
+
+def rmia(
+    target: Numbers,
+    references: Numbers,
+    inside: Inside,
+    population: Population,
+    *,
+    gamma: float = 1.0,
+    offline_a: float | None = None,
+) -> Values:
+    """Return the share of a population whose ratio a sample's exceeds `gamma` times, (n,), in [0, 1].
+
+    mean over z of 1[(p(x|theta) / p(x)) / (p(z|theta) / p(z)) > gamma] (Zarifzadeh, Liu and Shokri 2024,
+    "Low-cost high-power membership inference attacks", equations 2 to 4). Scores are multiples of 1 / z: a
+    false positive rate of f needs 10 / f of the population; `base` orders alike without one.
+
+    Args:
+        target: log p under the target, at most 0, (n,).
+        references: (networks, n).
+        inside: bool (networks, n).
+        population: the samples z.
+        gamma: 1 or more; 2 in the paper.
+        offline_a: None is online, p(x) = (mean_in p + mean_out p) / 2. In [0, 1] it is offline, with
+            networks without the sample alone: p(x) = ((1 + a) mean_out p + 1 - a) / 2; `tuned_offline_a`.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite or above 0, knobs out of range, a
+            sample without a network on a side that is needed, an empty population.
+    """
+    if not gamma >= 1 or not (offline_a is None or 0 <= offline_a <= 1):
+        raise InputError(f"gamma must be 1 or more, offline_a in [0, 1], got {gamma} and {offline_a}")
+    if not population.target.size:
+        raise InputError("RMIA compares with a population, got none; keep non-members out, or take base")
+    ratio = log_ratio(target, references, inside, offline_a=offline_a)
+    others = np.sort(
+        log_ratio(population.target, population.references, population.inside, offline_a=offline_a)
+    )
+    below = np.searchsorted(others, ratio - np.log(gamma), side="left")
+    return np.asarray(below / len(others), dtype=np.float64)
+
+
+def log_ratio(
+    target: Numbers, references: Numbers, inside: Inside, *, offline_a: float | None = None
+) -> Values:
+    """Return log p(x|theta) - log p(x) of `rmia`, (n,); arguments and errors are its."""
+    target, references = check_target(target, references, inside)
+    _check_log(target, references)
+    check_counts(inside, least_in=1 if offline_a is None else 0, least_out=1)
+    outside = log_mean(references, ~inside)
+    if offline_a is None:
+        doubled = np.logaddexp(outside, log_mean(references, inside))
+    else:
+        rest = np.log1p(-offline_a) if offline_a < 1 else -np.inf
+        doubled = np.logaddexp(outside + np.log1p(offline_a), rest)
+    return np.asarray(target - (doubled - np.log(2)), dtype=np.float64)
+
+
+def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] = GRID) -> float:
+    """Return the `offline_a` of highest mean AUC over the references, each in turn attacked by the others.
+
+    The target plays no part. The lowest of several best.
+
+    Args:
+        references: log p, at most 0, (networks, n).
+        inside: bool (networks, n).
+        grid: values to try, in [0, 1].
+
+    Raises:
+        InputError: what `log_ratio` refuses; no reference that others without its samples can attack.
+    """
+    areas = np.zeros(len(grid))
+    attacked = 0
+    for number in range(len(references)):
+        others = np.arange(len(references)) != number
+        usable = (~inside[others]).any(axis=0)
+        members = inside[number, usable]
+        if min(int(members.sum()), int((~members).sum())) < 2:
+            continue
+        attacked += 1
+        known = references[number, usable], references[others][:, usable], inside[others][:, usable]
+        areas += [auc(log_ratio(*known, offline_a=value), members) for value in grid]
+    if not attacked:
+        raise InputError(
+            f"offline_a is chosen on references that others attack, {len(references)} give none; train more "
+            "or name offline_a, 0.3 is usual"
+        )
+    return float(grid[int(np.argmax(areas))])
+
+
+def base(target: Numbers, references: Numbers, inside: Inside, *, online: bool = True) -> Values:
+    """Return log p(x|theta) - log mean_k p(x|k), (n,).
+
+    Lassila et al. 2025 (BASE); it orders as RMIA does with a population without end.
+
+    Args:
+        target: log p under the target up to a factor, (n,).
+        references: (networks, n).
+        inside: bool (networks, n).
+        online: whether the mean is over all networks; otherwise over those without the sample.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, a sample without such a network.
+    """
+    target, references = check_target(target, references, inside)
+    side = np.ones_like(inside) if online else ~inside
+    check_counts(~side, least_out=1)
+    return target - log_mean(references, side)
+
+
+def less_population(scores: Values, population: Values) -> Values:
+    """Return a target's log ratios less their mean over the population, so that targets can be pooled, (n,).
+
+    The population's term of InfoRMIA, - mean_z log(p(z|theta) / p(z)), is one number per target: it orders
+    nothing within a target, and takes out the level in which targets differ.
+
+    Args:
+        scores: log ratios of a target's samples, (n,).
+        population: of its population, (z,).
+
+    Raises:
+        InputError: an empty population.
+    """
+    if not population.size:
+        raise InputError("the population must hold a sample, got none; keep non-members out")
+    return scores - float(population.mean())
+
+
+def log_mean(references: Values, side: Inside) -> Values:
+    """Return the log of each sample's mean of exp over the networks of a side, (n,)."""
+    hidden = np.where(side, references, -np.inf)
+    return np.asarray(special.logsumexp(hidden, axis=0) - np.log(side.sum(axis=0)), dtype=np.float64)
+
+
+def _check_log(*parts: Values) -> None:
+    highest = max(float(part.max()) for part in parts)
+    if highest > 0:
+        raise InputError(
+            f"log probabilities must be at most 0, got {highest:.3g}; give minus the mean cross-entropy, not "
+            "standardised"
+        )

@@ -1,0 +1,346 @@
+"""Audit of a recipe: each network of a fleet is in turn the target, others are its references.
+
+That gives as many decisions as networks times samples, so that low false positive rates are resolved on small
+sets; those about one patient are not independent, and intervals are by whole patients.
+
+A target's references must not tell its members by their number. Networks are therefore attacked in folds that
+keep complementary networks together (`seg_mia.membership.fleet.arrays.pair_folds`), by networks of other
+folds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.fleet.arrays import Folds, Inside, Numbers, Values, check_fleet, pair_folds
+from seg_mia.membership.fleet.posterior import fitted_prior, predictive
+from seg_mia.membership.intervals import Interval
+from seg_mia.membership.roc import allowed_false_positives, auc
+
+PRIORS = (0.01, 0.1, 0.5)
+FPRS = (0.1, 0.01, 0.001)
+
+
+class FleetAttack(Protocol):
+    """An attack on a target by references, such as `lira_online`."""
+
+    def __call__(self, target: Values, references: Values, inside: Inside, /) -> Values:
+        """Return scores of the target's samples, (n,), higher for members."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A true positive rate at a nominal false positive rate.
+
+    Attributes:
+        fpr: nominal.
+        achieved_fpr: the share of non-members that is called.
+        tpr: the share of members that is called.
+        low: lower bound of the TPR; None where it has none.
+        high: upper bound.
+        expected_false_positives: non-members times `fpr`.
+        ppv: the share of members among the called, by prior; None where nobody is called.
+    """
+
+    fpr: float
+    achieved_fpr: float
+    tpr: float
+    expected_false_positives: float
+    ppv: dict[float, float | None]
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def resolvable(self) -> bool:
+        """Whether one false positive or more is expected."""
+        return self.expected_false_positives >= 1 - 1e-9
+
+    @property
+    def flagged(self) -> bool:
+        """Whether fewer than five false positives are expected."""
+        return self.expected_false_positives < 5 - 1e-9
+
+
+def attacked(signals: Numbers, inside: Inside, attack: FleetAttack, folds: Folds | None = None) -> Values:
+    """Return scores of each network as the target, its references those of other folds, (networks, n).
+
+    Args:
+        signals: (networks, n) or (networks, n, signals), standardised where the attack compares levels.
+        inside: bool (networks, n).
+        attack: from a target, references and their members to scores.
+        folds: of the networks, (networks,); `pair_folds` if not given.
+
+    Raises:
+        InputError: what `check_fleet`, `pair_folds` and the attack refuse.
+    """
+    values = check_fleet(signals, inside)
+    fold = _checked_folds(inside, folds)
+    scores = np.empty(inside.shape)
+    for number in range(len(values)):
+        others = fold != fold[number]
+        scores[number] = attack(values[number], values[others], inside[others])
+    return scores
+
+
+def by_patient(
+    values: Numbers, inside: Inside, groups: Sequence[str] | NDArray[np.str_]
+) -> tuple[Values, Inside, list[str]]:
+    """Return means over each patient's samples, (networks, patients, ...), members and names, sorted.
+
+    Args:
+        values: signals or scores, (networks, n) or (networks, n, signals).
+        inside: bool (networks, n).
+        groups: the patient of each sample, (n,).
+
+    Raises:
+        InputError: shapes that do not fit, a patient who is partly inside a network.
+    """
+    numbers = check_fleet(values, inside)
+    if len(groups) != inside.shape[1]:
+        raise InputError(f"groups must name one patient per sample, got {len(groups)} for {inside.shape[1]}")
+    names, unit, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    order = np.argsort(unit, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    counts = np.add.reduceat(inside[:, order], starts, axis=1, dtype=np.int64)
+    torn = ((counts > 0) & (counts < sizes)).any(axis=0)
+    if torn.any():
+        raise InputError(
+            f"a patient must be inside a network or not, {int(torn.sum())} of {len(names)} are partly so; "
+            "draw members by patient"
+        )
+    sums = np.add.reduceat(numbers[:, order], starts, axis=1)
+    shape = (len(sizes),) + (1,) * (numbers.ndim - 2)
+    return sums / sizes.reshape(shape), counts > 0, names.tolist()
+
+
+def pooled_auc(
+    scores: Values,
+    inside: Inside,
+    groups: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    level: float = 0.95,
+) -> Interval:
+    """Return the AUC over all targets' decisions and its interval by whole patients.
+
+    The variance is Obuchowski's for clustered data (1997, Biometrics 53:567), whose clusters hold members and
+    non-members, on the scale of the logit, with Student's t for as many patients less one. It holds for this
+    fleet's networks, not for others of the recipe.
+
+    Args:
+        scores: (networks, n).
+        inside: bool (networks, n).
+        groups: the patient of each sample, (n,); each sample is one if not given.
+        level: the share of such intervals that should hold the AUC, in (0, 1).
+
+    Raises:
+        InputError: shapes that do not fit, fewer than two decisions on a side or two patients.
+    """
+    check_fleet(scores, inside)
+    unit = _units(inside, groups)
+    members, flat = inside.ravel(), scores.ravel()
+    area = auc(flat, members)
+    sides = [np.sort(flat[side]) for side in (members, ~members)]
+    influence = np.empty(len(flat))
+    for side, sign, others in ((members, 1, sides[1]), (~members, -1, sides[0])):
+        reached = np.searchsorted(others, flat[side], "left") + np.searchsorted(others, flat[side], "right")
+        share = reached / (2 * len(others))
+        influence[side] = ((share if sign > 0 else 1 - share) - area) / side.sum()
+    sums = np.bincount(unit, weights=influence.reshape(inside.shape).sum(axis=0))
+    patients, tail = len(sums), (1 - level) / 2
+    variance = float((sums**2).sum()) * patients / (patients - 1)
+    if variance < 1e-24:
+        slack = float(1 - tail ** (1 / patients))
+        return Interval(area, area * (1 - slack), area + (1 - area) * slack)
+    width = float(stats.t.isf(tail, patients - 1)) * np.sqrt(variance) / (area * (1 - area))
+    middle = np.log(area / (1 - area))
+    low, high = (float(1 / (1 + np.exp(-(middle + step)))) for step in (-width, width))
+    return Interval(area, low, high)
+
+
+def pooled_rates(
+    scores: Values,
+    inside: Inside,
+    groups: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    fprs: Sequence[float] = FPRS,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Rate]:
+    """Return the TPR over all targets' decisions, one threshold for all, chosen on the decisions themselves.
+
+    Comparable with the literature. Bounds are percentiles of a bootstrap of whole patients, thresholds chosen
+    anew in each.
+
+    Args:
+        scores: (networks, n).
+        inside: bool (networks, n).
+        groups: the patient of each sample, (n,); each sample is one if not given.
+        fprs: in [0, 1].
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: shapes that do not fit, no decision on a side, fewer than two patients.
+    """
+    check_fleet(scores, inside)
+    unit = _units(inside, groups)
+    order = np.argsort(-scores.ravel(), kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores.ravel()[order])), len(order) - 1)
+    members, column = inside.ravel()[order], np.tile(unit, len(scores))[order]
+    patients = int(unit.max()) + 1
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    once = _rates_at(np.ones((1, patients)), column, members, ends, fprs)
+    chunks = np.array_split(drawn, max(1, resamples * len(order) // 2**22))
+    again = np.concatenate([_rates_at(chunk, column, members, ends, fprs) for chunk in chunks])
+    low, high = np.nanquantile(again[:, :, 0], (0.025, 0.975), axis=0)
+    outside = int((~members).sum())
+    return [
+        rate(fpr, once[0, place, 0], once[0, place, 1], outside, low=low[place], high=high[place])
+        for place, fpr in enumerate(fprs)
+    ]
+
+
+def p_values(target: Values, references: Values, inside: Inside) -> Values:
+    """Return the chance of so high a score under a network without the sample, for each sample, (n,).
+
+    Against the sample's own scores under such networks, by the predictive Student t of
+    `seg_mia.membership.fleet.posterior`: called where it is at most f, every sample has the false positive
+    rate f.
+
+    Args:
+        target: scores of the target, (n,).
+        references: scores of other networks as targets, (networks, n).
+        inside: bool (networks, n), of these.
+
+    Raises:
+        InputError: shapes that do not fit, no sample with two such networks.
+    """
+    check_fleet(references, inside)
+    return predictive(references, ~inside, fitted_prior(references, ~inside)).upper(target)
+
+
+def calibrated_rates(
+    scores: Values, inside: Inside, folds: Folds | None = None, *, fprs: Sequence[float] = FPRS
+) -> list[Rate]:
+    """Return the TPR with a threshold for each sample (`p_values`); arguments and errors as `attacked`."""
+    fold = _checked_folds(inside, folds)
+    chances = attacked(scores, inside, p_values, fold)
+    outside = int((~inside).sum())
+    return [
+        rate(fpr, float((chances[inside] <= fpr).mean()), float((chances[~inside] <= fpr).mean()), outside)
+        for fpr in fprs
+    ]
+
+
+def transferred_rates(
+    scores: Values, inside: Inside, folds: Folds | None = None, *, fprs: Sequence[float] = FPRS
+) -> list[Rate]:
+    """Return TPR and achieved FPR of thresholds from networks of other folds only; as `attacked`.
+
+    A real attacker's rates: the threshold is never chosen on the scores that it is judged by.
+    """
+    check_fleet(scores, inside)
+    fold = _checked_folds(inside, folds)
+    outside = int((~inside).sum())
+    result = list[Rate]()
+    for fpr in fprs:
+        called = np.empty(inside.shape, dtype=np.bool_)
+        for number in np.unique(fold):
+            others = fold != number
+            called[~others] = scores[~others] >= threshold_at_fpr(scores[others], inside[others], fpr)
+        result.append(rate(fpr, float(called[inside].mean()), float(called[~inside].mean()), outside))
+    return result
+
+
+def threshold_at_fpr(scores: Values, inside: Inside, fpr: float) -> float:
+    """Return the lowest threshold that calls at most the share `fpr` of non-members, "score >= threshold".
+
+    Args:
+        scores: of networks whose members are known, any shape.
+        inside: bool, the same shape.
+        fpr: in [0, 1].
+
+    Raises:
+        InputError: no non-member, or fpr out of range.
+    """
+    outside = np.sort(scores[~inside])[::-1]
+    if not len(outside) or not 0 <= fpr <= 1:
+        raise InputError(f"a threshold needs non-members and an fpr in [0, 1], got {len(outside)} and {fpr}")
+    allowed = int(allowed_false_positives(len(outside), fpr))
+    return float(np.nextafter(outside[allowed], np.inf)) if allowed < len(outside) else -np.inf
+
+
+def ppv(tpr: float, fpr: float, prior: float) -> float | None:
+    """Return the share of members among the called, pi TPR / (pi TPR + (1 - pi) FPR); None where none is.
+
+    Args:
+        tpr: in [0, 1].
+        fpr: achieved, in [0, 1].
+        prior: pi, the share of members among those asked about, in (0, 1).
+    """
+    called = prior * tpr + (1 - prior) * fpr
+    return prior * tpr / called if called > 0 else None
+
+
+def rate(
+    fpr: float,
+    tpr: float,
+    achieved: float,
+    outside: int,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+) -> Rate:
+    """Return a `Rate` with what follows from its numbers; `outside` counts the decisions on non-members."""
+    tpr, achieved = float(tpr), float(achieved)
+    return Rate(
+        fpr=fpr,
+        achieved_fpr=achieved,
+        tpr=tpr,
+        expected_false_positives=outside * fpr,
+        ppv={prior: ppv(tpr, achieved, prior) for prior in PRIORS},
+        low=None if low is None else min(float(low), tpr),
+        high=None if high is None else max(float(high), tpr),
+    )
+
+
+def _rates_at(
+    weights: NDArray[np.number], column: Folds, members: Inside, ends: Folds, fprs: Sequence[float]
+) -> Values:
+    """Return TPR and FPR of weighted decisions by falling score, (rows, fprs, 2); NaN for an empty side."""
+    each = weights[:, column].astype(np.float64)
+    true, false = (
+        np.pad(np.cumsum(each * side, axis=1)[:, ends], ((0, 0), (1, 0))) for side in (members, ~members)
+    )
+    with np.errstate(invalid="ignore"):
+        rates = np.stack([true / true[:, -1:], false / false[:, -1:]], axis=2)
+    last = [(false <= np.floor(false[:, -1:] * fpr + 1e-9)).sum(axis=1) - 1 for fpr in fprs]
+    return np.stack([rates[np.arange(len(rates)), place] for place in last], axis=1)
+
+
+def _units(inside: Inside, groups: Sequence[str] | NDArray[np.str_] | None) -> Folds:
+    """Return the number of each sample's patient, (n,)."""
+    names = np.arange(inside.shape[1]) if groups is None else np.asarray(groups)
+    unit = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    if unit.shape != inside.shape[1:] or int(unit.max()) < 1:
+        raise InputError(
+            f"groups must name 2 or more patients, one name per sample, got {len(names)} names for "
+            f"{inside.shape[1]} samples"
+        )
+    return unit
+
+
+def _checked_folds(inside: Inside, folds: Folds | None) -> Folds:
+    fold = pair_folds(inside) if folds is None else folds
+    if fold.shape != inside.shape[:1] or len(np.unique(fold)) < 2:
+        raise InputError(
+            f"folds must be (networks,) = ({len(inside)},) with 2 or more of them, got {fold.shape}; take "
+            "pair_folds"
+        )
+    return fold

@@ -1,0 +1,164 @@
+"""Attacks by reference networks as a config names them: the shadows are the references."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
+from seg_mia.membership.fleet.arrays import Inside, Values, standardised
+from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
+from seg_mia.membership.fleet.ratios import Population, base, rmia
+from seg_mia.membership.fleet.vectors import lira_vector
+from seg_mia.membership.roc import best_threshold
+from seg_mia.membership.scorers import Learner, Scorer
+from seg_mia.membership.scores import Guesses
+
+
+@dataclass(kw_only=True)
+class ByReferences(Scorer):
+    """An attack that compares the victim with each shadow on the same samples.
+
+    The threshold is that of highest balanced accuracy over the shadows, each in turn the victim of the
+    others; 0 where they are too few for that.
+
+    Args:
+        standardise: take each network's level and scale over the samples out (`standardised`): networks of
+            one recipe differ in level.
+    """
+
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        self._threshold = 0.0
+
+    @abstractmethod
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return scores of a target's samples, (n,), from signals that are higher for members."""
+
+    def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
+        """Choose the threshold on the shadows' own samples."""
+        self.needs.check_count(len(shadows))
+        ids = shadows[0].ids
+        numbers, seen = answered(ids, shadows)
+        judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
+        signals = self._level(-numbers)
+        scores, members = list[Values](), list[Inside]()
+        for target in range(len(shadows)):
+            others, inside = np.delete(signals, target, axis=0), np.delete(seen, target, axis=0)
+            usable = judged[target] & self._usable(inside)
+            if usable.any():
+                scores.append(self.compare(signals[target, usable], others[:, usable], inside[:, usable]))
+                members.append(seen[target, usable])
+        known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
+        few = min(int(known.sum()), int((~known).sum())) < 2
+        self._threshold = 0.0 if few else best_threshold(np.concatenate(scores), known)
+
+    def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
+        """Return the attack's scores."""
+        numbers, seen = answered(victim.ids, shadows)
+        self.needs.check(seen)
+        target = self._level(-victim.numbers[None])[0]
+        return Guesses(self.compare(target, self._level(-numbers), seen), self._threshold)
+
+    @property
+    def least_inside(self) -> int:
+        """How many shadows trained on a sample it needs."""
+        return self.needs.count if self.needs.sampling == "online" else 0
+
+    def _usable(self, seen: Inside) -> Inside:
+        """Return which samples so many shadows are enough for, bool (n,)."""
+        enough = ((~seen).sum(axis=0) >= self.needs.count) & (seen.sum(axis=0) >= self.least_inside)
+        return np.asarray(enough, dtype=np.bool_)
+
+    def _level(self, signals: Values) -> Values:
+        return standardised(signals) if self.standardise else signals
+
+
+@dataclass(kw_only=True)
+class Lira(ByReferences):
+    """The likelihood ratio attack, online: with shadows trained on a sample and shadows not (`lira_online`).
+
+    A vector of signals has a pooled covariance instead (`lira_vector`), and `variance` plays no part.
+
+    Args:
+        variance: as in `lira_online`.
+        centre: as in `lira_online`.
+    """
+
+    needs: ClassVar[Fleet] = Fleet(count=2, most=None, sampling="online")
+    variance: Variance = "bayesian"
+    centre: Centre = "mean"
+
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `lira_online`, or `lira_vector`."""
+        if target.ndim == 2:
+            return lira_vector(target, references, inside)
+        return lira_online(target, references, inside, variance=self.variance, centre=self.centre)
+
+
+@dataclass(kw_only=True)
+class LiraOffline(ByReferences):
+    """The likelihood ratio attack, offline: no shadow that was trained on a sample is looked at.
+
+    Args:
+        variance: as in `lira_offline`.
+        centre: as in `lira_offline`.
+    """
+
+    needs: ClassVar[Fleet] = Fleet(count=2, most=None, sampling="offline")
+    variance: Variance = "bayesian"
+    centre: Centre = "mean"
+
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `lira_offline`."""
+        return lira_offline(target, references, inside, variance=self.variance, centre=self.centre)
+
+
+@dataclass(kw_only=True)
+class Base(ByReferences):
+    """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
+
+    Args:
+        standardise: as in `ByReferences`; off, as signals are likelihoods.
+        online: whether shadows trained on a sample count for it.
+    """
+
+    needs: ClassVar[Fleet] = Fleet(most=None, sampling="offline")
+    standardise: bool = False
+    online: bool = True
+
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `base`."""
+        return base(target, references, inside, online=self.online)
+
+
+@dataclass(kw_only=True)
+class Rmia(ByReferences):
+    """The share of samples whose likelihood ratio a sample's exceeds (`rmia`).
+
+    The population is the judged samples themselves, whose membership is not looked at. A population orders
+    nothing: it only turns ratios into shares, and its size sets the lowest false positive rate.
+
+    Args:
+        standardise: as in `ByReferences`; off, as signals are likelihoods.
+        gamma: as in `rmia`.
+        offline_a: as in `rmia`; None is online, and needs shadows trained on each sample.
+    """
+
+    needs: ClassVar[Fleet] = Fleet(most=None, sampling="offline")
+    standardise: bool = False
+    gamma: float = 1.0
+    offline_a: float | None = 0.3
+
+    @property
+    def least_inside(self) -> int:
+        """One, online."""
+        return 1 if self.offline_a is None else 0
+
+    def compare(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `rmia`."""
+        population = Population(target, references, inside)
+        return rmia(target, references, inside, population, gamma=self.gamma, offline_a=self.offline_a)

@@ -1,0 +1,173 @@
+"""Likelihood ratios of several signals at once, of a vector or of a coarse map, with a pooled covariance."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target
+from seg_mia.membership.fleet.gaussian import residuals, side_means
+
+
+def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
+    """Return the log likelihood ratio of a vector of signals, (n,): LiRA with a covariance for either side.
+
+    log N(phi; mu_in, S_in) - log N(phi; mu_out, S_out), where the means are each sample's and the
+    covariances those within samples, pooled over all samples (`pooled_covariance`).
+
+    Args:
+        target: signals of the target network, (n, signals).
+        references: (networks, n, signals).
+        inside: bool (networks, n).
+
+    Raises:
+        InputError: shapes that do not fit, signals that are not finite, a sample without a network on either
+            side, too few networks for a covariance.
+    """
+    target, references = check_target(_vector(target), references, inside)
+    check_counts(inside, least_in=1, least_out=1)
+    log_in = _log_density(target, references, inside)
+    return log_in - _log_density(target, references, ~inside)
+
+
+def dense_lira(target: Numbers, references: Numbers, inside: Inside) -> Values:
+    """Return a matched filter's score of a map of signals, (n,); experimental.
+
+    w . (phi - (mu_in + mu_out) / 2) with w = S^-1 d, the direction in which members differ, where S is the
+    covariance within samples of both sides and d = mu_in - mu_out, drawn towards its mean over all samples:
+    d' = d_mean + c / (c + k) (d - d_mean) with 1 / c = 1 / n_in + 1 / n_out. k is the variance within
+    samples over that between the samples' differences, both as means over the cells, after that part of the
+    latter which the former explains. Without precedent: compare it with `lira_online` on references first.
+
+    Args:
+        target: signals of cells, such as `pooled_cells` of margins, (n, cells).
+        references: (networks, n, cells).
+        inside: bool (networks, n).
+
+    Raises:
+        InputError: what `lira_vector` refuses.
+    """
+    target, references = check_target(_vector(target), references, inside)
+    check_counts(inside, least_in=1, least_out=1)
+    mean_in, mean_out = side_means(references, inside), side_means(references, ~inside)
+    strayed = np.concatenate(
+        [residuals(references, side)[side & (side.sum(axis=0) > 1)] for side in (inside, ~inside)]
+    )
+    freedom = sum(int(np.maximum(side.sum(axis=0) - 1, 0).sum()) for side in (inside, ~inside))
+    covariance = _shrunk(strayed, freedom)
+    difference = _drawn_together(mean_in - mean_out, inside, float(np.diag(covariance).mean()))
+    weights = np.linalg.solve(covariance, difference.T).T
+    return np.asarray((weights * (target - (mean_in + mean_out) / 2)).sum(axis=1), dtype=np.float64)
+
+
+def pooled_cells(
+    maps: NDArray[np.floating[Any]], valid: NDArray[np.bool_] | None = None, *, cells: int = 8
+) -> Values:
+    """Return means of maps over a grid of `cells` x `cells`, (n, cells^2), row by row.
+
+    Args:
+        maps: one number per pixel, such as margins, (n, h, w).
+        valid: which pixels count, bool (n, h, w); all if not given. A cell without any is the map's mean.
+        cells: of the grid, 1 up to the shorter side.
+
+    Raises:
+        InputError: maps that are not (n, h, w), another shape of `valid`, a grid finer than the map, a map
+            without a valid pixel.
+    """
+    counted = np.ones(maps.shape, dtype=np.bool_) if valid is None else valid
+    if maps.ndim != 3 or counted.shape != maps.shape or not 1 <= cells <= min(maps.shape[1:]):
+        raise InputError(
+            f"maps must be (n, h, w) with sides of {cells} or more and valid like it, got {maps.shape} and "
+            f"{counted.shape}; give maps of one channel, or fewer cells"
+        )
+    empty = int((~counted.any(axis=(1, 2))).sum())
+    if empty:
+        raise InputError(
+            f"each map needs a valid pixel, {empty} of {len(maps)} have none; leave these samples out"
+        )
+    values: Values = np.where(counted, maps, 0.0).astype(np.float64)
+    sums, counts = (_cell_sums(each, cells) for each in (values, counted.astype(np.float64)))
+    overall = sums.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+
+
+def pooled_covariance(references: Values, side: Inside) -> Values:
+    """Return the covariance within samples over networks of a side, (signals, signals).
+
+    sum (phi - mean_i)(phi - mean_i)^T / sum (n_i - 1), drawn towards its diagonal by the weight that
+    minimises the expected squared error (Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365; for
+    this target Schäfer and Strimmer 2005, table 2, D).
+
+    Args:
+        references: (networks, n, signals).
+        side: which networks count, bool (networks, n).
+
+    Raises:
+        InputError: fewer residuals than signals, or a signal that does not differ between networks.
+    """
+    several = side & (side.sum(axis=0) > 1)
+    freedom = int(np.maximum(side.sum(axis=0) - 1, 0).sum())
+    return _shrunk(residuals(references, side)[several], freedom)
+
+
+def _shrunk(strayed: Values, freedom: int) -> Values:
+    """Return the shrunk covariance of residuals (m, signals) with so many degrees of freedom."""
+    if freedom < 2:
+        raise InputError(
+            f"a covariance needs samples with 2 or more networks on one side, got {freedom} degrees of "
+            "freedom; train more networks"
+        )
+    covariance = strayed.T @ strayed / freedom
+    if (np.diag(covariance) <= 0).any():
+        raise InputError(
+            "each signal must differ between networks, one is the same under all of them; leave it out"
+        )
+    # In units of each signal's deviation, so that a signal's scale does not choose the weight.
+    deviation = np.sqrt(np.diag(covariance))
+    scaled = strayed / deviation
+    off = ~np.eye(len(covariance), dtype=np.bool_)
+    correlation = covariance / np.outer(deviation, deviation)
+    fourth = (scaled**2).T @ scaled**2 / freedom
+    noise = float((fourth - correlation**2)[off].sum() / freedom)
+    size = float((correlation**2)[off].sum())
+    weight = min(1.0, max(0.0, noise / size)) if size > 0 else 0.0
+    shrunk = np.where(off, (1 - weight) * covariance, covariance)
+    # Signals that repeat each other leave a direction without variance.
+    return np.asarray(shrunk + 1e-9 * np.diag(np.diag(covariance)), dtype=np.float64)
+
+
+def _log_density(target: Values, references: Values, side: Inside) -> Values:
+    """Return the log density of each sample's vector up to a constant that both sides share, (n,)."""
+    covariance = pooled_covariance(references, side)
+    strayed = target - side_means(references, side)
+    squared = (strayed * np.linalg.solve(covariance, strayed.T).T).sum(axis=1)
+    return np.asarray(-(squared + np.linalg.slogdet(covariance)[1]) / 2, dtype=np.float64)
+
+
+def _drawn_together(difference: Values, inside: Inside, within: float) -> Values:
+    """Return each sample's difference (n, cells) drawn towards the mean of all, as `dense_lira` describes."""
+    worth = 1 / (1 / inside.sum(axis=0) + 1 / (~inside).sum(axis=0))
+    if len(difference) < 2:
+        return difference
+    spread = float(difference.var(axis=0, ddof=1).mean()) - within * float((1 / worth).mean())
+    middle = difference.mean(axis=0)
+    if spread <= 0:
+        return np.broadcast_to(middle, difference.shape)
+    kept = worth / (worth + within / spread)
+    return np.asarray(middle + kept[:, None] * (difference - middle), dtype=np.float64)
+
+
+def _cell_sums(maps: Values, cells: int) -> Values:
+    for axis in (1, 2):
+        starts = np.arange(cells) * maps.shape[axis] // cells
+        maps = np.add.reduceat(maps, starts, axis=axis)
+    return maps.reshape(len(maps), -1)
+
+
+def _vector(target: Numbers) -> Numbers:
+    if target.ndim != 2:
+        raise InputError(
+            f"this attack takes several signals, (n, signals), got {target.shape}; for one take lira_online"
+        )
+    return target

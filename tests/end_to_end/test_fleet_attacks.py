@@ -1,0 +1,62 @@
+"""Attacks by many shadows that are trained on half of the judged samples each, through the command line."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seg_mia.cli import main
+from tests.trained_runs import Trained
+
+ATTACK = """\
+class_path: seg_mia.membership.base.Membership
+init_args:
+  signal: {{class_path: seg_mia.membership.fleet.confidences.{signal}}}
+  scorer: {{class_path: seg_mia.membership.fleet.scorers.{scorer}}}
+"""
+
+
+@pytest.fixture
+def fleet(tiny: Path, folder: Callable[..., Path], trained: Trained) -> list[Path]:
+    """A victim, and two pairs of shadows that share its members and non-members."""
+    folder(count=24)
+    tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
+    victim = trained(tiny)
+    shared = ["--data.role=shadow", "--data.shadow_pool=victim"]
+    words = [[*shared, f"--data.shadow={number}", f"--seed_everything={number + 1}"] for number in range(4)]
+    return [victim, *(trained(tiny, *each) for each in words)]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("signal", "scorer"),
+    [
+        ("LogCrossEntropy", "Lira"),
+        ("Confidences", "Lira"),
+        ("LogCrossEntropy", "LiraOffline"),
+        ("CrossEntropy", "Base"),
+        ("CrossEntropy", "Rmia"),
+    ],
+)
+def test_the_victim_is_compared_with_its_shadows(
+    fleet: list[Path], signal: str, scorer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text(ATTACK.format(signal=signal, scorer=scorer))
+    both = [word for shadow in fleet[1:] for word in ("--shadow", str(shadow))]
+    assert main(["test", "--attack", "mine.yaml", "--victim", str(fleet[0]), *both]) == 0
+    assert "4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
+    folder = fleet[0] / "mine" / "version_0"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 <= summary["results"]["auc"]["value"] <= 1
+    assert summary["sees"] == "released probabilities, true mask"
+    with (folder / "scores.csv").open() as lines:
+        assert [row["member"] for row in csv.DictReader(lines)] == ["1"] * 6 + ["0"] * 6
+
+
+def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(ATTACK.format(signal="LogCrossEntropy", scorer="Lira"))
+    few = [word for shadow in fleet[1:3] for word in ("--shadow", str(shadow))]
+    assert main(["test", "--attack", "mine.yaml", "--victim", str(fleet[0]), *few]) == 2
+    assert "each judged sample needs 2 or more shadows not trained on it" in capsys.readouterr().err

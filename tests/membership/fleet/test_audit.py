@@ -1,0 +1,59 @@
+"""A recipe's audit in worlds with and without a leak."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seg_mia.membership.fleet import difficulty_calibrated, lira_online, lira_vector, recipe_audit
+from tests.membership.fleet.worlds import members_of, signals_of
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0])
+def test_the_audit_finds_what_is_there(effect: float) -> None:
+    generator = np.random.default_rng(0)
+    patients = members_of(generator, 16, 150)
+    inside = np.repeat(patients, 2, axis=1)
+    names = [f"p{number // 2:03}" for number in range(300)]
+    signals = signals_of(generator, inside, effect=effect, difficulty=1, noise=0.8, level=3)
+    audit = recipe_audit(signals, inside, names, lira_online, resamples=50, permutations=40)
+    assert (audit.networks, len(audit.patients), audit.target_aucs.shape) == (16, 150, (16,))
+    # Means of two samples halve the variance of the noise.
+    best = stats.norm.cdf(effect / (0.8 / math.sqrt(2) * math.sqrt(2)))
+    assert audit.auc.value == pytest.approx(best, abs=0.035)
+    assert audit.auc.low <= audit.auc.value <= audit.auc.high
+    assert [rate.expected_false_positives for rate in audit.pooled] == [120, 12, 1.2]
+    assert audit.stability is not None
+    assert audit.risk.auc.mean() == pytest.approx(best, abs=0.035)
+    assert not audit.risk.numbered.any()
+    for rate in audit.transferred[:2]:
+        assert rate.achieved_fpr == pytest.approx(rate.fpr, abs=0.02)
+    if effect:
+        assert audit.calibrated[0].tpr > 0.4
+        assert audit.risk.significant.sum() > 20
+    else:
+        assert audit.risk.significant.sum() <= 1
+
+
+def test_vectors_are_compared_by_scores_of_the_other_half() -> None:
+    generator = np.random.default_rng(1)
+    inside = members_of(generator, 16, 200)
+    signals = np.stack([signals_of(generator, inside, effect=0) for _ in range(2)], axis=2)
+    names = np.arange(200).astype(str)
+    audit = recipe_audit(signals, inside, names, lira_vector, resamples=20, permutations=20)
+    assert audit.auc.low <= 0.5 <= audit.auc.high
+    assert audit.risk.auc.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_few_networks_have_no_stability() -> None:
+    generator = np.random.default_rng(2)
+    # All ways to be in two of four networks; a patient in the first and third has no half with both sides.
+    inside = np.array(
+        [[1, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0], [0, 1, 0, 1, 0, 1], [0, 0, 1, 0, 1, 1]], dtype=bool
+    )
+    inside = np.tile(inside, (1, 10))
+    signals = signals_of(generator, inside, effect=1)
+    names = np.arange(60).astype(str)
+    audit = recipe_audit(signals, inside, names, difficulty_calibrated, resamples=20, permutations=5)
+    assert audit.stability is None

@@ -1,0 +1,93 @@
+"""Attacks by references as a config names them: what they score, and where they decide."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+from seg_mia.membership import auc
+from seg_mia.membership.answers import Answers
+from seg_mia.membership.fleet import base, lira_offline, lira_online, lira_vector, standardised
+from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Rmia
+from tests.membership.fleet.worlds import members_of, signals_of
+
+IDS = np.array([f"s{number:03}" for number in range(200)])
+
+
+def fleet(
+    networks: int, effect: float = 2.0, signals: int = 0
+) -> tuple[Answers, list[Answers], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return a victim and its shadows, and all their signals and members, the victim first."""
+    generator = np.random.default_rng(0)
+    inside = np.concatenate([members_of(generator, 2, 200)[:1], members_of(generator, networks, 200)])
+    values = [signals_of(generator, inside, effect=effect) for _ in range(max(1, signals))]
+    numbers = np.stack(values, axis=2) if signals else values[0]
+    answers = [
+        Answers(IDS, IDS, members, np.ones(200, dtype=np.bool_), -row)
+        for members, row in zip(inside, numbers, strict=True)
+    ]
+    return answers[0], answers[1:], numbers, inside
+
+
+def test_scores_are_the_functions_on_negative_numbers() -> None:
+    victim, shadows, numbers, inside = fleet(6)
+    levels = standardised(numbers)
+    for scorer, expected in (
+        (Lira(), lira_online(levels[0], levels[1:], inside[1:])),
+        (Lira(variance="fixed"), lira_online(levels[0], levels[1:], inside[1:], variance="fixed")),
+        (LiraOffline(), lira_offline(levels[0], levels[1:], inside[1:])),
+        (Base(), base(numbers[0], numbers[1:], inside[1:])),
+        (Base(online=False), base(numbers[0], numbers[1:], inside[1:], online=False)),
+    ):
+        scorer.fit(shadows)
+        np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
+
+
+def test_several_signals_have_a_covariance() -> None:
+    victim, shadows, numbers, inside = fleet(6, signals=3)
+    levels = standardised(numbers)
+    scorer = Lira()
+    scorer.fit(shadows)
+    guesses = scorer.score(victim, shadows)
+    np.testing.assert_allclose(guesses.scores, lira_vector(levels[0], levels[1:], inside[1:]))
+
+
+@pytest.mark.parametrize("scorer", [Lira(), LiraOffline(), Base(), Base(online=False)])
+def test_shadows_that_take_turns_teach_a_threshold(scorer: ByReferences) -> None:
+    victim, shadows, _, inside = fleet(8)
+    scorer.fit(shadows)
+    guesses = scorer.score(victim, shadows)
+    assert auc(guesses.scores, inside[0]) > 0.85
+    assert ((guesses.scores >= guesses.threshold) == inside[0]).mean() > 0.77
+
+
+@pytest.mark.parametrize("a", [None, 0.3, 1.0])
+def test_rmia_orders_as_base_up_to_its_steps(a: float | None) -> None:
+    victim, shadows, numbers, inside = fleet(6)
+    below = numbers.max() + 1  # log probabilities
+    lowered = [Answers(IDS, IDS, s.members, s.judged, s.numbers + below) for s in (victim, *shadows)]
+    scorer = Rmia(offline_a=a)
+    scorer.fit(lowered[1:])
+    guesses = scorer.score(lowered[0], lowered[1:])
+    assert 0 <= guesses.scores.min() <= guesses.scores.max() <= 1
+    assert np.allclose(guesses.scores * 200, np.round(guesses.scores * 200))
+    if a != 0.3:
+        expected = base(numbers[0], numbers[1:], inside[1:], online=a is None)
+        assert np.corrcoef(guesses.scores.argsort().argsort(), expected.argsort().argsort())[0, 1] > 0.99
+
+
+def test_too_few_shadows_are_one_line() -> None:
+    victim, shadows, _, _ = fleet(4)
+    with pytest.raises(InputError, match="needs 2 or more shadows, got 1"):
+        Lira().fit(shadows[:1])
+    scorer = Lira()
+    scorer.fit(shadows[:2])
+    with pytest.raises(InputError, match="each judged sample needs 2 or more shadows"):
+        scorer.score(victim, shadows[:2])
+
+
+def test_shadows_too_few_to_take_turns_decide_at_nought() -> None:
+    victim, shadows, _, _ = fleet(4)
+    scorer = LiraOffline()
+    scorer.fit(shadows[:2])
+    assert scorer.score(victim, shadows).threshold == 0
