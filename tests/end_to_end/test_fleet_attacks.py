@@ -50,7 +50,7 @@ def test_the_victim_is_compared_with_its_shadows(
     folder = fleet[0] / "mine" / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 <= summary["results"]["auc"]["value"] <= 1
-    assert summary["sees"] == "released probabilities, true mask"
+    assert summary["attacker_knowledge"] == "released probabilities, true mask"
     with (folder / "scores.csv").open() as lines:
         assert [row["member"] for row in csv.DictReader(lines)] == ["1"] * 6 + ["0"] * 6
 

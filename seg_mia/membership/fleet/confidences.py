@@ -99,7 +99,7 @@ class LogCrossEntropy(Signal):
     released: Released = "probabilities"
 
     @property
-    def sees(self) -> str:
+    def attacker_knowledge(self) -> str:
         """The released output and the mask."""
         return f"released {self.released}, true mask"
 

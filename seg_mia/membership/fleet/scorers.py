@@ -88,7 +88,7 @@ class Lira(ByReferences):
         centre: as in `lira_online`.
     """
 
-    needs: ClassVar[Fleet] = Fleet(count=2, most=None, sampling="online")
+    needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="online")
     variance: Variance = "bayesian"
     centre: Centre = "mean"
 
@@ -108,7 +108,7 @@ class LiraOffline(ByReferences):
         centre: as in `lira_offline`.
     """
 
-    needs: ClassVar[Fleet] = Fleet(count=2, most=None, sampling="offline")
+    needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="offline")
     variance: Variance = "bayesian"
     centre: Centre = "mean"
 
@@ -126,7 +126,7 @@ class Base(ByReferences):
         online: whether shadows trained on a sample count for it.
     """
 
-    needs: ClassVar[Fleet] = Fleet(most=None, sampling="offline")
+    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = False
     online: bool = True
 
@@ -148,7 +148,7 @@ class Rmia(ByReferences):
         offline_a: as in `rmia`; None is online, and needs shadows trained on each sample.
     """
 
-    needs: ClassVar[Fleet] = Fleet(most=None, sampling="offline")
+    needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = False
     gamma: float = 1.0
     offline_a: float | None = 0.3

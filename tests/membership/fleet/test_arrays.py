@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seg_mia.data.splits import Half, drawn
+from seg_mia.data.splits import Split, shadow_split
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet import mates, pair_folds, standardised, untrained_networks
 
@@ -40,9 +40,9 @@ def test_a_network_that_did_not_train_is_found() -> None:
 
 
 def test_networks_of_the_split_module_are_mates_and_share_a_fold() -> None:
-    pool = Half(tuple(range(6)), tuple(range(6, 12)))
+    pool = Split(tuple(range(6)), tuple(range(6, 12)))
     ids = [f"s{number:02}" for number in range(12)]
-    rows = [drawn(pool, ids, ids, shadow=number, seed=3).members for number in (4, 1, 5, 2, 0, 3)]
+    rows = [shadow_split(pool, ids, ids, shadow=number, seed=3).members for number in (4, 1, 5, 2, 0, 3)]
     inside = np.array([np.isin(np.arange(12), row) for row in rows])
     assert inside.sum(axis=0).tolist() == [3] * 12
     assert mates(inside).tolist() == [2, 4, 0, 5, 1, 3]
