@@ -26,7 +26,7 @@ def on_two(*words: str, code: int = 0) -> str:
         [sys.executable, "-m", "seg_mia", *words, *TWO],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == code, done.stderr[-4000:]
