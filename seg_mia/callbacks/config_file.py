@@ -3,6 +3,7 @@
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from seg_mia.config.spec import unsayable
@@ -13,6 +14,13 @@ class ConfigFile(SaveConfigCallback):
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **settings: Any) -> None:
         super().__init__(parser, restorable_config(config), **settings)
+
+
+def write_config(trainer: Trainer, module: LightningModule, stage: str) -> None:
+    """Write config.yaml now; otherwise Lightning does when a trainer starts."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+        if isinstance(callback, SaveConfigCallback):
+            callback.setup(trainer, module, stage)
 
 
 def restorable_config(config: Namespace) -> Namespace:

@@ -3,7 +3,7 @@
 import copy
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,11 +22,11 @@ from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
 from seg_mia.data.source import Note, Source
-from seg_mia.data.splits import Split, divide, predefined_split, shadow_split, victim_shadow_split
+from seg_mia.data.split_settings import Role, SplitSettings
+from seg_mia.data.splits import Split
 from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
 
-Role = Literal["victim", "shadow"]
 Subset = Literal["nonmembers", "members", "reference", "all"]
 VIEW = ("subset", "limit")
 """Settings that choose which of the samples a run reads; modules that differ in them alone share samples."""
@@ -103,10 +103,10 @@ class SegmentationData(LightningDataModule):
         self._check_counts(batch_size, limit, workers)
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
-        self._check_shadow(role, shadow, shadow_pool)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.shadow, self.shadow_pool = shadow, shadow_pool
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
+        self._split_settings()  # refuses what does not go together before any sample is read
         self.subset, self.limit = subset, limit
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
@@ -143,13 +143,6 @@ class SegmentationData(LightningDataModule):
                 f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
                 f"{workers}"
             )
-
-    @staticmethod
-    def _check_shadow(role: Role, shadow: int | None, pool: Role) -> None:
-        if shadow is None and pool != "shadow":
-            raise InputError("shadow_pool goes with a numbered shadow; add --data.shadow 0, or leave it out")
-        if shadow is not None and role != "shadow":
-            raise InputError(f"data.shadow numbers shadows, the role is {role}; add --data.role shadow")
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -201,54 +194,19 @@ class SegmentationData(LightningDataModule):
         self._ready = True
 
     def _split(self) -> Split:
-        """Return who plays which part in this run: all of its role's half, or a shadow's draw from a pool."""
-        ids, groups, duplicates = self.source.ids, self.source.groups, self.duplicate_groups()
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
-        if self.shadow is None:
-            return self._split_of(self.role, duplicates, strata)
-        pool = self._split_of(self.shadow_pool, duplicates, strata)
-        return shadow_split(
-            pool,
-            ids,
-            groups,
-            shadow=self.shadow,
-            seed=self.split_seed,
-            duplicates=duplicates,
-            strata=strata,
-        )
+        return self._split_settings().split(self.source, self.duplicate_groups(), strata)
 
-    def _split_of(self, role: Role, duplicates: list[list[str]], strata: Sequence[int] | None) -> Split:
-        """Return who plays which part in a role's half: as drawn, or as the data states it."""
-        ids, groups, parts = self.source.ids, self.source.groups, self.source.predefined_split
-        if parts is None:
-            both = victim_shadow_split(
-                ids,
-                groups,
-                seed=self.split_seed,
-                shadow_share=self.shadow_share,
-                duplicates=duplicates,
-                strata=strata,
-            )
-            indices = both[0 if role == "victim" else 1]
-        else:
-            counts = {
-                name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
-            }
-            if role == "victim":
-                counts = {"members": self.members, "nonmembers": self.nonmembers}
-            half, indices = predefined_split(parts, ids, groups, duplicates=duplicates, **counts)
-            if role == "victim":
-                return half
-        return divide(
-            indices,
-            ids,
-            groups,
+    def _split_settings(self) -> SplitSettings:
+        return SplitSettings(
+            role=self.role,
+            shadow=self.shadow,
+            shadow_pool=self.shadow_pool,
             seed=self.split_seed,
+            shadow_share=self.shadow_share,
             members=self.members,
             nonmembers=self.nonmembers,
             reference=self.reference,
-            duplicates=duplicates,
-            strata=strata,
         )
 
     def _open(self) -> None:

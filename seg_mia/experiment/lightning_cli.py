@@ -4,26 +4,22 @@ import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
 from seg_mia.callbacks.card import check_data
-from seg_mia.callbacks.config_file import ConfigFile
+from seg_mia.callbacks.config_file import ConfigFile, write_config
 from seg_mia.callbacks.folder import OneFolder, run_folder
-from seg_mia.callbacks.history import History
 from seg_mia.callbacks.masks import MaskWriter
-from seg_mia.callbacks.membership_curves import MembershipCurves
-from seg_mia.callbacks.membership_results import summarise, write_membership
+from seg_mia.callbacks.membership_results import write_membership
 from seg_mia.callbacks.panels import Panels
-from seg_mia.callbacks.perturbation_results import PerturbationResults
-from seg_mia.callbacks.randomness import EpochSeed
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_weights
@@ -32,19 +28,20 @@ from seg_mia.config.messages import one_line
 from seg_mia.config.options import Option
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
-from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.defences.base import Defence, wrapped
-from seg_mia.defences.release import Release, seen
+from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment.arguments import add_options
+from seg_mia.experiment.attack_callbacks import membership_callbacks, perturbation_results
 from seg_mia.experiment.membership import (
     behind_release,
     check_victim,
     infer,
     load_shadows,
     load_teacher,
-    sides_of,
+    membership_summary,
     unseen_of,
 )
 from seg_mia.experiment.modules import DataModules
@@ -56,6 +53,7 @@ from seg_mia.experiment.trainer_checks import (
     check_kept,
     check_resumed,
     check_training,
+    folders,
     for_classifier,
     refusals,
 )
@@ -206,15 +204,7 @@ class Experiment(LightningCLI):
         given = self._get(self.config_init, "trainer")
         if self.plan.command == "fit" and not self.plan.adopts:
             check_training(given)
-        if given["logger"] in (None, True) and not given["fast_dev_run"] and "logger" not in kwargs:
-            kwargs["logger"] = TensorBoardLogger(
-                self.plan.folder.parent,
-                self.plan.folder.name,
-                self.plan.version,
-                default_hp_metric=False,
-            )
-        if given["default_root_dir"] is None:
-            kwargs["default_root_dir"] = str(self.plan.run_folder)
+        kwargs = folders(self.plan, given) | kwargs
         configured = given["callbacks"] or []
         callbacks = [
             OneFolder(),
@@ -249,27 +239,21 @@ class Experiment(LightningCLI):
         """The attack that was asked for."""
         if self.plan.command != "test":
             return None
-        chosen: Perturbation | Membership | None = self._get(self.config_init, "attack")
-        return chosen
+        return cast("Perturbation | Membership | None", self._get(self.config_init, "attack"))
 
     @property
     def release(self) -> Release | None:
         """What the victim gives out, if not all."""
-        chosen: Release | None = self._get(self.config_init, "release")
-        return chosen
+        return cast("Release | None", self._get(self.config_init, "release"))
 
     def _attack_callbacks(self) -> list[Callback]:
         attack = self.attack
-        settings = plain_settings(self._get(self.config, "attack")) or {}
         if isinstance(attack, Membership):
-            training = attack.scorer.training
-            last = training.last_epochs if training else 0
-            return [EpochSeed(run_seed()), MembershipCurves(last), History()]
-        self.results = PerturbationResults(
-            attacker_knowledge=seen(attack.attacker_knowledge, self.release) if attack else "",
-            is_targeted=attack is not None and attack.is_targeted,
-            parallel_losses=attack.parallel_losses if attack else None,
-            attack=settings,
+            return membership_callbacks(attack.scorer)
+        self.results = perturbation_results(
+            attack,
+            self.release,
+            settings=plain_settings(self._get(self.config, "attack")) or {},
             victim=str(self.plan.checkpoint),
             save_images=self._get(self.config, "save_images"),
         )
@@ -279,7 +263,7 @@ class Experiment(LightningCLI):
         """Train, from the start or from where a run stopped."""
         if self.plan.adopts:
             adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
-            self._keep_config("fit")
+            write_config(self.trainer, self.model, "fit")
             self._sum_up(None)
             return
         datamodule.setup("fit")
@@ -316,24 +300,18 @@ class Experiment(LightningCLI):
 
     def _train_first(self, name: str, last: Path) -> None:
         """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
-        self._keep_config("fit")  # an interrupted run is resumed by it
+        write_config(self.trainer, self.model, "fit")  # an interrupted run is resumed by it
         seed = int(self._get(self.config, "seed_everything"))
-        layer = plain_layer(str(self.folder / "config.yaml"))
-        options = (Option("--model.defences", "null"), Option("--seed_everything", str(seed + TEACHER_SEED)))
+        settings = (
+            plain_layer(str(self.folder / "config.yaml")),
+            Option("--model.defences", "null"),
+            Option("--seed_everything", str(seed + TEACHER_SEED)),
+        )
         log.info("training the %s first", name)
         resumed = last if last.is_file() else None
-        settings = (layer, *options)
-        Experiment(
-            Plan(self.plan.request, "fit", settings, self.folder, version=name, checkpoint=resumed),
-            self.modules,
-        )
+        training = Plan(self.plan.request, "fit", settings, self.folder, version=name, checkpoint=resumed)
+        Experiment(training, self.modules)
         seed_everything(seed, verbose=False)
-
-    def _keep_config(self, stage: str) -> None:
-        """Write config.yaml now; otherwise Lightning does when a trainer starts."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
-            if isinstance(callback, SaveConfigCallback):
-                callback.setup(self.trainer, self.model, stage)
 
     def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
         """Measure the victim on the chosen subset."""
@@ -382,21 +360,27 @@ class Experiment(LightningCLI):
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = TrainedModel(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        control = bool(self.plan.request.control)
-        findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
+        findings = infer(
+            attack,
+            victim,
+            shadows,
+            trainer=self._trainer_of,
+            seed=seed,
+            control=bool(self.plan.request.control),
+        )
         if not self.trainer.is_global_zero:
             return
-        sides = sides_of(self.plan, victim, shadows)
-        self.result = MembershipSummary(
-            attack=plain_settings(self._get(self.config, "attack")),
-            attacker_knowledge=seen(attack.attacker_knowledge, self.release),
-            release=released,
-            blind=not attack.signal.queries_victim,
-            **sides,
-            **dict(summarise(findings, sides["privacy"])),
+        self.result = membership_summary(
+            self.plan,
+            attack,
+            self.release,
+            victim=victim,
+            shadows=shadows,
+            findings=findings,
+            settings={"attack": plain_settings(self._get(self.config, "attack")), "release": released},
         )
         write_membership(self.trainer, self.plan.folder.name, findings, self.result)
-        self._keep_config("test")  # where no classifier was trained
+        write_config(self.trainer, self.model, "test")  # where no classifier was trained
 
     def _trainer_of(self, number: int) -> Trainer:
         """Return a trainer for the classifier of a seed: this run's own, then new ones below its folder."""
@@ -411,8 +395,9 @@ class Experiment(LightningCLI):
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
-            content = f"{self.plan.checkpoint} holds a {type(model).__name__}"
-            raise InputError(f"{content}, a segmentation victim is needed")
+            raise InputError(
+                f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed"
+            )
         datamodule.setup()
         card = self.plan.card
         self.split_checked = check_data(datamodule, fingerprint=card.fingerprint, split=card.split)

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from seg_mia.callbacks.card import check_data
+from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.outputs import Findings
 from seg_mia.callbacks.seen_samples import unseen_members
 from seg_mia.checkpoint import (
@@ -28,7 +29,7 @@ from seg_mia.config.spec import resolve as class_at
 from seg_mia.data.base import SegmentationData, Subset
 from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
-from seg_mia.defences.release import Release
+from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import answers_of, fleet_answers, seen_by, side_samples
 from seg_mia.experiment.classifier import ClassifierLearner
@@ -36,7 +37,7 @@ from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
-from seg_mia.results.membership import ScoredData
+from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
 
@@ -329,22 +330,47 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
         check_members(data, f"victim {file}")
 
 
-def sides_of(plan: Plan, victim: TrainedModel, shadows: Sequence[TrainedModel]) -> dict[str, Any]:
-    """Return the fields of a `MembershipSummary` on who was attacked and by means of which shadows."""
+def membership_summary(
+    plan: Plan,
+    attack: Membership,
+    release: Release | None,
+    *,
+    victim: TrainedModel,
+    shadows: Sequence[TrainedModel],
+    findings: Findings,
+    settings: Mapping[str, Any],
+) -> MembershipSummary:
+    """Return what an attack on a plan's victim reached, with who was attacked and by means of which shadows.
+
+    Args:
+        plan: with the cards of victim and shadows.
+        attack: that was run.
+        release: what the victim gives out, if not all.
+        victim: and its data.
+        shadows: that the attack learnt on.
+        findings: its scores.
+        settings: of `attack` and `release`, as plain values.
+    """
     assert plan.card is not None
     cards = [shadow.card for shadow in plan.shadows]
-    return {
-        "defences": {
+    privacy = guarantee(plan.card.privacy, f"{plan.checkpoint}: what its card says of privacy")
+    return MembershipSummary(
+        attack=settings["attack"],
+        attacker_knowledge=seen(attack.attacker_knowledge, release),
+        release=settings["release"],
+        blind=not attack.signal.queries_victim,
+        defences={
             "victim": defence_names(plan.card),
             "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
         },
-        "victim": str(plan.checkpoint),
-        "shadows": [str(shadow.file) for shadow in plan.shadows],
-        "control": bool(plan.request.control),
-        "privacy": guarantee(plan.card.privacy, f"{plan.checkpoint}: what its card says of privacy"),
-        "same_seed": any(same_start(plan.card, card) for card in cards),
-        "data": ScoredData.model_validate(judged_data(victim, shadows)),
-    }
+        victim=str(plan.checkpoint),
+        shadows=[str(shadow.file) for shadow in plan.shadows],
+        control=bool(plan.request.control),
+        privacy=privacy,
+        same_seed=any(same_start(plan.card, card) for card in cards),
+        data=ScoredData.model_validate(judged_data(victim, shadows)),
+        **dict(summarise(findings, privacy)),
+    )
 
 
 def adopted(card: Card) -> bool:

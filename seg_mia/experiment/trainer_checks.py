@@ -12,10 +12,12 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from seg_mia.config.messages import LIMIT, refusal
 from seg_mia.config.options import Option
 from seg_mia.errors import InputError
+from seg_mia.experiment.plan import Plan
 from seg_mia.membership.scorers import Scorer
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,18 @@ COUNTS = (
     "gradient_clip_val",
 )
 """Settings that Lightning takes at 0, to train nothing or to stop in the middle."""
+
+
+def folders(plan: Plan, trainer: Namespace) -> dict[str, Any]:
+    """Return a trainer's logger and root folder: the run's own, where settings name no others."""
+    arguments = dict[str, Any]()
+    if trainer["logger"] in (None, True) and not trainer["fast_dev_run"]:
+        arguments["logger"] = TensorBoardLogger(
+            plan.folder.parent, plan.folder.name, plan.version, default_hp_metric=False
+        )
+    if trainer["default_root_dir"] is None:
+        arguments["default_root_dir"] = str(plan.run_folder)
+    return arguments
 
 
 def check_training(trainer: Namespace) -> None:

@@ -12,10 +12,11 @@ from PIL import Image as PillowImage
 
 from seg_mia.checkpoint import KEY, card_of, without_machine
 from seg_mia.cli import main
-from seg_mia.data.base import Role, SegmentationData
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.duplicates import join_duplicates
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.phantom import Phantom
+from seg_mia.data.split_settings import Role
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import check_pair

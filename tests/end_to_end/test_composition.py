@@ -8,6 +8,7 @@ import pytest
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from seg_mia.callbacks.config_file import write_config
 from seg_mia.cli import main
 from seg_mia.config.composition import stacked
 from seg_mia.config.files import config_folder, find_config, known, read_yaml
@@ -32,7 +33,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Segmentation]:
     def fit(self: Experiment, model: LightningModule, datamodule: LightningDataModule) -> None:
         del datamodule
         assert isinstance(model, Segmentation)
-        self._keep_config("fit")
+        write_config(self.trainer, self.model, "fit")
         seen.append(model)
 
     monkeypatch.setattr(Experiment, "fit", fit)

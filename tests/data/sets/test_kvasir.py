@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from seg_mia.data.base import Role
 from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.sets.kvasir import DUPLICATES, Kvasir
+from seg_mia.data.split_settings import Role
 from seg_mia.errors import InputError
 
 PAIR = DUPLICATES[2]

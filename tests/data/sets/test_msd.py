@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from seg_mia.cli import main
-from seg_mia.data.base import Role
 from seg_mia.data.sets.msd import MsdLiver
+from seg_mia.data.split_settings import Role
 from seg_mia.errors import InputError
 from tests.data.scans import patients, save
 

@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seg_mia.data.base import Role
 from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.phantom.anatomy import render
 from seg_mia.data.sets.phantom import LIVER, ORGANS, Phantom, PhantomSource
+from seg_mia.data.split_settings import Role
 from seg_mia.errors import InputError
 
 ROLES: tuple[Role, ...] = ("victim", "shadow")
