@@ -142,16 +142,12 @@ class Experiment(LightningCLI):
 
     def headline(self) -> list[str]:
         """Return the numbers that sum up the run, a line each."""
-        match self.plan.command:
-            case "fit" | "validate":
-                return utility_headline(self.summary)
-            case "test":
-                # On other ranks than the first there is no result.
-                return attack_headline(self.plan.folder.name, self.result) if self.result else []
-            case "predict":
-                return [f"masks in {self.folder / 'masks'}"]
-            case _:
-                assert_never(self.plan.command)
+        if self.plan.command == "predict":
+            return [f"masks in {self.folder / 'masks'}"]
+        if self.plan.command != "test":
+            return utility_headline(self.summary)
+        # On other ranks than the first there is no result.
+        return attack_headline(self.plan.folder.name, self.result) if self.result else []
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -360,14 +356,8 @@ class Experiment(LightningCLI):
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = TrainedModel(network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
-        findings = infer(
-            attack,
-            victim,
-            shadows,
-            trainer=self._trainer_of,
-            seed=seed,
-            control=bool(self.plan.request.control),
-        )
+        control = bool(self.plan.request.control)
+        findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
         if not self.trainer.is_global_zero:
             return
         self.result = membership_summary(
