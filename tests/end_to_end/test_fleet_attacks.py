@@ -55,6 +55,13 @@ def test_the_victim_is_compared_with_its_shadows(
         assert [row["member"] for row in csv.DictReader(lines)] == ["1"] * 6 + ["0"] * 6
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_lira_needs_only_its_name(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    both = [word for shadow in fleet[1:] for word in ("--shadow", str(shadow))]
+    assert main(["test", "--attack", "mia-lira", "--victim", str(fleet[0]), *both]) == 0
+    assert "4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
+
+
 def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_text(ATTACK.format(signal="LogCrossEntropy", scorer="Lira"))
     few = [word for shadow in fleet[1:3] for word in ("--shadow", str(shadow))]
