@@ -166,6 +166,8 @@ def test_the_citation_is_of_this_version_and_names_the_papers() -> None:
         "10.1007/s11042-023-15575-8": "Shukla",
         "10.3390/app14062576": "Lee",
         "arXiv:2212.01082": "Chobola",
+        "arXiv:2111.08440": "Watson",
+        "10.1007/978-3-030-58592-1_31": "He",
     }
 
 
