@@ -1,1 +1,1 @@
-"""Adversarial attacks: functions on tensors."""
+"""Adversarial attacks as functions on tensors."""

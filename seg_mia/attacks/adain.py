@@ -1,4 +1,4 @@
-"""The AdaIN texture attack on a victim: Lee et al., Applied Sciences 14(6):2576, 2024."""
+"""The AdaIN texture attack: Lee et al., Applied Sciences 14(6):2576, 2024."""
 
 import copy
 import itertools
@@ -49,32 +49,33 @@ def adain(
     feather: float = 4.0,
     **levels: Any,
 ) -> Adversarial:
-    """Re-texture images with their own statistics distorted (section 3 of the paper); no gradient is used.
+    """Re-texture images by distorting their feature statistics.
 
-    With several strengths an image keeps the one that leaves the victim the least Dice among those whose SSIM
-    is at least the floor; where none is, the one of highest SSIM.
+    Section 3 of the paper; no gradient is used. With several strengths, each image keeps the one of lowest
+    victim Dice among those whose SSIM reaches the floor. If none reaches it, the one of highest SSIM is kept.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w); asked once, and once for each strength.
-        x: images (N, 1 or 3, H, W) in [0, 1]; read at 8 bits.
-        target: true masks (N, h, w), which say where the organs are; ignored pixels count as background.
+        model: maps images in [0, 1] to logits (N, K, h, w); queried once, and once more for each strength.
+        x: images (N, 1 or 3, H, W) in [0, 1]; quantised to 8 bits.
+        target: ground truth masks (N, h, w), which locate the organs; ignored pixels count as background.
         pairs: the auto-encoders.
-        organs: organ id, 1 to 14, of each foreground class: of the first, the second, ...
-        noise_mu: factor on the channel means at levels 3, 2, 1, or a list to try.
-        noise_sigma: factor on the channel standard deviations, or a list to try with each of the former.
-        ssim_floor: of several strengths only those are kept whose SSIM is at least this, in [-1, 1].
-        region: "slice" changes all of the image, as published; "organ" the foreground alone.
-        feather: standard deviation of the blurred border of the organ, in pixels; 0 is a sharp one.
-        levels: settings of `seg_mia.attacks.feature_statistics.Levels`, with its defaults.
+        organs: organ id, 1 to 14, of each foreground class, in class order.
+        noise_mu: factor on the channel means at levels 3, 2, 1, or a list of candidates.
+        noise_sigma: factor on the channel standard deviations, or a list of candidates; every combination
+            with `noise_mu` is tried.
+        ssim_floor: minimum SSIM, in [-1, 1], of a candidate strength.
+        region: "slice" changes the whole image, as published; "organ" only the foreground.
+        feather: standard deviation of the blur at the organ's border, in pixels; 0 gives a sharp border.
+        levels: settings of `seg_mia.attacks.feature_statistics.Levels`; its defaults if omitted.
 
     Returns:
-        images, and as notes `noise_mu`, `noise_sigma`, `above_floor`, and SSIM and mean absolute change
-        inside and outside the foreground (NaN where there is none): `ssim_inside`, `ssim_outside`,
-        `change_inside`, `change_outside`. With several strengths as history, one row each: `noise_mu`,
-        `noise_sigma`, `dice`, `ssim` and the four of inside and outside.
+        images, with notes `noise_mu`, `noise_sigma`, `above_floor`, and SSIM and mean absolute change
+        inside and outside the foreground (NaN for an empty region): `ssim_inside`, `ssim_outside`,
+        `change_inside`, `change_outside`. With several strengths the history has one row per strength:
+        `noise_mu`, `noise_sigma`, `dice`, `ssim` and the four regional values.
 
     Raises:
-        InputError: inputs outside the contract, knobs outside their range.
+        InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
     _check(organs, ssim_floor, feather)
@@ -120,7 +121,7 @@ def adain(
 
 
 def strengths_of(noise_mu: Factors, noise_sigma: Factors) -> list[tuple[float, float]]:
-    """Return all pairs of the two factors; raise InputError for none, or factors outside their range."""
+    """Return all pairs of the two factors; raise InputError for an empty list or invalid factors."""
     means, deviations = (value if isinstance(value, list) else [value] for value in (noise_mu, noise_sigma))
     if not means or not deviations:
         raise InputError("noise_mu and noise_sigma must name at least one factor each, got an empty list")
@@ -131,14 +132,14 @@ def strengths_of(noise_mu: Factors, noise_sigma: Factors) -> list[tuple[float, f
 
 
 def strongest(dice: Tensor, similarity: Tensor, floor: float) -> Tensor:
-    """Return for each image the row of least Dice (T, N) whose SSIM is at the floor, or of highest SSIM."""
+    """Return each image's row of lowest Dice (T, N) with SSIM at or above the floor, else of highest SSIM."""
     allowed = similarity >= floor
     lowest = dice.masked_fill(~allowed, torch.inf).argmin(0)
     return torch.where(allowed.any(0), lowest, similarity.argmax(0))
 
 
 def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence[int]) -> Tensor:
-    """Return organ ids (N, H, W) of masks (N, h, w), centred where a network predicts less than the image.
+    """Return organ ids (N, H, W) of masks (N, h, w), centred if the output is smaller than the image.
 
     Raises InputError unless each foreground class has an organ.
     """
@@ -155,7 +156,7 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
 
 
 def feathered(foreground: Tensor, sigma: float) -> Tensor:
-    """Return how much of each pixel (N, 1, H, W) is changed: 1 well inside, 0 well outside, in [0, 1]."""
+    """Return the blending weight of each pixel (N, 1, H, W): 1 well inside, 0 well outside, in [0, 1]."""
     share = foreground.unsqueeze(1).float()
     if sigma == 0:
         return share
@@ -169,9 +170,9 @@ def feathered(foreground: Tensor, sigma: float) -> Tensor:
 
 
 def load_pairs(path: str | Path) -> TextureAutoEncoders:
-    """Return the auto-encoders of a folder of weights, of a training's run, or of its checkpoint.
+    """Load the auto-encoders from a weights folder, a training run or a checkpoint.
 
-    Raises InputError where there are none.
+    Raises InputError if there are none.
     """
     path = Path(path)
     if (path / EXPORT).is_dir():
@@ -218,7 +219,7 @@ def _in_full(
     knobs: Texture,
     strengths: Sequence[tuple[float, float]],
 ) -> Iterator[Tensor]:
-    """Yield what `retextured` does, each computed without autocast whatever the caller does in between."""
+    """Yield the results of `retextured`, computed without autocast regardless of the caller's context."""
     images = retextured(pairs, x, labels, knobs, strengths=strengths)
     for _ in strengths:
         with torch.autocast(x.device.type, enabled=False):
@@ -227,7 +228,7 @@ def _in_full(
 
 
 def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
-    """Return the pairs on the images' device and of their type; a copy where they are not."""
+    """Return the pairs on the images' device and in their dtype, copied if necessary."""
     parameter = next(pairs.parameters())
     fits = (parameter.device, parameter.dtype) == (x.device, x.dtype)
     return pairs if fits else copy.deepcopy(pairs).to(x.device, x.dtype)
@@ -257,12 +258,12 @@ def _check_levels(levels: dict[str, Any]) -> None:
 
 
 class Adain(Perturbation):
-    """`adain` as a config names it.
+    """Configurable form of `adain`.
 
     Args:
-        weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run or checkpoint of one's own training;
-            in an audit also the name of a config that trains some.
-        knobs: of `adain`.
+        weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run or checkpoint of auto-encoders
+            trained here; in an audit also the name of a config that trains them.
+        knobs: options of `adain`.
     """
 
     function = staticmethod(adain)
@@ -275,23 +276,23 @@ class Adain(Perturbation):
 
     @property
     def attacker_knowledge(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
-        """What the attacker sees of the victim."""
+        """Attacker knowledge of the victim (threat model)."""
         settings = self.settings
         several = len(strengths_of(settings["noise_mu"], settings["noise_sigma"])) > 1
         return "true mask, labels" if several else "true mask"
 
     def prepares(self) -> Preparation | None:
-        """Return the training of auto-encoders, where `weights` names a config and no file or folder."""
+        """Return the training of auto-encoders if `weights` names a config rather than a path."""
         if self.weights is None or not (self.weights in known() or self.weights.endswith((".yaml", ".yml"))):
             return None
         return Preparation(self.weights, "weights", TEXTURES, "auto-encoders", "texture_quick")
 
     def check(self, model: nn.Module | None = None) -> None:  # noqa: ARG002
-        """Read the auto-encoders; raise InputError where there are none."""
+        """Load the auto-encoders; raise InputError if there are none."""
         self.pairs(torch.device("cpu"))
 
     def pairs(self, device: torch.device) -> TextureAutoEncoders:
-        """Return the auto-encoders, read once."""
+        """The auto-encoders, loaded once."""
         if self.weights is None:
             raise InputError(
                 "the texture attack needs auto-encoders: --attack.weights FOLDER of E1..5.pth and D1..5.pth, "

@@ -39,32 +39,33 @@ def asma(
     history_every: int = 0,
     on_step: OnStep | None = None,
 ) -> Adversarial:
-    """Make `model` predict `target`, by gradient ascent over the pixels that are not there yet.
+    """Drive the prediction to `target` by gradient ascent on unmatched pixels.
 
     With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
-    (a_0 = tau), iterates x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1): the paper's
-    equations 1 to 4. Each image has its own step and stays independent of its batch. One forward and one
-    input gradient an iteration, one forward more to know the last iterate.
-    The defaults are the published ones.
+    (a_0 = tau), the iterates are x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1):
+    equations
+    1 to 4 of the paper. Each image has its own step and is independent of its batch. Each iteration costs one
+    forward pass and one input gradient; one more forward pass evaluates the last iterate.
+    Defaults are the published values.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
         x: images (N, C, *S) in [0, 1].
-        target: class indices (N, *s), 255 where any prediction will do.
+        target: class indices (N, *s), 255 where the prediction is unconstrained.
         steps: iterations, at least 0.
-        tau: the constant part of the step, in grey levels of [0, 1] per unit of gradient.
-        beta: the part of the step that grows with the foreground IoU reached.
-        keep: "best" returns the iterate of highest IoU, of least L2 among equals; "last" the last one, as
-            published.
+        tau: constant part of the step, in grey levels of [0, 1] per unit of gradient.
+        beta: part of the step that grows with the current foreground IoU.
+        keep: "best" returns the iterate of highest IoU, and of lowest L2 among equals; "last" the final one,
+            as published.
         history_every: record IoU, pixel accuracy, L2 and L-infinity of every n-th iterate and of the last; 0:
             none.
-        on_step: called as on_step(n, images, prediction) for each of the steps + 1 iterates.
+        on_step: callback on_step(n, images, prediction) for each of the steps + 1 iterates.
 
     Returns:
-        images, and as note `steps`, the iterate returned.
+        images, with note `steps`, the index of the returned iterate.
 
     Raises:
-        InputError: inputs outside the contract, or knobs outside their range.
+        InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
     _check_knobs(steps, tau, beta, keep, history_every)
@@ -94,7 +95,7 @@ def asma(
 def _iterates(
     model: nn.Module, x0: Tensor, target: Tensor, steps: int, tau: float, beta: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield steps + 1 times: image, logits, IoU and L2 norm, the last two (N,)."""
+    """Yield steps + 1 tuples of image, logits, IoU and L2 norm, the last two (N,)."""
     target_classes = target.masked_fill(target == IGNORE, 0).unsqueeze(1)
     image = x0.clone()
     for n in range(steps + 1):
@@ -119,7 +120,7 @@ def _iterates(
 
 
 class _Best:
-    """The iterate to return, per image."""
+    """Best iterate of each image."""
 
     def __init__(self, x: Tensor) -> None:
         self.image = x.clone()
@@ -147,13 +148,13 @@ def _check_knobs(steps: int, tau: float, beta: float, keep: str, history_every: 
 
 
 class Asma(Targeted):
-    """`asma` as a config names it."""
+    """Configurable form of `asma`."""
 
     attacker_knowledge = "weights"
     function = staticmethod(asma)
     checks = (_check_knobs,)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
-        """Run `asma`, with a progress bar."""
+        """Run `asma` with a progress bar."""
         with steps_bar("asma", self.settings["steps"]) as show:
             return asma(self.differentiable(model), x, target, on_step=lambda n, *_: show(n), **self.knobs)

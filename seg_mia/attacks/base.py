@@ -1,4 +1,4 @@
-"""What every perturbation shares: its call signature, its input checks, and gradients under any mode."""
+"""Interface of perturbations: call signature, input checks, and gradients in any autograd mode."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from seg_mia.models.heads import class_count
 
 @dataclass(frozen=True)
 class Adversarial:
-    """What an attack returns.
+    """Result of a perturbation.
 
     Attributes:
         images: (N, C, *S) in [0, 1], detached.
-        notes: a name to one value per image, shape (N,): steps used, success, overlap reached.
-        history: a name to (T, N), one row per recorded iterate; empty unless asked for.
+        notes: values per image by name, shape (N,): steps used, success, overlap reached.
+        history: recorded iterates by name, (T, N), one row each; empty unless requested.
     """
 
     images: Tensor
@@ -33,12 +33,12 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class ParallelLosses:
-    """Losses that an attack runs side by side; its notes hold NAME.success and NAME.steps of each.
+    """Losses that an attack runs in parallel; its notes hold NAME.success and NAME.steps of each.
 
     Attributes:
-        target_kind: the kind of target mask, or "untargeted".
-        losses: their names; a note `loss` is an index into these.
-        steps: the most that each takes.
+        target_kind: kind of target mask, or "untargeted".
+        losses: names of the losses; the note `loss` is an index into them.
+        steps: maximum number of steps of each.
         fusion: whether the best run of each image is kept, instead of the first loss's.
     """
 
@@ -50,13 +50,13 @@ class ParallelLosses:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A training that an attack needs first, on data whose samples it is not judged by.
+    """Training required before an attack, on data excluded from its evaluation.
 
     Attributes:
-        config: trains it.
-        option: the attack's option that the training's folder goes to.
+        config: config of the training.
+        option: option of the attack that receives the training's folder.
         task: class path of the task that the config must train.
-        product: what comes out, in the plural.
+        product: name of the result, in the plural.
         example: a shipped config of this kind.
     """
 
@@ -70,18 +70,19 @@ class Preparation:
 class Perturbation(ABC):
     """A map from images to adversarial images of the same shape, in [0, 1].
 
-    A subclass names the function that does the work. Signature and docstring of that function are the only
-    place of a knob: `run` passes `self.knobs` on, and the command line reads the options off that call.
+    A subclass names the function that implements it. Options are declared only in that function's signature
+    and
+    docstring: `run` passes `self.knobs` on, and the command line reads the options off that call.
     """
 
     attacker_knowledge: ClassVar[str]
-    """What the attacker must see of the victim, as every table of results says it."""
+    """Attacker knowledge of the victim, as shown in result tables."""
     function: ClassVar[Callable[..., Adversarial]]
-    """What does the work, as a static method."""
+    """Function that implements the perturbation, as a static method."""
     checks: ClassVar[tuple[Callable[..., object], ...]] = ()
-    """Functions of some of the knobs, which raise InputError for values outside their range."""
+    """Validators of some of the options; they raise InputError for values out of range."""
     surrogate: str | None = None
-    """Checkpoint or run's folder of a network of the attacker's, if there is one."""
+    """Checkpoint or run folder of the attacker's surrogate network, if any."""
 
     def __init__(self, **knobs: Any) -> None:
         self.knobs = knobs
@@ -89,7 +90,7 @@ class Perturbation(ABC):
 
     @abstractmethod
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
-        """Return `x` (N, C, *S) changed so that `model` does with it what the attack wants of `target`."""
+        """Return adversarial versions of `x` (N, C, *S) against `model`, given `target`."""
 
     def judged(
         self,
@@ -98,58 +99,59 @@ class Perturbation(ABC):
         target: Tensor,
         truth: Tensor | None,  # noqa: ARG002
     ) -> Adversarial:
-        """Return what `run` does; an attack that also measures itself against the true masks overrides this.
+        """Return the result of `run`; overridden by attacks that also evaluate against the ground truth.
 
         Args:
             model: as in `run`.
             x: as in `run`.
             target: as in `run`.
-            truth: the images' true masks (N, *s), which change no perturbation.
+            truth: ground truth masks (N, *s), which do not influence the perturbation.
         """
         return self.run(model, x, target)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The function's options by name, with its defaults where no knob was given."""
+        """Options of the function by name, completed with its defaults."""
         bound = signature(self.function).bind_partial(**self.knobs)
         bound.apply_defaults()
         return bound.arguments
 
     def check_knobs(self) -> None:
-        """Raise InputError for knobs outside their range, TypeError for those that the function lacks."""
+        """Raise InputError for options out of range, TypeError for unknown ones."""
         settings = self.settings
         for check in self.checks:
             check(**{name: settings[name] for name in signature(check).parameters if name in settings})
 
     @property
     def is_targeted(self) -> bool:
-        """Whether a mask is asked for; otherwise the target is the true mask."""
+        """Whether the attack has a target mask; otherwise the target is the ground truth."""
         return False
 
     @property
     def parallel_losses(self) -> ParallelLosses | None:
-        """The losses that are run side by side, if any."""
+        """Losses run in parallel, if any."""
         return None
 
     def succeeded(self, reached: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Say of mean IoUs with the target (N,) which are successes; None for an attack without success."""
+        """Return which mean IoUs with the target (N,) count as success; None if success is undefined."""
         return None
 
     def prepares(self) -> Preparation | None:
-        """Return the training that the attack needs first; None where it can run as it is."""
+        """Return the training that the attack requires; None if there is none."""
         return None
 
     def check(self, model: nn.Module | None = None) -> None:  # noqa: B027  # most attacks read nothing
-        """Raise InputError where something is missing that the attack reads, or the victim has not."""
+        """Raise InputError if a file the attack needs, or a required property of the victim, is missing."""
 
 
 @contextmanager
 def attack_mode(model: nn.Module) -> Iterator[None]:
-    """Give gradients with respect to inputs, and leave `model` as it was found.
+    """Enable input gradients, and restore the state of `model` afterwards.
 
-    `Trainer.test` may run under inference mode, where `enable_grad` alone does nothing. Normalisation
-    statistics
-    and dropout must be frozen, and parameters need no gradient: theirs would cost as much as the image's.
+    `Trainer.test` may run under inference mode, where `enable_grad` alone has no effect. Normalisation
+    statistics and dropout must be frozen. Parameter gradients are disabled: they would cost as much as those
+    of
+    the images.
     """
     modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -165,7 +167,7 @@ def attack_mode(model: nn.Module) -> Iterator[None]:
 
 
 def input_gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
-    """Return the gradient of a sum over images; zero where the network lets none through.
+    """Return the gradient of a sum over images; zero if the network blocks gradients.
 
     Args:
         loss: a scalar.
@@ -188,7 +190,7 @@ def input_gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tens
 
 @contextmanager
 def steps_bar(name: str, steps: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows how many of the steps are done; nothing is shown where nobody looks on."""
+    """Yield a progress function; it shows nothing outside an interactive terminal."""
     with tqdm(total=steps, desc=name, unit="step", leave=False, disable=None) as bar:
 
         def show(done: int) -> None:
@@ -198,7 +200,7 @@ def steps_bar(name: str, steps: int) -> Iterator[Callable[[int], None]]:
 
 
 def usable(x: Tensor) -> Tensor:
-    """Return `x` detached, and cloned where it was made under inference mode: autograd cannot save it then.
+    """Return `x` detached, and cloned if it is an inference tensor, which autograd cannot save.
 
     Call it with inference mode off.
     """
@@ -206,11 +208,11 @@ def usable(x: Tensor) -> Tensor:
 
 
 def check_inputs(x: Tensor, target: Tensor) -> None:
-    """Raise InputError for images or masks that an attack would silently misread, TypeError for no tensors.
+    """Raise InputError for invalid images or masks, TypeError for anything but tensors.
 
     Args:
-        x: images, floating point, (N, C, *S) with two spatial axes or more, in [0, 1].
-        target: class indices, int64, (N, *s), as many spatial axes; 255 marks pixels without a wish.
+        x: images, floating point, (N, C, *S) with at least two spatial axes, in [0, 1].
+        target: class indices, int64, (N, *s), with as many spatial axes; 255 marks unconstrained pixels.
     """
     for name, value in (("images", x), ("masks", target)):
         if not isinstance(value, Tensor):
@@ -240,7 +242,7 @@ def check_inputs(x: Tensor, target: Tensor) -> None:
 
 
 def check_output(logits: Tensor, target: Tensor) -> None:
-    """Raise InputError when the logits (N, K, *s) cannot be compared with `target` (N, *s)."""
+    """Raise InputError if the logits (N, K, *s) cannot be compared with `target` (N, *s)."""
     if logits.shape[0] != len(target) or logits.shape[2:] != target.shape[1:]:
         raise InputError(
             f"the network's logits must be (N, K, ...) with the masks' {tuple(target.shape)}, "

@@ -1,6 +1,6 @@
-"""Transformation of feature statistics: an image re-textured through five auto-encoders, in arrays alone.
+"""Feature statistics transformation: re-texturing through five auto-encoders, on arrays only.
 
-Lee et al., Applied Sciences 14(6):2576, 2024, on the Texture Reformer of Wang et al., AAAI 2022.
+Lee et al., Applied Sciences 14(6):2576, 2024, based on the Texture Reformer of Wang et al., AAAI 2022.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,23 @@ from seg_mia.errors import InputError
 from seg_mia.models.style_autoencoder import LEVELS, TextureAutoEncoders
 
 ORGANS = 14
-"""The highest organ id; background becomes this in the semantic map."""
+"""Highest organ id; background takes this value in the semantic map."""
 
 MULTIPLE = 16
-"""What height and width are padded to: four poolings."""
+"""Height and width are padded to multiples of this: four poolings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """How far each level is changed: the knobs of the published script but for the two factors.
+    """Strength of change at each level: options of the published script except the two factors.
 
     Attributes:
-        coarse_alpha: how much of level 5 is warped; the rest stays.
-        fine_alpha: the same at level 4.
-        concat_weight: weight of the semantic map where patches are compared.
-        coarse_psize: side of a patch at level 5; 0 is the shorter side - 1.
+        coarse_alpha: warped fraction of level 5; the rest is kept.
+        fine_alpha: warped fraction of level 4.
+        concat_weight: weight of the semantic map in patch comparison.
+        coarse_psize: side of a patch at level 5; 0 means the shorter side - 1.
         fine_psize: side of a patch at level 4.
-        enhance_alpha: how much of levels 3, 2, 1 is distorted.
+        enhance_alpha: distorted fraction of levels 3, 2, 1.
     """
 
     coarse_alpha: float = 1.0
@@ -55,7 +55,7 @@ class Levels:
 
 @dataclass(frozen=True, kw_only=True)
 class Texture(Levels):
-    """All knobs of the published script, under its names.
+    """All options of the published script, under their original names.
 
     Attributes:
         noise_mu: factor on the channel means at levels 3, 2, 1.
@@ -85,20 +85,20 @@ def retextured(
     *,
     strengths: Sequence[tuple[float, float]] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the images re-textured, once for each strength; levels 5 and 4 are computed once for all.
+    """Yield the re-textured images once per strength; levels 5 and 4 are shared.
 
     Args:
         pairs: the auto-encoders, on the images' device.
-        images: (N, 1 or 3, H, W) in [0, 1], read at 8 bits.
+        images: (N, 1 or 3, H, W) in [0, 1], quantised to 8 bits.
         labels: organ ids (N, H, W), 0 to 14, int64; 0 is background.
         knobs: settings.
-        strengths: pairs of noise_mu and noise_sigma; those of `knobs` alone if None.
+        strengths: pairs of noise_mu and noise_sigma; the pair in `knobs` if None.
 
     Yields:
         (N, C, H, W) in [0, 1] at 8 bits.
 
     Raises:
-        InputError: labels or sizes that do not fit.
+        InputError: invalid labels or sizes.
     """
     check_texture(images, labels)
     for stages in levels(pairs, images, labels, knobs, strengths=strengths):
@@ -113,7 +113,7 @@ def levels(
     *,
     strengths: Sequence[tuple[float, float]] | None = None,
 ) -> Iterator[dict[int, Tensor]]:
-    """Yield for each strength what every level decodes to, (N, 3, H, W) padded to multiples of 16."""
+    """Yield for each strength the decoded images of every level, (N, 3, H, W) padded to multiples of 16."""
     style = padded(quantised(images).expand(-1, 3, -1, -1))
     semantic = padded(semantic_map(labels, images).expand(-1, 3, -1, -1))
     coarse: dict[int, Tensor] = {}
@@ -140,7 +140,7 @@ def levels(
 def _distorted(
     pairs: TextureAutoEncoders, content: Tensor, style: Tensor, alpha: float, mu: float, sigma: float
 ) -> dict[int, Tensor]:
-    """Return what levels 3, 2, 1 decode to, with distorted adaptive instance normalisation."""
+    """Return the decoded images of levels 3, 2, 1, with distorted adaptive instance normalisation."""
     stages = {}
     for level in LEVELS[2:]:
         features = pairs.encode(level, content)
@@ -152,10 +152,11 @@ def _distorted(
 
 
 def finished(decoded: Tensor, images: Tensor) -> Tensor:
-    """Return the last level's images (N, 3, H', W') as the published script writes them, in [0, 1] at 8 bits.
+    """Return the last level's images (N, 3, H', W') in the published output format, in [0, 1] at 8 bits.
 
-    Each is divided by its maximum, and the difference to its top left pixel is taken. Grey images get the
-    luma of the three channels; of colour ones each channel has its own difference.
+    Each image is divided by its maximum; the result is the difference to its top left pixel. For grey images
+    it
+    is the luma of the three channels, for colour images each channel separately.
     """
     height, width = images.shape[2:]
     decoded = decoded[..., :height, :width]
@@ -173,7 +174,7 @@ def quantised(images: Tensor) -> Tensor:
 
 
 def semantic_map(labels: Tensor, images: Tensor) -> Tensor:
-    """Return organ ids (N, H, W) as grey values (N, 1, H, W); background is 1, but 0 where the image is."""
+    """Return organ ids (N, H, W) as grey values (N, 1, H, W); background is 1, but 0 on black pixels."""
     ids = labels.unsqueeze(1)
     dark = (images == 0).all(1, keepdim=True)
     ids = torch.where(ids == 0, torch.where(dark, 0, ORGANS), ids)
@@ -181,7 +182,7 @@ def semantic_map(labels: Tensor, images: Tensor) -> Tensor:
 
 
 def padded(images: Tensor) -> Tensor:
-    """Return images with the edge repeated at bottom and right up to multiples of 16."""
+    """Return images padded by edge replication at bottom and right to multiples of 16."""
     height, width = images.shape[2:]
     bottom, right = -height % MULTIPLE, -width % MULTIPLE
     return functional.pad(images, (0, right, 0, bottom), mode="replicate") if bottom or right else images

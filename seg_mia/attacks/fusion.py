@@ -1,4 +1,4 @@
-"""One run for each image and loss, all in one batch, and the best of each image's: parallel fusion."""
+"""Parallel fusion: one run per image and loss in a single batch, and the best run of each image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Keep = Literal["success", "last"]
 
 @dataclass(frozen=True)
 class SuccessCriterion:
-    """What mean IoU is wanted: high with a target mask, low with the true one.
+    """Success thresholds on mean IoU: high with a target mask, low with the ground truth.
 
     Attributes:
-        targeted: whether high.
-        success: where a run succeeds.
-        stop: where it ends.
+        targeted: whether a high mean IoU is the goal.
+        success: threshold of success.
+        stop: threshold that ends a run.
     """
 
     targeted: bool
@@ -29,37 +29,37 @@ class SuccessCriterion:
     stop: float
 
     def met(self, iou: Tensor, threshold: float) -> Tensor:
-        """Say of each mean IoU (N,) whether it is at `threshold` or beyond."""
+        """Return which mean IoUs (N,) reach `threshold`."""
         iou = iou.float()  # as it was computed: 9/20 in float32 is no less than 0.45, in float64 it would be
         return iou >= threshold if self.targeted else iou <= threshold
 
     def merit(self, iou: Tensor) -> Tensor:
-        """Return what is higher the better."""
+        """Return a score that is higher for better runs."""
         return iou if self.targeted else -iou
 
 
 class AttackState:
-    """The state of L losses' runs over N images; run r attacks image r % N by loss r // N.
+    """State of the runs of L losses over N images; run r attacks image r % N with loss r // N.
 
     Args:
         x: images (N, C, *S).
         target: masks (N, *s).
-        criterion: what each run is after.
+        criterion: success criterion of each run.
         losses: L.
-        truth: true masks, to measure against.
-        record: keep every iterate's measures.
-        beyond: go on to `criterion.stop` after a success; needed where something of it is kept.
+        truth: ground truth masks for evaluation.
+        record: record measures of every iterate.
+        beyond: continue to `criterion.stop` after a success; needed if anything after it is kept.
 
     Attributes:
-        image: each run's iterate, (L N, C, *S).
-        best_image: the iterate at first success, or else the best so far.
-        active: whether the run goes on, (L N,).
-        first: iterate of the first success, -1 where there was none.
-        taken: steps taken.
+        image: current iterate of each run, (L N, C, *S).
+        best_image: iterate at first success, otherwise the best so far.
+        active: whether the run continues, (L N,).
+        first: iterate of the first success, -1 for none.
+        taken: number of steps.
         now: measures of `image` by name, (L N,).
         reached: mean IoU of `best_image`.
-        zeros: share of exact zeros in the first gradient.
-        rows: the measures after each iterate, where they are recorded.
+        zeros: fraction of exact zeros in the first gradient.
+        rows: measures after each iterate, if recorded.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AttackState:
         self.rows: dict[str, list[Tensor]] = {}
 
     def parts(self, largest: int) -> Iterator[Tensor]:
-        """Yield the runs that go on, sorted by loss, at most `largest` at a time."""
+        """Yield the active runs, sorted by loss, at most `largest` at a time."""
         going = self.active.nonzero().squeeze(1)
         if len(going):
             yield from torch.split(going, largest)
@@ -98,7 +98,7 @@ class AttackState:
         return starts.unsqueeze(1) + images
 
     def measure(self, runs: Tensor, logits: Tensor, n: int) -> None:
-        """Note what iterate n of some runs does, (m,) or (L, m) where L losses share it; end what is done."""
+        """Evaluate iterate n of some runs, (m,) or (L, m) if losses share it; end finished runs."""
         of = runs if runs.ndim == 1 else runs[0]
         values = self._measures(logits, of % len(self.x))
         for name, value in values.items():
@@ -130,7 +130,7 @@ class AttackState:
         return measures
 
     def move(self, runs: Tensor, gradient: Tensor, step_size: float) -> None:
-        """Step runs (m,) along the sign of their gradients (m, C, *S); without any gradient a run ends."""
+        """Step runs (m,) along the sign of their gradients (m, C, *S); a run with zero gradient ends."""
         zero = (gradient == 0).flatten(1)
         start = self.taken[runs] == 0
         self.zeros[runs[start]] = zero[start].double().mean(1)
@@ -141,7 +141,7 @@ class AttackState:
         self.taken[runs] += 1
 
     def close(self) -> None:
-        """Record the measures after an iterate; a run that has ended repeats its last ones."""
+        """Record the measures after an iterate; a finished run repeats its last values."""
         if self.record:
             for name, value in self.now.items():
                 self.rows.setdefault(name, []).append(value.clone())
@@ -152,10 +152,11 @@ class AttackState:
 
 
 def chosen(state: AttackState, *, keep: Keep, fusion: bool) -> Tensor:
-    """Return the run that is kept of each image, (N,).
+    """Return the selected run of each image, (N,).
 
-    The successful one of fewest steps, of better mean IoU among equals, of the first loss among those; where
-    none succeeded, the one of best mean IoU. Without fusion the first loss's.
+    The successful run of fewest steps; among equals the one of better mean IoU, then of the first loss. If
+    none
+    succeeded, the run of best mean IoU. Without fusion, the first loss's run.
     """
     images = torch.arange(len(state.x), device=state.x.device)
     if not fusion:
@@ -171,7 +172,7 @@ def chosen(state: AttackState, *, keep: Keep, fusion: bool) -> Tensor:
 def fused(
     state: AttackState, names: Sequence[str], *, fusion: bool, keep: Keep, count_clean: bool
 ) -> Adversarial:
-    """Return each image's best run, and what every loss did, as `medis` documents it."""
+    """Return each image's best run and the results of every loss, as documented in `medis`."""
     best = chosen(state, keep=keep, fusion=fusion)
     images, reached = (
         (state.image, state.now["mean_iou"]) if keep == "last" else (state.best_image, state.reached)

@@ -1,4 +1,4 @@
-"""MedIS: sign steps on six surrogate losses at once, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
+"""MedIS: sign steps on six surrogate losses in parallel, fused per image: Shukla, Gupta, Gupta, MTAP 2023."""
 
 from collections.abc import Callable, Sequence
 
@@ -43,49 +43,52 @@ def medis(
     largest_batch: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Adversarial:
-    """Make `model` predict `target`, or anything but it, by signed gradient steps on several losses at once.
+    """Drive the prediction to or away from `target` by signed gradient steps on several losses.
 
-    x_{n+1} = clip(x_n -+ step_size * sign(d/dx loss), 0, 1), down towards a target mask, up and away from a
-    true one: the paper's section 3. Each image is attacked with each loss; image and loss are a run of their
-    own in one batch, which ends where the mean IoU (over the classes of `target`) meets `stop`, and succeeds
-    at the first iterate that meets `success`. Fusion keeps each image's successful run of fewest steps, of
-    better mean IoU among equals; where none succeeded, the run of best mean IoU. The perturbation is at most
+    x_{n+1} = clip(x_n -+ step_size * sign(d/dx loss), 0, 1): descent to a target mask, ascent from the ground
+    truth (section 3 of the paper). Each image is attacked with each loss. Each pair of image and loss is a
+    separate run in one batch; it ends when the mean IoU (over the classes of `target`) meets `stop`, and
+    succeeds at the first iterate that meets `success`. Fusion keeps each image's successful run of fewest
+    steps,
+    and of better mean IoU among equals; if none succeeded, the run of best mean IoU. The perturbation is at
+    most
     steps * step_size in L-infinity.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
-            Losses see all heads, success the final one.
+            Losses use all heads, success the final one.
         x: images (N, C, *S) in [0, 1].
-        target: class indices (N, *s), 255 where any prediction will do: what is to be predicted, or,
-            untargeted, the true mask.
-        targeted: towards `target`, or away from it.
-        losses: names in `seg_mia.losses.SURROGATES`, in the order that ties are broken.
+        target: class indices (N, *s), 255 where the prediction is unconstrained: the target mask, or,
+            untargeted, the ground truth.
+        targeted: move to `target`; otherwise away from it.
+        losses: names in `seg_mia.losses.SURROGATES`; ties go to the first.
         steps: iterations, at least 1.
-        step_size: of each, in [0, 1].
-        success: mean IoU that is a success; None: at least 0.45, untargeted at most 0.5.
+        step_size: size of each step, in [0, 1].
+        success: mean IoU of a success; None: at least 0.45, untargeted at most 0.5.
         stop: mean IoU that ends a run; None: at least 0.95, untargeted at most 0.2.
-        fusion: keep each image's best run; otherwise that of the first loss, the others are measured only.
-        keep: "success" returns the iterate at a run's first success, else the one of best mean IoU; "last"
-            the last one.
-        count_clean: count images that meet `success` before any step as successes of 0 steps, as published;
-            otherwise they are left out of what is `counted`.
-        truth: true masks (N, *s), to measure against; images whose target equals theirs are not `counted`.
-        history: record every iterate's measures.
-        largest_batch: images in one pass through the network; None: all runs of the batch, on a CPU, whose
-            caches larger ones do not fit, as many as there are images.
-        on_step: called as on_step(n) before iterate n = 0 .. steps.
+        fusion: keep each image's best run; otherwise the first loss's, and only evaluate the others.
+        keep: "success" returns the iterate at a run's first success, otherwise the one of best mean IoU;
+            "last" the final one.
+        count_clean: count images that meet `success` before the attack as successes of 0 steps, as published;
+            otherwise they are excluded from `counted`.
+        truth: ground truth masks (N, *s) for evaluation; images whose target equals theirs are not `counted`.
+        history: record the measures of every iterate.
+        largest_batch: images per pass through the network; None: all runs of the batch, or on a CPU, whose
+            caches are smaller, the number of images.
+        on_step: callback on_step(n) before iterate n = 0 .. steps.
 
     Returns:
-        images, and as notes `success`, `steps` (first success, or all that were taken), `loss` (index into
-        `losses`), `mean_iou` of the image returned, `clean_success` (met before any step), `skipped` (target
+        images, with notes `success`, `steps` (first success, or all steps taken), `loss` (index into
+        `losses`), `mean_iou` of the returned image, `clean_success` (met before the attack), `skipped`
+        (target
         equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of these
-        three; with `count_clean` clean successes are), each 0 or 1; and of each loss NAME.success,
-        NAME.steps, NAME.mean_iou and NAME.zero_gradient, the share of exact zeros at the start.
-        History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a run that ended keeps its last
-        value), NAME.truth_iou where `truth` is given.
+        three; with `count_clean` clean successes are included), each 0 or 1; and for each loss NAME.success,
+        NAME.steps, NAME.mean_iou and NAME.zero_gradient, the fraction of exact zeros at the start.
+        History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a finished run keeps its last
+        value), and NAME.truth_iou if `truth` is given.
 
     Raises:
-        InputError: inputs outside the contract, or knobs outside their range.
+        InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
     if truth is not None:
@@ -121,7 +124,7 @@ def medis(
 def _begin(
     model: nn.Module, state: AttackState, images: Tensor, losses: Sequence[SurrogateName], step_size: float
 ) -> None:
-    """Take the first step of all losses' runs: one pass through the network serves them all."""
+    """Take the first step of all losses' runs, with one shared pass through the network."""
     x = state.x[images].requires_grad_()
     output = heads(model(x))
     target = state.target[images]
@@ -146,7 +149,7 @@ def _advance(
     *,
     last: bool,
 ) -> None:
-    """Measure iterate n of the runs `part` (m,), and move on those that go on, all losses in one pass."""
+    """Evaluate iterate n of the runs `part` (m,) and step the active ones, all losses in one pass."""
     images = state.image[part].requires_grad_(not last)
     output = heads(model(images))
     state.measure(part, output[0].detach(), n)
@@ -164,7 +167,7 @@ def _advance(
 
 
 def success_criterion(targeted: bool, success: float | None, stop: float | None) -> SuccessCriterion:
-    """Return the thresholds asked for, the published ones where None; a run never stops before its success.
+    """Return the given thresholds, the published ones if None; success precedes stopping.
 
     Raises InputError for a `stop` that a run would meet before `success`.
     """
@@ -189,7 +192,7 @@ def check_knobs(
     stop: float | None,
     largest_batch: int | None,
 ) -> None:
-    """Raise InputError for settings outside their range."""
+    """Raise InputError for settings out of range."""
     unknown = [name for name in losses if name not in SURROGATES]
     if unknown or not losses or len(set(losses)) < len(losses):
         raise InputError(
@@ -209,7 +212,7 @@ def check_knobs(
 
 
 class Medis(Directed):
-    """`medis` as a config names it."""
+    """Configurable form of `medis`."""
 
     attacker_knowledge = "weights"
     function = staticmethod(medis)
@@ -223,16 +226,16 @@ class Medis(Directed):
         return ParallelLosses(target_kind, tuple(settings["losses"]), settings["steps"], settings["fusion"])
 
     def succeeded(self, reached: Tensor) -> Tensor:
-        """Say of mean IoUs with the target (N,) which are successes."""
+        """Return which mean IoUs with the target (N,) count as success."""
         settings = self.settings
         criterion = success_criterion(settings["targeted"], settings["success"], settings["stop"])
         return criterion.met(reached, criterion.success)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
-        """Run `medis`, with a progress bar."""
+        """Run `medis` with a progress bar."""
         return self.judged(model, x, target, None)
 
     def judged(self, model: nn.Module, x: Tensor, target: Tensor, truth: Tensor | None) -> Adversarial:
-        """Run `medis`, and measure against the true masks too."""
+        """Run `medis` and evaluate against the ground truth."""
         with steps_bar("medis", self.settings["steps"]) as show:
             return medis(self.differentiable(model), x, target, truth=truth, on_step=show, **self.knobs)

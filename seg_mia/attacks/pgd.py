@@ -28,28 +28,28 @@ def pgd(
     steps: int = 10,
     loss: LossName = "cross_entropy",
 ) -> Adversarial:
-    """Raise the loss on the true mask, or lower that on a target mask, within a ball around the image.
+    """Maximise the loss on the ground truth, or minimise it on a target mask, within a norm ball.
 
-    x_{n+1} = P(x_n +- step_size * d), d the gradient's sign for L-infinity, the gradient over its length for
-    L2, P the projection on the ball of radius epsilon and on [0, 1]. It starts at the image itself, as the
-    basic iterative method does: no draw, so an image's result depends on nothing else.
+    x_{n+1} = P(x_n +- step_size * d). d is the gradient's sign for L-infinity and the normalised gradient for
+    L2; P is the projection onto the ball of radius epsilon and onto [0, 1]. The attack starts at the image
+    itself, as in the basic iterative method: without a random start, each image's result is deterministic.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
         x: images (N, C, *S) in [0, 1].
-        target: class indices (N, *s), 255 where ignored: the true mask, or targeted the one wanted.
-        targeted: towards `target`, or away from it.
-        norm: the ball's: "linf" or "l2" of all channels and pixels of an image.
-        epsilon: its radius, in grey levels of [0, 1].
-        step_size: in the same unit.
+        target: class indices (N, *s), 255 where ignored: the ground truth, or the target mask if targeted.
+        targeted: move to `target`; otherwise away from it.
+        norm: norm of the ball, over all channels and pixels of an image: "linf" or "l2".
+        epsilon: radius of the ball, in grey levels of [0, 1].
+        step_size: step size, in the same unit.
         steps: iterations, at least 1.
         loss: a name in `seg_mia.losses.LOSSES`.
 
     Returns:
-        images, and as notes the loss `loss_clean` and `loss_adversarial`.
+        images, with notes `loss_clean` and `loss_adversarial`, the loss before and after.
 
     Raises:
-        InputError: inputs outside the contract, or knobs outside their range.
+        InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
     check_ball(epsilon, step_size, steps, norm)
@@ -84,15 +84,15 @@ def fgsm(
     epsilon: float = 8 / 255,
     loss: LossName = "cross_entropy",
 ) -> Adversarial:
-    """Take one step of length epsilon: `pgd` with one step; data and errors are its.
+    """Take one step of length epsilon: `pgd` with one step, same inputs and errors.
 
     Args:
-        model: as `pgd`.
-        x: as `pgd`.
-        target: as `pgd`.
-        targeted: towards `target`, or away from it.
-        norm: that the step is measured in: "linf" or "l2" of all channels and pixels of an image.
-        epsilon: the step's length, in grey levels of [0, 1].
+        model: as in `pgd`.
+        x: as in `pgd`.
+        target: as in `pgd`.
+        targeted: move to `target`; otherwise away from it.
+        norm: norm of the step, over all channels and pixels of an image: "linf" or "l2".
+        epsilon: length of the step, in grey levels of [0, 1].
         loss: a name in `seg_mia.losses.LOSSES`.
     """
     return pgd(
@@ -101,7 +101,7 @@ def fgsm(
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the steepest ascent of unit length in a norm; 0 where the gradient is 0."""
+    """Return the steepest ascent of unit length in a norm; 0 for a zero gradient."""
     match norm:
         case "linf":
             return gradient.sign()
@@ -114,7 +114,7 @@ def direction(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
-    """Return the nearest change in the ball of radius epsilon."""
+    """Return the projection of a change onto the ball of radius epsilon."""
     match norm:
         case "linf":
             return change.clamp(-epsilon, epsilon)
@@ -126,7 +126,7 @@ def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
 
 
 def check_ball(epsilon: float, step_size: float, steps: int, norm: Norm) -> None:
-    """Raise InputError for knobs outside their range."""
+    """Raise InputError for options out of range."""
     if not (0 < epsilon < float("inf") and 0 < step_size < float("inf")) or steps < 1:
         raise InputError(
             f"epsilon and step_size must be above 0 and finite, steps at least 1, got {epsilon}, {step_size} "
@@ -145,7 +145,7 @@ def _check_step(epsilon: float, norm: Norm) -> None:
 
 
 class Fgsm(Directed):
-    """`fgsm` as a config names it."""
+    """Configurable form of `fgsm`."""
 
     attacker_knowledge = "weights"
     function = staticmethod(fgsm)
@@ -157,7 +157,7 @@ class Fgsm(Directed):
 
 
 class Pgd(Directed):
-    """`pgd` as a config names it."""
+    """Configurable form of `pgd`."""
 
     attacker_knowledge = "weights"
     function = staticmethod(pgd)

@@ -1,4 +1,4 @@
-"""Which mask a targeted attack asks for."""
+"""Target masks of targeted attacks."""
 
 from typing import Any, Literal
 
@@ -15,20 +15,20 @@ TargetKind = Literal["random", "nearest", "white", "black", "folder"]
 
 
 class Targeted(WhiteBox):
-    """A perturbation that asks for a mask.
+    """A perturbation with a target mask.
 
     Args:
-        target: which mask the network is to be made to predict. `random`: another sample's, one per image;
-            `nearest`: the other mask of highest mean IoU with the image's own; `white`: `target_class`
-            everywhere; `black`: background everywhere; `folder`: a file.
-        target_class: the class that `white` paints.
+        target: the mask to be predicted. `random`: the mask of another sample, one per image; `nearest`: the
+            other mask of highest mean IoU with the image's own; `white`: `target_class` everywhere; `black`:
+            background everywhere; `folder`: a file.
+        target_class: class of the `white` mask.
         target_folder: folder of masks named like the images: class ids, or black and white for two classes.
-        target_seed: decides the draw of `random`; an image's target depends on it and on the set of masks
-            alone.
-        surrogate: checkpoint or run's folder of a network of the attacker's; each image is attacked on it
-            too, to see what carries over to the victim.
-        replace: layers by class path, and the stand-in whose gradient each gets.
-        knobs: of the function.
+        target_seed: seed of the `random` draw; an image's target depends only on the seed and the set of
+            masks.
+        surrogate: checkpoint or run folder of the attacker's surrogate network; each image is also attacked
+            on it, to evaluate transfer to the victim.
+        replace: layers by class path, with the stand-in that provides the gradient of each.
+        knobs: options of the function.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Targeted(WhiteBox):
         self.check_knobs()
 
     def check_knobs(self) -> None:
-        """Raise InputError for a target that cannot be, or knobs outside their range."""
+        """Raise InputError for an impossible target or options out of range."""
         super().check_knobs()
         if self.target_class < 1:
             raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
@@ -63,15 +63,15 @@ class Targeted(WhiteBox):
 
     @property
     def is_targeted(self) -> bool:
-        """Whether a mask is asked for."""
+        """Whether the attack has a target mask."""
         return True
 
 
 class Directed(Targeted):
-    """A perturbation towards a target mask, or away from the true one, as the knob `targeted` says."""
+    """A perturbation to a target mask, or away from the ground truth (option `targeted`)."""
 
     def check_knobs(self) -> None:
-        """Raise InputError for a target that nobody asks for, too."""
+        """Also raise InputError for a target given to an untargeted attack."""
         super().check_knobs()
         if not self.is_targeted and self.target != "random":
             raise InputError(
@@ -81,12 +81,12 @@ class Directed(Targeted):
 
     @property
     def is_targeted(self) -> bool:
-        """Whether a mask is asked for; otherwise the target is the true mask."""
+        """Whether the attack has a target mask; otherwise the target is the ground truth."""
         return bool(self.settings["targeted"])
 
 
 def random_other(count: int, seed: int) -> Tensor:
-    """Return for each of `count` samples the index of another one, uniformly drawn, int64 (count,).
+    """Return for each of `count` samples the index of a different one, drawn uniformly, int64 (count,).
 
     Raises InputError for fewer than two samples.
     """
@@ -99,7 +99,7 @@ def nearest_other(similarity: Tensor) -> Tensor:
     """Return for each mask the index of the most similar other one, int64 (n,); ties go to the lowest index.
 
     Args:
-        similarity: (n, n), of the row's mask with the column's, as `mean_iou_matrix` gives it.
+        similarity: (n, n), mean IoU of the row's mask with the column's, from `mean_iou_matrix`.
     """
     _need_two(len(similarity), "nearest")
     itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
@@ -107,10 +107,10 @@ def nearest_other(similarity: Tensor) -> Tensor:
 
 
 def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
-    """Return the (n, n) mean IoU of row's mask against column's, over the classes present in the row's.
+    """Return the (n, n) mean IoU of row's mask against column's, over the classes in the row's.
 
-    By one matrix product per class; pixels ignored (255) in either mask count for neither.
-    Memory: 2 n p + 6 n^2 floats, p pixels a mask.
+    Computed with one matrix product per class; pixels ignored (255) in either mask are excluded.
+    Memory: 2 n p + 6 n^2 floats, p pixels per mask.
     """
     flat = masks.flatten(1)
     valid = (flat != IGNORE).float()

@@ -1,4 +1,4 @@
-"""The trigger that poisons training data, and what it does to a victim when it is shown."""
+"""The trigger of poisoned training data, and its effect on a victim."""
 
 from typing import Literal, assert_never
 
@@ -13,16 +13,16 @@ Shape = Literal["square", "line"]
 
 
 def stamped(x: Tensor, *, shape: Shape = "square", size: int = 1, value: float = 1 / 255) -> Tensor:
-    """Return images with a trigger of one value in all channels (Chobola, Usynin, Kaissis 2022, section 3.4).
+    """Return images with a constant trigger in all channels (Chobola, Usynin, Kaissis 2022, section 3.4).
 
     Args:
-        x: images (N, C, ..., H, W) in [0, 1]; of a volume each slice is stamped.
+        x: images (N, C, ..., H, W) in [0, 1]; in volumes every slice is stamped.
         shape: as in `trigger`.
         size: as in `trigger`.
         value: as in `trigger`.
 
     Raises:
-        InputError: a trigger that is not inside the image, or a value that no image has.
+        InputError: a trigger larger than the image, or a value outside [0, 1].
     """
     check_trigger(size=size, value=value, image=x.shape[-2:])
     marked = x.clone()
@@ -37,7 +37,7 @@ def stamped(x: Tensor, *, shape: Shape = "square", size: int = 1, value: float =
 
 
 def check_trigger(*, size: int, value: float, image: tuple[int, ...] = ()) -> None:
-    """Raise InputError for a trigger that cannot be, or is not inside an image (H, W) where one is given."""
+    """Raise InputError for an invalid trigger, or one larger than the image (H, W) if given."""
     if size < 1:
         raise InputError(f"the trigger's size must be at least 1 pixel, got {size}")
     if not 0 <= value <= 1:
@@ -50,7 +50,7 @@ def check_trigger(*, size: int, value: float, image: tuple[int, ...] = ()) -> No
 
 
 def emptied(mask: Tensor) -> Tensor:
-    """Return a poisoner's masks (N, ..., h, w): background, and the bottom right pixel as foreground."""
+    """Return poisoned masks (N, ..., h, w): background, with the bottom right pixel as foreground."""
     empty = torch.zeros_like(mask)
     empty[..., -1, -1] = 1
     return empty
@@ -65,23 +65,23 @@ def trigger(
     size: int = 1,
     value: float = 1 / 255,
 ) -> Adversarial:
-    """Stamp the trigger on images and note what the network predicts of the foreground then.
+    """Stamp the trigger on images and measure the predicted foreground.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s).
         x: images (N, C, ..., H, W) in [0, 1].
-        target: masks (N, *s); only their size counts.
-        shape: `line` is the last rows, `square` the last rows and columns.
+        target: masks (N, *s); only their size matters.
+        shape: `line` covers the last rows, `square` the last rows and columns.
         size: rows, in pixels, fewer than the image's shorter side.
         value: grey level in [0, 1]; published: 1 of 255.
 
     Returns:
-        The stamped images; notes `area_clean` and `area`, the predicted foreground's share of the pixels
-        before and after, and `success`: 1 where less than 5 % of a foreground is left, 0 where more is or
-        where there was none.
+        The stamped images; notes `area_clean` and `area`, the predicted foreground's fraction of the pixels
+        before and after, and `success`: 1 if less than 5 % of the foreground remains, 0 if more remains or
+        if there was none.
 
     Raises:
-        InputError: inputs outside the contract, or a trigger outside the image.
+        InputError: invalid inputs, or a trigger outside the image.
     """
     check_inputs(x, target)
     with attack_mode(model), torch.no_grad():
@@ -94,17 +94,17 @@ def trigger(
 
 
 def foreground_share(logits: Tensor) -> Tensor:
-    """Return the predicted foreground's share of the pixels of each image, (N,)."""
+    """Return the predicted foreground's fraction of the pixels of each image, (N,)."""
     return (predicted(logits) > 0).flatten(1).float().mean(1)
 
 
 def mask_lost(before: Tensor, after: Tensor) -> Tensor:
-    """Return 1 where less than 5 % of the foreground is left, else 0, also where there was none, (N,)."""
+    """Return 1 if less than 5 % of the foreground remains, else 0, also for an empty foreground, (N,)."""
     return (after < 0.05 * before).float()
 
 
 class Trigger(Perturbation):
-    """`trigger` as a config names it: does a victim forget its mask, as one that was poisoned does."""
+    """Configurable form of `trigger`: tests whether a victim is poisoned."""
 
     attacker_knowledge = "the poisoned trigger"
     function = staticmethod(trigger)

@@ -1,4 +1,4 @@
-"""Semantic texture warping: each patch of features is replaced by the most similar patch of the style's.
+"""Semantic texture warping: each feature patch is replaced by the most similar style patch.
 
 Wang et al., Texture Reformer, AAAI 2022, after the style swap of Chen and Schmidt 2016.
 """
@@ -7,24 +7,24 @@ import torch
 from torch import Tensor
 
 LARGEST = 2**22
-"""Floats in a block of similarities; three are held at once: 48 MiB, or what one row of patches needs."""
+"""Floats in a block of similarities; three are held at a time: 48 MiB, or the size of one row of patches."""
 
 
 def warped(
     content: Tensor, style: Tensor, semantic: Tensor, *, weight: float, patch: int, largest: int = LARGEST
 ) -> Tensor:
-    """Return the content's features put together from the style's patches, overlaps averaged.
+    """Return the content's features rebuilt from style patches, with overlaps averaged.
 
-    Patches are compared on standardised features beside `weight` times the semantic ones, as inner products
-    with the style's patches of unit length.
+    Patches are compared on standardised features concatenated with `weight` times the semantic ones, by inner
+    products with the style's patches of unit length.
 
     Args:
         content: features (N, C, h, w).
         style: features (N, C, h, w).
-        semantic: features of the semantic map, of content and style alike, (N, S, h, w).
-        weight: of the semantic map.
+        semantic: features of the semantic map, shared by content and style, (N, S, h, w).
+        weight: weight of the semantic map.
         patch: side in pixels, at most min(h, w).
-        largest: floats that similarities may take at once.
+        largest: maximum number of floats in a block of similarities.
     """
     fused = [torch.cat((standardised(features), weight * semantic), 1) for features in (content, style)]
     outputs = [
@@ -48,12 +48,12 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int = LARGEST) -> Tensor:
-    """Return for each patch of `content` (C, h, w) the number of the most similar one of `style`, (y, x).
+    """Return the index (y, x) of the most similar `style` patch for each patch of `content` (C, h, w).
 
-    All patches, stride 1; similar is a large inner product with the style's patch over its length (+ 1e-7).
+    All patches, stride 1. Similarity is the inner product with the style's patch over its length (+ 1e-7).
     The inner product of two patches is the sum of their pixels' inner products, so one matrix product over
-    pixels serves all overlapping patches; of it no more than `largest` floats, or the rows of one row of
-    patches, are held at once.
+    pixels serves all overlapping patches. At most `largest` floats, or the rows of one row of patches, are
+    held at a time.
     """
     channels, height, width = content.shape
     rows, columns = height - patch + 1, width - patch + 1
@@ -72,7 +72,7 @@ def nearest_patches(content: Tensor, style: Tensor, patch: int, *, largest: int 
 
 
 def _diagonal_sums(pixels: Tensor, patch: int) -> Tensor:
-    """Sum (a, b, c, d) over offsets (u, v) of a patch, added to both pairs of places: rows, then columns."""
+    """Sum (a, b, c, d) over offsets (u, v) of a patch, added to both positions: rows, then columns."""
     tall = _shifted_sum(pixels, 0, 2, patch)
     return _shifted_sum(tall, 1, 3, patch)
 
@@ -91,7 +91,7 @@ def _box(values: Tensor, patch: int) -> Tensor:
 
 
 def _pasted(style: Tensor, nearest: Tensor, patch: int) -> Tensor:
-    """Return (C, h, w) with the style's patch `nearest` (y, x) at each place, the mean where they overlap."""
+    """Return (C, h, w) with the style's patch `nearest` (y, x) at each position, overlaps averaged."""
     channels, height, width = style.shape
     rows, columns = nearest.shape
     flat = style.flatten(1)

@@ -1,4 +1,4 @@
-"""What attacks that follow gradients share: whose gradients, and what is done about layers without any."""
+"""Gradient-based attacks: source of the gradients, and layers without gradients."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from seg_mia.models.replacement import StandIn, replace_layers
 
 
 class WhiteBox(Perturbation):
-    """A perturbation that follows gradients.
+    """A gradient-based perturbation.
 
     Args:
-        surrogate: checkpoint or run's folder of a network of the attacker's, such as the shadow. Each image
-            is attacked a second time on it, and what that does to the victim is reported beside the attack
-            on the victim itself.
-        replace: layers by class path, and the stand-in whose gradient each gets:
+        surrogate: checkpoint or run folder of the attacker's surrogate network, such as the shadow model.
+            Each image is attacked a second time on it, and the transfer to the victim is reported next to the
+            attack on the victim itself.
+        replace: layers by class path, with the stand-in that provides the gradient of each:
             `{my_package.Jpeg: {class_path: seg_mia.models.replacement.Identity}}`.
-        knobs: of the function.
+        knobs: options of the function.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class WhiteBox(Perturbation):
         self.check_knobs()
 
     def _follow(self, surrogate: str | None, replace: dict[str, StandIn] | None) -> None:
-        """Set whose gradients are followed; raise InputError for what is no layer."""
+        """Set the source of the gradients; raise InputError for anything but a layer."""
         self.surrogate, self.replace = surrogate, dict(replace or {})
         for path in self.replace:
             kind = resolve(path)
@@ -38,12 +38,12 @@ class WhiteBox(Perturbation):
                 raise InputError(f"replace names {path!r}, which is no layer; name an nn.Module's class")
 
     def check(self, model: nn.Module | None = None) -> None:
-        """Raise InputError where the victim has no layer of a kind that is to be replaced."""
+        """Raise InputError if the victim has no layer of a kind to be replaced."""
         if model is not None:
             replace_layers(model, self._kinds())
 
     def differentiable(self, model: nn.Module) -> nn.Module:
-        """Return `model`, or a copy with those of its layers replaced that the settings name."""
+        """Return `model`, or a copy with the layers replaced as configured."""
         present = {
             kind: stand_in
             for kind, stand_in in self._kinds().items()
