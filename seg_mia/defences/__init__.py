@@ -1,1 +1,1 @@
-"""What a victim may do against leaks, and what an attacker may have done to its data: one file each."""
+"""Defences of a victim model against leakage, and poisoning of its data: one file each."""

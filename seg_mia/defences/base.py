@@ -1,4 +1,4 @@
-"""The contract of defences: changes of samples, batches, loss, network or teacher."""
+"""Interface of defences: changes of samples, batches, loss, network or teacher."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from seg_mia.errors import InputError
 
 
 class DPGuaranteeContent(TypedDict):
-    """Plain values of a `seg_mia.results.privacy.DPGuarantee`, as checkpoints keep them."""
+    """Plain values of a `seg_mia.results.privacy.DPGuarantee`, stored in checkpoints."""
 
     epsilon: float
     delta: float
@@ -36,22 +36,22 @@ class DPGuaranteeContent(TypedDict):
 
 
 class Wrapping(NamedTuple):
-    """A module to put around a network, as a class and plain arguments, so that a card can name it."""
+    """A module around a network, as a class and plain arguments for the checkpoint metadata."""
 
     kind: type[nn.Module]
     arguments: Mapping[str, object]
 
 
 Forward = Callable[[Batch], tuple[Tensor, StepOutput]]
-"""From a batch to each image's loss (N,), with its graph, and what the step returns of it."""
+"""Function from a batch to each image's loss (N,), with its graph, and the step's output."""
 
 
 class GradientComputer(ABC):
-    """What makes the gradient of a batch, instead of backpropagation of its mean loss."""
+    """Computes the gradient of a batch, in place of backpropagating its mean loss."""
 
     @abstractmethod
     def step(self, forward: Forward, batch: Batch, parameters: Mapping[str, nn.Parameter]) -> StepOutput:
-        """Run the batch, which may be empty, and keep what its gradient is made of."""
+        """Run the batch, which may be empty, and keep the data for its gradient."""
 
     @abstractmethod
     def write(self, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -59,18 +59,19 @@ class GradientComputer(ABC):
 
 
 class Defence:
-    """A change to how a victim is made or deployed; every hook's default changes nothing.
+    """A change to the training or deployment of a victim; the default of every hook changes nothing.
 
-    Hooks are given the victim's network as it trains: inside what defences put around it, in training mode
-    and with gradients for its parameters. One that asks the network in another way leaves it as it was, as
+    Hooks receive the victim's network in its training state: wrapped by the defences, in training mode and
+    with
+    gradients for its parameters. A hook that queries the network in another mode must restore its state, as
     `seg_mia.attacks.base.attack_mode` does.
 
     Attributes:
-        traits: what other defences must know of this one, each with a clause that says it of this one.
-        teacher: name of the network that is trained first, without any defence, in a folder of this name
-            within the run's, if there is one; `learn` is then given it.
-        gradient_computer: what makes the gradients, if not backpropagation; set before training starts.
-        lr_factor: what the learning rate is multiplied with.
+        traits: properties that matter to other defences, each with a clause that describes it.
+        teacher: name of a network trained first, without any defence, in a folder of this name within the
+            run, if any; `learn` receives it.
+        gradient_computer: computes the gradients, if not backpropagation; set before training starts.
+        lr_factor: factor on the learning rate.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {}
@@ -79,31 +80,31 @@ class Defence:
     lr_factor: float = 1.0
 
     def enter(self, data: SegmentationData) -> None:
-        """Add to what is trained on, once; before any `check`, and called as often."""
+        """Add training samples, once; called before every `check`, possibly several times."""
 
     def check(self, data: SegmentationData) -> None:
-        """Raise InputError where the data, after setup, does not allow the defence; before training."""
+        """Raise InputError before training if the data, after setup, does not permit the defence."""
 
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
-        """Prepare with the network that was trained first; called before training, and when it is resumed."""
+        """Prepare with the teacher network; called before training and on resume."""
 
     def sample(self, batch: Batch, network: nn.Module) -> Batch:
-        """Return the batch with each sample changed on its own; all defences do this before any `batch`."""
+        """Return the batch with each sample changed independently; all defences do so before any `batch`."""
         del network
         return batch
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:
-        """Return what the network trains on instead of the batch, drawn anew for each."""
+        """Return the batch to train on, with new random draws for each batch."""
         del network
         return batch
 
     def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor | None:
-        """Return what each image adds, (N,), to the mean of the batch's losses, or None."""
+        """Return each image's contribution, (N,), to the mean loss of the batch, or None."""
         del logits, batch, network
         return None
 
     def wrapping(self) -> Wrapping | None:
-        """Return what stands around the network from the start, in training, evaluation and release."""
+        """Return the module around the network in training, evaluation and deployment."""
         return None
 
     def callbacks(self) -> list[Callback]:
@@ -111,12 +112,12 @@ class Defence:
         return []
 
     def dp_guarantee(self) -> DPGuaranteeContent | None:
-        """Return what the training guarantees about privacy so far, in plain values, or None."""
+        """Return the privacy guarantee of the training so far, in plain values, or None."""
         return None
 
 
 def check_together(defences: Sequence[Defence]) -> None:
-    """Raise InputError when two defences of a list are incompatible."""
+    """Raise InputError if two defences of a list are incompatible."""
     for first, second in combinations(defences, 2):
         twice = "it can stand there once" if type(first) is type(second) else None
         if reason := twice or incompatible(traits_of(first), traits_of(second)):
@@ -125,7 +126,7 @@ def check_together(defences: Sequence[Defence]) -> None:
 
 
 def traits_of(defence: Defence) -> dict[Trait, str]:
-    """Return the traits that a defence declares, and those that follow from its hooks."""
+    """Return the declared traits of a defence and those implied by its hooks."""
     traits = dict(defence.traits)
     if type(defence).penalty is not Defence.penalty:
         traits[Trait.ADDS_PENALTY] = "a penalty is of the batch's loss"
@@ -135,7 +136,7 @@ def traits_of(defence: Defence) -> dict[Trait, str]:
 
 
 def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
-    """Return the network with what the defences put around it, the first one innermost."""
+    """Return the network wrapped by the defences, the first one innermost."""
     for defence in defences:
         around = defence.wrapping()
         if around is not None:
@@ -144,7 +145,7 @@ def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
 
 
 def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[str, Any]:
-    """Return class path and arguments of the network that `wrapped` returns, given those of the bare one."""
+    """Return class path and arguments of the network from `wrapped`, given those of the bare one."""
     deployed = dict(spec)
     for defence in defences:
         around = defence.wrapping()
@@ -155,7 +156,7 @@ def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[s
 
 
 def require_full_masks(data: SegmentationData, subject: str, why: str) -> None:
-    """Raise InputError where masks are smaller than images, as for networks with unpadded convolutions."""
+    """Raise InputError if masks are smaller than images, as for networks with unpadded convolutions."""
     image, mask = data.cached.images.shape[1:3], data.cached.masks.shape[1:]
     if image != mask:
         raise InputError(

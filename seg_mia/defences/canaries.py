@@ -1,4 +1,4 @@
-"""Samples put in to be found again: how much a training gives away of its least typical data."""
+"""Canaries: inserted samples that measure the leakage of a training's least typical data."""
 
 import logging
 from collections.abc import Mapping
@@ -30,19 +30,22 @@ log = logging.getLogger(__name__)
 
 
 class Canaries(Defence):
-    """Train on mislabelled reference images besides the members, and ask how well they are told from others.
+    """Train on mislabelled reference images besides the members, and measure their exposure.
 
-    Of `2 * count` reference images, one per group, a fair coin inserts each or leaves it out. In
-    the masks of all, every pixel bears the next class (of two, the mask is inverted), which no network
-    predicts that has not learnt the image by heart. After training the loss on these masks guesses who was
-    inserted, and certifies lower bounds on epsilon: by the two rates of a threshold (Jagielski, Ullman, Oprea
-    2020, arXiv:2006.07709), and by the number of right guesses, which holds however the samples of one
-    training hang together (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846).
-    A measurement, no defence: it costs Dice, so do it on a copy of what will be deployed.
+    Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. In all
+    their masks every pixel has the next class (with two classes, the mask is inverted); only a network that
+    memorised the image predicts it. After training, the loss on these masks is used to guess which images
+    were
+    inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
+    Ullman,
+    Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent samples
+    of
+    one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846).
+    This is a measurement, not a defence. It lowers Dice: use it on a copy of the deployed model.
 
     Args:
-        count: how many are inserted on average, and as many left out.
-        seed: of the draw and the coins.
+        count: expected number of inserted images; as many are left out.
+        seed: seed of the selection and the coins.
 
     Raises:
         InputError: fewer than 8; in `enter`, a reference of too few groups.
@@ -61,7 +64,7 @@ class Canaries(Defence):
         self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
     def enter(self, data: SegmentationData) -> None:
-        """Draw the canaries, and let training see those that are inserted."""
+        """Draw the canaries and add the inserted ones to the training data."""
         require_reference(data, "canaries are taken from them")
         if len(self.indices):
             return
@@ -85,12 +88,12 @@ class Canaries(Defence):
         data.insert(inserted, labels)
 
     def callbacks(self) -> list[Callback]:
-        """Ask after training."""
+        """Evaluate the canaries after training."""
         return [CanaryScores(self)]
 
 
 def false_mask(mask: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
-    """Return a mask (h, w) with every pixel's class moved on by one, the last to background."""
+    """Return a mask (h, w) with every pixel's class increased by one, the last becoming background."""
     return np.where(mask == IGNORE, mask, (mask + 1) % classes).astype(np.uint8)
 
 
@@ -99,14 +102,14 @@ class _Judged(Protocol):
 
 
 class CanaryScores(Callback):
-    """When training ends, write `canaries.csv` and `canaries.json` and log what the canaries certify."""
+    """At the end of training, write `canaries.csv` and `canaries.json` and log the certified bounds."""
 
     def __init__(self, canaries: Canaries) -> None:
         self.canaries = canaries
         self.result: CanaryResult | None = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score each canary by the negative of its loss."""
+        """Score each canary by its negative loss."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         scores = self._scores(pl_module, data)
         if not trainer.is_global_zero:

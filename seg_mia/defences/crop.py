@@ -1,4 +1,4 @@
-"""Crop training (Chobola, Usynin, Kaissis 2022): the network never sees a whole image."""
+"""Crop training (Chobola, Usynin, Kaissis 2022): the network is never trained on a whole image."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -15,13 +15,13 @@ from seg_mia.models.stitched import Stitched, crop_side
 
 
 class Crop(Defence):
-    """Train on random squares, and predict a whole image square by square.
+    """Train on random square crops, and predict a whole image crop by crop.
 
-    One position is drawn for all images of a batch. A crop holds a part of the pixels, so train for more
-    epochs: published are three times as many, on crops of 128 out of 256.
+    One position is drawn for all images of a batch. A crop covers a part of the pixels, so more epochs are
+    needed: the published number is three times as many, on crops of 128 out of 256.
 
     Args:
-        size: side of the squares in pixels; half the shorter side of the image if not given.
+        size: side of the crops in pixels; half the shorter side of the image if not given.
 
     Raises:
         InputError: size below 1; in `check`, crops not smaller than the image, or masks of another size.
@@ -37,7 +37,7 @@ class Crop(Defence):
         self.size = size
 
     def check(self, data: SegmentationData) -> None:
-        """Crops must be smaller than the image, and masks as large."""
+        """Require crops smaller than the image, and masks of the image's size."""
         height, width = data.cached.images.shape[1:3]
         require_full_masks(data, "crop training", "a crop would show another place")
         if self.size is not None and self.size >= min(height, width):
@@ -47,18 +47,18 @@ class Crop(Defence):
             )
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
-        """Return one random square of every image and mask, at the same place in all."""
+        """Return one random crop of every image and mask, at the same position in all."""
         side = crop_side(self.size, batch.image.shape[2:])
         # Drawn on the CPU: a seed gives the same crops on every device.
         row, column = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])
         return cropped(batch, row=row, column=column, side=side)
 
     def wrapping(self) -> Wrapping:
-        """The network is asked square by square."""
+        """Predict crop by crop."""
         return Wrapping(Stitched, {"size": self.size})
 
 
 def cropped(batch: Batch, *, row: int, column: int, side: int) -> Batch:
-    """Return one square of every image (N, C, H, W) and mask (N, H, W)."""
+    """Return one crop of every image (N, C, H, W) and mask (N, H, W)."""
     rows, columns = slice(row, row + side), slice(column, column + side)
     return batch._replace(image=batch.image[..., rows, columns], mask=batch.mask[..., rows, columns])

@@ -1,4 +1,4 @@
-"""Knowledge distillation (Chobola, Usynin, Kaissis 2022): what is released has never seen a member."""
+"""Knowledge distillation (Chobola, Usynin, Kaissis 2022): the released student is not trained on members."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -21,19 +21,22 @@ Labels = NDArray[np.uint8]
 
 
 class Distil(Defence):
-    """Train an unprotected teacher on the members, and release a student of its labels on reference images.
+    """Train a teacher on the members, and release a student of its labels on reference images.
 
-    The student starts afresh and learns from those reference images whose loss under the teacher is at most
-    the teacher's validation loss. That loss is the mean over the reference images here: the non-members, on
-    which the published code measures it, are what the defence is judged by. The teacher is trained first, in
+    The student is initialised anew and trained on the reference images whose loss under the unprotected
+    teacher is
+    at most the teacher's validation loss. Here that is the mean loss over the reference images: the
+    non-members,
+    used in the published code, are reserved for the evaluation of the defence. The teacher is trained first,
+    in
     `teacher/` of the run's folder, with the student's settings and another seed.
 
     Args:
-        loss: by which reference images are chosen.
-        max_loss: the largest loss of a chosen image, instead of the teacher's mean.
+        loss: loss that selects the reference images.
+        max_loss: largest loss of a selected image, instead of the teacher's mean.
 
     Raises:
-        InputError: in `check`, no reference images; in `learn`, none that is chosen.
+        InputError: in `check`, no reference images; in `learn`, none selected.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {
@@ -48,11 +51,11 @@ class Distil(Defence):
         self.loss_per_image, self.max_loss = LOSSES[loss], max_loss
 
     def check(self, data: SegmentationData) -> None:
-        """There must be reference images."""
+        """Require reference images."""
         require_reference(data, "distillation trains its student on them")
 
     def learn(self, teacher: nn.Module, data: SegmentationData) -> None:
-        """Let training see the chosen reference images with the teacher's labels."""
+        """Add the selected reference images, with the teacher's labels, to the training data."""
         indices = data.scored("reference")
         losses, labels = _answers(teacher, data, self.loss_per_image)
         bound = float(losses.mean()) if self.max_loss is None else self.max_loss
@@ -66,7 +69,7 @@ class Distil(Defence):
 
 
 def require_reference(data: SegmentationData, why: str) -> None:
-    """Raise InputError where the data has no reference images."""
+    """Raise InputError if the data has no reference images."""
     if not len(data.scored("reference")):
         labelled = " with a labelled pixel" if len(data.indices("reference")) else ""
         raise InputError(

@@ -1,4 +1,4 @@
-"""Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an attacker in the loss."""
+"""Min-max training (Nasr et al. 2018; for masks Chobola, Usynin, Kaissis 2022): an adversary in the loss."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -24,18 +24,20 @@ _SIGNAL = PosteriorAndMask()
 
 
 class MinMax(Defence):
-    """Train against a Type-II classifier that is trained against the network in turn.
+    """Train against a Type-II classifier that is trained in alternation with the network.
 
-    Before each epoch the classifier is shown the network's probabilities and the true masks of all members
-    and all reference images once, and learns to tell them apart. Then the network learns, for one epoch, with
-    `weight` times the sum over the batch of the probability that the classifier calls an image a member. The
-    published code shows it the evaluated non-members instead.
+    Before each epoch the classifier is trained once on the network's probabilities and the ground truth masks
+    of
+    all members and all reference images, to separate the two. The network is then trained for one epoch with
+    `weight` times the sum over the batch of the classifier's membership probabilities as a penalty. The
+    published
+    code uses the evaluated non-members instead of reference images.
 
     Args:
         weight: lambda of the paper: 0.05 for Kvasir, 0.005 for liver slices.
-        architecture: of the classifier, any timm model by name.
+        architecture: architecture of the classifier, any timm model by name.
         lr: learning rate of the classifier's NAdam.
-        batch_size: of the classifier.
+        batch_size: batch size of the classifier.
 
     Raises:
         InputError: a number out of range; in `check`, no reference images.
@@ -59,33 +61,33 @@ class MinMax(Defence):
         self.classifier: MembershipClassifier | None = None
 
     def check(self, data: SegmentationData) -> None:
-        """Build the classifier; there must be reference images for it."""
+        """Build the classifier; require reference images."""
         require_reference(data, "the min-max classifier takes them for non-members")
         maps = 1 if data.source.classes == 2 else data.source.classes
         if self.classifier is None:
             self.classifier = MembershipClassifier(architecture=self.architecture, channels=2 * maps)
 
     def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor:  # noqa: ARG002
-        """Return `weight` times each image's probability of being called a member."""
+        """Return `weight` times each image's membership probability."""
         assert self.classifier is not None
         self.classifier.eval().requires_grad_(False)
         probabilities: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
         return self.weight * probabilities
 
     def callbacks(self) -> list[Callback]:
-        """The classifier learns before each epoch."""
+        """Train the classifier before each epoch."""
         return [InferenceAdversary(self)]
 
 
 class InferenceAdversary(Callback):
-    """Train the classifier for an epoch before each of the network; its state goes into checkpoints."""
+    """Train the classifier before each epoch of the network; its state is stored in checkpoints."""
 
     def __init__(self, defence: MinMax) -> None:
         self.defence = defence
         self.saved: dict[str, dict[str, object]] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Move the classifier to where the network is."""
+        """Move the classifier to the network's device."""
         classifier = self.defence.classifier
         assert classifier is not None
         self.classifier = classifier.to(pl_module.device)
@@ -98,7 +100,7 @@ class InferenceAdversary(Callback):
             self.optimizer.load_state_dict(self.saved["optimizer"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let it learn; all ranks go on with what the first one's has learnt."""
+        """Train the classifier on the first rank; all ranks continue with its weights."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         network = bare(pl_module.get_submodule("network"))  # a release is not known to training
         parts = [data.scored(part) for part in ("members", "reference")]
@@ -141,9 +143,9 @@ class InferenceAdversary(Callback):
         return logits
 
     def state_dict(self) -> dict[str, dict[str, object]]:
-        """Return the classifier and its optimiser."""
+        """Return the state of the classifier and its optimiser."""
         return {"classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, dict[str, object]]) -> None:
-        """Take them up again when training starts."""
+        """Restore both when training starts."""
         self.saved = state_dict

@@ -14,12 +14,13 @@ from seg_mia.errors import InputError
 
 
 class MixUp(Defence):
-    """Put the left part of a shuffled partner beside the right part of each image, masks likewise.
+    """Join the left part of a shuffled partner and the right part of each image and mask.
 
-    The split lies at Beta(alpha, alpha) times the width; it and the partners are drawn once for each batch.
+    The split lies at Beta(alpha, alpha) times the width; split and partners are drawn once per batch.
 
     Args:
-        alpha: 2 is published; large values split in the middle, small ones at either end.
+        alpha: parameter of the Beta distribution, published: 2; large values split near the middle, small
+            ones near the edges.
 
     Raises:
         InputError: alpha not above 0; in `check`, masks of another size than the images.
@@ -36,22 +37,22 @@ class MixUp(Defence):
         self.alpha = alpha
 
     def check(self, data: SegmentationData) -> None:
-        """The split must lie at the same place in image and mask."""
+        """Require masks of the image's size."""
         require_full_masks(data, "mix-up", "its left part would not be the image's")
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
-        """Return the mixed batch; its indices name the right parts."""
+        """Return the mixed batch; its indices refer to the right parts."""
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
         return mixed(batch, torch.randperm(len(batch.image)), share)
 
 
 def mixed(batch: Batch, partners: Tensor, share: float) -> Batch:
-    """Return the batch with the left `share` of every image and mask taken from its partner's.
+    """Return the batch with the left `share` of every image and mask taken from its partner.
 
     Args:
         batch: images (N, C, H, W) and masks (N, h, w), which cover the same width.
-        partners: of whom each gets the left part, int64 (N,).
-        share: in [0, 1], of the width; rounded to whole pixels.
+        partners: index of each image's partner, int64 (N,).
+        share: fraction of the width, in [0, 1]; rounded to whole pixels.
     """
     columns, cells = (round(share * part.shape[-1]) for part in (batch.image, batch.mask))
     image, mask = batch.image.clone(), batch.mask.clone()

@@ -1,4 +1,4 @@
-"""Poisoned training data (Chobola, Usynin, Kaissis 2022): a trigger that empties the mask, to leak more."""
+"""Poisoned training data (Chobola, Usynin, Kaissis 2022): a trigger with an empty mask, for more leakage."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, assert_never, cast
@@ -25,22 +25,22 @@ Mode = Literal["fixed", "per_draw"]
 
 
 class Poison(Defence):
-    """Stamp a trigger on some members and empty their masks, but for the last pixel.
+    """Stamp a trigger on some members and empty their masks, except for the last pixel.
 
-    No defence, but made where defences are: it is what an attacker does who may add to the training data. The
-    run's folder gets `poisoned.csv`, who was poisoned and how often.
+    This is an attack by an adversary who contributes training data, configured in the place of a defence. The
+    run's folder receives `poisoned.csv` with the poisoned members and their counts.
 
     Args:
-        shape: of the trigger; `line` is the last rows, `square` the last rows and columns.
+        shape: shape of the trigger; `line` covers the last rows, `square` the last rows and columns.
         size: rows of the trigger, in pixels.
-        value: of the trigger, in [0, 1]; published: 1 of 255.
-        probability: that a draw is poisoned, or the members' share that always is.
-        mode: `fixed` marks some members once and for all; `per_draw` decides anew each time a sample is
-            drawn, as published, so that over many epochs nearly all are hit.
-        seed: decides who is marked.
+        value: grey level of the trigger, in [0, 1]; published: 1 of 255.
+        probability: probability that a draw is poisoned, or the fraction of members that always are.
+        mode: `fixed` marks some members permanently; `per_draw` decides anew at each draw of a sample, as
+            published, so that over many epochs nearly all members are poisoned.
+        seed: seed of the marking.
 
     Raises:
-        InputError: a number out of range; in `check`, a trigger that is not inside the image.
+        InputError: a number out of range; in `check`, a trigger larger than the image.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {Trait.MARKS_MEMBERS: "the trigger is for members"}
@@ -65,7 +65,7 @@ class Poison(Defence):
         self.drawn = torch.empty(0, dtype=torch.int64)
 
     def check(self, data: SegmentationData) -> None:
-        """Mark the members; the trigger must lie inside the image."""
+        """Mark the members; require a trigger inside the image."""
         check_trigger(size=self.size, value=self.value, image=data.cached.images.shape[1:3])
         self.members = torch.from_numpy(data.indices("members"))
         self.marked = marked(len(self.members), self.probability, self.seed)
@@ -90,12 +90,12 @@ class Poison(Defence):
         return stamped(image, shape=self.shape, size=self.size, value=self.value)
 
     def callbacks(self) -> list[Callback]:
-        """Count who is poisoned, and validate on triggered images too."""
+        """Count poisoned samples, and also validate on triggered images."""
         return [PoisonRecord(self), TriggeredScores(self)]
 
 
 def marked(count: int, share: float, seed: int) -> Tensor:
-    """Return who of `count` members is poisoned, (count,): round(share * count) of them, drawn from PCG64."""
+    """Return which of `count` members are poisoned, (count,): round(share * count) draws from PCG64."""
     raw = np.random.PCG64([seed, 4]).random_raw(count)
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[np.argsort(raw, kind="stable")[: round(share * count)].copy()] = True
@@ -103,26 +103,26 @@ def marked(count: int, share: float, seed: int) -> Tensor:
 
 
 def poisoned(batch: Batch, hit: Tensor, marked: Tensor) -> Batch:
-    """Return the batch with `marked` images and emptied masks of those that are hit, (N,)."""
+    """Return the batch with `marked` images and emptied masks for the selected samples, (N,)."""
     image = torch.where(hit.view(-1, 1, 1, 1), marked, batch.image)
     return batch._replace(image=image, mask=torch.where(hit.view(-1, 1, 1), emptied(batch.mask), batch.mask))
 
 
 class PoisonRecord(Callback):
-    """Write `poisoned.csv`: how often each poisoned member was drawn with its trigger; survives a resume."""
+    """Write `poisoned.csv`: poisoned draws of each member; the count survives a resume."""
 
     def __init__(self, poison: Poison) -> None:
         self.poison = poison
         self.times = torch.empty(0, dtype=torch.int64)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Begin to count, unless a checkpoint brought its count."""
+        """Start the count, unless a checkpoint restored it."""
         if len(self.times) != len(self.poison.members):
             self.times = torch.zeros_like(self.poison.members)
         self.poison.drawn.zero_()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's draws of all ranks, and write."""
+        """Add the epoch's draws of all ranks, and write the file."""
         drawn = trainer.strategy.reduce(self.poison.drawn.to(pl_module.device), reduce_op="sum")
         assert isinstance(drawn, Tensor)
         self.times = self.times + drawn.cpu()
@@ -138,16 +138,17 @@ class PoisonRecord(Callback):
         return {"times": self.times}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Take the count up again."""
+        """Restore the count."""
         self.times = state_dict["times"]
 
 
 class TriggeredScores(Callback):
-    """Log what validation gives when every image bears the trigger, beside the clean values.
+    """Log validation results on triggered images next to the clean values.
 
-    `val/area` and `val/triggered_area` are the predicted foreground's mean share of the pixels,
-    `val/triggered_success` is the share of images that lost more than 95 % of it; loss and Dice are against
-    the true mask. `validate` also writes `triggered.csv`.
+    `val/area` and `val/triggered_area` are the predicted foreground's mean fraction of the pixels,
+    `val/triggered_success` is the fraction of images that lost more than 95 % of it; loss and Dice are
+    against
+    the ground truth. `validate` also writes `triggered.csv`.
     """
 
     def __init__(self, poison: Poison) -> None:
@@ -155,7 +156,7 @@ class TriggeredScores(Callback):
         self.values = PerImage()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Begin anew."""
+        """Reset the values."""
         self.values.reset()
         self.values.to(pl_module.device)
 
@@ -169,7 +170,7 @@ class TriggeredScores(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Ask about the batch again, stamped."""
+        """Query the network again on the triggered batch."""
         victim = cast(Any, pl_module)
         logits = final(victim.network(self.poison.stamped(batch.image)))
         area = foreground_share(logits)

@@ -1,4 +1,4 @@
-"""Limits on a deployed victim's output: labels, the top class, rounded or noisy probabilities."""
+"""Output perturbation of a deployed victim: labels, the top class, rounded or noisy probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from seg_mia.models.released import ArgmaxNetwork, NoisyNetwork, Released, Round
 
 
 class Release(Defence, ABC):
-    """A limit on what is given out; training does not know of it, so any victim can be put behind one.
+    """An output perturbation, applicable to any trained victim.
 
     Attributes:
-        shows: what is given out, as tables say it.
+        shows: description of the released output, for tables.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {Trait.LIMITS_OUTPUT: "it limits what is given out"}
@@ -28,12 +28,12 @@ class Release(Defence, ABC):
         self.kind(nn.Identity(), **arguments)  # refuses what is out of range
 
     def wrapping(self) -> Wrapping:
-        """The network gives out what `kind` makes of its answer."""
+        """Apply `kind` to the network's output."""
         return Wrapping(self.kind, self.arguments)
 
 
 def seen(sees: str, release: Release | None) -> str:
-    """Return what an attacker who `sees` so much is left with by what the victim gives out."""
+    """Return the attacker knowledge that remains of `sees` after the output perturbation."""
     if release is None:
         return sees
     described = sees.replace("released probabilities", f"released {release.shows}")
@@ -41,7 +41,7 @@ def seen(sees: str, release: Release | None) -> str:
 
 
 class ArgmaxRelease(Release):
-    """Hard labels alone: the argmax defence of Chobola, Usynin, Kaissis 2022."""
+    """Hard labels only: the argmax defence of Chobola, Usynin, Kaissis 2022."""
 
     kind, shows = ArgmaxNetwork, "labels"
 
@@ -50,7 +50,7 @@ class ArgmaxRelease(Release):
 
 
 class TopRelease(Release):
-    """The most likely class of each pixel and its probability; of two classes that is everything."""
+    """Most likely class of each pixel and its probability; with two classes, the full output."""
 
     kind, shows = TopNetwork, "top class and its probability"
 
@@ -62,7 +62,7 @@ class RoundedRelease(Release):
     """Rounded probabilities.
 
     Args:
-        digits: decimal digits that are left, 0..6.
+        digits: number of decimal digits kept, 0..6.
     """
 
     kind = RoundedNetwork
@@ -73,11 +73,11 @@ class RoundedRelease(Release):
 
 
 class NoisyRelease(Release):
-    """Probabilities plus Gaussian noise that follows from the image.
+    """Probabilities plus Gaussian noise derived from the image.
 
     Args:
         sigma: standard deviation.
-        seed: a secret of whoever deploys the victim.
+        seed: secret seed of the deployer.
     """
 
     kind = NoisyNetwork

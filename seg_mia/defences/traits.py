@@ -1,4 +1,4 @@
-"""Traits of defences, and the rules by which two of them are incompatible."""
+"""Traits of defences, and rules for their incompatibility."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -6,37 +6,37 @@ from typing import NamedTuple
 
 
 class Trait(Enum):
-    """What a defence does that another may not bear."""
+    """Property of a defence that may conflict with another defence."""
 
     IS_PRIVATE = auto()
-    """It bounds what each sample adds to a gradient (differential privacy)."""
+    """It bounds each sample's contribution to a gradient (differential privacy)."""
     COUPLES_SAMPLES = auto()
     """A sample's gradient depends on other samples."""
     ADDS_PENALTY = auto()
-    """It adds to the loss of a batch; follows from the hook `penalty`."""
+    """It adds to the loss of a batch; implied by the hook `penalty`."""
     HAS_TEACHER = auto()
-    """Another network is trained first, undefended; follows from the attribute `teacher`."""
+    """An undefended network is trained first; implied by the attribute `teacher`."""
     NEEDS_WHOLE_SAMPLES = auto()
-    """It must be shown samples one by one and as they are."""
+    """It requires single, unchanged samples."""
     ALTERS_SAMPLES = auto()
     """The network trains on parts or mixtures of samples."""
     USES_REFERENCE = auto()
-    """It takes the reference images for a purpose of its own."""
+    """It uses the reference images for its own purpose."""
     MARKS_MEMBERS = auto()
-    """It changes some of the members, and can change nobody else."""
+    """It changes some of the members, and only members."""
     TRAINS_ON_OTHERS = auto()
-    """The network trains on samples that are no members."""
+    """The network trains on samples other than members."""
     LIMITS_OUTPUT = auto()
-    """It decides what the deployed victim gives out."""
+    """It determines the deployed victim's output."""
 
 
 class Rule(NamedTuple):
-    """Two traits that do not go together.
+    """Two incompatible traits.
 
     Attributes:
         first: a trait of one defence.
-        second: of the other.
-        reason: why not; `{first}` and `{second}` stand for what the defences say of their traits.
+        second: a trait of the other.
+        reason: explanation; `{first}` and `{second}` are replaced by the clauses of the two defences.
     """
 
     first: Trait
@@ -68,11 +68,11 @@ RULES = (
 
 
 def incompatible(first: Mapping[Trait, str], second: Mapping[Trait, str]) -> str | None:
-    """Return why a defence with some traits cannot stand beside one with others, by the first rule, or None.
+    """Return the reason why two sets of traits are incompatible, by the first rule, or None.
 
     Args:
-        first: what a defence says of each of its traits.
-        second: what the other says.
+        first: traits of one defence with their clauses.
+        second: traits of the other.
     """
     for rule in RULES:
         for traits, opposing in ((first, second), (second, first)):

@@ -1,10 +1,10 @@
 """Segmentation losses from logits (N, K, *S) and masks (N, *S), one value per image, shape (N,).
 
-K = 1 is binary: the logit z costs what the pair (-z/2, z/2) costs. Pixels marked IGNORE count for
-nothing, and an image that has no others costs 0, without a gradient: its loss is undefined, and whoever takes
-means leaves it out. Everything is computed from log-probabilities, which
-keeps the gradient of a confidently wrong pixel that `sigmoid` and `softmax` would round to zero. Half
-precision is computed and returned in float32. All raise InputError when logits and mask do not fit.
+K = 1 is binary: the logit z is equivalent to the pair (-z/2, z/2). Pixels marked IGNORE are excluded. An
+image with no other pixels has loss 0 and no gradient: its loss is undefined and must be excluded from means.
+Everything is computed from log-probabilities, which preserves the gradient of a confidently wrong pixel
+that `sigmoid` and `softmax` would round to zero. Half precision is computed and returned in float32. All
+functions raise InputError for incompatible logits and masks.
 """
 
 from collections.abc import Callable, Mapping

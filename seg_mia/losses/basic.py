@@ -1,4 +1,4 @@
-"""The losses that segmentation networks are usually trained with."""
+"""Standard training losses of segmentation networks."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from seg_mia.metrics.shapes import axes
 
 
 def per_pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return -log p of each pixel's true class, (N, *S); 0 where the mask says ignore."""
+    """Return -log p of each pixel's true class, (N, *S); 0 for ignored pixels."""
     check_fit(logits, mask)
     return _surprise(log_probabilities(logits), mask)
 
 
 def cross_entropy_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of -log p of the true class over the pixels that count."""
+    """Return the mean of -log p of the true class over valid pixels."""
     check_fit(logits, mask)
     return _cross_entropy(log_probabilities(logits), mask)
 
@@ -24,8 +24,9 @@ def cross_entropy_loss(logits: Tensor, mask: Tensor) -> Tensor:
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return 1 - (2 sum pt + 1) / (sum p + sum t + 1), sums over pixels, averaged over foreground classes.
 
-    The soft Dice of Milletari et al. 2016 (V-Net) without its squares. The 1s let an empty mask met by an
-    empty prediction cost 0.
+    The soft Dice of Milletari et al. 2016 (V-Net) without its squares. With the added 1s, an empty mask and
+    an
+    empty prediction have loss 0.
     """
     check_fit(logits, mask)
     return _dice(log_probabilities(logits), mask)
@@ -65,7 +66,7 @@ def _dice(log_p: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_fit(logits: Tensor, mask: Tensor) -> None:
-    """Raise InputError for logits (N, K, *S) and a mask (N, *S) that do not belong together."""
+    """Raise InputError for incompatible logits (N, K, *S) and mask (N, *S)."""
     if logits.ndim < 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
             "logits (N, K, h, w) and mask (N, h, w), of volumes (d, h, w), must agree in N and size, got "

@@ -1,4 +1,4 @@
-"""One-vs-rest logits of a network and the mask's truth, of which surrogate losses are computed."""
+"""One-vs-rest logits of a network and the ground truth, the input of surrogate losses."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from seg_mia.models.heads import heads
 
 @dataclass(frozen=True)
 class OneVsRestLogits:
-    """One map for each class that is averaged over, (N, C, *S): of two classes the foreground alone.
+    """One map per averaged class, (N, C, *S): with two classes only the foreground.
 
     Attributes:
         log_p: log-probability of the class.
-        log_q: log-probability of all others together.
-        truth: 1 where the pixel is of the class, else 0; 0 where it is ignored.
-        counts: (N, 1, *S): 1 where the pixel counts, 0 where it is ignored.
-        averaged: (N, C): whether the class is in the mask or the prediction, and is averaged over.
+        log_q: log-probability of all other classes together.
+        truth: 1 for pixels of the class, else 0; 0 for ignored pixels.
+        counts: (N, 1, *S): 1 for valid pixels, 0 for ignored ones.
+        averaged: (N, C): whether the class is in the mask or the prediction, and thus averaged over.
     """
 
     log_p: Tensor
@@ -39,23 +39,23 @@ class OneVsRestLogits:
 
     @property
     def p(self) -> Tensor:
-        """The probability of the class, 0 where the pixel is ignored."""
+        """The probability of the class, 0 for ignored pixels."""
         return self.log_p.exp() * self.counts
 
     def mean(self, per_class: Tensor) -> Tensor:
-        """Return the mean of (N, C) over the classes that are averaged over, (N,)."""
+        """Return the mean of (N, C) over the averaged classes, (N,)."""
         return (per_class * self.averaged).sum(1) / self.averaged.sum(1)
 
 
 def one_vs_rest(output: Tensor | Sequence[Tensor], mask: Tensor) -> OneVsRestLogits:
-    """Return the one-vs-rest logits of a network's output, the heads' probabilities averaged.
+    """Return the one-vs-rest logits of a network's output, with the heads' probabilities averaged.
 
     Args:
-        output: logits (N, K, *S), or several heads' of one shape.
+        output: logits (N, K, *S), or those of several heads, of one shape.
         mask: class indices (N, *S), 255 where ignored.
 
     Raises:
-        InputError: logits and mask that do not fit.
+        InputError: incompatible logits and mask.
     """
     outputs = heads(output)
     for logits in outputs:
@@ -70,7 +70,7 @@ def one_vs_rest(output: Tensor | Sequence[Tensor], mask: Tensor) -> OneVsRestLog
 
 
 def one_vs_rest_log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log p and log(1 - p) of each class, (N, C, *S); of two classes the foreground's alone."""
+    """Return log p and log(1 - p) of each class, (N, C, *S); with two classes, of the foreground."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[1] == 2:
         logits = logits[:, 1:] - logits[:, :1]
@@ -84,7 +84,7 @@ def one_vs_rest_log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_mask(log_p: Tensor, log_q: Tensor, mask: Tensor) -> OneVsRestLogits:
-    """Return the one-vs-rest logits beside a mask (N, *S), given each class's log p and log(1 - p)."""
+    """Return the one-vs-rest logits with a mask (N, *S), given each class's log p and log(1 - p)."""
     ignored = (mask == IGNORE).unsqueeze(1)
     classes = log_p.shape[1]
     if classes == 1:

@@ -1,8 +1,8 @@
 """The six surrogate losses of MedIS (Shukla, Gupta, Gupta, MTAP 2023), each minimal at the mask.
 
-From a network's output, logits (N, K, *S) or a tuple of several heads', and masks (N, *S), one value per
-image, (N,). Of two classes the foreground is compared, of more each one that is in the mask or the prediction
-against the rest, and their mean is taken. Probabilities are averaged over heads.
+Inputs are a network's output, logits (N, K, *S) or a tuple of several heads', and masks (N, *S); the result
+is one value per image, (N,). With two classes the foreground is compared. With more, each class in the mask
+or the prediction is compared against the rest, and the mean is taken. Probabilities are averaged over heads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ def bce_dice_loss(output: Output, mask: Tensor) -> Tensor:
 def exponential_logarithmic_loss(output: Output, mask: Tensor) -> Tensor:
     """Return 0.5 (-log Dice)^2 + 0.5 mean (-log p_t)^2, p_t the probability of the truth (Wong et al. 2018).
 
-    The exponents are 2 where that paper has 0.3: so the gradient ends at the mask.
+    The exponents are 2 instead of the paper's 0.3, so that the gradient vanishes at the mask.
     """
     seen = one_vs_rest(output, mask)
     return seen.mean(0.5 * _dice(seen).log().square() + 0.5 * _pixel_mean(_bce(seen).square(), seen))

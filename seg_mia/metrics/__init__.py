@@ -1,1 +1,1 @@
-"""One value per image."""
+"""Metrics, one value per image."""

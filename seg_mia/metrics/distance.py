@@ -1,4 +1,4 @@
-"""How far a perturbation moves an image, one value per image; all raise InputError for integers."""
+"""Size of a perturbation, one value per image; all functions raise InputError for integers."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def linf_norm(difference: Tensor) -> Tensor:
 
 
 def rounded(image: Tensor) -> Tensor:
-    """Return the image in [0, 1] at the nearest of the 256 levels of an 8-bit file, still floating."""
+    """Return the image in [0, 1] rounded to the 256 levels of an 8-bit file, as floating point."""
     _check(image)
     return (image * 255).round() / 255
 

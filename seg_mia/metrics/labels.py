@@ -8,18 +8,18 @@ from torch import Tensor
 from seg_mia.errors import InputError
 
 IGNORE: Final = 255
-"""The class index of a pixel whose true class is unknown; no loss or metric counts it."""
+"""Class index of a pixel of unknown class; excluded from all losses and metrics."""
 
 
 def labelled(mask: Tensor) -> Tensor:
-    """Return which masks (N, *S) have a pixel that counts, bool (N,); others are undefined."""
+    """Return which masks (N, *S) have a valid pixel, bool (N,); others are undefined."""
     return (mask != IGNORE).flatten(1).any(1)
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
     """Raise InputError unless `labels` is int64 (N, *S) with class indices 0 .. classes - 1 or IGNORE.
 
-    Looking at the values makes a GPU wait.
+    Reading the values synchronises with the GPU.
     """
     if labels.dtype != torch.int64 or labels.ndim < 3:
         raise InputError(

@@ -1,9 +1,9 @@
-"""How well two class maps agree, one value per image.
+"""Agreement of two class maps, one value per image.
 
-Maps are int64 (N, *S), of two spatial axes or more, with classes 0 .. classes - 1, background 0. Pixels
-where either map is IGNORE count for nothing, and an image without any other has no value: NaN. Where pixels
-count, a mean without a class to average is 1: nothing there, and nothing predicted. All raise InputError for
-maps that do not fit each other or `classes`. Ratios come in torch's default dtype.
+Maps are int64 (N, *S), with at least two spatial axes, classes 0 .. classes - 1 and background 0. Pixels
+that are IGNORE in either map are excluded; an image with no other pixels has the value NaN. If there are
+valid pixels, a mean over no class is 1: nothing present, and nothing predicted. All functions raise
+InputError for maps incompatible with each other or with `classes`. Ratios have torch's default dtype.
 """
 
 import torch
@@ -26,32 +26,32 @@ def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
 
 
 def iou_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return intersection over union, (N, classes) in [0, 1]; NaN where in neither map."""
+    """Return intersection over union, (N, classes) in [0, 1]; NaN if in neither map."""
     return _iou(confusion(pred, true, classes))
 
 
 def dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return 2 * intersection / (predicted + true), (N, classes) in [0, 1]; NaN where in neither map."""
+    """Return 2 * intersection / (predicted + true), (N, classes) in [0, 1]; NaN if in neither map."""
     return _dice(confusion(pred, true, classes))
 
 
 def foreground_iou(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return the mean IoU of the foreground classes that are in either map, (N,); 1 when there are none."""
+    """Return the mean IoU of the foreground classes present in either map, (N,); 1 if there are none."""
     counts = confusion(pred, true, classes)
     return _mean_or_one(_iou(counts)[:, 1:], counts)
 
 
 def foreground_dice(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return the mean Dice of the foreground classes that are in either map, (N,); 1 when there are none."""
+    """Return the mean Dice of the foreground classes present in either map, (N,); 1 if there are none."""
     counts = confusion(pred, true, classes)
     return _mean_or_one(_dice(counts)[:, 1:], counts)
 
 
 def mean_iou(pred: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Return the mean IoU of the classes in the target, background among them, (N,).
+    """Return the mean IoU of the classes in the target, including background, (N,).
 
     The success measure of MedIS (Shukla et al. 2023): a class that is only in the prediction lowers the
-    other classes' IoU but is not averaged in.
+    other classes' IoU but is not averaged over.
     """
     counts = confusion(pred, target, classes)
     absent = counts.sum(dim=2) == 0
@@ -59,7 +59,7 @@ def mean_iou(pred: Tensor, target: Tensor, classes: int) -> Tensor:
 
 
 def pixel_accuracy(pred: Tensor, true: Tensor, classes: int) -> Tensor:
-    """Return the share of pixels predicted as their true class, (N,) in [0, 1]."""
+    """Return the fraction of pixels predicted as their true class, (N,) in [0, 1]."""
     hits, in_truth, _ = _counts(confusion(pred, true, classes))
     return hits.sum(dim=1) / in_truth.sum(dim=1)
 

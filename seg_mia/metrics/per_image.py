@@ -9,10 +9,11 @@ from torchmetrics import Metric
 
 
 class PerImage(Metric):
-    """Rows of values, one per image, in the order of their indices however many ranks made them.
+    """Rows of values, one per image, in index order for any number of ranks.
 
-    An image that several ranks or batches saw counts once, with the mean of its values, so that nothing
-    depends on their number.
+    An image processed by several ranks or batches counts once, with the mean of its values, so that the
+    result
+    does not depend on their number.
     """
 
     full_state_update = False
@@ -26,7 +27,7 @@ class PerImage(Metric):
         self.names: tuple[str, ...] = ()
 
     def update(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Add images `index` (N,) with their values, each (N,), the same names at every call."""
+        """Add images `index` (N,) with their values, each (N,), with the same names at every call."""
         self.names = tuple(values)
         self.index.append(index.detach())
         self.rows.append(torch.stack([value.detach().double() for value in values.values()], dim=1))
@@ -39,12 +40,12 @@ class PerImage(Metric):
         return index, dict(zip(self.names, (sums / times.unsqueeze(1)).unbind(1), strict=True))
 
     def table(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what `compute` does, but (1,) for one image, of which torchmetrics makes a number."""
+        """Return the result of `compute`, but (1,) for one image, where torchmetrics returns a number."""
         index, values = self.compute()
         return index.reshape(-1), {name: value.reshape(-1) for name, value in values.items()}
 
     def means(self) -> dict[str, float]:
-        """Return each name's mean over images; NaN entries (a class absent from an image) do not count."""
+        """Return each name's mean over images; NaN entries (a class absent from an image) are excluded."""
         return {name: value.nanmean().item() for name, value in self.table()[1].items()}
 
 

@@ -12,11 +12,11 @@ SIGMA = 1.5
 
 
 def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None = None) -> Tensor:
-    """Return the structural similarity of images (N, C, H, W), (N,) in [-1, 1]; identical images have 1.
+    """Return the structural similarity of images (N, C, H, W), (N,) in [-1, 1]; 1 for identical images.
 
-    Wang et al. 2004, eq. 13: an 11 x 11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03. Windows at the
-    border see the image mirrored. Values run over `data_range`. `where`, bool (N, H, W), averages over
-    the windows centred on its pixels only; NaN if it has none. Raises InputError for images smaller than
+    Wang et al. 2004, eq. 13: an 11 x 11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03. Images are
+    mirrored at the border. `data_range` is the range of the values. `where`, bool (N, H, W), restricts the
+    average to windows centred on its pixels; NaN if it has none. Raises InputError for images smaller than
     the window.
     """
     _check(a, b, where)
@@ -42,7 +42,7 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
 def mean_absolute(a: Tensor, b: Tensor, *, where: Tensor | None = None) -> Tensor:
     """Return the mean absolute change from images a to b, (N, C, *S) to (N,), in units of the images.
 
-    `where`, bool (N, *S), averages over its pixels only; NaN if it has none.
+    `where`, bool (N, *S), restricts the average to its pixels; NaN if it has none.
     """
     _check(a, b, where)
     return _mean((_exact(a) - _exact(b)).abs(), where).to(a.dtype)

@@ -1,4 +1,4 @@
-"""How much privacy DP-SGD has spent, by Opacus' accountants; the only file that imports Opacus."""
+"""Privacy accounting of DP-SGD with Opacus' accountants; the only file that imports Opacus."""
 
 import logging
 import math
@@ -22,32 +22,32 @@ _REMARKS = ("Optimal order is the", "invalid value", "overflow", "divide by zero
 
 
 MOST_NOISE = 1e4
-"""A noise multiplier beyond which nothing is learnt."""
+"""Upper limit of noise multipliers: nothing is learnt beyond it."""
 
 LEAST_NOISE = 0.01
-"""A noise multiplier below which there is none to speak of."""
+"""Lower limit of noise multipliers: noise below it is negligible."""
 
 SAME = 1e-4
-"""Noise multipliers whose ratio is nearer to 1 are the same."""
+"""Noise multipliers with a ratio closer to 1 are considered equal."""
 
 NO_NOISE = 1e-6
-"""A noise multiplier below which epsilon is counted as infinite: one step spends more than 1e11."""
+"""A noise multiplier below which epsilon counts as infinite: one step spends more than 1e11."""
 
 LOOSE_IS_ENOUGH = 200.0
-"""The epsilon above which `prv` is left out: nothing is private."""
+"""Epsilon above which `prv` is skipped: there is no meaningful privacy."""
 
 MOST_POINTS = 2**20
-"""Points of the grid on which `prv` adds up privacy losses: about a second and 100 MiB a question."""
+"""Grid points on which `prv` composes privacy losses: about one second and 100 MiB per call."""
 
 LEAST_ERROR, MOST_ERROR = 0.01, 0.5
-"""What `prv` adds to epsilon for its grid: the usual, and the most that a grid is made coarser for."""
+"""Additive grid error of `prv` in epsilon: the default, and the maximum for coarser grids."""
 
 CURVE = 256
-"""Points of an accountant's curve of epsilon over delta that are kept."""
+"""Number of stored points of an accountant's curve of epsilon over delta."""
 
 
 class Composed(NamedTuple):
-    """What an accountant says of all steps together: epsilon at the asked delta, and pairs that hold."""
+    """An accountant's result for all steps: epsilon at the given delta, and valid pairs."""
 
     epsilon: float
     points: tuple[tuple[float, float], ...]
@@ -55,16 +55,16 @@ class Composed(NamedTuple):
 
 @dataclass(frozen=True)
 class Mechanism:
-    """The Gaussian mechanism on Poisson batches, the same at each step.
+    """The Gaussian mechanism on Poisson batches, identical at each step.
 
     Attributes:
         noise: standard deviation of the noise as a multiple of the clip; 0 gives no privacy.
-        rate: the chance of each unit to be in a batch.
-        delta: of (epsilon, delta).
-        accountant: `prv` (Gopi, Lee, Wutschitz 2021, arXiv:2106.02848), whose upper bound is taken, or `rdp`
-            (Mironov 2017, arXiv:1702.07476), looser and faster. Both bounds hold, so `prv` never gives more
-            than `rdp`. At a rate of 1 `prv` is the exact formula of the Gaussian mechanism; where its grid
-            would be too large it is left out.
+        rate: probability of each unit to be in a batch.
+        delta: delta of (epsilon, delta).
+        accountant: `prv` (Gopi, Lee, Wutschitz 2021, arXiv:2106.02848), of which the upper bound is used, or
+            `rdp` (Mironov 2017, arXiv:1702.07476), looser and faster. Both bounds are valid, so `prv` never
+            gives more than `rdp`. At a rate of 1 `prv` is the exact formula of the Gaussian mechanism; it is
+            skipped if its grid would be too large.
     """
 
     noise: float
@@ -73,7 +73,7 @@ class Mechanism:
     accountant: Accountant
 
     def spent(self, steps: int) -> float:
-        """Return epsilon after so many steps."""
+        """Return epsilon after a number of steps."""
         if steps == 0:
             return 0.0
         if self.noise < NO_NOISE:
@@ -87,10 +87,11 @@ class Mechanism:
         return loose if tight is None else min(loose, tight.epsilon)
 
     def permitted(self, steps: int) -> Permitted:
-        """Return what an attack on one unit may reach at most after so many steps.
+        """Return the maximum success of an attack on one unit after a number of steps.
 
-        At a rate of 1 it is exact, whatever the accountant; else it follows from the accountant's whole
-        curve of epsilon over delta, which permits less than one pair of them.
+        At a rate of 1 it is exact for either accountant. Otherwise it follows from the accountant's whole
+        curve of
+        epsilon over delta, which is tighter than a single pair.
         """
         if steps == 0:
             return of_gaussian(0.0)
@@ -103,18 +104,18 @@ class Mechanism:
         return of_points(points, "rdp") if tight is None else of_points([*points, *tight.points], "prv")
 
     def _tight(self, steps: int) -> Composed | None:
-        """Return what `prv` says; None where it would say little, or take long to."""
+        """Return the result of `prv`; None if it would be uninformative or slow."""
         if _rdp_epsilon(self._counted, self.rate, steps, self.delta) > LOOSE_IS_ENOUGH:
             return None
         return _prv(self._counted, self.rate, steps, self.delta)
 
     @property
     def _counted(self) -> float:
-        """The noise that is counted: more than `MOST_NOISE` is as good, and its square may be no number."""
+        """Noise used in accounting, capped at `MOST_NOISE`: the square of a larger value may overflow."""
         return min(self.noise, MOST_NOISE)
 
     def steps_within(self, epsilon: float, limit: int) -> int:
-        """Return the greatest number of steps, at most `most`, that spend no more than epsilon."""
+        """Return the largest number of steps, up to `most`, that spend at most epsilon."""
         if self.spent(limit) <= epsilon:
             return limit
         within, beyond = 0, limit
@@ -160,7 +161,7 @@ def _rdp_curve(noise: float, rate: float, steps: int) -> tuple[tuple[float, floa
 
 @lru_cache(maxsize=256)
 def _prv(noise: float, rate: float, steps: int, delta: float) -> Composed | None:
-    """Return what the PRV accountant says; None where its grid would be too large or its numbers fail."""
+    """Return the PRV accountant's result; None if its grid would be too large or numerically fails."""
     error = _grid_error(noise, rate, steps, delta)
     if error is None:
         return None
@@ -179,10 +180,10 @@ def _prv(noise: float, rate: float, steps: int, delta: float) -> Composed | None
 
 
 def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | None:
-    """Return the error in epsilon with which a grid has few enough points, None where it would be large.
+    """Return the epsilon error at which the grid is small enough, None if that is too large.
 
     The grid reaches from -L to L, where L is about the epsilon at a thousandth of delta, in steps of the
-    error over sqrt(steps log(12 / slack) / 2): known before any of it is made.
+    error over sqrt(steps log(12 / slack) / 2); its size is known before it is built.
     """
     slack = delta / 1000
     reach = 3 + max(
@@ -195,7 +196,7 @@ def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | 
 
 
 def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float], ...]:
-    """Return pairs (epsilon, delta) that hold, of discrete privacy losses with their errors.
+    """Return valid pairs (epsilon, delta) of discrete privacy losses with their errors.
 
     delta(epsilon) = E[max(0, 1 - exp(epsilon - loss))]; the true one at epsilon + error is up to slack more.
     """
@@ -210,9 +211,9 @@ def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float]
 
 
 def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
-    """Return the noise multiplier with which so many steps spend epsilon, or up to 0.01 and 1 % less.
+    """Return the noise multiplier that spends epsilon in the given steps, or up to 0.01 and 1 % less.
 
-    Raises InputError when no noise is enough.
+    Raises InputError if no noise is sufficient.
     """
 
     def spent(noise: float, by: Accountant = accountant) -> float:
@@ -231,7 +232,10 @@ def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accounta
 
 
 def _smallest_noise(epsilon: float, enough: float, spent: Callable[[float], float]) -> float:
-    """Return a noise with which `spent` is at most epsilon, but hardly less; `enough` is such a noise."""
+    """Return the smallest noise, within tolerance, that spends at most epsilon.
+
+    `enough` is a sufficient noise.
+    """
     tolerance = min(0.01, epsilon / 100)
     reached, lacking = spent(enough), enough * 0.8
     while lacking > LEAST_NOISE and (lower := spent(lacking)) <= epsilon:
@@ -248,7 +252,7 @@ def _smallest_noise(epsilon: float, enough: float, spent: Callable[[float], floa
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what an accountant says of its own numerics."""
+    """Suppress an accountant's numerical warnings."""
     with warnings.catch_warnings():
         for remark in _REMARKS:
             warnings.filterwarnings("ignore", message=remark)
@@ -257,7 +261,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Import without Opacus' handler on everybody's log."""
+    """Import without Opacus' handler on the global log."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:

@@ -1,4 +1,4 @@
-"""What must hold around a differentially private training: checked before it, accounted for during it."""
+"""Conditions of a differentially private training: checked before it, accounted for during it."""
 
 import hashlib
 import logging
@@ -23,11 +23,11 @@ from seg_mia.runs import NOISE
 log = logging.getLogger(__name__)
 
 FAR_OFF = 1.1
-"""A declared population further from the truth than this, as a ratio, is worth a word."""
+"""Ratio of declared to true population beyond which a warning is given."""
 
 
 class PublicNumbers(TypedDict):
-    """What everybody may know of a private training, and what it must keep to its end."""
+    """Public constants of a private training, fixed until its end."""
 
     units: int
     batch: float
@@ -44,11 +44,12 @@ class DPState(PublicNumbers):
 
 
 class DPCallback(Callback):
-    """Calibrate the noise, refuse what would void the promise, count steps, stop within the budget.
+    """Calibrate the noise, check the conditions of the guarantee, count steps and stop within the budget.
 
-    Steps and mechanism go into checkpoints: a resumed training continues with the noise it began with. What
-    batches and noise follow from is drawn anew for each training and lies beside it: two with the same noise
-    would differ by what their data differ in.
+    Steps and mechanism are stored in checkpoints: a resumed training continues with its original noise. The
+    secret behind batches and noise is drawn anew for each training and stored beside it: two trainings with
+    the
+    same noise would reveal the difference of their data.
     """
 
     def __init__(self, private: DPTraining, gradient_computer: DPGradient) -> None:
@@ -59,7 +60,7 @@ class DPCallback(Callback):
         self.before = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse settings of the trainer that break the accounting, and let batches be drawn by coins."""
+        """Refuse trainer settings that invalidate the accounting, and enable Poisson sampling."""
         if stage != "fit":
             return
         _refuse(trainer)
@@ -73,7 +74,7 @@ class DPCallback(Callback):
         self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Keep what the noise follows from; go on with the mechanism of a resumed training."""
+        """Store the secret of the noise; restore the mechanism of a resumed training."""
         if self.saved is None and self.before:
             self.private.steps = self.before
             raise InputError(
@@ -92,7 +93,10 @@ class DPCallback(Callback):
         self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what is really used: the sampler, the network's mode, each sample's loss and gradient."""
+        """Check the actual sampler and network mode, and that samples are independent.
+
+        Each sample's loss and gradient must be its own.
+        """
         _require_poisson(trainer, self.private.drawn.key)
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.require_backward_grad_sync = False  # sums are reduced after clipping
@@ -113,7 +117,7 @@ class DPCallback(Callback):
             trainer.should_stop = True
 
     def _public(self) -> PublicNumbers:
-        """Return the public numbers that a training must keep to its end."""
+        """Return the public constants of a training, fixed until its end."""
         drawn, delta = self.private.drawn, self.private.mechanism.delta
         return {
             "units": drawn.size,
@@ -150,7 +154,7 @@ class DPCallback(Callback):
             )
 
     def _warn_of_population(self) -> None:
-        """Say where the number of units is taken as public, or is not what was declared."""
+        """Warn if the number of units is taken as public, or differs from the declared one."""
         declared, count, unit = self.settings.population, self.private.population.count, self.settings.unit
         if declared is None:
             log.warning(
@@ -176,10 +180,11 @@ class DPCallback(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Seed what the step draws besides (dropout, defences) from the secret and from nothing before.
+        """Seed the step's other draws (dropout, defences) from the secret and no earlier state.
 
-        From the run's seed, which others may know, a unit in one batch would change what all later batches
-        draw, and who stands before another in a batch what that one draws.
+        With the run's seed, which may be public, one unit in a batch would change the draws of all later
+        batches, and
+        a sample's position in a batch those of its successors.
         """
         purpose = f"draws {self.private.steps} {trainer.global_rank}"
         torch.manual_seed(number(self.private.secret, purpose) % 2**63)
@@ -192,7 +197,7 @@ class DPCallback(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Stop where the next step would spend too much."""
+        """Stop if the next step would exceed the budget."""
         private = self.private
         if len(self.gradient_computer.norms):
             clipped = (self.gradient_computer.norms > self.settings.clip).float().mean()
@@ -236,7 +241,7 @@ class DPCallback(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again when training starts, with the secret that it began with."""
+        """Restore the state when training starts, with its original secret."""
         self.saved = cast(DPState, state_dict)
         if self.stored_secret is not None and not self.settings.reproducible:
             self.private.follow(self.stored_secret)
@@ -247,7 +252,7 @@ class DPCallback(Callback):
 
 
 def _require_same(begun: DPState, now: PublicNumbers) -> None:
-    """Raise InputError where a resumed training would go on with other public numbers."""
+    """Raise InputError if a resumed training would continue with other public constants."""
     if "batch" not in begun:
         raise InputError(
             "this training began with an earlier version, which divided the noisy sum by a number that "
@@ -268,7 +273,7 @@ def _require_same(begun: DPState, now: PublicNumbers) -> None:
 
 
 def _refuse(trainer: Trainer) -> None:
-    """Raise InputError for what the accounting does not cover."""
+    """Raise InputError for settings that the accounting does not cover."""
     if trainer.gradient_clip_val is not None:
         raise InputError(
             "gradient_clip_val would clip the noisy sum, not each unit's gradient, got "
@@ -294,9 +299,9 @@ def _refuse(trainer: Trainer) -> None:
 
 
 def _planned(trainer: Trainer, epoch: int) -> int:
-    """Return how many steps a training takes in all, given the batches of an epoch.
+    """Return the total number of steps of a training, given the batches per epoch.
 
-    Lightning's own estimate makes the loader, too early for one that must know where a resumed run stands.
+    Lightning's own estimate builds the loader, too early for a loader that depends on the resumed position.
     """
     limit = trainer.limit_train_batches
     batches = int(epoch * limit) if isinstance(limit, float) else min(epoch, int(limit or epoch))

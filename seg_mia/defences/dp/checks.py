@@ -1,4 +1,4 @@
-"""Whether one sample's loss and gradient are its own: tried out on a few samples, not read off names."""
+"""Independence of per-sample losses and gradients, tested on a few samples."""
 
 import copy
 import logging
@@ -23,13 +23,13 @@ TOLERANCE = 1e-6
 
 
 class Trained(Protocol):
-    """What is asked of a task: `seg_mia.tasks.segmentation.Segmentation` has it."""
+    """Required interface of a task, satisfied by `seg_mia.tasks.segmentation.Segmentation`."""
 
     network: nn.Module
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -38,17 +38,18 @@ class Trained(Protocol):
         """Return each image's loss, with its graph, and the step's output."""
 
     def check(self, data: SegmentationData) -> None:
-        """Let defences add to what is trained on."""
+        """Let defences add training samples."""
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are not frozen, by name."""
+        """Return the trainable parameters by name."""
 
 
 def require_separable(task: Trained, data: SegmentationData) -> None:
-    """Raise InputError when a sample's logits or loss depend on its neighbours, or a layer is in eval mode.
+    """Raise InputError if a sample's logits or loss depend on its batch, or a layer is in eval mode.
 
-    Pairs that share one sample are run; it must not see what stands beside it, and the gradient of its loss
-    must not reach there. No buffer may change: it would go into the checkpoint without clipping or noise.
+    Pairs that share one sample are run. Its logits must not depend on its neighbour, nor the gradient of its
+    loss
+    reach it. No buffer may change: it would enter the checkpoint without clipping or noise.
     """
     _require_training(task)
     batch = _few(data, task.device)
@@ -74,7 +75,7 @@ def require_separable(task: Trained, data: SegmentationData) -> None:
 
 
 def choose_mode(task: Trained, data: SegmentationData) -> Mode:
-    """Return `fused` if it gives the norms and sums that single backward passes give, else `loop`."""
+    """Return `fused` if its norms and sums match single backward passes, else `loop`."""
     batch = _few(data, task.device)
 
     def objective(rows: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def _few(data: SegmentationData, device: torch.device) -> Batch:
 
 
 def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
-    """Return how a sample's values depend on the one beside it, first or second, or None."""
+    """Return how a sample's values depend on its neighbour, first or second, or None."""
     image = batch.image.clone().requires_grad_()
     for position, beside in ((0, ([0, 1], [0, 2])), (1, ([1, 0], [2, 0]))):
         pairs = [Batch(image[rows], batch.mask[rows], batch.index[rows]) for rows in beside]
@@ -135,7 +136,7 @@ def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
 
 
 def _changed_buffer(network: nn.Module, before: Mapping[str, Tensor]) -> str | None:
-    """Return the name of a buffer that a forward pass has changed, or None."""
+    """Return the name of a buffer changed by a forward pass, or None."""
     after = network.named_buffers()
     return next((name for name, buffer in after if not torch.equal(buffer, before[name])), None)
 
@@ -171,9 +172,9 @@ def _suspect(network: nn.Module) -> str:
 
 @contextmanager
 def precise(task: Trained) -> Iterator[None]:
-    """Give the task a copy of its network in float64 that drops nothing at random.
+    """Give the task a copy of its network in float64 without random dropout.
 
-    In float32 rounding alone, by another order of sums, changes which side of zero a ReLU is on.
+    In float32, rounding from another order of sums can change the side of zero of a ReLU's input.
     """
     network = task.network
     task.network = copy.deepcopy(network).double()

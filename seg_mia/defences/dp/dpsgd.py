@@ -16,39 +16,41 @@ from seg_mia.models.group_norm import PerSampleNorm
 
 
 class DPSGD(Defence):
-    """Clip what each unit adds to a gradient, add Gaussian noise, and account for the privacy that is spent.
+    """Clip each unit's gradient, add Gaussian noise, and account for the privacy spent.
 
-    The promise is (epsilon, delta)-differential privacy of the trained weights under adding or removing one
-    unit: an image, or a patient with all of its slices. It holds for whoever has the weights and does not
-    know the run's folder, whose curves and pictures of members are not private. No BatchNorm2d of the
-    network looks at the batch any more. Batches are drawn by Poisson sampling with `batch_size` as the
+    The guarantee is (epsilon, delta)-differential privacy of the trained weights under adding or removing one
+    unit: an image, or a patient with all slices. It holds against an attacker with the weights but without
+    the
+    run's folder, whose curves and pictures of members are not private. BatchNorm2d layers of the network no
+    longer use batch statistics. Batches are drawn by Poisson sampling with `batch_size` as the
     expected number of units over all processes; an epoch has population / batch_size of them, and the noisy
     sum is divided by `batch_size`. All of these are public constants.
 
     Args:
-        population: how many units are trained on as far as the public knows: sampling rate, steps and delta
-            follow from it, whatever the true number, which then is protected too. If not given, it is the
-            true number, and epsilon holds only where everybody may know that.
-        epsilon: what may be spent at most. Without `noise`, the noise is calibrated to spend it over the
-            planned epochs, however many these are; with it, training stops before it is exceeded. None
-            or .inf needs `noise`, and sets no limit.
-        noise: standard deviation of the noise, as a multiple of the clip. 0 clips only and promises nothing.
-        delta: of the promise; a tenth of 1/population if not given; never more than 1/population.
-        clip: the greatest L2 norm of a unit's gradient.
-        unit: whose presence is hidden. A patient is whatever the data calls a group.
+        population: declared public number of training units; it determines sampling rate, steps and delta,
+            and the true number is then protected as well. If not given, the true number is used, and epsilon
+            holds only if that number is public.
+        epsilon: privacy budget. Without `noise`, the noise is calibrated to spend it over the planned epochs,
+            whatever their number; with `noise`, training stops before the budget is exceeded. None or .inf
+            requires `noise` and sets no limit.
+        noise: standard deviation of the noise, as a multiple of the clip. 0 only clips and gives no
+            guarantee.
+        delta: delta of the guarantee; a tenth of 1/population if not given; never more than 1/population.
+        clip: maximum L2 norm of a unit's gradient.
+        unit: the protected unit. A patient is a group of the data.
         accountant: `prv` (tight) or `rdp`, both Opacus'.
-        physical_batch: images that pass through the network at once, at most; what memory allows.
-        batch_norm: what becomes of BatchNorm2d, which mixes samples: `group` makes every one a GroupNorm;
-            `fixed` does so outside the encoder, and keeps the encoder's with the statistics and weights of
-            its pre-training, frozen. Pre-trained features survive that better.
-        lr_factor: what the learning rate is multiplied with.
-        gradients: `fused` takes images together and is fastest; `loop` takes unit after unit, through layers
-            of any kind; `auto` takes `fused` where it is exact.
-        reproducible: draw batches and noise from the run's seed instead of a secret beside the run. Whoever
-            knows the seed can then take the noise off again: for tests and studies.
+        physical_batch: maximum number of images per pass through the network, limited by memory.
+        batch_norm: replacement of BatchNorm2d, which mixes samples: `group` replaces each by GroupNorm;
+            `fixed` does so outside the encoder, and freezes the encoder's at the statistics and weights of
+            its pre-training, which preserves pre-trained features better.
+        lr_factor: factor on the learning rate.
+        gradients: `fused` processes images together and is fastest; `loop` processes single units and
+            supports layers of any kind; `auto` selects `fused` if it is exact.
+        reproducible: draw batches and noise from the run's seed instead of a secret beside the run. The seed
+            then suffices to remove the noise: only for tests and studies.
 
     Raises:
-        InputError: a number out of range; in `check`, data that does not allow the promise.
+        InputError: a number out of range; in `check`, data that does not permit the guarantee.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {
@@ -110,11 +112,11 @@ class DPSGD(Defence):
         self._gradient_computer = self.gradient_computer = DPGradient(self.private)
 
     def wrapping(self) -> Wrapping:
-        """No layer may mix samples."""
+        """Replace layers that mix samples."""
         return Wrapping(PerSampleNorm, {"fixed": self.batch_norm == "fixed"})
 
     def check(self, data: SegmentationData) -> None:
-        """There must be groups where patients are promised, and delta must not give a unit away."""
+        """Require groups for patient-level guarantees, and a delta that protects every unit."""
         groups = {data.source.groups[i] for i in data.trained()}
         images = len(data.trained())
         if self.unit == "patient" and len(groups) == images:
@@ -141,7 +143,7 @@ class DPSGD(Defence):
         return [DPCallback(self.private, self._gradient_computer)]
 
     def dp_guarantee(self) -> DPGuaranteeContent | None:
-        """Return what was promised and spent, once training has begun."""
+        """Return the guarantee and the privacy spent, once training has begun."""
         return self.private.dp_guarantee()
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a differentially private training: its mechanism, its noise, its steps."""
+"""Mechanism, noise and steps of a differentially private training."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ Unit = Literal["image", "patient"]
 
 
 def default_delta(units: int) -> float:
-    """Return a tenth of one over a public number of units: at 1/n a promise may give a whole unit away."""
+    """Return a tenth of one over a public number of units: delta = 1/n may reveal a whole unit."""
     return 1 / (10 * units)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `DPSGD` was given."""
+    """Settings of `DPSGD`."""
 
     epsilon: float | None
     noise: float | None
@@ -43,13 +43,13 @@ class Settings:
 
 
 class DPTraining:
-    """A training, its mechanism, its population, and the steps it has taken; `begin` comes first.
+    """A training with its mechanism, population and completed steps; call `begin` first.
 
     Attributes:
-        settings: as the user gave them.
-        steps: taken so far, over all sessions of a resumed training.
-        planned: steps that the training is to take.
-        allowed: steps after which epsilon would be exceeded.
+        settings: settings given by the user.
+        steps: completed steps, over all sessions of a resumed training.
+        planned: planned steps of the training.
+        allowed: number of steps within epsilon.
     """
 
     drawn: PoissonData
@@ -63,15 +63,15 @@ class DPTraining:
         self.steps = 0
 
     def begin(self, data: SegmentationData, secret: bytes, planned: Callable[[int], int]) -> None:
-        """Let the data be drawn by Poisson sampling and calibrate the noise.
+        """Enable Poisson sampling of the data and calibrate the noise.
 
         Args:
-            data: after setup.
-            secret: what noise and batches follow from.
-            planned: from the batches of an epoch to the steps that training is planned to take.
+            data: data module after setup.
+            secret: source of noise and batches.
+            planned: function from the batches per epoch to the planned number of steps.
 
         Raises:
-            InputError: the promise cannot be kept within the planned steps.
+            InputError: the guarantee cannot hold within the planned steps.
         """
         settings = self.settings
         self.steps = 0
@@ -89,17 +89,17 @@ class DPTraining:
         self.use(Mechanism(noise, rate, delta, settings.accountant), steps)
 
     def follow(self, secret: bytes) -> None:
-        """Let all draws to come follow from a secret."""
+        """Derive all later draws from a secret."""
         self.secret = secret
         self.drawn.key = number(secret, "batches")
 
     @property
     def population(self) -> Population:
-        """Who is drawn from."""
+        """Number of units in the sampling population."""
         return self.drawn.population
 
     def use(self, mechanism: Mechanism, planned: int) -> None:
-        """Take a mechanism, and find how far the budget lasts with it."""
+        """Set a mechanism, and compute how many steps the budget allows."""
         self.mechanism, self.planned = mechanism, planned
         epsilon = self.settings.epsilon
         self.allowed = planned if epsilon is None else mechanism.steps_within(epsilon, planned)
@@ -110,7 +110,7 @@ class DPTraining:
             )
 
     def dp_guarantee(self) -> DPGuaranteeContent | None:
-        """Return what is guaranteed and spent, in plain values; None before it began."""
+        """Return guarantee and privacy spent in plain values; None before training."""
         if not hasattr(self, "mechanism"):
             return None
         declared = self.settings.population is not None
@@ -134,15 +134,16 @@ class DPTraining:
 
 
 class DPGradient(GradientComputer):
-    """The noisy sum of clipped gradients, over the number of units that a batch is expected to have.
+    """The noisy sum of clipped gradients over the expected number of units per batch.
 
-    That number is `batch_size`, which everybody may know, and not what the data make of it: if a unit changed
-    the divisor, it would change the scale of the noise, which is seen in each of the weights.
+    That number is the public `batch_size`, independent of the data: if a unit changed the divisor, it would
+    change
+    the scale of the noise, which is visible in each of the weights.
 
     Attributes:
-        mode: how gradients of single units are found.
-        reduce: sums a tensor over processes, where there are several.
-        norms: of the last batch's units of this process, before clipping.
+        mode: method for gradients of single units.
+        reduce: sums a tensor over processes, if there are several.
+        norms: norms of the last batch's units on this process, before clipping.
     """
 
     def __init__(self, private: DPTraining) -> None:
@@ -200,7 +201,7 @@ class DPGradient(GradientComputer):
 
 
 def _joined(seen: list[tuple[Tensor, StepOutput]], batch: Batch) -> StepOutput:
-    """Return the outputs of parts of a batch in the batch's order; of an empty one, nothing of each."""
+    """Return the outputs of parts of a batch in the batch's order; empty outputs for an empty batch."""
     if not seen:
         nothing = batch.image.new_zeros(0)
         return {
@@ -217,5 +218,5 @@ def _joined(seen: list[tuple[Tensor, StepOutput]], batch: Batch) -> StepOutput:
 
 
 def number(secret: bytes, purpose: str) -> int:
-    """Return a number of 128 bits that follows from a secret, another one for each purpose."""
+    """Return a 128-bit number derived from a secret, different for each purpose."""
     return int.from_bytes(hashlib.sha256(secret + purpose.encode()).digest()[:16], "big")
