@@ -43,10 +43,9 @@ def asma(
 
     With the adaptive mask M = [y = c][argmax g(x) != c] and the step a_n = beta IoU(y, argmax g(x_n)) + tau
     (a_0 = tau), the iterates are x_{n+1} = clip(x_n + a_n d/dx (sum M g(x)_c - ||x - x_0||^2), 0, 1):
-    equations
-    1 to 4 of the paper. Each image has its own step and is independent of its batch. Each iteration costs one
-    forward pass and one input gradient; one more forward pass evaluates the last iterate.
-    Defaults are the published values.
+    equations 1 to 4 of the paper. Each image has its own step and is independent of its batch. Each iteration
+    costs one forward pass and one input gradient; one more forward pass evaluates the last iterate. Defaults
+    are the published values.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.

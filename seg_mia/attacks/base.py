@@ -71,8 +71,7 @@ class Perturbation(ABC):
     """A map from images to adversarial images of the same shape, in [0, 1].
 
     A subclass names the function that implements it. Options are declared only in that function's signature
-    and
-    docstring: `run` passes `self.knobs` on, and the command line reads the options off that call.
+    and docstring: `run` passes `self.knobs` on, and the command line reads the options off that call.
     """
 
     attacker_knowledge: ClassVar[str]
@@ -150,8 +149,7 @@ def attack_mode(model: nn.Module) -> Iterator[None]:
 
     `Trainer.test` may run under inference mode, where `enable_grad` alone has no effect. Normalisation
     statistics and dropout must be frozen. Parameter gradients are disabled: they would cost as much as those
-    of
-    the images.
+    of the images.
     """
     modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -155,8 +155,7 @@ def finished(decoded: Tensor, images: Tensor) -> Tensor:
     """Return the last level's images (N, 3, H', W') in the published output format, in [0, 1] at 8 bits.
 
     Each image is divided by its maximum; the result is the difference to its top left pixel. For grey images
-    it
-    is the luma of the three channels, for colour images each channel separately.
+    it is the luma of the three channels, for colour images each channel separately.
     """
     height, width = images.shape[2:]
     decoded = decoded[..., :height, :width]

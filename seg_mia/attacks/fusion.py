@@ -155,8 +155,7 @@ def chosen(state: AttackState, *, keep: Keep, fusion: bool) -> Tensor:
     """Return the selected run of each image, (N,).
 
     The successful run of fewest steps; among equals the one of better mean IoU, then of the first loss. If
-    none
-    succeeded, the run of best mean IoU. Without fusion, the first loss's run.
+    none succeeded, the run of best mean IoU. Without fusion, the first loss's run.
     """
     images = torch.arange(len(state.x), device=state.x.device)
     if not fusion:

@@ -49,10 +49,8 @@ def medis(
     truth (section 3 of the paper). Each image is attacked with each loss. Each pair of image and loss is a
     separate run in one batch; it ends when the mean IoU (over the classes of `target`) meets `stop`, and
     succeeds at the first iterate that meets `success`. Fusion keeps each image's successful run of fewest
-    steps,
-    and of better mean IoU among equals; if none succeeded, the run of best mean IoU. The perturbation is at
-    most
-    steps * step_size in L-infinity.
+    steps, and of better mean IoU among equals; if none succeeded, the run of best mean IoU. The perturbation
+    is at most steps * step_size in L-infinity.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
@@ -80,12 +78,11 @@ def medis(
     Returns:
         images, with notes `success`, `steps` (first success, or all steps taken), `loss` (index into
         `losses`), `mean_iou` of the returned image, `clean_success` (met before the attack), `skipped`
-        (target
-        equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of these
-        three; with `count_clean` clean successes are included), each 0 or 1; and for each loss NAME.success,
-        NAME.steps, NAME.mean_iou and NAME.zero_gradient, the fraction of exact zeros at the start.
-        History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a finished run keeps its last
-        value), and NAME.truth_iou if `truth` is given.
+        (target equals truth), `no_gradient` (exactly zero at the start, for every loss), `counted` (none of
+        these three; with `count_clean` clean successes are included), each 0 or 1; and for each loss
+        NAME.success, NAME.steps, NAME.mean_iou and NAME.zero_gradient, the fraction of exact zeros at the
+        start. History: `step`, and NAME.mean_iou, NAME.iou of each loss and iterate (a finished run keeps its
+        last value), and NAME.truth_iou if `truth` is given.
 
     Raises:
         InputError: invalid inputs, or options out of range.

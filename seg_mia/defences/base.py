@@ -62,9 +62,8 @@ class Defence:
     """A change to the training or deployment of a victim; the default of every hook changes nothing.
 
     Hooks receive the victim's network in its training state: wrapped by the defences, in training mode and
-    with
-    gradients for its parameters. A hook that queries the network in another mode must restore its state, as
-    `seg_mia.attacks.base.attack_mode` does.
+    with gradients for its parameters. A hook that queries the network in another mode must restore its state,
+    as `seg_mia.attacks.base.attack_mode` does.
 
     Attributes:
         traits: properties that matter to other defences, each with a clause that describes it.

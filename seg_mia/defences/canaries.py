@@ -32,16 +32,13 @@ log = logging.getLogger(__name__)
 class Canaries(Defence):
     """Train on mislabelled reference images besides the members, and measure their exposure.
 
-    Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. In all
-    their masks every pixel has the next class (with two classes, the mask is inverted); only a network that
+    Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. In all their
+    masks every pixel has the next class (with two classes, the mask is inverted); only a network that
     memorised the image predicts it. After training, the loss on these masks is used to guess which images
-    were
-    inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
-    Ullman,
-    Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent samples
-    of
-    one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846).
-    This is a measurement, not a defence. It lowers Dice: use it on a copy of the deployed model.
+    were inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
+    Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent
+    samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846). This is a measurement, not a
+    defence. It lowers Dice: use it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.

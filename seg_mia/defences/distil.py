@@ -24,12 +24,9 @@ class Distil(Defence):
     """Train a teacher on the members, and release a student of its labels on reference images.
 
     The student is initialised anew and trained on the reference images whose loss under the unprotected
-    teacher is
-    at most the teacher's validation loss. Here that is the mean loss over the reference images: the
-    non-members,
-    used in the published code, are reserved for the evaluation of the defence. The teacher is trained first,
-    in
-    `teacher/` of the run's folder, with the student's settings and another seed.
+    teacher is at most the teacher's validation loss. Here that is the mean loss over the reference images:
+    the non-members, used in the published code, are reserved for the evaluation of the defence. The teacher
+    is trained first, in `teacher/` of the run's folder, with the student's settings and another seed.
 
     Args:
         loss: loss that selects the reference images.

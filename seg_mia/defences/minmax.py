@@ -27,11 +27,9 @@ class MinMax(Defence):
     """Train against a Type-II classifier that is trained in alternation with the network.
 
     Before each epoch the classifier is trained once on the network's probabilities and the ground truth masks
-    of
-    all members and all reference images, to separate the two. The network is then trained for one epoch with
-    `weight` times the sum over the batch of the classifier's membership probabilities as a penalty. The
-    published
-    code uses the evaluated non-members instead of reference images.
+    of all members and all reference images, to separate the two. The network is then trained for one epoch
+    with `weight` times the sum over the batch of the classifier's membership probabilities as a penalty. The
+    published code uses the evaluated non-members instead of reference images.
 
     Args:
         weight: lambda of the paper: 0.05 for Kvasir, 0.005 for liver slices.

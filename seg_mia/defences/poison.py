@@ -147,8 +147,7 @@ class TriggeredScores(Callback):
 
     `val/area` and `val/triggered_area` are the predicted foreground's mean fraction of the pixels,
     `val/triggered_success` is the fraction of images that lost more than 95 % of it; loss and Dice are
-    against
-    the ground truth. `validate` also writes `triggered.csv`.
+    against the ground truth. `validate` also writes `triggered.csv`.
     """
 
     def __init__(self, poison: Poison) -> None:

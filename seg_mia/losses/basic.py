@@ -25,8 +25,7 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return 1 - (2 sum pt + 1) / (sum p + sum t + 1), sums over pixels, averaged over foreground classes.
 
     The soft Dice of Milletari et al. 2016 (V-Net) without its squares. With the added 1s, an empty mask and
-    an
-    empty prediction have loss 0.
+    an empty prediction have loss 0.
     """
     check_fit(logits, mask)
     return _dice(log_probabilities(logits), mask)

@@ -1,9 +1,9 @@
-"""Membership inference: what an attacker sees of a network, and how it decides from that.
+"""Membership inference: signals of a network, and decisions based on them.
 
-All of it works on arrays, without a trainer, a folder or a command line: signals from a network's outputs
-(`image_loss`, `image_entropy`), scores from signals (`loss_threshold`, `calibrated`), and what scores show
-(`roc`, `auc`, `tpr_at_fpr`, `intervals`, `leak_test`, `epsilon_lower_bound`). All measures at once are in
-`seg_mia.results.evaluation`.
+All functions work on arrays, without a trainer, a folder or a command line: signals from a network's outputs
+(`image_loss`, `image_entropy`), scores from signals (`loss_threshold`, `calibrated`), and statistics of
+scores (`roc`, `auc`, `tpr_at_fpr`, `intervals`, `leak_test`, `epsilon_lower_bound`).
+`seg_mia.results.evaluation` computes all measures together.
 """
 
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound

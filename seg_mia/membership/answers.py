@@ -1,4 +1,4 @@
-"""What networks answer about samples, and which samples each network was trained on."""
+"""Signals of networks on samples, and the training set of each network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ Sampling = Literal["half", "offline", "online"]
 
 
 class Maps(Protocol):
-    """Signals that are maps: only what trains a network on them opens them."""
+    """Signals that are maps, read only when a network is trained on them."""
 
     def __len__(self) -> int:
-        """Return how many samples there are."""
+        """Return the number of samples."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One network's answers, the rows of all fields in one order.
+    """One network's signals, with the rows of all fields in one order.
 
     Attributes:
         ids: names of the samples, unique, (n,).
         groups: patient or video of each sample, (n,).
-        members: whether the network was trained on a sample or another one of its group, bool (n,).
-        judged: which samples show how the network treats members and non-members, bool (n,). Other samples
-            are only asked about, such as the victim's where a shadow answers.
-        signal: float64 (n, ...), or maps. A number is the lower, the more likely it is a member's.
+        members: whether the network was trained on the sample or another one of its group, bool (n,).
+        judged: evaluation samples, which show how the network treats members and non-members, bool (n,).
+            Other samples are only queried, such as the victim's samples on a shadow model.
+        signal: float64 (n, ...), or maps. Lower numbers indicate members.
     """
 
     ids: NDArray[np.str_]
@@ -41,7 +41,7 @@ class Answers:
 
     @property
     def numbers(self) -> Values:
-        """The signal as float64 (n, ...); raises TypeError where it is maps."""
+        """The signal as float64 (n, ...); raises TypeError for maps."""
         if not isinstance(self.signal, np.ndarray):
             raise TypeError("this scorer takes numbers, got maps; name a scorer of maps")
         values: Values = self.signal
@@ -50,15 +50,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The shadows that a scorer needs.
+    """Shadow models required by a scorer.
 
     Attributes:
-        count: least number of shadows. Where shadows may be trained on judged samples, so many must not have
-            seen a sample (offline and online), and so many must have seen it (online), for every sample.
-        maximum: the largest number of shadows that is of use; None for any number.
-        sampling: whether shadows may be trained on judged samples. `half`: on none, and they are asked about
-            their own samples alone. `offline`: they may be, and only answers of those that did not see a
-            sample count for it. `online`: every sample needs shadows with and without it.
+        count: minimum number of shadows. If shadows may be trained on evaluation samples, it is the minimum
+            number per sample of shadows not trained on it (offline and online) and of shadows trained on it
+            (online).
+        maximum: largest useful number of shadows; None for any number.
+        sampling: whether shadows may be trained on evaluation samples. `half`: never, and they are queried
+            only on their own samples. `offline`: possibly, and only shadows not trained on a sample are used
+            for it. `online`: every sample needs shadows trained on it and shadows not trained on it.
     """
 
     count: int = 1
@@ -67,7 +68,7 @@ class Fleet:
 
     @property
     def queries_judged(self) -> bool:
-        """Whether shadows are asked about the judged samples."""
+        """Whether shadows are queried on the evaluation samples."""
         return self.sampling != "half"
 
     def check_count(self, shadows: int) -> None:
@@ -84,10 +85,10 @@ class Fleet:
             )
 
     def check(self, seen: Members) -> None:
-        """Raise InputError unless shadows with and without each judged sample are as many as needed.
+        """Raise InputError unless each evaluation sample has enough shadows with and without it.
 
         Args:
-            seen: which shadow was trained on which judged sample, bool (shadows, n).
+            seen: training sets of the shadows over the evaluation samples, bool (shadows, n).
         """
         self.check_count(len(seen))
         sides = {"not trained": ~seen, "trained": seen} if self.sampling == "online" else {}
@@ -108,17 +109,17 @@ class Fleet:
 
 
 def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values, Members]:
-    """Return what networks answer about some samples, and whom they were trained on.
+    """Return the signals of networks on some samples, and their training sets.
 
     Args:
-        ids: of the samples, (n,).
-        networks: each answered about all of them, in any order.
+        ids: names of the samples, (n,).
+        networks: each queried on all of these samples, in any order.
 
     Returns:
         signals float64 (networks, n, ...) and the matrix of membership bool (networks, n).
 
     Raises:
-        InputError: no network, or one that was not asked about a sample.
+        InputError: no network, or one not queried on a sample.
     """
     if not networks:
         raise InputError("at least one network must answer, got none; name a shadow")
@@ -131,7 +132,7 @@ def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values
 
 
 def rows_of(ids: NDArray[np.str_], answers: Answers) -> NDArray[np.int64]:
-    """Return the rows of some samples among a network's answers, (n,); InputError where one is missing."""
+    """Return the rows of some samples in a network's signals, (n,); InputError if one is missing."""
     position: dict[str, int] = {name: row for row, name in enumerate(answers.ids.tolist())}
     try:
         return np.array([position[name] for name in ids.tolist()], dtype=np.int64)
@@ -142,7 +143,7 @@ def rows_of(ids: NDArray[np.str_], answers: Answers) -> NDArray[np.int64]:
 
 
 def check_matrix(signals: NDArray[Any], seen: NDArray[Any]) -> None:
-    """Raise InputError unless signals are finite (shadows, n) and seen is bool of that shape."""
+    """Raise InputError unless signals are finite (shadows, n) and seen is bool of the same shape."""
     if signals.ndim != 2 or seen.shape != signals.shape or seen.dtype != np.bool_:
         raise InputError(
             f"signals must be (shadows, n) and seen bool of that shape, got {signals.shape} and {seen.dtype} "

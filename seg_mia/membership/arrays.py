@@ -1,4 +1,4 @@
-"""The arrays that membership inference works on, n samples each."""
+"""Array types of membership inference, n samples each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 Scores = NDArray[np.floating[Any]]
 """Higher for members, (n,)."""
 Members = NDArray[np.bool_]
-"""Who was trained on, (n,); of several networks (networks, n)."""
+"""Membership of each sample, (n,); for several networks (networks, n)."""
 Groups = Sequence[str] | NDArray[np.str_]
-"""The patient or video of each sample, (n,)."""
+"""Patient or video of each sample, (n,)."""
 Units = NDArray[np.int64]
-"""The number of each sample's group, (n,)."""
+"""Index of each sample's group, (n,)."""
 Values = NDArray[np.float64]
-"""What is computed of the others."""
+"""Derived values."""

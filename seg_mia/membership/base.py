@@ -1,4 +1,4 @@
-"""A membership attack: what is seen, and how it is decided from that."""
+"""Membership attacks: a signal and a scorer."""
 
 from seg_mia.errors import InputError
 from seg_mia.membership.scorers import Scorer
@@ -6,14 +6,14 @@ from seg_mia.membership.signals import Signal
 
 
 class Membership:
-    """Tell the victim's members from its non-members, with shadow networks to learn on.
+    """Separate the victim's members from its non-members, with shadow models for training.
 
     Args:
-        signal: what the attacker sees.
-        scorer: how it decides.
+        signal: the attacker's view of the victim.
+        scorer: the decision method.
 
     Raises:
-        InputError: a scorer of maps for a signal that is a number, or the other way round.
+        InputError: a scorer of maps with a numeric signal, or the reverse.
     """
 
     def __init__(self, *, signal: Signal, scorer: Scorer) -> None:
@@ -27,5 +27,5 @@ class Membership:
 
     @property
     def attacker_knowledge(self) -> str:
-        """What the attacker must see of the victim, as every table of results says it."""
+        """Attacker knowledge of the victim, as shown in result tables."""
         return self.signal.attacker_knowledge

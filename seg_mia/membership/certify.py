@@ -1,24 +1,25 @@
-"""What a membership attack proves about a training: that its privacy loss is at least so much.
+"""Empirical lower bounds on a training's privacy loss, from membership attacks.
 
-A training that is (epsilon, delta)-differentially private holds every rule that tells members from
-non-members to TPR <= e^epsilon FPR + delta and TNR <= e^epsilon FNR + delta (Kairouz, Oh and Viswanath 2015).
-Rates seen in an attack, with confidence bounds around them, thus prove a least epsilon (Jagielski, Ullman and
-Oprea 2020, arXiv:2006.07709; Nasr et al. 2021, arXiv:2101.04535).
+If a training is (epsilon, delta)-differentially private, every rule that separates members from
+non-members satisfies TPR <= e^epsilon FPR + delta and TNR <= e^epsilon FNR + delta (Kairouz, Oh and
+Viswanath 2015). Observed rates with confidence bounds thus give a lower bound on epsilon (Jagielski, Ullman
+and Oprea 2020, arXiv:2006.07709; Nasr et al. 2021, arXiv:2101.04535).
 
-The bound says only that the loss is at least so much. 0 is no proof of privacy: another attack may show more,
-and few samples show little whatever the attack, see `Certified.attainable`.
+The result is only a lower bound. 0 does not prove privacy: another attack may give a larger bound, and few
+samples give a small bound for any attack, see `Certified.attainable`.
 
-A threshold must be chosen on other samples than those that certify, and what one division into the two parts
-certifies is a matter of luck. `epsilon_lower_bound` takes the median over many: if each exceeds the truth
-with chance alpha / 2 at most, then by Markov half of them do with chance alpha at most, however they hang
-together. It is the rule of twice the median p-value (van de Wiel, Berkhof and van Wieringen 2009,
-Biostatistics 10:550; DiCiccio, DiCiccio and Romano 2020, Statistics & Probability Letters 166).
+A threshold must be chosen on other samples than those that certify, and the result depends on the random
+division into the two parts. `epsilon_lower_bound` takes the median over many divisions: if each bound exceeds
+the truth with probability alpha / 2 at most, then by Markov's inequality half of them do with probability
+alpha at most, whatever their dependence. This is the rule of twice the median p-value (van de Wiel, Berkhof
+and van Wieringen 2009, Biostatistics 10:550; DiCiccio, DiCiccio and Romano 2020, Statistics & Probability
+Letters 166).
 
-It supposes samples that are independent. Those of one training are not independent runs: one network saw
-them all. `epsilon_lower_bound` counts them as if they were, which is usual in audits of one run and not
-proven. Neighbouring slices of one patient are certainly not independent: give one score per patient (see
-`pooled`). `one_run_lower_bound` needs no such assumption, but that a fair coin decided for each sample,
-alone, whether it was inserted.
+Samples are assumed independent. Those of one training are not independent runs, since one network was trained
+on all of them. `epsilon_lower_bound` treats them as independent, which is common in one-run audits but
+unproven. Neighbouring slices of one patient are clearly dependent: use one score per patient (see `pooled`).
+`one_run_lower_bound` avoids the assumption; it requires that an independent fair coin decided the insertion
+of each sample.
 """
 
 import math
@@ -37,34 +38,34 @@ Rule = Literal["members_above", "nonmembers_below", "one_run"]
 Counts = NDArray[np.integer[Any]]
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
-"""What `epsilon_lower_bound` tries, of two that are equally good the first."""
+"""Rules tried by `epsilon_lower_bound`; the first wins ties."""
 
 UNFAIR = 1e-6
-"""A coin that falls as unevenly as this, or more so, is not believed to be fair."""
+"""P-value at or below which the coins are considered unfair."""
 
 DIVISIONS = 101
-"""How often samples are divided into those that choose and those that certify; odd, so one is the median."""
+"""Number of divisions into choosing and certifying samples; odd, so that the median is one of them."""
 
 CHOOSING = 3
-"""One sample in so many chooses the threshold. For 100 + 100, one in two lowers the bound by a sixth where
-scores are Gaussian with AUC 0.9, and one in four halves it where only three members in ten stand out."""
+"""One sample in this many chooses the threshold. For 100 + 100, one in two lowers the bound by a sixth for
+Gaussian scores with AUC 0.9, and one in four halves it if only three members in ten stand out.
+"""
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A lower bound on the epsilon of (epsilon, delta)-differential privacy, and what it was computed from.
+    """A lower bound on the epsilon of (epsilon, delta)-differential privacy, with its derivation.
 
     Attributes:
         epsilon: the bound, at least 0.
-        attainable: what a perfect attack certifies on as many samples, by the same method, delta and
-            confidence.
-        confidence: the least chance, before the data are seen, that the bound does not exceed the truth.
-        members: how many members the bound itself was computed from; those that chose the rule do not count.
-        nonmembers: how many non-members.
-        rule: the inequality that gave it: of TPR and FPR, of TNR and FNR, or the guesses of one run. Where
-            it is the median over divisions of the samples, rule and threshold are of the one that gives it.
+        attainable: bound of a perfect attack on as many samples, by the same method, delta and confidence.
+        confidence: least probability, before the data are seen, that the bound does not exceed the truth.
+        members: number of members behind the bound itself, excluding those that chose the rule.
+        nonmembers: number of non-members, likewise.
+        rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, or the guesses of one run. For
+            a median over divisions of the samples, rule and threshold are those of the median division.
         threshold: members are called from this score upwards ("members_above"), non-members from it downwards
-            ("nonmembers_below"); of one run the lowest score that was guessed inserted.
+            ("nonmembers_below"); for one run the lowest score guessed as inserted.
     """
 
     epsilon: float
@@ -79,24 +80,24 @@ class Certified:
 def epsilon_lower_bound(
     scores: Scores, members: Members, *, delta: float, confidence: float = 0.95, seed: int = 0
 ) -> Certified:
-    """Return the epsilon that the best threshold on some samples certifies on the others, a median.
+    """Return the epsilon certified by the best threshold on held-out samples, a median.
 
-    A threshold chosen on the scores that certify would prove too much. So members and non-members are each
-    put in random order; the first `1 / CHOOSING` of either, rounded down, but one at least, choose the rule
-    and its threshold among their scores: what has the highest bound there. The others give log((rate - delta)
-    / other rate), with Clopper-Pearson bounds that both hold at 1 - alpha / 2 (Bonferroni), where alpha is
-    1 - confidence. Returned is the median over `DIVISIONS` such divisions, which holds at 1 - alpha.
-    Only the order of scores matters.
+    A threshold chosen on the certifying scores would bias the bound upwards. Members and non-members are
+    therefore each put in random order; the first `1 / CHOOSING` of each, rounded down, but at least one,
+    choose the rule and the threshold of highest bound among their scores. The others give log((rate - delta)
+    / other rate), with Clopper-Pearson bounds that both hold at 1 - alpha / 2 (Bonferroni), where alpha is 1
+    - confidence. The result is the median over `DIVISIONS` such divisions, which holds at 1 - alpha. Only the
+    order of scores matters.
 
     Args:
         scores: float (n,), higher for members.
         members: bool (n,).
-        delta: of the privacy that is tested, in [0, 1); usual is less than one over the training's size.
+        delta: delta of the tested privacy, in [0, 1); usually less than one over the training set's size.
         confidence: in (0, 1).
-        seed: of the divisions; to try several and keep the highest bound is not valid.
+        seed: seed of the divisions; selecting the seed of highest bound is invalid.
 
     Raises:
-        InputError: what `check_scores` refuses, delta or confidence out of range.
+        InputError: errors of `check_scores`, delta or confidence out of range.
     """
     check_scores(scores, members)
     tail = _tail(delta, confidence)
@@ -127,11 +128,11 @@ def epsilon_lower_bound(
 
 
 def attainable_epsilon(members: int, nonmembers: int, *, delta: float, confidence: float = 0.95) -> float:
-    """Return the epsilon that a perfect attack certifies on so many samples, by the better of the two rules.
+    """Return the epsilon certified by a perfect attack, by the better of the two rules.
 
-    The samples are those that certify, in `epsilon_lower_bound` all but one in `CHOOSING`; every division
-    has as many, and a perfect attack is never wrong in any. Raises InputError when either are fewer than one,
-    or delta or confidence out of range.
+    The numbers are of the certifying samples, in `epsilon_lower_bound` all but one in `CHOOSING`; they are
+    equal in every division, and a perfect attack makes no error in any. Raises InputError for fewer than one
+    of either, or delta or confidence out of range.
     """
     if min(members, nonmembers) < 1:
         raise InputError(
@@ -144,11 +145,11 @@ def attainable_epsilon(members: int, nonmembers: int, *, delta: float, confidenc
 
 
 def clopper_pearson(successes: int, trials: int, *, level: float) -> tuple[float, float]:
-    """Return the lower and the upper bound of a chance (Clopper and Pearson 1934), each one-sided at `level`.
+    """Return Clopper-Pearson (1934) lower and upper bounds of a probability, each one-sided at `level`.
 
-    Whatever the chance, the lower bound exceeds it with probability at most `level`, and so does the upper
-    fall short of it; both at once hold with at least 1 - 2 level. Raises InputError for counts that cannot be
-    and a level outside (0, 1).
+    For any true probability, the lower bound exceeds it with probability at most `level`, and the upper bound
+    falls short of it with probability at most `level`; both hold jointly with at least 1 - 2 level. Raises
+    InputError for impossible counts and a level outside (0, 1).
     """
     if not 0 <= successes <= trials or trials < 1:
         raise InputError(
@@ -172,24 +173,25 @@ def one_run_lower_bound(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Certified:
-    """Return the epsilon that right guesses in one training certify, however its samples hang together.
+    """Return the epsilon certified by correct guesses in one training of dependent samples.
 
-    Steinke, Nasr and Jagielski 2023 (arXiv:2305.08846), Corollary 5.4. Each of the n samples was inserted
-    into the training or left out by a fair coin of its own. The attack guesses that those of highest score
-    were inserted and those of lowest were not, half of the guesses each, of an odd number one more inserted.
-    Equal scores are put in random order, for their order in the array may tell. Returned is an epsilon whose
-    `one_run_p_value` is just below 1 - confidence.
+    Steinke, Nasr and Jagielski 2023 (arXiv:2305.08846), Corollary 5.4. An independent fair coin inserted each
+    of the n samples into the training or left it out. The attack guesses the highest scores as inserted and
+    the lowest as left out, half of the guesses each; an odd number has one more inserted. Ties are broken at
+    random, since the order in the array may be informative. The result is an epsilon whose `one_run_p_value`
+    is just below 1 - confidence.
 
     Args:
-        scores: float (n,), higher for the inserted; they may depend on the coins through the network alone.
+        scores: float (n,), higher for inserted samples; they may depend on the coins only through the
+            network.
         inserted: bool (n,), the coins.
         delta: as in `epsilon_lower_bound`.
         guesses: in [1, n], fixed before the scores are seen; by default half of the samples, 2 * (n // 4).
         confidence: in (0, 1).
-        seed: of the order of equal scores.
+        seed: seed of the order of equal scores.
 
     Raises:
-        InputError: what `check_scores` refuses; delta, confidence or guesses out of range; no fair coin.
+        InputError: errors of `check_scores`; delta, confidence or guesses out of range; unfair coins.
     """
     check_scores(scores, inserted)
     alpha = _alpha(delta, confidence)
@@ -215,12 +217,12 @@ def one_run_lower_bound(
 
 
 def one_run_p_value(samples: int, guesses: int, right: int, *, epsilon: float, delta: float) -> float:
-    """Return a bound on the chance of so many right guesses or more under (epsilon, delta)-privacy.
+    """Bound the probability of at least this many correct guesses under (epsilon, delta)-privacy.
 
-    Corollary 5.4 of Steinke, Nasr and Jagielski 2023. Without delta a guess is right with at most the chance
-    q = e^epsilon / (1 + e^epsilon) of randomised response, whatever the others, and right guesses are at most
-    as many as W ~ Binomial(guesses, q). Delta adds failures, 2 delta samples on average; if i of them make up
-    what W lacks, that is least rare where P[right - i <= W < right] / i is highest.
+    Corollary 5.4 of Steinke, Nasr and Jagielski 2023. Without delta, a guess is correct with probability at
+    most q = e^epsilon / (1 + e^epsilon), that of randomised response, whatever the others, and the number of
+    correct guesses is at most W ~ Binomial(guesses, q). Delta adds failures, 2 delta samples on average; if i
+    of them supply the deficit of W, the worst case is the i of highest P[right - i <= W < right] / i.
     """
     if right == 0:
         return 1.0
@@ -234,9 +236,9 @@ def one_run_p_value(samples: int, guesses: int, right: int, *, epsilon: float, d
 
 
 def _one_run_epsilon(samples: int, guesses: int, right: int, delta: float, alpha: float) -> float:
-    """Return an epsilon that is rejected at alpha, next to one that is not; 0 if 0 is not.
+    """Return an epsilon rejected at alpha, next to one that is not; 0 if 0 is not rejected.
 
-    Any rejected epsilon is a valid bound: if the truth is less, the training also has that epsilon.
+    Any rejected epsilon is a valid bound: a training with a smaller epsilon also satisfies that one.
     """
 
     def rejected(epsilon: float) -> bool:
@@ -254,7 +256,7 @@ def _one_run_epsilon(samples: int, guesses: int, right: int, delta: float, alpha
 
 
 def _divided(places: Counts, values: int, generator: np.random.Generator) -> tuple[Counts, Counts]:
-    """Return how many choosing and certifying samples have each value, both (DIVISIONS, values)."""
+    """Return counts of choosing and certifying samples per value, both (DIVISIONS, values)."""
     orders = generator.permuted(np.tile(places, (DIVISIONS, 1)), axis=1)
     first = orders[:, : max(1, len(places) // CHOOSING)]
     cells = first + values * np.arange(DIVISIONS)[:, None]
@@ -266,10 +268,10 @@ def _rule_bounds(member_counts: Counts, nonmember_counts: Counts, delta: float, 
     """Return the lower bound on epsilon of each division, rule and threshold, (divisions, rules, values).
 
     Args:
-        member_counts: (divisions, values) members of each value, the highest value first; as many in each
-            division.
+        member_counts: (divisions, values) members of each value, the highest value first; the same total in
+            each division.
         nonmember_counts: (divisions, values) non-members.
-        delta: of the privacy that is tested.
+        delta: delta of the tested privacy.
         tail: level of each rate's bound.
     """
     members, nonmembers = int(member_counts[0].sum()), int(nonmember_counts[0].sum())
@@ -286,7 +288,7 @@ def _rule_bounds(member_counts: Counts, nonmember_counts: Counts, delta: float, 
 def _log_ratio(
     hits: Counts, hit_trials: int, alarms: Counts, alarm_trials: int, delta: float, tail: float
 ) -> Values:
-    """Return log((rate - delta) / other rate), each at its bound; -inf where delta is all of the rate."""
+    """Return log((rate - delta) / other rate), each at its bound; -inf if delta exceeds the rate."""
     # Of every possible count once, for there are far more divisions and thresholds.
     hit_rates = _low(np.arange(hit_trials + 1), hit_trials, tail) - delta
     alarm_rates = _high(np.arange(alarm_trials + 1), alarm_trials, tail)

@@ -1,4 +1,4 @@
-"""Two victims attacked alike on the same samples: does one leak less?"""
+"""Paired comparison of leakage between two victims, attacked on the same samples."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ COLUMNS = ("id", "group", "member", "score")
 
 
 class Scored(NamedTuple):
-    """What `scores.csv` says, its lines in the order of their ids: all (n,)."""
+    """Content of `scores.csv`, rows ordered by id: all (n,)."""
 
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
@@ -24,9 +24,9 @@ class Scored(NamedTuple):
 
 
 def read_scores(folder: str | Path) -> Scored:
-    """Return the scores that a membership attack wrote into its folder.
+    """Read the scores of a membership attack from its folder.
 
-    Raises InputError when there are none, or the file is not what an attack writes.
+    Raises InputError if they are missing or the file has another format.
     """
     file = Path(folder) / "scores.csv"
     if not file.is_file():
@@ -43,7 +43,7 @@ def read_scores(folder: str | Path) -> Scored:
 
 
 def _attack(folder: Path) -> tuple[object, ...]:
-    """Return what must be equal of two results: attack, control and data."""
+    """Return the fields that two results must share: attack, control and data."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         return summary["attack"], summary["control"], summary["data"]
@@ -56,11 +56,11 @@ def _attack(folder: Path) -> tuple[object, ...]:
 def compare(first: str | Path, second: str | Path) -> Interval:
     """Return the AUC in the first folder minus that in the second, with its 95 % paired interval.
 
-    Its variance is that of the samples' differences, by group where there are groups: what makes a sample
-    hard to guess for either victim cancels out.
+    The variance is that of the samples' differences, by group if there are groups: a sample's difficulty,
+    common to both victims, cancels out.
 
     Raises:
-        InputError: scores of another attack or other samples, or whose members differ.
+        InputError: scores of another attack, other samples or other members.
     """
     first_scores, second_scores = read_scores(first), read_scores(second)
     equal = [np.array_equal(a, b) for a, b in zip(first_scores[:3], second_scores[:3], strict=True)]

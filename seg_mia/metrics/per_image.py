@@ -12,8 +12,7 @@ class PerImage(Metric):
     """Rows of values, one per image, in index order for any number of ranks.
 
     An image processed by several ranks or batches counts once, with the mean of its values, so that the
-    result
-    does not depend on their number.
+    result does not depend on their number.
     """
 
     full_state_update = False

@@ -90,8 +90,7 @@ class Mechanism:
         """Return the maximum success of an attack on one unit after a number of steps.
 
         At a rate of 1 it is exact for either accountant. Otherwise it follows from the accountant's whole
-        curve of
-        epsilon over delta, which is tighter than a single pair.
+        curve of epsilon over delta, which is tighter than a single pair.
         """
         if steps == 0:
             return of_gaussian(0.0)

@@ -48,8 +48,7 @@ class DPCallback(Callback):
 
     Steps and mechanism are stored in checkpoints: a resumed training continues with its original noise. The
     secret behind batches and noise is drawn anew for each training and stored beside it: two trainings with
-    the
-    same noise would reveal the difference of their data.
+    the same noise would reveal the difference of their data.
     """
 
     def __init__(self, private: DPTraining, gradient_computer: DPGradient) -> None:
@@ -183,8 +182,7 @@ class DPCallback(Callback):
         """Seed the step's other draws (dropout, defences) from the secret and no earlier state.
 
         With the run's seed, which may be public, one unit in a batch would change the draws of all later
-        batches, and
-        a sample's position in a batch those of its successors.
+        batches, and a sample's position in a batch those of its successors.
         """
         purpose = f"draws {self.private.steps} {trainer.global_rank}"
         torch.manual_seed(number(self.private.secret, purpose) % 2**63)

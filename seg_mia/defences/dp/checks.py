@@ -48,8 +48,7 @@ def require_separable(task: Trained, data: SegmentationData) -> None:
     """Raise InputError if a sample's logits or loss depend on its batch, or a layer is in eval mode.
 
     Pairs that share one sample are run. Its logits must not depend on its neighbour, nor the gradient of its
-    loss
-    reach it. No buffer may change: it would enter the checkpoint without clipping or noise.
+    loss reach it. No buffer may change: it would enter the checkpoint without clipping or noise.
     """
     _require_training(task)
     batch = _few(data, task.device)

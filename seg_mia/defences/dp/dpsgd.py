@@ -20,11 +20,10 @@ class DPSGD(Defence):
 
     The guarantee is (epsilon, delta)-differential privacy of the trained weights under adding or removing one
     unit: an image, or a patient with all slices. It holds against an attacker with the weights but without
-    the
-    run's folder, whose curves and pictures of members are not private. BatchNorm2d layers of the network no
-    longer use batch statistics. Batches are drawn by Poisson sampling with `batch_size` as the
-    expected number of units over all processes; an epoch has population / batch_size of them, and the noisy
-    sum is divided by `batch_size`. All of these are public constants.
+    the run's folder, whose curves and pictures of members are not private. BatchNorm2d layers of the network
+    no longer use batch statistics. Batches are drawn by Poisson sampling with `batch_size` as the expected
+    number of units over all processes; an epoch has population / batch_size of them, and the noisy sum is
+    divided by `batch_size`. All of these are public constants.
 
     Args:
         population: declared public number of training units; it determines sampling rate, steps and delta,

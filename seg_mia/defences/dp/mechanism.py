@@ -137,8 +137,7 @@ class DPGradient(GradientComputer):
     """The noisy sum of clipped gradients over the expected number of units per batch.
 
     That number is the public `batch_size`, independent of the data: if a unit changed the divisor, it would
-    change
-    the scale of the noise, which is visible in each of the weights.
+    change the scale of the noise, which is visible in each of the weights.
 
     Attributes:
         mode: method for gradients of single units.

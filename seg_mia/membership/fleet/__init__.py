@@ -1,7 +1,7 @@
 """Membership inference with a fleet of reference networks: signals, attacks, and audits of a recipe.
 
-A fleet is many networks of one recipe, each trained on a random half of a pool. All of it works on arrays
-(networks, n) of signals, the higher, the more likely a member's, with a matrix of who was inside.
+A fleet is a set of networks of one recipe, each trained on a random half of a pool. All functions work on
+arrays (networks, n) of signals, higher for members, with a matrix of training sets.
 """
 
 from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, untrained_networks

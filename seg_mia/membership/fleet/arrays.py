@@ -1,8 +1,8 @@
-"""Signals of a fleet, many networks of one recipe, each trained on a random half of a pool.
+"""Signals of a fleet: many networks of one recipe, each trained on a random half of a pool.
 
-Throughout this package a signal is the higher, the more likely a member's: minus a loss. Arrays are float64
-(networks, n) or, for several signals, (networks, n, signals), and `inside` is bool (networks, n): which
-network was trained on which sample. A row of it for a sample's whole patient is the caller's to keep.
+In this package higher signals indicate members, for example a negative loss. Arrays are float64
+(networks, n) or, for several signals, (networks, n, signals), and `inside` is bool (networks, n): the
+training set of each network. The caller ensures that samples of one patient have equal entries.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ Inside = NDArray[np.bool_]
 Folds = NDArray[np.int64]
 
 NORMAL_MAD = 1.4826
-"""The standard deviation of a normal distribution over its median absolute deviation."""
+"""Ratio of the standard deviation of a normal distribution to its median absolute deviation."""
 
 
 def check_fleet(signals: Numbers, inside: Inside) -> Values:
@@ -29,7 +29,7 @@ def check_fleet(signals: Numbers, inside: Inside) -> Values:
         inside: bool (networks, n).
 
     Raises:
-        InputError: shapes that do not fit, signals that are not finite, no network.
+        InputError: incompatible shapes, signals that are not finite, no network.
     """
     if signals.ndim not in {2, 3} or inside.shape != signals.shape[:2] or inside.dtype != np.bool_:
         raise InputError(
@@ -52,7 +52,7 @@ def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[
         inside: bool (networks, n).
 
     Raises:
-        InputError: what `check_fleet` refuses, or a target of another shape.
+        InputError: errors of `check_fleet`, or a target of another shape.
     """
     references = check_fleet(references, inside)
     if target.shape != references.shape[1:]:
@@ -64,7 +64,7 @@ def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[
 
 
 def finite(values: Numbers, name: str) -> Values:
-    """Return values as float64; raise InputError where some are not finite."""
+    """Return values as float64; raise InputError if some are not finite."""
     broken = int(np.count_nonzero(~np.isfinite(values)))
     if broken:
         raise InputError(
@@ -79,8 +79,8 @@ def check_counts(inside: Inside, *, least_in: int = 0, least_out: int = 0) -> No
 
     Args:
         inside: bool (networks, n).
-        least_in: least number of networks trained on a sample.
-        least_out: least number of networks not trained on it.
+        least_in: minimum number of networks trained on a sample.
+        least_out: minimum number of networks not trained on it.
     """
     for what, side, least in (("trained", inside, least_in), ("not trained", ~inside, least_out)):
         counts = side.sum(axis=0)
@@ -93,23 +93,22 @@ def check_counts(inside: Inside, *, least_in: int = 0, least_out: int = 0) -> No
 
 
 def standardised(signals: Numbers, level: Inside | None = None) -> Values:
-    """Return each network's signals less their median over the pool, over 1.4826 MAD of the pool.
+    """Return each network's signals minus their median over the pool, over 1.4826 MAD of the pool.
 
-    Networks of one recipe differ in overall level, often by more than a member differs from a non-member;
-    densities over networks are then about the networks. Median and median absolute deviation hide nobody
-    where half of the pool is inside each network. For a network with another share of members take level and
-    scale from samples of one side, as `level`.
+    The overall level differs between networks of one recipe, often by more than between members and
+    non-members; without correction, densities over networks describe the networks. Median and median absolute
+    deviation preserve the membership signal if half of the pool is inside each network. For a network with
+    another fraction of members, estimate both from samples of one side with `level`.
 
     Args:
         signals: (networks, n) or (networks, n, signals); a single network as (1, n).
-        level: which samples tell level and scale, bool (n,); all if not given.
+        level: samples that determine level and scale, bool (n,); all if not given.
 
     Returns:
         float64 of the same shape.
 
     Raises:
-        InputError: a shape that does not fit, values that are not finite, a network whose signal has no
-            spread.
+        InputError: incompatible shapes, values that are not finite, a network with a constant signal.
     """
     if signals.ndim not in {2, 3} or (level is not None and level.shape != signals.shape[1:2]):
         raise InputError(
@@ -134,11 +133,11 @@ def standardised(signals: Numbers, level: Inside | None = None) -> Values:
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
     """Return which networks of a fleet failed to train, bool (networks,).
 
-    The rule: quality below the fleet's median by more than `distance` times 1.4826 MAD, and by more than a
-    tenth of the median. It looks at no membership.
+    Criterion: quality below the fleet's median by more than `distance` times 1.4826 MAD, and by more than a
+    tenth of the median. Membership is not used.
 
     Args:
-        quality: of each network on its own members, such as the mean Dice, the higher the better,
+        quality: quality of each network on its own members, such as the mean Dice, higher is better,
             (networks,).
         distance: in robust standard deviations.
 
@@ -154,10 +153,10 @@ def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
 
 
 def mates(inside: Inside) -> Folds:
-    """Return for each network the number of a network with exactly the other samples, -1 for none.
+    """Return for each network the index of its complement, trained on exactly the other samples; -1 for none.
 
     Args:
-        inside: bool (networks, n), such as rows of `seg_mia.data.splits.drawn`, which come in such pairs.
+        inside: bool (networks, n), such as rows of `seg_mia.data.splits.drawn`, which form such pairs.
 
     Returns:
         int64 (networks,).
@@ -175,14 +174,14 @@ def mates(inside: Inside) -> Folds:
 
 
 def pair_folds(inside: Inside, count: int | None = None) -> Folds:
-    """Return the fold of each network, so that complementary networks share one.
+    """Return the fold of each network; complementary networks share one.
 
-    A target's complement tells who the target's members are: with it among the references, a sample has one
-    reference fewer on the side that the target is on, and scores differ by that alone.
+    A target's complement reveals the target's members: with the complement among the references, a sample has
+    one reference fewer on the target's side, which alone changes the scores.
 
     Args:
         inside: bool (networks, n).
-        count: how many folds; one for each pair, or network without a complement, if not given.
+        count: number of folds; by default one for each pair, or network without a complement.
 
     Returns:
         int64 (networks,), numbered from 0.

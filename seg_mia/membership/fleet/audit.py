@@ -1,4 +1,4 @@
-"""All that a fleet shows of its recipe with one attack."""
+"""Complete audit of a recipe by a fleet and one attack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,23 +30,23 @@ from seg_mia.membership.intervals import Interval
 from seg_mia.membership.roc import auc
 
 RISK_FOLDS = 2
-"""Folds of an attack whose scores are compared by patient: half of the networks attack the others."""
+"""Folds for attacks whose scores are compared by patient: half of the networks attack the others."""
 
 
 @dataclass(frozen=True)
 class RecipeAudit:
-    """What an attack finds, each network of a fleet in turn the target; units are patients.
+    """Results of an attack, with each network of a fleet in turn as target; units are patients.
 
     Attributes:
-        networks: how many there are.
-        patients: their names, sorted.
-        auc: over all decisions, by whole patients.
-        target_aucs: of each network, (networks,).
-        pooled: rates with one threshold, chosen on the decisions themselves.
-        calibrated: rates with a threshold for each patient.
-        transferred: rates with thresholds from other networks.
-        risk: of each patient.
-        stability: of the patients' AUCs over two halves of the fleet; None with too few networks.
+        networks: number of networks.
+        patients: names of the patients, sorted.
+        auc: over all decisions, clustered by patient.
+        target_aucs: AUC of each network, (networks,).
+        pooled: rates at one threshold, chosen on the evaluated decisions.
+        calibrated: rates at a threshold for each patient.
+        transferred: rates at thresholds from other networks.
+        risk: risk of each patient.
+        stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
     """
 
     networks: int
@@ -72,25 +72,26 @@ def recipe_audit(
     permutations: int = 200,
     seed: int = 0,
 ) -> RecipeAudit:
-    """Return what an attack finds by patient, each network in turn the target.
+    """Return the results of an attack by patient, with each network in turn as target.
 
     Signals are standardised per network and then averaged over a patient's samples. A single signal is
-    compared by patient as it is; several are by the attack's scores, fitted on the other half of the fleet.
+    compared by patient directly; several are compared by the attack's scores, fitted on the other half of the
+    fleet.
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
         inside: bool (networks, n).
-        groups: the patient of each sample, (n,).
-        attack: from a target, references and their members to scores, such as `lira_online`.
-        standardise: whether to take each network's level and scale out (`standardised`); likelihoods
-            (`base`, `rmia`) are taken as they are.
+        groups: patient of each sample, (n,).
+        attack: function from a target, references and their members to scores, such as `lira_online`.
+        standardise: whether to remove each network's level and scale (`standardised`); likelihoods (`base`,
+            `rmia`) are used unchanged.
         fprs: nominal false positive rates, in [0, 1].
-        resamples: of the bootstrap.
-        permutations: for the null band of the survival curve.
-        seed: of both.
+        resamples: number of bootstrap resamples.
+        permutations: permutations for the null band of the survival curve.
+        seed: seed of both.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, a patient partly inside a network, too
+        InputError: incompatible shapes, values that are not finite, a patient partly inside a network, too
             few networks.
     """
     values = standardised(signals) if standardise else check_fleet(signals, inside)
@@ -115,7 +116,7 @@ def recipe_audit(
 
 
 def _stability(scores: Values, members: Inside) -> Stability | None:
-    """Return the stability over two halves of a fleet; None where a half lacks networks with each patient."""
+    """Return the stability over two halves of a fleet; None if a half lacks networks with each patient."""
     parts = network_halves(members)
     if any(not (members[part].any(axis=0) & ~members[part].all(axis=0)).all() for part in parts):
         return None

@@ -1,8 +1,8 @@
-"""Signals of a dense output, in float64 and each the higher, the more likely a member's.
+"""Signals of a dense output, in float64, each higher for members.
 
-Taken from raw logits: probabilities of half or single precision round confident pixels to ties, and ties
-decide at low false positive rates. For dense outputs there is no published set; image logit and margin carry
-Carlini et al. 2022 (equation 2, log p / (1 - p)) over to the image and to the pixel.
+Computed from raw logits: half or single precision rounds the probabilities of confident pixels to ties, which
+matter at low false positive rates. There is no published set for dense outputs; image logit and margin extend
+Carlini et al. 2022 (equation 2, log p / (1 - p)) to the image and to the pixel.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Array = NDArray[Any] | Tensor
 
 NAMES: Final = ("log_cross_entropy", "logit_dice", "mean_margin", "log_entropy")
 MOST_MARGIN = 20.0
-"""Margins count up to here: beyond, one pixel would outweigh an image."""
+"""Limit of margins: beyond it, one pixel would dominate an image."""
 _LEAST = 1e-300
 _LEAST_DICE = 1e-6
 
@@ -36,17 +36,18 @@ _LEAST_DICE = 1e-6
 def confidences(logits: Array, masks: Array, flipped: Array | None = None) -> Values:
     """Return the signals of each image, float64 (N, 4), or (N, 8) with a flip.
 
-    In the order of `NAMES`: minus the log of the mean cross-entropy; the logit of soft Dice, within 1e-6 and
-    1 - 1e-6; the mean margin, z of the true class less logsumexp of the others, within -20 and 20; minus the
-    log of the mean entropy in nats, which needs no mask. Ignored pixels count in none of them.
+    In the order of `NAMES`: minus the log of the mean cross-entropy; the logit of soft Dice, clipped to 1e-6
+    and 1 - 1e-6; the mean margin, z of the true class minus logsumexp of the others, clipped to -20 and 20;
+    minus the log of the mean entropy in nats, which needs no mask. Ignored pixels are excluded from all of
+    them.
 
     Args:
         logits: floats (N, K, *S), K = 1 for a single foreground class.
         masks: class ids (N, *S), 255 where ignored.
-        flipped: logits for the mirrored images, mirrored back; only where the target trained with flips.
+        flipped: logits for the mirrored images, mirrored back; only if the target was trained with flips.
 
     Raises:
-        InputError: shapes that do not fit, an image without a valid pixel, logits that are not finite.
+        InputError: incompatible shapes, an image without a valid pixel, logits that are not finite.
     """
     parts = [logits] if flipped is None else [logits, flipped]
     truth = torch.as_tensor(masks).long()
@@ -63,7 +64,7 @@ def margins(logits: Array, masks: Array) -> tuple[Values, NDArray[np.bool_]]:
         masks: as in `confidences`.
 
     Raises:
-        InputError: what `confidences` refuses.
+        InputError: errors of `confidences`.
     """
     truth = torch.as_tensor(masks).long()
     maps = _margins(_checked(torch.as_tensor(logits), truth), truth).clamp(-MOST_MARGIN, MOST_MARGIN)
@@ -89,10 +90,10 @@ def image_logit(cross_entropy: NDArray[np.floating[Any]]) -> Values:
 
 @dataclass(frozen=True, kw_only=True)
 class LogCrossEntropy(Signal):
-    """The log of the image's mean cross-entropy, which is near normal over networks.
+    """Log of the image's mean cross-entropy, close to normal over networks.
 
     Args:
-        released: what the victim gives out.
+        released: form of the victim's output.
     """
 
     maps: ClassVar[bool] = False
@@ -110,7 +111,7 @@ class LogCrossEntropy(Signal):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(LogCrossEntropy):
-    """The image's mean cross-entropy, minus the log of its probability: what likelihood ratios compare."""
+    """Mean cross-entropy of the image, minus the log of its probability, for likelihood ratios."""
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         """Return each image's number, float64 (N,)."""
@@ -119,11 +120,11 @@ class CrossEntropy(LogCrossEntropy):
 
 @dataclass(frozen=True, kw_only=True)
 class Confidences(LogCrossEntropy):
-    """Several signals at once (`confidences`), their signs turned: lower for members.
+    """Several signals jointly (`confidences`), with signs reversed: lower for members.
 
     Args:
-        released: what the victim gives out.
-        names: which, of `NAMES`.
+        released: form of the victim's output.
+        names: selection from `NAMES`.
     """
 
     names: Sequence[str] = ("log_cross_entropy", "logit_dice", "mean_margin")
@@ -156,7 +157,7 @@ def _vector(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _margins(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return z of the true class less logsumexp of the others, (N, *S)."""
+    """Return z of the true class minus logsumexp of the others, (N, *S)."""
     maps = class_logits(logits)
     true_class = mask.masked_fill(mask == IGNORE, 0).unsqueeze(1)
     others = maps.scatter(1, true_class, -torch.inf)
@@ -169,7 +170,7 @@ def _mean(maps: Tensor, valid: Tensor) -> Tensor:
 
 
 def _checked(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return logits as float64; raise InputError where they do not do."""
+    """Return logits as float64; raise InputError if they are invalid."""
     check_fit(logits, mask)
     if not torch.isfinite(logits).all():
         raise InputError(

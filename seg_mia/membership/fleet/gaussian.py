@@ -1,4 +1,4 @@
-"""The likelihood ratio attack on one signal: is a target's signal like those with or without the sample?
+"""The likelihood ratio attack on one signal, between networks with and without the sample.
 
 Signals are higher for members (see `seg_mia.membership.fleet.arrays`), and so are scores.
 """
@@ -39,16 +39,17 @@ def lira_online(
 
     Args:
         target: signals of the target network, (n,).
-        references: of each reference network for the same samples, (networks, n).
-        inside: which reference was trained on which sample, bool (networks, n).
+        references: signals of each reference network for the same samples, (networks, n).
+        inside: training sets of the references, bool (networks, n).
         variance: `per_sample`, each sample's own, without the correction for degrees of freedom, as
-            published; `fixed`, one for all samples, pooled within samples, for either side; `robust`, the
-            same by the median absolute deviation of the residuals; `bayesian`, the predictive Student t of
-            `seg_mia.membership.fleet.posterior`, which is the first for many networks and works with few.
-        centre: `median` is the published code's; not looked at where `bayesian`.
+            published; `fixed`, one for all samples, pooled within samples, on each side; `robust`, the same
+            by the median absolute deviation of the residuals; `bayesian`, the predictive Student t of
+            `seg_mia.membership.fleet.posterior`, which approaches the first for many networks and works with
+            few.
+        centre: `median` is the published code's; ignored for `bayesian`.
 
     Raises:
-        InputError: shapes that do not fit, signals that are not finite, too few networks on a side.
+        InputError: incompatible shapes, signals that are not finite, too few networks on a side.
     """
     target, references = check_target(_scalar(target), references, inside)
     _check_sides(inside, variance, online=True)
@@ -66,17 +67,19 @@ def lira_offline(
 ) -> Values:
     """Return log Pr[a network without the sample has a lower signal], (n,), in (-inf, 0].
 
-    The logarithm of the score of Carlini et al. 2022, equation 4, which orders alike and does not round to 1.
+    The logarithm of the score of Carlini et al. 2022, equation 4; it has the same order and does not round to
+    1.
 
     Args:
         target: signals of the target network, (n,).
-        references: of each reference network, (networks, n); those trained on a sample play no part for it.
+        references: signals of each reference network, (networks, n); those trained on a sample are not used
+            for it.
         inside: bool (networks, n).
         variance: as in `lira_online`.
         centre: as in `lira_online`.
 
     Raises:
-        InputError: what `lira_online` refuses, of the side without the sample alone.
+        InputError: errors of `lira_online`, only for the side without the sample.
     """
     target, references = check_target(_scalar(target), references, inside)
     _check_sides(inside, variance, online=False)
@@ -87,10 +90,10 @@ def lira_offline(
 
 
 def difficulty_calibrated(target: Numbers, references: Numbers, inside: Inside) -> Values:
-    """Return the signal less its mean under networks without the sample, (n,).
+    """Return the signal minus its mean under networks without the sample, (n,).
 
-    Difficulty calibration (Watson et al., ICLR 2022, equation 4), as `seg_mia.membership.calibrated` has it
-    for losses.
+    Difficulty calibration (Watson et al., ICLR 2022, equation 4), the counterpart of
+    `seg_mia.membership.calibrated` for losses.
 
     Args:
         target: (n,).
@@ -98,7 +101,7 @@ def difficulty_calibrated(target: Numbers, references: Numbers, inside: Inside) 
         inside: bool (networks, n).
 
     Raises:
-        InputError: shapes that do not fit, signals that are not finite, a sample without such a network.
+        InputError: incompatible shapes, signals that are not finite, a sample without such a network.
     """
     target, references = check_target(_scalar(target), references, inside)
     check_counts(inside, least_out=1)
@@ -106,7 +109,7 @@ def difficulty_calibrated(target: Numbers, references: Numbers, inside: Inside) 
 
 
 def rank_among_out(target: Numbers, references: Numbers, inside: Inside) -> Values:
-    """Return the share of networks without the sample whose signal is lower, ties half, (n,), in [0, 1].
+    """Return the fraction of networks without the sample with a lower signal, ties half, (n,), in [0, 1].
 
     The quantile of "Attack R" (Ye et al., CCS 2022, "Enhanced membership inference attacks", section 4.4).
 
@@ -116,7 +119,7 @@ def rank_among_out(target: Numbers, references: Numbers, inside: Inside) -> Valu
         inside: bool (networks, n).
 
     Raises:
-        InputError: shapes that do not fit, signals that are not finite, a sample without such a network.
+        InputError: incompatible shapes, signals that are not finite, a sample without such a network.
     """
     target, references = check_target(_scalar(target), references, inside)
     check_counts(inside, least_out=1)
@@ -125,14 +128,14 @@ def rank_among_out(target: Numbers, references: Numbers, inside: Inside) -> Valu
 
 
 def side_means(references: Values, side: Inside) -> Values:
-    """Return each sample's mean over the networks of a side, (n, ...); the side has one or more of them."""
+    """Return each sample's mean over the networks of a side, (n, ...); the side must not be empty."""
     where = _like(side, references)
     sums = np.where(where, references, 0.0).sum(axis=0)
     return np.asarray(sums / _like(side.sum(axis=0), references[0]), dtype=np.float64)
 
 
 def residuals(references: Values, side: Inside) -> Values:
-    """Return signals less the mean of their sample on a side, 0 for networks of the other, same shape."""
+    """Return signals minus their sample's mean on a side, 0 for networks of the other, same shape."""
     return np.where(_like(side, references), references - side_means(references, side), 0.0)
 
 
@@ -141,9 +144,9 @@ def pooled_variance(references: Values, side: Inside, *, robust: bool = False) -
 
     Args:
         references: (networks, n).
-        side: which networks belong to it, bool (networks, n).
-        robust: take 1.4826 times the median absolute residual instead, residuals of a sample of n_i networks
-            times sqrt(n_i / (n_i - 1)), as they are too small by that.
+        side: networks of the side, bool (networks, n).
+        robust: use 1.4826 times the median absolute residual instead; residuals of a sample of n_i networks
+            are multiplied by sqrt(n_i / (n_i - 1)) to correct their bias.
 
     Raises:
         InputError: no sample with two networks on that side.
@@ -208,5 +211,5 @@ def _scalar(target: Numbers) -> Numbers:
 
 
 def _like(values: Numbers | Inside, like: Values) -> Values:
-    """Return values with axes of length 1 behind, as many as `like` has more."""
+    """Return values with trailing axes of length 1, as many as `like` has in addition."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))  # type: ignore[return-value]

@@ -1,8 +1,8 @@
-"""A Bayesian density of each sample's signal over networks, for few networks: shrunk mean and variance.
+"""A Bayesian density of each sample's signal, for few networks: shrunk mean and variance.
 
-mu | s2 ~ N(m0, s2 / k0) and s2 ~ InvGamma(a0, b0), fitted to all samples of a side (empirical Bayes): what a
-sample's few networks leave open is filled in by what is usual among samples. The use of such a prior for
-membership follows BaVarIA (arXiv 2603.11799); the way it is fitted is defined here, its shape a0 as in limma
+mu | s2 ~ N(m0, s2 / k0) and s2 ~ InvGamma(a0, b0), fitted to all samples of a side (empirical Bayes): the
+distribution over samples supplements the few networks of each sample. The use of such a prior for
+membership follows BaVarIA (arXiv 2603.11799); the fitting method is defined here, its shape a0 as in limma
 (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1), article 3, section 6.2).
 """
 
@@ -25,7 +25,7 @@ class Prior:
 
     Attributes:
         mean: m0, the mean of the samples' means.
-        pull: k0 > 0, how many networks the mean counts for.
+        pull: k0 > 0, weight of the mean as a number of networks.
         shape: a0 > 1, of the variance's inverse gamma.
         scale: b0 > 0, likewise; b0 / (a0 - 1) is the pooled variance within samples.
     """
@@ -68,18 +68,18 @@ class Predictive:
 
 
 def fitted_prior(references: Values, side: Inside) -> Prior:
-    """Return the prior that a side's signals show, all samples together.
+    """Return the prior estimated from a side's signals, over all samples.
 
-    k0 is the pooled variance within samples over the variance between their means, after that part of it
-    which the variance within explains; a0 makes the variance of the samples' log variances what it is, after
-    what their degrees of freedom explain.
+    k0 is the pooled variance within samples over the variance between their means, after subtraction of the
+    part explained by the variance within samples; a0 matches the variance of the samples' log variances,
+    after subtraction of the part explained by their degrees of freedom.
 
     Args:
         references: (networks, n).
-        side: which networks count for which sample, bool (networks, n).
+        side: networks used for each sample, bool (networks, n).
 
     Raises:
-        InputError: no sample with two networks on that side, or no spread between networks.
+        InputError: no sample with two networks on that side, or no variation between networks.
     """
     counts, means, squares = _moments(references, side)
     several = counts > 1
@@ -112,8 +112,9 @@ def predictive(references: Values, side: Inside, prior: Prior) -> Predictive:
 
     Args:
         references: (networks, n).
-        side: which networks count for which sample, bool (networks, n); a sample without any has the prior's.
-        prior: of that side.
+        side: networks used for each sample, bool (networks, n); a sample with none has the prior's
+            distribution.
+        prior: prior of that side.
     """
     counts, means, squares = _moments(references, side)
     pull = prior.pull + counts

@@ -1,8 +1,8 @@
-"""Membership without reference networks: how unusual a signal is for so difficult a sample.
+"""Membership inference without reference networks: signals relative to the sample's difficulty.
 
-The target's signal is regressed on features of samples that it was certainly not trained on (Bertran et al.
+The target's signal is regressed on features of known non-members (Bertran et al.
 2023, "Scalable membership inference attacks via quantile regression"), with the normal head: mean and log
-variance. Here both are ridge regressions on few features, which hundreds of non-members can teach.
+variance. Here both are ridge regressions on few features, for which hundreds of non-members suffice.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from seg_mia.membership.fleet.arrays import Numbers, Values, finite
 
 LEAST_NONMEMBERS = 200
 LOG_CHI2 = -1.2703628454614782
-"""The mean of log chi-square with one degree of freedom: log squared residuals are low by that."""
+"""Mean of log chi-square with one degree of freedom: the bias of log squared residuals."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often non-members that were held out are called members.
+    """False positive rate on held-out non-members.
 
     Attributes:
-        nominal: the false positive rate that the quantile stands for.
-        achieved: the share of held-out non-members above it.
-        nonmembers: how many there were.
+        nominal: false positive rate that the quantile is meant to give.
+        achieved: fraction of held-out non-members above it.
+        nonmembers: number of held-out non-members.
     """
 
     nominal: float
@@ -36,12 +36,12 @@ class Coverage:
 
 @dataclass(frozen=True)
 class QuantileScores:
-    """What the regression makes of a target's signals.
+    """Result of the regression for a target's signals.
 
     Attributes:
         scores: (signal - mean) / standard deviation for the sample's features, (n,), higher for members.
-        coverage: at each nominal false positive rate.
-        explained: the share of the signal's variance over held-out non-members that the features explain.
+        coverage: coverage at each nominal false positive rate.
+        explained: fraction of the signal's variance over held-out non-members explained by the features.
     """
 
     scores: Values
@@ -60,20 +60,20 @@ def quantile_scores(
     fprs: Sequence[float] = (0.1, 0.01),
     seed: int = 0,
 ) -> QuantileScores:
-    """Return scores of a target's samples, from its signals for certain non-members alone.
+    """Return scores of a target's samples, from its signals for known non-members only.
 
     Args:
-        target: signals of the judged samples, (n,), higher for members.
-        features: of these samples, such as statistics of image and mask, (n, features).
+        target: signals of the evaluation samples, (n,), higher for members.
+        features: features of these samples, such as statistics of image and mask, (n, features).
         public: the target's signals for non-members, 200 or more, (m,).
         public_features: (m, features).
         ridge: penalty on the weights of features scaled to variance 1, above 0.
         folds: parts of the non-members; each is held out once, for the variance and for the coverage.
         fprs: nominal rates of the coverage check, in (0, 1).
-        seed: of the folds.
+        seed: seed of the folds.
 
     Raises:
-        InputError: too few non-members, shapes that do not fit, values that are not finite, knobs out of
+        InputError: too few non-members, incompatible shapes, values that are not finite, options out of
             range.
     """
     _check(target, features, public, public_features)
@@ -114,7 +114,7 @@ def _fitted(features: Values, values: Values, asked: Values, ridge: float) -> Va
 
 
 def _scaled(public: Numbers, judged: Numbers) -> tuple[Values, Values]:
-    """Return features less the mean of the public ones, over their deviation; constant ones are 0."""
+    """Return features minus the mean of the public ones, over their deviation; constant ones are 0."""
     known, other = public.astype(np.float64), judged.astype(np.float64)
     middle, deviation = known.mean(axis=0), known.std(axis=0)
     safe = np.where(deviation > 0, deviation, np.inf)
