@@ -1,7 +1,7 @@
-"""Signals of membership from a network's outputs: arrays in, one number per image out.
+"""Membership signals of a network's outputs: arrays in, one number per image out.
 
 Logits are raw scores before softmax or sigmoid, of any framework, floats (N, K, h, w), with
-K = 1 for a single foreground class; masks (N, h, w) hold class ids, and 255 where they are to be ignored.
+K = 1 for a single foreground class; masks (N, h, w) hold class ids, and 255 for ignored pixels.
 """
 
 from typing import Any
@@ -24,10 +24,10 @@ def image_loss(logits: Array, masks: Array, *, loss: LossName = "dice_cross_entr
     Args:
         logits: floats (N, K, h, w).
         masks: class ids (N, h, w).
-        loss: a name in `seg_mia.losses.LOSSES`; that of the victim's training is the strongest guess.
+        loss: a name in `seg_mia.losses.LOSSES`; the victim's training loss is the most effective.
 
     Raises:
-        InputError: shapes that do not fit, losses that are not finite.
+        InputError: incompatible shapes, losses that are not finite.
     """
     return _numbers(ImageLoss(loss=loss), logits, masks)
 

@@ -1,7 +1,7 @@
-"""How sure a membership attack's numbers are: confidence intervals, by whole groups where given.
+"""Confidence intervals of a membership attack's results, clustered by group if given.
 
 Members and non-members are independent of each other, and so are groups (patients, videos); samples of one
-group are not. Percentiles of a bootstrap are too narrow where there are few groups; these intervals have the
+group are dependent. Bootstrap percentile intervals are too narrow for few groups; these intervals use the
 quantiles of Student's t, or are exact.
 """
 
@@ -20,7 +20,7 @@ from seg_mia.membership.roc import auc, check_group_counts, check_scores, confus
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic of the samples at hand and the bounds of its confidence interval."""
+    """A sample statistic and the bounds of its confidence interval."""
 
     value: float
     low: float
@@ -36,29 +36,29 @@ def intervals(
     fprs: Sequence[float] = (0.1, 0.01, 0.001),
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Return intervals of what an attack achieves.
+    """Return confidence intervals of an attack's results.
 
     The keys are auc, accuracy, balanced_accuracy and f1 at `threshold`, and tpr_at_fpr_X for each X of
-    `fprs`. How often such intervals hold the true value: benchmarks/interval_coverage.py.
+    `fprs`. Their coverage is measured in benchmarks/interval_coverage.py.
 
     - auc: `auc_bounds`.
     - accuracy, balanced_accuracy, f1: functions of the true and the false positive rate. Each rate has the
       exact bounds of `seg_mia.membership.rates.ClusteredSample`, and the distances to the value at one bound,
-      the other rate as observed, add up as squares (Zou and Donner 2008, Statistics in Medicine 27:1693,
-      "MOVER"). The threshold is held fixed: it was chosen elsewhere, on the shadow.
+      with the other rate as observed, are added in quadrature (Zou and Donner 2008, Statistics in Medicine
+      27:1693, "MOVER"). The threshold is fixed: it was chosen elsewhere, on the shadow.
     - tpr_at_fpr_X: `seg_mia.membership.rates.tpr_bounds`, exact on both axes, since here the threshold is
-      chosen on the scores that it is judged by.
+      chosen on the evaluated scores.
 
     Args:
         scores: float (n,), higher for members.
         members: bool (n,).
-        groups: the patient or video of each sample, if samples of one are alike.
-        threshold: a member where score >= threshold.
-        fprs: false positive rates; the TPR there is never interpolated.
-        level: the share of such intervals that should hold the true value.
+        groups: patient or video of each sample, if samples of one are dependent.
+        threshold: decision rule: member if score >= threshold.
+        fprs: false positive rates; the TPR is never interpolated.
+        level: coverage of the intervals.
 
     Raises:
-        InputError: what `check_scores` refuses, fewer than two groups on a side, settings out of range.
+        InputError: errors of `check_scores`, fewer than two groups on a side, settings out of range.
     """
     tail = _tail(level)
     unit = _units(scores, members, groups)
@@ -96,18 +96,18 @@ def intervals(
 def auc_bounds(
     scores: Scores, members: Members, groups: Groups | None = None, *, tail: float = 0.025
 ) -> tuple[float, float]:
-    """Return the bounds of the AUC, one-sided at `tail` each, by whole groups.
+    """Return the bounds of the AUC, each one-sided at `tail`, clustered by group.
 
-    On the scale of the logit, with the variance of Obuchowski 1997 (Biometrics 53:567), which is that of
-    DeLong et al. 1988 where each sample is a group. A group's part is divided by (1 - its share of its side)
-    squared, as in a jackknife (MacKinnon and White 1985, "HC3"), since a large group draws the mean towards
-    itself. The quantile is that of Student's t with as many degrees of freedom as the side of fewer
-    effective groups has, less one: Kish's number (sum of sizes) squared / sum of squared sizes, which is the
-    count of groups where all have one size.
+    On the logit scale, with the variance of Obuchowski 1997 (Biometrics 53:567), which equals that of DeLong
+    et al. 1988 if each sample is a group. A group's contribution is divided by (1 - its share of its side)
+    squared, as in a jackknife (MacKinnon and White 1985, "HC3"), since a large group pulls the mean to
+    itself. The quantile is that of Student's t; its degrees of freedom are the smaller of the sides'
+    effective numbers of groups, minus one. The effective number is Kish's, (sum of sizes) squared / sum of
+    squared sizes, which equals the number of groups if all have one size.
 
-    Where nothing varies, as when scores part the sides perfectly or are all equal, the variance is unknown.
-    Then the bounds are those of Clopper and Pearson (1934) for independent pairs of a member and a
-    non-member, as many as there are groups on the smaller side, which all came out alike: the chance of
+    Without variation, as when scores separate the sides perfectly or are all equal, the variance is unknown.
+    The bounds are then those of Clopper and Pearson (1934) for independent pairs of a member and a
+    non-member, as many as there are groups on the smaller side, all with the same outcome: the probability of
     another outcome is at most 1 - tail ** (1 / pairs).
 
     Args:
@@ -117,7 +117,7 @@ def auc_bounds(
         tail: in (0, 0.5).
 
     Raises:
-        InputError: what `check_scores` refuses; fewer than two groups on a side.
+        InputError: errors of `check_scores`; fewer than two groups on a side.
     """
     unit = _units(scores, members, groups)
     area = auc(scores, members)
@@ -137,14 +137,14 @@ def paired_difference(
 ) -> Interval:
     """Return AUC(first) - AUC(second) of two attacks on the same samples.
 
-    The bounds of the two AUCs (`auc_bounds`) are joined as for a difference of correlated estimates (Zou and
-    Donner 2008, Statistics in Medicine 27:1693, "MOVER"), which holds near an AUC of 1, where the normal
-    approximation of DeLong et al. 1988 does not. Their correlation follows from the variances of the two and
-    of the samples' differences, by whole groups. Attacks that order all samples alike differ by nothing; two
-    AUCs of 0 or 1 have the exact bounds of as many pairs as `auc_bounds` describes.
+    The bounds of the two AUCs (`auc_bounds`) are combined as for a difference of correlated estimates (Zou
+    and Donner 2008, Statistics in Medicine 27:1693, "MOVER"), which is valid near an AUC of 1, where the
+    normal approximation of DeLong et al. 1988 is not. Their correlation follows from the variances of the two
+    and of the samples' differences, clustered by group. Attacks with the same order of samples have
+    difference 0; two AUCs of 0 or 1 have the exact bounds for as many pairs as in `auc_bounds`.
 
     Raises:
-        InputError: what `check_scores` refuses; fewer than two groups on a side, a level out of range.
+        InputError: errors of `check_scores`; fewer than two groups on a side, a level out of range.
     """
     tail = _tail(level)
     check_scores(second, members, groups)
@@ -172,12 +172,12 @@ def paired_difference(
 
 
 def _joined(first: float, second: float, correlation: float) -> float:
-    """Return how far a difference may lie from its value, given how far both terms may."""
+    """Return the margin of a difference, given the margins of both terms."""
     return math.sqrt(max(0.0, first**2 + second**2 - 2 * correlation * first * second))
 
 
 def _placements(scores: Scores, members: Members) -> Values:
-    """Return for each sample the share of the other side that it is on the right side of, ties half; (n,)."""
+    """Return for each sample the correctly ranked fraction of the other side, ties half; (n,)."""
     values = scores.astype(np.float64)
     placed = np.empty(len(values))
     for side, sign in ((members, 1), (~members, -1)):
@@ -189,7 +189,7 @@ def _placements(scores: Scores, members: Members) -> Values:
 
 
 def _variance(placed: Values, members: Members, unit: Units) -> float:
-    """Return the variance of the mean placement, both sides' parts together."""
+    """Return the variance of the mean placement, over both sides."""
     total = 0.0
     for side in (members, ~members):
         group = np.unique(unit[side], return_inverse=True)[1]
@@ -214,7 +214,7 @@ def _combined(
 
 
 def _units(scores: Scores, members: Members, groups: Groups | None) -> Units:
-    """Return the number of the group that each sample belongs to, (n,)."""
+    """Return the index of each sample's group, (n,)."""
     check_scores(scores, members, groups)
     if groups is None:
         return np.arange(len(members))
@@ -230,7 +230,7 @@ def _tail(level: float) -> float:
 
 
 def _slack(trials: int, tail: float) -> float:
-    """Return the highest chance of another outcome after so many trials that all came out alike."""
+    """Return the upper bound on the probability of another outcome after trials with equal outcomes."""
     return float(1 - tail ** (1 / trials))
 
 

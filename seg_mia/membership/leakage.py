@@ -1,16 +1,16 @@
-"""Whether any of many membership attacks tells members apart at all: one test for all of their numbers.
+"""A joint test for leakage over many membership attacks.
 
-The strongest of many numbers lies above chance by luck far more often than each of them. Here the labels
-"member" and "non-member" are dealt out anew among whole groups (patients), for all attacks and seeds at once,
-and each number is held against the best that the same attacks reach under such labels (Westfall and Young
+The maximum of many statistics exceeds chance by luck far more often than each of them. Here the labels
+"member" and "non-member" are permuted among whole groups (patients), for all attacks and seeds jointly,
+and each statistic is compared with the best of the same attacks under permuted labels (Westfall and Young
 1993, "Resampling-based multiple testing", the single-step minP method). If groups are exchangeable, so that
-nothing tells members apart, the chance that any number is called a leak is at most alpha: whatever the
-number of attacks and seeds, however they hang together, however many samples a patient has.
+nothing distinguishes members, the probability of any false claim of leakage is at most alpha, whatever the
+number of attacks and seeds, their dependence, and the number of samples per patient.
 
-A split that cuts no patient in two and yet has just so many images on a side gives large patients to the
-side that is filled first more often than to the other, and scores may well follow the size of a patient.
-Labels are therefore dealt out among groups of alike size only, which are exchangeable however a split by
-chance treats sizes.
+A split that keeps patients intact and has a fixed number of images per side assigns large patients to the
+side filled first more often than to the other, and scores may depend on the size of a patient.
+Labels are therefore permuted only among groups of similar size, which are exchangeable however a random
+split treats sizes.
 """
 
 import math
@@ -40,27 +40,28 @@ Kind = Literal["auc", "tpr_at_fpr_0.01", "groups.auc", "groups.tpr_at_fpr_0.01"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LOW_FPR = 0.01
-"""The false positive rate at which attacks are also tested: a few members may be all but certain while the
-AUC stays near chance (Carlini et al. 2022)."""
+"""Additional false positive rate at which attacks are tested: a few members may be nearly certain while the
+AUC stays near chance (Carlini et al. 2022).
+"""
 POWER = 0.8
-"""The chance with which the `detectable` AUC would have been found."""
+"""Power at the `detectable` AUC."""
 WORLDS = 1000
-"""How many sets of scores tell that chance."""
+"""Number of simulated score sets for the power."""
 ALIKE = 1.25
-"""Sizes of groups in one class, the largest over the smallest: labels are dealt out within it."""
+"""Maximum ratio of group sizes in one class, within which labels are permuted."""
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One number of one attack.
+    """One statistic of one attack.
 
     Attributes:
-        attack: its position among those tested.
+        attack: position of the attack among those tested.
         kind: the AUC or the TPR at 1 % FPR, over images or over groups.
-        value: the number.
-        low: its lower bound, which holds for all numbers tested at once with the test's confidence.
-        p_value: of this number alone.
-        adjusted: the chance that any of all the numbers comes out as unlikely where nothing leaks.
+        value: value of the statistic.
+        low: its lower bound, simultaneous for all tested statistics at the test's confidence.
+        p_value: p-value of this statistic alone.
+        adjusted: probability, without leakage, that any of the statistics is as extreme.
     """
 
     attack: int
@@ -73,17 +74,17 @@ class Tested:
 
 @dataclass(frozen=True)
 class LeakTest:
-    """What all attacks on one victim show together.
+    """Joint result of all attacks on one victim.
 
     Attributes:
-        tested: each number; a leak is shown where `adjusted` is at most 1 - confidence.
-        confidence: the least chance that no leak is claimed where there is none.
-        members: how many groups are members; samples, where each is a group of its own.
-        nonmembers: how many groups are not.
-        grouped: whether some group has several samples.
-        permutations: how often labels were dealt out anew.
-        detectable: the least AUC over groups that a single attack must have for this test to show it with a
-            chance of 80 %; None where so few groups cannot show any.
+        tested: each statistic; a leak is shown if `adjusted` is at most 1 - confidence.
+        confidence: least probability of no claim without leakage.
+        members: number of member groups, or of samples if each is its own group.
+        nonmembers: number of non-member groups.
+        grouped: whether any group has several samples.
+        permutations: number of label permutations.
+        detectable: smallest group-level AUC that this test detects in a single attack with a power of 80 %;
+            None if no AUC is detectable with so few groups.
     """
 
     tested: Sequence[Tested]
@@ -98,18 +99,18 @@ class LeakTest:
 def leak_test(
     attacks: Sequence[Scored], *, permutations: int = 9999, confidence: float = 0.95, seed: int = 0
 ) -> LeakTest:
-    """Return what attacks on one victim, or on several trained alike on one split, show together.
+    """Test all attacks on one victim, or on several victims of one recipe and split, jointly.
 
     Args:
-        attacks: the scores of each; groups have one side throughout, samples may differ.
-        permutations: how often labels are dealt out; the least p-value is 1 / (permutations + 1). Many times
-            the count of numbers over alpha are needed for the best of them to stand out.
+        attacks: scores of each attack; a group is on one side throughout, samples may differ.
+        permutations: number of label permutations; the smallest p-value is 1 / (permutations + 1).
+            Significance of the best statistic needs many times the number of statistics over alpha.
         confidence: in (0, 1).
-        seed: of the labels.
+        seed: seed of the permutations.
 
     Raises:
-        InputError: no attack, fewer than two groups on a side, a group that is a member to one attack and
-            none to another, or settings out of range.
+        InputError: no attack, fewer than two groups on a side, a group on different sides in two attacks, or
+            settings out of range.
     """
     if not attacks or permutations < 1 or not 0 < confidence < 1:
         raise InputError(
@@ -155,17 +156,18 @@ def leak_test(
 
 
 def detectable_auc(labels: Labels, *, level: float, power: float = POWER, seed: int = 0) -> float | None:
-    """Return the least AUC over groups that the test at `level` finds with chance `power`, None if none is.
+    """Return the smallest group-level AUC that the test at `level` detects with `power`, None if none.
 
-    By simulation with the labels of the test itself: scores of groups are normal with variance 1, and those
-    of members are higher by what gives that AUC. Where even scores that part the sides perfectly are not
-    found, because so few ways to deal out the labels differ, there is none.
+    Simulated with the permutations of the test itself: group scores are normal with variance 1, and those
+    of members are shifted to give that AUC. It is None if even perfectly separated scores are not detected,
+    because too few distinct permutations exist.
 
     Args:
-        labels: which groups are members, first in truth and then as dealt out, bool (permutations + 1, g).
-        level: the p-value up to which a number is called a leak, in (0, 1).
+        labels: member labels of groups, first the true ones and then the permuted ones, bool (permutations +
+            1, g).
+        level: p-value up to which a statistic counts as a leak, in (0, 1).
         power: in (0, 1).
-        seed: of the simulated scores.
+        seed: seed of the simulated scores.
     """
     is_member = labels[0]
     noise = np.random.default_rng(seed).normal(size=(WORLDS, len(is_member)))
@@ -208,14 +210,14 @@ def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
 
 
 def _sizes(attacks: Sequence[Scored], names: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return how many samples each group has, the most that any attack was asked about; (groups,)."""
+    """Return the number of samples of each group, the maximum over attacks; (groups,)."""
     counts = [np.bincount(np.searchsorted(names, scored.groups), minlength=len(names)) for scored in attacks]
     largest: NDArray[np.int64] = np.stack(counts).max(axis=0)
     return largest
 
 
 def _size_classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of each group's class of sizes, whose largest is at most ALIKE times its smallest."""
+    """Return each group's size class, whose largest size is at most ALIKE times its smallest."""
     classes = np.zeros(len(sizes), np.int64)
     first, number = 0, -1
     for position in np.argsort(sizes, kind="stable"):
@@ -228,7 +230,7 @@ def _size_classes(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 def _dealt(
     is_member: Labels, classes: NDArray[np.int64], permutations: int, rng: np.random.Generator
 ) -> Labels:
-    """Return the true labels and then as many others, dealt out anew within each class of sizes."""
+    """Return the true labels followed by the permuted ones, within each size class."""
     labels = np.tile(is_member, (permutations + 1, 1))
     for number in range(int(classes.max()) + 1):
         columns = np.flatnonzero(classes == number)
@@ -238,7 +240,7 @@ def _dealt(
 
 
 def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterator[tuple[Kind, Values]]:
-    """Yield each number of an attack under each row of labels, (permutations + 1,)."""
+    """Yield each statistic of an attack under each row of labels, (permutations + 1,)."""
     unit = np.searchsorted(names, scored.groups)
     yield "auc", _areas(scored.scores, unit, labels)
     if resolvable(int((~scored.members).sum()), LOW_FPR):
@@ -254,7 +256,7 @@ def _numbers(scored: Scored, names: NDArray[np.str_], labels: Labels) -> Iterato
 
 
 def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
-    """Return the AUC under each row of labels; 0.5 where all samples are on one side."""
+    """Return the AUC under each row of labels; 0.5 if all samples are on one side."""
     groups = labels.shape[1]
     ranks = np.bincount(unit, weights=stats.rankdata(scores), minlength=groups)
     dealt = labels.astype(np.float64)
@@ -265,7 +267,7 @@ def _areas(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
 
 
 def _rates(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
-    """Return the TPR at 1 % FPR under each row of labels, never interpolated; 0 where nobody is a member."""
+    """Return the TPR at 1 % FPR under each row of labels, never interpolated; 0 without members."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     parts = []
@@ -280,7 +282,7 @@ def _rates(scores: Values, unit: NDArray[np.intp], labels: Labels) -> Values:
 
 
 def _least_p(reached: Values) -> tuple[Values, Values]:
-    """Return each number's own p-value, (numbers,), and the least of each row of labels, (rows,)."""
+    """Return each statistic's own p-value, (numbers,), and the smallest of each row of labels, (rows,)."""
     rows = len(reached)
     p_values = np.empty_like(reached)
     for column, ordered in enumerate(np.sort(reached, axis=0).T):
@@ -289,14 +291,14 @@ def _least_p(reached: Values) -> tuple[Values, Values]:
 
 
 def _critical(smallest_p: Values, alpha: float) -> float:
-    """Return the p-value up to which a single number is called a leak."""
+    """Return the p-value up to which a single statistic counts as a leak."""
     ordered = np.sort(smallest_p)
     fitting = np.flatnonzero(np.searchsorted(ordered, ordered, side="right") <= alpha * len(ordered) + 1e-9)
     return float(ordered[fitting[-1]]) if len(fitting) else 1 / len(ordered)
 
 
 def _low(scored: Scored, kind: Kind, tail: float) -> float:
-    """Return the lower bound of a number, one-sided at `tail`."""
+    """Return the lower bound of a statistic, one-sided at `tail`."""
     if kind.startswith("groups."):
         scores, members, names = pooled(scored.scores, scored.members, scored.groups)
         groups = np.array(names)

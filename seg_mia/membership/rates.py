@@ -1,4 +1,4 @@
-"""How sure a true positive rate at a low false positive rate is: exact on both axes, by whole groups."""
+"""Confidence bounds of a true positive rate at a low false positive rate: exact on both axes, clustered."""
 
 import math
 
@@ -13,33 +13,33 @@ from seg_mia.membership.roc import check_scores
 def tpr_bounds(
     scores: Scores, members: Members, groups: Groups | None = None, *, fpr: float, tail: float = 0.025
 ) -> tuple[float, float]:
-    """Return bounds of the TPR of an attack where its FPR over all non-members, seen or not, is `fpr`.
+    """Return bounds of the TPR of an attack at a population FPR of `fpr`.
 
-    The empirical TPR at an empirical FPR errs twice: the threshold is chosen on the scores that it is judged
-    by, and few non-members leave its true FPR open. With n non-members the threshold above all of them has a
-    true FPR of 1 / (n + 1) on average, and may well have one of 3.7 / n. Here both axes are bounded:
+    The empirical TPR at an empirical FPR has two errors: the threshold is chosen on the evaluated scores, and
+    few non-members leave its true FPR uncertain. With n non-members, the threshold above all of them has a
+    true FPR of 1 / (n + 1) on average, and possibly 3.7 / n. Here both axes are bounded:
 
     - from below, by the lowest threshold whose FPR is at most `fpr` with confidence 1 - tail, and the lower
       bound of the TPR there. Without groups no threshold qualifies below log(tail) / log(1 - fpr)
       non-members, which are 368 at an FPR of 1 %; the bound is then 0.
     - from above, by the highest threshold whose FPR is at least `fpr` with that confidence, and the upper
-      bound of the TPR there; 1 where none is.
+      bound of the TPR there; 1 if there is none.
 
-    Rates have the bounds of Clopper and Pearson (1934). Where groups are given, those are of the effective
-    number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the variance between groups, as a
-    jackknife has it, with the quantiles of Student's t for as many effective groups (Kish 1965), tells how
-    many independent samples are worth as much.
-    Where all samples are decided alike there is no variance to see, and the groups are counted.
+    Rates have the bounds of Clopper and Pearson (1934). With groups, these are computed for the effective
+    number of samples (Korn and Graubard 1998, Survey Methodology 24:193): the equivalent number of
+    independent samples, from the jackknife variance between groups, with the quantiles of Student's t for the
+    effective number of groups (Kish 1965). If all samples have the same decision, no variance is observable,
+    and the groups are counted.
 
     Args:
         scores: float (n,), higher for members.
         members: bool (n,).
-        groups: the patient or video of each sample, if samples of one are alike.
+        groups: patient or video of each sample, if samples of one are dependent.
         fpr: in [0, 1].
-        tail: chance of error of each of the four bounds, in (0, 0.5).
+        tail: error probability of each of the four bounds, in (0, 0.5).
 
     Raises:
-        InputError: what `check_scores` refuses; fpr or tail out of range.
+        InputError: errors of `check_scores`; fpr or tail out of range.
     """
     check_scores(scores, members, groups)
     if not 0 <= fpr <= 1 or not 0 < tail < 0.5:
@@ -67,18 +67,18 @@ def tpr_bounds(
 
 
 class ClusteredSample:
-    """Members or non-members, and bounds of the share of them that a rule takes for members.
+    """Members or non-members, with bounds of the fraction called members by a rule.
 
-    The bounds are those of Clopper and Pearson (1934), of Korn and Graubard (1998) where samples come in
-    groups, as `tpr_bounds` describes.
+    The bounds are those of Clopper and Pearson (1934), for grouped samples of Korn and Graubard (1998), as
+    described in `tpr_bounds`.
     """
 
     def __init__(self, scores: Scores, units: Units) -> None:
-        """Take the side's samples.
+        """Set the side's samples.
 
         Args:
             scores: (n,), higher for members.
-            units: the number of each sample's group, int (n,).
+            units: index of each sample's group, int (n,).
         """
         self.scores: Values = scores.astype(np.float64)
         self.unit = np.unique(units, return_inverse=True)[1]
@@ -89,17 +89,17 @@ class ClusteredSample:
         self.known = 0.0 if groups < 2 else (_quantile(count) / _quantile(max(2.0, known))) ** 2
 
     def lower(self, positive: Members, tail: float) -> float:
-        """Return the lower bound of the share of positives, one-sided at `tail`; positive is bool (n,)."""
+        """Return the lower bound of the fraction of positives, one-sided at `tail`; positive is bool (n,)."""
         count = self._effective(positive)
         hits = float(positive.mean()) * count
         return float(stats.beta.ppf(tail, hits, count - hits + 1)) if hits > 0 else 0.0
 
     def upper(self, positive: Members, tail: float) -> float:
-        """Return the upper bound of the share of positives, one-sided at `tail`."""
+        """Return the upper bound of the fraction of positives, one-sided at `tail`."""
         return 1 - self.lower(~positive, tail)
 
     def _effective(self, positive: Members) -> float:
-        """Return how many independent samples would tell the share as well."""
+        """Return the effective number of independent samples."""
         count, groups, share = len(positive), len(self.sizes), float(positive.mean())
         if groups == count:
             return float(count)
@@ -112,10 +112,10 @@ class ClusteredSample:
 
 
 def effective_groups(units: Units) -> float:
-    """Return how many groups of one size would weigh as these do (Kish 1965): nearly one if one is large.
+    """Return the effective number of groups (Kish 1965): near one if one group dominates.
 
     Args:
-        units: the number of each sample's group, int (n,).
+        units: index of each sample's group, int (n,).
     """
     sizes = np.unique(units, return_counts=True)[1]
     return float(len(units) ** 2 / (sizes.astype(np.float64) ** 2).sum())

@@ -1,7 +1,7 @@
-"""How well scores tell members from non-members: the ROC, its area, its low end, one threshold's decisions.
+"""Separation of members and non-members by scores: ROC, AUC, low-FPR rates, decisions at a threshold.
 
-Scores are float (n,), one per image, higher for members; members is bool (n,). All raise InputError for
-what `check_scores` refuses. Equal scores are one point of the ROC: no threshold parts them.
+Scores are float (n,), one per image, higher for members; members is bool (n,). All functions raise InputError
+for the errors of `check_scores`. Equal scores are one point of the ROC: no threshold separates them.
 """
 
 import math
@@ -15,7 +15,7 @@ from seg_mia.membership.arrays import Groups, Members, Scores, Units
 
 
 def check_scores(scores: Scores, members: Members, groups: Groups | None = None) -> None:
-    """Raise InputError unless scores are finite (n,) and `check_members` agrees with members and groups."""
+    """Raise InputError unless scores are finite (n,) and `check_members` accepts members and groups."""
     if scores.ndim != 1 or members.shape != scores.shape:
         raise InputError(
             f"scores and members must have one shape (n,), got {scores.shape} and {members.shape}; "
@@ -57,13 +57,13 @@ class Roc:
 
 
 def roc(scores: Scores, members: Members) -> Roc:
-    """Return the ROC of the rule "a member where score >= threshold"."""
+    """Return the ROC of the rule "member if score >= threshold"."""
     thresholds, true, false = _points(scores, members)
     return Roc(false / false[-1], true / true[-1], thresholds)
 
 
 def auc(scores: Scores, members: Members) -> float:
-    """Return the chance that a member scores above a non-member, ties count half (Mann and Whitney 1947)."""
+    """Return the probability that a member scores above a non-member, ties half (Mann and Whitney 1947)."""
     _, true, false = _points(scores, members)
     doubled_area = (np.diff(false) * (true[1:] + true[:-1])).sum()
     return float(doubled_area / (2 * true[-1] * false[-1]))
@@ -72,7 +72,7 @@ def auc(scores: Scores, members: Members) -> float:
 def tpr_at_fpr(scores: Scores, members: Members, fpr: float) -> float:
     """Return the highest TPR among the ROC's points with FPR <= fpr; never interpolated.
 
-    Below one non-member in all (see `resolvable`) it is the share of members above every non-member.
+    Below one allowed false positive (see `resolvable`) it is the fraction of members above every non-member.
     """
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr must lie in [0, 1], got {fpr}; 0.001 is one false alarm in a thousand")
@@ -82,19 +82,19 @@ def tpr_at_fpr(scores: Scores, members: Members, fpr: float) -> float:
 
 
 def resolvable(nonmembers: int, fpr: float) -> bool:
-    """Whether so many non-members can show that FPR: one false positive of theirs does not exceed it."""
+    """Whether the non-members resolve that FPR: one false positive does not exceed it."""
     return bool(allowed_false_positives(nonmembers, fpr) >= 1)
 
 
 def allowed_false_positives(nonmembers: int | NDArray[np.int64], fpr: float) -> NDArray[np.float64]:
-    """Return how many false positives there may be, a whole number; 0.29 of 100 are 29."""
+    """Return the allowed number of false positives, a whole number; 0.29 of 100 are 29."""
     # 100 * 0.29 is 28.999999999999996.
     return np.floor(np.asarray(nonmembers) * fpr + 1e-9)
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How one threshold decides; members are the positives, and there are some on either side."""
+    """Decisions at one threshold; members are the positives, and neither side is empty."""
 
     true_positives: int
     false_positives: int
@@ -103,32 +103,32 @@ class Confusion:
 
     @property
     def members(self) -> int:
-        """How many are members."""
+        """Number of members."""
         return self.true_positives + self.false_negatives
 
     @property
     def nonmembers(self) -> int:
-        """How many are not."""
+        """Number of non-members."""
         return self.true_negatives + self.false_positives
 
     @property
     def accuracy(self) -> float:
-        """The share decided rightly, in [0, 1]."""
+        """Fraction of correct decisions, in [0, 1]."""
         return (self.true_positives + self.true_negatives) / (self.members + self.nonmembers)
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean of members' and non-members' accuracy, in [0, 1]; 0.5 is chance whatever their numbers."""
+        """Mean of members' and non-members' accuracy, in [0, 1]; 0.5 is chance for any class sizes."""
         return (self.true_positives / self.members + self.true_negatives / self.nonmembers) / 2
 
     @property
     def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN), in [0, 1]; 0 when no member is found, even when nothing is called one."""
+        """2 TP / (2 TP + FP + FN), in [0, 1]; 0 without true positives, even without any positives."""
         return 2 * self.true_positives / (self.true_positives + self.false_positives + self.members)
 
 
 def confusion(scores: Scores, members: Members, threshold: float) -> Confusion:
-    """Count the decisions of the rule "a member where score >= threshold"."""
+    """Count the decisions of the rule "member if score >= threshold"."""
     check_scores(scores, members)
     if math.isnan(threshold):
         raise InputError("threshold must be a number, got nan; choose it on the shadow with best_threshold")
@@ -143,11 +143,11 @@ def confusion(scores: Scores, members: Members, threshold: float) -> Confusion:
 
 
 def best_threshold(scores: Scores, members: Members) -> float:
-    """Return the threshold of highest balanced accuracy (Youden 1950), one that carries over to other scores.
+    """Return the threshold of highest balanced accuracy (Youden 1950), for use on other scores.
 
-    It lies midway between the lowest score that it calls a member and the next one below. Of several best, by
-    falling threshold, the middle one is taken, of two middle ones the lower. When nothing beats chance, as
-    when all scores are equal, and the lowest score is taken itself, all are called members.
+    It lies midway between the lowest score called a member and the next one below. Among several optima, by
+    falling threshold, the middle one is taken, and of two middle ones the lower. If no threshold beats
+    chance, as for equal scores, and the lowest score itself is taken, all are called members.
     """
     thresholds, true, false = _points(scores, members)
     # In whole numbers, so that equal ones are equal.
@@ -165,7 +165,7 @@ def best_threshold(scores: Scores, members: Members) -> float:
 def pooled(
     scores: Scores, members: Members, groups: Groups
 ) -> tuple[NDArray[np.float64], Members, list[str]]:
-    """Return mean scores (g,), members (g,) and names of the groups, sorted: what is known of a patient."""
+    """Return mean scores (g,), members (g,) and names of the groups, sorted: patient-level scores."""
     check_scores(scores, members, groups)
     names, first, unit = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     sums = np.bincount(unit, weights=scores)
@@ -184,13 +184,13 @@ def _points(
 
 
 def group_counts(members: Members, groups: Groups | Units) -> tuple[int, int]:
-    """Return how many groups are members and how many are not."""
+    """Return the numbers of member and non-member groups."""
     names = np.asarray(groups)
     return len(np.unique(names[members])), len(np.unique(names[~members]))
 
 
 def check_group_counts(members: Members, groups: Groups | Units) -> None:
-    """Raise InputError for fewer than two groups on a side, which do not show how groups vary."""
+    """Raise InputError for fewer than two groups on a side, for which the variance is undefined."""
     member_count, nonmember_count = group_counts(members, groups)
     if min(member_count, nonmember_count) < 2:
         raise InputError(

@@ -1,4 +1,4 @@
-"""How an attacker decides: rules on numbers, or a classifier of maps, which a learner trains."""
+"""Decision methods of an attacker: rules on numbers, or a trained classifier of maps."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,32 +16,32 @@ from seg_mia.models.membership_classifier import Adapter
 
 
 class Trained(Protocol):
-    """A classifier of maps after its training."""
+    """A trained classifier of maps."""
 
     @property
     def threshold(self) -> float:
-        """The least score of what is called a member, chosen on the shadow."""
+        """Decision threshold, chosen on the shadow: lowest score called a member."""
 
     def scores(self, answers: Answers) -> Values:
         """Return each sample's score, (n,)."""
 
     def last(self, answers: Answers) -> list[Values]:
-        """Return the scores after each of the last epochs, where they were asked for."""
+        """Return the scores after each of the last epochs, if requested."""
 
 
 class Learner(Protocol):
-    """What trains classifiers of maps: it has a trainer, which scorers do not know."""
+    """Trains classifiers of maps; it holds the trainer, which scorers do not depend on."""
 
     def __call__(self, settings: "Classifier", shadow: Answers, number: int) -> Trained:
         """Train the classifier of a seed, numbered from 0, on a shadow's signals."""
 
 
 class Scorer(ABC):
-    """A way to turn signals into scores, higher for members, and scores into a decision.
+    """Turns signals into scores, higher for members, and scores into decisions.
 
     Attributes:
         maps: whether signals are maps; otherwise numbers.
-        needs: how many shadows, and whether they may be trained on judged samples.
+        needs: required number of shadows, and whether they may be trained on evaluation samples.
     """
 
     maps: ClassVar[bool] = False
@@ -49,17 +49,17 @@ class Scorer(ABC):
 
     @property
     def training(self) -> "Classifier | None":
-        """How a classifier is trained, where `fit` trains one."""
+        """Training settings of the classifier, if `fit` trains one."""
         return None
 
     @abstractmethod
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:
-        """Learn from shadows, before the victim is known.
+        """Fit to shadow models, before the victim is known.
 
         Args:
-            shadows: answers of each, `needs.count` or more, all about the same samples where
+            shadows: signals of each shadow, `needs.count` or more, all on the same samples if
                 `needs.queries_judged`.
-            learner: trains classifiers; needed where `training` is not None.
+            learner: trains classifiers; required if `training` is not None.
         """
 
     @abstractmethod
@@ -67,19 +67,18 @@ class Scorer(ABC):
         """Return the scores of the victim's samples, after `fit` on the same shadows.
 
         Args:
-            victim: its answers; its `members` are not looked at.
-            shadows: as given to `fit`; where `needs.queries_judged`, with answers about the victim's samples.
+            victim: signals of the victim; its `members` are not used.
+            shadows: as given to `fit`; if `needs.queries_judged`, with signals on the victim's samples.
         """
 
 
 @dataclass(kw_only=True)
 class Threshold(Scorer):
-    """Call an image a member when its number is low enough.
+    """Call an image a member if its number is low enough.
 
     Args:
         rule: `shadow_mean`: at most the shadow's mean over its members, as published (Chobola et al. 2022),
-            but in evaluation mode and per image; `shadow_roc`: where the shadow's balanced accuracy is
-            highest.
+            but in evaluation mode and per image; `shadow_roc`: at the shadow's highest balanced accuracy.
     """
 
     rule: Rule = "shadow_mean"
@@ -95,15 +94,15 @@ class Threshold(Scorer):
         self._threshold = shadow_threshold(known, members, rule=self.rule)
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
-        """Return the negative numbers, as `loss_threshold` does."""
+        """Return the negative numbers, as in `loss_threshold`."""
         return Guesses(-victim.numbers, self._threshold)
 
 
 @dataclass(kw_only=True)
 class Calibrated(Scorer):
-    """Call an image a member when the victim's number is low for so difficult an image (`calibrated`).
+    """Call an image a member if the victim's number is low relative to its difficulty (`calibrated`).
 
-    The difficulty is the mean number under shadows that were not trained on the image. The threshold is
+    The difficulty is the mean number under shadows not trained on the image. The threshold is
     chosen on the shadows, each in turn the victim (`calibrated_threshold`).
     """
 
@@ -129,27 +128,28 @@ class Calibrated(Scorer):
 
 @dataclass(kw_only=True)
 class Classifier(Scorer):
-    """A network trained on the shadow's signals; it decides where its balanced accuracy is highest there.
+    """A network trained on the shadow's signals, with the threshold of highest balanced accuracy there.
 
-    Part of the shadow's samples is kept out of training, whole groups at a time: its curve shows whether the
-    classifier learns anything that carries over, and the decision threshold is chosen on it. The victim's
-    samples are scored once, after training. Published: ResNet-34, NAdam 1e-4, batch 4, 30 epochs.
+    Part of the shadow's samples is held out from training, by whole groups: its learning curve measures
+    generalisation, and the decision threshold is chosen on it. The victim's samples are scored once, after
+    training. Published: ResNet-34, NAdam 1e-4, batch 4, 30 epochs.
 
     Args:
         architecture: any timm classifier by name.
-        weights: what it starts from: `imagenet` (downloads), a local file, or nothing.
-        adapter: `convolution` puts a 1x1 convolution in front, `first_layer` widens the network's own.
+        weights: initial weights: `imagenet` (downloads), a local file, or none.
+        adapter: `convolution` adds a 1x1 convolution in front, `first_layer` widens the network's first
+            layer.
         epochs: passes over the training part.
-        lr: learning rate at the start; it falls to 0 along a cosine.
-        weight_decay: of NAdam, decoupled.
-        batch_size: signals in a batch, at least 2.
-        dropout: before the last layer.
+        lr: initial learning rate, with cosine decay to 0.
+        weight_decay: weight decay of NAdam, decoupled.
+        batch_size: signals per batch, at least 2.
+        dropout: dropout before the last layer.
         augment: flip each signal at random in training.
-        patch: side of the patches that vote, as in Segmentations-Leak; None shows the whole map.
-        validation: the part of the shadow's samples kept out of training.
-        seeds: how many classifiers are trained; with several, scores are their mean, and the spread is told.
-        last_epochs: also tell the mean over so many last epochs, as the published code does; an extra that
-            chooses nothing.
+        patch: side of the voting patches, as in Segmentations-Leak; None uses the whole map.
+        validation: fraction of the shadow's samples held out from training.
+        seeds: number of classifiers; with several, scores are averaged and their spread is reported.
+        last_epochs: also report the mean over this many last epochs, as in the published code; it does not
+            affect the decision.
     """
 
     maps: ClassVar[bool] = True

@@ -1,6 +1,6 @@
-"""Scores of membership from numbers: a victim's losses, compared with what shadows answer.
+"""Membership scores from numbers: the victim's losses, compared with those of shadows.
 
-Numbers are the lower, the more likely they are a member's; scores are the higher, the more likely.
+Lower numbers, and higher scores, indicate members.
 """
 
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ Numbers = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Guesses:
-    """Scores of the victim's samples, and the threshold of a decision.
+    """Scores of the victim's samples, and the decision threshold.
 
     Attributes:
         scores: float64 (n,), higher for members.
-        threshold: the least score of what is called a member.
-        seeds: scores and threshold of each seed, where something was trained from several.
-        last: scores after each of the last epochs of the first seed, where they were asked for.
+        threshold: lowest score called a member.
+        seeds: scores and threshold of each seed, if several were trained.
+        last: scores after each of the last epochs of the first seed, if requested.
     """
 
     scores: Values
@@ -38,19 +38,19 @@ class Guesses:
 def loss_threshold(
     victim: Numbers, shadow: Numbers, shadow_members: Members, *, rule: Rule = "shadow_mean"
 ) -> Guesses:
-    """Return scores that are the negative losses, and a threshold from one shadow.
+    """Return negative losses as scores, and a threshold from one shadow.
 
     Yeom et al. 2018 (CSF); for masks Chobola, Usynin and Kaissis 2022, in evaluation mode and per image.
 
     Args:
         victim: losses of the victim's samples, (n,).
         shadow: losses of the shadow's own members and non-members under the shadow, (m,).
-        shadow_members: who of these it was trained on, bool (m,).
-        rule: `shadow_mean`, at most the shadow's mean loss over its members; `shadow_roc`, where the shadow's
-            balanced accuracy is highest.
+        shadow_members: members among these, bool (m,).
+        rule: `shadow_mean`, at most the shadow's mean loss over its members; `shadow_roc`, at the shadow's
+            highest balanced accuracy.
 
     Raises:
-        InputError: losses that are not finite, fewer than two of either kind in the shadow.
+        InputError: losses that are not finite, fewer than two members or non-members in the shadow.
     """
     return Guesses(-victim.astype(np.float64), shadow_threshold(shadow, shadow_members, rule=rule))
 
@@ -69,18 +69,19 @@ def shadow_threshold(shadow: Numbers, members: Members, *, rule: Rule = "shadow_
 
 
 def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
-    """Return the mean loss under shadows that did not see a sample, minus the victim's loss, (n,).
+    """Return the mean loss under shadows not trained on a sample, minus the victim's loss, (n,).
 
     Difficulty calibration (Watson, Guo, Cormode and Sablayrolles, ICLR 2022, equation 4): a sample that is
-    easy for all networks is not taken for a member.
+    easy for all networks is not classified as a member.
 
     Args:
         victim: losses of the victim's samples, (n,).
         shadows: losses of the same samples under each shadow, (shadows, n).
-        seen: which shadow was trained on which sample, bool (shadows, n).
+        seen: training sets of the shadows, bool (shadows, n).
 
     Raises:
-        InputError: shapes that differ, numbers that are not finite, a sample that every shadow saw.
+        InputError: shapes that differ, numbers that are not finite, a sample that every shadow was trained
+            on.
     """
     check_matrix(shadows, seen)
     if victim.shape != shadows.shape[1:]:
@@ -101,13 +102,13 @@ def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
 def calibrated_threshold(shadows: Numbers, seen: Members, judged: Members | None = None) -> float:
     """Return the threshold of highest balanced accuracy for `calibrated`, each shadow in turn the victim.
 
-    The victim's membership plays no part. 0, the loss that others expect, where shadows cannot teach one:
-    with fewer than two members and two non-members that another shadow did not see.
+    The victim's membership is not used. The threshold is 0, the expected loss, if shadows cannot determine
+    one: with fewer than two members and two non-members that another shadow was not trained on.
 
     Args:
         shadows: losses of samples under each shadow, (shadows, n).
-        seen: which shadow was trained on which sample, bool (shadows, n).
-        judged: on which samples each shadow is attacked, bool (shadows, n); on all if not given.
+        seen: training sets of the shadows, bool (shadows, n).
+        judged: samples on which each shadow is attacked, bool (shadows, n); all if not given.
 
     Raises:
         InputError: shapes that differ or numbers that are not finite.

@@ -1,9 +1,8 @@
-"""What an attacker sees of a network when it holds an image: a map for a classifier, or one number.
+"""Signals: an attacker's view of a network on an image, a map for a classifier or one number.
 
-A signal is computed from the network's logits (N, K, *S), the images (N, C, *S) in [0, 1] and the true
-masks (N, *S). Two classes give one channel, the foreground's, however many logits the network has, so that
-shadow and victim need not agree in that. Pixels whose true mask says ignore are 0 in every signal that the
-mask is part of.
+A signal is computed from the network's logits (N, K, *S), the images (N, C, *S) in [0, 1] and the ground
+truth masks (N, *S). Two classes give one channel, the foreground's, for any number of logits, so that shadow
+and victim may differ in it. Ignored pixels are 0 in every signal that includes the mask.
 """
 
 from abc import ABC, abstractmethod
@@ -27,9 +26,9 @@ class Signal(ABC):
     """A view of the victim.
 
     Attributes:
-        maps: whether it is a map (N, C, *S) for a classifier; otherwise one number per image, (N,), that is
-            the lower, the more the image looks like a member.
-        queries_victim: whether the victim is asked at all.
+        maps: whether it is a map (N, C, *S) for a classifier; otherwise one number per image, (N,), lower for
+            members.
+        queries_victim: whether the victim is queried.
     """
 
     maps: ClassVar[bool] = True
@@ -38,7 +37,7 @@ class Signal(ABC):
     @property
     @abstractmethod
     def attacker_knowledge(self) -> str:
-        """What the attacker must see, as every table of results says it."""
+        """Attacker knowledge, as shown in result tables."""
 
     @abstractmethod
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
@@ -46,24 +45,24 @@ class Signal(ABC):
 
 
 class ReleasedSignal(Signal):
-    """A view of what the victim gives out, its field `released`, alone or beside the true mask."""
+    """A view of the victim's output in the form `released`, alone or with the ground truth."""
 
     released: Released
     uses_mask: ClassVar[bool] = False
 
     @property
     def attacker_knowledge(self) -> str:
-        """What is released, and whether the true mask is needed."""
+        """Form of the output, and whether the ground truth is needed."""
         return f"released {self.released}{', true mask' if self.uses_mask else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior(ReleasedSignal):
-    """Type-I of Chobola et al. 2022: the released map alone.
+    """Type-I of Chobola et al. 2022: only the released map.
 
     Args:
-        released: what the victim gives out. The published code takes raw logits.
-        entropy: stack the entropy of each pixel, too: it says nothing new, but shows where the victim wavers.
+        released: form of the victim's output. The published code uses raw logits.
+        entropy: add a channel with the entropy of each pixel: redundant, but it highlights uncertainty.
     """
 
     released: Released = "probabilities"
@@ -77,12 +76,12 @@ class Posterior(ReleasedSignal):
 
 @dataclass(frozen=True, kw_only=True)
 class PosteriorAndMask(ReleasedSignal):
-    """Type-II of Chobola et al. 2022: the released map and the true mask, stacked.
+    """Type-II of Chobola et al. 2022: the released map and the ground truth, stacked.
 
     Args:
-        released: what the victim gives out.
-        difference: stack how far the map is from the mask, too: it says nothing new, but spares a small
-            classifier that starts from nothing to learn the subtraction.
+        released: form of the victim's output.
+        difference: add the difference of map and mask: redundant, but a small classifier trained from scratch
+            need not learn the subtraction.
     """
 
     uses_mask: ClassVar[bool] = True
@@ -90,7 +89,7 @@ class PosteriorAndMask(ReleasedSignal):
     difference: bool = False
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the map's channels, then as many of the mask: the foreground, or one-hot; then of both."""
+        """Return the map's channels, then the mask's: foreground or one-hot; then their difference."""
         output = _output(logits, self.released).masked_fill((mask == IGNORE).unsqueeze(1), 0)
         truth = one_hot(mask, class_count(logits))
         maps = (output, truth, (output - truth).abs()) if self.difference else (output, truth)
@@ -102,24 +101,24 @@ class LossMap(ReleasedSignal):
     """The structured loss map of Segmentations-Leak (He et al., ECCV 2020): -log p of the true class.
 
     Args:
-        released: what the victim gives out.
+        released: form of the victim's output.
     """
 
     uses_mask: ClassVar[bool] = True
     released: Released = "probabilities"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return log(1 + cross-entropy), (N, 1, *S): a few huge losses would drown the others."""
+        """Return log(1 + cross-entropy), (N, 1, *S): the log limits the influence of a few huge losses."""
         return per_pixel_cross_entropy(released(logits, self.released), mask).log1p().unsqueeze(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLoss(ReleasedSignal):
-    """The loss of the whole image: what the global loss attack of Chobola et al. 2022 compares.
+    """The loss of the whole image, as in the global loss attack of Chobola et al. 2022.
 
     Args:
-        loss: which one; that of the victim's training is the strongest guess.
-        released: what the victim gives out.
+        loss: name of the loss; the victim's training loss is the most effective.
+        released: form of the victim's output.
     """
 
     maps: ClassVar[bool] = False
@@ -128,30 +127,30 @@ class ImageLoss(ReleasedSignal):
     released: Released = "probabilities"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return each image's loss, (N,); computed in float64, so that equal answers are ties."""
+        """Return each image's loss, (N,); computed in float64, so that equal outputs are ties."""
         return LOSSES[self.loss](released(logits, self.released).double(), mask).float()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEntropy(ReleasedSignal):
-    """The mean entropy of the released distribution over the pixels: confidence, without the true mask.
+    """The mean entropy of the released distribution over pixels: confidence, without ground truth.
 
     Args:
-        released: what the victim gives out.
+        released: form of the victim's output.
     """
 
     maps: ClassVar[bool] = False
     released: Released = "probabilities"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return each image's mean entropy in nats, (N,); in float64, so that equal answers are ties."""
+        """Return each image's mean entropy in nats, (N,); in float64, so that equal outputs are ties."""
         entropy = _entropy(logits.double(), self.released)
         return entropy.mean(dim=axes(entropy, 1)).float()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAndMask(Signal):
-    """The blind baseline: image and true mask, without the victim; a fair split gives an AUC of 0.5."""
+    """The blind baseline: image and ground truth, without the victim; AUC is 0.5 for a fair split."""
 
     queries_victim: ClassVar[bool] = False
 
@@ -161,7 +160,7 @@ class ImageAndMask(Signal):
         return "image and true mask, not the victim"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-        """Return the central part of the image that the mask covers, and the mask."""
+        """Return the central part of the image covered by the mask, and the mask."""
         part = image
         for axis, length in enumerate(mask.shape[1:], 2):
             part = part.narrow(axis, (part.shape[axis] - length) // 2, length)
@@ -169,7 +168,7 @@ class ImageAndMask(Signal):
 
 
 def released(logits: Tensor, kind: Released) -> Tensor:
-    """Return logits that say as much as what is released: for labels, those of an almost certain answer."""
+    """Return logits equivalent to the released output: for labels, those of a nearly certain prediction."""
     match kind:
         case "probabilities" | "logits":
             return logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -211,7 +210,7 @@ def _output(logits: Tensor, kind: Released) -> Tensor:
 
 
 def checked(signal: Tensor, name: str) -> Tensor:
-    """Return a signal; raise InputError if it holds anything but finite numbers."""
+    """Return a signal; raise InputError if it is not finite."""
     if not torch.isfinite(signal).all():
         wrong = int((~torch.isfinite(signal)).sum())
         raise InputError(

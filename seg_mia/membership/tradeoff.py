@@ -1,8 +1,8 @@
-"""What any attack that guesses whether one unit was trained on may reach at most under a promise.
+"""Maximum success of any attack on one unit's membership under a privacy guarantee.
 
-A promise is a bound on the trade-off between false and true positives (Dong, Roth, Su 2022, "Gaussian
-differential privacy", arXiv:1905.02383). For the Gaussian mechanism it is known exactly; else each
-pair (epsilon, delta) that holds is a pair of lines which no attack passes (Kairouz, Oh, Viswanath 2015).
+A guarantee bounds the trade-off between false and true positives (Dong, Roth, Su 2022, "Gaussian
+differential privacy", arXiv:1905.02383). For the Gaussian mechanism it is known exactly; otherwise each
+valid pair (epsilon, delta) gives a pair of lines that bound every attack (Kairouz, Oh, Viswanath 2015).
 """
 
 import math
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr, ndtri
 
 STRIPS = 10_000
-"""Strips whose middles give the area below a bound; it is concave, so that they never give too little."""
+"""Midpoint strips for the area below a bound; since it is concave, the area is never underestimated."""
 SAFE = 1e-12
-"""What is added, relatively, to an epsilon that was found by halving an interval of floats."""
+"""Relative margin added to an epsilon found by bisection."""
 
 
 @dataclass(frozen=True)
 class Permitted:
-    """The most that an attack on one unit may reach, whatever it knows.
+    """Maximum success of an attack on one unit, for any attacker knowledge.
 
     Attributes:
         auc: area under the curve of true over false positive rates, in [0.5, 1].
         tpr_at_10: true positive rate at a false positive rate of 10 %.
         tpr_at_1: true positive rate at a false positive rate of 1 %.
-        by: what it follows from: `gaussian` is exact, `prv` and `rdp` are the accountant's whole curve,
-            `point` is the one pair (epsilon, delta) that was promised, which permits the most.
+        by: basis of the bound: `gaussian` is exact, `prv` and `rdp` are the accountant's whole curve, `point`
+            is the single claimed pair (epsilon, delta), the loosest bound.
     """
 
     auc: float
@@ -38,7 +38,7 @@ class Permitted:
 
 
 def of_gaussian(mu: float) -> Permitted:
-    """Return what mu-Gaussian privacy permits; T steps that take all units have mu = sqrt(T) / noise.
+    """Return the bounds of mu-Gaussian privacy; T steps that use all units have mu = sqrt(T) / noise.
 
     TPR = Phi(Phi^-1(FPR) + mu), AUC = Phi(mu / sqrt(2)); mu may be infinite.
     """
@@ -47,7 +47,7 @@ def of_gaussian(mu: float) -> Permitted:
 
 
 def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
-    """Return what pairs (epsilon, delta) permit that all hold of one training; infinite ones say nothing."""
+    """Return the bounds of pairs (epsilon, delta), all valid for one training; infinite ones are ignored."""
     known = [(epsilon, delta) for epsilon, delta in points if math.isfinite(epsilon)]
     middles = (np.arange(STRIPS) + 0.5) / STRIPS
     auc = float(_tpr_limit(middles, known).mean())
@@ -56,7 +56,7 @@ def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Return the least epsilon of a mu-Gaussian mechanism at a delta in (0, 1), rounded up.
+    """Return the smallest epsilon of a mu-Gaussian mechanism at a delta in (0, 1), rounded up.
 
     delta(epsilon) = Phi(mu / 2 - epsilon / mu) - e^epsilon Phi(-mu / 2 - epsilon / mu) (Balle and Wang 2018,
     arXiv:1805.06530, theorem 8) falls with epsilon.
@@ -80,9 +80,9 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
 
 
 def _tpr_limit(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
-    """Return the greatest true positive rates at some false ones, (n,).
+    """Return the maximum true positive rates at given false positive rates, (n,).
 
-    TPR <= e^epsilon FPR + delta, and the same with the parts of members and others exchanged:
+    TPR <= e^epsilon FPR + delta, and the same with members and non-members exchanged:
     1 - FPR <= e^epsilon (1 - TPR) + delta.
     """
     limit = np.ones_like(fpr)

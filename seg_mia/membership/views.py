@@ -1,4 +1,4 @@
-"""The parts and turns of a map that a classifier is shown."""
+"""Crops and flips of maps for a classifier."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from seg_mia.errors import InputError
 
 
 def turned(maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return maps (N, C, h, w), each flipped upside down or sideways or both or neither, at random."""
+    """Return maps (N, C, h, w), each randomly flipped vertically, horizontally, both or neither."""
     flips = torch.rand(2, len(maps), 1, 1, 1, generator=generator).to(maps.device) < 0.5
     maps = torch.where(flips[0], maps.flip(2), maps)
     return torch.where(flips[1], maps.flip(3), maps)

@@ -1,4 +1,4 @@
-"""Likelihoods under the target over likelihoods under references: RMIA, its pooled form, and BASE.
+"""Likelihood ratios between target and references: RMIA, its pooled form, and BASE.
 
 Here a signal is log p of a sample under a network, such as minus the image's mean cross-entropy.
 """
@@ -18,12 +18,12 @@ GRID = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True)
 class Population:
-    """Samples that RMIA compares with; they are not scored, and their patients are no one's who is.
+    """Comparison samples of RMIA, not scored, from patients disjoint from the scored ones.
 
     Attributes:
         target: log p under the target, (z,).
         references: log p under each reference, (networks, z).
-        inside: which reference was trained on which of them, bool (networks, z).
+        inside: training sets of the references over these samples, bool (networks, z).
     """
 
     target: Numbers
@@ -40,11 +40,11 @@ def rmia(
     gamma: float = 1.0,
     offline_a: float | None = None,
 ) -> Values:
-    """Return the share of a population whose ratio a sample's exceeds `gamma` times, (n,), in [0, 1].
+    """Return the fraction of a population whose ratio a sample's exceeds `gamma` times, (n,), in [0, 1].
 
     mean over z of 1[(p(x|theta) / p(x)) / (p(z|theta) / p(z)) > gamma] (Zarifzadeh, Liu and Shokri 2024,
     "Low-cost high-power membership inference attacks", equations 2 to 4). Scores are multiples of 1 / z: a
-    false positive rate of f needs 10 / f of the population; `base` orders alike without one.
+    false positive rate of f needs a population of 10 / f; `base` gives the same order without one.
 
     Args:
         target: log p under the target, at most 0, (n,).
@@ -52,12 +52,13 @@ def rmia(
         inside: bool (networks, n).
         population: the samples z.
         gamma: 1 or more; 2 in the paper.
-        offline_a: None is online, p(x) = (mean_in p + mean_out p) / 2. In [0, 1] it is offline, with
-            networks without the sample alone: p(x) = ((1 + a) mean_out p + 1 - a) / 2; `tuned_offline_a`.
+        offline_a: None is online, p(x) = (mean_in p + mean_out p) / 2. A value in [0, 1] is offline, with
+            only the networks without the sample: p(x) = ((1 + a) mean_out p + 1 - a) / 2; see
+            `tuned_offline_a`.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite or above 0, knobs out of range, a
-            sample without a network on a side that is needed, an empty population.
+        InputError: incompatible shapes, values that are not finite or above 0, options out of range, a sample
+            without a network on a required side, an empty population.
     """
     if not gamma >= 1 or not (offline_a is None or 0 <= offline_a <= 1):
         raise InputError(f"gamma must be 1 or more, offline_a in [0, 1], got {gamma} and {offline_a}")
@@ -74,7 +75,7 @@ def rmia(
 def log_ratio(
     target: Numbers, references: Numbers, inside: Inside, *, offline_a: float | None = None
 ) -> Values:
-    """Return log p(x|theta) - log p(x) of `rmia`, (n,); arguments and errors are its."""
+    """Return log p(x|theta) - log p(x) of `rmia`, (n,), with its arguments and errors."""
     target, references = check_target(target, references, inside)
     _check_log(target, references)
     check_counts(inside, least_in=1 if offline_a is None else 0, least_out=1)
@@ -88,17 +89,17 @@ def log_ratio(
 
 
 def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] = GRID) -> float:
-    """Return the `offline_a` of highest mean AUC over the references, each in turn attacked by the others.
+    """Return the `offline_a` of highest mean AUC over the references, each attacked by the others.
 
-    The target plays no part. The lowest of several best.
+    The target is not used. Ties go to the lowest value.
 
     Args:
         references: log p, at most 0, (networks, n).
         inside: bool (networks, n).
-        grid: values to try, in [0, 1].
+        grid: candidate values, in [0, 1].
 
     Raises:
-        InputError: what `log_ratio` refuses; no reference that others without its samples can attack.
+        InputError: errors of `log_ratio`; no reference that others without its samples can attack.
     """
     areas = np.zeros(len(grid))
     attacked = 0
@@ -122,7 +123,7 @@ def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] =
 def base(target: Numbers, references: Numbers, inside: Inside, *, online: bool = True) -> Values:
     """Return log p(x|theta) - log mean_k p(x|k), (n,).
 
-    Lassila et al. 2025 (BASE); it orders as RMIA does with a population without end.
+    Lassila et al. 2025 (BASE); it has the order of RMIA with an infinite population.
 
     Args:
         target: log p under the target up to a factor, (n,).
@@ -131,7 +132,7 @@ def base(target: Numbers, references: Numbers, inside: Inside, *, online: bool =
         online: whether the mean is over all networks; otherwise over those without the sample.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, a sample without such a network.
+        InputError: incompatible shapes, values that are not finite, a sample without such a network.
     """
     target, references = check_target(target, references, inside)
     side = np.ones_like(inside) if online else ~inside
@@ -140,14 +141,14 @@ def base(target: Numbers, references: Numbers, inside: Inside, *, online: bool =
 
 
 def less_population(scores: Values, population: Values) -> Values:
-    """Return a target's log ratios less their mean over the population, so that targets can be pooled, (n,).
+    """Return a target's log ratios minus their population mean, for pooling of targets, (n,).
 
-    The population's term of InfoRMIA, - mean_z log(p(z|theta) / p(z)), is one number per target: it orders
-    nothing within a target, and takes out the level in which targets differ.
+    The population term of InfoRMIA, - mean_z log(p(z|theta) / p(z)), is one number per target: it leaves the
+    order within a target unchanged and removes level differences between targets.
 
     Args:
         scores: log ratios of a target's samples, (n,).
-        population: of its population, (z,).
+        population: log ratios of its population, (z,).
 
     Raises:
         InputError: an empty population.

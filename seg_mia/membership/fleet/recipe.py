@@ -1,11 +1,11 @@
-"""Audit of a recipe: each network of a fleet is in turn the target, others are its references.
+"""Audit of a recipe: each network of a fleet in turn is the target, with others as references.
 
-That gives as many decisions as networks times samples, so that low false positive rates are resolved on small
-sets; those about one patient are not independent, and intervals are by whole patients.
+The number of decisions is networks times samples, so that low false positive rates are resolved on small
+sets; decisions on one patient are not independent, and intervals are clustered by patient.
 
-A target's references must not tell its members by their number. Networks are therefore attacked in folds that
-keep complementary networks together (`seg_mia.membership.fleet.arrays.pair_folds`), by networks of other
-folds.
+The number of references of a sample must not reveal the target's members. Networks are therefore attacked in
+folds that keep complementary networks together (`seg_mia.membership.fleet.arrays.pair_folds`), by networks of
+other folds.
 """
 
 from collections.abc import Sequence
@@ -38,13 +38,13 @@ class Rate:
     """A true positive rate at a nominal false positive rate.
 
     Attributes:
-        fpr: nominal.
-        achieved_fpr: the share of non-members that is called.
-        tpr: the share of members that is called.
-        low: lower bound of the TPR; None where it has none.
+        fpr: nominal false positive rate.
+        achieved_fpr: fraction of non-members called members.
+        tpr: fraction of members called members.
+        low: lower bound of the TPR; None if there is none.
         high: upper bound.
         expected_false_positives: non-members times `fpr`.
-        ppv: the share of members among the called, by prior; None where nobody is called.
+        ppv: fraction of members among the positives, by prior; None without positives.
     """
 
     fpr: float
@@ -67,16 +67,16 @@ class Rate:
 
 
 def attacked(signals: Numbers, inside: Inside, attack: FleetAttack, folds: Folds | None = None) -> Values:
-    """Return scores of each network as the target, its references those of other folds, (networks, n).
+    """Return scores of each network as target, with references from other folds, (networks, n).
 
     Args:
-        signals: (networks, n) or (networks, n, signals), standardised where the attack compares levels.
+        signals: (networks, n) or (networks, n, signals), standardised if the attack compares levels.
         inside: bool (networks, n).
-        attack: from a target, references and their members to scores.
-        folds: of the networks, (networks,); `pair_folds` if not given.
+        attack: function from a target, references and their members to scores.
+        folds: fold of each network, (networks,); `pair_folds` if not given.
 
     Raises:
-        InputError: what `check_fleet`, `pair_folds` and the attack refuse.
+        InputError: errors of `check_fleet`, `pair_folds` and the attack.
     """
     values = check_fleet(signals, inside)
     fold = _checked_folds(inside, folds)
@@ -95,10 +95,10 @@ def by_patient(
     Args:
         values: signals or scores, (networks, n) or (networks, n, signals).
         inside: bool (networks, n).
-        groups: the patient of each sample, (n,).
+        groups: patient of each sample, (n,).
 
     Raises:
-        InputError: shapes that do not fit, a patient who is partly inside a network.
+        InputError: incompatible shapes, a patient partly inside a network.
     """
     numbers = check_fleet(values, inside)
     if len(groups) != inside.shape[1]:
@@ -125,20 +125,20 @@ def pooled_auc(
     *,
     level: float = 0.95,
 ) -> Interval:
-    """Return the AUC over all targets' decisions and its interval by whole patients.
+    """Return the AUC over all targets' decisions and its interval, clustered by patient.
 
-    The variance is Obuchowski's for clustered data (1997, Biometrics 53:567), whose clusters hold members and
-    non-members, on the scale of the logit, with Student's t for as many patients less one. It holds for this
-    fleet's networks, not for others of the recipe.
+    The variance is Obuchowski's for clustered data (1997, Biometrics 53:567), whose clusters contain members
+    and non-members, on the logit scale, with Student's t on one degree of freedom fewer than patients. It is
+    valid for this fleet's networks, not for others of the recipe.
 
     Args:
         scores: (networks, n).
         inside: bool (networks, n).
-        groups: the patient of each sample, (n,); each sample is one if not given.
-        level: the share of such intervals that should hold the AUC, in (0, 1).
+        groups: patient of each sample, (n,); if not given, each sample is its own.
+        level: coverage of the interval, in (0, 1).
 
     Raises:
-        InputError: shapes that do not fit, fewer than two decisions on a side or two patients.
+        InputError: incompatible shapes, fewer than two decisions on a side or two patients.
     """
     check_fleet(scores, inside)
     unit = _units(inside, groups)
@@ -171,21 +171,21 @@ def pooled_rates(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Rate]:
-    """Return the TPR over all targets' decisions, one threshold for all, chosen on the decisions themselves.
+    """Return the TPR over all targets' decisions, at one threshold chosen on the same decisions.
 
-    Comparable with the literature. Bounds are percentiles of a bootstrap of whole patients, thresholds chosen
-    anew in each.
+    Comparable with the literature. Bounds are percentiles of a bootstrap over patients, with new thresholds
+    in each resample.
 
     Args:
         scores: (networks, n).
         inside: bool (networks, n).
-        groups: the patient of each sample, (n,); each sample is one if not given.
+        groups: patient of each sample, (n,); if not given, each sample is its own.
         fprs: in [0, 1].
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
 
     Raises:
-        InputError: shapes that do not fit, no decision on a side, fewer than two patients.
+        InputError: incompatible shapes, no decision on a side, fewer than two patients.
     """
     check_fleet(scores, inside)
     unit = _units(inside, groups)
@@ -207,10 +207,10 @@ def pooled_rates(
 
 
 def p_values(target: Values, references: Values, inside: Inside) -> Values:
-    """Return the chance of so high a score under a network without the sample, for each sample, (n,).
+    """Return the probability of at least this score under a network without the sample, (n,).
 
-    Against the sample's own scores under such networks, by the predictive Student t of
-    `seg_mia.membership.fleet.posterior`: called where it is at most f, every sample has the false positive
+    Estimated from the sample's own scores under such networks, by the predictive Student t of
+    `seg_mia.membership.fleet.posterior`: with the decision rule p <= f, every sample has the false positive
     rate f.
 
     Args:
@@ -219,7 +219,7 @@ def p_values(target: Values, references: Values, inside: Inside) -> Values:
         inside: bool (networks, n), of these.
 
     Raises:
-        InputError: shapes that do not fit, no sample with two such networks.
+        InputError: incompatible shapes, no sample with two such networks.
     """
     check_fleet(references, inside)
     return predictive(references, ~inside, fitted_prior(references, ~inside)).upper(target)
@@ -228,7 +228,7 @@ def p_values(target: Values, references: Values, inside: Inside) -> Values:
 def calibrated_rates(
     scores: Values, inside: Inside, folds: Folds | None = None, *, fprs: Sequence[float] = FPRS
 ) -> list[Rate]:
-    """Return the TPR with a threshold for each sample (`p_values`); arguments and errors as `attacked`."""
+    """Return the TPR at a threshold for each sample (`p_values`); arguments and errors as in `attacked`."""
     fold = _checked_folds(inside, folds)
     chances = attacked(scores, inside, p_values, fold)
     outside = int((~inside).sum())
@@ -241,9 +241,9 @@ def calibrated_rates(
 def transferred_rates(
     scores: Values, inside: Inside, folds: Folds | None = None, *, fprs: Sequence[float] = FPRS
 ) -> list[Rate]:
-    """Return TPR and achieved FPR of thresholds from networks of other folds only; as `attacked`.
+    """Return TPR and achieved FPR at thresholds from networks of other folds; as in `attacked`.
 
-    A real attacker's rates: the threshold is never chosen on the scores that it is judged by.
+    The rates of a real attacker: the threshold is never chosen on the evaluated scores.
     """
     check_fleet(scores, inside)
     fold = _checked_folds(inside, folds)
@@ -259,10 +259,10 @@ def transferred_rates(
 
 
 def threshold_at_fpr(scores: Values, inside: Inside, fpr: float) -> float:
-    """Return the lowest threshold that calls at most the share `fpr` of non-members, "score >= threshold".
+    """Return the lowest threshold with FPR at most `fpr`, for the rule "score >= threshold".
 
     Args:
-        scores: of networks whose members are known, any shape.
+        scores: scores of networks with known members, any shape.
         inside: bool, the same shape.
         fpr: in [0, 1].
 
@@ -277,12 +277,12 @@ def threshold_at_fpr(scores: Values, inside: Inside, fpr: float) -> float:
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float | None:
-    """Return the share of members among the called, pi TPR / (pi TPR + (1 - pi) FPR); None where none is.
+    """Return the fraction of members among positives, pi TPR / (pi TPR + (1 - pi) FPR); None without any.
 
     Args:
         tpr: in [0, 1].
         fpr: achieved, in [0, 1].
-        prior: pi, the share of members among those asked about, in (0, 1).
+        prior: pi, the fraction of members among the queried samples, in (0, 1).
     """
     called = prior * tpr + (1 - prior) * fpr
     return prior * tpr / called if called > 0 else None
@@ -297,7 +297,7 @@ def rate(
     low: float | None = None,
     high: float | None = None,
 ) -> Rate:
-    """Return a `Rate` with what follows from its numbers; `outside` counts the decisions on non-members."""
+    """Return a `Rate` with its derived values; `outside` counts the decisions on non-members."""
     tpr, achieved = float(tpr), float(achieved)
     return Rate(
         fpr=fpr,
@@ -325,7 +325,7 @@ def _rates_at(
 
 
 def _units(inside: Inside, groups: Sequence[str] | NDArray[np.str_] | None) -> Folds:
-    """Return the number of each sample's patient, (n,)."""
+    """Return the index of each sample's patient, (n,)."""
     names = np.arange(inside.shape[1]) if groups is None else np.asarray(groups)
     unit = np.unique(names, return_inverse=True)[1].astype(np.int64)
     if unit.shape != inside.shape[1:] or int(unit.max()) < 1:

@@ -1,10 +1,10 @@
-"""Each patient's own risk: how well a fleet tells networks with a patient from those without.
+"""Individual risk of each patient: separation of a fleet's networks with and without the patient.
 
-Scores that were fitted on the other networks are not comparable between targets of one sample: the target of
-one comparison is a reference of the other, which makes null AUCs fall below 0.5 and scatter beyond their
-standard error (for LiRA online with 8 + 8 networks 0.42 on average, where 0.5 is the truth). Networks are
-compared within a fold alone, all of whose targets have the same references. A single signal, standardised,
-is not fitted at all: all networks are then one fold, which is the sharpest.
+Scores fitted on the other networks are not comparable between targets of one sample: the target of
+one comparison is a reference of the other. Null AUCs then fall below 0.5 and scatter beyond their
+standard error (for LiRA online with 8 + 8 networks 0.42 on average, where 0.5 is correct). Networks are
+therefore compared only within a fold, whose targets all have the same references. A single standardised
+signal needs no fit: all networks then form one fold, which is the most sensitive analysis.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from seg_mia.membership.fleet.arrays import Folds, Inside, Values, check_fleet, 
 from seg_mia.membership.intervals import Interval
 
 NETWORKS_PER_SIDE = 16
-"""So many networks with and without a patient tell an AUC within 0.1 (standard error); fewer tell a rank."""
+"""Networks with and without a patient for an AUC within 0.1 (standard error); with fewer, only a rank."""
 GRID = np.round(np.arange(0.0, 1.0001, 0.05), 2)
 
 
 @dataclass(frozen=True)
 class Survival:
-    """The share of patients whose AUC is at least so high.
+    """Fraction of patients with at least a given AUC.
 
     Attributes:
         at: the AUCs, (points,).
-        share: of patients, (points,).
-        low: lower end of the band that holds 95 % of such shares where nothing leaks, at each point.
+        share: fraction of patients, (points,).
+        low: lower end of the pointwise 95 % band of this fraction without leakage.
         high: upper end.
     """
 
@@ -42,18 +42,18 @@ class Survival:
 
 @dataclass(frozen=True)
 class PatientRisk:
-    """What a fleet shows of each patient.
+    """Risk of each patient in a fleet.
 
     Attributes:
-        auc: the chance that a network with the patient scores above one without, (patients,).
+        auc: probability that a network with the patient scores above one without, (patients,).
         error: its standard error (Hanley and McNeil 1982), (patients,).
-        rank: 1 for the highest AUC, ties share the mean, (patients,).
-        numbered: whether the patient has 16 networks or more on either side, so that the AUC may be told,
-            bool (patients,); others have a rank alone.
-        p_value: one-sided, of no leak, (patients,).
+        rank: 1 for the highest AUC; ties share the mean, (patients,).
+        numbered: whether the patient has at least 16 networks on either side, so that the AUC may be
+            reported, bool (patients,); other patients have only a rank.
+        p_value: one-sided, of no leakage, (patients,).
         significant: after Benjamini and Hochberg at 5 %, bool (patients,).
-        survival: shares of patients against their null band.
-        worst_decile: the mean AUC of the tenth of patients of highest AUC, at least one.
+        survival: fractions of patients with their null band.
+        worst_decile: mean AUC of the tenth of patients with the highest AUC, at least one.
     """
 
     auc: Values
@@ -68,11 +68,11 @@ class PatientRisk:
 
 @dataclass(frozen=True)
 class Stability:
-    """Whether two halves of a fleet find the same patients.
+    """Agreement of two halves of a fleet on the exposed patients.
 
     Attributes:
-        spearman: the rank correlation of the AUCs; None where one half's are all equal.
-        jaccard: shared patients among the most exposed of either half, in [0, 1].
+        spearman: rank correlation of the AUCs; None if those of one half are all equal.
+        jaccard: Jaccard index of the most exposed patients of the halves, in [0, 1].
     """
 
     spearman: float | None
@@ -95,12 +95,12 @@ def patient_risk(
             same folds (few and large ones, as only networks of one fold are compared).
         inside: bool (networks, patients).
         folds: (networks,); all networks one fold if not given, which is for signals.
-        permutations: how often members are dealt out anew for the null band.
-        level: the false discovery rate, in (0, 1).
-        seed: of the permutations.
+        permutations: number of permutations of members for the null band.
+        level: false discovery rate, in (0, 1).
+        seed: seed of the permutations.
 
     Raises:
-        InputError: shapes that do not fit, a patient without two networks to compare.
+        InputError: incompatible shapes, a patient without two networks to compare.
     """
     area, error = patient_auc(scores, inside, folds)
     chances = patient_p_values(area, inside, folds)
@@ -130,7 +130,7 @@ def patient_auc(scores: Values, inside: Inside, folds: Folds | None = None) -> t
         folds: (networks,); one for all if not given.
 
     Raises:
-        InputError: what `patient_risk` refuses.
+        InputError: errors of `patient_risk`.
     """
     values = check_fleet(scores, inside)
     if values.ndim != 2:
@@ -142,15 +142,15 @@ def patient_auc(scores: Values, inside: Inside, folds: Folds | None = None) -> t
 
 
 def patient_p_values(area: Values, inside: Inside, folds: Folds | None = None) -> Values:
-    """Return the one-sided chance of so high an AUC where nothing leaks, (patients,).
+    """Return the one-sided p-value of each AUC without leakage, (patients,).
 
-    By the normal approximation of the Mann-Whitney statistic, whose tails are thinner: chances are too large
-    rather than too small, most with few networks.
+    By the normal approximation of the Mann-Whitney statistic, whose true tails are thinner: p-values are
+    conservative, most so with few networks.
 
     Args:
         area: AUCs of `patient_auc`, (patients,).
         inside: bool (networks, patients).
-        folds: as for `patient_auc`.
+        folds: as in `patient_auc`.
     """
     pairs, variance = _pairs(inside, folds), np.zeros(inside.shape[1])
     for rows in _folds(inside, folds):
@@ -160,7 +160,7 @@ def patient_p_values(area: Values, inside: Inside, folds: Folds | None = None) -
 
 
 def benjamini_hochberg(chances: Values, level: float = 0.05) -> Inside:
-    """Return which hypotheses are rejected with a false discovery rate of `level`, bool (n,).
+    """Return the hypotheses rejected at a false discovery rate of `level`, bool (n,).
 
     Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57:289.
 
@@ -187,20 +187,20 @@ def survival(
     permutations: int = 200,
     seed: int = 0,
 ) -> Survival:
-    """Return the shares of patients of at least an AUC, and their band where nothing leaks.
+    """Return the fraction of patients above each AUC, and its null band.
 
-    The band: memberships are permuted among the networks of a fold, for each patient apart.
+    Null band: memberships are permuted among the networks of a fold, separately for each patient.
 
     Args:
         scores: (networks, patients).
         inside: bool (networks, patients).
-        folds: as for `patient_auc`.
+        folds: as in `patient_auc`.
         at: AUCs, (points,).
         permutations: 1 or more.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Raises:
-        InputError: what `patient_auc` refuses.
+        InputError: errors of `patient_auc`.
     """
     area, _ = patient_auc(scores, inside, folds)
     parts, pairs = [rows for rows in _folds(inside, folds) if len(rows) > 1], _pairs(inside, folds)
@@ -217,12 +217,12 @@ def survival(
 
 
 def worst_decile(area: Values) -> float:
-    """Return the mean of the highest tenth of AUCs (patients,), of one at least."""
+    """Return the mean of the highest tenth of AUCs (patients,), at least one."""
     return float(np.sort(area)[-max(1, len(area) // 10) :].mean())
 
 
 def network_halves(inside: Inside) -> tuple[Folds, Folds]:
-    """Return the numbers of two disjoint halves of a fleet; complementary networks stay together.
+    """Return the indices of two disjoint halves of a fleet; complementary networks stay together.
 
     Args:
         inside: bool (networks, n).
@@ -242,12 +242,12 @@ def network_halves(inside: Inside) -> tuple[Folds, Folds]:
 
 
 def stability(first: Values, second: Values, *, top: float = 0.05) -> Stability:
-    """Return how alike two halves' AUCs of the same patients are.
+    """Return the agreement between two halves' AUCs of the same patients.
 
     Args:
         first: (patients,).
         second: (patients,).
-        top: the share of patients that are the most exposed, in (0, 1]; at least one patient.
+        top: fraction of patients considered most exposed, in (0, 1]; at least one patient.
 
     Raises:
         InputError: shapes that differ, fewer than two patients.
@@ -268,19 +268,19 @@ def stability(first: Values, second: Values, *, top: float = 0.05) -> Stability:
 def subgroups(
     area: Values, labels: Sequence[str] | NDArray[np.str_], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return for each subgroup its mean AUC less that of all other patients, with a bootstrap of patients.
+    """Return each subgroup's mean AUC minus that of all other patients, with a bootstrap over patients.
 
     Args:
         area: (patients,).
-        labels: the subgroup of each patient, such as its site, (patients,).
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        labels: subgroup of each patient, such as the site, (patients,).
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
 
     Returns:
-        by name, sorted; subgroups of fewer than two patients, or of all but one, are left out.
+        by name, sorted; subgroups of fewer than two patients, or of all but one, are omitted.
 
     Raises:
-        InputError: as many labels as patients are needed.
+        InputError: a number of labels other than the number of patients.
     """
     names = np.asarray(labels)
     if names.shape != area.shape:
@@ -318,7 +318,7 @@ def _share(area: Values, at: Values) -> Values:
 
 
 def _folds(inside: Inside, folds: Folds | None) -> list[Folds]:
-    """Return the numbers of each fold's networks."""
+    """Return the indices of each fold's networks."""
     fold = np.zeros(len(inside), np.int64) if folds is None else folds
     if fold.shape != inside.shape[:1]:
         raise InputError(f"folds must be (networks,) = ({len(inside)},), got {fold.shape}; take pair_folds")
@@ -326,7 +326,7 @@ def _folds(inside: Inside, folds: Folds | None) -> list[Folds]:
 
 
 def _pairs(inside: Inside, folds: Folds | None) -> Values:
-    """Return how many pairs of networks each patient has, (patients,); InputError where it has none."""
+    """Return the number of network pairs of each patient, (patients,); InputError if there are none."""
     pairs = np.zeros(inside.shape[1])
     for rows in _folds(inside, folds):
         members = inside[rows].sum(axis=0)

@@ -1,4 +1,4 @@
-"""Attacks by reference networks as a config names them: the shadows are the references."""
+"""Configurable forms of attacks with reference networks: the shadows are the references."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ class ByReferences(Scorer):
     """An attack that compares the victim with each shadow on the same samples.
 
     The threshold is that of highest balanced accuracy over the shadows, each in turn the victim of the
-    others; 0 where they are too few for that.
+    others; 0 if there are too few shadows.
 
     Args:
-        standardise: take each network's level and scale over the samples out (`standardised`): networks of
-            one recipe differ in level.
+        standardise: remove each network's level and scale over the samples (`standardised`), which differ
+            between networks of one recipe.
     """
 
     standardise: bool = True
@@ -65,11 +65,11 @@ class ByReferences(Scorer):
 
     @property
     def least_inside(self) -> int:
-        """How many shadows trained on a sample it needs."""
+        """Minimum number of shadows trained on a sample."""
         return self.needs.count if self.needs.sampling == "online" else 0
 
     def _usable(self, seen: Inside) -> Inside:
-        """Return which samples so many shadows are enough for, bool (n,)."""
+        """Return which samples have enough shadows, bool (n,)."""
         enough = ((~seen).sum(axis=0) >= self.needs.count) & (seen.sum(axis=0) >= self.least_inside)
         return np.asarray(enough, dtype=np.bool_)
 
@@ -79,9 +79,9 @@ class ByReferences(Scorer):
 
 @dataclass(kw_only=True)
 class Lira(ByReferences):
-    """The likelihood ratio attack, online: with shadows trained on a sample and shadows not (`lira_online`).
+    """The likelihood ratio attack, online: with shadows trained and not trained on a sample (`lira_online`).
 
-    A vector of signals has a pooled covariance instead (`lira_vector`), and `variance` plays no part.
+    A vector of signals has a pooled covariance instead (`lira_vector`), and `variance` is ignored.
 
     Args:
         variance: as in `lira_online`.
@@ -101,7 +101,7 @@ class Lira(ByReferences):
 
 @dataclass(kw_only=True)
 class LiraOffline(ByReferences):
-    """The likelihood ratio attack, offline: no shadow that was trained on a sample is looked at.
+    """The likelihood ratio attack, offline: shadows trained on a sample are not used for it.
 
     Args:
         variance: as in `lira_offline`.
@@ -122,8 +122,8 @@ class Base(ByReferences):
     """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
 
     Args:
-        standardise: as in `ByReferences`; off, as signals are likelihoods.
-        online: whether shadows trained on a sample count for it.
+        standardise: as in `ByReferences`; off, since signals are likelihoods.
+        online: whether shadows trained on a sample are used for it.
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
@@ -137,13 +137,13 @@ class Base(ByReferences):
 
 @dataclass(kw_only=True)
 class Rmia(ByReferences):
-    """The share of samples whose likelihood ratio a sample's exceeds (`rmia`).
+    """The fraction of samples whose likelihood ratio a sample's exceeds (`rmia`).
 
-    The population is the judged samples themselves, whose membership is not looked at. A population orders
-    nothing: it only turns ratios into shares, and its size sets the lowest false positive rate.
+    The population is the evaluation samples themselves, without their membership. A population does not
+    affect the order: it only turns ratios into fractions, and its size sets the lowest false positive rate.
 
     Args:
-        standardise: as in `ByReferences`; off, as signals are likelihoods.
+        standardise: as in `ByReferences`; off, since signals are likelihoods.
         gamma: as in `rmia`.
         offline_a: as in `rmia`; None is online, and needs shadows trained on each sample.
     """

@@ -1,4 +1,4 @@
-"""Likelihood ratios of several signals at once, of a vector or of a coarse map, with a pooled covariance."""
+"""Likelihood ratios of several signals, a vector or a coarse map, with a pooled covariance."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from seg_mia.membership.fleet.gaussian import residuals, side_means
 
 
 def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
-    """Return the log likelihood ratio of a vector of signals, (n,): LiRA with a covariance for either side.
+    """Return the log likelihood ratio of a vector of signals, (n,): LiRA with a covariance on each side.
 
     log N(phi; mu_in, S_in) - log N(phi; mu_out, S_out), where the means are each sample's and the
     covariances those within samples, pooled over all samples (`pooled_covariance`).
@@ -22,7 +22,7 @@ def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
         inside: bool (networks, n).
 
     Raises:
-        InputError: shapes that do not fit, signals that are not finite, a sample without a network on either
+        InputError: incompatible shapes, signals that are not finite, a sample without a network on either
             side, too few networks for a covariance.
     """
     target, references = check_target(_vector(target), references, inside)
@@ -34,11 +34,12 @@ def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
 def dense_lira(target: Numbers, references: Numbers, inside: Inside) -> Values:
     """Return a matched filter's score of a map of signals, (n,); experimental.
 
-    w . (phi - (mu_in + mu_out) / 2) with w = S^-1 d, the direction in which members differ, where S is the
-    covariance within samples of both sides and d = mu_in - mu_out, drawn towards its mean over all samples:
+    w . (phi - (mu_in + mu_out) / 2) with w = S^-1 d, the direction that separates members, where S is the
+    covariance within samples of both sides and d = mu_in - mu_out, shrunk to its mean over all samples:
     d' = d_mean + c / (c + k) (d - d_mean) with 1 / c = 1 / n_in + 1 / n_out. k is the variance within
-    samples over that between the samples' differences, both as means over the cells, after that part of the
-    latter which the former explains. Without precedent: compare it with `lira_online` on references first.
+    samples over that between the samples' differences, both as means over the cells, after subtraction of the
+    part of the latter explained by the former. Without precedent: compare it with `lira_online` on references
+    first.
 
     Args:
         target: signals of cells, such as `pooled_cells` of margins, (n, cells).
@@ -46,7 +47,7 @@ def dense_lira(target: Numbers, references: Numbers, inside: Inside) -> Values:
         inside: bool (networks, n).
 
     Raises:
-        InputError: what `lira_vector` refuses.
+        InputError: errors of `lira_vector`.
     """
     target, references = check_target(_vector(target), references, inside)
     check_counts(inside, least_in=1, least_out=1)
@@ -68,8 +69,8 @@ def pooled_cells(
 
     Args:
         maps: one number per pixel, such as margins, (n, h, w).
-        valid: which pixels count, bool (n, h, w); all if not given. A cell without any is the map's mean.
-        cells: of the grid, 1 up to the shorter side.
+        valid: valid pixels, bool (n, h, w); all if not given. A cell without any takes the map's mean.
+        cells: size of the grid, 1 up to the shorter side.
 
     Raises:
         InputError: maps that are not (n, h, w), another shape of `valid`, a grid finer than the map, a map
@@ -95,16 +96,16 @@ def pooled_cells(
 def pooled_covariance(references: Values, side: Inside) -> Values:
     """Return the covariance within samples over networks of a side, (signals, signals).
 
-    sum (phi - mean_i)(phi - mean_i)^T / sum (n_i - 1), drawn towards its diagonal by the weight that
+    sum (phi - mean_i)(phi - mean_i)^T / sum (n_i - 1), shrunk to its diagonal by the weight that
     minimises the expected squared error (Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365; for
     this target Schäfer and Strimmer 2005, table 2, D).
 
     Args:
         references: (networks, n, signals).
-        side: which networks count, bool (networks, n).
+        side: networks of the side, bool (networks, n).
 
     Raises:
-        InputError: fewer residuals than signals, or a signal that does not differ between networks.
+        InputError: fewer residuals than signals, or a signal that is constant over networks.
     """
     several = side & (side.sum(axis=0) > 1)
     freedom = int(np.maximum(side.sum(axis=0) - 1, 0).sum())
@@ -112,7 +113,7 @@ def pooled_covariance(references: Values, side: Inside) -> Values:
 
 
 def _shrunk(strayed: Values, freedom: int) -> Values:
-    """Return the shrunk covariance of residuals (m, signals) with so many degrees of freedom."""
+    """Return the shrunk covariance of residuals (m, signals) with the given degrees of freedom."""
     if freedom < 2:
         raise InputError(
             f"a covariance needs samples with 2 or more networks on one side, got {freedom} degrees of "
@@ -138,7 +139,7 @@ def _shrunk(strayed: Values, freedom: int) -> Values:
 
 
 def _log_density(target: Values, references: Values, side: Inside) -> Values:
-    """Return the log density of each sample's vector up to a constant that both sides share, (n,)."""
+    """Return the log density of each sample's vector up to a constant shared by both sides, (n,)."""
     covariance = pooled_covariance(references, side)
     strayed = target - side_means(references, side)
     squared = (strayed * np.linalg.solve(covariance, strayed.T).T).sum(axis=1)
@@ -146,7 +147,7 @@ def _log_density(target: Values, references: Values, side: Inside) -> Values:
 
 
 def _drawn_together(difference: Values, inside: Inside, within: float) -> Values:
-    """Return each sample's difference (n, cells) drawn towards the mean of all, as `dense_lira` describes."""
+    """Return each sample's difference (n, cells) shrunk to the mean of all, as in `dense_lira`."""
     worth = 1 / (1 / inside.sum(axis=0) + 1 / (~inside).sum(axis=0))
     if len(difference) < 2:
         return difference
