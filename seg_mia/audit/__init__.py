@@ -1,1 +1,1 @@
-"""One audit file: what is trained, what attacks it, what came out."""
+"""Audits: one file with the training, the attacks and the results."""

@@ -1,4 +1,4 @@
-"""An audit's attacks, each built once before anything is trained: one that cannot be is refused first."""
+"""Attacks of an audit, each built once before any training, so that invalid ones fail first."""
 
 import argparse
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from seg_mia.models.membership_classifier import MembershipClassifier, load_clas
 
 BLIND = "mia-blind"
 SHADOW = "shadow"
-"""What an attack's `surrogate` says where the audit's own shadow is meant."""
+"""Value of an attack's `surrogate` that refers to the audit's own shadow."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class PreparedAttack:
     """An attack and its settings.
 
     Attributes:
-        name: as the audit has it.
+        name: name in the audit.
         file: its config.
-        options: of the attack and of the data.
-        instance: the attack as it was built.
+        options: options of the attack and of the data.
+        instance: the attack object.
         control: query the shadow instead of the victim.
-        label: what tables call it: its name, and its settings where another has the same name.
+        label: label in tables: the name, with settings if another attack has the same name.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PreparedAttack:
 
 
 def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
-    """Return what is run, the blind baseline first; raise InputError for what could not be."""
+    """Return the attacks to run, the blind baseline first; raise InputError for invalid ones."""
     entries = [AttackEntry(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
     attacks = _labelled([_checked(entry, settings) for entry in entries], entries)
     inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
@@ -71,7 +71,7 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
 
 
 def _labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
-    """Return attacks with labels that no two share."""
+    """Return attacks with unique labels."""
     names, labelled = [attack.name for attack in attacks], list[PreparedAttack]()
     for attack, entry in zip(attacks, entries, strict=True):
         details = ", ".join(f"{name} {value}" for name, value in {**entry.settings, **entry.data}.items())
@@ -87,7 +87,7 @@ def queries_victim(attack: PreparedAttack) -> bool:
 
 
 def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
-    """Return whether a shadow can be queried instead of the victim: a second, where shadows are compared."""
+    """Return whether a shadow can be queried instead of the victim: a second one, if shadows are compared."""
     compared = isinstance(attack.instance, Membership) and attack.instance.scorer.needs.queries_judged
     return not compared or shadow_count(settings) > 1
 
@@ -108,12 +108,12 @@ def _checked(entry: AttackEntry, settings: Settings) -> PreparedAttack:
 
 
 def on_shadow(attack: PreparedAttack) -> bool:
-    """Return whether an attack crafts on the audit's own shadow."""
+    """Return whether an attack uses the audit's own shadow as surrogate."""
     return isinstance(attack.instance, Perturbation) and attack.instance.surrogate == SHADOW
 
 
 def prepares(attack: PreparedAttack) -> Preparation | None:
-    """Return the training that an attack needs first, if any."""
+    """Return the training required by an attack, if any."""
     return attack.instance.prepares() if isinstance(attack.instance, Perturbation) else None
 
 
@@ -139,7 +139,7 @@ def _built(file: str, options: Sequence[Option]) -> Perturbation | Membership:
 
 
 def is_run(attack: PreparedAttack, row: int) -> bool:
-    """Return whether an attack is run on a row: the first has all, the others what a defence may change."""
+    """Return whether an attack is run on a row: all on the first, on others those a defence may affect."""
     return (
         row == 0
         or not isinstance(attack.instance, Membership)

@@ -1,4 +1,4 @@
-"""An audit in TensorBoard: utility, privacy and robustness on one page, and all victims side by side."""
+"""An audit in TensorBoard: utility, privacy and robustness on one page, with all victims."""
 
 import re
 import shutil
@@ -28,18 +28,18 @@ LAYOUT = {
         "IoU with the attacker's target, victim by victim": ["Multiline", ["robustness/iou/.*"]],
     },
 }
-"""TensorBoard's custom scalars: a card per chart, a line per tag that fits."""
+"""TensorBoard's custom scalars: a card per chart, a line per matching tag."""
 
 AttackResult = MembershipResult | PerturbationResult
 
 
 def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[Victim]) -> None:
-    """Write an audit for TensorBoard below its folder, in place of what was there.
+    """Write an audit for TensorBoard below its folder, replacing earlier files.
 
     A step is a victim's row in the table. HPARAMS shows one line per victim and seed.
 
     Args:
-        folder: of the audit.
+        folder: folder of the audit.
         results: one per attack.
         victims: one per row and seed.
     """
@@ -64,7 +64,7 @@ def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[
 
 
 def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float]:
-    """Return what a victim's charts show, by tag."""
+    """Return the values of a victim's charts, by tag."""
     numbers = {f"utility/dice_{subset}": victim.dice(subset) for subset in victim.utility}
     for result in results:
         label = re.sub(r"[^\w.-]+", "_", result.label).strip("_")

@@ -1,4 +1,4 @@
-"""What canaries of a victim's training prove of it."""
+"""Canary results of a victim's training."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from seg_mia.runs import checkpoint_file, run_of
 
 FILE = "canaries.json"
 LONGEST = 100_000
-"""Bytes of it that are read; it has about 1000."""
+"""Maximum number of bytes read; the file has about 1000."""
 
 
 def read_canaries(victim: str | Path) -> CanaryResult | None:
-    """Return what canaries prove of a victim's training, None where its run does not say.
+    """Return the canary results of a victim's training, None if its run has none.
 
-    The file lies beside a checkpoint that may be a stranger's: what is no number or unit is not taken, and a
-    file that is not what `CanaryScores` writes is passed over.
+    The file beside a checkpoint may be untrusted: invalid numbers or units are dropped, and a
+    file in another format than that of `CanaryScores` is ignored.
     """
     try:
         with (run_of(checkpoint_file(victim)) / FILE).open("rb") as file:

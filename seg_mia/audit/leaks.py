@@ -1,4 +1,4 @@
-"""What the membership attacks of an audit show together, row by row."""
+"""Joint leakage test of an audit's membership attacks, row by row."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from seg_mia.results.leaks import LeakNumber, LeakResult
 from seg_mia.results.membership import MembershipResult
 
 CONFIDENCE = 0.95
-"""The least chance that no leak is claimed of a row where there is none."""
+"""Least probability of no claim for a row without leakage."""
 
 PERMUTATIONS = 9999
-"""How often who is a member is dealt out anew, more often for very many attacks."""
+"""Number of label permutations; more for very many attacks."""
 
 
 def leaks(results: Sequence[MembershipResult]) -> list[LeakResult]:
-    """Return the test of all attacks on each row's victims, over all seeds; none of rows without an attack.
+    """Test all attacks on each row's victims jointly over all seeds; rows without an attack are omitted.
 
-    Baselines and controls, which do not query the victim, are no part of it.
+    Baselines and controls, which do not query the victim, are excluded.
 
     Args:
-        results: of the audit's membership attacks; the scores lie in their folders.
+        results: results of the audit's membership attacks; the scores lie in their folders.
     """
     by_row: dict[int, list[MembershipResult]] = {}
     for result in results:
@@ -31,7 +31,7 @@ def leaks(results: Sequence[MembershipResult]) -> list[LeakResult]:
 
 
 def _tested(row: int, results: Sequence[MembershipResult]) -> LeakResult:
-    """Return one row's test; seeds whose splits differ are tested apart, and share the chance of error."""
+    """Return one row's test; seeds with different splits are tested separately and share the error level."""
     parts = _of_one_split([(result, read_scores(result.folder)) for result in results])
     level = 1 - (1 - CONFIDENCE) / len(parts)
     numbers, tests = list[LeakNumber](), []
@@ -68,7 +68,7 @@ def _tested(row: int, results: Sequence[MembershipResult]) -> LeakResult:
 def _of_one_split(
     scored: Sequence[tuple[MembershipResult, Scored]],
 ) -> list[list[tuple[MembershipResult, Scored]]]:
-    """Return attacks together whose groups lie on the same sides."""
+    """Return groups of attacks with the same member and non-member groups."""
     parts: list[tuple[dict[str, bool], list[tuple[MembershipResult, Scored]]]] = []
     for result, scores in scored:
         sides = dict(zip(scores.groups.tolist(), scores.members.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Defences beside each other: what each costs, and what each keeps from leaking."""
+"""Comparison of defences: their cost in utility, and their effect on leakage."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,18 +20,18 @@ from seg_mia.results.text import permits_at_1
 
 AttackResult = MembershipResult | PerturbationResult
 NOTHING = "none, which proves nothing"
-"""What a table says where no epsilon is proved, which is no sign of privacy."""
+"""Table text if no epsilon is proved, which does not indicate privacy."""
 
 
 class Compared(NamedTuple):
-    """One victim, and what the attacks reached that all victims met."""
+    """One victim, with the results of the attacks run on all victims."""
 
     victim: Victim
     results: list[AttackResult]
 
 
 def side_by_side(victims: Sequence[Victim], results: Sequence[AttackResult]) -> list[Compared]:
-    """Return victims with their attacks; baselines and controls ran on the first alone, and are left out."""
+    """Return victims with their attacks; baselines and controls, run on the first only, are omitted."""
     met = [
         result for result in results if not isinstance(result, MembershipResult) or result.role == "attack"
     ]
@@ -58,7 +58,7 @@ def defence_table(rows: Sequence[Compared]) -> list[str]:
 
 
 def triggers(victims: Sequence[Victim]) -> list[str]:
-    """Return a line for each poisoned victim: what its trigger does to non-members."""
+    """Return a line for each poisoned victim: the effect of its trigger on non-members."""
     lines = []
     for victim in victims:
         dice = victim.utility.get("nonmembers", {})
@@ -72,9 +72,9 @@ def triggers(victims: Sequence[Victim]) -> list[str]:
 
 
 def write_matrix(folder: Path, seed: int, rows: Sequence[Compared]) -> None:
-    """Write the comparison as `defences_seed_N.md` and, where members were guessed, `.png`.
+    """Write the comparison as `defences_seed_N.md` and, for membership attacks, `.png`.
 
-    Where promises of differential privacy differ, also `privacy_seed_N.png`.
+    If guarantees of differential privacy differ, also `privacy_seed_N.png`.
     """
     victims = [row.victim for row in rows]
     notes = "".join(f"\n{line}\n" for line in triggers(victims))

@@ -1,7 +1,7 @@
-"""What networks from outside this package depend on besides their source and weights, as part of a key.
+"""Cache keys of third-party networks: dependencies besides their source and weights.
 
-Their constructor may read a file, their answer may come from a service. Nobody can know all that foreign code
-does; so a key holds what it is seen to read, and what it answers on a few images of the data.
+A constructor may read a file, and outputs may come from a service. The full behaviour of third-party code is
+unknown; a key therefore includes the files it is observed to read, and its outputs on a few images.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from seg_mia.models.heads import heads
 log = logging.getLogger(__name__)
 
 IMAGES = 8
-"""How many of the data's images a network is asked about, evenly spread over all."""
+"""Number of images on which a network is queried, evenly spaced over the data."""
 SERVICES = {
     "socket.connect", "socket.getaddrinfo", "urllib.Request", "subprocess.Popen", "os.system",
     "os.posix_spawn",
 }  # fmt: skip
-"""Events of Python's audit hooks by which a program turns to another."""
+"""Audit events of Python by which a program contacts another."""
 CODE = {".py", ".pyc", ".so", ".pyi"}
-"""Files that are imported: their source is part of the key already."""
+"""Imported files, whose source is already part of the key."""
 KERNEL = ("/proc/", "/sys/", "/dev/")
 
 
 @dataclass
 class Reads:
-    """What was opened for reading, and how other programs were turned to."""
+    """Files opened for reading, and contacts with other programs."""
 
     files: set[str] = field(default_factory=set)
     services: set[str] = field(default_factory=set)
@@ -50,21 +50,21 @@ _hooked = list[bool]()
 
 
 def foreign(value: object) -> list[str]:
-    """Return the class paths outside this package that a specification names, at any depth."""
+    """Return the third-party class paths in a specification, at any depth."""
     return sorted({path for path in class_paths(value) if not path.startswith("seg_mia.")})
 
 
 def outside(named: Sequence[str], make: Callable[[], nn.Module], data: SegmentationData | None) -> object:
-    """Return what tells whether a network answers as it did, as plain values.
+    """Return plain values that change if a network's outputs may have changed.
 
     Args:
-        named: class paths outside this package that it is made of; they are imported first.
+        named: third-party class paths of the network; they are imported first.
         make: builds the network with its weights.
-        data: whose images it is asked about, as described; None where there are none.
+        data: specification of the data with the images to query; None if there are none.
 
     Returns:
-        the digest of its answers, and of each file that it reads meanwhile; of one that turns to a service or
-        another program, or that fails, a value that never comes again.
+        the digest of its outputs, and of each file read meanwhile; for a network that contacts a service or
+        another program, or that fails, a value that is never repeated.
     """
     images = None if data is None else _images(data)
     try:
@@ -86,7 +86,7 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
 
 @contextmanager
 def watched() -> Iterator[Reads]:
-    """Note what is opened for reading and which other programs are turned to, by any thread."""
+    """Record files opened for reading and other programs contacted, by any thread."""
     if not _hooked:  # a hook stays for good: it is added once, and looks on only here
         sys.addaudithook(_note)
         _hooked.append(True)
@@ -120,7 +120,7 @@ def _is_read(arguments: tuple[Any, ...]) -> bool:
 
 
 def _digest(file: Path) -> str | None:
-    """Return a file's digest; None for code, for what the system makes up, and for what is gone."""
+    """Return a file's digest; None for code, virtual system files and deleted files."""
     if file.suffix in CODE or str(file).startswith(KERNEL):
         return None
     try:
@@ -140,7 +140,7 @@ def _images(data: SegmentationData) -> torch.Tensor:
 
 
 def _answers(make: Callable[[], nn.Module], images: torch.Tensor | None) -> str:
-    """Return the digest of all heads' logits, from weights that a seed decides where none are loaded."""
+    """Return the digest of all heads' logits, with seeded weights if none are loaded."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = make().eval()

@@ -1,4 +1,4 @@
-"""What an attack of an audit needs trained first: trained once, and taken again by later audits."""
+"""Trainings required by an audit's attacks, cached for later audits."""
 
 from seg_mia.attacks.base import Preparation
 from seg_mia.audit.settings import Settings, Training
@@ -11,7 +11,7 @@ from seg_mia.runs import OF_A_ROLE
 
 
 def check(preparation: Preparation) -> None:
-    """Raise InputError for an unknown config, or one that trains something else."""
+    """Raise InputError for an unknown config, or one that trains another task."""
     model = last_value(stacked([str(find_config(preparation.config))]), "model")
     if not isinstance(model, dict) or model.get("class_path") != preparation.task:
         raise InputError(
@@ -21,9 +21,9 @@ def check(preparation: Preparation) -> None:
 
 
 def training(config: str, settings: Settings) -> RunRequest:
-    """Return what trains what an attack needs, on the audit's data.
+    """Return the plan of a training required by an attack, on the audit's data.
 
-    All that decides which half a sample is in is the victim's: no sample is both trained on and evaluated.
+    All settings of the victim/shadow split are the victim's: no sample is both trained on and evaluated.
     """
     victim = settings.victim.options if isinstance(settings.victim, Training) else {}
     of_victim = {

@@ -1,4 +1,4 @@
-"""Victims, shadows, every attack asked for, one summary."""
+"""Audit: victims, shadows, all attacks, one summary."""
 
 import platform
 import re
@@ -44,35 +44,35 @@ from seg_mia.results.tables import aligned, outcomes, success_table, utility
 from seg_mia.results.text import canary_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")
-"""Settings of the data that name samples."""
+"""Data settings that contain sample names."""
 MEASURES = re.compile(
     r"((groups\.)?(auc|tpr_at_fpr_0\.1|tpr_at_fpr_0\.01|tpr_at_fpr_0\.001)|balanced_accuracy)(\.low|\.high)?"
 )
-"""What gates may ask of membership attacks."""
+"""Gate metrics of membership attacks."""
 OF_TRAINING = {"epsilon": ("epsilon", "epsilon.proved"), "canaries": ("canaries.auc", "canaries.epsilon")}
-"""What they may ask of promises and canaries."""
+"""Gate metrics of privacy guarantees and canaries."""
 NEEDED: dict[str, GatedDefence] = {
     "epsilon": "DPSGD",
     "canaries.auc": "Canaries",
     "canaries.epsilon": "Canaries",
 }
-"""The defence without which there is no such number."""
+"""The defence required for such a metric."""
 SHORT: dict[GatedDefence, str] = {"DPSGD": "dp", "Canaries": "canaries"}
 """Its name in lightning_configs/defence."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What came out.
+    """Result of an audit.
 
     Attributes:
-        folder: where `audit.json` and `report.html` lie.
-        runs: the folder of all runs.
+        folder: folder of `audit.json` and `report.html`.
+        runs: folder of all runs.
         results: one per victim and attack.
         victims: one per row and seed.
-        compared: whether defences were asked for.
-        report: what is made of all that.
-        failed: a line for each gate that a result meets.
+        compared: whether defences were requested.
+        report: the report.
+        failed: a line for each failed gate.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Audit:
     failed: list[str]
 
     def headline(self) -> list[str]:
-        """Return the lines that sum up the audit: first what makes the others void, then the tables."""
+        """Return the summary lines of the audit: first warnings that invalidate results, then the tables."""
         lines = [f"WARNING: {line}" for line in self.report.warnings]
         firsts = [victim for victim in self.victims if victim.row == 0]
         for first in firsts:
@@ -106,18 +106,19 @@ class Audit:
 
 
 def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
-    """Train or take victims and shadows, attack them, write `audit.json`, the report and the comparison.
+    """Train victims and shadows or use cached ones, attack them, and write all results.
 
-    Membership attacks begin with the blind baseline, asked for or not: without it nobody knows whether the
-    split itself tells members from non-members. Baseline and controls do not depend on the victim's defence
-    and run for the first one alone. A stage that was run before on just the same inputs is taken as it is.
+    Membership attacks always include the blind baseline: without it, leakage by the split itself
+    would go unnoticed. Baseline and controls do not depend on the victim's defence
+    and run only for the first one. A stage with unchanged inputs is taken from the cache. The results are
+    `audit.json`, the report and the comparison.
 
     Args:
-        settings: what to do.
-        say: gets lines as stages begin, and the summary where a gate is refused at the end.
+        settings: settings of the audit.
+        say: receives lines as stages begin, and the summary if a gate is refused at the end.
 
     Raises:
-        InputError: whatever the settings get wrong, before anything is trained where that can be known.
+        InputError: invalid settings, before any training if possible.
     """
     gates = [read_gate(text) for text in settings.fail_on]
     attacks, compared = prepared_attacks(settings), rows(settings)
@@ -149,7 +150,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
 
 
 def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Audit:
-    """Return an audit with the gates that failed; say what came out before a gate of nothing is refused."""
+    """Return an audit with its failed gates; print the results before refusing a gate without values."""
     try:
         return replace(done, failed=failed_gates(gates, done.report))
     except InputError:
@@ -161,7 +162,7 @@ def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Aud
 def _check_gates(
     gates: Sequence[Gate], attacks: Sequence[PreparedAttack], compared: Sequence[VictimRow]
 ) -> None:
-    """Raise InputError for a gate that nothing in this audit could meet, before anything is trained."""
+    """Raise InputError before any training for a gate without possible values in this audit."""
     families, guessing = {"utility", "epsilon", "canaries"}, set[str]()
     for attack in attacks:
         if not isinstance(attack.instance, Membership):
@@ -190,7 +191,7 @@ def _check_gates(
 
 
 def _check_trained(gates: Sequence[Gate], runner: AuditRunner) -> None:
-    """Raise InputError for a gate on a promise or on canaries that no victim in question is trained with."""
+    """Raise InputError for a gate on guarantees or canaries if no relevant victim is trained with them."""
     for gate in gates:
         defence = NEEDED.get(gate.metric)
         rows_meant = [n for n, row in enumerate(runner.rows) if gate.row in {None, row.label}]
@@ -205,7 +206,7 @@ def _check_trained(gates: Sequence[Gate], runner: AuditRunner) -> None:
 def _content(
     settings: Settings, runner: AuditRunner, results: Sequence[MembershipResult | PerturbationResult]
 ) -> AuditResult:
-    """Return what `audit.json` says."""
+    """Return the content of `audit.json`."""
     inferred = [result for result in results if isinstance(result, MembershipResult)]
     return AuditResult(
         version=VERSION,
@@ -233,13 +234,13 @@ def _content(
 
 
 def _nameless(settings: Config) -> Config:
-    """Return an audit's settings without samples' names."""
+    """Return an audit's settings without sample names."""
     hidden = {name: f"{len(settings['data'][name])} lists" for name in HIDDEN if settings["data"].get(name)}
     return settings | {"data": settings["data"] | hidden}
 
 
 def _tool() -> Config:
-    """Return what all of it ran on."""
+    """Return versions and machine of the audit."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "seg_mia": __version__,
@@ -253,7 +254,7 @@ def _tool() -> Config:
 
 
 def _write_round(folder: Path, seed: int, number: int, content: AuditResult, *, compares: bool) -> None:
-    """Write the tables and pictures of one seed."""
+    """Write the tables and figures of one seed."""
     first = [result for result in content.attacks if (result.round, result.row) == (number, 0)]
     rows, names = success_of(first)
     if rows:
@@ -272,7 +273,7 @@ def _write_round(folder: Path, seed: int, number: int, content: AuditResult, *, 
 def success_of(
     results: Sequence[MembershipResult | PerturbationResult],
 ) -> tuple[list[SuccessRow], list[str]]:
-    """Return how often each loss of each attack succeeded, and the attack of each row."""
+    """Return the success rates of each attack's losses, and the attack of each row."""
     labelled = [
         (row, result.label)
         for result in results

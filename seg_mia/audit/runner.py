@@ -1,4 +1,4 @@
-"""The steps of an audit, carried out."""
+"""Execution of an audit's steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,11 +31,11 @@ from seg_mia.results.privacy import guarantee
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
 
 GatedDefence = Literal["DPSGD", "Canaries"]
-"""A defence without which there are no numbers for some gates."""
+"""Defences required for the values of some gates."""
 
 
 class Position(TypedDict):
-    """Where a result belongs: its seed, and its row of the comparison."""
+    """Position of a result: its seed, and its row of the comparison."""
 
     seed: int
     round: int
@@ -45,17 +45,17 @@ class Position(TypedDict):
 
 @dataclass
 class AuditRunner:
-    """All that is done, seed by seed and row by row.
+    """Runs all steps, seed by seed and row by row.
 
     Attributes:
-        settings: of the audit.
-        rows: of its comparison.
-        cache: what runs a stage, or takes it as it is.
+        settings: settings of the audit.
+        rows: rows of its comparison.
+        cache: stage cache, which runs a stage or returns its cached result.
         results: one per attack, in the order of the steps.
         victims: one per row and seed.
-        stages: what ran, or was taken, in the order of the steps; none where a checkpoint was given.
-        files: the networks of each round, role and training.
-        prepared: the folder of each training that an attack needs.
+        stages: stages run or cached, in the order of the steps; none for a given checkpoint.
+        files: networks of each round, role and training.
+        prepared: folder of each training required by an attack.
     """
 
     settings: Settings
@@ -68,7 +68,7 @@ class AuditRunner:
     prepared: dict[Preparation, Path] = field(default_factory=dict)
 
     def run(self, step: AuditStep) -> StageResult | None:
-        """Carry out one step; return what ran or was taken."""
+        """Run one step; return its stages."""
         row = self.rows[step.row]
         match step.kind:
             case "victim" | "shadow":
@@ -93,7 +93,7 @@ class AuditRunner:
         return result
 
     def check(self, listed: Sequence[AuditStep]) -> None:
-        """Raise InputError for trainings and data that cannot be what they are called, before any."""
+        """Raise InputError, before any training, for trainings and data inconsistent with their roles."""
         attacks = [step.attack for step in listed if step.attack is not None and step.kind == "attack"]
         infers = any(isinstance(attack.instance, Membership) for attack in attacks)
         for step in listed:
@@ -118,7 +118,7 @@ class AuditRunner:
             self.cache.modules.of_plan(replace(planned, settings=(*planned.settings, *options)))
 
     def _check_members_known(self, step: AuditStep, file: Path) -> None:
-        """Raise InputError for a shadow from elsewhere, whose members would be drawn: before any training."""
+        """Raise InputError, before any training, for an external shadow with unknown members."""
         card = read_card(file, trust=self.settings.trust)
         if step.kind == "shadow" and adopted(card) and (card.split or {}).get("role") == "shadow":
             raise InputError(
@@ -127,7 +127,7 @@ class AuditRunner:
             )
 
     def may_have(self, defence: GatedDefence, row: int) -> bool:
-        """Return whether a row's victim may have a defence: by its config, or by its checkpoint."""
+        """Return whether a row's victim may have a defence, by its config or its checkpoint."""
         source = self._source(AuditStep("victim", 0, row, ""))
         if not isinstance(source, Path):
             return may_train_with(plan(source), defence)
@@ -135,7 +135,7 @@ class AuditRunner:
         return card.privacy is not None if defence == "DPSGD" else defence in defence_names(card)
 
     def _source(self, step: AuditStep) -> Path | RunRequest:
-        """Return the checkpoint that stands for a training, or what trains."""
+        """Return the checkpoint given for a training, or the training itself."""
         row = self.rows[step.row]
         row = row if step.kind == "victim" else shadow_row(row)
         entry = self.settings.victim if step.kind == "victim" else self.settings.shadow
@@ -189,7 +189,7 @@ class AuditRunner:
         return victim, self.files.get((step.round, "shadow", shadow_row(row).training_key), [])
 
     def _measure(self, step: AuditStep, row: VictimRow) -> StageResult:
-        """Begin a row with what validation gives on non-members and members of the victim as deployed."""
+        """Start a row with validation results of the deployed victim on non-members and members."""
         victim, shadows = self._networks(step)
         request = self._on_victim("validate", victim, row, options_of("data.", self.settings.data))
         utility = {}
@@ -245,7 +245,7 @@ class AuditRunner:
         return result
 
     def _name(self, step: AuditStep, folder: str) -> str:
-        """Return what an attack's folder names it; that of a released victim also names the release."""
+        """Return the folder name of an attack; for a released victim it includes the release."""
         names = [result.name for result in self.results if (result.round, result.row) == (step.round, 0)]
         beginnings = [name for name in names if folder.startswith(f"{name}-")]
         return folder if not step.row or folder in names or not beginnings else max(beginnings, key=len)
@@ -264,7 +264,7 @@ class AuditRunner:
 
 
 def _check_half(step: AuditStep, data: SegmentationData) -> None:
-    """Raise InputError for a training on the other half of the data than its role's."""
+    """Raise InputError for a training on another half of the data than its role's."""
     if data.role != step.kind:
         remedy = "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
         raise InputError(
@@ -279,7 +279,7 @@ def _check_half(step: AuditStep, data: SegmentationData) -> None:
 
 
 def about(card: Card) -> Config:
-    """Return what a checkpoint says of itself, without the hashes of who is in it."""
+    """Return a checkpoint's metadata without the hashes of its samples."""
     split = card.split or {}
     counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
     missing = {UNSEEN: len(split[UNSEEN])} if split.get(UNSEEN) else {}
@@ -298,13 +298,13 @@ def about(card: Card) -> Config:
 
 
 class Progress:
-    """Says which step of how many begins, how long it has taken so far, and how long it may take yet.
+    """Reports the current step, the elapsed time, and an estimate of the remaining time.
 
     Args:
-        steps: all of them.
-        known: seconds that stages took when they were last run, by kind and what they were called.
-        say: gets a line.
-        clock: seconds, for the time so far.
+        steps: all steps.
+        known: seconds of earlier runs of stages, by kind and name.
+        say: receives a line.
+        clock: seconds, for the elapsed time.
     """
 
     def __init__(
@@ -320,7 +320,7 @@ class Progress:
         self.number = 0
 
     def begin(self, step: AuditStep) -> None:
-        """Say what begins."""
+        """Report the start of a step."""
         self.number += 1
         remaining = self._remaining()
         self.say(
@@ -328,7 +328,7 @@ class Progress:
         )
 
     def end(self, step: AuditStep, result: StageResult | None) -> None:
-        """Note how long it took, and say so where it was not run."""
+        """Record the duration of a step, and report a step that was not run."""
         if result is None:
             self.say("  trained already")
         elif result.cached:
@@ -351,7 +351,7 @@ class Progress:
 
 
 def name_of(step: AuditStep) -> str:
-    """Return what to call steps that take about as long as each other."""
+    """Return a common name for steps of similar duration."""
     return f"{step.kind} {step.attack.name}" if step.attack else step.kind
 
 

@@ -1,4 +1,4 @@
-"""What an audit file says."""
+"""Settings of an audit file."""
 
 import argparse
 import json
@@ -44,8 +44,8 @@ class Training:
 
     Args:
         config: a name in lightning_configs, or a file.
-        options: as on the command line, by their dotted names: {"model.network.encoder": "resnet34"}.
-        weights: of a network that was trained elsewhere, which is taken as it is instead of training one.
+        options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
+        weights: weights of a network trained elsewhere, used instead of training one.
     """
 
     config: str
@@ -55,14 +55,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Shadows(Training):
-    """The training of shadows.
+    """Training of the shadow models.
 
     Args:
         config: a name in lightning_configs, or a file.
-        options: as on the command line, by their dotted names: {"data.shadow_pool": "victim"}.
-        weights: of a network that was trained elsewhere, which is taken as it is instead of training one.
-        count: how many are trained. Several are numbered (`data.shadow`): each is trained on half of the
-            members and non-members of its half, and attacks on one shadow learn on the first.
+        options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
+        weights: weights of a network trained elsewhere, used instead of training one.
+        count: number of shadows. Several are numbered (`data.shadow`): each is trained on half of the members
+            and non-members of its half, and attacks with one shadow use the first.
     """
 
     count: int = 1
@@ -70,17 +70,17 @@ class Shadows(Training):
 
 @dataclass(frozen=True)
 class VictimRow:
-    """One row of a comparison: a victim that is trained or deployed in another way.
+    """One row of a comparison: a victim with another training or deployment.
 
     Args:
         defence: names in lightning_configs/defence, or files; none is the undefended victim.
         release: a name in lightning_configs/release, or a file.
-        config: what is trained instead of the audit's victim, with none of that one's options; the audit's
-            data and model settings hold for it, too.
-        options: of the training, by their dotted names: {"trainer.max_epochs": 45}.
-        adaptive: the attacker knows the defence, and trains the shadow with it, too; where a row has a config
-            of its own, by that one.
-        name: in tables; what it is made of if not given.
+        config: config to train instead of the audit's victim, without the latter's options; the audit's data
+            and model settings still apply.
+        options: options of the training by dotted name: {"trainer.max_epochs": 45}.
+        adaptive: adaptive attacker: the shadow is trained with the same defence, and with the row's own
+            config if it has one.
+        name: name in tables; derived from the other settings if not given.
     """
 
     defence: list[str] = field(default_factory=list)
@@ -92,42 +92,43 @@ class VictimRow:
 
     @property
     def label(self) -> str:
-        """What tables say."""
+        """Label in tables."""
         parts = [named(part) for part in (self.config, *self.defence, self.release) if part]
         return self.name or " + ".join(parts) or "none"
 
     @property
     def training_key(self) -> str:
-        """What decides the training, as a key."""
+        """Key of the settings that determine the training."""
         return json.dumps([self.config, self.defence, self.options], sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an audit file says, version 1.
+    """Content of an audit file, version 1.
 
     Args:
-        victim: a config to train, with or without options, or a checkpoint or run's folder.
+        victim: a config to train, with or without options, or a checkpoint or run folder.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
-        shadow: the same as `victim`, for what membership attacks learn on; they need one. A config, which may
-            be the victim's, is trained in the role of the shadow: on the other half, from another seed. With
-            `count` several are trained; trained ones are a run's folder or a folder of runs.
-        defences: victims to compare, each attacked alike: names in lightning_configs/defence or release,
+        shadow: shadow model of the membership attacks, which require one; same format as `victim`. A config,
+            possibly the victim's, is trained in the role of the shadow: on the other half, with another seed.
+            With `count` several are trained; trained ones are given as a run folder or a folder of runs.
+        defences: victims to compare under the same attacks: names in lightning_configs/defence or release,
             `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
-            to the first.
+            relative to the first.
         data: options of the data module for every stage, such as `root`.
         model: options of the victim's and the shadow's task, such as `encoder_weights`.
         scorer: options of every membership classifier, such as `weights`.
-        control: also run each membership attack on a network that saw none of the samples: AUC must be 0.5.
-        seeds: of the victim's training; one victim, one shadow and all attacks for each.
-        runs: folder that runs are kept in.
-        trust: class paths outside seg_mia that cards may name.
+        control: also run each membership attack on a network trained on none of the samples; its AUC must be
+            0.5.
+        seeds: seeds of the victim's training; one victim, one shadow and all attacks for each.
+        runs: folder of the runs.
+        trust: class paths outside seg_mia allowed in checkpoint metadata.
         fail_on: gates such as "mia.auc>0.6": the exit code is 1 if any result meets one; also --fail-on,
             which may be repeated.
-        images: show images of patients, and name them, in the report.
-        fresh: run every stage anew; by default one that was run on just the same inputs is taken as it is.
-        name: of the audit's folder; the config's name if not given.
-        version: of this file format.
+        images: show images and names of patients in the report.
+        fresh: run every stage again; by default, stages with unchanged inputs are cached.
+        name: name of the audit's folder; the config's name if not given.
+        version: version of this file format.
     """
 
     victim: str | Training
@@ -149,7 +150,7 @@ class Settings:
 
 
 def shadow_count(settings: Settings) -> int:
-    """Return how many shadows there are behind each victim: those to train, or those in a folder of runs."""
+    """Return the number of shadows per victim: those to train, or those in a folder of runs."""
     shadow = settings.shadow
     if shadow is None:
         return 0
@@ -160,7 +161,7 @@ def shadow_count(settings: Settings) -> int:
 
 
 def read_settings(words: Sequence[str]) -> Settings:
-    """Return the settings on an audit's command line; raise InputError for what does not fit."""
+    """Return the settings of an audit's command line; raise InputError for invalid ones."""
     # A mapping in a file must not become an object: stages build what it names, from their own command line.
     set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(
@@ -219,7 +220,7 @@ def _check(settings: Settings) -> None:
 
 
 def _check_count(shadow: str | Shadows | None) -> None:
-    """Raise InputError unless a count is of one or more shadows, of several that are trained here."""
+    """Raise InputError for a count below one, or a count of several shadows not trained here."""
     if not isinstance(shadow, Shadows):
         return
     trained = shadow.weights is not None or (Path(shadow.config).exists() and not _is_config(shadow.config))
@@ -235,7 +236,7 @@ def _is_config(path: str) -> bool:
 
 
 def _refuse_mapping(name: str, text: str, kind: type) -> None:
-    """Raise InputError for a text that should have been a mapping: with what it must hold it would be one."""
+    """Raise InputError for a text in place of a mapping, with the entries it must have."""
     if not text.startswith(("{", "[")):
         return
     try:
@@ -254,9 +255,9 @@ def _refuse_mapping(name: str, text: str, kind: type) -> None:
 
 
 def _listed(words: Sequence[str]) -> list[str]:
-    """Return the words with each `--trust WORD` and the like as a list of one, or as one more of the list.
+    """Return the words with each `--trust WORD` and similar as a list of one, or one more list entry.
 
-    The first stands for the whole list that a file has; gates alone are added to the file's.
+    The first replaces the file's whole list; only gates are added to the file's.
     """
     args, pending, begun = list[str](), "", {"fail_on"}
     for word in words:
@@ -290,7 +291,7 @@ def _entry(name: str, value: str, begun: set[str]) -> str:
 
 
 def rows(settings: Settings) -> list[VictimRow]:
-    """Return the victims to compare; raise InputError for unknown names, or a victim trained already."""
+    """Return the victims to compare; raise InputError for unknown names, or a pre-trained victim."""
     compared = [_row(entry) if isinstance(entry, str) else entry for entry in settings.defences]
     for row in compared:
         for name in row.defence:
@@ -325,7 +326,7 @@ def _check_trainable(row: VictimRow, settings: Settings) -> None:
 
 
 def row_key(row: VictimRow) -> tuple[str, bool]:
-    """Return what tells rows of a table apart."""
+    """Return the key that identifies a table row."""
     return row.label, row.adaptive
 
 

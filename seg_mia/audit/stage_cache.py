@@ -1,4 +1,4 @@
-"""What has been computed already: every stage of every audit, by all that it was computed from."""
+"""Stage cache: results of every stage of every audit, keyed by all inputs."""
 
 import hashlib
 import json
@@ -30,28 +30,28 @@ from seg_mia.results.files import write_json
 from seg_mia.runs import CHECKPOINTS, LAST, MARK, new_version, unbegun
 
 FOLDER = ".stages"
-"""Where the records lie, below the folder of runs."""
+"""Folder of the records, below the folder of runs."""
 RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv", CANARIES)
-"""Output files of a stage; where one has changed, the cached result is discarded."""
+"""Output files of a stage; if one has changed, the cached result is discarded."""
 DISPLAY = {"runs", "fail_on", "images", "fresh"}
-"""Settings of an audit that do not change its results."""
+"""Settings of an audit that do not affect its results."""
 
 
 class StageRecord(Result):
-    """A stage's file among the records.
+    """Cache record of a stage.
 
     Attributes:
-        format: of this file.
-        name: of stages that take about as long as each other.
-        command: that does the same.
-        folder: where the stage writes, below the folder of runs.
-        done: whether it has ended.
-        seconds: that it took so far.
-        summary: its numbers, as plain values.
-        headline: its numbers in words, a line each.
-        files: digests of its output files.
-        ended: when it did, in seconds since 1970.
-        machine: where it ran.
+        format: version of this file format.
+        name: common name of stages of similar duration.
+        command: equivalent command.
+        folder: output folder of the stage, below the folder of runs.
+        done: whether the stage is complete.
+        seconds: duration so far.
+        summary: numerical results, as plain values.
+        headline: results in words, one per line.
+        files: digests of the output files.
+        ended: completion time, in seconds since 1970.
+        machine: machine of the run.
     """
 
     format: Literal[3] = 3
@@ -69,15 +69,15 @@ class StageRecord(Result):
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage that has been run, now or before.
+    """A completed stage, run now or earlier.
 
     Attributes:
-        folder: where it wrote.
-        summary: its numbers, as plain values.
-        headline: its numbers in words, a line each.
-        seconds: that it took.
-        cached: whether an earlier run had done it.
-        command: that does the same.
+        folder: output folder.
+        summary: numerical results, as plain values.
+        headline: results in words, one per line.
+        seconds: duration.
+        cached: whether the result comes from an earlier run.
+        command: equivalent command.
     """
 
     folder: Path
@@ -90,18 +90,18 @@ class StageResult:
 
 @dataclass
 class StageCache:
-    """Runs stages, and takes those that have been run on just the same inputs.
+    """Runs stages, or returns cached results for unchanged inputs.
 
-    A stage's record names its folder from the start, so that an interrupted training goes on there, and
-    anything else begins there again. A stage is locked while it runs: another process that needs the same
-    waits, and takes its result.
+    A stage's record contains its folder from the start: an interrupted training resumes there, and
+    any other stage restarts there. A stage is locked while it runs: another process that needs it
+    waits, and uses its result.
 
     Args:
-        runs: folder that runs are kept in.
-        say: gets a line when another process is waited for.
-        fresh: run everything anew.
+        runs: folder of the runs.
+        say: receives a line while another process is waited for.
+        fresh: run every stage again.
         used: keys of all stages so far.
-        modules: data modules that the stages share.
+        modules: data modules shared by the stages.
     """
 
     runs: Path
@@ -111,11 +111,11 @@ class StageCache:
     modules: DataModules = field(default_factory=DataModules)
 
     def run(self, request: RunRequest, name: str = "") -> StageResult:
-        """Run what is requested, or take what it gave before.
+        """Run a request, or return its cached result.
 
         Args:
-            request: what to run.
-            name: of stages that take about as long as each other.
+            request: the run.
+            name: common name of stages of similar duration.
         """
         planned = plan(request)
         key = key_of(planned, self.modules)
@@ -128,7 +128,7 @@ class StageCache:
             return self._result(self._run(planned, name, command, key, record), cached=False)
 
     def seconds(self) -> dict[str, float]:
-        """Return how long stages took when they were run last, by their names."""
+        """Return the last durations of stages, by name."""
         taken: dict[str, tuple[float, float]] = {}
         for file in (self.runs / FOLDER).glob("*.json"):
             record = _parsed(file)
@@ -139,7 +139,7 @@ class StageCache:
 
     @contextmanager
     def audit(self, name: str, settings: Mapping[str, object]) -> Iterator[Path]:
-        """Hold the folder of an audit: the one it had before where its settings and stages are the same."""
+        """Hold the folder of an audit; it is reused if settings and stages are unchanged."""
         content = [name, {key: value for key, value in settings.items() if key not in DISPLAY}, self.used]
         key = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
         with self._locked(key):
@@ -189,7 +189,7 @@ class StageCache:
         return written
 
     def _resumed(self, planned: Plan, folder: Path) -> Plan:
-        """Return the plan that goes on with an interrupted training; empty the folder where none can."""
+        """Return the plan that resumes an interrupted training; empty the folder if none can."""
         trained = (folder / "config.yaml").is_file() and any(folder.rglob(f"{CHECKPOINTS}/{LAST}"))
         if planned.command == "fit" and not planned.adopts and trained:
             return plan(RunRequest("fit", resume=str(folder)))
@@ -201,14 +201,14 @@ class StageCache:
         return planned
 
     def _summary(self, planned: Plan, experiment: Experiment, folder: Path) -> Config:
-        """Return a run's numbers; the checkpoint's where a training was resumed after its last epoch."""
+        """Return a run's numbers; the checkpoint's if a training was resumed after its last epoch."""
         if experiment.summary or planned.command != "fit":
             return experiment.summary
         training = read(folder / CHECKPOINTS / LAST)["seg_mia"].get("training") or {}
         return dict(training.get("metrics") or {})
 
     def _own_folder(self, key: str, name: str) -> Path | None:
-        """Return the folder that a record names, unless another stage or user has taken it."""
+        """Return the folder in a record, unless another stage or user has taken it."""
         folder = self.runs / name
         try:
             is_own = not folder.is_symlink() and (folder / MARK).read_text(encoding="utf-8") == key
@@ -227,19 +227,19 @@ class StageCache:
             ) from None
 
     def _relative(self, folder: Path) -> str:
-        """Return a folder as records name it: below the folder of runs, or by its whole path."""
+        """Return a folder in the form of records: below the folder of runs, or as an absolute path."""
         is_below = folder.is_relative_to(self.runs)
         return str(folder.relative_to(self.runs) if is_below else folder.resolve())
 
     def _forget(self, key: str, folder: Path) -> None:
-        """Leave nothing behind of a stage that was refused before it wrote anything."""
+        """Remove all traces of a stage that was refused before it wrote anything."""
         if unbegun(folder) and self._own_folder(key, self._relative(folder)) is not None:
             shutil.rmtree(folder)
             with suppress(OSError):
                 self._file(key).unlink()
 
     def _is_valid(self, key: str, record: StageRecord) -> bool:
-        """Return whether a record's output files are there, as they were written."""
+        """Return whether a record's output files exist unchanged."""
         folder = self._own_folder(key, record.folder)
         return folder is not None and bool(record.files) and _digests(folder) == record.files
 
@@ -258,7 +258,7 @@ class StageCache:
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        """Hold a stage; the system lets go of it when the process ends, however it ends."""
+        """Lock a stage; the operating system releases the lock at any end of the process."""
         lock = FileLock(self._file(key).with_suffix(".lock"))
         try:
             (self.runs / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -282,7 +282,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _parsed(file: Path) -> StageRecord | None:
-    """Return a record; None where there is none that this version has written."""
+    """Return a record; None if there is none written by this version."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return StageRecord.model_validate(content) if "format" in content else None

@@ -1,4 +1,4 @@
-"""Everything that a stage's result depends on, as one key."""
+"""Cache key of a stage: a digest of all inputs of its result."""
 
 import ast
 import hashlib
@@ -30,22 +30,22 @@ from seg_mia.models.style_autoencoder import EXPORT
 from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
 
 IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
-"""Settings that say where something lies, or how fast it is read: what lies there is known by other means."""
+"""Settings of locations and reading speed; the content at those locations is included by other means."""
 FOLDERS = {"target_folder", "weights", "surrogate"}
-"""Settings that may name a folder whose files count."""
+"""Settings that may contain a folder whose files are included."""
 FOREIGN_CLASS = re.compile(r"--(model|data|attack|.*\.network|.*\.class_path)")
 """Options whose value may be a class path."""
 
 
 def key_of(plan: Plan, modules: DataModules) -> str:
-    """Return one digest of all that a plan's outcome depends on.
+    """Return one digest of all inputs of a plan's result.
 
-    This package's source and the versions of what it computes with, the plan's settings, the content of every
-    file that they name, the checkpoints, the data's fingerprint, the source of classes outside seg_mia, and
-    what networks of such classes read and answer.
+    It covers this package's source and the versions of its dependencies, the plan's settings, the content of
+    every referenced file, the checkpoints, the data's fingerprint, the source of third-party classes, and
+    files read and outputs given by networks of such classes.
 
     Args:
-        plan: what is run.
+        plan: the run.
         modules: data modules of this process, to which the plan's is added.
     """
     data = modules.of_plan(plan)
@@ -69,7 +69,7 @@ def key_of(plan: Plan, modules: DataModules) -> str:
 
 @cache
 def _tool() -> list[object]:
-    """Return the digest of this package's code, the versions of what it needs, and the accelerator."""
+    """Return the digest of this package's code, the versions of its dependencies, and the accelerator."""
     needs = [need for need in requires("seg_mia") or [] if "extra" not in need]
     names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -99,14 +99,14 @@ def _is_immaterial(setting: Setting) -> bool:
 
 
 def _digested(setting: Setting) -> object:
-    """Return a setting with the content of the files that it names; a stranger's names are not opened."""
+    """Return a setting with the content of referenced files; those in untrusted settings are not opened."""
     if isinstance(setting, Layer):
         return _with_files(setting.content, trusted=setting.trusted)
     return [setting.flag, _with_files(_value(setting), trusted=True, name=setting.name.rpartition(".")[2])]
 
 
 def _value(option: Option) -> object:
-    """Return what an option's value holds: of a config's file the content, of YAML what it means."""
+    """Return an option's value: for a config file its content, for YAML its parsed value."""
     text = option.value or ""
     if text.endswith((".yaml", ".yml")) and Path(text).is_file():
         return read_yaml(text)
@@ -114,7 +114,7 @@ def _value(option: Option) -> object:
 
 
 def _plain(text: str) -> object:
-    """Return what a text means as YAML, the text itself where it is none."""
+    """Return the YAML value of a text, or the text itself if it is not YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -122,7 +122,7 @@ def _plain(text: str) -> object:
 
 
 def _with_files(value: object, *, trusted: bool, name: str = "") -> object:
-    """Return plain values, where a text names a file with that file's digest instead."""
+    """Return plain values, with file names replaced by digests."""
     if isinstance(value, dict):
         material = {key: item for key, item in value.items() if key not in IMMATERIAL}
         return {key: _with_files(item, trusted=trusted, name=str(key)) for key, item in material.items()}
@@ -134,7 +134,7 @@ def _with_files(value: object, *, trusted: bool, name: str = "") -> object:
 
 
 def _on_disk(path: Path, *, folders: bool) -> object:
-    """Return the digest of a file, or of a folder's; of a run's the weights that are read from it."""
+    """Return the digest of a file or a folder; of a run, that of its weights."""
     try:
         if path.is_file():
             return file_digest(path)
@@ -155,7 +155,7 @@ def file_digest(path: Path) -> str:
 
 
 def _foreign_classes(plan: Plan) -> list[str]:
-    """Return class paths outside this package that the options, the configs or the victim's card name."""
+    """Return third-party class paths in the options, the configs or the victim's metadata."""
     specs = list[object]()
     for setting in plan.settings:
         if isinstance(setting, Layer):
@@ -170,7 +170,7 @@ def _foreign_classes(plan: Plan) -> list[str]:
 
 
 def _source(path: str) -> object:
-    """Return digests of all Python files that a class may be made of: its package's, or those beside it."""
+    """Return digests of all Python files that may define a class: its package's, or its folder's."""
     module = path.rpartition(".")[0]
     try:
         spec = find_spec(module.partition(".")[0]) if module else None
@@ -184,9 +184,9 @@ def _source(path: str) -> object:
 
 
 def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]:
-    """Yield the foreign classes of each network that a plan trains or queries, and what builds it.
+    """Yield the third-party classes of each network that a plan trains or queries, and its builder.
 
-    A victim, a shadow, a surrogate that options name, or what is to be trained or adopted.
+    A victim, a shadow, a surrogate in the options, or a network to be trained or adopted.
     """
     trust = plan.request.trust
     files = [plan.checkpoint if plan.card else None, *(shadow.file for shadow in plan.shadows)]
@@ -204,7 +204,7 @@ def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]
 
 
 def _untrained(plan: Plan) -> nn.Module:
-    """Return the network that a plan is to train or adopt, without weights, and without what defends it."""
+    """Return the network that a plan trains or adopts, without weights and defences."""
     import_all(defences, tasks)
     parsed = parsed_part(plan, "model", LightningModule)
     parser = ArgumentParser(exit_on_error=False)
@@ -215,7 +215,7 @@ def _untrained(plan: Plan) -> nn.Module:
 
 
 def may_train_with(plan: Plan, defence: str) -> bool:
-    """Return whether a training's settings name a defence, or one from elsewhere that may be such."""
+    """Return whether a training's settings contain a defence, or a third-party class that may be one."""
     listed = list[object]()
     for setting in plan.settings:
         if isinstance(setting, Layer):
@@ -230,7 +230,7 @@ def may_train_with(plan: Plan, defence: str) -> bool:
 
 
 def _under_defences(value: object) -> list[object]:
-    """Return whatever stands under `defences`, at any depth."""
+    """Return all values under `defences`, at any depth."""
     if isinstance(value, list):
         return [entry for item in value for entry in _under_defences(item)]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What an audit does, one step after the other, known before the first begins."""
+"""Steps of an audit in order, planned before the first begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class AuditStep:
     """One step.
 
     Attributes:
-        kind: of step.
-        round: which of the seeds, from 0.
-        row: which of the compared victims, from 0.
-        title: what it is called while it runs.
-        attack: the attack, for an attack; the one that it is for, for a preparation.
-        shadow: the number of a shadow, from 0.
+        kind: kind of step.
+        round: index of the seed, from 0.
+        row: index of the compared victim, from 0.
+        title: title while it runs.
+        attack: the attack; for a preparation, the attack that requires it.
+        shadow: number of a shadow, from 0.
     """
 
     kind: Kind
@@ -35,7 +35,7 @@ class AuditStep:
 def steps(
     settings: Settings, attacks: Sequence[PreparedAttack], rows: Sequence[VictimRow]
 ) -> list[AuditStep]:
-    """Return all steps in their order: trainings that several rows or seeds share stand once."""
+    """Return all steps in order; a training shared by several rows or seeds occurs once."""
     listed, trained = list[AuditStep](), set[object]()
     for number, seed in enumerate(settings.seeds):
         for index, row in enumerate(rows):
@@ -60,7 +60,7 @@ def steps(
 
 
 def _trainings(settings: Settings, row: VictimRow) -> list[tuple[Kind, str, str, int]]:
-    """Return role, config and key of what a row needs trained, and how many of them."""
+    """Return role, config, key and number of the trainings of a row."""
     trainings: list[tuple[Kind, str, str, int]]
     trainings = [("victim", _config_title(settings.victim, row), row.training_key, 1)]
     if settings.shadow is not None:
@@ -75,7 +75,7 @@ def _of(shadow: int, count: int) -> str:
 
 
 def shadow_row(row: VictimRow) -> VictimRow:
-    """Return how a row's shadow is trained: undefended, unless the attacker knows the defence."""
+    """Return the training of a row's shadow: undefended, unless the attacker is adaptive."""
     return row if row.adaptive else VictimRow()
 
 

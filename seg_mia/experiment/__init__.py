@@ -1,1 +1,1 @@
-"""One run: from the command line to a trained, attacked or measured network, by LightningCLI."""
+"""One run, from the command line to a trained, attacked or evaluated network, with LightningCLI."""

@@ -1,4 +1,4 @@
-"""Asking networks: what victim and shadows answer, as signals in which scorers find members."""
+"""Signals of victim and shadows, as inputs of scorers."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ from seg_mia.runs import run_of
 
 
 def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
-    """Return which samples a network may know, bool (n,) over the data set: of whom its training saw any.
+    """Return samples a network may have been trained on, bool (n,) over the data set.
 
-    Patients count as a whole, and so does what its defences may have used.
+    Patients count as a whole, and samples possibly used by its defences are included.
     """
     data = side.data
     known = {*data.splits.members, *data.splits.reference} - set(side.unseen)
@@ -31,7 +31,7 @@ def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
 def side_samples(
     side: TrainedModel, asked: TrainedModel, signal: Signal, device: torch.device, *, limited: bool = False
 ) -> SignalSamples:
-    """Return a side's members and non-members with a network's answers on them; none for a blind signal."""
+    """Return a side's members and non-members with a network's outputs; no outputs for a blind signal."""
     data = side.data
     parts = [side.judged(part, limited=limited) for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
@@ -49,7 +49,7 @@ def _asked(
     members: NDArray[np.bool_],
     device: torch.device,
 ) -> SignalSamples:
-    """Return samples with a network's answers on them."""
+    """Return samples with a network's outputs on them."""
     answers = predictions(
         side.network,
         data,
@@ -63,16 +63,16 @@ def _asked(
 
 
 def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, whose: str) -> Answers:
-    """Return the signal of some samples: numbers, or maps, which are computed when they are read.
+    """Return the signal of some samples: numbers, or maps computed on access.
 
     Args:
-        signal: what the attacker sees.
-        samples: with the network's answers.
-        device: where signals are computed.
+        signal: the attacker's view.
+        samples: samples with the network's outputs.
+        device: device of the signal computation.
         whose: the network's role, for errors.
 
     Raises:
-        InputError: a network of other classes than the data's, a signal that is not finite.
+        InputError: a network with other classes than the data, a signal that is not finite.
     """
     classes, source = max(2, samples.logits.shape[1]), samples.data.source
     if classes != source.classes:
@@ -96,14 +96,14 @@ def fleet_answers(
     judged: NDArray[np.int64],
     device: torch.device,
 ) -> list[Answers]:
-    """Return what each shadow answers about the judged samples, then about all that shadows are made of.
+    """Return each shadow's signals on the evaluation samples, then on all shadow samples.
 
     Args:
-        signal: a number.
-        victim: whose data is read.
-        shadows: what is asked.
+        signal: a numeric signal.
+        victim: the victim, whose data is read.
+        shadows: networks to query.
         judged: data-set indices of the victim's samples, (n,).
-        device: where networks are asked and signals computed.
+        device: device of the queries and signals.
     """
     made_of = [np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")]) for shadow in shadows]
     further = np.setdiff1d(np.concatenate(made_of), judged)
@@ -128,6 +128,6 @@ def fleet_answers(
 
 
 def _numbers(signal: Signal, samples: SignalSamples, device: torch.device) -> Scores:
-    """Return a signal that is one number per image, in the samples' order."""
+    """Return a numeric signal per image, in the samples' order."""
     values = [signal(*(part.to(device) for part in batch[:3])).cpu() for batch in signal_loader(samples, 32)]
     return checked(torch.cat(values), type(signal).__name__).double().numpy()

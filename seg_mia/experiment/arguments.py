@@ -1,4 +1,4 @@
-"""This tool's own options, as `--help` shows and config.yaml records them; `Plan` has read them before."""
+"""Additional options of this tool, shown by `--help` and recorded in config.yaml; parsed first by `Plan`."""
 
 from typing import Literal, Union, get_args
 
@@ -13,7 +13,7 @@ from seg_mia.runs import SHADOW_SEED
 
 
 def add_options(parser: ArgumentParser, plan: Plan) -> None:
-    """Add what a plan's command takes besides model, data and trainer; what was requested is the default."""
+    """Add the options of a plan's command besides model, data and trainer, with requested defaults."""
     take_whole_numbers(parser)
     request = plan.request
     parser.add_argument("--runs", type=str, default=request.runs, help="Folder that runs are kept in.")
@@ -66,11 +66,11 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
 
 
 def take_whole_numbers(parser: ArgumentParser) -> None:
-    """Let arguments of either kind of number take `1` for an int: a limit of 1 is one batch, 1.0 all of them.
+    """Let float-or-int arguments parse `1` as int: a limit of 1 is one batch, 1.0 all of them.
 
-    Their types say so, but `typing` keeps one object for `Union[int, float]` and `Union[float, int]` inside
-    an `Optional`, whichever came first: a library such as scikit-learn, imported before Lightning, turns the
-    two round, and the parser tries them in that order.
+    Their type hints specify this, but `typing` caches one object for `Union[int, float]` and `Union[float,
+    int]` inside an `Optional`, in the first order used: a library such as scikit-learn, imported before
+    Lightning, reverses the two, and the parser tries them in that order.
     """
     for action in parser._actions:  # the parser has no other list of its arguments
         kinds = get_args(getattr(action, "_typehint", None))
@@ -111,7 +111,7 @@ def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
 
 
 def _family(plan: Plan) -> type | tuple[type, ...]:
-    """Return what the attack must be: of two families, an error would tell of the wrong one."""
+    """Return the required base class of the attack; with two families, errors would name the wrong one."""
     if plan.checkpoint is None:
         return (Perturbation, Membership)
     return Membership if plan.shadows else Perturbation

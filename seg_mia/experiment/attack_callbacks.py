@@ -1,4 +1,4 @@
-"""Callbacks that record what an attack reached."""
+"""Callbacks that record attack results."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from seg_mia.membership.scorers import Scorer
 
 
 def membership_callbacks(scorer: Scorer) -> list[Callback]:
-    """Return what the training of a scorer's classifier needs; the other scorers train nothing."""
+    """Return the callbacks of a scorer's classifier training; none for other scorers."""
     last_epochs = scorer.training.last_epochs if scorer.training else 0
     return [EpochSeed(run_seed()), MembershipCurves(last_epochs), History()]
 
@@ -28,14 +28,14 @@ def perturbation_results(
     victim: str,
     save_images: bool,
 ) -> PerturbationResults:
-    """Return the callback that measures perturbed images and writes the attack's results.
+    """Return the callback that evaluates perturbed images and writes the results.
 
     Args:
-        attack: None before a run is known to have none, which is refused later.
-        release: what the victim gives out, if not all.
-        settings: of the attack, as plain values.
+        attack: None if a run turns out to have none, which is refused later.
+        release: output perturbation of the victim, if any.
+        settings: settings of the attack, as plain values.
         victim: its checkpoint.
-        save_images: whether perturbed images are kept.
+        save_images: whether perturbed images are saved.
     """
     return PerturbationResults(
         attacker_knowledge=seen(attack.attacker_knowledge, release) if attack else "",

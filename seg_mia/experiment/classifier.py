@@ -1,4 +1,4 @@
-"""Training the classifiers of membership attacks on maps, with a trainer of Lightning's."""
+"""Training of classifiers for membership attacks on maps, with a Lightning trainer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from seg_mia.tasks.membership import MembershipTask
 
 @dataclass(frozen=True)
 class ClassifierLearner:
-    """Trains the classifier of each seed with a trainer of its own.
+    """Trains the classifier of each seed with a separate trainer.
 
     Attributes:
-        signal: what the classifier is shown.
-        trainer: gives the trainer of a seed, numbered from 0; its callbacks hold a `MembershipCurves`.
-        seed: of the first classifier.
+        signal: input of the classifier.
+        trainer: returns the trainer of a seed, numbered from 0; its callbacks include a `MembershipCurves`.
+        seed: seed of the first classifier.
     """
 
     signal: Signal
@@ -37,7 +37,7 @@ class ClassifierLearner:
     seed: int
 
     def __call__(self, settings: Classifier, shadow: Answers, number: int) -> "TrainedClassifier":
-        """Train on a shadow's signals; whole groups are kept out, on which the threshold is chosen."""
+        """Train on a shadow's signals; whole groups are held out, on which the threshold is chosen."""
         seed_everything(self.seed + number, verbose=False)
         trainer, samples = self.trainer(number), samples_of(shadow)
         train, held = hold_out(
@@ -62,12 +62,12 @@ class ClassifierLearner:
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier after its training.
+    """A trained classifier.
 
     Attributes:
-        trainer: that trained it, and scores with it.
+        trainer: trainer used for training and scoring.
         task: the classifier.
-        threshold: the least score of what is called a member.
+        threshold: lowest score called a member.
     """
 
     trainer: Trainer
@@ -79,7 +79,7 @@ class TrainedClassifier:
         return _scored(self.trainer, self.task, samples_of(answers))
 
     def last(self, answers: Answers) -> list[Scores]:
-        """Return the scores after each of the last epochs; the classifier ends as the last left it."""
+        """Return the scores after each of the last epochs; the final weights are those of the last."""
         scores = list[Scores]()
         for weights in _curves(self.trainer).weights:
             self.task.load_state_dict(weights)
@@ -88,7 +88,7 @@ class TrainedClassifier:
 
 
 def samples_of(answers: Answers) -> SignalSamples:
-    """Return the samples behind answers that are maps."""
+    """Return the samples behind signals that are maps."""
     assert isinstance(answers.signal, SignalSamples)
     return answers.signal
 
@@ -96,7 +96,7 @@ def samples_of(answers: Answers) -> SignalSamples:
 def signal_loader(
     samples: SignalSamples, size: int, *, shuffle: bool = False, trainer: Trainer | None = None
 ) -> DataLoader[SignalBatch]:
-    """Return a loader of samples with their network's answers, in their order unless shuffled."""
+    """Return a loader of samples with their network's outputs, in order unless shuffled."""
     rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     sampler = EpochSampler(len(samples), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
     return DataLoader(
@@ -110,7 +110,7 @@ def signal_loader(
 
 
 def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> Scores:
-    """Return each sample's score, in their order, however many ranks score."""
+    """Return each sample's score, in order, for any number of ranks."""
     trainer.test(task, signal_loader(samples, task.settings.batch_size, trainer=trainer), verbose=False)
     table = _curves(trainer).table
     assert table is not None

@@ -1,4 +1,4 @@
-"""One line on an exception that no message foresees: what came, from whose code, what to do."""
+"""One-line messages for unforeseen exceptions: the error, its origin, and advice."""
 
 import re
 import sysconfig
@@ -8,9 +8,9 @@ from pathlib import Path
 import seg_mia
 
 DEBUG = "--debug"
-"""On any command: the traceback of what went wrong, too."""
+"""Option of every command: also print the traceback of an error."""
 LIMIT = 600
-"""Characters of a message that still stand in the line."""
+"""Maximum length of a message in the line."""
 AGAIN = f"run again with {DEBUG} for the traceback"
 _PACKAGE = Path(seg_mia.__file__).resolve().parent
 _LIBRARIES = tuple(
@@ -19,17 +19,17 @@ _LIBRARIES = tuple(
     if (path := sysconfig.get_path(name))
 )
 _WORKER = re.compile(r"Caught \w+ in .*?process \d+\.(?:\n|\\n)Original Traceback", re.DOTALL)
-"""How torch begins an exception of a process that loads data: the whole traceback is its message."""
+"""Prefix of torch's exceptions from a data loading process, whose message is the whole traceback."""
 
 
 def failure(error: BaseException) -> str:
-    """Return a line on an exception: its type and message, the file and line it is from, what to do.
+    """Return a line on an exception: type, message, file, line and advice.
 
-    The place is that of the user's own code where the exception passed through any, as a network, a logger or
-    a callback that a config names; else the innermost line of this package.
+    The location is in the user's own code if the exception passed through any, such as a network, a logger or
+    a callback of a config; otherwise it is the innermost line of this package.
 
     Args:
-        error: as it was caught, with its traceback.
+        error: the caught exception, with its traceback.
     """
     cause = _cause(error)
     frames = _frames(cause)
@@ -47,7 +47,7 @@ def failure(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """Return an exception's message in one line, of a loading process's its last, cut between words."""
+    """Return an exception's message in one line, shortened between words; for a loading process, its last."""
     words = " ".join(without_worker(error).split()) or "no message"
     if len(words) <= LIMIT:
         return words
@@ -55,7 +55,7 @@ def message(error: BaseException) -> str:
 
 
 def without_worker(error: BaseException) -> str:
-    """Return an exception's message, without the traceback that torch adds where a process loads data."""
+    """Return an exception's message, without the traceback that torch adds in data loading processes."""
     text = str(error)
     if not _WORKER.match(text):
         return text
@@ -64,12 +64,12 @@ def without_worker(error: BaseException) -> str:
 
 
 def from_users_code(error: BaseException) -> bool:
-    """Say whether an exception has passed through code that is neither this package's nor a library's."""
+    """Return whether an exception passed through code outside this package and libraries."""
     return any(map(_is_users, _frames(error)))
 
 
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return what an exception passed through, the innermost last, in a process that loads data, too."""
+    """Return the frames of an exception, the innermost last, including those of a data loading process."""
     frames = list(traceback.extract_tb(error.__traceback__))
     if _WORKER.match(str(error)):
         frames += [
@@ -80,9 +80,9 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the innermost of the exceptions that led to one and passed through a user's code, else itself.
+    """Return the innermost cause of an exception that passed through a user's code, else itself.
 
-    A parser tells of what a constructor raises in a message of its own.
+    A parser wraps a constructor's exception in its own message.
     """
     culprit, known = error, set[int]()
     cause: BaseException | None = error
@@ -104,7 +104,7 @@ def _within(frame: traceback.FrameSummary, place: Path) -> bool:
 
 
 def _place(frame: traceback.FrameSummary) -> str:
-    """Return a frame's file, from the working folder where it lies below, its line and function."""
+    """Return a frame's file, relative to the working folder if below it, its line and function."""
     file = Path(frame.filename).resolve()
     for parent, base in ((_PACKAGE, _PACKAGE.parent), (Path.cwd(), Path.cwd())):
         if file.is_relative_to(parent):

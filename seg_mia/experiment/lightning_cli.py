@@ -1,4 +1,4 @@
-"""One run of one config: fit, validate, test or predict, through LightningCLI."""
+"""One run of one config through LightningCLI: fit, validate, test or predict."""
 
 import argparse
 import logging
@@ -70,29 +70,29 @@ from seg_mia.tasks.segmentation import Segmentation
 log = logging.getLogger(__name__)
 
 BUILDER = "lightning.pytorch.cli.instantiate_module"
-"""What Lightning notes in hyperparameters as the function that builds a module from them."""
+"""Key of Lightning's hyperparameters for the function that instantiates a module."""
 
 
 def run(words: Sequence[str]) -> "Experiment":
-    """Run what the words mean, as `seg_mia WORDS` would, and return it with its results.
+    """Run a command line, as `seg_mia WORDS` would, and return it with its results.
 
-    Raises InputError with one line for whatever the words, the config, the checkpoint or the data get wrong.
+    Raises InputError with a one-line message for errors in the words, the config, the checkpoint or the data.
     """
     return Experiment(plan(requested(words)))
 
 
 class Experiment(LightningCLI):
-    """Bare names are files, the victim's card is the first config, the user's arguments win.
+    """LightningCLI with config names, the victim's metadata as first config, and user options last.
 
     Attributes:
-        plan: what is run.
+        plan: the plan of the run.
         folder: the run's own folder.
-        summary: the headline numbers as plain values, after the run.
-        result: what an attack reached, after it.
+        summary: summary numbers as plain values, after the run.
+        result: result of an attack, after it.
     """
 
     def __init__(self, plan: Plan, modules: DataModules | None = None) -> None:
-        """Run a plan, on data modules that other runs of this process may share."""
+        """Run a plan, on data modules that may be shared with other runs of this process."""
         self.plan, self.modules = plan, modules or DataModules()
         import_all(data, attacks, defences, membership, tasks)
         # A string in a card must not become a class: values without a declared type are never built.
@@ -126,22 +126,22 @@ class Experiment(LightningCLI):
         )
 
     def _clear(self, *, done: bool) -> None:
-        """Leave no folder behind of a try, or of what was refused before it computed anything."""
+        """Remove the folder of a trial run, or of a run refused before any computation."""
         if self._made and (self.tried if done else unbegun(self.folder)):
             remove(self.folder)
 
     @property
     def tried(self) -> bool:
-        """Whether this was Lightning's `fast_dev_run`, which keeps nothing."""
+        """Whether this was Lightning's `fast_dev_run`, which saves nothing."""
         return bool(self._get(self.config_init, "trainer")["fast_dev_run"])
 
     @property
     def folder(self) -> Path:
-        """Where this run writes."""
+        """Output folder of this run."""
         return run_folder(self.trainer)
 
     def headline(self) -> list[str]:
-        """Return the numbers that sum up the run, a line each."""
+        """Return the summary numbers of the run, one per line."""
         if self.plan.command == "predict":
             return [f"masks in {self.folder / 'masks'}"]
         if self.plan.command != "test":
@@ -151,19 +151,19 @@ class Experiment(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Hide Lightning's checkpoint options: its merge lets a file overrule the command line."""
+        """Hide Lightning's checkpoint options: in its merge a file overrides the command line."""
         return {
             name: skip | {"ckpt_path", "weights_only", "verbose"}
             for name, skip in LightningCLI.subcommands().items()
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add this tool's own; `Plan` has read them already, here they are documented and recorded."""
+        """Add this tool's options, already parsed by `Plan`, for documentation and records."""
         add_options(parser, self.plan)
         self._known |= set(map(str, parser.get_defaults().keys()))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
-        """Parse the plan's arguments; what does not fit is one line."""
+        """Parse the plan's arguments, with one-line errors."""
         with input_errors("a class of the settings cannot be read", "name one that declares plain arguments"):
             try:
                 self.config = parser.parse_args(self.plan.args)
@@ -173,7 +173,7 @@ class Experiment(LightningCLI):
             self.config["fit.base"] = self.config["fit.defence"] = self.config["fit.role"] = None
 
     def before_instantiate_classes(self) -> None:
-        """Take the data module from those that other runs have opened, in place of Lightning's own way."""
+        """Use a data module opened by another run, if available, instead of Lightning's."""
         self.parser.add_instantiator(self._shared_data, SegmentationData, subclasses=True)
 
     def _shared_data(
@@ -186,17 +186,17 @@ class Experiment(LightningCLI):
         return self.modules.module(kind, settings, noted)
 
     def instantiate_classes(self) -> None:
-        """Build model, data, trainer; what a constructor refuses or raises is one line."""
+        """Build model, data and trainer, with one-line errors."""
         with input_errors("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
-        """Find out now, not after the last epoch, that the folder cannot be written."""
+        """Check that the folder is writable at the start rather than after the last epoch."""
         if self.trainer.is_global_zero:
             self._made = make(self.folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add logger and callbacks that belong to the command."""
+        """Add the logger and callbacks of the command."""
         given = self._get(self.config_init, "trainer")
         if self.plan.command == "fit" and not self.plan.adopts:
             check_training(given)
@@ -232,14 +232,14 @@ class Experiment(LightningCLI):
 
     @property
     def attack(self) -> Perturbation | Membership | None:
-        """The attack that was asked for."""
+        """The requested attack."""
         if self.plan.command != "test":
             return None
         return cast("Perturbation | Membership | None", self._get(self.config_init, "attack"))
 
     @property
     def release(self) -> Release | None:
-        """What the victim gives out, if not all."""
+        """Output perturbation of the victim, if any."""
         return cast("Release | None", self._get(self.config_init, "release"))
 
     def _attack_callbacks(self) -> list[Callback]:
@@ -256,7 +256,7 @@ class Experiment(LightningCLI):
         return [self.results]
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
-        """Train, from the start or from where a run stopped."""
+        """Train, from the start or from a checkpoint of the run."""
         if self.plan.adopts:
             adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
             write_config(self.trainer, self.model, "fit")
@@ -281,9 +281,9 @@ class Experiment(LightningCLI):
         self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
-        """Train first what defences learn from, each in a folder of its own.
+        """Train the networks required by defences first, each in its own folder.
 
-        Once the network itself has begun, what it learns from stays as it was.
+        Once the main training has begun, they remain unchanged.
         """
         for defence in defended:
             if defence.teacher is not None:
@@ -295,7 +295,7 @@ class Experiment(LightningCLI):
                 defence.learn(load_teacher(file, datamodule, trust=trust, device=device), datamodule)
 
     def _train_first(self, name: str, last: Path) -> None:
-        """Train a network like this run's, undefended and from another seed, to the checkpoint `last`."""
+        """Train an undefended network with this run's settings and another seed, to checkpoint `last`."""
         write_config(self.trainer, self.model, "fit")  # an interrupted run is resumed by it
         seed = int(self._get(self.config, "seed_everything"))
         settings = (
@@ -310,7 +310,7 @@ class Experiment(LightningCLI):
         seed_everything(seed, verbose=False)
 
     def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:
-        """Measure the victim on the chosen subset."""
+        """Evaluate the victim on the chosen subset."""
         self._load(model, datamodule)
         self.trainer.validate(model, datamodule=datamodule, verbose=verbose)
         self._sum_up(self.plan.card.privacy if self.plan.card else None)
@@ -344,7 +344,7 @@ class Experiment(LightningCLI):
             log.warning("the victim's file does not say how its data was split: it may have trained on it")
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
-        """Learn on the shadows, guess the victim's members, write what was found."""
+        """Fit to the shadows, classify the victim's samples, write the results."""
         card, file = self.plan.card, self.plan.checkpoint
         assert card is not None
         assert file is not None
@@ -380,7 +380,7 @@ class Experiment(LightningCLI):
         return self.instantiate_trainer(logger=logger if self.trainer.loggers else False)
 
     def _load(self, model: LightningModule, datamodule: SegmentationData) -> Segmentation:
-        """Give the model the victim's weights, once the data is known to be the victim's."""
+        """Load the victim's weights, after checking that the data is the victim's."""
         assert self.plan.card is not None
         assert self.plan.content is not None
         assert self.plan.checkpoint is not None

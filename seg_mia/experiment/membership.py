@@ -1,4 +1,4 @@
-"""Membership inference on a victim, with shadows to learn on: signals, scores, findings."""
+"""Membership inference on a victim with shadow models: signals, scores, results."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -51,20 +51,20 @@ def infer(
     seed: int,
     control: bool = False,
 ) -> Findings:
-    """Score the victim's members and non-members with what the shadows' taught.
+    """Score the victim's members and non-members, with the attack fitted to the shadows.
 
     Args:
-        attack: signal and scorer, which says how many shadows it needs.
-        victim: whose members are guessed.
-        shadows: trained on the other half, or, where the scorer allows it, on a part of the judged samples.
-        trainer: gives a new trainer for the classifier of each seed, numbered from 0; its callbacks hold a
-            `MembershipCurves`.
-        seed: of the first classifier.
-        control: ask a shadow about the victim's samples instead, none of which it saw: a negative control,
-            whose AUC must be 0.5. Of several shadows it is the first, which the attack then does without.
+        attack: signal and scorer, which determines the number of shadows.
+        victim: the attacked network and its data.
+        shadows: trained on the other half, or, if the scorer permits, on part of the evaluation samples.
+        trainer: returns a new trainer for the classifier of each seed, numbered from 0; its callbacks include
+            a `MembershipCurves`.
+        seed: seed of the first classifier.
+        control: negative control: query a shadow, trained on none of the victim's samples, instead of the
+            victim; its AUC must be 0.5. Of several shadows the first is used, and excluded from the attack.
 
     Raises:
-        InputError: sides that do not go together, too few or too many shadows, or too few samples.
+        InputError: incompatible sides, too few or too many shadows, or too few samples.
     """
     needs = attack.scorer.needs
     needs.check_count(len(shadows))
@@ -90,9 +90,9 @@ def infer(
 def controlled(
     victim: TrainedModel, shadows: Sequence[TrainedModel], needs: Fleet
 ) -> tuple[TrainedModel, Sequence[TrainedModel]]:
-    """Return the shadow that a negative control asks instead of the victim, and the shadows to learn on.
+    """Return the shadow queried by a negative control, and the remaining shadows.
 
-    Raises InputError where it was trained on judged samples, or none is left to learn on.
+    Raises InputError if it was trained on evaluation samples, or no other shadow remains.
     """
     if not needs.queries_judged:
         return shadows[0], shadows
@@ -110,12 +110,12 @@ def controlled(
 
 
 def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None:
-    """Raise InputError unless a shadow knows the victim's classes and data, and only what it may know.
+    """Raise InputError unless a shadow has the victim's classes and data, and only permitted samples.
 
     Args:
-        victim: whose members are guessed.
-        shadow: what is learnt on.
-        needs: whether shadows may be trained on judged samples.
+        victim: the attacked network.
+        shadow: the shadow model.
+        needs: whether shadows may be trained on evaluation samples.
     """
     attacked, learnt = victim.data, shadow.data
     if attacked.fingerprint != learnt.fingerprint:
@@ -151,7 +151,7 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
 
 
 def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
-    """Raise InputError unless the shadow's data holds none of the samples that the victim is judged by."""
+    """Raise InputError unless the shadow's data and the victim's evaluation samples are disjoint."""
     judged = {victim.source.groups[i] for i in (*victim.splits.members, *victim.splits.nonmembers)}
     shared = judged & {shadow.source.groups[i] for i in shadow.splits}
     if shared:
@@ -163,7 +163,7 @@ def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
 
 
 def _option(data: SegmentationData, name: str) -> str:
-    """Return an option as the command line spells it, where this data set's reader has it."""
+    """Return an option in command-line spelling, if this data set's reader has it."""
     return f"--data.{name}" if name in parameters(type(data)) else "settings of the data"
 
 
@@ -189,17 +189,17 @@ def load_shadow(
     victim: Mapping[str, Any],
     trust: Collection[str],
 ) -> TrainedModel:
-    """Return the shadow's network and its half of the data, which is read from where the victim's is.
+    """Return the shadow's network and its half of the data, read from the victim's location.
 
     Args:
-        found: the checkpoint, its card checked.
+        found: the checkpoint, with checked metadata.
         data: the victim's, after setup.
-        modules: give the shadow's.
-        victim: the content of the victim's checkpoint.
-        trust: class paths outside seg_mia that the card may name.
+        modules: provide the shadow's.
+        victim: content of the victim's checkpoint.
+        trust: class paths outside seg_mia allowed in the metadata.
 
     Raises:
-        InputError: a shadow whose members are unknown, of other data, or with the victim's weights.
+        InputError: a shadow with unknown members, of other data, or with the victim's weights.
     """
     card, content = found.card, read(found.file)
     if same_weights(victim, content):
@@ -246,23 +246,23 @@ def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> li
 
 
 def behind_release(shadow: TrainedModel, release: Release, settings: Any) -> TrainedModel:
-    """Return a shadow that gives out what the victim does; `settings` are the release's, as plain values."""
+    """Return a shadow with the victim's output perturbation; `settings` are plain values."""
     return replace(shadow, network=wrapped(shadow.network, [release]), built=[shadow.built, settings])
 
 
 def load_teacher(
     file: Path, data: SegmentationData, *, trust: Collection[str], device: torch.device
 ) -> nn.Module:
-    """Return a trained teacher in eval mode, and let the data know which members it has not seen.
+    """Return a trained teacher in eval mode, and register the members not used in its training.
 
     Args:
         file: its last checkpoint.
-        data: what it was trained on, after setup.
-        trust: class paths outside seg_mia that the card may name.
-        device: where it is to answer.
+        data: its training data, after setup.
+        trust: class paths outside seg_mia allowed in the metadata.
+        device: device of the teacher.
 
     Raises:
-        InputError: no checkpoint that can be read.
+        InputError: no readable checkpoint.
     """
     content = read(file)
     card = card_of(content, file, trust=trust)
@@ -273,18 +273,18 @@ def load_teacher(
 
 
 def unseen_of(card: Card, data: SegmentationData) -> tuple[int, ...]:
-    """Return the members whom a checkpoint's training never came to, as data-set indices."""
+    """Return the members never drawn in a checkpoint's training, as data-set indices."""
     return unseen_members(card.split or {}, data)
 
 
 def check_members(data: SegmentationData, name: str) -> None:
-    """Raise InputError for a network that was trained elsewhere, on nobody knows whom.
+    """Raise InputError for an externally trained network with unknown members.
 
-    Data that states its split states the victim's half alone: members of the shadow's half are drawn.
+    A predefined split defines only the victim's half: members of the shadow's half are drawn at random.
 
     Args:
-        data: that half of the split that the network stands for, with its samples open.
-        name: of the network, for the message.
+        data: the network's half of the split, with its samples open.
+        name: name of the network, for the message.
     """
     if data.source.predefined_split is not None and data.role == "victim":
         return
@@ -306,12 +306,12 @@ def check_members(data: SegmentationData, name: str) -> None:
 
 
 def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> None:
-    """Raise InputError where a membership attack on a victim would mean nothing.
+    """Raise InputError if a membership attack on a victim would be meaningless.
 
     Args:
         plan: with victim and shadows.
         data: the victim's, after setup.
-        split_known: whether the victim's file says how its data was split.
+        split_known: whether the victim's file defines its data split.
     """
     unused = [o.flag for o in plan.options if o.flag.startswith(("--data.subset", "--save_images"))]
     if unused:
@@ -340,16 +340,16 @@ def membership_summary(
     findings: Findings,
     settings: Mapping[str, Any],
 ) -> MembershipSummary:
-    """Return what an attack on a plan's victim reached, with who was attacked and by means of which shadows.
+    """Return the results of an attack, with the victim and the shadows used.
 
     Args:
-        plan: with the cards of victim and shadows.
-        attack: that was run.
-        release: what the victim gives out, if not all.
-        victim: and its data.
-        shadows: that the attack learnt on.
-        findings: its scores.
-        settings: of `attack` and `release`, as plain values.
+        plan: with the metadata of victim and shadows.
+        attack: the attack.
+        release: output perturbation of the victim, if any.
+        victim: the victim and its data.
+        shadows: shadows used by the attack.
+        findings: scores of the attack.
+        settings: settings of `attack` and `release`, as plain values.
     """
     assert plan.card is not None
     cards = [shadow.card for shadow in plan.shadows]
@@ -374,5 +374,5 @@ def membership_summary(
 
 
 def adopted(card: Card) -> bool:
-    """Say whether a checkpoint's network was trained elsewhere."""
+    """Return whether a checkpoint's network was trained elsewhere."""
     return bool((card.training or {}).get("adopted"))

@@ -1,4 +1,4 @@
-"""Data modules that several runs of one process share: their samples are listed and opened once."""
+"""Data modules shared by the runs of one process: samples are listed and opened once."""
 
 import argparse
 import json
@@ -21,22 +21,22 @@ from seg_mia.experiment.plan import Plan
 
 
 class Parsed(NamedTuple):
-    """A part of a plan's settings, and the parser that builds it."""
+    """A part of a plan's settings, with the parser that builds it."""
 
     parser: ArgumentParser
     settings: Namespace
 
 
 def parsed_part(plan: Plan, name: str, base: type) -> Parsed | None:
-    """Return what a plan's settings say of a part, such as `data`; None where they say nothing.
+    """Return one part of a plan's settings, such as `data`; None if it is not set.
 
     Args:
         plan: configs and options.
-        name: of the part.
-        base: the class that it must derive from.
+        name: name of the part.
+        base: required base class.
 
     Raises:
-        InputError: what the part's class does not take.
+        InputError: arguments that the part's class does not accept.
     """
     words = list[str]()
     for setting in plan.settings:
@@ -57,7 +57,7 @@ def parsed_part(plan: Plan, name: str, base: type) -> Parsed | None:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Raise in one line, as an InputError, what a parser or a constructor refuses."""
+    """Convert errors of a parser or a constructor to one-line InputErrors."""
     try:
         yield
     except argparse.ArgumentError as error:
@@ -68,14 +68,14 @@ def _refusals() -> Iterator[None]:
 
 @dataclass
 class DataModules:
-    """The data modules of one process, by their settings without what each run reads of them."""
+    """Data modules of one process, keyed by their settings except the subset each run reads."""
 
     _modules: dict[str, SegmentationData] = field(default_factory=dict)
 
     def of_plan(self, plan: Plan) -> SegmentationData | None:
-        """Return the data module that a plan describes; None where it describes none.
+        """Return the data module of a plan; None if it has none.
 
-        Raises InputError for what does not fit.
+        Raises InputError for invalid settings.
         """
         import_all(readers)
         parsed = parsed_part(plan, "data", SegmentationData)
@@ -92,12 +92,12 @@ class DataModules:
         settings: Mapping[str, Any],
         hyperparameters: Mapping[str, Any] | None = None,
     ) -> SegmentationData:
-        """Return a data module of a class with these settings, on samples that are opened once.
+        """Return a data module with these settings, on samples that are opened once.
 
         Args:
-            kind: the class.
+            kind: class of the data module.
             settings: arguments of its constructor.
-            hyperparameters: what checkpoints keep of them, the settings themselves if not given.
+            hyperparameters: values stored in checkpoints; the settings themselves if not given.
         """
         complete = defaults(kind) | dict(settings)
         lasting = {name: value for name, value in complete.items() if name not in VIEW}

@@ -1,4 +1,4 @@
-"""From a request to what is run, on which checkpoint, and where results go."""
+"""Conversion of a request to a plan: command, checkpoint and output folder."""
 
 import re
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ WITH_RESUME = (
     "--trainer.strategy",
     "--trainer.enable_progress_bar",
 )
-"""What may be changed when a run is taken up again: how long and on what it runs, not what it computes."""
+"""Settings that may change on resume: duration and hardware, but not the computation."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """A shadow's checkpoint: its file and its card, read safely; weights are read when they are needed."""
+    """A shadow's checkpoint: its file and its metadata, read safely; weights are read on demand."""
 
     file: Path
     card: Card
@@ -60,15 +60,15 @@ class Plan:
     """One run.
 
     Attributes:
-        request: that it follows from, with the defaults, the checkpoints and what configs say of them.
-        command: which of Lightning's methods.
-        settings: configs and options in the order in which they are read, a victim's card first.
-        folder: the folder that gets a `version_N` for this run.
-        version: the version's name where it exists already.
+        request: the request, completed with defaults, checkpoints and values of configs.
+        command: method of Lightning's trainer.
+        settings: configs and options in reading order, a victim's metadata first.
+        folder: parent folder of this run's `version_N`.
+        version: name of the version, if it already exists.
         checkpoint: the file to resume from, or the victim.
         content: the victim's checkpoint, read safely.
-        card: the victim's card, checked.
-        shadows: what a membership attack learns on.
+        card: the victim's metadata, checked.
+        shadows: shadow models of a membership attack.
     """
 
     request: RunRequest
@@ -83,27 +83,27 @@ class Plan:
 
     @property
     def adopts(self) -> bool:
-        """Whether a network's weights are taken as they are instead of training them."""
+        """Whether a network's weights are used unchanged instead of training it."""
         return self.request.verb == "adopt"
 
     @property
     def options(self) -> list[Option]:
-        """The settings that are no configs."""
+        """The settings other than configs."""
         return [setting for setting in self.settings if isinstance(setting, Option)]
 
     @property
     def args(self) -> list[str]:
-        """The settings as LightningCLI takes them."""
+        """The settings in LightningCLI's format."""
         return [self.command, *words_of(self.settings)]
 
     @property
     def run_folder(self) -> Path:
-        """The run's own folder: of the version given, else of the first that is free."""
+        """The run's own folder: of the given version, else of the first free one."""
         return self.folder / self.version if self.version else free_version(self.folder)
 
 
 def plan(request: RunRequest) -> Plan:
-    """Return what a request means; raise InputError where it means nothing."""
+    """Return the plan of a request; raise InputError for an invalid one."""
     verb = request.verb
     if verb == "adopt":
         _refuse(request, "adopt", "victim", "shadows", "control", "trust", "resume")
@@ -147,7 +147,7 @@ def _training(request: RunRequest) -> Plan:
 
 
 def _check_seed(layers: Sequence[Layer], options: Sequence[Option]) -> None:
-    """Raise InputError for a seed that no generator takes."""
+    """Raise InputError for a seed outside the generators' range."""
     seeds = [last_value(layers, "seed_everything")]
     seeds += [option.value for option in options if option.flag == "--seed_everything"]
     for seed in map(str, seeds):
@@ -158,7 +158,7 @@ def _check_seed(layers: Sequence[Layer], options: Sequence[Option]) -> None:
 
 
 def _run_name(config: Path) -> str:
-    """Return what to call runs of a config: by its own name, or by its run's where a run left it."""
+    """Return the name for runs of a config: its own, or that of the run that wrote it."""
     version = config.resolve().parent
     of_a_run = config.name == "config.yaml" and (version / CHECKPOINTS).is_dir()
     return version.parent.name if of_a_run else config.stem
@@ -224,7 +224,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
 
 
 def _completed(request: RunRequest, layers: Sequence[Layer]) -> RunRequest:
-    """Return a request with what configs say of runs, checkpoints and trust where it does not."""
+    """Return a request completed with runs, checkpoints and trust from configs."""
     control = request.control if request.control is not None else last_value(layers, "control")
     if not isinstance(control, bool | None):
         raise InputError(f"control must be true or false, got {control!r}")
@@ -243,19 +243,19 @@ def _text(value: object) -> str | None:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Return one text or a list of them, as options take them, as a tuple."""
+    """Return one text or a list of them, as in options, as a tuple."""
     values = value if isinstance(value, list) else [value]
     return tuple(str(item) for item in values if item is not None)
 
 
 def _of_card(card: Card, file: Path) -> Layer:
-    """Return a card as the config that it stands for; a stranger's may name files of this machine."""
+    """Return checkpoint metadata as a config; if untrusted, its file names are not resolved."""
     content: Config = {"model": card.model} | ({"data": _data(card.data, run_of(file))} if card.data else {})
     return Layer(inline(content), content, trusted=False)
 
 
 def _data(data: ClassSpec, run: Path) -> ClassSpec:
-    """Return a card's data settings; its paths count only where the run that it belongs to lies."""
+    """Return the data settings of checkpoint metadata; its paths count only where its run lies."""
     spec = without_machine(data)
     if not (run / SALT).is_file():
         spec["init_args"].pop("root", None)
@@ -263,7 +263,7 @@ def _data(data: ClassSpec, run: Path) -> ClassSpec:
 
 
 def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
-    """Return the victim's checkpoint, and those of the shadows that a membership attack needs."""
+    """Return the victim's checkpoint, and those of the shadows of a membership attack."""
     runs = Path(request.runs or "runs")
     victim = checkpoint_file(request.victim) if request.victim else None
     if needs is None:
@@ -275,11 +275,11 @@ def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
 
 
 def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
-    """Return which shadows a membership attack needs, from the class of its scorer, before it is built.
+    """Return the shadows required by a membership attack, from its scorer's class, before it is built.
 
     Args:
-        attack: as `is_membership` takes it.
-        options: of the command line, which may name another scorer.
+        attack: as in `is_membership`.
+        options: command-line options, which may set another scorer.
     """
     attack = _read(attack)
     arguments = attack.get("init_args") if isinstance(attack, dict) else None
@@ -306,18 +306,18 @@ def is_membership(attack: object) -> bool:
 
 
 def _read(part: object) -> object:
-    """Return the mapping in a file or an inline text; class paths and mappings stay as they are."""
+    """Return the mapping in a file or an inline text; class paths and mappings are returned unchanged."""
     is_file = isinstance(part, str) and (is_inline(part) or part.endswith((".yaml", ".yml")))
     return read_yaml(str(part)) if is_file else part
 
 
 def _part(name: str | None, layers: Sequence[Layer], kind: str) -> object:
-    """Return the attack or release: the file or class path that a name means, else what configs say."""
+    """Return the attack or release: the file or class path of a name, else the configs' value."""
     return last_value(layers, kind) if name is None else find_file(name, kind)
 
 
 def _part_name(part: object, kind: str) -> str:
-    """Return what to call an attack's or a release's folder: its file's name, or its class's."""
+    """Return the folder name of an attack or a release: its file's name, or its class's."""
     if isinstance(part, dict) and isinstance(part.get("class_path"), str):
         part = part["class_path"]
     if not isinstance(part, str):

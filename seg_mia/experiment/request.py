@@ -1,4 +1,4 @@
-"""What is to be run, as a command line or an audit names it."""
+"""Request of a run, from a command line or an audit."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from seg_mia.experiment.roles import SHADOW
 
 Verb = Literal["fit", "adopt", "validate", "test", "predict"]
 NAMES_SAMPLES = {"data.duplicates", "data.duplicate_positions"}
-"""Options whose values are samples' names."""
+"""Options whose values are sample names."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run, as it was named.
+    """A requested run.
 
     Attributes:
         verb: the command.
-        configs: names or files, the later ones overrule.
-        options: of model, data, trainer and attack.
+        configs: names or files; later ones override earlier ones.
+        options: options of model, data, trainer and attack.
         defences: names in lightning_configs/defence, files or class paths.
-        role: of a training, for a shadow's.
+        role: role of a training, for a shadow's.
         attack: a name in lightning_configs/attack, a file or a class path.
         release: the same, in lightning_configs/release.
-        victim: a checkpoint or a run's folder; the newest if not given.
-        shadows: checkpoints, runs' folders or folders of runs; the newest that fit if not given.
-        control: ask a shadow instead of the victim.
-        resume: the folder of the run to go on with.
-        runs: folder that runs are kept in.
-        trust: class paths outside seg_mia that cards may name.
+        victim: a checkpoint or a run folder; the newest if not given.
+        shadows: checkpoints, run folders or folders of runs; the newest that fit if not given.
+        control: query a shadow instead of the victim.
+        resume: folder of the run to resume.
+        runs: folder of the runs.
+        trust: class paths outside seg_mia allowed in checkpoint metadata.
     """
 
     verb: Verb
@@ -50,7 +50,7 @@ class RunRequest:
 
     @property
     def words(self) -> list[str]:
-        """The words of a command line that ask for the same, with samples' names left out."""
+        """Equivalent words of a command line, without sample names."""
         repeated = (("config", self.configs), ("defence", self.defences), ("shadow", self.shadows))
         single = {name: getattr(self, name) for name in ("attack", "release", "role", "victim", "resume")}
         flags = [Option(f"--{name}", value) for name, value in single.items() if value is not None]
@@ -63,7 +63,7 @@ class RunRequest:
 
 
 def requested(words: Sequence[str]) -> RunRequest:
-    """Return what the words after `seg_mia` ask for; raise InputError where they do not fit."""
+    """Return the request of the words after `seg_mia`; raise InputError for invalid ones."""
     verb = cast(Verb, words[0])
     flags, remaining = _own_flags(words[1:])
     configs, options = taken(options_in(remaining), "config")

@@ -1,4 +1,4 @@
-"""`--role shadow`: a training on the other half of the data, from another seed."""
+"""`--role shadow`: a training on the other half of the data, with another seed."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ SHADOW = "shadow"
 
 
 def in_role(layers: Sequence[Layer], options: Sequence[Option], role: str | None) -> list[Option]:
-    """Return options with seed and half of a role before them, so that later options still win.
+    """Return options preceded by the seed and half of a role, so that later options override them.
 
     Args:
-        layers: the configs, which may name a role, too.
-        options: of the command line.
-        role: what the command line names.
+        layers: the configs, which may also set a role.
+        options: command-line options.
+        role: role on the command line.
 
     Raises:
-        InputError: a config names another role than `shadow`.
+        InputError: a config with another role than `shadow`.
     """
     if (role or stated_role(layers)) is None:
         return list(options)
@@ -27,7 +27,7 @@ def in_role(layers: Sequence[Layer], options: Sequence[Option], role: str | None
 
 
 def stated_role(layers: Sequence[Layer]) -> str | None:
-    """Return the role that configs name, if any; raise InputError for another than `shadow`."""
+    """Return the role set in configs, if any; raise InputError for another than `shadow`."""
     role = last_value(layers, "role")
     if role not in (None, SHADOW):
         raise InputError(f"role must be shadow, got {role!r}; leave it out for a victim")
@@ -35,7 +35,7 @@ def stated_role(layers: Sequence[Layer]) -> str | None:
 
 
 def of_shadow(layers: Sequence[Layer]) -> bool:
-    """Return whether configs train a shadow by themselves, by a role or by the half that their data has."""
+    """Return whether configs themselves train a shadow, by a role or by the half in their data settings."""
     for layer in reversed(layers):
         data = layer.content.get("data")
         arguments = data.get("init_args") if isinstance(data, dict) else None
@@ -45,14 +45,14 @@ def of_shadow(layers: Sequence[Layer]) -> bool:
 
 
 def on_other_half(options: Sequence[Option]) -> list[Option]:
-    """Return options with the shadow's half before all others of the data, behind the data's class."""
+    """Return options with the shadow's half before all other data options, after the data's class."""
     flags = [option.flag for option in options]
     begin = flags.index("--data") + 1 if "--data" in flags else 0
     return [*options[:begin], Option("--data.role", SHADOW), *options[begin:]]
 
 
 def _other_seed(seed: object) -> list[Option]:
-    """Return the option for a shadow's seed; none where the config wants another in each training."""
+    """Return the option of a shadow's seed; none if the config draws a new one for each training."""
     if isinstance(seed, bool):
         return []
     return [Option("--seed_everything", str((seed if isinstance(seed, int) else 0) + SHADOW_SEED))]

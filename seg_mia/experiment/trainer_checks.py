@@ -1,4 +1,4 @@
-"""Lightning's trainer: what its settings must leave to a run, and what it refuses, in one line."""
+"""Checks of Lightning's trainer settings, with one-line errors."""
 
 import logging
 import subprocess
@@ -30,11 +30,11 @@ COUNTS = (
     "check_val_every_n_epoch",
     "gradient_clip_val",
 )
-"""Settings that Lightning takes at 0, to train nothing or to stop in the middle."""
+"""Settings that Lightning accepts at 0, with no training or a premature stop."""
 
 
 def folders(plan: Plan, trainer: Namespace) -> dict[str, Any]:
-    """Return a trainer's logger and root folder: the run's own, where settings name no others."""
+    """Return a trainer's logger and root folder: the run's own, unless set otherwise."""
     arguments = dict[str, Any]()
     if trainer["logger"] in (None, True) and not trainer["fast_dev_run"]:
         arguments["logger"] = TensorBoardLogger(
@@ -46,7 +46,7 @@ def folders(plan: Plan, trainer: Namespace) -> dict[str, Any]:
 
 
 def check_training(trainer: Namespace) -> None:
-    """Raise InputError for settings with which nothing would be learnt, or nothing kept."""
+    """Raise InputError for settings that prevent any training or saving."""
     if trainer["enable_checkpointing"] is False:
         raise InputError(
             "a trained network is kept for the attacks, for which --trainer.enable_checkpointing must not be "
@@ -69,12 +69,12 @@ def check_training(trainer: Namespace) -> None:
 
 
 def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) -> None:
-    """Raise InputError where a run is to end before it is; say so where it has ended.
+    """Raise InputError if the requested end precedes the resumed epoch; report a completed run.
 
     Args:
         file: the checkpoint to resume from.
-        content: what is in it.
-        epochs: how many there shall be; None or -1 for no limit.
+        content: its content.
+        epochs: total number of epochs; None or -1 for no limit.
     """
     done = int(content["epoch"]) + 1
     if epochs is None or epochs < 0 or done < epochs:
@@ -88,7 +88,7 @@ def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) ->
 
 
 class Bars(TQDMProgressBar):
-    """Progress bars that end their line when something goes wrong, so that an error begins its own."""
+    """Progress bars that end their line on an exception, so that the error starts a new one."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """End the line."""
@@ -98,7 +98,7 @@ class Bars(TQDMProgressBar):
 
 
 def check_kept(trainer: Namespace, processes: int, name: str) -> None:
-    """Raise InputError where a network cannot be trained first: nothing is kept, or many processes run."""
+    """Raise InputError if a preliminary training is impossible: nothing saved, or several processes."""
     if processes > 1:
         raise InputError(
             f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
@@ -116,17 +116,16 @@ def check_kept(trainer: Namespace, processes: int, name: str) -> None:
 
 
 def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
-    """Wait for the ranks that this process has launched.
+    """Wait for the ranks launched by this process.
 
-    The first rank may be done while another fails at the very end, and what that one should have shared in is
-    then not whole.
+    The first rank may finish while another fails at the very end; the shared result is then incomplete.
 
     Args:
-        trainer: which launched them; one whose processes others launched waits for none.
-        seconds: to wait for each at most.
+        trainer: trainer that launched them; if other processes launched its ranks, it waits for none.
+        seconds: maximum time to wait for each.
 
     Raises:
-        InputError: a rank that failed, or does not end.
+        InputError: a rank that failed or does not end.
     """
     launched: Sequence[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", None) or ()
     for rank, process in enumerate(launched, start=1):
@@ -143,9 +142,9 @@ def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
 
 
 def for_classifier(scorer: Scorer, options: Sequence[Option]) -> dict[str, Any]:
-    """Return what a membership attack needs of its trainer: its scorer's epochs, and nothing saved.
+    """Return the trainer settings of a membership attack: its scorer's epochs, and nothing saved.
 
-    Raises InputError where options of the command set the epochs otherwise.
+    Raises InputError if options of the command set other epochs.
     """
     if any(option.flag.startswith("--trainer.max_epochs") for option in options):
         raise InputError(
@@ -161,11 +160,11 @@ def for_classifier(scorer: Scorer, options: Sequence[Option]) -> dict[str, Any]:
 
 @contextmanager
 def refusals(*, building: bool = False) -> Iterator[None]:
-    """Tell in one line, as an InputError, what Lightning or a constructor refuses.
+    """Convert errors of Lightning or a constructor to one-line InputErrors.
 
     Args:
-        building: whether the trainer is being built, whose every ValueError is about its settings; else
-            only those are whose words say so.
+        building: whether the trainer is being built, when every ValueError concerns its settings; otherwise
+            only errors with matching words do.
     """
     try:
         yield
