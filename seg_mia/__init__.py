@@ -1,3 +1,3 @@
-"""seg_mia: does a segmentation model leak its training patients, and can it be fooled?"""
+"""seg_mia: membership inference and adversarial attacks on segmentation networks."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writing."""
 
 import os
 import secrets
@@ -10,14 +10,15 @@ from typing import BinaryIO
 
 @contextmanager
 def written_whole(path: Path, *, mode: int = 0o666, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """Open a hidden file beside `path` that takes its place when the block ends without an exception.
+    """Open a hidden file that replaces `path` if the block ends without an exception.
 
-    No process ever reads half of it, and what stood at `path` stays where the block or the disk fails.
+    No process reads a partial file, and the previous file at `path` is kept if the block or the disk fails.
 
     Args:
-        path: what is written; missing folders above it are made.
-        mode: permissions, from which the process' umask is taken.
-        overwrite: otherwise the file of whoever was first stays, also among processes at the same time.
+        path: file to write; missing parent folders are created.
+        mode: permissions, reduced by the process' umask.
+        overwrite: replace an existing file; otherwise the first file is kept, also among concurrent
+            processes.
 
     Raises:
         OSError: the folder cannot be written.
@@ -37,7 +38,7 @@ def written_whole(path: Path, *, mode: int = 0o666, overwrite: bool = True) -> I
 
 
 def _linked(path: Path, partial: Path) -> bool:
-    """Give a file its second name unless that is taken; return False on a file system without links."""
+    """Link a file to its second name unless that exists; return False on a file system without links."""
     try:
         path.hardlink_to(partial)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, read without trusting it."""
+"""Checkpoint metadata, read without trusting the file."""
 
 import pickle
 import struct
@@ -20,9 +20,9 @@ KEY = "seg_mia"
 FORMAT = 1
 NETWORK = "network."
 SAME = 2**-8
-"""Relative distance up to which weights are the same: bfloat16, of 8 significant bits, rounds by as much."""
+"""Relative tolerance of equal weights: the rounding error of bfloat16, with 8 significant bits."""
 MACHINE = ("cache", "workers", "limit", "near_duplicates")
-"""Settings of a data module that a card does not carry."""
+"""Settings of a data module excluded from checkpoint metadata."""
 _UNREADABLE = (
     RuntimeError,
     EOFError,
@@ -37,11 +37,11 @@ _UNREADABLE = (
 
 
 Content = dict[str, Any]
-"""Tensors and plain values by name, as a file holds them: of any type until they are checked."""
+"""Tensors and plain values by name, in the form of a file: of any type until checked."""
 
 
 class ClassSpec(TypedDict):
-    """A class and the arguments that it is built with.
+    """A class and its arguments.
 
     Attributes:
         class_path: module and name of the class.
@@ -54,18 +54,18 @@ class ClassSpec(TypedDict):
 
 @dataclass(frozen=True)
 class Card:
-    """A checked card: every class it names may be imported, every value is plain.
+    """Checked checkpoint metadata: its classes may be imported, and all values are plain.
 
     Attributes:
-        model: class_path and init_args of the task that was trained.
+        model: class_path and init_args of the trained task.
         data: the same of the data module, or None in an exported file.
-        classes: number of classes, background included.
+        classes: number of classes, including background.
         channels: image channels.
         split: role, salted hashes of members, non-members and reference, or None in an exported file.
-        fingerprint: of ids and contents of the data set, or None in an exported file.
-        training: plain facts about the run: epoch, seed, versions, what was logged last.
-        network: class_path and init_args of the network as defences deploy it, where they change it.
-        privacy: what a differentially private training promised and spent, in plain values.
+        fingerprint: digest of ids and contents of the data set, or None in an exported file.
+        training: plain facts about the run: epoch, seed, versions, last logged values.
+        network: class_path and init_args of the deployed network, if defences change it.
+        privacy: guarantee and privacy spent of a differentially private training, in plain values.
     """
 
     model: ClassSpec
@@ -80,10 +80,10 @@ class Card:
 
 
 def read(path: str | Path) -> Content:
-    """Return the content of a checkpoint: tensors and plain values; nothing in the file is executed.
+    """Read a checkpoint's tensors and plain values; no code in the file is executed.
 
     Raises:
-        InputError: no such file, no checkpoint, or one that holds more than tensors and plain values.
+        InputError: no such file, no checkpoint, or content other than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -111,20 +111,21 @@ def read(path: str | Path) -> Content:
 
 
 def read_card(path: str | Path, *, trust: Collection[str] = ()) -> Card:
-    """Return the card of a checkpoint after checking that it names nothing foreign.
+    """Read the metadata of a checkpoint, and check that all its classes are permitted.
 
     Args:
         path: checkpoint file.
-        trust: class paths outside `seg_mia` that the card may name, as the user allowed them.
+        trust: class paths outside `seg_mia` that the user permits in the metadata.
 
     Raises:
-        InputError: not a checkpoint of this tool, another format, or a card that names what it may not.
+        InputError: not a checkpoint of this tool, another format, or metadata with a class that is not
+            permitted.
     """
     return card_of(read(path), path, trust=trust)
 
 
 def card_of(content: Content, path: str | Path, *, trust: Collection[str] = ()) -> Card:
-    """Return the checked card in the `content` that `read` returned."""
+    """Return the checked metadata in the `content` from `read`."""
     card = content[KEY]
     if card.get("format") != FORMAT:
         raise InputError(
@@ -155,16 +156,16 @@ def _check_types(card: Card) -> None:
 
 
 def without_machine(data: Mapping[str, Any]) -> ClassSpec:
-    """Return a data module's specification without what belongs to one machine, such as where its cache lies.
+    """Return a data module's specification without machine-specific settings, such as the cache folder.
 
-    It is left out when a card is written, and again when one is read: a stranger's card has no say in it.
+    They are removed when metadata is written and again when it is read: untrusted metadata cannot set them.
     """
     init_args = {name: value for name, value in data["init_args"].items() if name not in MACHINE}
     return {"class_path": data["class_path"], "init_args": init_args}
 
 
 def network_spec(card: Card) -> ClassSpec:
-    """Return class_path and init_args of the network as it is deployed."""
+    """Return class_path and init_args of the deployed network."""
     network: ClassSpec | None = card.network or card.model["init_args"].get("network")
     if not isinstance(network, dict):
         raise InputError("names no network")
@@ -174,12 +175,12 @@ def network_spec(card: Card) -> ClassSpec:
 def load_victim(
     path: str | Path, *, trust: Collection[str] = (), device: str | torch.device = "cpu"
 ) -> nn.Module:
-    """Return the network that a checkpoint holds: eval mode, images in [0, 1] to logits (N, K, h, w).
+    """Load the network of a checkpoint: eval mode, images in [0, 1] to logits (N, K, h, w).
 
-    Needs neither Lightning nor the data. Classes outside `seg_mia` are imported only if listed in `trust`.
+    Requires neither Lightning nor the data. Classes outside `seg_mia` are imported only if listed in `trust`.
 
     Raises:
-        InputError: as `read_card`, or weights that do not fit the network.
+        InputError: errors of `read_card`, or weights that do not fit the network.
     """
     content = read(path)
     network = build(network_spec(card_of(content, path, trust=trust)), trust=trust)
@@ -188,7 +189,7 @@ def load_victim(
 
 
 def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
-    """Return the module that a checked specification describes, its nested modules built first."""
+    """Build the module of a checked specification, its nested modules first."""
     check_spec(spec, trust=trust, base=nn.Module)
     kind = resolve(spec["class_path"])
     declared = parameters(kind)
@@ -205,7 +206,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
 
 
 def load_weights(network: nn.Module, content: Mapping[str, object], path: str | Path) -> None:
-    """Load into `network` the weights among a checkpoint's `content`, strictly."""
+    """Load the weights in a checkpoint's `content` into `network`, strictly."""
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise InputError(f"{path} has no weights ('state_dict'); was it written by `python -m seg_mia fit`?")
@@ -217,10 +218,10 @@ def load_weights(network: nn.Module, content: Mapping[str, object], path: str | 
 
 
 def same_weights(first_content: Mapping[str, object], second_content: Mapping[str, object]) -> bool:
-    """Say whether two checkpoints hold one network's weights, each up to rounding in half precision.
+    """Return whether two checkpoints hold the same weights, up to rounding in half precision.
 
-    Of trainings from two seeds some layer differs by more than a hundredth, even where both begin with one
-    encoder's weights, or keep these.
+    Between trainings with two seeds some layer differs by more than a hundredth, even if both start from the
+    same encoder weights, or keep these.
     """
     first, second = _weights(first_content), _weights(second_content)
     if not first or [len(value) for value in first] != [len(value) for value in second]:
@@ -229,9 +230,9 @@ def same_weights(first_content: Mapping[str, object], second_content: Mapping[st
 
 
 def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
-    """Return a checkpoint's weights, each flat, in their order, whatever a defence has put around them.
+    """Return a checkpoint's weights, flattened and in order, regardless of wrappers of a defence.
 
-    Statistics of batches are none: asking about other images in training mode changes them.
+    Batch statistics are excluded: queries on other images in training mode change them.
     """
     state = content.get("state_dict")
     named = state.items() if isinstance(state, dict) else ()
@@ -241,9 +242,9 @@ def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
 
 
 def export(path: str | Path, out: str | Path) -> Path:
-    """Write a checkpoint that anyone may have: weights and architecture; no split, paths or data settings.
+    """Write a checkpoint for sharing: weights and architecture; no split, paths or data settings.
 
-    Raises InputError when `out` exists or `path` is no checkpoint.
+    Raises InputError if `out` exists or `path` is no checkpoint.
     """
     content, out = read(path), Path(out)
     if out.exists():
@@ -273,16 +274,16 @@ def _first_line(error: Exception) -> str:
 
 
 def seed_of(card: Card) -> int | None:
-    """Return the seed of a checkpoint's training, if its card says it and it was trained here."""
+    """Return the seed of a checkpoint's training, if it is in the metadata and the training was here."""
     training = card.training or {}
     seed = training.get("seed")
     return seed if isinstance(seed, int) and not training.get("adopted") else None
 
 
 def same_start(victim: Card, shadow: Card) -> bool:
-    """Return whether two trainings began with the same random weights: one seed, one class of network.
+    """Return whether two trainings had the same initial weights: one seed, one class of network.
 
-    Not where either was trained elsewhere, or began with the weights in a file.
+    False if either was trained elsewhere, or started from the weights in a file.
     """
     kinds = [network.get("class_path") for network in map(_network, (victim, shadow))]
     from_file = any(card.model["init_args"].get("weights") for card in (victim, shadow))

@@ -1,4 +1,4 @@
-"""The command line: which word runs what, and what is said at the end; heavy imports only where needed."""
+"""Command line: dispatch of commands and final messages; heavy imports only on demand."""
 
 import signal
 import sys
@@ -53,7 +53,7 @@ pictures  tensorboard --logdir runs
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 when a gate fails, 2 after a line on what went wrong, or 130."""
+    """Run the command line; return 0, 1 for a failed gate, 2 after an error line, or 130."""
     words = list(sys.argv[1:] if words is None else words)
     debug, words = DEBUG in words, [word for word in words if word != DEBUG]
     try:
@@ -72,7 +72,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
-    """Tell what went wrong in one line, with its traceback before it where that is asked for."""
+    """Print an error in one line, preceded by its traceback if requested."""
     if debug:
         traceback.print_exception(error)
     match error:
@@ -87,7 +87,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
 
 
 def _foot(words: Sequence[str]) -> None:
-    """End a page of help by what every command takes."""
+    """Append the options of all commands to a page of help."""
     if words[1:] and asks(words[1:]):
         print(
             f"\nevery command  {DEBUG}  shows the traceback of what goes wrong before the line that tells it"
@@ -133,7 +133,7 @@ def _help() -> None:
 
 
 def _explain(words: list[str]) -> None:
-    """Print every page of help that the words ask for; each ends as if it were the last."""
+    """Print every requested page of help; each ends as if it were the last."""
     import io
     from contextlib import redirect_stdout, suppress
     from pathlib import Path
@@ -181,7 +181,7 @@ def _experiment(words: list[str]) -> None:
 
 
 def _use(done: "Experiment") -> str:
-    """Return which attack uses what was trained, and as what."""
+    """Return the attack that uses a training, and in which role."""
     from seg_mia.tasks.style_autoencoder import TextureTraining
 
     if isinstance(done.model, TextureTraining):
@@ -268,7 +268,7 @@ def _compare(words: list[str]) -> None:
 
 
 def _quiet() -> None:
-    """Leave out what Lightning says about itself; its warnings about this run stay."""
+    """Suppress Lightning's advertisements; its warnings about this run are kept."""
     import logging
     import warnings
 
@@ -303,4 +303,4 @@ PLAIN: dict[str, Callable[[list[str]], int | None]] = {
     "export": _export,
     "compare": _compare,
 }
-"""The commands that are no methods of Lightning's trainer; each may return an exit code."""
+"""Commands other than methods of Lightning's trainer; each may return an exit code."""

@@ -1,4 +1,4 @@
-"""The error that means: what was put in does not fit, and here is what to do."""
+"""The error for invalid input, with advice."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class InputError(ValueError):
-    """Input outside a contract; its message is one line: what must hold, what came, what to do.
+    """Invalid input; its one-line message states the requirement, the actual value and the remedy.
 
-    The command line shows the message alone, without a traceback. From Python it is a `ValueError`. Line
-    breaks and other control characters, as a file's name or text may hold them, are written as escapes.
+    The command line shows only the message, without a traceback. From Python it is a `ValueError`. Line
+    breaks and other control characters, for example from file names or text, are escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -18,11 +18,11 @@ class InputError(ValueError):
 
 
 def name_some(names: Sequence[str], limit: int = 3) -> str:
-    """Return the first of some names as a list, and how many more there are."""
+    """Return the first of some names as a list, with the number of the others."""
     remainder = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + remainder
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:
-    """Return the beginning of an exception's message in one line; its type where it has none."""
+    """Return the beginning of an exception's message in one line; its type if it has none."""
     return " ".join(str(error).split())[:limit] or type(error).__name__

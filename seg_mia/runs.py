@@ -1,4 +1,4 @@
-"""Where runs lie, and which of them is meant."""
+"""Run folders, and the selection of runs."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,26 +16,26 @@ BEST = "best.ckpt"
 SALT = "salt"
 NOISE = "noise"
 MARK = ".stage"
-"""In the folder of an audit's stage: which stage it belongs to. A folder without it is somebody else's."""
+"""File in the folder of an audit's stage with the stage's key. A folder without it belongs to another run."""
 BEFORE = {MARK, SALT, NOISE, CHECKPOINTS, "config.yaml", "hparams.yaml"}
-"""What a run's folder may hold before a first result or checkpoint."""
+"""Files that a run's folder may hold before a first result or checkpoint."""
 TEXTURES = "seg_mia.tasks.style_autoencoder.TextureTraining"
-"""The task whose checkpoints are no victims and no shadows."""
+"""The task whose checkpoints are neither victims nor shadows."""
 SHADOW_SEED = 10_000
-"""Added to the victim's seed for a shadow: an attacker does not know what the victim began with."""
+"""Added to the victim's seed for a shadow: the victim's initial weights are unknown to an attacker."""
 FLEET_SEED = 100_000
 """Added for each further shadow of a fleet."""
 TEACHER_SEED = 20_000
-"""Added to a student's seed for its teacher: a fresh student begins otherwise."""
+"""Added to a student's seed for its teacher, for different initial weights."""
 OF_A_ROLE = {
     "role", "shadow", "shadow_pool", "members", "nonmembers", "reference", "subset", "limit", "batch_size",
     "workers", "augment", "cache", "root",
 }  # fmt: skip
-"""Settings of a data module that victim and shadow need not share."""
+"""Settings of a data module that may differ between victim and shadow."""
 
 
 def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
-    """Return the checkpoint that `path` means: the file itself, or the last one of a run's folder."""
+    """Return the checkpoint at `path`: the file itself, or the last one of a run folder."""
     path = Path(path)
     if path.is_dir():
         for file in (path / CHECKPOINTS / LAST, path / LAST):
@@ -50,19 +50,19 @@ def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
 
 
 def run_of(file: Path) -> Path:
-    """Return the folder of the run that a checkpoint belongs to: where its results go."""
+    """Return the run folder of a checkpoint, where its results are written."""
     return file.parent.parent if file.parent.name == CHECKPOINTS else file.parent
 
 
 def results_of(file: Path, runs: Path) -> Path:
-    """Return the folder that attacks on a checkpoint write into: its run's, else one of its own in `runs`."""
+    """Return the results folder of attacks on a checkpoint: its run's, else a separate one in `runs`."""
     run = run_of(file)
     in_a_run = file.parent.name == CHECKPOINTS or (run / "config.yaml").is_file()
     return run if in_a_run else runs / file.stem
 
 
 def new_version(parent: Path) -> Path:
-    """Make and return the first `version_N` that does not exist."""
+    """Create and return the first `version_N` that does not exist."""
     number = 0
     while True:
         folder = parent / f"version_{number}"
@@ -75,12 +75,12 @@ def new_version(parent: Path) -> Path:
 
 
 def free_version(parent: Path) -> Path:
-    """Return the first `version_N` that does not exist, without making it."""
+    """Return the first `version_N` that does not exist, without creating it."""
     return next(folder for number in count() if not (folder := parent / f"version_{number}").exists())
 
 
 def make(folder: Path) -> bool:
-    """Make a run's folder; return whether it was not there. Raises InputError where it cannot be written."""
+    """Create a run folder; return whether it is new. Raises InputError if it cannot be written."""
     missing = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,22 +92,22 @@ def make(folder: Path) -> bool:
 
 
 def unbegun(folder: Path) -> bool:
-    """Return whether a run's folder holds nothing but what is written before a first result or checkpoint."""
+    """Return whether a run folder holds only files written before a first result or checkpoint."""
     names = {path.name for path in folder.rglob("*")}
     return all(name in BEFORE or name.startswith("events.out.tfevents.") for name in names)
 
 
 def remove(folder: Path) -> None:
-    """Remove a run's folder, and the folder of its kind where it was the only one."""
+    """Remove a run folder, and its parent folder if empty."""
     shutil.rmtree(folder)
     with suppress(OSError):
         folder.parent.rmdir()
 
 
 def newest(runs: Path, role: str) -> Path:
-    """Return the last checkpoint of the newest run that trained on a role's half of the data.
+    """Return the last checkpoint of the newest run trained on a role's half of the data.
 
-    Files that are no checkpoints of this tool are passed over. Raises InputError when there is none.
+    Files other than checkpoints of this tool are ignored. Raises InputError if there is none.
     """
     for file, _ in _of_role(runs, role):
         return file
@@ -119,7 +119,7 @@ def newest(runs: Path, role: str) -> Path:
 
 
 def shadow_files(path: str | Path) -> list[Path]:
-    """Return the checkpoints that a shadow's path means: one, or those of a folder of runs, by number."""
+    """Return the checkpoints at a shadow's path: one, or those of a folder of runs, by number."""
     path = Path(path)
     single = any((path / last).is_file() for last in (LAST, f"{CHECKPOINTS}/{LAST}"))
     files = path.glob(f"*/{CHECKPOINTS}/{LAST}") if path.is_dir() and not single else iter(())
@@ -135,17 +135,17 @@ def _by_number(file: Path) -> tuple[int, str]:
 def newest_fitting(
     runs: Path, victim: Path | None, shadows: Sequence[Path], *, most: int | None = 1, apart: bool = True
 ) -> tuple[Path, list[Path]]:
-    """Return a victim's checkpoint and shadows': those named, else the newest that fit together.
+    """Return the checkpoints of a victim and its shadows: the given ones, else the newest compatible ones.
 
     Args:
         runs: folder of runs.
-        victim: a checkpoint, if named.
-        shadows: checkpoints, if named.
-        most: how many shadows are wanted. With several these are the newest and all that lie beside it, in
-            the folder of runs of one config, and fit too; of two with one number the newer.
-        apart: whether shadows may not be trained on samples that the victim is judged by.
+        victim: a checkpoint, if given.
+        shadows: checkpoints, if given.
+        most: requested number of shadows. With several these are the newest and all compatible ones beside
+            it, in the folder of runs of one config; of two with one number the newer.
+        apart: whether shadows must not be trained on evaluation samples of the victim.
 
-    Raises InputError with the command that makes what is missing.
+    Raises InputError with the command that creates what is missing.
     """
     if victim and shadows:
         return victim, list(shadows)
@@ -167,7 +167,7 @@ def newest_fitting(
 
 
 def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
-    """Return the newest of some shadows, the newest first, and those that are of one fleet with it."""
+    """Return the newest of some shadows, the newest first, and those of the same fleet."""
     newest_file, newest_card = fitting[0]
     fleet = dict[object, Path]()
     for file, card in fitting:
@@ -180,7 +180,7 @@ def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
 def _unpaired(
     runs: Path, victim: tuple[Path, Mapping[str, Any]], shadows: Sequence[Path], *, many: bool
 ) -> InputError:
-    """Return what to say where no two networks fit together."""
+    """Return the error message if no two networks are compatible."""
     if shadows:
         return InputError(
             f"no victim under {runs}/ goes with shadow {shadows[0]}: same data, same split, other half; name "
@@ -203,31 +203,31 @@ def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _unknown_members(card: Mapping[str, Any]) -> bool:
-    """Say whether a card, as it stands, is of a network from elsewhere whose members were drawn by chance."""
+    """Return whether unchecked metadata is of an external network with randomly drawn members."""
     training = card.get("training")
     return _half(card) == "shadow" and isinstance(training, dict) and bool(training.get("adopted"))
 
 
 def _half(card: Mapping[str, Any]) -> str | None:
-    """Return the half of the data that a network trained on, victim's or shadow's, if its card says so."""
+    """Return the half of the data used in a training, victim's or shadow's, if in the metadata."""
     split = card.get("split")
     return split.get("role") if isinstance(split, dict) else None
 
 
 def _pool(card: Mapping[str, Any]) -> object:
-    """Return whose half a network's members are drawn from: its own, or that a numbered shadow shares."""
+    """Return the half that a network's members are drawn from: its own, or a numbered shadow's shared one."""
     split = card.get("split")
     return split.get("pool", split.get("role")) if isinstance(split, dict) else None
 
 
 def _number(card: Mapping[str, Any]) -> object:
-    """Return the number of a shadow; None for one that trains on all members of its half."""
+    """Return the number of a shadow; None if it is trained on all members of its half."""
     split = card.get("split")
     return str(split.get("shadow")) if isinstance(split, dict) else None
 
 
 def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield checkpoints and their cards as they stand, the newest first."""
+    """Yield checkpoints and their unchecked metadata, the newest first."""
     files = sorted(
         runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
     )
@@ -244,12 +244,12 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -> bool:
-    """Say whether two cards speak of one split's two roles; the data itself is compared later.
+    """Return whether two checkpoints have the two roles of one split; the data itself is compared later.
 
     Args:
-        victim: a card.
-        shadow: a card.
-        apart: whether the shadow's members may not be drawn from the victim's half.
+        victim: metadata of the victim.
+        shadow: metadata of the shadow.
+        apart: whether the shadow's members must not be drawn from the victim's half.
     """
     same_data = all(victim.get(name) == shadow.get(name) for name in ("fingerprint", "classes", "channels"))
     split = all(isinstance(card.get("split"), dict) for card in (victim, shadow))
@@ -258,7 +258,7 @@ def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -
 
 
 def _source(card: Mapping[str, Any]) -> object:
-    """Return what a card says of the data as a whole: which samples, how large, how halved."""
+    """Return the data set's description in checkpoint metadata: samples, size, split."""
     data = card.get("data")
     arguments = data.get("init_args") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(arguments, dict):
@@ -268,7 +268,7 @@ def _source(card: Mapping[str, Any]) -> object:
 
 
 def _like(victim: Path, card: Mapping[str, Any]) -> str:
-    """Return the options that train a shadow like a victim: on the other half, from another seed."""
+    """Return the options that train a shadow for a victim: on the other half, with another seed."""
     role = "victim" if _half(card) == "shadow" else "shadow"
     training = card.get("training")
     seed = training.get("seed") if isinstance(training, dict) else None
@@ -279,18 +279,18 @@ def _like(victim: Path, card: Mapping[str, Any]) -> str:
 
 
 def read_run(file: Path, trust: tuple[str, ...]) -> tuple[dict[str, object], Card]:
-    """Return a checkpoint's content and its checked card."""
+    """Return a checkpoint's content and its checked metadata."""
     content = read(file)
     return content, card_of(content, file, trust=trust)
 
 
 def defence_names(card: Card) -> list[str]:
-    """Return the class names of what defended or poisoned a checkpoint's training."""
+    """Return the class names of the defences or poisoning in a checkpoint's training."""
     return _defences({"model": card.model})
 
 
 def _defences(card: Mapping[str, Any]) -> list[str]:
-    """Return the class names of the defences in a card as it stands, which may hold anything."""
+    """Return the class names of the defences in unchecked metadata, which may have any content."""
     model = card.get("model")
     arguments = model.get("init_args") if isinstance(model, dict) else None
     listed = arguments.get("defences") if isinstance(arguments, dict) else None

@@ -1,4 +1,4 @@
-"""Configs that build on others: bases before what is built on them, and defences behind both."""
+"""Config inheritance: bases first, then derived configs, and defences last."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from seg_mia.errors import InputError
 
 
 def stacked(files: Iterable[str]) -> list[Layer]:
-    """Return configs, each behind those that its `base` names.
+    """Return configs, each after its bases (`base`).
 
-    Raises InputError for unknown names, a config that is its own base, or an audit's file.
+    Raises InputError for unknown names, a config that is its own base, or an audit file.
     """
     layers = [layer for file in files for layer in _with_bases(file, ())]
     for layer in layers:
@@ -22,12 +22,12 @@ def stacked(files: Iterable[str]) -> list[Layer]:
 def with_defences(
     options: Sequence[Option], layers: Sequence[Layer], defences: Iterable[str]
 ) -> list[Option]:
-    """Return options with those defences that configs and the command line name, in this order.
+    """Return options with the defences of configs and the command line, in this order.
 
     Args:
-        options: of a command line.
-        layers: configs, which may say `defence: NAME`, or a list of names in lightning_configs/defence.
-        defences: named on the command line.
+        options: command-line options.
+        layers: configs, with `defence: NAME`, or a list of names in lightning_configs/defence.
+        defences: names on the command line.
 
     Raises:
         InputError: unknown names.
@@ -40,14 +40,14 @@ def with_defences(
 
 
 def plain_layer(file: str) -> Layer:
-    """Return a config as it stands, without what it builds on; raise InputError for an audit's file."""
+    """Return a config without its bases; raise InputError for an audit file."""
     layer = Layer(file, read_yaml(file))
     refuse_audit(layer)
     return layer
 
 
 def last_value(layers: Iterable[Layer], key: str) -> object:
-    """Return the last value that configs give to a top-level key; None where they give none."""
+    """Return the last value of a top-level key in configs; None if there is none."""
     value = None
     for layer in layers:
         value = layer.content.get(key, value)
@@ -55,7 +55,7 @@ def last_value(layers: Iterable[Layer], key: str) -> object:
 
 
 def refuse_audit(layer: Layer) -> None:
-    """Raise InputError for an audit's file where a training's is needed."""
+    """Raise InputError for an audit file in place of a training config."""
     content, name = layer.content, display_name(layer.source)
     if "attacks" not in content and "version" not in content:
         return
@@ -69,7 +69,7 @@ def refuse_audit(layer: Layer) -> None:
 
 
 def refuse_training(layer: Layer) -> None:
-    """Raise InputError for a training's file where an audit's is needed."""
+    """Raise InputError for a training config in place of an audit file."""
     content, name = layer.content, display_name(layer.source)
     parts = [content.get(part) for part in ("model", "data")]
     if "trainer" in content or any(isinstance(part, dict) and "class_path" in part for part in parts):
@@ -80,7 +80,7 @@ def refuse_training(layer: Layer) -> None:
 
 
 def _with_bases(file: str, above: tuple[str, ...]) -> list[Layer]:
-    """Return a config and, before it, the bases it is built on."""
+    """Return a config preceded by its bases."""
     if file in above:
         raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
     content = read_yaml(file)
@@ -89,7 +89,7 @@ def _with_bases(file: str, above: tuple[str, ...]) -> list[Layer]:
 
 
 def _base(name: str, file: str) -> Path:
-    """Return the file that a config names: in its own folder, or as the command line would find it."""
+    """Return the file of a base: in the config's folder, or as found from the command line."""
     folder = Path() if is_inline(file) else Path(file).parent
     near = [path for path in (folder / name, folder / f"{name}.yaml") if path.is_file()]
     return near[0] if near else find_config(name)

@@ -1,4 +1,4 @@
-"""Names to files: the configs that ship with the package, found from any working directory."""
+"""Config names and files: shipped configs, found from any working directory."""
 
 import json
 import re
@@ -11,11 +11,11 @@ import yaml
 from seg_mia.errors import InputError
 
 Config = dict[str, Any]
-"""What YAML holds: options by name, values of any kind."""
+"""YAML content: options by name, values of any type."""
 TRAININGS = "."
-"""The kind of the configs that lie in no folder: one or more for each data set."""
+"""Kind of the configs outside any folder: one or more for each data set."""
 BARE = (TRAININGS, "defended", "audit", "texture")
-"""The kinds that `--config` takes by name."""
+"""Kinds accepted by name in `--config`."""
 
 
 def config_folder() -> Path:
@@ -26,9 +26,9 @@ def config_folder() -> Path:
 
 
 def find_config(name: str, kind: str = "") -> Path:
-    """Return the file that `name` means: a path, or a bare name among the shipped configs of a kind.
+    """Return the file of `name`: a path, or a bare name among the shipped configs of a kind.
 
-    Without a kind, among all that `--config` takes. Raises InputError with the known names when there is no
+    Without a kind, among all that `--config` accepts. Raises InputError with the known names if there is no
     such file.
     """
     shipped = [folder / file for folder in _folders(kind) for file in (name, f"{name}.yaml")]
@@ -42,7 +42,7 @@ def find_config(name: str, kind: str = "") -> Path:
 
 
 def known(kind: str = "") -> list[str]:
-    """Return the bare names of the shipped configs of a kind, or of all that `--config` takes."""
+    """Return the bare names of the shipped configs of a kind, or of all that `--config` accepts."""
     return sorted(path.stem for folder in _folders(kind) for path in folder.glob("*.yaml"))
 
 
@@ -51,12 +51,12 @@ def _folders(kind: str) -> list[Path]:
 
 
 def is_inline(config: str) -> bool:
-    """Say whether a config is given as text instead of a file's name."""
+    """Return whether a config is given as text instead of a file name."""
     return config.lstrip().startswith("{")
 
 
 def find_file(name: str, kind: str = "") -> str:
-    """Return the file that a name means; inline configs, and class paths of a kind, stay as they are."""
+    """Return the file of a name; inline configs, and class paths of a kind, are returned unchanged."""
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
     class_path = kind != "" and "." in name and not is_path and _importable(name.rpartition(".")[0])
     return name if is_inline(name) or class_path else str(find_config(name, kind))
@@ -70,25 +70,25 @@ def _importable(module: str) -> bool:
 
 
 def display_name(file: str) -> str:
-    """Return a config's name if it is one of those shipped, else its path or text as it is."""
+    """Return a config's name if it is shipped, else its path or text."""
     is_shipped = not is_inline(file) and Path(file).parent in _folders("")
     return Path(file).name if is_shipped else file
 
 
 def named(file: str) -> str:
-    """Return what to call a config or a class path in a folder's name."""
+    """Return the folder name of a config or a class path."""
     return Path(file).stem if file.endswith((".yaml", ".yml")) else file.rpartition(".")[2].lower()
 
 
 def inline(value: object) -> str:
-    """Return plain values as JSON that YAML reads, too: infinity is `.inf` there."""
+    """Return plain values as JSON that is also valid YAML: infinity is `.inf` there."""
     words = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
     parts = r'"(?:\\.|[^"\\])*"|-?Infinity|NaN'
     return re.sub(parts, lambda match: words.get(match[0], match[0]), json.dumps(value))
 
 
 def read_yaml(config: str) -> Config:
-    """Return the mapping in a YAML file, or in text that stands for one."""
+    """Return the mapping in a YAML file, or in an inline text."""
     where = "the inline config" if is_inline(config) else config
     try:
         text = config if is_inline(config) else Path(config).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which pages of help a command line asks for: its own options, and those of the classes that it names."""
+"""Selection of help pages: the command's options, and those of the classes on the command line."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ class Page(NamedTuple):
 
     Attributes:
         title: a line above it, empty for the command's own.
-        args: for LightningCLI, the command first; it prints the page and ends.
-        path: the option whose class it explains, empty for the command's own.
+        args: arguments for LightningCLI, the command first; it prints the page and exits.
+        path: option whose class it explains, empty for the command's own.
     """
 
     title: str
@@ -34,15 +34,15 @@ _PROGRAM = re.compile(r"^usage: (?!seg_mia)\S+", re.MULTILINE)
 
 
 def asks(words: Sequence[str]) -> bool:
-    """Say whether the words of a command ask for help."""
+    """Return whether a command line requests help."""
     return bool({"-h", "--help"} & set(words)) or any(map(_of_part, words))
 
 
 def pages(words: Sequence[str]) -> list[Page]:
-    """Return the pages that the words of a command ask for.
+    """Return the help pages of a command line.
 
-    `--help` shows the command's options, those of every class that a config or an attack names, and those
-    that all data sets have in common. `--attack.scorer.help` shows one class alone.
+    `--help` shows the command's options, those of every class in a config or an attack, and those
+    common to all data sets. `--attack.scorer.help` shows one class alone.
 
     Raises:
         InputError: unknown names.
@@ -63,7 +63,7 @@ def pages(words: Sequence[str]) -> list[Page]:
 
 
 def tidy(text: str, path: str = "") -> str:
-    """Return a page's text with whole options, and without the hundred classes of torch that are modules."""
+    """Return a page's text with unbroken options, and without the hundred module classes of torch."""
     if "." in path:
         text = text.replace(f"--{path.rpartition('.')[2]}.", f"--{path}.")
     return _PROGRAM.sub("usage: seg_mia", _FOREIGN.sub(")", text))
@@ -79,7 +79,7 @@ def _page(command: str, path: str, classes: Mapping[str, str]) -> Page:
 
 
 def _classes(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the classes that configs, attack and release name, by the option that each stands for."""
+    """Yield the classes in configs, attack and release, with the option of each."""
     files, options = taken(options_in(words), "config")
     merged: Config = {}
     for layer in stacked(files):

@@ -1,4 +1,4 @@
-"""Long messages of jsonargparse in one line that says what to do."""
+"""Long messages of jsonargparse, reduced to one line with advice."""
 
 import re
 import sys
@@ -18,12 +18,12 @@ LIMIT = 400
 
 
 def one_line(message: str, known: Iterable[str] = ()) -> str:
-    """Return the most specific line of a message, with the option's name and what is accepted instead.
+    """Return the most specific line of a message, with the option's name and accepted values.
 
     Args:
-        message: of jsonargparse.
-        known: options of the command, without dashes, of which one that is unknown may be a misspelling;
-            those of Lightning's trainer are known anyway.
+        message: message of jsonargparse.
+        known: options of the command, without dashes, as candidates for a misspelled one; those of
+            Lightning's trainer are included by default.
     """
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     telling = [line for line in lines if not NOISE.match(line)] or lines or ["the arguments do not fit"]
@@ -37,19 +37,19 @@ def one_line(message: str, known: Iterable[str] = ()) -> str:
 
 
 def near(name: str, names: Iterable[str], *, before: str = "") -> str:
-    """Return a question that offers the most similar of some names, or nothing where none is similar."""
+    """Return a question with the most similar name, or nothing if none is similar."""
     matches = get_close_matches(name, list(names), 1, cutoff=0.7)
     return f", did you mean {before}{matches[0]}?" if matches else ""
 
 
 def _union(lines: Sequence[str]) -> str:
-    """Return the types that one value may have, as jsonargparse lists them; the innermost of several."""
+    """Return the possible types of one value, as listed by jsonargparse; the innermost of several."""
     listed = [line for line in lines if line.startswith("Subtypes:")]
     return listed[-1].removeprefix("Subtypes: ") if listed else ""
 
 
 def _expected(lines: Sequence[str], line: str) -> str:
-    """Return a complaint about a value's type: all types that would do, and the value."""
+    """Return an error on a value's type: all accepted types, and the value."""
     position = lines.index(line)
     expected, _, got = line.removeprefix("Expected a ").partition(". Got value: ")
     if not got and (union := _union(lines[:position])):
@@ -60,7 +60,7 @@ def _expected(lines: Sequence[str], line: str) -> str:
 
 
 def _types(text: str) -> str:
-    """Return types as jsonargparse writes them without its marks: `[<class 'int'>, Literal['a', 'b']]`."""
+    """Return types in jsonargparse's notation without its marks: `[<class 'int'>, Literal['a', 'b']]`."""
     parts = re.findall(r"Literal\[([^]]*)\]|<class '(?:\w+\.)*(\w+)'>|(\w+\[[^]]*\]+)", text)
     names = [name for choices, *kinds in parts for name in (*re.findall(r"[^', ]+", choices), *kinds) if name]
     *first, last = dict.fromkeys("null" if name == "NoneType" else name for name in names) or [text]
@@ -68,7 +68,7 @@ def _types(text: str) -> str:
 
 
 def _class_like(name: str, lines: Sequence[str]) -> str:
-    """Return a question about a class that is missing, if the one it must derive from is known."""
+    """Return a question about a missing class, if its required base class is known."""
     names = list[str]()
     bases = map(_class_at, re.findall(r"<class '([\w.]+)'>", _union(lines)))
     for base in filter(None, bases):
@@ -78,14 +78,14 @@ def _class_like(name: str, lines: Sequence[str]) -> str:
 
 
 def _class_at(path: str) -> type | None:
-    """Return a class that is imported already: a name in an error text is no reason to import it."""
+    """Return an already imported class: a name in an error text must not trigger an import."""
     module, _, name = path.rpartition(".")
     candidate = getattr(sys.modules.get(module), name, None)
     return candidate if isinstance(candidate, type) else None
 
 
 def _accepted(message: str) -> str:
-    """Return what the class takes that refused an option: of classes in one another, the innermost."""
+    """Return the arguments of the class that refused an option; of nested classes, the innermost."""
     paths = re.findall(r"given class_path '([\w.]+)'", message)
     option = re.search(r"Option '([^']+)' is not accepted", message)
     if not paths or option is None:
@@ -99,13 +99,13 @@ def _accepted(message: str) -> str:
 
 
 def _options(kind: type) -> list[str]:
-    """Return what a class takes, and what a function takes that it passes its own options on to."""
+    """Return the arguments of a class, and of a function that receives its options."""
     names: list[str] = ArgumentParser().add_class_arguments(kind, fail_untyped=False)
     return names
 
 
 def _meant(message: str, known: Iterable[str]) -> str:
-    """Return a question about an option that no class was asked for."""
+    """Return a question about an option without a corresponding class."""
     trainer = _class_at("lightning.pytorch.Trainer")
     word = re.match(r"(unrecognized arguments: --|.* does not accept option ')([\w.]+)", message)
     if word is None:
@@ -116,7 +116,7 @@ def _meant(message: str, known: Iterable[str]) -> str:
 
 
 def refusal(error: BaseException) -> InputError | None:
-    """Return the InputError that led to `error`, if one did."""
+    """Return the InputError that led to `error`, if any."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):

@@ -1,4 +1,4 @@
-"""Settings in the order in which a parser takes them: config files, and options that overrule them."""
+"""Settings in a parser's reading order: config files, and options that override them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from seg_mia.errors import InputError
 
 @dataclass(frozen=True)
 class Layer:
-    """A config: what a file or a text holds.
+    """A config, from a file or a text.
 
     Attributes:
         source: the file, or the text itself.
         content: its options as plain data.
-        trusted: whether files that it names may be opened; a stranger's checkpoint may name any.
+        trusted: whether its file names may be opened; a checkpoint from elsewhere may contain any.
     """
 
     source: str
@@ -24,7 +24,7 @@ class Layer:
 
     @property
     def words(self) -> list[str]:
-        """The words of a command line that name it."""
+        """Command-line words for this config."""
         return ["--config", self.source]
 
 
@@ -33,8 +33,8 @@ class Option:
     """One option of a command line.
 
     Attributes:
-        flag: with its dashes, and `+` where a value is added to a list; a stray word as it is.
-        value: as text; None where none was given.
+        flag: with its dashes, and `+` if a value is added to a list; a stray word unchanged.
+        value: as text; None if not given.
     """
 
     flag: str
@@ -47,11 +47,11 @@ class Option:
 
     @property
     def words(self) -> list[str]:
-        """The word of a command line."""
+        """The command-line word."""
         return [self.flag if self.value is None else f"{self.flag}={self.value}"]
 
     def is_below(self, name: str) -> bool:
-        """Return whether it sets what a dotted name means, or a part of it."""
+        """Return whether it sets a dotted name or a part of it."""
         return self.name == name or self.name.startswith(f"{name}.")
 
 
@@ -59,7 +59,7 @@ Setting = Layer | Option
 
 
 def options_in(words: Sequence[str]) -> list[Option]:
-    """Return the options that words give, as `--name=value` or `--name value`; `-c` is `--config`."""
+    """Return the options in words, as `--name=value` or `--name value`; `-c` is `--config`."""
     options, pending = list[Option](), False
     for word in words:
         if word == "-c" or word.startswith(("--", "-c=")):
@@ -75,7 +75,7 @@ def options_in(words: Sequence[str]) -> list[Option]:
 
 
 def options_of(prefix: str, settings: Mapping[str, Any]) -> list[Option]:
-    """Return settings by their dotted names as options."""
+    """Return settings by dotted name as options."""
     return [
         Option(f"--{prefix}{name}", value if isinstance(value, str) else inline(value))
         for name, value in settings.items()
@@ -83,22 +83,22 @@ def options_of(prefix: str, settings: Mapping[str, Any]) -> list[Option]:
 
 
 def words_of(settings: Iterable[Setting]) -> list[str]:
-    """Return the words of a command line that give some settings."""
+    """Return the command-line words of some settings."""
     return [word for setting in settings for word in setting.words]
 
 
 def taken(options: Iterable[Option], name: str, kind: str = "") -> tuple[list[str], list[Option]]:
-    """Return the files that the options of one name mean, and the other options.
+    """Return the files given by the options of one name, and the other options.
 
-    Inline configs, and class paths of a kind that has them, stay as they are.
+    Inline configs, and class paths of kinds that permit them, are returned unchanged.
 
     Args:
-        options: of a command line.
-        name: of options whose values are names of shipped configs, or files.
-        kind: of these configs.
+        options: command-line options.
+        name: name of options whose values are names of shipped configs, or files.
+        kind: kind of these configs.
 
     Raises:
-        InputError: a value that is missing, or an unknown name.
+        InputError: a missing value, or an unknown name.
     """
     files, remaining = list[str](), list[Option]()
     for option in options:

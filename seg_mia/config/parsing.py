@@ -1,4 +1,4 @@
-"""What a parser is given and what it gives back: classes to choose from, plain values."""
+"""Parser support: available classes, and plain values of parsed settings."""
 
 import pkgutil
 from importlib import import_module
@@ -9,14 +9,14 @@ from jsonargparse import Namespace
 
 
 def import_all(*packages: ModuleType) -> None:
-    """Import every module of some packages and of those inside them, so that help lists their classes."""
+    """Import all modules of some packages, recursively, so that help lists their classes."""
     for package in packages:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
 
 
 def plain_settings(part: Any) -> Any:
-    """Return a part of the parsed config as plain values, without the parser's own notes."""
+    """Return a part of the parsed config as plain values, without the parser's metadata."""
     if isinstance(part, Namespace):
         part = part.as_dict()
     if isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Specifications: a class path and plain arguments, checked before anything they name is imported."""
+"""Specifications: a class path and plain arguments, checked before any import."""
 
 import inspect
 import re
@@ -21,13 +21,13 @@ _PLAIN: dict[Any, set[type]] = {
 }
 OWN = re.compile(r"seg_mia(\.[a-z_][a-z0-9_]*)+\.[A-Za-z]\w*")
 _LAYER = re.compile(r"torch\.nn(\.\w+)*\.[A-Z]\w*")
-"""Classes that may stand as an argument: torch's own layers, which are imported already."""
+"""Classes permitted as an argument: torch's own layers, which are already imported."""
 _WORD = re.compile(r"(?!(null|none|true|false|yes|no|on|off|nan|inf|infinity|y|n)$)[a-z_][\w-]*", re.I | re.A)
-"""Text that no parser reads as anything but text."""
+"""Text that every parser reads as text."""
 
 
 def is_plain(value: object) -> bool:
-    """Say whether `value` is made of None, bool, int, float, str, lists and string-keyed dicts alone."""
+    """Return whether `value` consists only of None, bool, int, float, str, lists and string-keyed dicts."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -36,7 +36,7 @@ def is_plain(value: object) -> bool:
 
 
 def class_paths(value: object) -> list[str]:
-    """Return every class path that a specification names, at any depth."""
+    """Return every class path in a specification, at any depth."""
     if isinstance(value, Mapping):
         paths = [str(value["class_path"])] if "class_path" in value else []
         return paths + [path for item in value.values() for path in class_paths(item)]
@@ -46,14 +46,14 @@ def class_paths(value: object) -> list[str]:
 
 
 def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None = None) -> None:
-    """Raise InputError unless `spec` names allowed classes and gives them arguments they declare.
+    """Raise InputError unless `spec` has permitted classes with arguments they declare.
 
     All class paths are checked before the first import, so that a refused specification imports nothing.
 
     Args:
         spec: {"class_path": str, "init_args": {name: plain value or another specification}}.
-        trust: class paths outside `seg_mia` that are allowed.
-        base: the class that the outermost one must derive from.
+        trust: permitted class paths outside `seg_mia`.
+        base: required base class of the outermost class.
     """
     trust = {trust} if isinstance(trust, str) else set(trust)
     if not isinstance(spec, Mapping) or not is_plain(dict(spec)):
@@ -67,7 +67,7 @@ def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None =
 
 
 def resolve(path: str) -> type:
-    """Return the class at a path that was checked; raise InputError unless it is a class defined there."""
+    """Return the class at a checked path; raise InputError unless it is a class defined there."""
     module, _, name = path.rpartition(".")
     if not module:
         raise InputError(f"names {path!r}, which is no class path; write module.Class")
@@ -122,7 +122,7 @@ def parameters(kind: type) -> dict[str, Any]:
 
 
 def _hints(owner: type) -> dict[str, Any]:
-    """Return the types that a class's own constructor declares; none where they name what is not there."""
+    """Return the types declared by a class's own constructor; none if they cannot be resolved."""
     try:
         return get_type_hints(owner.__dict__["__init__"], vars(sys.modules[owner.__module__]))
     except (NameError, TypeError, AttributeError):
@@ -130,10 +130,10 @@ def _hints(owner: type) -> dict[str, Any]:
 
 
 def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `spec` without the defaults of classes outside seg_mia that plain values cannot say.
+    """Return `spec` without defaults of third-party classes that plain values cannot represent.
 
-    Such as a tuple, a class or a function: a parser writes them down as lists and text, and what is read
-    back is something else. Left out, the constructor brings them again. What is no default stays.
+    Examples are tuples, classes and functions: a parser writes them as lists and text, and reads back another
+    value. If omitted, the constructor restores them. Values other than defaults are kept.
     """
     if not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
         return dict(spec)
@@ -148,7 +148,7 @@ def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
-    """Return which arguments of a class outside seg_mia are defaults that plain values cannot say."""
+    """Return arguments of a third-party class whose defaults plain values cannot represent."""
     if OWN.fullmatch(path):
         return set()
     kind = resolve(path)
@@ -176,14 +176,14 @@ def defaults(kind: type) -> dict[str, Any]:
 
 
 def _is_exact(value: object) -> bool:
-    """Say whether a value is the same after it was written down and read: plain, and no tuple in it."""
+    """Return whether a value survives writing and reading: plain, and without tuples."""
     if isinstance(value, list):
         return all(map(_is_exact, value))
     return not isinstance(value, dict | tuple) and is_plain(value)
 
 
 def _is_written(value: Any, default: Any) -> bool:
-    """Say whether `value` is what a parser writes down for `default`."""
+    """Return whether `value` is a parser's written form of `default`."""
     if isinstance(default, list | tuple):
         is_same = isinstance(value, list | tuple) and len(value) == len(default)
         return is_same and all(map(_is_written, value, default))
@@ -202,7 +202,7 @@ def _is_written(value: Any, default: Any) -> bool:
 
 
 def as_declared(value: Any, declared: Any) -> Any:
-    """Return a plain value that fits as the type that a constructor declares: a tuple, or a torch layer."""
+    """Return a plain value converted to the declared type if necessary: a tuple, or a torch layer."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in {Union, types.UnionType}:
         fitting = [option for option in arguments if _fits(value, option)]
@@ -217,7 +217,7 @@ def as_declared(value: Any, declared: Any) -> Any:
 
 
 def _layer(path: str) -> type | None:
-    """Return a layer of torch's that has been imported, or None."""
+    """Return an imported layer of torch, or None."""
     module, _, name = path.rpartition(".")
     candidate = getattr(sys.modules.get(module), name, None) if _LAYER.fullmatch(path) else None
     return candidate if isinstance(candidate, type) else None
@@ -244,9 +244,9 @@ def _is_below(kind: type, base: Any) -> bool:
 
 
 def _is_harmless(value: object) -> bool:
-    """Say whether a parser that knows no type leaves a plain value as it is.
+    """Return whether a parser without type information leaves a plain value unchanged.
 
-    It may read text as YAML, and a class path out of that: text must be a single word.
+    It may read text as YAML, which may contain a class path: text must be a single word.
     """
     if isinstance(value, dict):
         return not class_paths(value) and all(map(_is_harmless, (*value, *value.values())))
