@@ -94,7 +94,7 @@ def allowed_false_positives(nonmembers: int | NDArray[np.int64], fpr: float) -> 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Decisions at one threshold; members are the positives, and neither side is empty."""
+    """How one threshold decides; members are the positives, and there are some on either side."""
 
     true_positives: int
     false_positives: int

@@ -21,14 +21,14 @@ SAFE = 1e-12
 
 @dataclass(frozen=True)
 class Permitted:
-    """Maximum success of an attack on one unit, for any attacker knowledge.
+    """The most that an attack on one unit may reach, whatever it knows.
 
     Attributes:
         auc: area under the curve of true over false positive rates, in [0.5, 1].
         tpr_at_10: true positive rate at a false positive rate of 10 %.
         tpr_at_1: true positive rate at a false positive rate of 1 %.
-        by: basis of the bound: `gaussian` is exact, `prv` and `rdp` are the accountant's whole curve, `point`
-            is the single claimed pair (epsilon, delta), the loosest bound.
+        by: what it follows from: `gaussian` is exact, `prv` and `rdp` are the accountant's whole curve,
+            `point` is the one pair (epsilon, delta) that was promised, which permits the most.
     """
 
     auc: float

@@ -1,1 +1,1 @@
-"""One finished audit as a page that people read and a file that scripts read."""
+"""Report of a finished audit: an HTML page and a machine-readable file."""

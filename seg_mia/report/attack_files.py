@@ -1,4 +1,4 @@
-"""What a report takes from the attacks' folders; what is gone is left out, and said so."""
+"""Report inputs from the attacks' folders; missing files are omitted and listed."""
 
 import base64
 import math
@@ -23,14 +23,14 @@ from seg_mia.results.report import Exposed
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 8_000_000
-"""Bytes of a sheet that still goes into a page."""
+"""Maximum size in bytes of a sheet embedded in a page."""
 SURE = 3
-"""Samples listed of each kind."""
+"""Number of listed samples of each kind."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture as a page holds it."""
+    """An embedded picture."""
 
     label: str
     data: str
@@ -40,7 +40,7 @@ class Sheet:
 
 @dataclass
 class AttackFiles:
-    """What was found: scores and pictures by the attack's folder, and sentences on what was not."""
+    """Scores and pictures by the attack's folder, and sentences on missing files."""
 
     scores: dict[str, Scored] = field(default_factory=dict)
     panels: list[Sheet] = field(default_factory=list)
@@ -55,7 +55,7 @@ def gather(
     *,
     images: bool,
 ) -> AttackFiles:
-    """Return the files that a report shows; pictures of samples only with `images`."""
+    """Return the files shown in a report; pictures of samples only with `images`."""
     files = AttackFiles()
     for result in membership:
         _scores(stored, result, files)
@@ -75,7 +75,7 @@ def first_key(keys: Sequence[RunKey]) -> RunKey | None:
 
 
 def strongest_attack(membership: Sequence[MembershipResult], key: RunKey | None) -> MembershipResult | None:
-    """Return the membership attack on a victim whose AUC has the highest lower end, images or patients."""
+    """Return the membership attack on a victim whose AUC has the highest lower bound, by image or patient."""
     attacks = [result for result in membership if result.key == key and result.role == "attack"]
     return max(
         attacks, key=lambda result: max(_lower_end(result.auc), _lower_end(result.pooled)), default=None
@@ -89,7 +89,7 @@ def _lower_end(auc: Measure | None) -> float:
 def strongest_of_each(
     perturbations: Sequence[PerturbationResult], key: RunKey | None
 ) -> list[PerturbationResult]:
-    """Return of each perturbation on a victim the variant that does most."""
+    """Return the most effective variant of each perturbation on a victim."""
     kinds: dict[str, list[PerturbationResult]] = {}
     for result in perturbations:
         if result.key == key:
@@ -98,7 +98,7 @@ def strongest_of_each(
 
 
 def exposed(result: MembershipResult | None, scores: Mapping[str, Scored]) -> list[Exposed]:
-    """Return the samples that an attack is surest of, by their ids."""
+    """Return the samples classified most confidently by an attack, by id."""
     if result is None or result.folder not in scores:
         return []
     scored = scores[result.folder]
@@ -140,7 +140,7 @@ def _scores(stored: StoredAudit, result: MembershipResult, files: AttackFiles) -
 
 
 def sides(scored: Scored) -> dict[str, Spread]:
-    """Return how scores of members and non-members lie."""
+    """Return the score distributions of members and non-members."""
     return {
         "members": _spread(scored.scores[scored.members]),
         "nonmembers": _spread(scored.scores[~scored.members]),
@@ -165,7 +165,7 @@ def _sheet(
 
 
 def _png(file: Path, label: str) -> Sheet | None:
-    """Return a PNG file as a page holds it, None where it is none."""
+    """Return an embedded PNG file, None if it is not one."""
     try:
         if file.stat().st_size > LARGEST:
             return None

@@ -1,4 +1,4 @@
-"""A finished audit's folder, summed up."""
+"""Summary of a finished audit's folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +13,11 @@ from seg_mia.results.seeds import spread_over_seeds
 
 
 def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
-    """Return all that a report says, and the files that its figures are drawn from.
+    """Return the content of a report, and the files for its figures.
 
     Args:
         stored: the audit.
-        images: show and name samples.
+        images: show images and names of samples.
     """
     audit, shareable = stored.audit, stored.shareable()
     files = gather(stored, audit.membership, audit.perturbations, images=images)
@@ -53,7 +53,7 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
 
 
 def _unread_canaries(victims: Sequence[Victim]) -> list[str]:
-    """Return a sentence for each victim that was trained with canaries of which nothing is known."""
+    """Return a sentence for each victim trained with canaries whose results are missing."""
     return [
         f'"{victim.defence}", seed {victim.seed}: the audit found no canaries.json in its run that says '
         "what its canaries prove, so that is left out."

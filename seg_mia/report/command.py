@@ -1,4 +1,4 @@
-"""`python -m seg_mia report RUN`: what the command line says, and what came of it."""
+"""`python -m seg_mia report RUN`: command line and results."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from seg_mia.results.report import Report
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out.
+    """Result of the command.
 
     Attributes:
-        folder: where the files lie.
-        warned: a line for each promise that is refuted and each victim that segments next to nothing.
+        folder: folder of the files.
+        warned: a line for each refuted guarantee and each victim with almost no segmentation.
         verdicts: a line per victim.
         failed: a line per value that fails a gate.
     """
@@ -31,7 +31,7 @@ class Outcome:
     failed: list[str]
 
     def lines(self) -> list[str]:
-        """Return what to tell."""
+        """Return the lines to print."""
         written = [f"written: {self.folder / name}" for name in (PAGE, NUMBERS)]
         return [*written, *(f"WARNING: {line}" for line in self.warned), *self.verdicts, *self.failed]
 
@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def report(words: Sequence[str]) -> Outcome:
-    """Write the report of the audit that the words name, and hold its numbers against the gates."""
+    """Write the report of an audit, and check its numbers against the gates."""
     arguments = _parser().parse_args(list(words))
     gates = [read_gate(text) for text in arguments.fail_on]
     folder = read_audit(arguments.run).folder
@@ -52,7 +52,7 @@ def report(words: Sequence[str]) -> Outcome:
 
 
 def verdict_lines(content: Report) -> list[str]:
-    """Return a line per victim: what was judged of it."""
+    """Return a line per victim with its verdicts."""
     return [
         f"{row.defence}: leak: {row.leak.word.lower()}; robustness: {row.robustness.word.lower()}; "
         f"privacy: {row.privacy.word.lower()}"

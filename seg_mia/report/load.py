@@ -1,4 +1,4 @@
-"""An audit's file, and where the folders lie that it names."""
+"""An audit's file, and the location of its folders."""
 
 import json
 import re
@@ -17,11 +17,11 @@ ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:/|[A-Za-z]:[\\/]|~/)[^\s'\"=,;]*[/\\][
 
 @dataclass(frozen=True)
 class StoredAudit:
-    """An audit as it stands on disk.
+    """An audit on disk.
 
     Attributes:
-        folder: where `audit.json` lies.
-        audit: what it says.
+        folder: folder of `audit.json`.
+        audit: its content.
     """
 
     folder: Path
@@ -33,9 +33,9 @@ class StoredAudit:
         return self.folder.parent.parent
 
     def locate(self, named: str) -> Path | None:
-        """Return the folder that the audit names, None if it is gone.
+        """Return the location of a folder in the audit, None if it is missing.
 
-        One that was moved together with its runs is found again: by the end of its path, below the runs.
+        A folder moved together with its runs is found by the end of its path, below the runs.
         """
         path = Path(named)
         if path.is_dir():
@@ -48,7 +48,7 @@ class StoredAudit:
         return None
 
     def display_path(self, named: str) -> str:
-        """Return a path as a report says it: below the runs, or its end alone."""
+        """Return a path for display in a report: below the runs, or its end alone."""
         path = self.locate(named) or Path(named)
         try:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
@@ -59,7 +59,7 @@ class StoredAudit:
             return "/".join(["...", *parts[1:][-_informative(parts) :]])
 
     def shareable(self) -> AuditResult:
-        """Return the audit without absolute paths, but for those in commands, which can then be repeated."""
+        """Return the audit without absolute paths, except in commands, which can then be repeated."""
         plain = self.without_absolute_paths(self.audit.plain())
         for entry, result in zip(plain["attacks"], self.audit.attacks, strict=True):
             entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
@@ -70,7 +70,7 @@ class StoredAudit:
         return AuditResult.read(plain, f"{self.folder / FILE}")
 
     def without_absolute_paths(self, value: Any) -> Any:
-        """Return plain values, with absolute paths as `display_path` says them."""
+        """Return plain values, with absolute paths replaced by `display_path`."""
         if isinstance(value, Mapping):
             return {str(name): self.without_absolute_paths(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
@@ -84,10 +84,10 @@ class StoredAudit:
 
 
 def read_audit(run: str | Path) -> StoredAudit:
-    """Return the audit in a folder, or the newest of a folder of several.
+    """Return the audit in a folder, or the newest in a folder of several.
 
     Raises:
-        InputError: no such folder, no audit in it, or a file that is none of this version.
+        InputError: no such folder, no audit in it, or a file of another version.
     """
     folder = _newest(Path(run))
     file = folder / FILE
@@ -133,7 +133,7 @@ def is_absolute(text: str) -> bool:
 
 
 def _informative(parts: Sequence[str]) -> int:
-    """Return how many of a path's last parts tell what it is, without telling whose machine it lies on."""
+    """Return the number of trailing path parts that identify a file without revealing the machine."""
     # RUN/version_0/ATTACK/version_1, RUN/version_0, or a file's name alone.
     runs = [bool(re.fullmatch(r"version_\d+", part)) for part in (*parts[-3:-2], *parts[-1:])]
     return 4 if len(runs) == 2 and all(runs) else 2 if runs[-1] else 1

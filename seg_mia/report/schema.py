@@ -16,7 +16,7 @@ FILE = "schema.json"
 
 
 def schema() -> dict[str, object]:
-    """Return the schema, draft 2020-12, with what the models' docstrings say of each field."""
+    """Return the schema, draft 2020-12, with field descriptions from the models' docstrings."""
     content = Report.model_json_schema(mode="serialization")
     kinds = {kind.__name__: kind for kind in _parts(Report)}
     for name, part in [(Report.__name__, content), *content["$defs"].items()]:
@@ -36,12 +36,12 @@ def schema() -> dict[str, object]:
 
 
 def text() -> str:
-    """Return the schema as the file holds it."""
+    """Return the schema as text of the file."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """Return what a class' docstring and those of its bases say of each field, by its name in files."""
+    """Return the field descriptions in the docstrings of a class and its bases, by name in files."""
     descriptions: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
@@ -54,7 +54,7 @@ def _attributes(kind: type) -> dict[str, str]:
 
 
 def _parts(kind: Any) -> Iterator[type]:
-    """Yield a model and all classes that its fields are made of."""
+    """Yield a model and all classes of its fields."""
     if isinstance(kind, type) and hasattr(kind, "__annotations__"):
         yield kind
         fields = kind.model_fields.values() if issubclass(kind, BaseModel) else ()

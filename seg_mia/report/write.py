@@ -1,4 +1,4 @@
-"""Write an audit's report: one page for people, one file for scripts."""
+"""Write an audit's report: an HTML page and a JSON file."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ PAGE, NUMBERS = "report.html", "report.json"
 
 
 def write_report(folder: Path, *, images: bool = True) -> Report:
-    """Write `report.html` and `report.json` beside an audit's `audit.json`; return what they say.
+    """Write `report.html` and `report.json` beside an audit's `audit.json`; return their content.
 
-    Each is written in one step, whole or not at all. The same audit gives the same bytes.
+    Each file is written atomically. The same audit gives the same bytes.
 
     Args:
-        folder: of the audit.
-        images: show and name samples; without, neither a sample's picture nor its id is in either file.
+        folder: folder of the audit.
+        images: show images and names of samples; otherwise neither file has a sample's picture or id.
 
     Raises:
-        InputError: no audit there, one that cannot be read, or a folder that cannot be written.
+        InputError: no audit there, an unreadable audit, or a folder that cannot be written.
     """
     stored = read_audit(folder)
     report, files = build(stored, images=images)

@@ -1,4 +1,4 @@
-"""All that an audit has found: its audit.json."""
+"""Results of an audit: its audit.json."""
 
 from typing import Annotated, Literal
 

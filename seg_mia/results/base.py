@@ -1,4 +1,4 @@
-"""Plain values that all results are made of: frozen, checked when they are made or read, written as JSON."""
+"""Base of all results: frozen plain values, validated on creation and reading, written as JSON."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from seg_mia.errors import InputError
 
 
 def finite(value: Any) -> Any:
-    """Return a value, None for NaN and infinity, which JSON does not know."""
+    """Return a value, None for NaN and infinity, which JSON cannot represent."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Line plots of an attack's course."""
+"""Line plots of an attack's measures over its steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,9 +25,9 @@ def trajectories(
     """Return a figure (H, W, 3): measures over the steps, images thin and their mean thick; IoU over L2.
 
     Args:
-        steps: the iterates recorded, length T.
-        curves: a measure's name to (T, N).
-        mask: what predictions are compared with.
+        steps: the recorded iterates, length T.
+        curves: (T, N) by a measure's name.
+        mask: name of the mask that predictions are compared with.
     """
     paths = {name: value.cpu().numpy() for name, value in curves.items()}
     both = "iou" in paths and "l2" in paths

@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members, by image and by group."""
+"""Evaluation of membership scores, by image and by group."""
 
 from dataclasses import asdict
 
@@ -21,15 +21,15 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
 
     Args:
         scores: higher for members, (n,).
-        members: who is one, (n,).
-        groups: patient or video of each, (n,); intervals are by group.
-        threshold: the least score of what is called a member.
+        members: membership of each sample, (n,).
+        groups: patient or video of each sample, (n,); intervals are clustered by group.
+        threshold: lowest score called a member.
 
     Returns:
-        the measures; rates are `resolvable` where there are enough non-members (units of FPR).
+        the measures; rates are `resolvable` if there are enough non-members (units of FPR).
 
     Raises:
-        InputError: scores that are not finite, or fewer than two of either kind.
+        InputError: scores that are not finite, or fewer than two members or non-members.
     """
     check_scores(scores, members, groups)
     measures = {
@@ -52,7 +52,7 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
 def evaluate_groups(
     scores: Scores, members: Members, groups: Groups, *, threshold: float
 ) -> MembershipMeasures | None:
-    """Return what `evaluate` does for the mean score of each group; None where no group has two samples.
+    """Return the result of `evaluate` for the mean score of each group; None if no group has two samples.
 
     The threshold, chosen for single samples, is kept.
     """
@@ -63,13 +63,14 @@ def evaluate_groups(
 def certified(
     scores: Scores, members: Members, groups: Groups, guarantee: DPGuarantee | None
 ) -> EpsilonLowerBound:
-    """Return the epsilon that scores prove; where groups have several samples, of whole groups.
+    """Return the epsilon proved by scores; for groups of several samples, at the group level.
 
     Args:
         scores: higher for members, (n,).
-        members: who is one, (n,).
-        groups: patient or video of each, (n,).
-        guarantee: of the victim, whose delta is taken; else it is a tenth of one over the members.
+        members: membership of each sample, (n,).
+        groups: patient or video of each sample, (n,).
+        guarantee: guarantee of the victim, whose delta is used; otherwise delta is a tenth of one over the
+            number of members.
     """
     by_group = _pooled(scores, members, groups)
     unit_scores, unit_members = (scores, members) if by_group is None else by_group[:2]
@@ -81,7 +82,7 @@ def certified(
 
 
 def _pooled(scores: Scores, members: Members, groups: Groups) -> tuple[Scores, Members, Groups] | None:
-    """Return mean scores of groups; None where none has two samples, or a side has fewer than two."""
+    """Return mean scores of groups; None if no group has two samples, or a side has fewer than two."""
     if len(np.unique(groups)) == len(groups):
         return None
     means, group_members, names = pooled(scores, members, groups)

@@ -1,4 +1,4 @@
-"""The samples that a membership attack is surest of."""
+"""Samples classified most confidently by a membership attack."""
 
 from collections.abc import Sequence
 

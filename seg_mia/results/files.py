@@ -1,4 +1,4 @@
-"""Results as files that a script can read, written whole or not at all."""
+"""Machine-readable result files, written atomically."""
 
 import csv
 import io
@@ -20,12 +20,12 @@ def file_name(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step; raise InputError when the folder cannot be written."""
+    """Write a file atomically; raise InputError if the folder cannot be written."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step; raise InputError when the folder cannot be written."""
+    """Write a file atomically; raise InputError if the folder cannot be written."""
     try:
         with written_whole(path) as file:
             file.write(content)
@@ -50,7 +50,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def cell(value: float) -> str:
-    """Return a number to six significant digits; nothing for what is not defined."""
+    """Return a number to six significant digits; empty if undefined."""
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
@@ -64,7 +64,7 @@ def write_rows(
 ) -> None:
     """Write one line per image: its id, then its values to six significant digits; NaN is an empty cell.
 
-    `labels` gives names to the values of some columns, which are indices then.
+    `labels` maps the values of some columns, which are then indices, to names.
     """
     columns = [
         [labels[name][int(value)] for value in column.tolist()]

@@ -1,4 +1,4 @@
-"""What all membership attacks on one row's victims show together."""
+"""Joint results of all membership attacks on one row's victims."""
 
 from seg_mia.membership.leakage import Kind
 from seg_mia.results.base import Number, Result

@@ -12,12 +12,12 @@ from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 Role = Literal["attack", "blind", "control"]
 
 RATES = {"0.1": "tpr_at_10", "0.01": "tpr_at_1", "0.001": "tpr_at_01"}
-"""A false positive rate to the field with the true positive rate there."""
+"""Field with the true positive rate at each false positive rate."""
 FPRS = tuple(map(float, RATES))
 
 
 def _in_file(field: str) -> str:
-    """Return what a field is called in a file."""
+    """Return a field's name in a file."""
     return next((f"tpr_at_fpr_{fpr}" for fpr, name in RATES.items() if name == field), field)
 
 

@@ -1,4 +1,4 @@
-"""Results of attacks that change images."""
+"""Results of adversarial attacks."""
 
 from typing import Literal
 

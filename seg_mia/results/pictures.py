@@ -1,4 +1,4 @@
-"""Panels of images, masks and perturbations, drawn to be understood at a glance."""
+"""Panels of images, masks and perturbations."""
 
 import io
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ COLOURS = np.array(
     ],
     dtype=np.float32,
 ) / np.float32(255)
-"""Okabe and Ito's palette, which colour-blind readers can tell apart; background first."""
+"""Okabe and Ito's palette, suitable for colour-blind readers; background first."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Tile:
 
 
 def picture(image: Tensor) -> Pixels:
-    """Return an image (C, H, W) in [0, 1] as (H, W, 3): three channels at most, a missing third is black."""
+    """Return an image (C, H, W) in [0, 1] as (H, W, 3): at most three channels, a missing third is black."""
     array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
     if array.shape[2] == 1:
         return np.repeat(array, 3, axis=2)
@@ -59,14 +59,14 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:
-    """Return a perturbation (C, H, W) around mid-grey, and the factor that makes its largest value 0.5."""
+    """Return a perturbation (C, H, W) around mid-grey, and the factor that scales its maximum to 0.5."""
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return picture(0.5 + change * factor), factor
 
 
 def centre(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Return the central part that an unpadded network predicts."""
+    """Return the central part covered by an unpadded network's output."""
     row, column = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     cut: Pixels = pixels[row : row + height, column : column + width]
     return cut

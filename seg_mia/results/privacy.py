@@ -1,4 +1,4 @@
-"""What a differentially private training guarantees, and what attacks and canaries prove of it."""
+"""Guarantee of a differentially private training, and empirical bounds from attacks and canaries."""
 
 from typing import Literal, Self
 
@@ -52,11 +52,11 @@ class DPGuarantee(Result):
 
 
 def guarantee(privacy: object, where: str) -> DPGuarantee | None:
-    """Return what a checkpoint says of its training's privacy, None if it says nothing.
+    """Return the privacy guarantee in a checkpoint, None if there is none.
 
     Args:
         privacy: plain values of a checkpoint.
-        where: what says so, for the InputError where it is no guarantee.
+        where: their origin, for the InputError if they are invalid.
     """
     return DPGuarantee.read(privacy, where) if privacy else None
 

@@ -1,4 +1,4 @@
-"""What a report says: the page shows it, and report.json holds it."""
+"""Content of a report, shown on the page and stored in report.json."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 
 SCHEMA: Literal["urn:seg_mia:report:2"] = "urn:seg_mia:report:2"
-"""Names the layout of report.json; the same as `$id` in schema.json."""
+"""Identifier of the layout of report.json; the same as `$id` in schema.json."""
 
 Level = Literal["good", "fair", "bad", "void", "none"]
-"""How a verdict is meant: nothing found, something, much; numbers that mean nothing; nothing to judge."""
+"""Level of a verdict: nothing found, something, much; void numbers; nothing to judge."""
 
 
 @dataclass(frozen=True, config=EXACT)

@@ -1,4 +1,4 @@
-"""Results of attacks that ran for several seeds, summed up."""
+"""Summaries of attacks over several seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from seg_mia.results.report import SeedSpread
 
 
 def spread_over_seeds(results: Sequence[AttackResult]) -> list[SeedSpread]:
-    """Return mean and standard deviation of each attack that ran for several seeds."""
+    """Return mean and standard deviation of each attack run for several seeds."""
     groups: dict[str, list[tuple[AttackResult, float]]] = {}
     for result in results:
         measures, value = _number(result)
@@ -44,7 +44,7 @@ def _summed(group: Sequence[tuple[AttackResult, float]]) -> SeedSpread:
 
 
 def _number(result: AttackResult) -> tuple[str, float | None]:
-    """Return what stands for an attack: the name of a number, and the number."""
+    """Return the summary number of an attack, with its name."""
     if isinstance(result, MembershipResult):
         return "AUC", result.auc.value
     if result.is_targeted and "iou" in result.results:
@@ -53,7 +53,7 @@ def _number(result: AttackResult) -> tuple[str, float | None]:
 
 
 def _settings(attack: Mapping[str, object]) -> dict[str, object]:
-    """Return an attack's settings but for its surrogate, which is each seed's own shadow."""
+    """Return an attack's settings except its surrogate, which is each seed's own shadow."""
     arguments = attack.get("init_args")
     plain = arguments if isinstance(arguments, Mapping) else {}
     return {**attack, "init_args": {name: value for name, value in plain.items() if name != "surrogate"}}

@@ -1,4 +1,4 @@
-"""What several strengths of one attack do, as table and heatmaps."""
+"""Results of one attack at several strengths, as table and heatmaps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
     """Return one row of COLUMNS per image and strength.
 
     Args:
-        ids: of the images.
+        ids: ids of the images.
         curves: FACTORS and MEASURES, each (T, n).
     """
     return [
@@ -30,7 +30,7 @@ def strength_rows(ids: Sequence[str], curves: Mapping[str, Tensor]) -> list[list
 
 
 def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
-    """Return each strength's means over images; NaN, where an image has no organ, does not count."""
+    """Return each strength's means over images; NaN (an image without an organ) is excluded."""
     return [
         {name: float(curves[name][t, 0]) for name in FACTORS}
         | {name: float(curves[name][t].nanmean()) for name in MEASURES}
@@ -39,7 +39,7 @@ def strength_means(curves: Mapping[str, Tensor]) -> list[dict[str, float]]:
 
 
 def heatmaps(means: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
-    """Return a figure (H, W, 3): the victim's Dice and SSIM over noise_mu (right) and noise_sigma (up)."""
+    """Return a figure (H, W, 3): the victim's Dice and SSIM over noise_mu (x) and noise_sigma (y)."""
     mus, sigmas = (sorted({row[name] for row in means}) for name in ("noise_mu", "noise_sigma"))
     figure = Figure(figsize=(2.6 + 1.2 * len(mus), 1.2 + 0.55 * len(sigmas)), dpi=110, layout="constrained")
     panes = figure.subplots(1, 2)

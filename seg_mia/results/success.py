@@ -1,4 +1,4 @@
-"""How often an attack succeeds and after how many steps: for each loss alone, and fused."""
+"""Success rates and numbers of steps of an attack: for each loss alone, and fused."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,18 +32,18 @@ def success_rows(
 
     Args:
         values: notes and measures of each image by name, (n,): those of `seg_mia.attacks.medis.medis`.
-        losses: the losses' names.
-        groups: the patient of each image, (n,).
-        target_kind: the kind of target mask.
+        losses: names of the losses.
+        groups: patient of each image, (n,).
+        target_kind: kind of target mask.
         fusion: whether the runs were fused.
 
     Returns:
-        `rate` is the share of `counted` images that succeeded, `low` and `high` its 95 % Clopper-Pearson
-        interval, of as many trials as there are patients, since images of one are alike; `distortion` is the
-        mean steps of the successes, `mean_iou` the mean over
-        counted images; None where nothing was counted. `no_gradient` counts images whose gradient for this
-        loss was exactly zero at the start; they are not `counted`. `transferred` is the rate on the victim of
-        what was crafted on the surrogate, in the row of what was kept: the fused one, or the first loss's.
+        `rate` is the fraction of `counted` images that succeeded, `low` and `high` its 95 % Clopper-Pearson
+        interval with the number of patients as trials, since images of one patient are dependent;
+        `distortion` is the mean number of steps of the successes, `mean_iou` the mean over counted images;
+        None if no image was counted. `no_gradient` counts images whose gradient for this loss was exactly
+        zero at the start; they are not `counted`. `transferred` is the success rate on the victim of images
+        crafted on the surrogate, in the row of the kept run: the fused one, or the first loss's.
     """
     counted = values["counted"] > 0
     released = FUSED if fusion else losses[0]
@@ -79,7 +79,7 @@ def success_rows(
 def success_curves(
     values: Mapping[str, Tensor], losses: Sequence[str], steps: int, *, fusion: bool
 ) -> NDArray[np.uint8]:
-    """Return a figure (H, W, 3): the share of counted images that succeeded, over the steps taken."""
+    """Return a figure (H, W, 3): the success rate of counted images over the number of steps."""
     counted = values["counted"] > 0
     figure = Figure(figsize=(5.6, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -100,7 +100,7 @@ def success_curves(
 
 
 def _interval(successes: int, trials: int, patients: int) -> tuple[float | None, float | None]:
-    """Return the bounds of the share of successes, of as many independent trials as there are patients."""
+    """Return the bounds of a success rate, with the number of patients as independent trials."""
     if not trials:
         return None, None
     hits = successes * patients / trials

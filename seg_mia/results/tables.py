@@ -9,7 +9,7 @@ from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
-    """Return a table's lines, its columns as wide as they need."""
+    """Return a table's lines, with columns as wide as needed."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         indent + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -18,7 +18,7 @@ def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, the first line its header."""
+    """Return a table in Markdown, with the first line as header."""
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
@@ -33,7 +33,7 @@ def interval(measure: Measure) -> str:
 
 
 def outcomes(results: Sequence[AttackResult]) -> list[str]:
-    """Return one line per attack: its name, what its attacker sees, and what came out."""
+    """Return one line per attack: its name, the attacker knowledge, and the result."""
     rows = [("attack", "the attacker sees", "outcome")]
     for result in results:
         if isinstance(result, MembershipResult):
@@ -51,7 +51,7 @@ def membership_outcome(result: MembershipSummary) -> str:
 
 
 def low_fpr(measures: MembershipMeasures) -> str:
-    """Return the true positive rates at low false positive rates, marked where too few non-members."""
+    """Return the true positive rates at low false positive rates, marked if there are too few non-members."""
     rates = {f"{100 * float(fpr):g} %": rate for fpr, rate in measures.rates.items()}
     return ", ".join(
         f"{_number(rate.value, 3)}{'' if rate.resolvable else ' (below resolution)'} at FPR {fpr}"
@@ -60,7 +60,7 @@ def low_fpr(measures: MembershipMeasures) -> str:
 
 
 def perturbation_outcome(result: PerturbationSummary) -> str:
-    """Return what an attack did to masks and images."""
+    """Return an attack's effect on masks and images."""
     unchanged = f", {result.unchanged} unchanged" if result.unchanged else ""
     mean = {name: _number(average.mean, 3) for name, average in result.results.items()}
     dice = f"Dice to the truth {mean['dice_clean']} -> {mean['dice_adversarial']}"
@@ -86,7 +86,7 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
 
 
 def mask_lost(clean: float, triggered: float, success: float) -> str:
-    """Return what a trigger does to the predicted foreground, given its mean shares of the pixels."""
+    """Return a trigger's effect on the predicted foreground, given its mean fractions of the pixels."""
     part = f" ({triggered / clean:.1%} of it)" if clean else ""
     return (
         f"predicted area {clean:.4f} -> {triggered:.4f}{part} with the trigger, mask lost on {success:.0%} "
@@ -98,8 +98,8 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
     """Return the cells of a table of success rates, its header first.
 
     Args:
-        rows: of one attack, or of several.
-        attacks: the attack of each row, where there are several.
+        rows: rows of one attack, or of several.
+        attacks: attack of each row, if there are several.
     """
     carried = any(row.transferred is not None for row in rows)
     header = ["asked for", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
@@ -119,7 +119,7 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
 
 
 def utility(victim: Victim) -> str:
-    """Return how well a victim segments."""
+    """Return a victim's segmentation quality."""
     nonmembers, members = (_number(victim.dice(subset), 3) for subset in ("nonmembers", "members"))
     return f"Dice {nonmembers} on non-members, {members} on members"
 

@@ -1,4 +1,4 @@
-"""The numbers that sum up a run, in words."""
+"""Summary text of a run."""
 
 import math
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ BOUNDS = {
     "rdp": "by the accountant's curve, rdp",
     "point": "by epsilon and delta alone",
 }
-"""What the most that is permitted follows from, by `Permitted.by`."""
+"""Basis of the permitted maximum, by `Permitted.by`."""
 
 
 def utility_headline(summary: Mapping[str, Any]) -> list[str]:
-    """Return how well a network segments, what its training promised, and what a trigger does to it."""
+    """Return a network's segmentation quality, its training's guarantee, and the effect of a trigger."""
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
     lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
     if not all(math.isfinite(summary[name]) for name in names):
@@ -41,7 +41,7 @@ def utility_headline(summary: Mapping[str, Any]) -> list[str]:
 
 
 def privacy_headline(privacy: DPGuarantee) -> str:
-    """Return what a differentially private training has spent, and of what unit."""
+    """Return the privacy spent by a differentially private training, and its unit."""
     spent = "infinite (no noise)" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     budget = f" of {privacy.budget:g}" if privacy.budget is not None else ""
     void = "; void against whoever knows the seed" if privacy.reproducible else ""
@@ -60,7 +60,7 @@ def _short(value: float | None) -> str:
 
 
 def guarantee_in_words(privacy: DPGuarantee) -> str:
-    """Return a guarantee with its unit, as a table says it."""
+    """Return a guarantee with its unit, for a table."""
     epsilon = "infinite" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     delta = "" if privacy.delta is None else f", delta {privacy.delta:.2g}"
     permitted = "" if privacy.permitted is None else f", permits {permits(privacy.permitted)}"
@@ -68,13 +68,13 @@ def guarantee_in_words(privacy: DPGuarantee) -> str:
 
 
 def permits(permitted: Permitted) -> str:
-    """Return what attacks may reach at most under a promise, rounded up, and what it follows from."""
+    """Return the maximum attack success under a guarantee, rounded up, and its basis."""
     at_10 = _rounded_up(permitted.tpr_at_10)
     return f"{permits_at_1(permitted)} and {at_10} at 10 % ({BOUNDS.get(permitted.by, permitted.by)})"
 
 
 def permits_at_1(permitted: Permitted) -> str:
-    """Return the same for a table's cell, at the lower false positive rate alone."""
+    """Return the same for a table's cell, only at the lower false positive rate."""
     auc, at_1 = _rounded_up(permitted.auc), _rounded_up(permitted.tpr_at_1)
     return f"AUC up to {auc}, TPR up to {at_1} at 1 % FPR"
 
@@ -84,11 +84,11 @@ def _rounded_up(value: float) -> str:
 
 
 def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) -> str:
-    """Return the epsilon that an attack proves, what it could have proved, and what was promised.
+    """Return the epsilon proved by an attack, the provable maximum, and the claimed epsilon.
 
     Args:
-        bound: what is proved; of patients it says nothing about a promise for images.
-        privacy: what the victim promises, if anything.
+        bound: the lower bound; a patient-level bound does not apply to image-level guarantees.
+        privacy: guarantee of the victim, if any.
     """
     epsilon = bound.epsilon or 0.0
     proof = (
@@ -109,7 +109,7 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
 
 
 def canary_headline(canaries: CanaryResult) -> str:
-    """Return how well canaries were found again, and what that proves."""
+    """Return the detection rate of canaries, and the bound it proves."""
     privacy, epsilon = canaries.privacy, canaries.one_run.epsilon or 0.0
     limit = None if privacy is None else privacy.epsilon
     broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)
@@ -122,7 +122,7 @@ def canary_headline(canaries: CanaryResult) -> str:
 
 
 def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary) -> list[str]:
-    """Return one line on what an attack reached and what its attacker had to see, then what limits that."""
+    """Return one line on an attack's result and attacker knowledge, then its limitations."""
     if isinstance(summary, MembershipSummary):
         return _membership(name, summary)
     lines = [f"{name} (sees {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
@@ -131,7 +131,7 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
 
 
 def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:
-    """Return what an attacker sees, with the images of which it sees no gradient that it could follow."""
+    """Return the attacker knowledge, with the number of images without a usable gradient."""
     return (
         f"{attacker_knowledge}, no gradient of {stopped} of {images} images"
         if stopped

@@ -1,4 +1,4 @@
-"""What makes results void, or less than they seem, in sentences: for the command line and for reports."""
+"""Warnings that invalidate or weaken results, for the command line and for reports."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,10 +17,10 @@ def above_chance(auc: Measure) -> bool:
 
 
 def fails(result: MembershipSummary) -> bool:
-    """Return whether a baseline or control does better than chance, which voids or inflates other numbers.
+    """Return whether a baseline or control is better than chance, which weakens other numbers.
 
-    Over images or over patients: attacks are judged over both. They can be better than chance for a reason,
-    and worse only by chance: halves of one split do not lie.
+    It invalidates or inflates them. Over images or over patients, since attacks are evaluated on both. An AUC
+    above chance may have a cause; one below is chance: a fair split has no reversed signal.
     """
     return result.role != "attack" and failing_auc(result) is not None
 
@@ -31,12 +31,12 @@ def failing_auc(result: MembershipSummary) -> Measure | None:
 
 
 def membership_warnings(result: MembershipSummary, name: str, seed: int | None = None) -> Iterator[str]:
-    """Yield what a failed baseline or control says of the other membership numbers.
+    """Yield the consequences of a failed baseline or control for the other membership results.
 
     Args:
-        result: of a membership attack.
-        name: of the attack.
-        seed: of the victim, where there may be several.
+        result: result of a membership attack.
+        name: name of the attack.
+        seed: seed of the victim, if there are several.
     """
     above = failing_auc(result)
     if result.role == "attack" or above is None:
@@ -59,7 +59,7 @@ def membership_warnings(result: MembershipSummary, name: str, seed: int | None =
 
 
 def same_start(victims: Sequence[str] = ()) -> str:
-    """Return what it means that a shadow began with the weights of these victims, or of the only one."""
+    """Return the consequence of a shadow with the initial weights of these victims, or of the only one."""
     names = " and ".join(f'"{name}"' for name in victims)
     return (
         f"Victim and shadow began with the same weights{f' ({names})' if names else ''}, which an attacker "
@@ -68,11 +68,11 @@ def same_start(victims: Sequence[str] = ()) -> str:
 
 
 def perturbation_warnings(result: PerturbationSummary, name: str) -> Iterator[str]:
-    """Yield why an attack says little of robustness.
+    """Yield reasons why an attack is weak evidence of robustness.
 
     Args:
-        result: of an attack that changes images.
-        name: of the attack, with its victim where there may be several.
+        result: result of an adversarial attack.
+        name: name of the attack, with its victim if there are several.
     """
     yield from _no_gradient(result, name)
     followed = not result.success and not result.no_gradient
@@ -100,7 +100,7 @@ def _no_gradient(result: PerturbationSummary, name: str) -> Iterator[str]:
 
 
 def _below_floor(result: PerturbationSummary, name: str) -> Iterator[str]:
-    """Yield a sentence where some images' SSIM is below the floor that was set, whatever the strength."""
+    """Yield a sentence if some images' SSIM is below the set floor at every strength."""
     share = result.mean("above_floor")
     below = 0 if share is None else result.images - round(share * result.images)
     if below:

@@ -1,4 +1,4 @@
-"""The page's figures, each drawn from results and scores and held as SVG."""
+"""The page's figures, drawn from results and scores as SVG."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from seg_mia.results.report import Report
 
 
 class PageFigure(NamedTuple):
-    """A drawing below its heading, as the page holds it."""
+    """A drawing with its heading, for the page."""
 
     heading: str
     drawing: Drawing
@@ -22,7 +22,7 @@ class PageFigure(NamedTuple):
 
 
 def roc_figures(report: Report, scores: Mapping[str, Scored]) -> list[PageFigure]:
-    """Return a figure per seed: the first victim's membership attacks, but for the controls."""
+    """Return a figure per seed: the first victim's membership attacks, without controls."""
     figures = []
     for round_ in sorted({result.round for result in report.membership}):
         first = [
@@ -39,7 +39,7 @@ def roc_figures(report: Report, scores: Mapping[str, Scored]) -> list[PageFigure
 
 
 def histogram_figures(results: Sequence[MembershipResult], scores: Mapping[str, Scored]) -> list[PageFigure]:
-    """Return how the scores of each attack on a victim of the first seed lie."""
+    """Return the score distributions of each attack on a victim of the first seed."""
     figures = []
     for index, result in enumerate(results):
         if result.folder in scores and result.round == 0:

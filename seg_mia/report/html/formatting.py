@@ -1,4 +1,4 @@
-"""Numbers and times as the page writes them: the filters of its templates."""
+"""Number and time formats of the page: the filters of its templates."""
 
 import math
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ def measure(value: Measure | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number, a dash where there is none."""
+    """Return a number, or a dash if there is none."""
     return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
@@ -28,7 +28,7 @@ def signed(value: Measure | None) -> str:
 
 
 def bound(verdict: Verdict) -> str:
-    """Return the number that a verdict rests on; an epsilon to three significant digits."""
+    """Return the number behind a verdict; an epsilon to three significant digits."""
     value = verdict.measure.value if verdict.measure else None
     if verdict.measures == "epsilon" and value is not None:
         return f"{value:.3g}"
@@ -41,7 +41,7 @@ def average(value: Average | None, digits: int = 3, factor: float = 1.0) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return how long something took, as people say it."""
+    """Return a duration in words."""
     if seconds is None:
         return NONE
     if seconds < 60:
@@ -51,7 +51,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(created: str) -> str:
-    """Return a time as people write it; what is none stays as it is."""
+    """Return a time in readable form; other text is returned unchanged."""
     try:
         when = datetime.fromisoformat(created).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The report as one HTML page: nothing is fetched, nothing of it is run but the sorting of tables."""
+"""The report as one HTML page: nothing is fetched, and the only script sorts tables."""
 
 import base64
 import hashlib
@@ -62,7 +62,7 @@ def page(report: Report, files: AttackFiles) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Return what a browser may load for this page: pictures inside it, its own style and script."""
+    """Return the page's content security policy: embedded pictures, its own style and script."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return (
         f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src "

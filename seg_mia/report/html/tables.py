@@ -1,4 +1,4 @@
-"""Rows of the page's tables that take more than one part of a report."""
+"""Rows of page tables that combine several parts of a report."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ from seg_mia.results.report import Level, Report
 from seg_mia.results.text import guarantee_in_words
 
 SHOWN = 60
-"""Characters of a setting that still stands in a table's cell."""
+"""Maximum length of a setting in a table cell."""
 
 
 class DefenceRow(NamedTuple):
-    """One victim in the comparison, with the results of each attack that several victims met."""
+    """One victim in the comparison, with the results of each attack run on several victims."""
 
     victim: Victim
     results: list[MembershipResult | None]
 
 
 class CanaryRow(NamedTuple):
-    """What the canaries in one victim's training prove, with a word on its promise."""
+    """The canary results of one victim's training, with the status of its guarantee."""
 
     victim: Victim
     canaries: CanaryResult
@@ -31,7 +31,7 @@ class CanaryRow(NamedTuple):
 
 
 def canary_rows(report: Report) -> list[CanaryRow]:
-    """Return the victims that were trained with canaries."""
+    """Return the victims trained with canaries."""
     return [
         CanaryRow(victim, victim.canaries, *_guarantee_status(victim, victim.canaries.privacy))
         for victim in sorted(report.victims, key=lambda victim: victim.order)
@@ -40,7 +40,7 @@ def canary_rows(report: Report) -> list[CanaryRow]:
 
 
 def _guarantee_status(victim: Victim, guarantee: DPGuarantee | None) -> tuple[Level, str]:
-    """Return what becomes of a guarantee; that no canary refutes it is no proof that it holds."""
+    """Return the status of a guarantee; a guarantee not refuted by canaries is not thereby proved."""
     if guarantee is None:
         return "none", "No promise"
     if guarantee.epsilon is None:
@@ -49,14 +49,14 @@ def _guarantee_status(victim: Victim, guarantee: DPGuarantee | None) -> tuple[Le
 
 
 def compared_labels(report: Report) -> list[str]:
-    """Return the labels of the membership attacks that are compared, in order."""
+    """Return the labels of the compared membership attacks, in order."""
     labels = dict.fromkeys(result.label for result in report.membership if result.role == "attack")
     rows = {label: {result.row for result in report.membership if result.label == label} for label in labels}
     return [label for label in labels if len(rows[label]) > 1]
 
 
 def defence_rows(report: Report) -> list[DefenceRow]:
-    """Return the rows of the comparison; none where there is one victim alone."""
+    """Return the rows of the comparison; none for a single victim."""
     if len(report.verdicts) < 2:
         return []
     by_victim = {(result.key, result.label): result for result in report.membership}
@@ -68,7 +68,7 @@ def defence_rows(report: Report) -> list[DefenceRow]:
 
 
 def victim_facts(report: Report) -> list[tuple[str, str]]:
-    """Return what was attacked, a name and a value each: from the first victim's card, else from results."""
+    """Return name and value pairs on the victim: from the first victim's metadata, else from results."""
     victim = min(report.victims, key=lambda victim: victim.order, default=None)
     if victim is None:
         return []
@@ -94,7 +94,7 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def in_words(value: Any) -> str:
-    """Return a plain value as people write it."""
+    """Return a plain value in readable form."""
     match value:
         case None | [] | {}:
             return "none"
@@ -125,7 +125,7 @@ def _card_facts(about: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _component(value: Any) -> str:
-    """Return a class with the settings that say most, on one line."""
+    """Return a class with its main settings, on one line."""
     if not isinstance(value, Mapping):
         return in_words(value)
     name = str(value.get("class_path", "")).rpartition(".")[2]
@@ -137,7 +137,7 @@ def _component(value: Any) -> str:
 
 
 def _split(split: Mapping[str, object]) -> str:
-    """Return the sizes of a split's parts; lists of samples are counted, never shown."""
+    """Return the sizes of a split's parts; samples are counted, never listed."""
     parts = []
     for key, name in (("members", "members"), ("nonmembers", "non-members"), ("reference", "reference")):
         count = split.get(key)
@@ -152,7 +152,7 @@ def _split(split: Mapping[str, object]) -> str:
 
 
 def _result_facts(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
-    """Yield what attacks say where a card is not at hand, and how well the victim segments."""
+    """Yield facts from attack results if no metadata is available, and the victim's segmentation quality."""
     attack = next((result for result in report.membership if result.key == victim.key), None)
     if attack is not None:
         measures = attack.results

@@ -1,1 +1,1 @@
-"""What a report concludes from numbers: verdicts, caveats and gates."""
+"""Conclusions of a report from numbers: verdicts, caveats and gates."""

@@ -1,4 +1,4 @@
-"""What to bear in mind of one audit: only what holds for it."""
+"""Caveats of one audit: only those that apply to it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from seg_mia.results.text import guarantee_in_words
 from seg_mia.results.warnings import CHANCE, fails, membership_warnings, perturbation_warnings, same_start
 
 FEW_GROUPS = 30
-"""An interval of fewer patients than this is itself uncertain."""
+"""An interval over fewer patients than this is itself uncertain."""
 FEW_IMAGES = 30
-"""The same of attacked images."""
+"""The same for attacked images."""
 
 
 def warnings(
@@ -25,7 +25,7 @@ def warnings(
     membership: Sequence[MembershipResult],
     perturbations: Sequence[PerturbationResult],
 ) -> list[str]:
-    """Return what is broken, what makes numbers void, or less than they seem, the worst first."""
+    """Return errors and reasons that invalidate or weaken results, the most severe first."""
     lines = [
         *foremost(victims, membership),
         *(line for result in membership for line in membership_warnings(result, result.label, result.seed)),
@@ -36,7 +36,7 @@ def warnings(
 
 
 def foremost(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> list[str]:
-    """Return what stands above all: refuted promises, victims that segment next to nothing."""
+    """Return the top warnings: refuted guarantees, victims with almost no segmentation."""
     return [
         *broken(victims, membership),
         *(_no_segmentation(victim) for victim in victims if segments_nothing(victim)),
@@ -52,7 +52,7 @@ def _no_segmentation(victim: Victim) -> str:
 
 
 def broken(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> list[str]:
-    """Return a sentence for each promise that attacks or canaries refute."""
+    """Return a sentence for each guarantee refuted by attacks or canaries."""
     attacks = [result for result in membership if result.role == "attack"]
     void = any(fails(result) for result in membership if result.role == "blind")
     refutations = [(victim, refuted(victim, attacks)) for victim in victims]
@@ -86,7 +86,7 @@ def caveats(
     membership: Sequence[MembershipResult],
     perturbations: Sequence[PerturbationResult],
 ) -> list[str]:
-    """Return what to bear in mind, from who leaks to what fools."""
+    """Return the caveats, from leakage to adversarial attacks."""
     lines = [
         *_selection_caveats(membership),
         *_sample_caveats(membership),
@@ -154,7 +154,7 @@ def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
 
 
 def _data_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
-    """Yield what the samples themselves withhold: those that are not scored, and those that show little."""
+    """Yield caveats of the samples: those excluded from scoring, and those of little information."""
     untrained = max(
         (result.data.left_out.get("victim", {}).get("untrained", 0) for result in membership), default=0
     )
@@ -206,7 +206,7 @@ def _privacy_caveats(victims: Sequence[Victim], membership: Sequence[MembershipR
 def _guarantee_caveats(
     guarantee: DPGuarantee, name: str, attacks: Sequence[MembershipResult]
 ) -> Iterator[str]:
-    """Yield what to bear in mind of a finite promise, given the attacks on that victim."""
+    """Yield caveats of a finite guarantee, given the attacks on that victim."""
     if guarantee.reproducible:
         yield f"{name}: its noise can be drawn again from the seed; epsilon holds only while that is secret."
     if attacks and not comparable(guarantee, attacks):

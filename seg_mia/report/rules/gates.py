@@ -1,4 +1,4 @@
-"""Conditions under which an audit has failed, for a pipeline that must stop: `mia.auc[distilled] > 0.6`."""
+"""Gates: failure conditions of an audit, for automated pipelines: `mia.auc[distilled] > 0.6`."""
 
 import math
 import operator
@@ -33,12 +33,12 @@ ALL_PERTURBATIONS = "perturbation"
 
 @dataclass(frozen=True)
 class Gate:
-    """METRIC OP NUMBER: an audit fails when any value of the metric meets it.
+    """METRIC OP NUMBER: an audit fails if any value of the metric meets it.
 
     Attributes:
-        text: as it was given.
+        text: original text.
         metric: a name of `readings`.
-        row: the defence that it is restricted to, None for all.
+        row: the defence to which it is restricted, None for all.
         sign: one of OPERATORS.
         bound: the number.
     """
@@ -50,20 +50,20 @@ class Gate:
     bound: float
 
     def fails(self, value: float) -> bool:
-        """Return whether a value meets the condition; what is no number always does."""
+        """Return whether a value meets the condition; NaN always does."""
         return math.isnan(value) or OPERATORS[self.sign](value, self.bound)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One value of a metric, NaN where it was to be measured and is none, and where it is from.
+    """One value of a metric with its origin; NaN if measured without a result.
 
     Attributes:
         metric: its name.
         value: the number.
-        key: of the victim.
-        label: of the attack, or what else it is of.
-        void: why the number says nothing of what the metric is about, empty where it does.
+        key: key of the victim.
+        label: label of the attack, or of another source.
+        void: reason why the number is invalid for the metric, empty if it is valid.
     """
 
     metric: str
@@ -74,7 +74,7 @@ class Reading:
 
 
 def read_gate(text: str) -> Gate:
-    """Return what a condition says; raise InputError for what is none."""
+    """Parse a condition; raise InputError for invalid text."""
     match = GRAMMAR.fullmatch(text)
     if match is None:
         raise InputError(
@@ -94,7 +94,7 @@ def read_gate(text: str) -> Gate:
 def check(gates: Sequence[Gate], report: Report) -> list[str]:
     """Return one line per value that fails a gate.
 
-    Raises InputError for a gate that no value of this audit belongs to: it could never fail.
+    Raises InputError for a gate without values in this audit: it could never fail.
     """
     known = list(readings(report))
     return [line for gate in gates for line in _check(gate, known)]
@@ -124,7 +124,7 @@ def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> 
 
 
 def readings(report: Report) -> Iterator[Reading]:
-    """Yield every value that a gate can ask for, by its metric's name."""
+    """Yield every value available to gates, by its metric's name."""
     nothing = [victim.key for victim in report.victims if segments_nothing(victim)]
     blank = dict.fromkeys(nothing, "the victim segments next to nothing")
     split = any(fails(result) for result in report.membership if result.role == "blind")

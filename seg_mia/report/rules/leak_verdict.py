@@ -1,4 +1,4 @@
-"""What membership attacks amount to, by one test for all of their numbers (`seg_mia.membership.leakage`)."""
+"""Verdict on membership attacks, by one joint test of all their numbers (`seg_mia.membership.leakage`)."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,20 @@ from seg_mia.results.tables import interval
 from seg_mia.results.warnings import above_chance
 
 LOW_FPR = "0.01"
-"""The false positive rate at which a leak is judged. An attack that is nearly always right about a few is
-worse for these few than one that is a little better than chance about all (Carlini et al. 2022, "Membership
-inference attacks from first principles")."""
+"""The false positive rate at which leakage is judged. An attack that is nearly always right about a few
+members is worse for these few than one slightly better than chance about all (Carlini et al. 2022,
+"Membership inference attacks from first principles").
+"""
 STRONG_AUC = 0.7
-"""A random member then ranks above a random non-member in seven of ten pairs at least: no artefact of a
-sample's size, and more than audits of well-generalising networks report."""
+"""A random member then ranks above a random non-member in at least seven of ten pairs: more than an artefact
+of sample size, and more than audits of well-generalising networks report.
+"""
 STRONG_TPR = 0.1
-"""At a false positive rate of 1 %: ten times what guessing gives, one member in ten all but certain."""
+"""At a false positive rate of 1 %: ten times the rate of guessing, one member in ten nearly certain."""
 
 WORDS = ("None found", "Weak leak", "Strong leak")
 TOO_FEW = "Too few to tell"
-"""Instead of "None found" where not even scores that part the sides perfectly would have shown a leak."""
+"""Replaces "None found" if even perfectly separated scores would not have shown a leak."""
 MEASURES = {
     "auc": "AUC",
     "groups.auc": "AUC over patients",
@@ -38,13 +40,13 @@ def leak(
     controls: Sequence[MembershipResult] = (),
     void: str = "",
 ) -> Verdict:
-    """Return how much membership attacks found; `void` says why that means nothing, if it does.
+    """Return the verdict on membership attacks; `void` is the reason if it is meaningless.
 
     Args:
-        attacks: on the victims of one row, over all seeds.
-        tested: the test of all of their numbers, None where no attack asked these victims.
+        attacks: attacks on the victims of one row, over all seeds.
+        tested: the joint test of their numbers, None if no attack queried these victims.
         controls: negative controls.
-        void: a further sentence, empty where numbers mean something.
+        void: an additional sentence, empty if the numbers are valid.
     """
     if tested is None or not tested.tested:
         return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
@@ -67,7 +69,7 @@ def leak(
 
 
 def strength(number: LeakNumber, tested: LeakResult) -> Strength:
-    """Return how much a number says: nothing, that something leaks, or that much does."""
+    """Return the strength of a number as evidence: no leakage, some, or much."""
     # p-values are counts over permutations: one that is just 0.05 may be stored a rounding error above it.
     if number.adjusted > 1 - tested.confidence + 1e-9:
         return 0
@@ -76,7 +78,7 @@ def strength(number: LeakNumber, tested: LeakResult) -> Strength:
 
 
 def too_few(tested: LeakResult) -> bool:
-    """Return whether so few samples could not show any leak, and have shown none."""
+    """Return whether the samples are too few to show any leak, and none is shown."""
     return tested.detectable is None and not any(strength(number, tested) for number in tested.tested)
 
 
@@ -85,7 +87,7 @@ def _made(result: MembershipResult, number: LeakNumber) -> bool:
 
 
 def _rests_on(number: LeakNumber, tested: LeakResult, result: MembershipResult | None) -> str:
-    """Return which number is the strongest, and how surely it is none of chance."""
+    """Return the strongest number, and its significance."""
     attacks = {(test.label, test.seed) for test in tested.tested}
     count = len(tested.tested)
     measured = "" if result is None or number.kind == "auc" else f" {interval(measure_of(result, number))}"
@@ -102,7 +104,7 @@ def _p(value: float) -> str:
 
 
 def _power(tested: LeakResult) -> str:
-    """Return what so many samples would have shown, and that nothing shown is nothing proved."""
+    """Return the detectable effect for these samples, and that a negative result is no proof."""
     unit = "patients" if tested.grouped else "images"
     samples = f"{tested.members} members and {tested.nonmembers} non-members ({unit})"
     if tested.detectable is None:
@@ -117,7 +119,7 @@ def _power(tested: LeakResult) -> str:
 
 
 def measure_of(result: MembershipResult, number: LeakNumber) -> Measure:
-    """Return a number with the interval that it has by itself."""
+    """Return a number with its individual interval."""
     match number.kind:
         case "auc":
             measure: Measure | None = result.auc
@@ -131,7 +133,7 @@ def measure_of(result: MembershipResult, number: LeakNumber) -> Measure:
 
 
 def _headline_auc(number: LeakNumber, result: MembershipResult | None) -> tuple[str, Measure]:
-    """Return the AUC of the attack that a verdict rests on, which readers can compare across reports."""
+    """Return the AUC of the attack behind a verdict, comparable across reports."""
     if number.kind == "groups.auc":
         return MEASURES[number.kind], Measure(number.value) if result is None else measure_of(result, number)
     return "AUC", Measure(number.value if number.kind == "auc" else None) if result is None else result.auc
@@ -140,7 +142,7 @@ def _headline_auc(number: LeakNumber, result: MembershipResult | None) -> tuple[
 def _beside_control(
     result: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]
 ) -> str:
-    """Return what a failed control of the same attack says of a leak, over the same units."""
+    """Return the consequence of a failed control of the same attack, over the same units."""
     if not number.kind.endswith("auc"):
         return ""
     pooled = number.kind == "groups.auc"

@@ -1,4 +1,4 @@
-"""What a guarantee of differential privacy amounts to, and whether attacks or canaries refute it."""
+"""Verdict on a guarantee of differential privacy, and its refutation by attacks or canaries."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from seg_mia.results.report import Level, Verdict
 from seg_mia.results.text import permits
 
 STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
-"""Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a promise says little by itself."""
+"""Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a guarantee alone is weak."""
 
 
 class Refutation(NamedTuple):
-    """A promise, and a proof that more was spent; `attack` made it, None for canaries."""
+    """A guarantee, and a proof that more was spent, by `attack`, or by canaries if None."""
 
     guarantee: DPGuarantee
     bound: EpsilonLowerBound
@@ -25,7 +25,7 @@ class Refutation(NamedTuple):
 
 
 def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> Verdict:
-    """Return what victims of one row promise of differential privacy, and what attacks prove of it."""
+    """Return the privacy guarantee of one row's victims, and the bounds proved by attacks."""
     guarantees = [victim.privacy for victim in victims if victim.privacy is not None]
     bounds = _attack_sentence([result.certified for result in attacks if result.certified])
     bounds += _canary_sentence(victims)
@@ -47,10 +47,10 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
 
 
 def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refutation | None:
-    """Return the proof that goes furthest beyond what a victim promises, None where all stays below.
+    """Return the proof that exceeds a victim's guarantee the most, None if all stay below.
 
-    Canaries are asked when training has ended: they are held against what it promises then, which is more
-    than a checkpoint of an earlier epoch says.
+    Canaries are evaluated at the end of training: they are compared with the guarantee at that point, which
+    is larger than that of a checkpoint of an earlier epoch.
     """
     proofs = list[Refutation]()
     if victim.privacy is not None:
@@ -65,7 +65,7 @@ def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refutation |
 
 
 def _canary_sentence(victims: Sequence[Victim]) -> str:
-    """Return what canaries prove at most of one row's victims, as a further sentence."""
+    """Return the largest bound proved by canaries of one row's victims, as a sentence."""
     measured = [victim.canaries for victim in victims if victim.canaries is not None]
     bounds = [bound.epsilon or 0.0 for result in measured for bound in (result.certified, result.one_run)]
     if not bounds:
@@ -74,7 +74,7 @@ def _canary_sentence(victims: Sequence[Victim]) -> str:
 
 
 def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
-    """Return what attacks prove at most, as a further sentence; that they prove nothing is no good sign."""
+    """Return the largest bound proved by attacks, as a sentence; no bound is no evidence of privacy."""
     if not proved:
         return ""
     epsilon = max(bound.epsilon or 0.0 for bound in proved)
@@ -88,7 +88,7 @@ def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
 
 
 def _unrefuted(guarantee: DPGuarantee, proved: Sequence[EpsilonLowerBound], canaries: str) -> Verdict:
-    """Return what a finite promise says that no attack has refuted."""
+    """Return the verdict on a finite guarantee that no attack has refuted."""
     tried = _attack_sentence(proved)
     void = " Void against whoever knows the seed of the noise." if guarantee.reproducible else ""
     strength = 0 if spent(guarantee) <= STRONG_EPSILON else 1 if spent(guarantee) <= MODERATE_EPSILON else 2
@@ -100,7 +100,7 @@ def _unrefuted(guarantee: DPGuarantee, proved: Sequence[EpsilonLowerBound], cana
 
 
 def comparable(guarantee: DPGuarantee, attacks: Sequence[MembershipResult]) -> list[EpsilonLowerBound]:
-    """Return what attacks prove of the promise's unit; of another unit it says nothing of this promise."""
+    """Return bounds for the unit of the guarantee; those for another unit do not apply to it."""
     return [
         result.certified
         for result in attacks
@@ -109,7 +109,7 @@ def comparable(guarantee: DPGuarantee, attacks: Sequence[MembershipResult]) -> l
 
 
 def spent(guarantee: DPGuarantee) -> float:
-    """Return a promise's epsilon as a number."""
+    """Return a guarantee's epsilon as a number."""
     return math.inf if guarantee.epsilon is None else guarantee.epsilon
 
 

@@ -1,4 +1,4 @@
-"""What perturbations amount to: thresholds on the lower ends of intervals."""
+"""Verdict on perturbations: thresholds on the lower ends of intervals."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,25 +11,25 @@ from seg_mia.results.perturbation import FUSED, PerturbationResult, SuccessRow
 from seg_mia.results.report import Verdict
 
 BROKEN_SHARE = 0.5
-"""Share of the Dice that an attack takes: what is left segments less than half as well."""
+"""Fraction of Dice lost: the remaining segmentation is less than half as good."""
 WEAKENED_SHARE = 0.05
-"""Less lies within what another training seed changes."""
+"""A smaller loss is within the variation between training seeds."""
 BROKEN_IOU = 0.7
-"""IoU with a mask of the attacker's choice: a reader takes the two masks for the same object."""
+"""IoU with the attacker's target mask: a reader takes the two masks for the same object."""
 GAINED_IOU = 0.1
-"""What the perturbation must add to that IoU: masks of one organ overlap before any attack."""
+"""Required increase of that IoU: masks of one organ overlap before any attack."""
 BROKEN_SUCCESS = 0.5
-"""Success on more images than not, of those that did not succeed before any step."""
+"""Success on more than half of the images without success before the attack."""
 WEAKENED_SUCCESS = 0.05
 """One image in twenty."""
 VISIBLE_SSIM = 0.9
-"""Below it a reader sees the change: published imperceptible attacks lie above."""
+"""A reader sees the change below it: published imperceptible attacks lie above."""
 ROBUSTNESS_WORDS = ("Withstood", "Weakened", "Broken")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One number, and how much it says: 0 nothing, 1 something, 2 much."""
+    """One number with its level of evidence: 0 nothing, 1 something, 2 much."""
 
     strength: Strength
     measures: str
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """The strongest last: by strength, staying unseen, where the interval begins, the number."""
+        """Sort key, the strongest last: level, imperceptibility, lower end of the interval, number."""
         lowest = -math.inf
         low, value = self.measure.low, self.measure.value
         ends = (lowest if low is None else low, lowest if value is None else value)
@@ -47,7 +47,7 @@ class Evidence:
 
 
 def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verdict:
-    """Return how well a victim stood what was tried; `void` says why that means nothing, if it does."""
+    """Return the verdict on a victim's robustness; `void` is the reason if it is meaningless."""
     evidence = [piece for result in attacks for piece in robustness_evidence(result)]
     if not attacks:
         return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was tried on this victim.")
@@ -80,10 +80,10 @@ def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verd
 
 
 def robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
-    """Yield each number of a perturbation that a verdict rests on.
+    """Yield the numbers of a perturbation that support a verdict.
 
-    An attack that no gradient reached says nothing unless its victim broke all the same, and neither does one
-    for which no image counts, that changed none, or that was made on a single image.
+    An attack without any gradient is uninformative unless its victim failed all the same, and so is one
+    without counted or changed images, or on a single image.
     """
     evidence = _robustness_evidence(result)
     yield from (piece for piece in evidence if piece.strength) if result.untested else evidence
@@ -113,12 +113,12 @@ def _robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
 
 
 def judged_rows(rows: Sequence[SuccessRow]) -> Sequence[SuccessRow]:
-    """Return the rows that an attack is judged by: the fused one, or each loss's where none was fused."""
+    """Return the rows that are evaluated for an attack: the fused one, or each loss's without fusion."""
     return [row for row in rows if row.loss == FUSED] or rows
 
 
 def _strength(low: float | None, weak: float, strong: float) -> Strength:
-    """Return what an interval's lower end says: much from `strong` on, something above `weak`."""
+    """Return the level of an interval's lower end: much from `strong` on, something above `weak`."""
     if low is None:
         return 0
     return 2 if low >= strong else 1 if low > weak else 0

@@ -1,7 +1,7 @@
-"""What the numbers amount to, in a word: thresholds on the ends of intervals, stated where they are shown.
+"""Verdicts in a word: thresholds on the ends of intervals, stated next to the results.
 
-A verdict is about what was tried. That nothing was found never means that there is nothing: the samples may
-be too few, or a better attack may exist.
+A verdict covers only the attacks that were run. A negative result does not prove the absence of a leak: the
+samples may be too few, or a better attack may exist.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ from seg_mia.results.report import Verdicts
 from seg_mia.results.warnings import fails
 
 LEAST_DICE = 0.1
-"""On members: a mask of the whole image reaches as much where an object covers a twentieth of it."""
+"""On members: a mask of the whole image reaches as much if an object covers a twentieth of it."""
 
 RULES = {
     "leak": (
@@ -59,7 +59,7 @@ def verdicts(
     perturbations: Sequence[PerturbationResult],
     leaks: Sequence[LeakResult] = (),
 ) -> list[Verdicts]:
-    """Return what is made of each row of the comparison, over all of its seeds."""
+    """Return the verdicts on each row of the comparison, over all of its seeds."""
     split = any(fails(result) for result in membership if result.role == "blind")
     split_leaks = " The split itself tells members apart." if split else ""
     rows = []
@@ -88,7 +88,7 @@ def verdicts(
 
 
 def _restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -> LeakResult | None:
-    """Return one row's test with the numbers of some seeds alone, which allows for the others, too."""
+    """Return one row's test with the numbers of some seeds only, still adjusted for the others."""
     tested = next((leak_test for leak_test in leaks if leak_test.row == row), None)
     if tested is None:
         return None
@@ -96,13 +96,13 @@ def _restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -
 
 
 def segments_nothing(victim: Victim) -> bool:
-    """Return whether a victim segments so little that neither its leak nor its robustness means anything."""
+    """Return whether a victim's segmentation is too poor for leakage or robustness to be meaningful."""
     dice = victim.dice("members")
     return dice is not None and dice < LEAST_DICE
 
 
 def _judged(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
-    """Return which of one row's victims are judged, and what voids it: none of them segments anything."""
+    """Return the evaluated victims of one row, and the reason if none segments anything."""
     judged = [victim.key for victim in victims if not segments_nothing(victim)]
     if judged:
         return judged, ""

@@ -1,4 +1,4 @@
-"""Utility against leakage of several victims, drawn."""
+"""Figures of utility against leakage of several victims."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.tables import interval
 
 NEAR = 0.03
-"""Share of all Dice in a figure within which markers would hide each other."""
+"""Fraction of the Dice range within which markers would overlap."""
 ASIDE = 8.0
-"""Points from one marker to the next of those that stand side by side."""
+"""Distance of markers placed side by side, in points."""
 
 
 class Point(NamedTuple):
@@ -27,11 +27,11 @@ class Point(NamedTuple):
 
 
 def trade_offs(victims: Sequence[Victim], results: Sequence[MembershipResult]) -> list[Chart]:
-    """Return a figure per attack that was run on several victims of one seed.
+    """Return a figure for each attack run on several victims of one seed.
 
     Args:
-        victims: of one seed.
-        results: of membership attacks, on these and others.
+        victims: victims of one seed.
+        results: results of membership attacks, on these and others.
     """
     rows = sorted(victims, key=lambda victim: victim.row)
     charts = []
@@ -56,7 +56,7 @@ def _knows(victim: Victim) -> str:
 
 
 def trade_off_drawing(points: Sequence[Point], description: str) -> Drawing:
-    """Return Dice on non-members (right) against an attack's AUC (up), a point per defence."""
+    """Return Dice on non-members (x axis) against an attack's AUC (y axis), a point per defence."""
     keys = []
     with style():
         figure, axes = framed(3.4)
@@ -92,7 +92,7 @@ def trade_off_drawing(points: Sequence[Point], description: str) -> Drawing:
 
 
 def offsets(values: Sequence[float]) -> list[float]:
-    """Return how far to the right each is drawn, in points: side by side around what they share."""
+    """Return the horizontal offset of each marker, in points: side by side around a shared position."""
     order = sorted(range(len(values)), key=lambda number: values[number])
     near = NEAR * (max(values) - min(values))
     shifts = [0.0] * len(values)

@@ -1,4 +1,4 @@
-"""What all figures share: style, colours, strokes, and a legend that stands beside them."""
+"""Common parts of figures: style, colours, strokes, and a legend beside them."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from seg_mia.results.base import Measure
 
 INK = "#0a0b0c"
-"""Drawn in the page's own text colour, whatever the theme."""
+"""Drawn in the page's own text colour, in every theme."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -37,13 +37,13 @@ STYLE: Any = {
 }
 
 COLOURS = ("#0072b2", "#d55e00", "#00885f", "#a3559b", "#86700a", "#757575")
-"""Okabe and Ito's, darkened where needed: 3 to 1 against white and near-black."""
+"""Okabe and Ito's, darkened if needed: contrast of 3 to 1 against white and near-black."""
 MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("-", (0, (6, 3)), (0, (3, 3)), (0, (6, 2, 1, 2)), (0, (9, 2, 1, 2, 1, 2)))
-"""Strokes of curves, each with gaps through which an equal curve below is seen."""
+"""Strokes of curves, with gaps that reveal an equal curve below."""
 WIDTH = 1.8
 ACROSS = 4.7
-"""Inches; at nine points text is as large as the page's on a telephone."""
+"""Inches; at nine points, text has the size of the page's on a telephone."""
 
 
 class Key(NamedTuple):
@@ -86,7 +86,7 @@ class Chart(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the report's style, whatever matplotlib has been told elsewhere."""
+    """Draw in the report's style, regardless of other matplotlib settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -94,7 +94,7 @@ def style() -> Iterator[None]:
 
 
 def colour(number: int) -> str:
-    """Return a series' colour; dashes and markers repeat at another pace."""
+    """Return a series' colour; dashes and markers repeat with another period."""
     return COLOURS[number % len(COLOURS)]
 
 
@@ -104,7 +104,7 @@ def marker(number: int) -> str:
 
 
 def framed(height: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches, and axes with room for numbers and names beside them."""
+    """Return a figure of the given size in inches, and axes with margins for numbers and names."""
     figure = Figure(figsize=(ACROSS, height))
     pad_left, pad_bottom, pad_right, pad_top = 0.66, 0.48, 0.12, 0.12
     box = (
@@ -117,13 +117,13 @@ def framed(height: float) -> tuple[Figure, Axes]:
 
 
 def stroke(number: int) -> str:
-    """Return a stroke as SVG's stroke-dasharray says it, empty where it has no gaps."""
+    """Return a stroke as SVG's stroke-dasharray, empty without gaps."""
     dash = DASHES[number % len(DASHES)]
     return "" if isinstance(dash, str) else " ".join(f"{WIDTH * part:g}" for part in dash[1])
 
 
 def ends(measure: Measure) -> tuple[float, float, float]:
-    """Return a number and the ends of its interval, the number itself where there is none."""
+    """Return a number and the ends of its interval, or the number itself without an interval."""
     value = math.nan if measure.value is None else measure.value
     return (
         value,

@@ -1,4 +1,4 @@
-"""What differential privacy costs and keeps, drawn over the promised epsilon."""
+"""Figures of the utility and leakage of differentially private victims over the claimed epsilon."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,13 @@ from seg_mia.results.tables import interval
 
 SUBSETS = {"nonmembers": "non-members", "members": "members"}
 NEAR = 0.09
-"""Share of the axis that the label of an epsilon takes."""
+"""Fraction of the axis occupied by the label of an epsilon."""
 APART, BESIDE = 0.2, 0.08
-"""How far what has no finite epsilon stands from the largest one, and from others of its kind; in shares of
-what finite ones span, but at least of a decade."""
+"""Distance of victims without a finite epsilon from the largest one, and from each other; as a fraction of
+the finite range, but of at least a decade.
+"""
 SIDE = 0.015
-"""Share of the axis that series stand apart, so that their intervals do not hide each other."""
+"""Offset of series as a fraction of the axis, so that their intervals do not overlap."""
 
 
 class Scale(NamedTuple):
@@ -54,11 +55,11 @@ class Scale(NamedTuple):
 
 
 def epsilon_charts(victims: Sequence[Victim], results: Sequence[MembershipResult]) -> list[Chart]:
-    """Return Dice and AUC over the promised epsilon, for one seed's victims and each unit of promises.
+    """Return Dice and AUC over the claimed epsilon, for one seed's victims and each unit of guarantees.
 
-    An epsilon per patient is no epsilon per image: promises of different units share no axis. Two promises
-    are needed, one of them finite: without it there is no axis, and one point alone shows no change. Two
-    victims that promise the same are one point of the axis.
+    An epsilon per patient is not comparable with one per image: guarantees of different units have separate
+    axes. At least two guarantees are required, one of them finite: otherwise there is no axis, and a single
+    point shows no change. Two victims with the same guarantee are one point of the axis.
     """
     rows = sorted(victims, key=lambda victim: victim.row)
     guarantees = [victim.privacy for victim in rows if victim.privacy is not None]
@@ -108,13 +109,13 @@ def epsilon_drawing(
     *,
     measures: str,
 ) -> Drawing:
-    """Return some numbers of victims over the epsilon that each promises, logarithmic.
+    """Return some numbers of victims over their claimed epsilon, on a logarithmic axis.
 
     Args:
-        series: a line's label to a number per victim.
-        epsilons: one per victim; infinite where there was no noise, None where nothing is promised.
-        names: the victims'.
-        measures: what the numbers are; of an AUC, guessing is drawn, too.
+        series: a number per victim by a line's label.
+        epsilons: one per victim; infinite without noise, None without a guarantee.
+        names: names of the victims.
+        measures: name of the numbers; for an AUC, the line of guessing is added.
     """
     scale = scaled(epsilons)
     is_auc = measures.startswith("AUC")
@@ -149,7 +150,7 @@ def _caption(scale: Scale, names: Sequence[str], *, is_auc: bool) -> str:
 
 
 def scaled(epsilons: Sequence[float | None]) -> Scale:
-    """Return where victims stand, of which one at least promises a finite epsilon."""
+    """Return the positions of victims, at least one of which has a finite epsilon."""
     finite = [epsilon is not None and math.isfinite(epsilon) for epsilon in epsilons]
     positions = [
         math.log10(epsilon) if epsilon is not None and math.isfinite(epsilon) else math.nan
@@ -174,7 +175,7 @@ def scaled(epsilons: Sequence[float | None]) -> Scale:
 def _of_finite(
     positions: Sequence[float], epsilons: Sequence[float | None], span: tuple[float, float]
 ) -> dict[float, str]:
-    """Return ticks at finite epsilons; of those whose labels would overlap the first has one."""
+    """Return ticks at finite epsilons; of overlapping labels only the first is kept."""
     ticks, last = dict[float, str](), -math.inf
     for position, epsilon in sorted(
         (position, epsilon)
@@ -189,7 +190,7 @@ def _of_finite(
 
 
 def _draw(axes: Axes, scale: Scale, values: Sequence[Measure], number: int, *, apart: float) -> None:
-    """Draw one series: points with intervals, joined from one finite epsilon to the next."""
+    """Draw one series: points with intervals, joined over the finite epsilons."""
     # Aside, so that the intervals of two series at one epsilon do not hide each other.
     shift = apart * SIDE * (scale.ends[1] - scale.ends[0])
     points = sorted(
@@ -211,7 +212,7 @@ def _draw(axes: Axes, scale: Scale, values: Sequence[Measure], number: int, *, a
 def _description(
     series: Mapping[str, Sequence[Measure]], epsilons: Sequence[float | None], names: Sequence[str]
 ) -> str:
-    """Return all that is drawn in words, victim by victim."""
+    """Return a description of the figure in words, victim by victim."""
     return "; ".join(
         f"{name}, {_epsilon_in_words(epsilon)}: "
         + ", ".join(
@@ -229,14 +230,14 @@ def _epsilon_in_words(epsilon: float | None) -> str:
 
 
 def _has_position(guarantee: DPGuarantee | None, unit: str) -> bool:
-    """Return whether a promise, or its lack, has a place on a unit's logarithmic axis."""
+    """Return whether a guarantee, or its absence, has a position on a unit's logarithmic axis."""
     if guarantee is None:
         return True
     return guarantee.unit == unit and (guarantee.epsilon is None or guarantee.epsilon > 0)
 
 
 def _epsilon(guarantee: DPGuarantee | None) -> float | None:
-    """Return a promise's epsilon, infinite without noise; None without a promise."""
+    """Return a guarantee's epsilon, infinite without noise; None without a guarantee."""
     if guarantee is None:
         return None
     return math.inf if guarantee.epsilon is None else guarantee.epsilon

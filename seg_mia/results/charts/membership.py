@@ -1,4 +1,4 @@
-"""ROC curves and scores of membership attacks, drawn."""
+"""Figures of ROC curves and scores of membership attacks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ from seg_mia.results.tables import interval, membership_outcome
 
 MEMBER, NONMEMBER = COLOURS[0], COLOURS[1]
 BINS = 31
-"""An odd number: scores that are all equal then fill the bin in the middle."""
+"""Odd, so that equal scores fill the bin in the middle."""
 THRESHOLD = (0, (1.5, 2.5))
 
 
@@ -33,8 +33,8 @@ def roc_of(results: Sequence[MembershipSummary], scores: Mapping[str, Scored]) -
     """Return the ROCs of several attacks, with their AUC and rates.
 
     Args:
-        results: of the attacks.
-        scores: an attack's label to its scores, in the order of `results`.
+        results: results of the attacks.
+        scores: scores by attack label, in the order of `results`.
     """
     labels = dict(zip(scores, results, strict=True))
     aucs = {label: interval(result.auc) for label, result in labels.items()}
@@ -48,9 +48,9 @@ def roc_drawing(
     """Return the ROCs of several attacks.
 
     Args:
-        curves: an attack's label to its scores.
-        aucs: its label to its AUC, for the legend.
-        descriptions: its label to all of its numbers, in words.
+        curves: scores by attack label.
+        aucs: AUC by label, for the legend.
+        descriptions: all numbers in words, by label.
     """
     points = {name: roc(scored.scores, scored.members) for name, scored in curves.items()}
     nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
@@ -90,7 +90,7 @@ def roc_drawing(
 def staircase(curve: Roc, low: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the corners of the best TPR at FPR <= x, nothing below `low`, nothing interpolated.
 
-    Between two points only a random choice of the two reaches their line (Fawcett 2006).
+    The line between two points is reached only by a random choice of the two (Fawcett 2006).
     """
     fpr = np.maximum(curve.fpr, low)
     x = np.unique(fpr)
@@ -101,12 +101,12 @@ def staircase(curve: Roc, low: float) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def histogram_drawing(scored: Scored, description: str, *, threshold: float | None = None) -> Drawing:
-    """Return how the scores of members and non-members lie.
+    """Return the score distributions of members and non-members.
 
     Args:
         scored: the scores.
         description: their numbers, in words.
-        threshold: the least score of what is called a member.
+        threshold: lowest score called a member.
     """
     low, high = _range(scored.scores)
     edges = np.linspace(low, high, BINS + 1)
@@ -139,7 +139,7 @@ def _percents() -> str:
 
 
 def _range(scores: NDArray[np.float64]) -> tuple[float, float]:
-    """Return where bins begin and end: the central 99 %, or around the one value that all have."""
+    """Return the range of the bins: the central 99 %, or around the value if all are equal."""
     for tail in (0.5, 0.0):
         low, high = np.percentile(scores, [tail, 100 - tail]).tolist()
         if high - low > 1e-9 * max(abs(low), abs(high)):

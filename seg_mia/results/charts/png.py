@@ -13,7 +13,7 @@ from seg_mia.results.charts.drawing import WIDTH, Drawing, Key, style
 
 DPI = 120
 LINE = 90
-"""Characters of a caption's line."""
+"""Characters per line of a caption."""
 GROUND = "white"
 
 
@@ -45,7 +45,7 @@ def pixels(drawing: Drawing) -> NDArray[np.uint8]:
 
 
 def beside(drawings: Sequence[Drawing]) -> NDArray[np.uint8]:
-    """Return drawings side by side, (H, W, 3); the shorter end in white."""
+    """Return drawings side by side, (H, W, 3); padded with white to equal height."""
     sheets = [pixels(drawing) for drawing in drawings]
     height = max(len(sheet) for sheet in sheets)
     return np.hstack(
@@ -54,7 +54,7 @@ def beside(drawings: Sequence[Drawing]) -> NDArray[np.uint8]:
 
 
 def _handle(key: Key) -> Line2D:
-    """Return the legend's sign of one series."""
+    """Return the legend symbol of one series."""
     dashes = tuple(float(part) / WIDTH for part in key.dash.split())
     return Line2D(
         [],

@@ -1,4 +1,4 @@
-"""Figures as SVG that stands inside a page: in its colours and font, with ids of their own, told in words."""
+"""Figures as inline SVG: in the page's colours and font, with unique ids and a text description."""
 
 import io
 import re
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from seg_mia.results.charts.drawing import INK, Drawing, style
 
 INHERITED = {"font-family", "font", "stroke-linejoin", "stroke-linecap", "stroke-miterlimit"}
-"""Left to the page's style sheet."""
+"""Determined by the page's style sheet."""
 TAGS = {"svg", "g", "defs", "clipPath", "path", "rect", "use", "text", "tspan", "title", "circle", "line"}
 
 
@@ -17,8 +17,8 @@ def inline(drawing: Drawing, *, prefix: str) -> Markup:
     """Return a drawing's figure as an `svg` element.
 
     Args:
-        drawing: what is shown.
-        prefix: of all ids in it; one of its own for every figure of a page.
+        drawing: the drawing.
+        prefix: prefix of all ids in it, unique for every figure of a page.
     """
     buffer = io.StringIO()
     with style():
@@ -44,7 +44,7 @@ def inline(drawing: Drawing, *, prefix: str) -> Markup:
 
 
 def _adapt(element: ElementTree.Element, prefix: str) -> None:
-    """Turn a style into attributes, for a page that allows no inline style; make ids and links its own."""
+    """Convert styles to attributes, for a page without inline style; make ids and links unique."""
     element.tag = _local(element.tag)
     attributes = dict(element.attrib)
     for declaration in attributes.pop("style", "").split(";"):
