@@ -154,7 +154,7 @@ def newest_fitting(
         role = "shadow" if known and _half(known[0][1]) == "victim" else "victim"
         victims = list(_of_role(runs, role))
         if not victims:
-            newest(runs, role)  # says how to make one
+            newest(runs, role)  # raises with the command to create one
     half = "victim" if _half(victims[0][1]) == "shadow" else "shadow"
     candidates = known or [(file, card) for file, card in _of_role(runs, half) if not _unknown_members(card)]
     for file, card in victims:

@@ -275,7 +275,7 @@ class Adain(Perturbation):
         self.check_knobs()
 
     @property
-    def attacker_knowledge(self) -> str:  # type: ignore[override]  # of one strength alone the victim is not asked
+    def attacker_knowledge(self) -> str:  # type: ignore[override]  # a single strength queries no victim
         """Attacker knowledge of the victim (threat model)."""
         settings = self.settings
         several = len(strengths_of(settings["noise_mu"], settings["noise_sigma"])) > 1

@@ -110,7 +110,7 @@ def fleet_answers(
     fleet = list[Answers]()
     for shadow, own in zip(shadows, made_of, strict=True):
         seen = seen_by(shadow)
-        parts = [  # asked apart, so that the answers of one fleet serve a larger one
+        parts = [  # separate queries, so that cached outputs of one fleet serve a larger one
             answers_of(signal, _asked(shadow, victim.data, part, seen[part], device), device, whose="shadow")
             for part in (judged, further)
             if len(part)

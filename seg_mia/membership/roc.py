@@ -154,7 +154,7 @@ def best_threshold(scores: Scores, members: Members) -> float:
     youden = true * false[-1] - false * true[-1]
     best = np.flatnonzero(youden == youden.max())
     chosen = best[len(best) // 2]
-    # The first point, which calls nobody a member, is never chosen: the last is as good and comes after it.
+    # The first point, without any positives, is never chosen: the last is as good and comes after it.
     if chosen == len(thresholds) - 1:
         return float(thresholds[-1])
     high, low = float(thresholds[chosen]), float(thresholds[chosen + 1])

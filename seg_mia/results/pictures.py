@@ -32,7 +32,7 @@ COLOURS = np.array(
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a row: (H, W, 3) in [0, 1] and what to write below it."""
+    """One picture of a row: (H, W, 3) in [0, 1], with the note below it."""
 
     pixels: Pixels
     note: str = ""

@@ -17,7 +17,7 @@ from seg_mia.membership.tradeoff import Permitted, gaussian_epsilon, of_gaussian
 
 Accountant = Literal["prv", "rdp"]
 
-# What an accountant says of its own numerics, on the safe side each time.
+# Warnings of an accountant about its own numerics, each conservative.
 _REMARKS = ("Optimal order is the", "invalid value", "overflow", "divide by zero")
 
 

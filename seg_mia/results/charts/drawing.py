@@ -47,9 +47,9 @@ ACROSS = 4.7
 
 
 class Key(NamedTuple):
-    """How one series is drawn, for a legend beside the figure; `dash` as SVG says it.
+    """Style of one series in a legend beside the figure; `dash` in SVG notation.
 
-    One with a marker has no line in the legend, unless it is `joined`.
+    A series with a marker has no line in the legend, unless it is `joined`.
     """
 
     label: str
@@ -62,11 +62,11 @@ class Key(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A figure, what it shows in words, its legend, and the sentence below it.
+    """A figure with text description, legend and caption.
 
     Attributes:
         figure: made and drawn within `style`.
-        title: what it shows, numbers included, for those who cannot see it.
+        title: content in words, numbers included, for screen readers.
         keys: its legend.
         caption: the sentence below it.
     """
@@ -78,7 +78,7 @@ class Drawing(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A drawing below its heading."""
+    """A drawing with its heading."""
 
     heading: str
     drawing: Drawing

@@ -37,13 +37,13 @@ SIDE = 0.015
 
 
 class Scale(NamedTuple):
-    """Where victims stand from left to right.
+    """Positions of victims along the axis.
 
     Attributes:
-        positions: one per victim, the decimal logarithm of epsilon where it is finite.
-        finite: whether it is.
-        ticks: positions and what is written below.
-        edge: left end of what has no finite epsilon, None where all have one.
+        positions: one per victim, the decimal logarithm of epsilon if it is finite.
+        finite: whether it is finite.
+        ticks: positions and their labels.
+        edge: left end of the positions without a finite epsilon, None if all are finite.
         ends: of the axis.
     """
 
