@@ -1,1 +1,1 @@
-"""What happens around a step: metrics, pictures, records, the checkpoint's card."""
+"""Callbacks: metrics, figures, records and checkpoint metadata."""

@@ -1,4 +1,4 @@
-"""The card that every checkpoint carries: what is needed to rebuild it and to refuse other data."""
+"""Checkpoint metadata, used to rebuild a network and to reject other data."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from seg_mia.runs import SALT
 def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
     """Return class path and constructor arguments of a task or data module, as plain values.
 
-    Raises InputError when an argument could not be read back from a file.
+    Raises InputError if an argument cannot be restored from a file.
     """
     kind = type(component)
     arguments = {
@@ -47,9 +47,9 @@ def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
 
 
 def check_restored(component: LightningModule) -> None:
-    """Raise InputError where a checkpoint of a task could not be read back: its network cannot be named.
+    """Raise InputError if the network of a task cannot be restored from its checkpoint.
 
-    A network from outside seg_mia is built anew from what its card would say, and must be the same.
+    A network from outside seg_mia is rebuilt from its checkpoint metadata and must be identical.
     """
     model = spec_of(component)
     network = deployed_spec(component, model)
@@ -70,7 +70,7 @@ def check_restored(component: LightningModule) -> None:
 
 
 def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
-    """Raise InputError where two networks have not the same weights by name and shape."""
+    """Raise InputError if the weights of two networks differ in name or shape."""
     shapes = [{key: value.shape for key, value in candidate.state_dict().items() if isinstance(value, Tensor)}
               for candidate in (network, rebuilt)]  # fmt: skip
     if shapes[0] != shapes[1]:
@@ -84,35 +84,35 @@ def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
 
 
 def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return class path and arguments of a task's network as it is deployed; empty if it has none."""
+    """Return class path and arguments of a task's deployed network; empty if it has none."""
     spec: dict[str, Any] = getattr(component, "deployed_spec", dict)(model["init_args"].get("network", {}))
     return spec
 
 
 class CardWriter(Callback):
-    """Write the card into every checkpoint; refuse before training what could not be read after it.
+    """Write metadata into every checkpoint; reject unrestorable settings before training.
 
     Args:
-        seed: the run's seed, for the record.
-        seen: what records who was trained on; None records nobody.
+        seed: seed of the run, for the record.
+        seen: record of the samples used in training; None for no record.
     """
 
     def __init__(self, seed: int | None = None, seen: SeenSamples | None = None) -> None:
         self.seed, self.seen = seed, seen
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fail in the first second, not after the last epoch."""
+        """Fail before the first epoch, not after the last."""
         self.card(trainer, pl_module)
         check_restored(pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the card."""
+        """Add the metadata."""
         checkpoint[KEY] = self.card(trainer, pl_module)
 
     def card(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the card of the run as it stands."""
+        """Return the current metadata of the run."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SegmentationData):
             raise InputError(
@@ -167,9 +167,9 @@ def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[
 
 
 def own_salt(folder: Path) -> bytes:
-    """Return the salt beside a run, made at the first call.
+    """Return the salt stored beside a run, created at the first call.
 
-    Without it the hashed ids in a checkpoint tell nobody who was trained on.
+    Without it, the hashed ids in a checkpoint do not reveal its training samples.
     """
     file = folder / SALT
     if not file.exists():
@@ -186,9 +186,9 @@ def check_data(
     split: Mapping[str, object] | None,
     role: str = "victim",
 ) -> bool:
-    """Raise InputError unless `data`, after setup, is what a checkpoint was trained on.
+    """Raise InputError unless `data`, after setup, equals a checkpoint's training data.
 
-    Returns whether the split could be checked: an exported file does not say how it was.
+    Returns whether the split could be checked, which exported files do not contain.
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(

@@ -8,13 +8,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class KeptCheckpoint(ModelCheckpoint):
-    """One file of a fixed name, replaced in one step at the end of each epoch.
+    """Checkpoint of a fixed name, replaced atomically at the end of each epoch.
 
-    Lightning forgets the best score of a run that is resumed under another path, and would then replace the
-    best checkpoint by a worse one; here the score goes with the folder.
+    Lightning discards the best score of a run resumed under another path, and would then replace the best
+    checkpoint by a worse one; here the score moves with the folder.
 
     Args:
-        name: file name; the newest is kept, or the best where `monitor` names a logged value.
+        name: file name; the newest is kept, or the best if `monitor` names a logged value.
         monitor: the larger, the better.
     """
 
@@ -28,12 +28,12 @@ class KeptCheckpoint(ModelCheckpoint):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless the watched value was not measured yet (check_val_every_n_epoch)."""
+        """Save, unless the monitored value is not yet available (check_val_every_n_epoch)."""
         if self.monitor is None or self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state as if the folder had always been where it is now."""
+        """Restore the state with the current location of the folder."""
         folder = Path(str(self.dirpath))
         moved = {
             name: str(folder / Path(value).name) if name.endswith("model_path") and value else value

@@ -1,4 +1,4 @@
-"""The settings of a run as its `config.yaml` records them."""
+"""Settings of a run, recorded in `config.yaml`."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from seg_mia.config.spec import unsayable
 
 
 class ConfigFile(SaveConfigCallback):
-    """Write what can be read back: a foreign constructor's default that text cannot say is left to it."""
+    """Write restorable settings; external defaults without a text form are omitted."""
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **settings: Any) -> None:
         super().__init__(parser, restorable_config(config), **settings)
 
 
 def write_config(trainer: Trainer, module: LightningModule, stage: str) -> None:
-    """Write config.yaml now; otherwise Lightning does when a trainer starts."""
+    """Write config.yaml immediately, not at the start of a trainer."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
         if isinstance(callback, SaveConfigCallback):
             callback.setup(trainer, module, stage)

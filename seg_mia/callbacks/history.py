@@ -1,4 +1,4 @@
-"""The logged numbers as a file beside TensorBoard's."""
+"""Logged values as a file, besides TensorBoard."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from seg_mia.results.files import write_text
 
 
 class History(Callback):
-    """Write `metrics.jsonl`: one line of JSON per training epoch, with all that was logged for it."""
+    """Write `metrics.jsonl`: one line of JSON per training epoch, with all its logged values."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Drop the epochs that a resumed run is about to repeat."""
+        """Drop the epochs to be repeated by a resumed run."""
         file = _file(trainer)
         if trainer.is_global_zero and file.is_file():
             lines = file.read_text().splitlines()
@@ -33,7 +33,7 @@ class History(Callback):
 
 
 def _epoch(line: str) -> float:
-    """Return a line's epoch, infinity for one that an interruption cut short."""
+    """Return the epoch of a line, infinity for a truncated line."""
     try:
         return int(json.loads(line)["epoch"])
     except (json.JSONDecodeError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The run's settings in TensorBoard, beside what they led to."""
+"""Settings of a run in TensorBoard, beside its results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,17 @@ from torch.utils.tensorboard.summary import hparams
 
 
 class Hyperparameters(Callback):
-    """Show settings in TensorBoard's HPARAMS tab, beside everything the run and attacks on it have logged.
+    """Show settings in TensorBoard's HPARAMS tab, beside all logged values of the run and its attacks.
 
     Args:
-        settings: the run's config, nested, plain values.
+        settings: config of the run, nested, plain values.
     """
 
     def __init__(self, settings: Mapping[str, object]) -> None:
         self.settings = flat(settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Write them once the training is done; only the first of several ranks has a file to write to."""
+        """Write the settings after training, on the first rank."""
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
@@ -30,10 +30,10 @@ class Hyperparameters(Callback):
 
 
 def write_session(writer: SummaryWriter, settings: Mapping[str, object]) -> None:
-    """Write what HPARAMS shows of one run.
+    """Write the HPARAMS record of one run.
 
-    An experiment's list of settings and measures is left out: TensorBoard would take the first run's for all,
-    and then shows nothing that only others have. Without one it gathers them from all runs.
+    The experiment's list of settings and metrics is omitted: TensorBoard would apply the first run's list to
+    all runs and hide values of others. Without it, TensorBoard collects them from all runs.
     """
     untyped: Any = writer
     _, start, end = hparams(dict(settings), {})  # type: ignore[no-untyped-call]  # torch has no types there
@@ -43,7 +43,7 @@ def write_session(writer: SummaryWriter, settings: Mapping[str, object]) -> None
 
 
 def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return nested settings as one level, names joined by dots, unset ones left out."""
+    """Flatten nested settings, with names joined by dots and unset values omitted."""
     values: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A membership classifier's course of training, and its scores at the end."""
+"""Training curves and final scores of a membership classifier."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from seg_mia.metrics.per_image import PerImage
 
 
 class MembershipCurves(Callback):
-    """Log loss and AUC of both parts of the shadow's signals; keep what is scored.
+    """Log loss and AUC on training and held-out signals of the shadow model; store scores.
 
     Args:
-        last_epochs: of how many epochs at the end the weights are kept.
+        last_epochs: number of final epochs with stored weights.
 
     Attributes:
         weights: copies of the state dicts of the last epochs, oldest first.
-        table: of the last test: indices (n,) and scores (n,).
+        table: indices (n,) and scores (n,) of the last test.
     """
 
     def __init__(self, last_epochs: int = 0) -> None:
@@ -56,11 +56,11 @@ class MembershipCurves(Callback):
         batch: SignalBatch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Keep losses and scores as training saw them."""
+        """Store losses and scores of the training step."""
         self._keep("train", outputs, batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log, and keep the weights of the last epochs."""
+        """Log, and store the weights of the last epochs."""
         self._log("train", pl_module)
         if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs - self.last_epochs:
             state = pl_module.state_dict()

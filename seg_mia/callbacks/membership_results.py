@@ -1,4 +1,4 @@
-"""Files and pictures of a membership attack's results, below the victim's folder."""
+"""Result files and figures of a membership inference attack, in the victim's folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,15 +31,15 @@ from seg_mia.results.pictures import Tile, overlay, picture, png
 from seg_mia.results.privacy import DPGuarantee
 
 PAGE = 3
-"""Samples on one sheet."""
+"""Samples per sheet."""
 
 
 def summarise(findings: Findings, privacy: DPGuarantee | None = None) -> MembershipScores:
     """Return all measures: over images and groups, of epsilon, over seeds and over the last epochs.
 
     Args:
-        findings: the scores.
-        privacy: what the victim's training promises about privacy.
+        findings: membership scores.
+        privacy: differential privacy guarantee of the victim's training.
     """
     scores, members, groups = findings.scores, findings.samples.members, findings.samples.groups
     return MembershipScores(
@@ -61,7 +61,7 @@ def _over_seeds(findings: Findings) -> ClassifierSeeds:
 
 
 def _last_epochs(findings: Findings) -> LastEpochs:
-    # The published measure decides at a logit of 0, whatever threshold is chosen here.
+    # The published metric uses a logit threshold of 0, regardless of the threshold chosen here.
     counts = [confusion(scores, findings.samples.members, 0.0) for scores in findings.last]
     return LastEpochs(
         epochs=len(counts),
@@ -71,13 +71,13 @@ def _last_epochs(findings: Findings) -> LastEpochs:
 
 
 def write_membership(trainer: Trainer, name: str, findings: Findings, summary: MembershipSummary) -> None:
-    """Write `scores.csv`, `summary.json` and three pictures, and show them in TensorBoard.
+    """Write `scores.csv`, `summary.json` and three figures, also to TensorBoard.
 
     Args:
-        trainer: its folder and loggers are written to.
-        name: of the attack.
-        findings: who was scored, and how.
-        summary: what goes into the file.
+        trainer: provides folder and loggers.
+        name: name of the attack.
+        findings: membership scores of all samples.
+        summary: content of `summary.json`.
     """
     samples, scores, seeds = findings.samples, findings.scores, findings.seeds
     folder = run_folder(trainer)

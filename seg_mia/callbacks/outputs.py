@@ -1,4 +1,4 @@
-"""Types of what a task's steps return and callbacks read."""
+"""Types of step outputs, passed from tasks to callbacks."""
 
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -14,11 +14,11 @@ Scores = NDArray[np.float64]
 
 
 class StepOutput(TypedDict):
-    """The `loss` to descend, and of each image its `losses` (N,), `prediction` and `mask` (N, h, w) int64.
+    """Training `loss`, and per image `losses` (N,), `prediction` and `mask` (N, h, w) int64.
 
     The loss of an image without a labelled pixel is NaN.
 
-    The mask is what the network was compared with: in training, defences may change it.
+    `mask` is the reference of the loss, which defences may modify in training.
     """
 
     loss: Tensor
@@ -28,7 +28,7 @@ class StepOutput(TypedDict):
 
 
 class AttackOutput(TypedDict):
-    """One attacked batch: maps (N, h, w), what the attack returned, and measures of each image (N,)."""
+    """One attacked batch: maps (N, h, w), output of the attack, and metrics per image (N,)."""
 
     target: Tensor
     clean: Tensor
@@ -50,11 +50,11 @@ class Findings:
     """Scores of the victim's members and non-members, in the order of `samples`.
 
     Attributes:
-        samples: who was scored, with the answers of the network that was asked.
+        samples: scored samples, with outputs of the queried network.
         scores: (n,), higher for members; the mean over seeds.
-        threshold: the least score of what is called a member.
+        threshold: least score classified as member.
         seeds: scores and threshold of each seed.
-        last: scores after each of the last epochs of the first seed, if asked for.
+        last: scores after each of the last epochs of the first seed, if requested.
     """
 
     samples: SignalSamples

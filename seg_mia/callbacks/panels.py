@@ -16,11 +16,11 @@ from seg_mia.results.pictures import Tile, draw, overlay, picture, png
 
 
 class Panels(Callback):
-    """Show the first images of the evaluated subset: image, truth, prediction.
+    """Show the first images of the evaluated subset: image, ground truth, prediction.
 
     Args:
-        count: images shown.
-        every: epochs between two panels; the last planned one is always shown.
+        count: number of images.
+        every: epochs between two panels; the last planned epoch is always shown.
     """
 
     def __init__(self, count: int = 4, every: int = 5) -> None:
@@ -73,7 +73,7 @@ class Panels(Callback):
 
 
 def show(trainer: Trainer, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-    """Add a picture (H, W, 3) to every TensorBoard logger of the run."""
+    """Add an image (H, W, 3) to every TensorBoard logger of the run."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, pixels, step, dataformats="HWC")

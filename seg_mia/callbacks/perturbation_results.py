@@ -1,4 +1,4 @@
-"""Files and pictures of a perturbation's results, below the victim's folder."""
+"""Result files and figures of an adversarial attack, in the victim's folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,13 +37,13 @@ class PerturbationResults(Callback):
     """Write `per_image.csv`, `history.csv`, `summary.json`, `panel.png`, and show them in TensorBoard.
 
     Args:
-        attacker_knowledge: what the attacker sees of the victim.
-        is_targeted: whether a mask is asked for; otherwise the target is the true mask.
-        parallel_losses: the losses that the attack runs side by side, if any.
-        attack: the attack's settings as plain values, for the summary.
-        victim: the attacked checkpoint, for the summary.
-        images: images shown in the panel: the first, or the first that count where an attack says which do.
-        save_images: write every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8
+        attacker_knowledge: the attacker's knowledge of the victim (threat model).
+        is_targeted: whether there is a target mask; otherwise the target is the ground truth.
+        parallel_losses: losses run in parallel by the attack, if any.
+        attack: settings of the attack as plain values, for the summary.
+        victim: attacked checkpoint, for the summary.
+        images: number of images in the panel: the first, or the first valid ones if the attack marks them.
+        save_images: save every adversarial image: `adversarial/ID.npy` (float32, exact) and `ID.png` (8
             bits).
     """
 
@@ -70,7 +70,7 @@ class PerturbationResults(Callback):
         self.summary: PerturbationSummary | None = None
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Gather where the victim computes."""
+        """Collect results on the victim's device."""
         self.measures.to(pl_module.device)
         self.history.to(pl_module.device)
 
@@ -83,7 +83,7 @@ class PerturbationResults(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Keep measures, history and the first pictures."""
+        """Store metrics, history and the first images."""
         output: AttackOutput = outputs
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         notes = {
@@ -156,12 +156,12 @@ class PerturbationResults(Callback):
 
     @property
     def mask(self) -> str:
-        """What predictions are compared with."""
+        """Reference mask of predictions."""
         return "target" if self.is_targeted else "truth"
 
     @property
     def losses(self) -> list[str]:
-        """The losses that were run side by side, if any."""
+        """Losses run in parallel, if any."""
         return list(self.parallel_losses.losses) if self.parallel_losses is not None else []
 
     def _is_number(self, name: str) -> bool:
@@ -221,7 +221,7 @@ def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str])
 
 
 def _average(values: Tensor) -> Average:
-    """Return what sums up values (n,); NaN, as of a part that an image does not have, does not count."""
+    """Return the summary of values (n,), ignoring NaN such as a structure absent from an image."""
     values = values[~values.isnan()]
     if not len(values):
         return Average(None, None, None, None, None)
@@ -237,7 +237,7 @@ def _average(values: Tensor) -> Average:
 def _write_strengths(
     trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]
 ) -> list[dict[str, float | None]]:
-    """Write every strength's effect on every image, and show the means."""
+    """Write the effect of every strength on every image, and show the means."""
     folder = run_folder(trainer)
     write_csv(folder / "strengths.csv", STRENGTHS, strength_rows(ids, curves))
     means = strength_means(curves)

@@ -1,4 +1,4 @@
-"""Random numbers of an epoch that do not depend on what ran before it."""
+"""Random numbers of an epoch, independent of previous computations."""
 
 import random
 
@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class EpochSeed(Callback):
-    """Seed every generator anew at each epoch from (seed, epoch, rank).
+    """Reseed all generators at each epoch from (seed, epoch, rank).
 
     Lightning's checkpoint holds no random state. With this, a run that was killed in mid-epoch and resumed
     from the

@@ -1,4 +1,4 @@
-"""Dice, IoU and loss of each image, gathered into means and tables."""
+"""Per-image Dice, IoU and loss, collected into means and tables."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from seg_mia.results.files import write_json, write_rows
 
 
 def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return measures of each image, (N,): Dice and IoU over the foreground, Dice per class if several."""
+    """Return per-image metrics (N,): Dice and IoU over the foreground, Dice per class if several."""
     prediction = output["prediction"]
     values = {
         "dice": foreground_dice(prediction, mask, classes),
@@ -30,9 +30,9 @@ def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[s
 
 
 class Scores(Callback):
-    """Log means over images of training and validation; outside of training write each image's values too.
+    """Log mean metrics of training and validation; outside training also write per-image values.
 
-    An image without a labelled pixel has no values and counts in no mean; `undefined` says how many are so.
+    Images without a labelled pixel have no values and are excluded from means; `undefined` is their number.
     """
 
     def __init__(self) -> None:
@@ -51,13 +51,13 @@ class Scores(Callback):
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Log the batch's loss, unless Poisson sampling drew nobody, and keep its scores."""
+        """Log the batch loss, unless Poisson sampling drew an empty batch, and store its scores."""
         if len(outputs["losses"]):
             pl_module.log("train/loss_step", outputs["loss"].detach(), prog_bar=True)
         self.train.update(batch.index, _values(outputs, trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Log the means over what was trained on: the members, unless defences changed images or masks."""
+        """Log the means over training samples: the members, unless modified by defences."""
         for name, value in self.train.means().items():  # asked on every rank, whatever each has seen
             if not math.isnan(value):
                 pl_module.log(f"train/{name}", value, sync_dist=True)
@@ -80,7 +80,7 @@ class Scores(Callback):
         self.val.update(batch.index, _values(outputs, trainer))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means over images, and write the table when this is no pause in a training."""
+        """Log the means over images, and write the table outside training."""
         for name, value in self.val.means().items():
             pl_module.log(f"val/{name}", value, prog_bar=name == "dice", sync_dist=True)
         if trainer.state.fn == "validate" and trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Record of the members that a training has used: a limit on steps may keep some out."""
+"""Record of members used in training; a limit on steps may exclude some."""
 
 import logging
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ UNSEEN = "unseen"
 
 
 class SeenSamples(Callback):
-    """Record which samples training steps have been given, over all ranks, and over a resume.
+    """Record of samples used in training steps, over all ranks and resumed runs.
 
     Attributes:
-        seen: bool (n,) over the data set; None before a training has begun.
+        seen: bool (n,) over the data set; None before training.
     """
 
     def __init__(self) -> None:
         self.seen: Tensor | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, unless a checkpoint says what was seen."""
+        """Start an empty record, unless restored from a checkpoint."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         if self.seen is None:
             self.seen = torch.zeros(len(data.source), dtype=torch.bool)
@@ -43,17 +43,17 @@ class SeenSamples(Callback):
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Note the batch's samples."""
+        """Record the samples of the batch."""
         assert self.seen is not None
         self.seen[batch.index] = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Join what all ranks have seen, before checkpoints are written."""
+        """Merge the records of all ranks before checkpoints are written."""
         assert self.seen is not None
         self.seen = trainer.strategy.reduce(self.seen.long(), reduce_op="sum") > 0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Say how many members were left out."""
+        """Log the number of unused members."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         missing = self.unseen(data)
         if missing and trainer.is_global_zero:
@@ -81,19 +81,19 @@ class SeenSamples(Callback):
         return sorted(positions[data.source.ids[i]] for i in missing)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what was seen."""
+        """Return the record."""
         return {} if self.seen is None else {"seen": self.seen.cpu()}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Go on from it."""
+        """Restore the record."""
         self.seen = state_dict.get("seen")
 
 
 def unseen_members(split: Mapping[str, Any], data: SegmentationData) -> tuple[int, ...]:
-    """Return the members whom a card's split says to be never trained on, as data-set indices.
+    """Return the members listed as unused in checkpoint metadata, as data-set indices.
 
     Raises:
-        InputError: places that are none of this data's members.
+        InputError: positions that are not members of this data.
     """
     positions = split.get(UNSEEN) or []
     ids = data.source.ids

@@ -1,4 +1,4 @@
-"""The callbacks of every training."""
+"""Standard callbacks of training runs."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,12 @@ from seg_mia.runs import BEST, LAST
 
 
 def fit_callbacks(seed: int, settings: Mapping[str, object], *, segments: bool) -> list[Callback]:
-    """Return what writes a training's card, curves and checkpoints.
+    """Return the callbacks for checkpoint metadata, curves and checkpoints.
 
     Args:
-        seed: of the run.
-        settings: the config, nested, plain values.
-        segments: whether masks are predicted; then Dice is logged, masks are shown and the best is kept.
+        seed: seed of the run.
+        settings: config, nested, plain values.
+        segments: whether masks are predicted; adds Dice, mask panels and the best checkpoint.
     """
     measured = [Scores(), Panels()] if segments else []
     best = [KeptCheckpoint(BEST, monitor="val/dice")] if segments else []

@@ -1,4 +1,4 @@
-"""Pictures and export of texture auto-encoders while they train."""
+"""Panels and export of texture auto-encoders during training."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from seg_mia.results.pictures import Tile, draw, picture, png
 
 
 class TexturePanels(Callback):
-    """Show the first held-out images and what each level makes of them.
+    """Show the first held-out images and their reconstructions at each level.
 
     Args:
-        count: images shown.
+        count: number of images.
         every: least epochs between two panels; the last planned one is always shown.
     """
 

@@ -1,1 +1,1 @@
-"""Commands beside fit, test and audit."""
+"""Commands besides fit, test and audit."""

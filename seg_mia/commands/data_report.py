@@ -1,4 +1,4 @@
-"""What `prepare` reports of a data set, as the plain values of prepare.json."""
+"""Data set report of `prepare`, as plain values for prepare.json."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from seg_mia.data.survey import Pair, Survey, equal
 from seg_mia.data.units import units_of
 
 LISTED = 1000
-"""How many pairs inside groups are written down; all are counted."""
+"""Maximum number of listed pairs within groups; all are counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found out about a data set.
+    """Results of a data set inspection.
 
     Attributes:
-        data: the data set, decoded.
-        measured: what its samples are like.
-        pairs: near duplicates, the most alike first.
-        parts: which part of the config's split each sample is in; none where the split does not fit.
-        misfit: why it does not, or why this data is refused for training.
+        data: decoded data set.
+        measured: sample statistics.
+        pairs: near duplicates, most similar first.
+        parts: subset of each sample in the config's split; none if the split is infeasible.
+        misfit: reason for an infeasible split, or for the rejection of the data for training.
     """
 
     data: SegmentationData
@@ -44,7 +44,7 @@ class Inspection:
         return self.data.source.ids
 
     def across(self) -> list[Pair]:
-        """Return the pairs that are in two groups."""
+        """Return the pairs across two groups."""
         groups = self.data.source.groups
         return [pair for pair in self.pairs if groups[pair.first] != groups[pair.second]]
 
@@ -52,11 +52,11 @@ class Inspection:
 def data_report(
     findings: Inspection, name: str, *, distance: int, similarity: float, full: float
 ) -> DataReport:
-    """Return everything that was found, as plain values.
+    """Return all results of an inspection as plain values.
 
     Args:
-        findings: of the data set.
-        name: what the data set is called.
+        findings: results of the inspection.
+        name: name of the data set.
         distance: as given to `near_pairs`.
         similarity: as given to `near_pairs`.
         full: share of a mask that one class other than 0 must cover to be suspicious.
@@ -109,7 +109,7 @@ def _classes(measured: Survey) -> list[ClassShare]:
 
 
 def _suspicious(findings: Inspection, full: float) -> dict[str, list[str]]:
-    """Return the names of samples that are seldom meant to be as they are."""
+    """Return the names of samples with suspicious masks or images."""
     measured = findings.measured
     counts, labelled = measured.pixels[:, :-1], measured.labelled
     kinds = {

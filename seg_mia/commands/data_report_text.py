@@ -7,11 +7,11 @@ from seg_mia.data.report_types import DataReport, NearDuplicates
 from seg_mia.errors import name_some
 
 SHOWN = 10
-"""How many names a line of the report shows; prepare.json has all of them."""
+"""Maximum number of names per line of the report; prepare.json lists all."""
 
 
 def report_lines(content: DataReport, file: Path) -> list[str]:
-    """Return a report as the lines of a Markdown file; `file` is where the report itself lies."""
+    """Return a report as the lines of a Markdown file; `file` is the path of the report itself."""
     images, masks, groups = content["images"], content["masks"], content["groups"]
     share = masks["foreground"]
     return [

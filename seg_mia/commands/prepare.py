@@ -1,4 +1,4 @@
-"""Decode a data set once, and say what is in it before anything is trained on it."""
+"""Decode a data set and report its content before training."""
 
 import argparse
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ OTHER = "other half"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked of a data set.
+    """Options of `prepare`.
 
     Args:
-        out: folder that gets prepare.json, prepare.md, sheet.png and duplicates.png; a new
+        out: output folder for prepare.json, prepare.md, sheet.png and duplicates.png; a new
             RUNS/prepare/CONFIG/version_N if not given.
-        runs: folder that runs are kept in.
-        distance: how many of 64 bits may differ between the hashes of near duplicates.
-        similarity: the least correlation of near duplicates, seen in grey at 32x32.
+        runs: folder of runs.
+        distance: maximum number of differing bits (of 64) between hashes of near duplicates.
+        similarity: minimum correlation of near duplicates, in grey at 32x32.
         full: share of a mask that one class other than 0 must cover to be suspicious.
         tiles: samples on the contact sheet.
     """
@@ -58,7 +58,7 @@ class Request:
 
 
 def prepare(words: Sequence[str]) -> list[str]:
-    """Run `prepare`, and return lines on what was found; raise InputError for what does not fit."""
+    """Run `prepare` and return lines with its results; raise InputError for invalid input."""
     request, data, name = _parsed(words)
     data.prepare_data()
     with DecodingBar("looking at every sample") as bar:
@@ -82,7 +82,7 @@ def prepare(words: Sequence[str]) -> list[str]:
 
 
 def _folder(request: Request, name: str) -> Path:
-    """Return the folder to write to, which exists."""
+    """Create and return the output folder."""
     if request.out is None:
         return new_version(Path(request.runs or "runs") / "prepare" / name)
     try:

@@ -1,4 +1,4 @@
-"""Single images through the texture attack, as the published script does it."""
+"""Texture attack on single images, following the published script."""
 
 import argparse
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Request:
         image: (H, W) in [0, 1] as .npy, or 0..255 of uint8; PNG, JPEG, TIFF; or a slice of NIfTI.
         label: organ ids (H, W), 0 to 14, in one of these formats.
         weights: folder of E1..5.pth and D1..5.pth (or SE, SD), or a run of `fit --config texture_phantom`.
-        out: folder that gets `output.npy` (uint8), `picture.png` and `summary.json`.
+        out: output folder for `output.npy` (uint8), `picture.png` and `summary.json`.
         organ: id for a mask of 0 and 255, or of 0 and 1, whose ones are this organ.
         organs: the organ id, 1 to 14, that each id of the label stands for, {5: 6}; others are background.
         slice: axial slice of a NIfTI volume; the one with most of the organs if not given.
@@ -54,7 +54,7 @@ class Request:
 
 
 def texture(words: Sequence[str]) -> list[str]:
-    """Run `texture`, and return lines on what came out; raise InputError for what does not fit."""
+    """Run `texture` and return lines with its results; raise InputError for invalid input."""
     request, knobs = _parsed(words)
     for name, file in (("image", request.image), ("label", request.label)):
         if not file.exists():

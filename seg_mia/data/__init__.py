@@ -1,1 +1,1 @@
-"""Samples, who of them is a member, and how they reach a network."""
+"""Samples, their split into members and non-members, and their loaders."""

@@ -1,4 +1,4 @@
-"""From a source of samples to loaders of members, non-members and reference."""
+"""Data module base class: loaders of members, non-members and reference samples."""
 
 import copy
 import os
@@ -29,44 +29,44 @@ from seg_mia.errors import InputError
 
 Subset = Literal["nonmembers", "members", "reference", "all"]
 VIEW = ("subset", "limit")
-"""Settings that choose which of the samples a run reads; modules that differ in them alone share samples."""
+"""Settings that select the evaluated samples; modules that differ only in them share decoded samples."""
 
 
 class SegmentationData(LightningDataModule):
-    """Images and masks of one data set, split into two halves of members, non-members and reference.
+    """Images and masks of one data set, split into victim and shadow halves of members and non-members.
 
     Args:
-        members: samples that the network trains on.
-        nonmembers: held-out samples of the same half: validation, and what membership is measured against.
-        reference: samples kept for defences; all that is left of the half if not given.
-        role: whose half of the split this run uses.
-        shadow: number of the shadow, from 0, where many are trained: each is trained on a random half of the
-            members and non-members of its pool, whole patients, and each sample is in half of the shadows
-            (of 2j and 2j + 1 in exactly one). Not given for the one shadow that trains on all its members.
-        shadow_pool: the half of the split whose members and non-members such shadows share: the shadow's,
-            or the victim's, for attacks that allow shadows to be trained on judged samples.
-        split_seed: decides the split, with the samples' ids and groups and nothing else.
-        shadow_share: the share of samples in the shadow's half.
-        subset: what validate, test and predict read.
-        limit: read at most so many samples of the subset, of as many patients as there can be.
-        batch_size: images in a batch.
-        workers: processes that load; 0 loads in the main one, which is fastest for small cached images.
-        augment: random changes in training: none, flips, or flips with small shifts, scalings, rotations and
+        members: number of training samples.
+        nonmembers: number of held-out samples of the same half, for validation and as non-members of attacks.
+        reference: number of samples reserved for defences; the rest of the half if not given.
+        role: half of the split used by this run: victim or shadow.
+        shadow: number of the shadow model, from 0, among several: each trains on a random half (whole
+            patients) of the members and non-members of its pool, and each sample is in half of the shadows
+            (in exactly one of 2j and 2j + 1). Not given for a single shadow trained on all its members.
+        shadow_pool: half whose members and non-members such shadow models share: the shadow's, or the
+            victim's for attacks that allow shadow models to train on evaluated samples.
+        split_seed: seed of the split, which depends only on it and on the samples' ids and groups.
+        shadow_share: fraction of samples in the shadow's half.
+        subset: samples read by validate, test and predict.
+        limit: maximum number of samples of the subset, drawn from as many patients as possible.
+        batch_size: images per batch.
+        workers: loader processes; 0 loads in the main process, fastest for small cached images.
+        augment: training augmentation: none, flips, or flips with small shifts, scalings, rotations and
             contrast changes.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
-        duplicates: lists of ids that show the same thing and stay on one side of the split.
-        near_duplicates: a `prepare.json` that `prepare` wrote for this data: the pairs of near duplicates in
-            it stay on one side, too.
-        duplicate_positions: what a checkpoint keeps of these two: positions among the sorted ids; not to
-            be written by hand.
-        stratify: share out evenly over so many bins of the foreground's share, so that members and
-            non-members are alike in it; not at all if not given.
+        duplicates: lists of ids with the same content, which stay on one side of the split.
+        near_duplicates: `prepare.json`, written by `prepare` for this data; its pairs of near duplicates
+            stay on one side, too.
+        duplicate_positions: the two settings above as stored in a checkpoint (positions among the sorted
+            ids); not to be set by hand.
+        stratify: number of bins of the foreground fraction for a stratified split, in which members and
+            non-members have similar fractions; no stratification if not given.
 
     Attributes:
-        batches: what draws the training's batches, where a defence has set it.
-        facts: on every sample, after `setup`.
-        notes: what is to be known of this half's samples, after `setup`.
-        untrained: members that the teacher of what is trained has not seen, as indices.
+        batches: sampler of training batches, if set by a defence.
+        facts: statistics of every sample, after `setup`.
+        notes: remarks on the samples of this half, after `setup`.
+        untrained: members not seen by the teacher of the trained network, as indices.
     """
 
     source: Source
@@ -106,7 +106,7 @@ class SegmentationData(LightningDataModule):
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.shadow, self.shadow_pool = shadow, shadow_pool
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
-        self._split_settings()  # refuses what does not go together before any sample is read
+        self._split_settings()  # rejects incompatible settings before any sample is read
         self.subset, self.limit = subset, limit
         self.batch_size, self.workers, self.augment = batch_size, workers, augment
         self.cache = cache
@@ -119,10 +119,10 @@ class SegmentationData(LightningDataModule):
         self._begin = 0
 
     def viewed(self, settings: Mapping[str, Any], *, subset: Subset, limit: int | None) -> Self:
-        """Return a module that reads another part of this one's samples, which are opened once for both.
+        """Return a module for another subset that shares the opened samples.
 
         Args:
-            settings: what it was built from, for checkpoints.
+            settings: its constructor arguments, for checkpoints.
             subset: as in the constructor.
             limit: as in the constructor.
 
@@ -146,36 +146,36 @@ class SegmentationData(LightningDataModule):
 
     @abstractmethod
     def read_source(self) -> Source:
-        """Return the samples; raise InputError when they are not there or not what they should be."""
+        """Return the samples; raise InputError if they are missing or invalid."""
 
     def known_duplicates(self) -> list[list[str]]:
-        """Return lists of ids that are the data set's known duplicates and must stay on one side."""
+        """Return the known duplicates of the data set as lists of ids, which must stay on one side."""
         return []
 
     def duplicate_groups(self) -> list[list[str]]:
-        """Return every list of ids that no split parts whatever their groups, once the samples are open."""
+        """Return all lists of ids kept together by every split regardless of groups, after opening."""
         names = sorted(self.source.ids)
         listed = [[names[position] for position in group] for group in self.duplicate_positions or ()]
         return [*self.known_duplicates(), *listed, *equal_files(self.source)]
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all ids and contents, after `setup`."""
+        """Digest of all ids and contents, after `setup`."""
         return self.cached.fingerprint
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch to go on with: loaders are asked ahead, before Lightning says which it is."""
+        """Return the epoch to resume: loaders are built before Lightning sets it."""
         if self.trainer is None:
             return {"epoch": 0}
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         return {"epoch": progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the next training loader with that epoch."""
+        """Start the next training loader at the stored epoch."""
         self._begin = int(state_dict["epoch"])
 
     def prepare_data(self) -> None:
-        """Decode once, in one process; the others find the cache."""
+        """Decode once, in one process; the others use the cache."""
         self._open()
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
@@ -232,7 +232,7 @@ class SegmentationData(LightningDataModule):
         self.cached = cached
 
     def _join_duplicates(self, fingerprint: str) -> None:
-        """Join all lists of duplicates; checkpoints keep them as positions, which name nobody."""
+        """Merge all lists of duplicates; checkpoints store them as anonymous positions."""
         ids, file = self.source.ids, self.near_duplicates
         near = near_duplicates(Path(file), ids, fingerprint) if file else []
         self.duplicate_positions = join_duplicates(
@@ -241,14 +241,14 @@ class SegmentationData(LightningDataModule):
         self._store_positions()
 
     def _store_positions(self) -> None:
-        """Keep duplicates for checkpoints as positions alone, which name nobody."""
+        """Store duplicates for checkpoints as anonymous positions."""
         for name in ("duplicates", "near_duplicates"):
             self.hparams.pop(name, None)
         if self.duplicate_positions is not None or "duplicate_positions" in self.hparams:
             self.hparams["duplicate_positions"] = self.duplicate_positions
 
     def indices(self, subset: Subset) -> NDArray[np.int64]:
-        """Return the data-set indices of a part of this role's half, ascending."""
+        """Return the data-set indices of a subset of this role's half, ascending."""
         parts = {
             "members": self.splits.members,
             "nonmembers": self.splits.nonmembers,
@@ -258,12 +258,12 @@ class SegmentationData(LightningDataModule):
         return np.array(sorted(parts[subset]), dtype=np.int64)
 
     def scored(self, subset: Subset) -> NDArray[np.int64]:
-        """Return those of `indices` that have a labelled pixel; others can be neither measured nor learnt."""
+        """Return the `indices` with a labelled pixel; others can be neither evaluated nor learnt."""
         chosen = self.indices(subset)
         return chosen[self.facts.labelled[chosen]]
 
     def attacked(self) -> NDArray[np.int64]:
-        """Return the data-set indices that test reads, ascending: those that have a labelled pixel."""
+        """Return the data-set indices read by test, ascending: those with a labelled pixel."""
         chosen = self.limited(self.scored(self.subset))
         if not len(chosen):
             self.evaluated()
@@ -271,17 +271,17 @@ class SegmentationData(LightningDataModule):
         return chosen
 
     def evaluated(self) -> NDArray[np.int64]:
-        """Return the data-set indices that validate and predict read, ascending."""
+        """Return the data-set indices read by validate and predict, ascending."""
         chosen = self.limited(self.indices(self.subset))
         if not len(chosen):
             raise InputError(f"there are no {self.subset} in this split; {self._remedy()}")
         return chosen
 
     def limited(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return at most `limit` of some data-set indices, ascending, of as many groups as there can be.
+        """Return at most `limit` of the given indices, ascending, from as many groups as possible.
 
-        Groups take turns in the order of their first sample, each giving its samples in an order drawn once
-        by a fixed seed: the first slices of a volume all show its one end.
+        Groups alternate in the order of their first sample; samples of a group follow an order drawn with a
+        fixed seed, as the first slices of a volume all show one end of it.
         """
         if self.limit is None or len(indices) <= self.limit:
             return indices
@@ -299,7 +299,7 @@ class SegmentationData(LightningDataModule):
         return np.array(sorted(dealt[: self.limit]), dtype=np.int64)
 
     def _remedy(self) -> str:
-        """Return what to do where nothing is to be evaluated; a trained network's split cannot be changed."""
+        """Return the remedy for an empty evaluation; the split of a trained network is fixed."""
         if self.trainer is not None and self.trainer.state.fn == "fit":
             return f"a training is validated on them: raise --data.{self.subset}"
         return "choose another --data.subset"
@@ -311,12 +311,12 @@ class SegmentationData(LightningDataModule):
         augmented: bool = False,
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
     ) -> Samples:
-        """Return the samples at some data-set indices, with other masks where `labels` has them."""
+        """Return the samples at the given indices, with masks from `labels` where present."""
         augmenter = Augmenter(self.augment, run_seed()) if augmented and self.augment != "none" else None
         return Samples(self.cached, indices, augmenter, labels)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Members, shuffled and augmented, unless others are taught."""
+        """Return the shuffled and augmented training samples, by default the members."""
         labels = self._taught[1] if self._taught else None
         samples = self.dataset(self.trained(), augmented=True, labels=labels)
         if self.batches is None:
@@ -325,31 +325,31 @@ class SegmentationData(LightningDataModule):
         return self.batches.loader(samples, workers=self.workers, epoch=self._begin, rank=rank, ranks=ranks)
 
     def trained(self) -> NDArray[np.int64]:
-        """Return the data-set indices of what is trained on: the members, unless others are taught."""
+        """Return the data-set indices of the training samples, by default the members."""
         return self._taught[0] if self._taught else self.indices("members")
 
     def teach(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
-        """Let training see other samples than the members, with other masks than the true ones.
+        """Replace the members in training by other samples with masks other than the ground truth.
 
         Args:
-            indices: data-set indices of what is trained on, (n,); none may be evaluated.
+            indices: data-set indices of the training samples, (n,); none may be evaluated.
             labels: a mask (h, w) for each of them.
 
         Raises:
-            InputError: a sample that training is judged by.
+            InputError: a sample is used for evaluation.
         """
         self._refuse_judged(indices)
         self._taught = indices, labels
 
     def insert(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
-        """Let training see more samples, with other masks than the true ones.
+        """Add training samples with masks other than the ground truth.
 
         Args:
-            indices: data-set indices of what is trained on besides, (n,); none may be evaluated.
+            indices: data-set indices of the additional samples, (n,); none may be evaluated.
             labels: a mask (h, w) for each of them.
 
         Raises:
-            InputError: a sample that training is judged by.
+            InputError: a sample is used for evaluation.
         """
         self._refuse_judged(indices)
         before = self._taught[1] if self._taught else {}
@@ -367,7 +367,7 @@ class SegmentationData(LightningDataModule):
         return self._loader(self.dataset(self.evaluated()), shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The attacked samples in a fixed order."""
+        """Return the attacked samples in a fixed order."""
         return self._loader(self.dataset(self.attacked()), shuffle=False)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
@@ -377,7 +377,7 @@ class SegmentationData(LightningDataModule):
     def _loader(self, dataset: Samples, *, shuffle: bool) -> DataLoader[Batch]:
         rank, ranks = self._ranks()
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
-        # Lightning makes the loader before it tells a resumed run's epoch to the sampler.
+        # Lightning builds the loader before it sets the epoch of a resumed run on the sampler.
         sampler.set_epoch(self._begin if shuffle else 0)
         return DataLoader(
             dataset,
@@ -393,5 +393,5 @@ class SegmentationData(LightningDataModule):
 
 
 def run_seed() -> int:
-    """Return what seed_everything was given: order and augmentation are a run's, not a split's."""
+    """Return the seed of seed_everything: order and augmentation belong to the run, not to the split."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))

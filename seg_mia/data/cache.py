@@ -1,4 +1,4 @@
-"""Decoded samples, kept on disk as two arrays that processes share."""
+"""Decoded samples, stored on disk as two arrays shared by processes."""
 
 import hashlib
 import json
@@ -274,7 +274,7 @@ def _age(folder: Path) -> float:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong on the disk into one line that says where and what to do."""
+    """Convert disk errors to one line with path and remedy."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checks for samples that can neither be learnt nor measured: refusals and notes."""
+"""Checks for samples unsuitable for training or evaluation: errors and notes."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -56,7 +56,7 @@ class Sight:
 def examine(
     source: Source, facts: SampleFacts, half: Split, role: str, options: Collection[str] = ()
 ) -> list[Note]:
-    """Return what is to be known of a half's samples.
+    """Return notes on the samples of a half.
 
     Args:
         source: all samples.
@@ -80,7 +80,7 @@ def examine(
 
 @rank_zero_only
 def log_notes(notes: Sequence[Note], role: str, folder: str) -> None:
-    """Log what is to be known of a half's samples, once in a process.
+    """Log notes on the samples of a half, once per process.
 
     Args:
         notes: of `examine`.

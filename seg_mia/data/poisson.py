@@ -15,7 +15,7 @@ from seg_mia.data.samples import Batch, Batches, Samples
 
 @dataclass(frozen=True)
 class Population:
-    """Who is drawn from.
+    """Population of Poisson sampling.
 
     Attributes:
         units: the unit of each position of the data set, (n,), numbered from 0.
@@ -66,18 +66,18 @@ class PoissonBatches(Sampler[list[tuple[int, int]]]):
 
 
 class PoissonData(Batches):
-    """What `SegmentationData.train_dataloader` asks for its batches once it has been set.
+    """Source of batches for `SegmentationData.train_dataloader` in private training.
 
     Args:
-        data: whose training samples are drawn, after setup; its `batch_size` is in units.
+        data: data module with the training samples, after setup; its `batch_size` is in units.
         grouped: whether all samples of a group (patient, video) are one unit.
-        key: secret number that all draws follow from.
-        size: how many units there are as far as the public knows; the true number if not given.
+        key: secret seed of all draws.
+        size: public number of units; the true number if not given.
 
     Attributes:
-        population: who is drawn from; its rate and steps follow from the next two alone.
+        population: sampled population; its rate and steps follow from the next two alone.
         size: the public number of units.
-        expected: units that a batch is to have, a public number: what a sum over a batch is divided by.
+        expected: expected units per batch, a public number: the divisor of sums over a batch.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ _LARGEST = 60000.0  # half precision ends at 65504
 
 
 class SignalBatch(NamedTuple):
-    """What signals are made of: logits (N, K, h, w), images, masks (N, h, w), membership and indices (N,)."""
+    """Input of signals: logits (N, K, h, w), images, masks (N, h, w), membership and indices (N,)."""
 
     logits: Tensor
     image: Tensor
@@ -35,14 +35,14 @@ class SignalBatch(NamedTuple):
 
 
 class SignalSamples(Dataset[SignalBatch]):
-    """Samples with a network's cached answers.
+    """Samples with cached outputs of a network.
 
     Args:
         data: after setup.
         indices: of the samples in the data set, (n,).
-        members: who of them is a member, (n,).
-        logits: answers, (m, K, h, w).
-        rows: each sample's place among the answers, (n,); the first n if not given.
+        members: membership of each sample, (n,).
+        logits: cached logits, (m, K, h, w).
+        rows: row of each sample in `logits`, (n,); the first n if not given.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ def predictions(
     folder: Path,
     device: torch.device,
 ) -> NDArray[np.float16]:
-    """Return the network's logits on some samples, (n, K, h, w), computed unless they lie in `folder`.
+    """Return the network's logits on samples, (n, K, h, w), computed unless cached in `folder`.
 
-    A network of a class outside this package is asked each time: what it answers may come from a file that it
-    reads, or from a service, of which its checkpoint says nothing.
+    A network class from outside this package is queried every time: its output may depend on files or
+    services outside its checkpoint.
 
-    The network is asked in evaluation mode, about samples without augmentation, in float32.
+    Queries use evaluation mode, samples without augmentation, and float32.
 
     Args:
         network: with the checkpoint's weights.
         data: after setup.
         indices: of the samples in the data set, (n,).
-        built: what the network was built from, as plain values: equal weights may answer otherwise.
-        checkpoint: the file that the weights came from; with other content, other answers.
-        folder: where answers are kept, named by a digest of all that decides them.
-        device: where the network is asked.
+        built: class and arguments of the network as plain values: equal weights may give other outputs.
+        checkpoint: file of the weights; its content is part of the cache key.
+        folder: cache folder; files are named by a digest of all that determines the outputs.
+        device: device of the network.
 
     Raises:
-        InputError: an answer is not finite.
+        InputError: an output is not finite.
     """
     if any(not path.startswith("seg_mia.") for path in class_paths(built)):
         return _ask(network, data, indices, device)

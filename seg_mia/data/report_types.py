@@ -49,7 +49,7 @@ class NoteContent(TypedDict):
 
 
 class NearPair(TypedDict):
-    """Two samples of different groups that look alike.
+    """Two similar samples of different groups.
 
     `distance` counts the bits of 64 in which their hashes differ, `similarity` is a correlation, `together`
     whether splits keep both on one side, `parts` where the config's split has them.
@@ -76,7 +76,7 @@ class NearDuplicates(TypedDict):
 
 
 class DataReport(TypedDict):
-    """Everything that `prepare` knows of a data set."""
+    """Full report of `prepare` on a data set."""
 
     config: str
     data: str

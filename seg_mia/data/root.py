@@ -15,10 +15,10 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
     """Return the data set's folder.
 
     Args:
-        root: the folder as the user gave it, or None.
-        names: folder names to look for under $SEG_MIA_DATA.
-        get: where the data set is to be had, for the error.
-        layout: how it must lie there, for the error.
+        root: folder given by the user, or None.
+        names: folder names searched under $SEG_MIA_DATA.
+        get: download source, for the error message.
+        layout: expected layout, for the error message.
 
     Raises:
         InputError: no such folder.
@@ -38,7 +38,7 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
 
 
 def path_below(root: Path, relative: str) -> Path:
-    """Return a path below the root, or refuse one that leaves it, be it by `..` or by a link.
+    """Return a path below the root; a path that leaves it, by `..` or a link, is an error.
 
     Raises:
         InputError: if the path leads out of the root.
@@ -68,10 +68,10 @@ def regular(path: Path) -> Path:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted.
+    """Return the sorted entries of a folder.
 
     Raises:
-        InputError: if it cannot be listed.
+        InputError: the folder cannot be listed.
     """
     try:
         return sorted(folder.iterdir())

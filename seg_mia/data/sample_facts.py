@@ -1,4 +1,4 @@
-"""Facts on every decoded sample, by which uninformative images and masks are found."""
+"""Statistics of decoded samples, for detection of uninformative images and masks."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +17,7 @@ _FILE = "contents_1.npy"  # another number when equal samples are described othe
 
 
 class SampleFacts:
-    """Facts on n samples.
+    """Statistics of n samples.
 
     Args:
         table: one record per sample, (n,), see `sample_facts`.
@@ -62,11 +62,11 @@ class SampleFacts:
 def sample_facts(
     cached: Cached, source: Source, progress: Callable[[int, int], None] | None = None
 ) -> SampleFacts:
-    """Return facts on all samples: kept beside the cache, or found by one look at each.
+    """Return statistics of all samples, stored beside the cache or computed in one pass.
 
     Args:
         cached: the decoded samples.
-        source: what they were decoded from; asked about what an empty mask's file holds.
+        source: source of the samples, used to inspect the files of empty masks.
         progress: called with the samples done and their total after each.
     """
     kind = np.dtype(

@@ -1,4 +1,4 @@
-"""Cached samples, and in which order they are drawn."""
+"""Cached samples and their sampling order."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class Samples(Dataset[Batch]):
-    """Cached samples, asked for with the epoch, so that augmentation depends on nothing else."""
+    """Cached samples, indexed together with the epoch, which determines the augmentation."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class Batches(ABC):
-    """What decides which samples are trained on together, instead of a shuffled epoch."""
+    """Custom batch composition in training, instead of a shuffled epoch."""
 
     @abstractmethod
     def loader(

@@ -1,4 +1,4 @@
-"""The contract of a data set's source of samples."""
+"""Interface of sample sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8] | NDArray[np.float32]
 Mask = NDArray[np.uint8]
 PARTS = ("train", "test", "reference", "shadow")
-"""What data may say of a sample: trained on, held out or kept by the victim, or left to the shadow."""
+"""Parts of a predefined split: victim's members, non-members and reference, or shadow."""
 
 
 class Note(NamedTuple):
-    """Something to be known of samples or files: a clause, and their names."""
+    """Remark on samples or files: a clause, and their names."""
 
     text: str
     names: tuple[str, ...]
@@ -39,9 +39,9 @@ class Source(ABC):
             sample's own id where samples are independent.
         channels: image channels.
         classes: number of classes, background included; 2 for a binary mask.
-        predefined_split: what part each sample plays where the data itself says so, one of PARTS each;
-            None where the split is drawn.
-        notes: what was noticed while the samples were listed.
+        predefined_split: part of each sample in the data's own split, one of PARTS; None for a random
+            split.
+        notes: remarks from listing the samples.
     """
 
     ids: tuple[str, ...]
@@ -69,7 +69,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
-        """What else decides the decoded pixels; part of the cache's key."""
+        """Further settings that determine decoded pixels; part of the cache key."""
 
     @property
     def window(self) -> str:

@@ -1,4 +1,4 @@
-"""Settings of a run's split, and the split that they give on a source of samples."""
+"""Split settings of a run, and the resulting split of a source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ Role = Literal["victim", "shadow"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """Who is a member, a non-member or a reference image in one run.
+    """Assignment of members, non-members and reference images in one run.
 
     Attributes:
-        role: whose half of the data is divided.
-        shadow: number of a shadow, whose members are drawn anew from a pool; None for all of a half.
-        shadow_pool: the half that numbered shadows are drawn from.
-        seed: of all draws.
-        shadow_share: share of the groups that the shadow's half gets.
-        members: images to train on.
-        nonmembers: images that are never trained on.
-        reference: images that defences may use; None for what is left.
+        role: half of the data to divide.
+        shadow: number of a shadow model with members drawn from a pool; None for a whole half.
+        shadow_pool: pool of numbered shadow models.
+        seed: seed of all draws.
+        shadow_share: fraction of samples in the shadow's half.
+        members: number of training images.
+        nonmembers: number of held-out images.
+        reference: number of images for defences; None for the rest.
     """
 
     role: Role
@@ -45,10 +45,10 @@ class SplitSettings:
     def split(
         self, source: Source, duplicates: Sequence[Sequence[str]], strata: Sequence[int] | None
     ) -> Split:
-        """Return who plays which part in this run: all of its role's half, or a shadow's draw from a pool.
+        """Return the split of this run: the whole half of its role, or a shadow model's draw from a pool.
 
         Args:
-            source: the samples, with groups and, where the data states one, a predefined split.
+            source: samples with groups and, if available, a predefined split.
             duplicates: ids that stay together.
             strata: bin of each sample, (n,); None for a split that is not stratified.
 
@@ -71,7 +71,7 @@ class SplitSettings:
     def _half(
         self, role: Role, source: Source, duplicates: Sequence[Sequence[str]], strata: Sequence[int] | None
     ) -> Split:
-        """Return who plays which part in a role's half: as drawn, or as the data states it."""
+        """Return the random or predefined split of a role's half."""
         ids, groups, parts = source.ids, source.groups, source.predefined_split
         if parts is None:
             both = victim_shadow_split(

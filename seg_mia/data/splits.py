@@ -1,4 +1,4 @@
-"""The split into members and non-members, of victim and shadows: the only place where it is decided."""
+"""Split into members and non-members of victim and shadow models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _SHUFFLES = 32  # how many orders `divide` tries before it says that the groups 
 
 @dataclass(frozen=True)
 class Split:
-    """One side's samples by role, as sorted indices into a source's ids.
+    """Samples of one half by role, as sorted indices into a source's ids.
 
     Attributes:
-        members: what the side's network trains on.
-        nonmembers: what stands for the unseen data when membership is guessed.
-        reference: what the side may use for anything else (a teacher, a poison, a threshold).
+        members: training samples of the half's network.
+        nonmembers: held-out samples, the non-members of membership inference.
+        reference: samples for any other use (a teacher, a poison, a threshold).
     """
 
     members: tuple[int, ...]
@@ -42,9 +42,9 @@ def victim_shadow_split(
     duplicates: Iterable[Sequence[str]] = (),
     strata: Sequence[int] | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Share the samples out between victim and shadow, as sorted indices into `ids`.
+    """Divide the samples between victim and shadow, as sorted indices into `ids`.
 
-    A unit, which is never cut here, is a group merged with every other that `duplicates` joins it with. Units
+    A unit, never divided here, is a group merged with all groups joined to it by `duplicates`. Units
     are put in the order of their smallest id and then shuffled: the i-th gets the i-th raw 64-bit number
     of PCG64([seed, 0]), a stream that NumPy promises to keep, and units are sorted by their numbers. The
     victim gets round(n * (1 - shadow_share)) samples, or the nearest count that whole units allow (the
@@ -144,18 +144,18 @@ def predefined_split(
     nonmembers: int,
     duplicates: Iterable[Sequence[str]] = (),
 ) -> tuple[Split, tuple[int, ...]]:
-    """Return the victim's half as the data itself states it, and the samples left to the shadow.
+    """Return the predefined victim half of a data set, and the samples left to the shadow model.
 
     Args:
         parts: one of `seg_mia.data.source.PARTS` for each sample.
         ids: one name per sample, unique.
         groups: what must stay on one side, one name per sample.
-        members: how many samples say `train`: to be sure that nobody takes them for drawn.
-        nonmembers: how many say `test`.
+        members: expected number of `train` samples, a check against settings of a random split.
+        nonmembers: expected number of `test` samples.
         duplicates: as given to `victim_shadow_split`.
 
     Raises:
-        InputError: other numbers, or a group or duplicates of which the parts differ.
+        InputError: numbers differ, or a group or set of duplicates spans several parts.
     """
     for unit in units_of(ids, groups, duplicates):
         differing = next((i for i in unit if parts[i] != parts[unit[0]]), None)
@@ -185,7 +185,7 @@ def shadow_split(
     duplicates: Iterable[Sequence[str]] = (),
     strata: Sequence[int] | None = None,
 ) -> Split:
-    """Return who is in one of many shadows: a half of a pool is its members, the other its non-members.
+    """Return the split of one of many shadow models: half of a pool as members, half as non-members.
 
     Shadows come in pairs: of 2j and 2j + 1 each sample is a member of exactly one. So each is in half of an
     even number of shadows, however many are drawn later. For pair j the pool's units are shuffled with
@@ -230,7 +230,7 @@ def shadow_split(
 def hold_out(
     members: NDArray[np.bool_], groups: Sequence[str], *, part: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions to train a membership classifier on, and positions kept out, both ascending.
+    """Return training and held-out positions for a membership classifier, both ascending.
 
     Whole groups are kept out, of members and of non-members the same part, at least two samples of each; the
     shuffles are PCG64([seed, 2])'s.
@@ -285,7 +285,7 @@ def _parts(units: list[list[int]], needs: Sequence[int]) -> list[list[int]] | No
 
 
 def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]], every: Sequence[Sequence[int]]) -> str:
-    """Say what is needed and what is there, in samples and in groups."""
+    """Return the error with required and available numbers of samples and groups."""
     have, need = sum(len(unit) for unit in units), sum(needs)
     largest = max(map(len, every), default=1)
     missing = max(1, -(-(need - have) // largest))  # more of them, or what is there would have done

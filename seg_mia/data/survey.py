@@ -22,7 +22,7 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What is known of n samples.
+    """Statistics of n samples.
 
     Attributes:
         low: each image's smallest value in [0, 1], (n,).
@@ -48,7 +48,7 @@ class Survey:
 
 
 class Pair(NamedTuple):
-    """Two samples that look alike: how many bits of their hashes differ, and their pixels' correlation."""
+    """Two similar samples: number of differing hash bits, and correlation of their pixels."""
 
     first: int
     second: int
@@ -102,10 +102,10 @@ def difference_hash(small: NDArray[np.float32]) -> Hashes:
 def near_pairs(
     hashes: Hashes, thumbnails: NDArray[np.float16], *, distance: int, similarity: float
 ) -> list[Pair]:
-    """Return all pairs of samples that look alike, the most alike first.
+    """Return all pairs of similar samples, most similar first.
 
-    Pairs whose hashes differ in few bits are looked at again, by the correlation of their thumbnails: 64 bits
-    alone cannot tell images of one kind apart. Every sample is compared with every other, in blocks.
+    Pairs with few differing hash bits are verified by the correlation of their thumbnails: 64 bits alone do
+    not distinguish images of one kind. Every sample is compared with every other, in blocks.
 
     Args:
         hashes: 64 bits of each sample, (n, 64).

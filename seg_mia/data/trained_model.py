@@ -1,4 +1,4 @@
-"""Victims and shadows with their data, and which of their samples a membership attack can judge."""
+"""Victim and shadow models with their data, and the samples evaluated by membership inference."""
 
 import logging
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One half of the split and the network that trained on its members.
+    """One half of the split and the network trained on its members.
 
     Attributes:
         network: with its weights.
         data: after setup.
         file: the checkpoint.
-        built: what the network was built from, as plain values.
-        unseen: members whom its training never came to, as data-set indices.
+        built: class and arguments of the network as plain values.
+        unseen: members not used in its training, as data-set indices.
     """
 
     network: nn.Module
@@ -35,14 +35,14 @@ class TrainedModel:
     unseen: tuple[int, ...] = ()
 
     def judged(self, part: Subset, *, limited: bool = False) -> NDArray[np.int64]:
-        """Return the samples of a part that can be told apart by membership, ascending.
+        """Return the samples of a subset evaluated by membership inference, ascending.
 
-        One without a labelled pixel teaches nothing and has no loss; a member that was never trained on is
-        none, and no non-member either.
+        Excluded are samples without a labelled pixel, which have no loss, and members never used in training,
+        which are neither members nor non-members.
 
         Args:
             part: members or non-members, as a rule.
-            limited: take at most as many as the data's `limit`.
+            limited: apply the `limit` of the data.
         """
         chosen = self.data.scored(part)
         chosen = chosen[~np.isin(chosen, self.unseen)]
@@ -50,7 +50,7 @@ class TrainedModel:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Return how many members and non-members are not judged, by the reason."""
+        """Return the numbers of excluded members and non-members by reason."""
         all_samples = [self.data.indices(part) for part in ("members", "nonmembers")]
         labelled = [self.data.scored(part) for part in ("members", "nonmembers")]
         return {
@@ -70,7 +70,7 @@ class JudgedData(TypedDict):
 
 
 def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> JudgedData:
-    """Return which data was judged, and how much of it was left out on either side, as plain values."""
+    """Return the evaluated data, and the numbers of excluded samples, as plain values."""
     data = victim.data
     without = [shadow.left_out for shadow in shadows]
     return {
@@ -87,7 +87,7 @@ def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> Judged
 
 @rank_zero_only
 def log_left_out(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> None:
-    """Log how many members and non-members are not judged."""
+    """Log the numbers of excluded members and non-members."""
     for role, side in (("victim", victim), *(("shadow", shadow) for shadow in shadows)):
         excluded = side.left_out
         if excluded["untrained"]:

@@ -1,4 +1,4 @@
-"""Samples that no split parts, in orders that a seed decides."""
+"""Indivisible units of a split, in seeded order."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def units_of(
     ids: Sequence[str], groups: Sequence[str], duplicates: Iterable[Sequence[str]]
 ) -> list[list[int]]:
-    """Return the indices of each set of samples that must not be parted, in an order that ids decide."""
+    """Return the sample indices of each indivisible unit, in an order determined by ids."""
     position = _positions(ids, groups)
     parent = list(range(len(ids)))
 

@@ -1,1 +1,1 @@
-"""Gradients of single samples, clipped and summed: what DP-SGD adds to backpropagation. Knows torch only."""
+"""Clipped sums of per-sample gradients for DP-SGD, based on torch alone."""

@@ -1,4 +1,4 @@
-"""The sum of clipped gradients of units of privacy, (Abadi et al. 2016, arXiv:1607.00133, algorithm 1)."""
+"""Sum of clipped gradients of privacy units (Abadi et al. 2016, arXiv:1607.00133, algorithm 1)."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, assert_never
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import CheckpointError
 from seg_mia.grad_sample.recording import GradSampleRecord, Recording, UnknownUseError
 
 Objective = Callable[[Tensor], Tensor]
-"""From row numbers (n,) of a batch to the losses (n,) of these rows, with their graph."""
+"""Function from row numbers (n,) of a batch to the differentiable losses (n,) of these rows."""
 
 Mode = Literal["fused", "loop"]
 Parameters = Mapping[str, nn.Parameter]
@@ -31,16 +31,16 @@ def clipped_sum(
     `.grad` is neither read nor written.
 
     Args:
-        objective: of rows of the batch.
-        parameters: that are trained, by name.
-        units: the unit each row belongs to, (N,) int64 in [0, U); without rows the sum is 0.
+        objective: per-row loss of the batch.
+        parameters: trained parameters by name.
+        units: unit of each row, (N,) int64 in [0, U); without rows the sum is 0.
         clip: the greatest norm of a unit's gradient.
-        physical: how many rows pass through the network at once, at most.
-        mode: `fused` takes single-row units through the network together; `loop` takes unit after unit, of
-            any size and through any layers.
+        physical: maximum number of rows per forward pass.
+        mode: `fused` processes single-row units together; `loop` processes one unit after another, of any
+            size and with any layers.
 
     Raises:
-        UnknownUseError: fused, and a parameter is used in a way whose single gradients are not known.
+        UnknownUseError: fused, and a parameter has a use without supported per-sample gradients.
         ValueError: fused, and a unit has several rows; a parameter with two names; losses of another shape.
     """
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}

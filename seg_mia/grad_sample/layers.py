@@ -1,7 +1,7 @@
-"""What each known layer's weight gradient is for every sample of a batch on its own.
+"""Per-sample weight gradients of supported layers.
 
-A layer is a function of an input x (N, ...) and its parameters. Its backward pass meets x and the gradient g
-of its output; from the two follow, without another pass through the network,
+A layer is a function of an input x (N, ...) and its parameters. Its backward pass has x and the gradient g
+of its output, from which follow, without another pass through the network,
 
 - the gradient of each sample, (N, *shape of the weight), or
 - only its squared norm (N,), by the Gram matrices of x and g over positions ("ghost norm", Li et al. 2022,
@@ -9,7 +9,7 @@ of its output; from the two follow, without another pass through the network,
 - the gradient of the whole batch, for a g in which each sample has been scaled.
 
 Ghost norms cost L^2 (D + O) products where the gradients themselves cost L D O, for L positions, D inputs and
-O outputs to each; `ghost_pays` says which is cheaper.
+O outputs to each; `ghost_pays` selects the cheaper.
 """
 
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class Layer(ABC):
         """Return the bias's gradient of each sample, (N, *bias.shape)."""
 
     def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:  # noqa: ARG002
-        """Return whether the squared norm comes cheaper than the gradient."""
+        """Return whether the squared norm is cheaper than the gradient."""
         return False
 
     def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class Convolution(Layer):
         return self._backward(x, g, weight, self.groups, of_input=True)
 
     def weight_grad_sample(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        """Ask the library's own kernel, for one sample at a time or, with samples as groups, for all."""
+        """Use the library's kernel, per sample or for all samples as groups of one convolution."""
         if self.groups == 1 and not x.is_cuda:  # measured: as fast as the gradient of the whole batch
             return torch.stack([self.weight_gradient(x[[i]], g[[i]], weight) for i in range(len(x))])
         many = weight.repeat(len(x), 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Meet every use of a parameter in a forward pass, and keep what its gradient is made of."""
+"""Recording of all parameter uses in a forward pass, for per-sample gradients."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ Pair = tuple[int, int]
 
 
 class UnknownUseError(InputError):
-    """A parameter takes part in something whose per-sample gradient is not known here."""
+    """A parameter is used in an operation without a supported per-sample gradient."""
 
 
 @dataclass
 class _Contribution:
-    """What one parameter's gradient is made of: each sample's, or norm and ingredients."""
+    """Contribution to one parameter's gradient: per-sample gradients, or norms with their inputs."""
 
     grad_sample: Tensor | None = None
     norm: Tensor | None = None
@@ -30,11 +30,11 @@ class _Contribution:
 
 @dataclass
 class GradSampleRecord:
-    """What a forward and a backward pass tell about each parameter.
+    """Per-sample gradient record of a forward and a backward pass.
 
     Attributes:
-        names: of the parameters that are trained.
-        samples: how many there are in the batch.
+        names: names of the trained parameters.
+        samples: number of samples in the batch.
     """
 
     names: dict[nn.Parameter, str]
@@ -59,7 +59,7 @@ class GradSampleRecord:
         }
 
     def meet(self, layer: Layer, weight: Tensor, bias: Tensor | None, x: Tensor, g: Tensor) -> None:
-        """Take a layer's input and its output's gradient into account."""
+        """Record a layer's input and the gradient of its output."""
         if not self.listening:  # a backward pass within the objective, such as an attack's
             return
         if isinstance(weight, nn.Parameter) and weight in self.names:
@@ -91,7 +91,7 @@ def _weighted(parameter: nn.Parameter, record: _Contribution, factors: Tensor) -
 
 
 class Recording(TorchFunctionMode):
-    """Within it, layers with trained parameters give them no gradient, but tell the ledger.
+    """Context in which layers report to the record instead of computing parameter gradients.
 
     Raises:
         UnknownUseError: a trained parameter is used by anything else, or a layer's first axis is not the
@@ -121,7 +121,7 @@ class Recording(TorchFunctionMode):
         return output
 
     def __exit__(self, *error: Any) -> None:
-        """Listen to gradients from now on; those within the objective are its own."""
+        """Record gradients from now on; those within the objective are not recorded."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self.ledger.listening = True
 
@@ -129,7 +129,7 @@ class Recording(TorchFunctionMode):
         return isinstance(tensor, nn.Parameter) and tensor in self.ledger.names
 
     def run(self, layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the layer's output, which will tell the ledger when gradients come back."""
+        """Return the layer's output, recorded in the backward pass."""
         if not torch.is_grad_enabled():
             return layer.forward(x, weight, bias)
         self._require_known(layer, x, weight, bias)
@@ -157,7 +157,7 @@ class Recording(TorchFunctionMode):
 
 
 class _Recorded(torch.autograd.Function):
-    """A layer whose parameters get no gradient."""
+    """Layer without parameter gradients."""
 
     @staticmethod
     def forward(

@@ -1,1 +1,1 @@
-"""Segmentation networks and what every caller needs to know about their output."""
+"""Segmentation networks, their weights and their outputs."""

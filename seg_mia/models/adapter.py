@@ -13,20 +13,20 @@ from seg_mia.models.one_head import maps
 
 
 class InputAdapter(nn.Module):
-    """Normalise, resize and pad inside the network, and give its logits back at the size of the image.
+    """Normalise, resize and pad inside the network; return logits at the size of the image.
 
-    A perturbation is then measured in [0, 1] at the image's own size, and its gradient passes through every
-    step. With `size=None` and `multiple=1` sizes are left alone: the only setting for a network with unpadded
-    convolutions, whose smaller map shows a smaller view.
+    Perturbations are thus measured in [0, 1] at the original size, and gradients pass through every step.
+    With `size=None` and `multiple=1` sizes do not change: the only valid setting for unpadded convolutions,
+    whose smaller output covers a smaller field of view.
 
     Args:
-        network: maps (N, C, H, W) to logits (N, K, h, w), or to several in a tuple, mapping or object.
-        mean: subtracted from the image; one number for all channels or one for each.
-        std: what the image is divided by after that; one number or one for each channel.
-        size: side of the square that the network sees; None keeps the image's size.
-        multiple: height and width are padded at the bottom and right, by repeating the edge, to a multiple of
-            this.
-        channels: channels of an image; None takes the length of `mean` or `std`, if there is one.
+        network: maps (N, C, H, W) to logits (N, K, h, w), or several in a tuple, mapping or object.
+        mean: subtracted from the image; one number for all channels or one per channel.
+        std: divisor after subtraction; one number for all channels or one per channel.
+        size: side of the square network input; None keeps the image size.
+        multiple: height and width are padded to a multiple of this at the bottom and right, by edge
+            replication.
+        channels: image channels; None takes the length of `mean` or `std`, if any.
     """
 
     mean: Tensor
@@ -54,12 +54,12 @@ class InputAdapter(nn.Module):
             raise InputError(f"std must be above 0, got {std}; use 1 for no scaling")
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
-        """Return the logits of images `x` (N, C, H, W) in [0, 1]: (N, K, H, W), unless sizes are left alone.
+        """Return the logits of images `x` (N, C, H, W) in [0, 1]: (N, K, H, W), unless sizes are unchanged.
 
-        Of several maps a tuple or a list gives a tuple, and anything else a dict with their names.
+        Several maps in a tuple or list are returned as a tuple, otherwise as a dict with their names.
 
         Raises:
-            InputError: `x` is no batch of images with the right channels, or the network returns no logits.
+            InputError: `x` is not a batch of images of the right channels, or the network gives no logits.
         """
         require_images(x, self.channels)
         inner, padded = self._sizes(x)
@@ -108,7 +108,7 @@ def require_images(x: Tensor, channels: int | None) -> None:
 
 
 def require_positive(**settings: int | None) -> None:
-    """Raise InputError, with its name, for a setting that is below 1; None is unset."""
+    """Raise InputError with the name of a setting below 1; None is unset."""
     for name, value in settings.items():
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}; set another {name}")
@@ -142,7 +142,7 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
-    # Repeating the edge is legal for any width of padding; reflection needs a larger image.
+    # Edge replication allows any width of padding; reflection requires a larger image.
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 

@@ -1,4 +1,4 @@
-"""Normalisation that keeps the samples of a batch apart, as per-sample gradients need."""
+"""Normalisation without batch statistics, as required for per-sample gradients."""
 
 import math
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from seg_mia.models.wrapper import Wrapper, bare
 
 
 class ActivatedGroupNorm(nn.GroupNorm):
-    """GroupNorm followed by the drop-out and activation that some libraries fuse into their BatchNorm."""
+    """GroupNorm followed by the dropout and activation that some libraries fuse into BatchNorm."""
 
     def __init__(
         self, groups: int, channels: int, *, drop: nn.Module, act: nn.Module, **kwargs: float | bool
@@ -29,16 +29,16 @@ class ActivatedGroupNorm(nn.GroupNorm):
 def with_group_norm(network: nn.Module, *, groups: int = 32, but: Collection[nn.Module] = ()) -> nn.Module:
     """Replace every BatchNorm2d of `network`, in place, by a GroupNorm that keeps its affine weights.
 
-    Layers in `but` stay. A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32). Call it
-    before an optimiser takes the parameters. Returns `network`, or the new layer where `network` itself is a
+    Layers in `but` do not change. A layer of C channels gets gcd(groups, C) groups (Wu and He 2018 use 32).
+    Call before creating an optimiser. Returns `network`, or the new layer if `network` itself is a
     BatchNorm2d.
 
     Raises:
-        InputError: a layer derives from BatchNorm2d in a way that is not known here.
+        InputError: unsupported subclass of BatchNorm2d.
     """
     if isinstance(network, nn.BatchNorm2d):
         return _group_norm(network, groups)
-    replaced: dict[nn.Module, nn.Module] = {}  # a layer used in two places stays one layer
+    replaced: dict[nn.Module, nn.Module] = {}  # a layer used twice stays one layer
     for name, layer in list(network.named_modules(remove_duplicate=False)):
         if isinstance(layer, nn.BatchNorm2d) and layer not in but:
             parent, _, attribute = name.rpartition(".")
@@ -48,19 +48,19 @@ def with_group_norm(network: nn.Module, *, groups: int = 32, but: Collection[nn.
 
 
 class PerSampleNorm(Wrapper):
-    """A network none of whose BatchNorm2d looks at the batch.
+    """Wrapper of a network without batch statistics in its BatchNorm2d layers.
 
     Args:
-        network: any.
-        fixed: let those of the network's `encoder` normalise, for good, by the statistics and affine weights
-            that its pre-trained weights bring; nothing of them is trained. All others become GroupNorm, as
-            `with_group_norm` makes it.
+        network: any network.
+        fixed: freeze the BatchNorm2d layers of the network's `encoder`: they normalise with pre-trained
+            statistics and affine weights and are not trained. All others become GroupNorm, see
+            `with_group_norm`.
 
     Attributes:
-        fixed: the layers that keep their statistics.
+        fixed: layers with frozen statistics.
 
     Raises:
-        InputError: fixed, and the network has no encoder with a BatchNorm2d.
+        InputError: `fixed` for a network without an encoder with BatchNorm2d.
     """
 
     def __init__(self, network: nn.Module, *, fixed: bool = False) -> None:
@@ -77,14 +77,14 @@ class PerSampleNorm(Wrapper):
         self.train(network.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all layers but the fixed ones, which never train."""
+        """Set the mode of all layers except the frozen ones."""
         super().train(mode)
         for layer in self.fixed:
             layer.eval()
         return self
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return whatever the network gives for `x` (N, C, H, W)."""
+        """Return the network's output for `x` (N, C, H, W)."""
         answer: Tensor | tuple[Tensor, ...] = self.network(x)
         return answer
 

@@ -1,6 +1,6 @@
-"""How to read what a network returns: one or several heads, one logit or one per class.
+"""Interpretation of network outputs: one or several heads, one logit or one per class.
 
-Logits have shape (N, K, *S), of two spatial axes or more. K = 1 is binary, and the logit z stands for the
+Logits have shape (N, K, *S) with at least two spatial axes. K = 1 is binary, and the logit z represents the
 pair (-z/2, z/2), whose softmax is sigmoid(z).
 """
 
@@ -14,10 +14,10 @@ from seg_mia.errors import InputError
 
 
 def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return all logits of a network's output, the final head's first.
+    """Return all logits of a network's output, those of the final head first.
 
-    Raises TypeError for anything but a tensor or a tuple or list of tensors, InputError for none of them
-    and for a shape other than (N, K, *S).
+    Raises TypeError for anything but a tensor or a tuple or list of tensors, InputError for an empty one and
+    for a shape other than (N, K, *S).
     """
     if isinstance(output, Tensor):
         return (_checked(output),)
@@ -34,12 +34,12 @@ def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def final(output: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the logits (N, K, *S) that decide the prediction; raises what `heads` raises."""
+    """Return the logits (N, K, *S) of the final head; same errors as `heads`."""
     return heads(output)[0]
 
 
 def at_size(logits: Tensor, like: Tensor) -> Tensor:
-    """Return logits (N, K, *S) brought to the size of others: bilinearly or trilinearly."""
+    """Return logits (N, K, *S) resized to the size of others, bilinearly or trilinearly."""
     if logits.shape[2:] == like.shape[2:]:
         return logits
     mode = {4: "bilinear", 5: "trilinear"}[logits.ndim]
@@ -47,12 +47,12 @@ def at_size(logits: Tensor, like: Tensor) -> Tensor:
 
 
 def class_count(logits: Tensor) -> int:
-    """Return the number of classes that logits (N, K, *S) tell apart: 2 for K = 1, else K."""
+    """Return the number of classes of logits (N, K, *S): 2 for K = 1, else K."""
     return max(2, _checked(logits).shape[1])
 
 
 def class_logits(logits: Tensor) -> Tensor:
-    """Return one map per class, (N, K >= 2, *S): a single logit z as its pair, others as they are."""
+    """Return one map per class, (N, K >= 2, *S): a single logit z as its pair, others unchanged."""
     if _checked(logits).shape[1] > 1:
         return logits
     return torch.cat((-logits / 2, logits / 2), dim=1)
@@ -64,7 +64,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """Return the most likely class of each pixel, int64 (N, *S); the lowest class of a tie."""
+    """Return the most likely class of each pixel, int64 (N, *S); ties yield the lowest class."""
     if _checked(logits).shape[1] > 1:
         return logits.argmax(dim=1)
     return (logits[:, 0] > 0).long()

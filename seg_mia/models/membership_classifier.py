@@ -1,4 +1,4 @@
-"""The network of an attack that reads membership off the maps of a segmentation: any classifier of timm."""
+"""Membership classifier on segmentation maps: any timm classifier."""
 
 import difflib
 from pathlib import Path
@@ -16,24 +16,23 @@ Adapter = Literal["convolution", "first_layer"]
 
 
 class MembershipClassifier(nn.Module):
-    """A timm classifier with one logit, behind an adapter from a signal's channels to its own.
+    """timm classifier with one logit and an input adapter for the channels of a signal.
 
-    The weights are random; `load_classifier` brings pre-trained ones. After that both adapters start as the
-    same function: one channel is seen as its RGB replication, channel c of C as RGB channel c % 3, times
-    3 / C. Signals are not standardised here. Convolutional models take maps of any size; vision transformers
-    mostly insist on their own.
+    Weights are random; `load_classifier` loads pre-trained ones, after which both adapters start as the same
+    function: one channel as its RGB replication, channel c of C as RGB channel c % 3, times 3 / C. Signals
+    are not standardised here. Convolutional models accept maps of any size; most vision transformers require
+    a fixed size.
 
     Args:
-        architecture: any timm model by name, `resnet34` as published (Chobola et al. 2022, arXiv:2212.01082);
-            with a tag, `resnet34.a1_in1k`, "imagenet" means those weights.
-        channels: of the signal.
-        adapter: `convolution` puts a 1x1 convolution to 3 channels in front, as published; `first_layer`
-            gives the network's own first convolution as many inputs, as the published code does for
-            Cityscapes.
-        dropout: probability that a feature is dropped before the last layer in training, in [0, 1).
+        architecture: name of a timm model, `resnet34` as published (Chobola et al. 2022, arXiv:2212.01082);
+            with a tag, `resnet34.a1_in1k`, "imagenet" refers to those weights.
+        channels: channels of the signal.
+        adapter: `convolution` prepends a 1x1 convolution to 3 channels, as published; `first_layer` changes
+            the number of inputs of the first convolution, as in the published code for Cityscapes.
+        dropout: dropout probability of features before the last layer in training, in [0, 1).
 
     Raises:
-        InputError: an unknown name, a setting out of range, or a combination that timm refuses.
+        InputError: an unknown name, a setting out of range, or a combination rejected by timm.
     """
 
     def __init__(
@@ -62,10 +61,10 @@ class MembershipClassifier(nn.Module):
                 assert_never(adapter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a logit for each signal of `x` (N, C, H, W): (N,), higher means more likely a member.
+        """Return logits (N,) of signals `x` (N, C, H, W); higher means more likely a member.
 
         Raises:
-            InputError: `x` is no batch of signals with the right channels.
+            InputError: `x` is not a batch of signals with the right channels.
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise InputError(
@@ -77,15 +76,15 @@ class MembershipClassifier(nn.Module):
 
 
 def load_classifier(network: MembershipClassifier, source: str | Path) -> None:
-    """Load pre-trained weights into the classifier, in place, every tensor but its head's or none.
+    """Load pre-trained weights into the classifier, in place: every tensor except the head, or none.
 
-    `source` is "imagenet", which downloads the weights that timm offers for the architecture, or a local
-    state dict (.pth, .pt or .safetensors) with timm's key names. The source's head is dropped and ours, which
-    has one output, stays as it was; so does a 1x1 adapter. A first convolution for RGB is fitted to other
-    numbers of channels as `load_encoder` does.
+    `source` is "imagenet" (timm's weights of the architecture, downloaded) or a local state dict (.pth, .pt
+    or .safetensors) with timm's key names. The source's head is dropped; the one-output head and a 1x1
+    adapter do not change. A first convolution for RGB is adapted to other numbers of channels as in
+    `load_encoder`.
 
     Raises:
-        InputError: no such weights, or they do not fit the architecture.
+        InputError: no such weights, or they do not match the architecture.
     """
     imagenet = str(source) == "imagenet"
     state = _imagenet(network.architecture) if imagenet else read_state(Path(source))
@@ -119,14 +118,14 @@ def _built(architecture: str, dropout: float, *, channels: int) -> nn.Module:
 
 
 def _to_rgb(channels: int) -> nn.Conv2d:
-    """Return a 1x1 convolution that does to a signal what `with_channels` does to RGB weights."""
+    """Return a 1x1 convolution equivalent to `with_channels` on RGB weights."""
     layer, identity = nn.Conv2d(channels, 3, 1), torch.eye(3)[:, :, None, None]
     layer.load_state_dict({"weight": with_channels(identity, layer.weight), "bias": torch.zeros(3)})
     return layer
 
 
 def _head(network: nn.Module) -> tuple[str, ...]:
-    """Return what the keys of the layers start with whose outputs are the classes; some models have two."""
+    """Return the key prefixes of the classification layers; some models have two."""
     names = cast(Any, network).pretrained_cfg.get("classifier") or ()
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 

@@ -1,4 +1,4 @@
-"""A network of several outputs, reduced to the one that decides."""
+"""Selection of the deployed output of a network with several heads."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,16 +13,16 @@ _DEEPEST = 3
 
 
 class OneHead(Wrapper):
-    """Give the maps of a network that returns several, the deciding one first.
+    """Wrapper that returns the maps of a multi-head network, the deployed one first.
 
-    Maps of other sizes or channels than the deciding one's are left out, in training only those of other
-    channels: there every head learns.
+    Maps that differ from the deployed one in size or channels are omitted; in training only those that differ
+    in channels, as all heads are trained.
 
     Args:
-        network: returns a tuple, a list, a mapping, or an object with fields; a stack (N, D, K, h, w) counts
-            as D maps.
-        head: which one decides: its key or field, or its place; -1 is the last. Places within places are
-            joined by dots, `aux.0`.
+        network: network with a tuple, list, mapping or object with fields as output; a stack (N, D, K, h, w)
+            counts as D maps.
+        head: deployed map: its key, field or position (-1 is the last). Nested positions are joined by dots,
+            `aux.0`.
     """
 
     def __init__(self, network: nn.Module, *, head: int | str) -> None:
@@ -30,10 +30,10 @@ class OneHead(Wrapper):
         self.head = head
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return maps (N, K, h, w) of images `x`, the deciding one first.
+        """Return maps (N, K, h, w) of images `x`, the deployed one first.
 
         Raises:
-            InputError: the network returns none of that name.
+            InputError: the output has no map of that name.
         """
         maps_by_path = maps(self.network(x))
         name = self._name(maps_by_path)
@@ -45,7 +45,7 @@ class OneHead(Wrapper):
         names = list(maps_by_path)
         if str(self.head) in maps_by_path:
             return str(self.head)
-        if len(names) == 1:  # in evaluation, of a network that has several in training
+        if len(names) == 1:  # in evaluation, for a network with several outputs only in training
             return names[0]
         if type(self.head) is int and -len(names) <= self.head < len(names):
             return names[self.head]
@@ -56,7 +56,7 @@ class OneHead(Wrapper):
 
 
 def maps(output: object) -> dict[str, Tensor]:
-    """Return the maps (N, K, h, w) in a network's output, by their places or names; "" is all of it."""
+    """Return the maps (N, K, h, w) in a network's output by position or name; "" is the whole output."""
     maps_by_path = dict[str, Tensor]()
     _gather(output, "", maps_by_path, 0)
     return maps_by_path
@@ -78,7 +78,7 @@ def _below(path: str, name: object) -> str:
 
 
 def _parts(output: Any) -> dict[Any, Any]:
-    """Return what an output consists of: items of a mapping or sequence, or fields of an object."""
+    """Return the components of an output: items of a mapping or sequence, or fields of an object."""
     if isinstance(output, Mapping):
         return dict(output)
     if isinstance(output, tuple) and hasattr(output, "_asdict"):

@@ -1,8 +1,8 @@
-"""What a deployed network gives out instead of its logits, written as logits that say just as much.
+"""Output perturbation: deployed outputs with reduced information, expressed as equivalent logits.
 
-With more than two classes rounded and noisy probabilities are shared out anew so that they sum to 1, as every
-reader of logits does. Backward the change counts as the identity (Athalye et al. 2018, BPDA),
-so that an attacker who holds the weights is not stopped by a rounding. In training nothing is changed.
+With more than two classes, rounded and noisy probabilities are renormalised to sum to 1, as softmax requires.
+The backward pass treats the change as the identity (Athalye et al. 2018, BPDA), so rounding does not stop
+a white-box attacker. Training is unaffected.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from seg_mia.models.heads import class_count, final, predicted, probabilities
 from seg_mia.models.wrapper import Wrapper
 
 LABEL = 1e-6
-"""What a released label leaves to the other classes together, so that its loss stays finite."""
+"""Total probability of the other classes for a released label, which keeps its loss finite."""
 
 
 class Released(Wrapper):
-    """A network whose logits (N, K, h, w) are replaced by what is given out of them."""
+    """Base class of networks with perturbed output logits (N, K, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits of the same shape; in training whatever the network gives."""
+        """Return logits of the same shape; in training the network's raw output."""
         if self.training:
             output: Tensor | tuple[Tensor, ...] = self.network(x)
             return output
@@ -36,11 +36,11 @@ class Released(Wrapper):
 
     @abstractmethod
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
-        """Return the logits that stand for what is released on images `x`."""
+        """Return the logits equivalent to the released output for images `x`."""
 
 
 class ArgmaxNetwork(Released):
-    """Labels alone: each pixel's class as if it were almost certain."""
+    """Label-only output: the class of each pixel with near certainty."""
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return the predicted class with a probability of 1 - 1e-6."""
@@ -48,20 +48,20 @@ class ArgmaxNetwork(Released):
 
 
 class TopNetwork(Released):
-    """The most likely class and its probability; the rest is unknown, so it is shared out evenly.
+    """Top-1 output: the most likely class and its probability; the rest is distributed evenly.
 
-    Of two classes the one probability tells the other: nothing is held back.
+    With two classes, one probability determines the other, and nothing is hidden.
     """
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """Return log-probabilities, of two classes the logits as they were."""
+        """Return log-probabilities; for two classes, the unchanged logits."""
         if class_count(logits) == 2:
             return logits
         remaining, label = logits.shape[1] - 1, predicted(logits).unsqueeze(1)
         p = probabilities(logits).gather(1, label)
         log_rest = (
             ((1 - p) / remaining).clamp(min=LABEL / remaining).log().minimum(p.log() - LABEL)
-        )  # no tie with the top
+        )  # avoids a tie with the top class
         return log_rest.expand_as(logits).scatter(1, label, p.log())
 
 
@@ -69,8 +69,8 @@ class RoundedNetwork(Released):
     """Probabilities rounded to a number of decimal digits.
 
     Args:
-        network: what is asked.
-        digits: 1 leaves eleven values; 0 leaves two: 1 for a class that has more than half, else 0.
+        network: the undefended network.
+        digits: 1 leaves eleven values; 0 leaves two: 1 for a class with probability above one half, else 0.
     """
 
     def __init__(self, network: nn.Module, *, digits: int = 1) -> None:
@@ -80,19 +80,19 @@ class RoundedNetwork(Released):
         self.digits = digits
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the logits of the rounded probabilities, 0 and 1 meaning almost."""
+        """Return the logits of the rounded probabilities, with 0 and 1 as near certainty."""
         return _logits(torch.round(_single(logits), decimals=self.digits), logits)
 
 
 class NoisyNetwork(Released):
-    """Probabilities plus Gaussian noise, cut to [0, 1].
+    """Probabilities plus Gaussian noise, clipped to [0, 1].
 
-    The noise follows from the image, so that asking again does not average it away.
+    The noise is a function of the image, so repeated queries do not average it out.
 
     Args:
-        network: what is asked.
+        network: the undefended network.
         sigma: standard deviation of the noise on a probability.
-        seed: a secret of whoever deploys the network.
+        seed: secret seed of the deployer.
     """
 
     def __init__(self, network: nn.Module, *, sigma: float = 0.1, seed: int = 0) -> None:
@@ -115,7 +115,7 @@ class NoisyNetwork(Released):
 
 
 def label_logits(logits: Tensor) -> Tensor:
-    """Return logits (N, K, h, w) that leave all but 1e-6 to the predicted class of each pixel."""
+    """Return logits (N, K, h, w) that assign all but 1e-6 to the predicted class of each pixel."""
     classes = class_count(logits)
     certain = math.log((1 - LABEL) * (classes - 1) / LABEL)
     labels = predicted(logits)
@@ -125,13 +125,13 @@ def label_logits(logits: Tensor) -> Tensor:
 
 
 def _single(logits: Tensor) -> Tensor:
-    """Return probabilities: of two classes the foreground's alone, (N, 1, h, w), else one map per class."""
+    """Return probabilities: for two classes the foreground only, (N, 1, h, w), else one map per class."""
     p = probabilities(logits)
     return p[:, 1:] if class_count(logits) == 2 else p
 
 
 def _logits(p: Tensor, like: Tensor) -> Tensor:
-    """Return logits, as many as `like` has, for what `_single` returns."""
+    """Return logits for probabilities of `_single`, with as many channels as `like`."""
     p = p.clamp(LABEL, 1 - LABEL)
     if like.shape[1] == 1:
         return p.logit()

@@ -1,7 +1,7 @@
-"""Layers without a useful gradient, replaced by stand-ins: exact forward, smooth backward.
+"""Differentiable replacements of layers without useful gradients: exact forward, smooth backward.
 
-Backward pass differentiable approximation (Athalye, Carlini, Wagner, ICML 2018, section 4.1): a network that
-thresholds, quantises or filters its input looks robust to gradients alone.
+Backward pass differentiable approximation (Athalye, Carlini, Wagner, ICML 2018, section 4.1): thresholding,
+quantisation or filtering of the input makes a network appear robust to gradient-based attacks.
 """
 
 import copy
@@ -18,19 +18,19 @@ from seg_mia.errors import InputError
 
 
 class StandIn(ABC):
-    """What a layer is taken for when gradients are computed."""
+    """Differentiable approximation of a layer for the backward pass."""
 
     @abstractmethod
     def smooth(self, x: Tensor, exact: Tensor) -> Tensor:
-        """Return a differentiable function of `x`, of the shape of the layer's `exact` output."""
+        """Return a differentiable function of `x` with the shape of the layer's `exact` output."""
 
 
 @dataclass(frozen=True)
 class Identity(StandIn):
-    """For quantisation, rounding, JPEG, and whatever else returns nearly its input."""
+    """Replacement for quantisation, rounding, JPEG and other near-identity layers."""
 
     def smooth(self, x: Tensor, exact: Tensor) -> Tensor:
-        """Return the input; raises InputError where the layer changes its shape."""
+        """Return the input; raises InputError if the layer changes its shape."""
         if x.shape != exact.shape:
             raise InputError(
                 f"the stand-in Identity is for layers that keep the shape, got {tuple(x.shape)} to "
@@ -41,13 +41,13 @@ class Identity(StandIn):
 
 @dataclass(frozen=True)
 class Threshold(StandIn):
-    """For a hard threshold: low + (high - low) sigmoid(sharpness (x - at)).
+    """Replacement for a hard threshold: low + (high - low) sigmoid(sharpness (x - at)).
 
     Args:
-        at: the threshold.
-        sharpness: of the sigmoid, per unit of the input; it rises within about 4 / sharpness to either side.
-        low: what the layer gives below the threshold.
-        high: what it gives above.
+        at: threshold.
+        sharpness: slope of the sigmoid per input unit; it rises within about 4 / sharpness on either side.
+        low: output of the layer below the threshold.
+        high: output of the layer above the threshold.
     """
 
     at: float = 0.0
@@ -66,7 +66,7 @@ class Threshold(StandIn):
 
 @dataclass(frozen=True)
 class Mean(StandIn):
-    """For a median filter: the mean over a window.
+    """Replacement for a median filter: the mean over a window.
 
     Args:
         size: side of the window in pixels, odd.
@@ -85,10 +85,10 @@ class Mean(StandIn):
 
 @dataclass(frozen=True)
 class Argmax(StandIn):
-    """For an argmax over classes: softmax where the layer gives one-hot maps, else the expected index.
+    """Replacement for an argmax over classes: softmax for one-hot output, else the expected index.
 
     Args:
-        temperature: divides the input.
+        temperature: divisor of the input.
     """
 
     temperature: float = 1.0
@@ -107,17 +107,17 @@ class Argmax(StandIn):
 
 
 def replace_layers(model: nn.Module, replaced: Mapping[type[nn.Module], StandIn]) -> nn.Module:
-    """Return a network that computes what `model` does, with other gradients; `model` stays as it is.
+    """Return a copy of `model` with equal outputs but other gradients; `model` does not change.
 
-    The copy shares parameters and buffers with `model`. What is no layer, such as a call of `torch.round` in
-    a `forward`, is replaced with the layer around it.
+    The copy shares parameters and buffers with `model`. A function call such as `torch.round` in a `forward`
+    is replaced together with its layer.
 
     Args:
         model: any network.
-        replaced: layers by their class, subclasses included. A layer of integer output gives floats then.
+        replaced: replacements by layer class, including subclasses. Integer outputs become floats.
 
     Raises:
-        InputError: a class that no layer of the model has.
+        InputError: the model has no layer of a given class.
     """
     for kind in replaced:
         if not any(isinstance(layer, kind) for layer in model.modules()):
@@ -127,7 +127,7 @@ def replace_layers(model: nn.Module, replaced: Mapping[type[nn.Module], StandIn]
                 f"{', '.join(names)}"
             )
     shared = (*model.parameters(), *model.buffers())
-    with torch.inference_mode(False):  # a copy made in it could not be differentiated through
+    with torch.inference_mode(False):  # a copy made there would not be differentiable
         copied = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     return _replaced(copied, replaced)
 
@@ -136,14 +136,14 @@ def _replaced(module: nn.Module, replaced: Mapping[type[nn.Module], StandIn]) ->
     for kind, stand_in in replaced.items():
         if isinstance(module, kind):
             return _StoodIn(module, stand_in)
-    for name, child in module._modules.items():  # named_children leaves out what stands there twice
+    for name, child in module._modules.items():  # named_children omits repeated modules
         if child is not None:
             module._modules[name] = _replaced(child, replaced)
     return module
 
 
 class _StoodIn(nn.Module):
-    """A layer whose backward pass is its stand-in's."""
+    """Layer with the backward pass of its replacement."""
 
     def __init__(self, layer: nn.Module, stand_in: StandIn) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class _StoodIn(nn.Module):
 
 
 class _Exact(torch.autograd.Function):
-    """The first input forward, the second's gradient backward: adding a difference would round."""
+    """Forward of the first input, gradient of the second; adding a difference would cause rounding."""
 
     @staticmethod
     def forward(ctx: Any, exact: Tensor, smooth: Tensor) -> Tensor:  # noqa: ARG004

@@ -1,4 +1,4 @@
-"""The networks of segmentation-models-pytorch (smp): any of its architectures on any of its encoders."""
+"""Networks of segmentation-models-pytorch (smp): any architecture with any encoder."""
 
 import difflib
 import inspect
@@ -42,9 +42,9 @@ _TIMM_OPTIONS = {"img_size", "strict_img_size", "dynamic_img_size", "drop_rate",
 
 
 class Smp(InputAdapter):
-    """A network of segmentation-models-pytorch with random weights; `load_encoder` brings pre-trained ones.
+    """Network of segmentation-models-pytorch with random weights; see `load_encoder` for pre-trained ones.
 
-    Takes images in [0, 1] of any size: they are normalised, and padded to what the encoder can halve, inside.
+    Input images in [0, 1] may have any size: normalisation and padding to the encoder's stride are internal.
 
     Args:
         architecture: class name in smp: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
@@ -52,21 +52,21 @@ class Smp(InputAdapter):
         encoder: smp's encoder name, `resnet34`, or any timm model as `tu-NAME`; `encoder_names()` lists them.
             smp's own `timm-` EfficientNets pad evenly and normalise with another epsilon than the TensorFlow
             weights they load; `tu-tf_efficientnet_lite0` gives timm's features exactly.
-        channels: channels of an image.
-        classes: maps in the output: 1 is one logit of a binary network, K one for each of K classes.
+        channels: image channels.
+        classes: output maps: 1 for a single logit of a binary network, K for one logit per class.
         normalise: `imagenet` uses the mean and std of the encoder's ImageNet weights, averaged over RGB
             unless there are three channels; `none` passes images on in [0, 1].
-        size: side of the square to which images are resized inside; None keeps their size.
-        norm: `group` replaces every BatchNorm2d by GroupNorm, as DP-SGD needs.
-        dropout: probability that a channel of the last decoder map is dropped in training, in [0, 1).
+        size: side of the square for internal resizing; None keeps the image size.
+        norm: `group` replaces every BatchNorm2d by GroupNorm, as required by DP-SGD.
+        dropout: dropout probability of channels of the last decoder map in training, in [0, 1).
         decoder_channels: widths of the decoder of Unet, UnetPlusPlus or MAnet, deepest first, one for each
             level; None takes the last `depth` of 256, 128, 64, 32, 16.
-        depth: how often the encoder halves the image; smp's own default is 5, but 3 for PSPNet and 4 for DPT.
-        options: further arguments of the architecture, as smp names them: {"decoder_attention_type": "scse"}.
+        depth: number of downsampling stages of the encoder; smp's default is 5, 3 for PSPNet, 4 for DPT.
+        options: further smp arguments of the architecture, such as {"decoder_attention_type": "scse"}.
             For `tu-` encoders also img_size, strict_img_size, dynamic_img_size, drop_rate and drop_path_rate.
 
     Raises:
-        InputError: an unknown name, a setting out of range, or a combination that smp refuses.
+        InputError: an unknown name, a setting out of range, or a combination rejected by smp.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Smp(InputAdapter):
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that pre-trained weights are loaded into: maps (N, C, H, W) to a list of feature maps."""
+        """Encoder for pre-trained weights: maps (N, C, H, W) to a list of feature maps."""
         return self.network.get_submodule("encoder")
 
     def imagenet_encoder(self) -> dict[str, Tensor]:
@@ -133,14 +133,14 @@ class Smp(InputAdapter):
 
 
 def architecture_names() -> tuple[str, ...]:
-    """Return the names that `Smp(architecture=...)` takes."""
+    """Return the names valid for `Smp(architecture=...)`."""
     return tuple(sorted(_ARCHITECTURES))
 
 
 def encoder_names() -> tuple[str, ...]:
-    """Return the names that `Smp(encoder=...)` takes: smp's own encoders, then timm's models as `tu-NAME`.
+    """Return the names valid for `Smp(encoder=...)`: smp's own encoders, then timm models as `tu-NAME`.
 
-    smp cannot cut every timm model into feature maps; building such a one is refused.
+    Some timm models do not provide feature maps to smp; building them raises an error.
     """
     return (*sorted(smp.encoders.get_encoder_names()), *(f"tu-{name}" for name in timm.list_models()))
 
@@ -196,7 +196,7 @@ def _widths(widths: Sequence[int], depth: int) -> list[int]:
 
 
 def _quietly(description: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return what `build` gives, its refusals as InputError."""
+    """Return the result of `build`, its errors converted to InputError."""
     with warnings.catch_warnings():
         # smp calls its timm- encoders deprecated, yet some weights load into these alone.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -210,7 +210,7 @@ def _quietly(description: str, build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _add_dropout(network: nn.Module, probability: float) -> None:
-    """Drop channels before the last convolution; the keys of the head's weights stay as they were."""
+    """Add channel dropout before the last convolution; weight keys of the head do not change."""
     if not 0 <= probability < 1:
         raise InputError(f"dropout must lie in [0, 1), got {probability}; use 0 for none")
     if probability:

@@ -1,4 +1,4 @@
-"""Files of weights, read without running any of what they hold, and what one is that cannot be read."""
+"""Safe reading of weight files without code execution, and diagnosis of unreadable ones."""
 
 import json
 import pickle
@@ -28,16 +28,16 @@ _BEHIND = {
     b"model_state_dict": '["model_state_dict"]',
     b"state_dict": '["state_dict"]',
 }
-"""Under which key the weights lie in a file that says so."""
+"""Usual keys of the weights within a file."""
 
 
 def states(path: Path) -> dict[str, State]:
-    """Return every state dict in a file (.pth, .pt, .ckpt, .safetensors), by the keys that lead to it.
+    """Return every state dict in a file (.pth, .pt, .ckpt, .safetensors), keyed by its location.
 
-    A state dict is a mapping of names to tensors and nothing else; "" leads to the whole file.
+    A state dict maps names to tensors only; the location "" is the whole file.
 
     Raises:
-        InputError: no such file, none in it, or more than tensors and plain values, of which nothing is run.
+        InputError: missing file, no state dict, or objects other than tensors and plain values (never run).
     """
     if not path.is_file():
         raise InputError(f"weights must be a file, found none at {path}; check the path")
@@ -52,7 +52,7 @@ def states(path: Path) -> dict[str, State]:
 
 
 def _state_dicts(content: Any) -> Iterator[tuple[str, State]]:
-    """Yield what is a state dict, each mapping looked at once: a file may hold one that holds itself."""
+    """Yield all state dicts; each mapping is visited once, as mappings may contain themselves."""
     pending, seen = [("", content, 0)], set[int]()
     while pending:
         path, node, depth = pending.pop(0)
@@ -68,7 +68,7 @@ def _state_dicts(content: Any) -> Iterator[tuple[str, State]]:
 
 
 def _described(content: Any) -> str:
-    """Return what a file holds instead of weights: its type, and its first keys."""
+    """Describe the content of a file without weights: its type and first keys."""
     if not isinstance(content, Mapping) or not content:
         return f"a {type(content).__name__} of something else"
     keys = [str(key) for key in content]
@@ -78,14 +78,14 @@ def _described(content: Any) -> str:
 def _read(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about files that are refused below
+            warnings.simplefilter("ignore")  # torch warns about files rejected below
             return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise InputError(f"{path} {_kind(path)}") from error
 
 
 def _kind(path: Path) -> str:
-    """Return what a file is that holds no weights alone, and what to do."""
+    """Describe a file that is not plain weights, with a remedy."""
     with path.open("rb") as file:
         head = file.read(64)
     if zipfile.is_zipfile(path):
@@ -129,7 +129,7 @@ def _kind_of_archive(path: Path) -> str:
 
 
 def _of_objects(path: Path, pickled: bytes) -> str:
-    """Return what to do about a pickle that would run code, by the names in it; nothing of it is run."""
+    """Return the remedy for a pickle with code, from the names in it, without running it."""
     named = _objects(path)
     lightning = b"pytorch-lightning_version" in pickled
     key = next((key for mark, key in _BEHIND.items() if mark in pickled), ".state_dict()")
@@ -152,7 +152,7 @@ def _is_onnx(path: Path, head: bytes) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Say whether a file begins like safetensors: the length of a header in JSON, and that header."""
+    """Whether a file starts like safetensors: the length of a JSON header, then the header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         # A header is at most 100 MB, the limit that safetensors itself sets.

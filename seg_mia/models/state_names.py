@@ -1,4 +1,4 @@
-"""Matching of a state dict's names to a network's, wrapper prefixes aside."""
+"""Matching of state dict names to a network's names, up to wrapper prefixes."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -9,27 +9,27 @@ from torch import Tensor
 from seg_mia.models.state_files import State
 
 OURS = "network."
-"""What this package's own modules put in front of the names of the network inside."""
+"""Name prefixes added by this package's own modules."""
 _MOST_FRONTS = 4
 _TRANSPARENT = (
     (),
     ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
     ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"),
 )
-"""Parts of a name that torch.compile, sharding and parallel training put in, wherever in the name."""
+"""Name parts inserted at any position by torch.compile, sharding and parallel training."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A state dict by a network's own names, as far as it has them.
+    """Assignment of a state dict to the names of a network.
 
     Attributes:
-        state: what the network has, by its own names.
-        front: what stood in front of every name.
-        between: what stood within names.
-        missing: names of the network that the file lacks.
-        unexpected: names of the file that the network lacks.
-        shapes: names whose tensors have other shapes, with both.
+        state: matching tensors, by the names of the network.
+        front: prefix removed from every name.
+        between: parts removed within names.
+        missing: names of the network absent from the file.
+        unexpected: names of the file absent from the network.
+        shapes: names with differing tensor shapes, with both shapes.
     """
 
     state: State
@@ -41,36 +41,36 @@ class Match:
 
     @property
     def fits(self) -> bool:
-        """Whether every name and every shape is the network's, and nothing is left over."""
+        """Whether all names and shapes match the network exactly."""
         return not (self.missing or self.unexpected or self.shapes)
 
     @property
     def distance(self) -> tuple[int, int]:
-        """How far it is from fitting: the smaller, the nearer."""
+        """Distance from an exact match; smaller is closer."""
         return len(self.missing) + len(self.unexpected), len(self.shapes)
 
     def dropped(self) -> str:
-        """Return in words what was left out of the file's names; nothing where they are as they were."""
+        """Describe the parts removed from the file's names; empty if none."""
         words = [f"{self.front!r} in front"] if self.front else []
         words += [f"{part!r} within" for part in self.between]
         return " and ".join(words)
 
 
 def matched(state: State, expected: Mapping[str, Tensor]) -> Match:
-    """Return the reading of a state dict that comes nearest to the names and shapes of `wanted`.
+    """Return the assignment of a state dict closest to the names and shapes of `wanted`.
 
-    One beginning that stands before all names may go, whatever it is, and parts that are known to be put
-    in; names are never exchanged for others.
+    One common prefix of all names, of any kind, and known inserted parts may be removed; names are never
+    replaced by others.
     """
     tries = []
     for between in _TRANSPARENT:
         ours, theirs = _bare(expected, between), _bare(state, between)
-        if len(ours) == len(expected) and len(theirs) == len(state):  # else names would fall together
+        if len(ours) == len(expected) and len(theirs) == len(state):  # else names would collide
             depths = _depths(ours)
             fronts = _fronts(theirs, {name[depth:] for name in ours for depth in depths})
             tries += [(ours, theirs, between, front, depth) for front in fronts for depth in depths]
     matches = [_match(state, expected, *reading) for reading in tries]
-    return min(matches, key=lambda reading: reading.distance)  # of equal ones the first: least is left out
+    return min(matches, key=lambda reading: reading.distance)  # of equal ones the first: least is removed
 
 
 def _match(
@@ -105,12 +105,12 @@ def _match(
 
 
 def _bare(names: Collection[str], between: tuple[str, ...]) -> dict[str, str]:
-    """Return names without the parts that may stand anywhere, each with the name it is of."""
+    """Map names without insertable parts to the original names."""
     return {".".join(part for part in name.split(".") if part not in between): name for name in names}
 
 
 def _depths(names: Collection[str]) -> list[int]:
-    """Return the lengths of this package's own beginnings, 0 first."""
+    """Return the lengths of this package's own prefixes, 0 first."""
     depths = [0]
     while names and all(name.startswith(OURS, depths[-1]) for name in names):
         depths.append(depths[-1] + len(OURS))
@@ -118,7 +118,7 @@ def _depths(names: Collection[str]) -> list[int]:
 
 
 def _fronts(theirs: Collection[str], ends: Collection[str]) -> list[str]:
-    """Return the beginnings that most often stand before an end that the network knows, none first."""
+    """Return the most frequent prefixes of suffixes known to the network, the empty one first."""
     counts = Counter[str]()
     for name in theirs:
         parts = name.split(".")

@@ -1,4 +1,4 @@
-"""A network that has seen nothing but crops, asked about a whole image."""
+"""Whole-image inference with a network trained on crops."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from seg_mia.models.wrapper import Wrapper
 
 
 class Stitched(Wrapper):
-    """Predict a grid of square crops and put the answers together; in training pass everything on.
+    """Predict a grid of square crops and assemble the logits; in training pass the input on.
 
-    Crops start every `size` pixels, the last of a row or column at the image's edge; where two overlap, the
-    later one, further right or down, is shown. All crops go through the network as one batch. In training
-    mode the input is what the network sees (Chobola, Usynin, Kaissis 2022, arXiv:2212.01082).
+    Crops start every `size` pixels, the last of a row or column aligned with the image's edge; in overlaps
+    the later crop, further right or down, takes precedence. All crops form one batch. In training mode the
+    input goes to the network unchanged (Chobola, Usynin, Kaissis 2022, arXiv:2212.01082).
 
     Args:
-        network: maps crops to logits of the same height and width.
-        size: side of the squares; half the image's shorter side if not given.
+        network: network from crops to logits of the same height and width.
+        size: side of the crops; half the shorter side of the image if not given.
 
     Raises:
         InputError: size below 1.
@@ -32,10 +32,10 @@ class Stitched(Wrapper):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the logits of images `x` (N, C, H, W): (N, K, H, W), in training whatever the network gives.
+        """Return logits (N, K, H, W) of images `x` (N, C, H, W); in training the network's raw output.
 
         Raises:
-            InputError: the network's logits are smaller or larger than its input.
+            InputError: logits and input of the network differ in size.
         """
         if self.training:
             seen: Tensor | tuple[Tensor, ...] = self.network(x)
@@ -61,5 +61,5 @@ def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
 
 
 def _starts(length: int, side: int) -> list[int]:
-    # The last crop is moved back into the image, so that the network never meets padding.
+    # The last crop is shifted into the image, so the network never receives padding.
     return [min(start, length - side) for start in range(0, length, side)]

@@ -1,7 +1,7 @@
-"""The auto-encoders of the texture attack: VGG-19 up to relu1_1 .. relu5_1, and decoders that mirror it.
+"""Auto-encoders of the texture attack: VGG-19 up to relu1_1 .. relu5_1, with mirrored decoders.
 
-Layer names are those of the published weights (Li et al. 2017; Wang et al. 2020, compressed), so that their
-state dicts load as they are: `E1.pth` .. `D5.pth`, or `SE1.pth` .. `SD5.pth` of the compressed set.
+Layer names are those of the published weights (Li et al. 2017; Wang et al. 2020, compressed), so their state
+dicts load unchanged: `E1.pth` .. `D5.pth`, or `SE1.pth` .. `SD5.pth` of the compressed set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.models.weights import read_state
 
 LEVELS: Final = (5, 4, 3, 2, 1)
-"""The order in which an image goes through them."""
+"""Order of application to an image."""
 
 LAYERS: Final = (
     "conv11", "conv12", "conv21", "conv22", "conv31", "conv32", "conv33", "conv34",
@@ -25,17 +25,17 @@ LAYERS: Final = (
 )  # fmt: skip
 
 EXPORT: Final = "texture"
-"""The folder in a run that a training exports its auto-encoders to."""
+"""Folder within a run for exported auto-encoders."""
 
 VGG19: Final = (64, 128, 256, 512, 512)
 """Channels of the five stages."""
 
 
 class Encoder(nn.Module):
-    """An image (N, 3, H, W) to features (N, C, H / 2^(k-1), W / 2^(k-1)) after relu{k}_1, k being the level.
+    """Encoder from images (N, 3, H, W) to features (N, C, H / 2^(k-1), W / 2^(k-1)) after relu{k}_1, level k.
 
     Args:
-        outward: channels that each layer gives, by name, from `conv11` on.
+        outward: output channels of each layer, by name, from `conv11` on.
     """
 
     def __init__(self, outward: Mapping[str, int]) -> None:
@@ -65,10 +65,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features back to an image (N, 3, H, W), not below 0.
+    """Decoder from features to non-negative images (N, 3, H, W).
 
     Args:
-        outward: channels that each layer of the encoder gives, by name, from `conv11` on.
+        outward: output channels of each encoder layer, by name, from `conv11` on.
     """
 
     def __init__(self, outward: Mapping[str, int]) -> None:
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         return self.unbounded(x).relu()
 
     def unbounded(self, x: Tensor) -> Tensor:
-        """Return images before the last ReLU: one that is below 0 everywhere would learn nothing more."""
+        """Return images before the last ReLU, for training: an image below 0 has no gradient after it."""
         for name in self.names[:-1]:
             x = _convolved(self.get_submodule(name), x).relu()
             if begins_stage(name):
@@ -96,15 +96,15 @@ class Decoder(nn.Module):
 
 
 class TextureAutoEncoders(nn.Module):
-    """The five pairs.
+    """Five encoder-decoder pairs.
 
     Args:
         widths: channels of the five stages.
 
     Attributes:
-        encoders: by level, "1" to "5".
-        decoders: likewise.
-        source: where the weights come from, in words.
+        encoders: encoders by level, "1" to "5".
+        decoders: decoders by level, "1" to "5".
+        source: description of the weights' origin.
     """
 
     def __init__(self, *, widths: Sequence[int] = VGG19) -> None:
@@ -119,14 +119,14 @@ class TextureAutoEncoders(nn.Module):
         self.source = "untrained"
 
     def share_encoder(self) -> None:
-        """Let the shallow encoders be the beginnings of the deepest one, as they are of one VGG-19."""
+        """Share layers between encoders: the shallow ones are prefixes of the deepest, as in one VGG-19."""
         deepest = self.encoders["5"]
         for part in self.encoders.values():
             for name, _ in list(part.named_children()):
                 setattr(part, name, getattr(deepest, name))
 
     def encode_all(self, images: Tensor) -> dict[int, Tensor]:
-        """Return every level's features in one pass; the encoders must be shared."""
+        """Return the features of all levels in one pass; requires shared encoders."""
         deepest = self.encoders["5"]
         assert isinstance(deepest, Encoder)
         return deepest.stages(images)
@@ -137,30 +137,30 @@ class TextureAutoEncoders(nn.Module):
         return features
 
     def decode(self, level: int, features: Tensor, *, bounded: bool = True) -> Tensor:
-        """Return images (N, 3, H, W) of features; not `bounded`, before the decoder's last ReLU."""
+        """Return images (N, 3, H, W) of features; before the decoder's last ReLU if not `bounded`."""
         decoder = self.decoders[str(level)]
         assert isinstance(decoder, Decoder)
         return decoder(features) if bounded else decoder.unbounded(features)
 
 
 def layers_of(level: int, widths: Sequence[int]) -> dict[str, int]:
-    """Return the channels that each layer of a level's encoder gives."""
+    """Return the output channels of each layer of a level's encoder."""
     names = LAYERS[: LAYERS.index(f"conv{level}1") + 1]
     return {name: widths[int(name[4]) - 1] for name in names}
 
 
 def begins_stage(name: str) -> bool:
-    """Say whether a layer comes after a pooling in the encoder, before an upsampling in the decoder."""
+    """Whether a layer follows a pooling in the encoder, or precedes an upsampling in the decoder."""
     return name.endswith("1") and name != "conv11"
 
 
 def load_texture(folder: str | Path) -> TextureAutoEncoders:
-    """Return the pairs that a folder holds as E1..5.pth and D1..5.pth, or SE1..5.pth and SD1..5.pth.
+    """Load the pairs from a folder with E1..5.pth and D1..5.pth, or SE1..5.pth and SD1..5.pth.
 
-    Channels are those of the files, which may differ from level to level; `*_aux` layers are left out.
+    Channels are taken from the files and may differ between levels; `*_aux` layers are ignored.
 
     Raises:
-        InputError: missing or damaged files, or tensors that make no such encoder or decoder.
+        InputError: missing or damaged files, or tensors that do not form such an encoder or decoder.
     """
     folder = Path(folder)
     prefix = _prefix(folder)
@@ -178,7 +178,7 @@ def load_texture(folder: str | Path) -> TextureAutoEncoders:
 
 
 def save_texture(pairs: TextureAutoEncoders, folder: str | Path) -> None:
-    """Write the pairs as E1..5.pth and D1..5.pth, as `load_texture` reads them."""
+    """Write the pairs as E1..5.pth and D1..5.pth, the format of `load_texture`."""
     folder = Path(folder)
     for kind, parts in (("E", pairs.encoders), ("D", pairs.decoders)):
         for level, part in parts.items():

@@ -1,4 +1,4 @@
-"""The U-Net with unpadded convolutions that the published mask attack was shown on."""
+"""U-Net with unpadded convolutions, the victim of the published mask attack."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,16 +12,16 @@ from seg_mia.models.adapter import require_images, require_positive
 
 
 class UnpaddedUNet(nn.Module):
-    """Plain U-Net whose map shows the centre of the image: 572x572 in, 388x388 out.
+    """Plain U-Net that segments the centre of the image: 572x572 input, 388x388 output.
 
-    Ronneberger et al. (2015) with the narrower widths of Ozbulak et al. (2019). The names in the state dict
-    are the published ones, so published weights load strictly: `conv{k}_block` down, `up_{k}` and
-    `conv_up_{k}` up from the deepest level, `conv_final`. Images go in as they are, in [0, 1].
+    Ronneberger et al. (2015) with the narrower widths of Ozbulak et al. (2019). State dict names are the
+    published ones, so published weights load strictly: `conv{k}_block` down, `up_{k}` and `conv_up_{k}` up
+    from the deepest level, `conv_final`. Input images in [0, 1] are not normalised.
 
     Args:
-        channels: channels of an image.
-        classes: maps in the output; 1 is one logit of a binary network.
-        widths: feature channels of each level, from the image's own resolution down; at least two.
+        channels: image channels.
+        classes: output maps; 1 for the single logit of a binary network.
+        widths: feature channels of each level, from full resolution down; at least two.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class UnpaddedUNet(nn.Module):
         """Return the logits (N, K, h, w) of the centre of images `x` (N, C, H, W) in [0, 1].
 
         Raises:
-            InputError: the channels differ, or `output_size` refuses the height or the width.
+            InputError: the channels differ, or `output_size` rejects the height or the width.
         """
         require_images(x, self.channels)
         for length in x.shape[-2:]:
@@ -62,11 +62,11 @@ class UnpaddedUNet(nn.Module):
         return logits
 
     def output_size(self, size: int) -> int:
-        """Return the side of the map for an image of side `size`; the map lies (size - side) / 2 inside.
+        """Return the output side for an image of side `size`; the margin is (size - side) / 2.
 
         Raises:
-            InputError: nothing is left of the image, or a pooling would meet an odd side and drop its last
-                row, which would shift the skip connections against the rest without notice.
+            InputError: the output would be empty, or a pooling layer would drop the last row of an odd side
+                and silently misalign the skip connections.
         """
         output = self._output_size(size)
         if output is not None:
@@ -110,7 +110,7 @@ def _centre(skip: Tensor, like: Tensor) -> Tensor:
 
 
 def _he(module: nn.Module) -> None:
-    """Draw weights from N(0, 2 / fan_in), as Ronneberger et al. do: nothing else keeps 18 layers' scale."""
+    """Draw weights from N(0, 2 / fan_in) (Ronneberger et al.), which preserves scale over 18 layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

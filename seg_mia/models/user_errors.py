@@ -1,4 +1,4 @@
-"""Exceptions of a user's own network, reported in one line."""
+"""One-line reports of exceptions in a user's own network."""
 
 import traceback
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _NOT_THE_USERS = ("seg_mia", "torch", "lightning", "jsonargparse", "lightning_fa
 
 
 def reason_with_location(error: BaseException) -> str:
-    """Return what an exception says and where in the user's files it was raised, shortened, in one line."""
+    """Return message and location (in the user's files) of an exception, shortened, in one line."""
     error = _first_raised(error)
     message = " ".join(str(error).split())
     message = message if len(message) <= LONGEST else f"{message[:LONGEST].rsplit(' ', 1)[0]} ..."
@@ -21,7 +21,7 @@ def reason_with_location(error: BaseException) -> str:
 
 
 def _first_raised(error: BaseException) -> BaseException:
-    """Return the exception that jsonargparse only passes on, in words of its own."""
+    """Return the original exception behind one of jsonargparse."""
     while (before := error.__cause__ or error.__context__) is not None:
         frames = traceback.extract_tb(error.__traceback__)
         if not frames or "jsonargparse" not in Path(frames[-1].filename).parts:
@@ -31,7 +31,7 @@ def _first_raised(error: BaseException) -> BaseException:
 
 
 def _location(error: BaseException) -> str:
-    """Return the last line of a file that no package brought, if one was on the way."""
+    """Return the last traceback line in a file outside all packages, if any."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         installed = {"site-packages", "dist-packages"} & set(path.parts)
@@ -43,10 +43,10 @@ def _location(error: BaseException) -> str:
 
 @contextmanager
 def input_errors(problem: str, remedy: str) -> Iterator[None]:
-    """Raise as an InputError what is raised inside: `what`, the reason, and the remedy.
+    """Convert exceptions to an InputError of `what`, the reason and the remedy.
 
-    The exception stays as the cause; an InputError is left as it is. Braces in `what` become the name of the
-    class whose constructor was at work. For a package that is missing the remedy is to install it.
+    The exception remains as the cause; an InputError passes unchanged. Braces in `what` are replaced by the
+    name of the class under construction. For a missing package, the remedy is its installation.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def input_errors(problem: str, remedy: str) -> Iterator[None]:
 
 
 def _builder(error: BaseException) -> str:
-    """Return the name of the first class, of no framework, whose constructor an exception went through."""
+    """Return the first non-framework class with its constructor in the traceback."""
     trace = _first_raised(error).__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
@@ -76,7 +76,7 @@ def _builder(error: BaseException) -> str:
 
 
 def _missing(error: BaseException | None) -> str | None:
-    """Return the package that is missing, where that led to an exception."""
+    """Return the missing package that caused an exception, if any."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name:
             return error.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""VGG-19 weights as torchvision names them, in the encoder of the texture auto-encoders."""
+"""Loading of torchvision's VGG-19 weights into the texture auto-encoders."""
 
 from pathlib import Path
 from typing import Final
@@ -12,18 +12,18 @@ from seg_mia.models.style_autoencoder import LAYERS, VGG19, TextureAutoEncoders
 from seg_mia.models.weights import read_state
 
 PLACES: Final = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-"""The convolutions up to relu5_1 in `torchvision.models.vgg19().features`."""
+"""Convolutions up to relu5_1 in `torchvision.models.vgg19().features`."""
 
 
 def load_vgg19(network: TextureAutoEncoders, source: str) -> None:
-    """Load the deepest encoder, in place; the images' normalisation becomes `conv0`.
+    """Load weights of the deepest encoder, in place; image normalisation becomes `conv0`.
 
     Args:
-        network: pairs of VGG-19's widths, their encoders shared.
-        source: "imagenet", which downloads torchvision's weights, or a file of them.
+        network: pairs of VGG-19 widths with shared encoders.
+        source: "imagenet" (torchvision's weights, downloaded) or a local file of them.
 
     Raises:
-        InputError: no such file, other layers than VGG-19's, or pairs of other widths.
+        InputError: missing file, layers that differ from VGG-19, or pairs of other widths.
     """
     state = _downloaded() if source == "imagenet" else read_state(Path(source))
     encoder_state = {}

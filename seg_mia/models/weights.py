@@ -1,4 +1,4 @@
-"""Weights from a file, read without running any of it, into an encoder or a whole network."""
+"""Loading of weights into an encoder or a whole network, without code execution."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,30 +15,30 @@ from seg_mia.models.state_names import Match, matched
 log = logging.getLogger(__name__)
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
-# What classifiers have behind their last feature map. Dropped only where the encoder lacks the key.
+# Layers of classifiers after the last feature map. Dropped only if the encoder lacks the key.
 _BEHIND_FEATURES = ("classifier.", "fc.", "head.", "last_linear.", "conv_head.", "bn2.", "norm.")
 _BATCH_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
 @runtime_checkable
 class Pretrained(Protocol):
-    """A network whose library offers ImageNet weights for its encoder."""
+    """Network with ImageNet encoder weights from its library."""
 
     def imagenet_encoder(self) -> dict[str, Tensor]:
-        """Return the encoder's state dict for three channels, downloading it if need be."""
+        """Return the encoder's state dict for three channels, downloaded if necessary."""
 
 
 def load_encoder(network: nn.Module, source: str | Path) -> None:
-    """Load pre-trained weights into `network.encoder`, in place, every tensor of it or none.
+    """Load pre-trained weights into `network.encoder`, in place: every tensor or none.
 
-    `source` is "imagenet", which downloads the weights that the network's library offers, or a local state
-    dict (.pth, .pt or .safetensors) with the encoder's own key names; timm's fit smp's `timm-` and `tu-`
-    encoders. Classifier layers are dropped, and so are batch statistics where GroupNorm replaced BatchNorm.
-    A first convolution for RGB is summed over RGB for one channel; for other numbers its channels are
-    repeated in turn and scaled by 3 / channels, as smp does.
+    `source` is "imagenet" (weights of the network's library, downloaded) or a local state dict (.pth, .pt or
+    .safetensors) with the encoder's own key names; timm's keys match smp's `timm-` and `tu-` encoders.
+    Classifier layers are dropped, as are batch statistics where GroupNorm replaced BatchNorm. A first
+    convolution for RGB is summed over RGB for one channel; for other numbers its channels are repeated
+    cyclically and scaled by 3 / channels, as in smp.
 
     Raises:
-        InputError: no such weights, or they do not fit the encoder.
+        InputError: no such weights, or they do not match the encoder.
     """
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
@@ -61,18 +61,18 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
 
 
 def load_state(network: nn.Module, path: str | Path) -> str:
-    """Load a whole state dict into `network`, in place, every tensor of it or none.
+    """Load a whole state dict into `network`, in place: every tensor or none.
 
-    The file holds the state dict itself, or a dict with it at any key. What DataParallel, torch.compile,
-    Lightning and others put in front of its names, or within, is dropped, but only where every name and
-    every shape is then the network's.
+    The file contains the state dict itself, or a dict with it at any key. Name prefixes and insertions by
+    DataParallel, torch.compile, Lightning and others are dropped, provided that all names and shapes then
+    match the network.
 
     Returns:
-        what was taken and dropped, in words; "" where the file holds the state dict as it is.
+        description of the chosen state dict and dropped name parts; "" for an unmodified state dict.
 
     Raises:
-        InputError: no such file, it holds more than tensors, its names or shapes are not the network's, or
-            more than one state dict in it fits.
+        InputError: missing file, content beyond tensors, mismatched names or shapes, or more than one
+            matching state dict.
     """
     path, expected = Path(path), network.state_dict()
     problem = f"{path} does not fit {type(network).__name__}"
@@ -92,7 +92,7 @@ def load_state(network: nn.Module, path: str | Path) -> str:
 
 
 def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, Match]:
-    """Return the one state dict that fits, and its place; several with equal tensors count as one."""
+    """Return the single matching state dict and its location; equal tensors count as one."""
     fitting = [(path_in_file, match) for path_in_file, match in matches.items() if match.fits]
     if not fitting:
         path_in_file, nearest = min(matches.items(), key=lambda item: (not item[1].state, item[1].distance))
@@ -105,7 +105,7 @@ def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, M
 
 
 def ambiguous(path: Path, places: Sequence[str]) -> InputError:
-    """Return what to say of a file in which several state dicts fit."""
+    """Return the message for a file with several matching state dicts."""
     return InputError(
         f"{path} holds {len(places)} state dicts that fit and differ, under {', '.join(places)}: nobody but "
         "you knows which one is deployed; save that one alone, "
@@ -118,7 +118,7 @@ def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 
 def _difference(problem: str, path_in_file: str, match: Match) -> str:
-    """Return what keeps a state dict from fitting, in one line."""
+    """Describe the mismatch of a state dict in one line."""
     assumptions = [f"under {path_in_file!r}"] if path_in_file else []
     assumptions += [f"without {match.front!r} in front"] if match.front else []
     seen = f" ({', '.join(assumptions)})" if assumptions else ""
@@ -133,10 +133,10 @@ def _difference(problem: str, path_in_file: str, match: Match) -> str:
 
 
 def read_state(path: Path) -> State:
-    """Return the one state dict in a .pth, .pt or .safetensors file.
+    """Return the single state dict in a .pth, .pt or .safetensors file.
 
     Raises:
-        InputError: no such file, it holds more than tensors, or several state dicts.
+        InputError: missing file, content beyond tensors, or several state dicts.
     """
     state_dicts = states(path)
     places = _usual(state_dicts)
@@ -146,7 +146,7 @@ def read_state(path: Path) -> State:
 
 
 def _usual(state_dicts: Mapping[str, State]) -> list[str]:
-    """Return the places of state dicts, without an optimiser's, whose tensors are numbered."""
+    """Return the locations of state dicts, except those of optimisers, whose tensors are numbered."""
     numbered = {
         path_in_file
         for path_in_file in state_dicts
@@ -158,28 +158,28 @@ def _usual(state_dicts: Mapping[str, State]) -> list[str]:
 def fitted_state(
     state: dict[str, Tensor], expected: Mapping[str, Tensor], problem: str, *, unused: Callable[[str], bool]
 ) -> dict[str, Tensor]:
-    """Return `state` with the keys and shapes of `wanted`, its first convolution fitted to their channels.
+    """Return `state` with the keys and shapes of `wanted`, its first convolution adapted in channels.
 
-    Prefixes of usual wrappers go, and so do the keys that `wanted` lacks where `unused` holds for them.
+    Usual wrapper prefixes are dropped, as are keys absent from `wanted` for which `unused` holds.
 
     Raises:
-        InputError: they still differ; the message starts with `problem`.
+        InputError: keys or shapes still differ; the message starts with `problem`.
     """
     state = _without_prefixes(state, expected.keys())
     fitted = {key: tensor for key, tensor in state.items() if key in expected or not unused(key)}
     for key, tensor in expected.items():
         if key in fitted:
             fitted[key] = with_channels(fitted[key], tensor)
-        elif key.endswith(".num_batches_tracked"):  # absent from old files, and read by nothing
+        elif key.endswith(".num_batches_tracked"):  # absent from old files and unused
             fitted[key] = tensor
     _require_same(fitted, expected, problem)
     return fitted
 
 
 def with_channels(weight: Tensor, expected: Tensor) -> Tensor:
-    """Turn a convolution over RGB, (O, 3, h, w), into one over the channels of `wanted`; others stay.
+    """Convert an RGB convolution (O, 3, h, w) to the channels of `wanted`; other tensors do not change.
 
-    One channel is seen as its RGB replication; channel c of C is seen as RGB channel c % 3, times 3 / C.
+    One channel acts as its RGB replication; channel c of C acts as RGB channel c % 3, times 3 / C.
     """
     if weight.ndim != 4 or weight.shape[1] != 3 or expected.ndim != 4 or expected.shape[1] == 3:
         return weight
@@ -192,7 +192,7 @@ def with_channels(weight: Tensor, expected: Tensor) -> Tensor:
 def _only_encoder(
     path: Path, state_dicts: dict[str, State], expected: dict[str, Tensor], problem: str
 ) -> State:
-    """Return the one state dict of a file that fits an encoder."""
+    """Return the single state dict of a file that matches an encoder."""
     fitting, refusals = dict[str, State](), list[InputError]()
     for path_in_file, state in state_dicts.items():
         try:

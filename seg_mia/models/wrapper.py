@@ -1,4 +1,4 @@
-"""A network around a network."""
+"""Base class of networks that wrap another network."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 class Wrapper(nn.Module):
-    """What asks another network when it is asked, and holds it as `network`."""
+    """Network that queries an inner network, its attribute `network`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -14,14 +14,14 @@ class Wrapper(nn.Module):
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """Return the network inside all wrappers: the one that has an encoder and weights."""
+    """Return the innermost network, which has the encoder and the weights."""
     while isinstance(network, Wrapper):
         network = network.network
     return network
 
 
 def around_bare(network: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Return the network with what `make` puts around the one inside all wrappers."""
+    """Return the network with its innermost network wrapped by `make`."""
     holder, inner = None, network
     while isinstance(inner, Wrapper):
         holder, inner = inner, inner.network

@@ -1,1 +1,1 @@
-"""LightningModules: thin shells that turn a batch into tensors."""
+"""LightningModules of training, attacks and membership classification."""

@@ -1,4 +1,4 @@
-"""A network that was trained elsewhere, taken as it is."""
+"""Adoption of externally trained networks."""
 
 import logging
 from pathlib import Path
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 
 def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, file: Path) -> None:
-    """Load a task's weights, measure it on non-members, and write it as a training's last checkpoint.
+    """Load a task's weights, evaluate it on non-members, and write it as the last checkpoint of a run.
 
-    A network that segments nothing there is warned of.
+    Logs a warning if the network segments nothing there.
 
     Args:
-        trainer: measures, and writes its callbacks' card.
-        model: with the weights' file as its `weights`.
-        data: whose members are those that the network was trained on.
-        file: the checkpoint.
+        trainer: runs the evaluation and writes the checkpoint metadata of its callbacks.
+        model: task with the weights file as its `weights`.
+        data: data whose members are the network's training samples.
+        file: path of the checkpoint.
 
     Raises:
-        InputError: no weights, weights that do not fit, a card that could not be read back, answers that are
-            no numbers, or a task that does more than segment.
+        InputError: missing or incompatible weights, unreadable checkpoint metadata, NaN or infinite outputs,
+            or a task beyond plain segmentation.
     """
     if not isinstance(model, Segmentation) or model.weights is None:
         raise InputError("adopt takes the weights of a segmentation network; name them, --model.weights FILE")

@@ -1,4 +1,4 @@
-"""Choice of the deployed map among several that a network returns."""
+"""Choice of the deployed output map of a network with several heads."""
 
 import logging
 import math
@@ -17,23 +17,23 @@ from seg_mia.tasks.sample_check import answered, labelled, tried
 log = logging.getLogger(__name__)
 
 CLEAR = 0.02
-"""By how much mean Dice, and by three standard errors, a head must lead to be told from the next."""
+"""Least lead of the best head in mean Dice, besides three standard errors."""
 _LEAST = 4
 
 
 def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) -> int | str | None:
-    """Return the place of the map that decides; None for a network that returns its logits alone.
+    """Return the position of the deployed map; None for a network with a single output.
 
-    Of maps with the data's classes it is the one of the masks' size. If there are several, one that leads
-    clearly on labelled images decides, which only a trained network can show.
+    Candidates have the number of classes of the data and the size of the masks. Among several, the one with
+    a clear lead on labelled images is chosen, which requires a trained network.
 
     Args:
-        network: images in [0, 1] to its output.
+        network: network from images in [0, 1] to its output.
         data: after setup.
-        trained: whether the network has learnt to segment.
+        trained: whether the network is trained.
 
     Raises:
-        InputError: no map fits, or several do and nothing tells them apart.
+        InputError: no map matches, or several match and are indistinguishable.
     """
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output = tried(network, image)
@@ -72,13 +72,13 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
 def _leader(
     network: nn.Module, data: SegmentationData, names: list[str], maps_by_path: Mapping[str, Tensor]
 ) -> int | str:
-    """Return the head that leads on labelled images; raise InputError where it does not lead clearly."""
+    """Return the best head on labelled images; raise InputError without a clear lead."""
     scores = head_scores(network, data, names)
     means = {name: float(values.mean()) if len(values) else math.nan for name, values in scores.items()}
     best, second, *_ = sorted(names, key=lambda name: -means[name])
     lead = scores[best] - scores[second]
     dice_list = ", ".join(f"{name}: {means[name]:.3f}" for name in names)
-    # Three standard errors of the mean difference: by chance a head leads so far about once in 700 times.
+    # Three standard errors of the mean difference: the chance of such a lead is about 1 in 700.
     clear = len(lead) >= _LEAST and float(lead.mean()) > max(CLEAR, 3 * float(lead.std()) / len(lead) ** 0.5)
     if not clear:
         raise InputError(
@@ -90,7 +90,7 @@ def _leader(
 
 
 def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) -> dict[str, Tensor]:
-    """Return for each head the Dice (n,) of labelled images that hold more than background."""
+    """Return the Dice (n,) of each head on labelled images with foreground."""
     gathered: dict[str, list[Tensor]] = {name: [] for name in names}
     for image, mask in zip(*labelled(data), strict=True):
         answer = maps(answered(network, image[None]))
@@ -101,7 +101,7 @@ def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) ->
 
 
 def foreground(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
-    """Return the mean Dice of the foreground classes of each mask, (N,); NaN where it has none."""
+    """Return the mean Dice of the foreground classes of each mask, (N,); NaN without foreground."""
     dice = dice_per_class(prediction, mask, classes)[:, 1:]
     present = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
     return dice.masked_fill(~present, torch.nan).nanmean(1)

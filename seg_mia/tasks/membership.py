@@ -1,4 +1,4 @@
-"""Training a classifier that tells members from non-members by their signals."""
+"""Training of a classifier of members and non-members by their signals."""
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,14 +16,14 @@ from seg_mia.models.membership_classifier import MembershipClassifier, load_clas
 
 
 class MembershipTask(LightningModule):
-    """A classifier of one signal, which is computed from cached answers: no victim or shadow is asked here.
+    """Membership classifier of one signal, computed from cached outputs without queries.
 
     Args:
-        signal: what it sees.
-        settings: how it is trained.
-        mean: of each channel over the training part, which the signal is standardised by.
-        std: likewise; next to nothing counts as 1.
-        members: the members' part of the training samples, in (0, 1); both kinds weigh alike in the loss.
+        signal: input of the classifier.
+        settings: training settings.
+        mean: channel means over the training samples, for standardisation.
+        std: channel standard deviations; negligible ones count as 1.
+        members: fraction of members among training samples, in (0, 1), to balance both classes in the loss.
     """
 
     mean: Tensor
@@ -43,13 +43,13 @@ class MembershipTask(LightningModule):
         if settings.weights is not None:
             load_classifier(self.network, settings.weights)
         self.register_buffer("mean", mean.view(1, -1, 1, 1).float())
-        # A channel that is the same in all samples has no scale to divide by.
+        # A constant channel has no scale to divide by.
         self.register_buffer("std", torch.where(std > 1e-6, std, 1).view(1, -1, 1, 1).float())
-        # Members and non-members weigh the same in the loss, however many of each there are.
+        # Members and non-members have equal weight in the loss, whatever their numbers.
         self.weight = (0.5 / (1 - members), 0.5 / members)
 
     def maps(self, batch: SignalBatch) -> Tensor:
-        """Return the standardised signal, (N, C, h, w), in the network's precision."""
+        """Return the standardised signal (N, C, h, w) in the precision of the network."""
         signal = checked(self.signal(batch.logits, batch.image, batch.mask), type(self.signal).__name__)
         dtype = next(self.network.parameters()).dtype
         return ((signal - self.mean) / self.std).to(dtype, memory_format=torch.channels_last)
@@ -69,16 +69,16 @@ class MembershipTask(LightningModule):
         return output
 
     def validation_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
-        """Score the signals kept out of training."""
+        """Score the held-out signals."""
         return self._output(self.scores(self.maps(batch)), batch)
 
     def test_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
-        """Score, without half precision, which would tie scores."""
+        """Score without half precision, which would cause ties."""
         with torch.autocast(self.device.type, enabled=False):
             return self._output(self.scores(self.maps(batch)), batch)
 
     def check_one_sample(self, batch: SignalBatch) -> None:
-        """Raise InputError when the classifier cannot take such maps; leaves it as it was."""
+        """Raise InputError if the classifier does not accept such maps; its state does not change."""
         training = self.network.training
         try:
             with torch.no_grad():
@@ -96,7 +96,7 @@ class MembershipTask(LightningModule):
             self.network.train(training)
 
     def scores(self, maps: Tensor) -> Tensor:
-        """Return logits of membership, (N,); with patches their mean vote."""
+        """Return membership logits (N,); with patches, the mean over patches."""
         if self.settings.patch is None:
             logits: Tensor = self.network(maps)
             return logits
@@ -111,7 +111,7 @@ class MembershipTask(LightningModule):
         return {"loss": losses.mean(), "losses": losses.detach(), "scores": logits.detach()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """NAdam, whose rate falls to 0 along a cosine."""
+        """Return NAdam with cosine decay of the learning rate to 0."""
         settings = self.settings
         optimizer = torch.optim.NAdam(
             self.network.parameters(),

@@ -1,4 +1,4 @@
-"""Running one attack on one victim."""
+"""Evaluation of one adversarial attack on one victim model."""
 
 from collections.abc import Collection
 
@@ -25,13 +25,13 @@ from seg_mia.tasks.targets import TargetMasks
 
 
 class PerturbationTest(LightningModule):
-    """Perturb each image of the test loader and measure what the victim then predicts.
+    """Perturb each test image and evaluate the victim's predictions.
 
     Args:
-        victim: the attacked network, images in [0, 1] to logits.
+        victim: victim model, from images in [0, 1] to logits.
         attack: the attack.
-        surrogate: a network of the attacker's; each image is attacked on it too, and the victim asked about
-            what comes out.
+        surrogate: the attacker's own network; each image is also attacked on it, and the result transferred
+            to the victim.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class PerturbationTest(LightningModule):
         self.surrogate = surrogate
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Raise InputError where no image would be attacked: Lightning would end without a word."""
+        """Raise InputError if there is no image to attack: Lightning would finish silently."""
         if self.trainer.limit_test_batches == 0:
             raise InputError("an attack needs images, got --trainer.limit_test_batches 0; leave it out")
 
     def on_test_start(self) -> None:
-        """Choose the targets among the tested samples' masks; write how similar they are, if that decides."""
+        """Choose the target masks; write their similarities if these determine the choice."""
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
         for network in (self.victim, self.surrogate):
             if network is not None:
@@ -67,7 +67,7 @@ class PerturbationTest(LightningModule):
         write_csv(run_folder(self.trainer) / "similarity.csv", ["id", *ids], rows)
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:  # noqa: ARG002
-        """Attack one batch; measure in full precision whatever precision the attack ran in."""
+        """Attack one batch; evaluate in full precision regardless of the attack's precision."""
         target = self.targets(batch)
         adversarial = self.attack.judged(self.victim, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -95,13 +95,13 @@ class PerturbationTest(LightningModule):
         }
 
     def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
-        """Return which images no gradient reaches, of an attack that follows gradients and does not say."""
+        """Return images without gradient, for gradient-based attacks that do not report them."""
         if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
         return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
 
     def _transferred(self, batch: Batch, target: Tensor, classes: int) -> dict[str, Tensor]:
-        """Return what an attack on the surrogate does to the victim."""
+        """Return the effect on the victim of an attack on the surrogate."""
         if self.surrogate is None:
             return {}
         crafted: Adversarial = self.attack.judged(self.surrogate, batch.image, target, batch.mask)
@@ -122,14 +122,14 @@ class PerturbationTest(LightningModule):
 
 
 def unreached(model: nn.Module, images: Tensor) -> Tensor:
-    """Return for each image whether a network's output has no gradient with respect to it, 0 or 1, (N,).
+    """Return 1 for images without a gradient of the network's output, else 0, (N,).
 
-    A fixed random combination of the logits is followed: a loss may be flat where an image is judged with
-    certainty, and a sum of probabilities is flat everywhere, though gradients pass.
+    Uses a fixed random combination of the logits: a loss may be flat for confident predictions, and a sum of
+    probabilities is constant, even if gradients propagate.
 
     Args:
-        model: images (N, C, H, W) in [0, 1] to logits, or a tuple of them with the final head first.
-        images: in [0, 1].
+        model: network from images (N, C, H, W) in [0, 1] to logits, or a tuple of them, final head first.
+        images: images in [0, 1].
     """
     with attack_mode(model):
         x = usable(images).clone().requires_grad_()
@@ -141,14 +141,14 @@ def unreached(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module | None:
-    """Return the network that an attack names as its surrogate, if any."""
+    """Return the surrogate network of an attack, if any."""
     if attack.surrogate is None:
         return None
     return load_victim(checkpoint_file(attack.surrogate, "surrogate"), trust=trust)
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after."""
+    """Return the victim's foreground Dice before and after the attack."""
     return {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
@@ -158,7 +158,7 @@ def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: i
 def against_target(
     target: Tensor, *, clean: Tensor, prediction: Tensor, coarse: Tensor, classes: int
 ) -> dict[str, Tensor]:
-    """Return the overlap with the mask asked for: before, after, and after rounding the image to 8 bits."""
+    """Return the overlap with the target mask: before, after, and after rounding the image to 8 bits."""
     return {
         "iou_before": foreground_iou(clean, target, classes),
         "iou": foreground_iou(prediction, target, classes),
@@ -169,6 +169,6 @@ def against_target(
 
 
 def distortion(image: Tensor, adversarial: Tensor) -> dict[str, Tensor]:
-    """Return how far the image moved."""
+    """Return distances between original and perturbed image."""
     change = adversarial - image
     return {"l2": l2_norm(change), "linf": linf_norm(change), "ssim": ssim(adversarial, image)}

@@ -1,4 +1,4 @@
-"""Trial of a network on a few samples before it is trained or attacked."""
+"""Check of a network on a few samples before training or attack."""
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from seg_mia.models.one_head import maps
 from seg_mia.models.user_errors import reason_with_location
 
 MOST = 32
-"""Images that are looked at."""
+"""Number of checked images."""
 _SIDES = (32, 64, 128, 224, 256, 512)
 
 
 def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
-    """Run one sample, and raise InputError when image, network and mask do not fit together."""
+    """Run one sample; raise InputError if image, network and mask are incompatible."""
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output = tried(network, image)
     try:
@@ -39,7 +39,7 @@ def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
 
 
 def tried(network: nn.Module, image: Tensor) -> object:
-    """Return a network's output for one image (C, H, W); what it raises is one line with what would do."""
+    """Return a network's output for one image (C, H, W); its exceptions become one line with a remedy."""
     try:
         return answered(network, image[None])
     except InputError:
@@ -52,7 +52,7 @@ def tried(network: nn.Module, image: Tensor) -> object:
 
 
 def answered(network: nn.Module, images: Tensor) -> object:
-    """Return the output for images (N, C, H, W) in evaluation mode; the network is left as it was."""
+    """Return the output for images (N, C, H, W) in evaluation mode, then restore the network's mode."""
     modes = [(module, module.training) for module in network.modules()]
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
@@ -65,7 +65,7 @@ def answered(network: nn.Module, images: Tensor) -> object:
 
 
 def _remedy(network: nn.Module, image: Tensor) -> str:
-    """Return what to change, by trying what the network does take."""
+    """Return a remedy, found by testing inputs that the network accepts."""
     channels, height, width = image.shape
     for count in (1, 3, 2, 4):
         if count != channels and _takes(network, (1, count, height, width)):
@@ -92,9 +92,9 @@ def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def labelled(data: SegmentationData) -> tuple[Tensor, Tensor]:
-    """Return up to 32 of the images that are evaluated, (n, C, H, W), and their masks (n, h, w).
+    """Return up to 32 evaluated images (n, C, H, W) and their masks (n, h, w).
 
-    Those come first whose masks hold more than background.
+    Images with foreground come first.
     """
     chosen = data.evaluated()
     samples = data.dataset(chosen)

@@ -1,4 +1,4 @@
-"""Sanity check of a network that was trained elsewhere: does it segment, and if not, what may be wrong."""
+"""Sanity check of externally trained networks: segmentation quality and likely causes of failure."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from seg_mia.tasks.head_choice import foreground
 from seg_mia.tasks.sample_check import answered, labelled
 
 POOR = 0.1
-"""A mean Dice below which nothing is segmented, whatever the structure."""
+"""Mean Dice below which a network counts as not segmenting, for any structure."""
 _CLEARLY = 0.2
 _USUAL = (
     "the usual reasons: another normalisation (images come in [0, 1]), another order of channels or classes, "
@@ -24,17 +24,17 @@ Change = Callable[[Tensor], Tensor]
 
 
 def warning(network: nn.Module, data: SegmentationData) -> str | None:
-    """Return what is wrong with a network's predictions on labelled images, in one line; None if nothing is.
+    """Return a one-line warning about predictions on labelled images; None if they are plausible.
 
-    Warned of are one class for every pixel, and a Dice below 0.1 or no better than that of a constant. Where
-    the images come in as they did not in the training, a trial of the usual changes finds which it was.
+    Warns of a single class in all pixels, and of a Dice below 0.1 or no better than a constant prediction.
+    Common changes of the images are tested to find a preprocessing that differs from training.
 
     Args:
-        network: returns logits, the deciding ones first.
+        network: network with logits as output, the deployed ones first.
         data: after setup.
 
     Raises:
-        InputError: it answers NaN or infinity.
+        InputError: outputs contain NaN or infinity.
     """
     images, masks = labelled(data)
     classes = data.source.classes
@@ -59,7 +59,7 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
 
 
 def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:
-    """Return class maps (n, h, w), image by image."""
+    """Return class maps (n, h, w), computed image by image."""
     predictions = []
     for image in images:
         logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
@@ -73,13 +73,13 @@ def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) ->
 
 
 def _best_constant(masks: Tensor, classes: int) -> float:
-    """Return the best mean Dice of a map of one foreground class everywhere."""
+    """Return the best mean Dice of a constant foreground prediction."""
     constants = [foreground(torch.full_like(masks, number), masks, classes) for number in range(1, classes)]
     return max(float(dice.nanmean()) for dice in constants)
 
 
 def _helpful_change(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reached: float) -> str:
-    """Return which usual change of the images, or of two classes, makes a clear difference, if one does."""
+    """Return the common image change, or swap of two classes, that clearly improves Dice, if any."""
     scores = {
         name: float(foreground(_predictions(network, change(images)), masks, classes).nanmean())
         for name, change in _changes(images.shape[1]).items()
@@ -94,7 +94,7 @@ def _helpful_change(network: nn.Module, images: Tensor, masks: Tensor, classes: 
 
 
 def _changes(channels: int) -> dict[str, Change]:
-    """Return what is usually done to images before a network, by what it is called."""
+    """Return common preprocessing steps by name."""
     changes: dict[str, Change] = {
         "images in 0 to 255": lambda x: x * 255,
         "images in -1 to 1": lambda x: 2 * x - 1,

@@ -1,4 +1,4 @@
-"""Training and running a segmentation network."""
+"""Training and evaluation of a segmentation network."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,27 +37,27 @@ Schedule = Literal["constant", "cosine"]
 
 
 class Segmentation(LightningModule):
-    """One network, one loss, one optimiser, and what defends it.
+    """Segmentation task: network, loss, optimiser and defences.
 
     Args:
-        network: maps images in [0, 1] to logits; any `nn.Module` by its class path.
-        loss: a loss with one value per image; the batch's loss is their mean over images with a labelled
-            pixel. With several heads, the heads' mean.
-        optimizer: with its own defaults but for the two settings below; sgd has momentum 0.9.
+        network: network from images in [0, 1] to logits; any `nn.Module`, given by class path.
+        loss: per-image loss; the batch loss is its mean over images with a labelled pixel, and over all
+            heads of a network with several.
+        optimizer: optimiser with its own defaults, except for the two settings below; sgd has momentum 0.9.
         lr: learning rate.
-        weight_decay: as the optimiser defines it.
-        schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
-        encoder_weights: what the encoder starts from: `imagenet` (downloads), a local file, or nothing.
-        weights: a local state-dict that the whole network starts from.
-        frozen: beginnings of parameter names, such as `encoder.conv1`, that keep their first values.
-        head: of a network that returns several maps the one that decides, by its key, field or place (-1 is
-            the last); found by itself where only one has the masks' size and classes.
-        defences: what changes the samples, the batches, the loss or the network, in this order.
+        weight_decay: weight decay as defined by the optimiser.
+        schedule: learning rate schedule: `cosine` decays to 0 over the whole training, or `constant`.
+        encoder_weights: initial weights of the encoder: `imagenet` (downloads), a local file, or none.
+        weights: local state dict with initial weights of the whole network.
+        frozen: prefixes of parameters, such as `encoder.conv1`, that keep their initial values.
+        head: deployed output map of a network with several, by key, field or position (-1 is the last);
+            detected automatically if only one matches size and classes of the masks.
+        defences: defences on samples, batches, loss or network, applied in this order.
 
     Attributes:
-        network: as it is deployed, with what the defences put around it.
-        resumed: a checkpoint is about to bring the weights; Lightning says so only after `setup`.
-        adopted: it was trained elsewhere.
+        network: the deployed network, with the wrappers of the defences.
+        resumed: weights will come from a checkpoint; Lightning reports this only after `setup`.
+        adopted: whether the network was trained elsewhere.
     """
 
     resumed = False
@@ -98,7 +98,7 @@ class Segmentation(LightningModule):
         self.encoder_weights, self.weights = encoder_weights, weights
 
     def setup(self, stage: str) -> None:
-        """Load the weights to start from, unless a checkpoint is about to bring its own; try one sample."""
+        """Load the initial weights, unless a checkpoint provides them; test one sample."""
         if stage == "fit" and not self.resumed:
             if self.encoder_weights is not None:
                 load_encoder(bare(self.network), self.encoder_weights)
@@ -115,36 +115,36 @@ class Segmentation(LightningModule):
                 check_batches(self.network, data, self.trainer, changed=self._defended)
 
     def check(self, data: SegmentationData) -> None:
-        """Let defences add to what is trained on; raise InputError where the data does not allow one."""
+        """Let defences modify the training samples; raise InputError if the data does not allow one."""
         for defence in self.defences:
             defence.enter(data)
         for defence in self.defences:
             defence.check(data)
 
     def choose_head(self, data: SegmentationData, *, trained: bool) -> None:
-        """Find out which of several maps decides, where nobody has said so."""
+        """Detect the deployed output map among several, unless configured."""
         if self.head is None and (head := choose_head(bare(self.network), data, trained=trained)) is not None:
             self.take_head(head)
 
     def resume_head(self, head: int | str | None) -> None:
-        """Take the head of the training that goes on, if it had one."""
+        """Restore the head of the resumed training, if any."""
         if head is not None and self.head is None:
             self.take_head(head)
 
     def take_head(self, head: int | str) -> None:
-        """Let one of the network's maps decide, in whatever defences put around it and in checkpoints."""
+        """Select the deployed output map, inside all defence wrappers and in checkpoints."""
         self.head = self.hparams["head"] = head
         self.network = around_bare(self.network, lambda network: OneHead(network, head=head))
 
     def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Return class path and arguments of `self.network`, given those of the network inside."""
+        """Return class path and arguments of `self.network`, given those of the inner network."""
         if self.head is not None:
             path = f"{OneHead.__module__}.{OneHead.__qualname__}"
             network = {"class_path": path, "init_args": {"network": dict(network), "head": self.head}}
         return wrapped_spec(network, self.defences)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return what the defences watch and keep."""
+        """Return the callbacks of the defences."""
         return [callback for defence in self.defences for callback in defence.callbacks()]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Segmentation(LightningModule):
         return final(self.network(x))
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
-        """Return the batch's mean loss with the defences' penalties, and each image's."""
+        """Return the mean loss with penalties of defences, and the per-image losses."""
         if len(batch.image):  # Poisson sampling draws empty batches
             batch = self._defended(batch)
         gradient_computer = self.gradient_computer
@@ -161,7 +161,7 @@ class Segmentation(LightningModule):
         return gradient_computer.step(self.forward_batch, batch, self.trained_parameters())
 
     def _defended(self, batch: Batch) -> Batch:
-        """Return a batch as the defences change it."""
+        """Return the batch after all defences."""
         for defence in self.defences:
             batch = defence.sample(batch, self.network)
         for defence in self.defences:
@@ -169,7 +169,7 @@ class Segmentation(LightningModule):
         return batch
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Set the gradients: by backpropagation, or as a defence makes them."""
+        """Compute the gradients by backpropagation, or by a defence."""
         gradient_computer = self.gradient_computer
         if gradient_computer is None:
             super().backward(loss, *args, **kwargs)
@@ -178,7 +178,7 @@ class Segmentation(LightningModule):
 
     @property
     def gradient_computer(self) -> GradientComputer | None:
-        """What makes the gradients, if not backpropagation."""
+        """Gradient computation that replaces backpropagation, if any."""
         return next(
             (defence.gradient_computer for defence in self.defences if defence.gradient_computer is not None),
             None,
@@ -192,7 +192,7 @@ class Segmentation(LightningModule):
 
     @property
     def dp_guarantee(self) -> DPGuaranteeContent | None:
-        """What the training has promised about privacy so far, if anything."""
+        """Differential privacy guarantee of the training so far, if any."""
         guarantees = [defence.dp_guarantee() for defence in self.defences]
         return next((guarantee for guarantee in guarantees if guarantee is not None), None)
 
@@ -205,7 +205,7 @@ class Segmentation(LightningModule):
         return self._step(batch)
 
     def forward_batch(self, batch: Batch) -> tuple[Tensor, StepOutput]:
-        """Return each image's loss (N,), with its graph, and the step's output without penalties."""
+        """Return per-image losses (N,), differentiable, and the step output without penalties."""
         losses, _, output = self._forward(batch)
         return losses, output
 
@@ -234,7 +234,7 @@ class Segmentation(LightningModule):
         return output
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimiser, with a schedule over all steps where one is asked for."""
+        """Return the optimiser, with a schedule over all steps if configured."""
         lr = self.lr * math.prod(defence.lr_factor for defence in self.defences)
         optimizer = _optimizer(
             self.optimizer, self.trained_parameters().values(), lr=lr, weight_decay=self.weight_decay

@@ -1,4 +1,4 @@
-"""Trial of the smallest training batch, whose batch statistics may not exist."""
+"""Check of the smallest training batch, which may lack batch statistics."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError, reason_of
 
 REFUSED = "Expected more than 1"
-"""How torch begins when a normalisation layer has one value per channel, in training mode alone."""
+"""Start of torch's error for normalisation of one value per channel in training mode."""
 
 
 def check_batches(
@@ -22,19 +22,19 @@ def check_batches(
     *,
     changed: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> None:
-    """Run the smallest batch of an epoch in training mode; leave the network as it was.
+    """Run the smallest batch of an epoch in training mode, then restore the network.
 
-    Validation runs in evaluation mode, where a normalisation layer takes any batch. An epoch would otherwise
-    end at its last batch, after all others.
+    Validation in evaluation mode does not reveal the problem, as normalisation layers accept any batch there;
+    the epoch would fail at its last batch.
 
     Args:
-        network: images (N, C, H, W) in [0, 1] to logits.
-        data: after setup; Poisson batches are not looked at, private training has no batch statistics.
-        trainer: says how many ranks share an epoch.
-        changed: what is done to a batch before the network sees it.
+        network: network from images (N, C, H, W) in [0, 1] to logits.
+        data: after setup; Poisson batches are skipped, as private training has no batch statistics.
+        trainer: provides the number of ranks.
+        changed: transformation of a batch before the network.
 
     Raises:
-        InputError: a batch that a normalisation layer refuses, and the batch size that leaves none.
+        InputError: a normalisation layer rejects the batch; the message gives a batch size that works.
     """
     if data.batches is not None or getattr(trainer.strategy, "_layer_sync", None) is not None:
         return
@@ -64,7 +64,7 @@ def check_batches(
 def _refusal(
     network: nn.Module, data: SegmentationData, count: int, changed: Callable[[Batch], Batch]
 ) -> str | None:
-    """Return why a normalisation layer refuses a batch in training mode, None where none does."""
+    """Return the error of a normalisation layer for a batch in training mode, None if there is none."""
     rows = data.dataset(data.trained(), augmented=True)
     samples = [rows[0, row % len(rows)] for row in range(count)]
     modes = [(module, module.training) for module in network.modules()]

@@ -1,4 +1,4 @@
-"""Training the auto-encoders of the texture attack."""
+"""Training of the texture attack's auto-encoders."""
 
 from contextlib import ExitStack
 from typing import Literal, assert_never
@@ -20,21 +20,21 @@ Schedule = Literal["constant", "cosine"]
 
 
 class TextureTraining(LightningModule):
-    """Five decoders that turn features back into images, and the encoder they read (Li et al. 2017, eq. 1).
+    """Training of five decoders that invert the features of an encoder (Li et al. 2017, eq. 1).
 
-    Each level costs the mean squared error of its reconstruction, and `feature_weight` times that of the
-    reconstruction's features, over the variance of the image's. From VGG-19 weights the encoder stays as it
-    is; otherwise it is trained with its decoders, by the first part alone.
+    The loss of a level is the mean squared error of its reconstruction, plus `feature_weight` times the error
+    of the reconstruction's features, divided by the variance of the image's features. An encoder with VGG-19
+    weights is frozen; otherwise it is trained with its decoders, by the first term alone.
 
     Args:
-        network: the pairs.
-        vgg: VGG-19 weights of the encoder: `imagenet` (downloads), a local file of torchvision's, or none.
-        feature_weight: of the second part.
+        network: encoder-decoder pairs.
+        vgg: VGG-19 weights of the encoder: `imagenet` (downloads), a local torchvision file, or none.
+        feature_weight: weight of the feature term.
         lr: learning rate of Adam.
-        schedule: `cosine` lets the rate fall to 0 over the whole training, `constant` leaves it.
+        schedule: learning rate schedule: `cosine` decays to 0 over the whole training, or `constant`.
 
     Attributes:
-        resumed: a checkpoint is about to bring the weights.
+        resumed: weights will come from a checkpoint.
     """
 
     resumed = False
@@ -60,16 +60,16 @@ class TextureTraining(LightningModule):
             self.network.encoders.requires_grad_(False)
 
     def setup(self, stage: str) -> None:
-        """Load the encoder's weights, unless a checkpoint is about to bring its own."""
+        """Load the encoder's weights, unless a checkpoint provides them."""
         if stage == "fit" and self.vgg is not None and not self.resumed:
             load_vgg19(self.network, self.vgg)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return what shows and exports the pairs."""
+        """Return the callbacks for panels and export."""
         return [TexturePanels(), TextureExport()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Return the sum of the levels' losses, each a mean over images."""
+        """Return the sum of all level losses, each a mean over images."""
         images = coloured(batch.image)
         features = self.network.encode_all(images)
         total = images.new_zeros(())
@@ -94,7 +94,7 @@ class TextureTraining(LightningModule):
         return functional.mse_loss(features, target) / (target.var() + 1e-8)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return each level's reconstruction, (N, 3, H, W), and log how like the image it is."""
+        """Return each level's reconstruction, (N, 3, H, W), and log its similarity to the image."""
         images = coloured(batch.image)
         features = self.network.encode_all(images)
         again = {str(level): self.network.decode(level, features[level]) for level in sorted(LEVELS)}
@@ -106,7 +106,7 @@ class TextureTraining(LightningModule):
         return again
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam over what is trained, with its schedule."""
+        """Return Adam over the trained parameters, with its schedule."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.lr)
         match self.schedule:
@@ -121,7 +121,7 @@ class TextureTraining(LightningModule):
 
 
 def coloured(images: Tensor) -> Tensor:
-    """Return images (N, 1 or 3, H, W) with three channels; raise InputError for other numbers or sizes."""
+    """Return images (N, 1 or 3, H, W) with three channels; raise InputError for other channels or sizes."""
     if images.shape[1] not in {1, 3} or images.shape[2] % 16 or images.shape[3] % 16:
         raise InputError(
             "texture auto-encoders train on images of 1 or 3 channels, height and width multiples of 16, "
@@ -131,7 +131,7 @@ def coloured(images: Tensor) -> Tensor:
 
 
 def begin(network: TextureAutoEncoders) -> None:
-    """Give all layers weights of one variance through ReLUs (He et al. 2015), `conv0` the identity."""
+    """Initialise all layers for constant variance through ReLUs (He et al. 2015), `conv0` as identity."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

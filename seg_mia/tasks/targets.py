@@ -19,13 +19,13 @@ from seg_mia.results.files import file_name
 
 
 class TargetMasks:
-    """Target masks of the tested samples; an untargeted attack gets the true masks.
+    """Target masks of the tested samples; the ground truth for untargeted attacks.
 
-    Other samples' masks come from the whole subset, so that a sample's target depends on it and on the
-    attack's seed, and not on batches, ranks or how many samples are tested.
+    Masks of other samples come from the whole subset, so a target depends only on the sample and the seed of
+    the attack, not on batches, ranks or the number of tested samples.
 
     Attributes:
-        similarity: mean IoU of each of the subset's masks with each other, (n, n), where it decided.
+        similarity: mean IoU between all masks of the subset, (n, n), if it determines the targets.
     """
 
     def __init__(self, attack: Perturbation, data: SegmentationData) -> None:
@@ -35,7 +35,7 @@ class TargetMasks:
         self.row = {int(index): row for row, index in enumerate(data.scored(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return int64 (N, h, w) on the batch's device."""
+        """Return int64 masks (N, h, w) on the device of the batch."""
         if self.chosen is None:
             return batch.mask
         rows = [self.row[int(index)] for index in batch.index]
@@ -66,7 +66,7 @@ class TargetMasks:
 
 
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
-    """Return a copy of the subset's masks with those of the tested samples read from files."""
+    """Return a copy of the subset's masks; those of tested samples come from files."""
     files = list_files(folder)
     names = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
     missing = [name for name in names.values() if name not in files]
@@ -91,7 +91,7 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
 
 
 def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Read class ids; for two classes also black and white, as `predict` writes them."""
+    """Read class ids; for two classes also 0 and 255, the output of `predict`."""
     try:
         mask = read_mask(path, threshold=None, classes=classes, remedy="save the victim's class ids")
     except InputError:
@@ -100,5 +100,5 @@ def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dty
         refuse_lost(path, 127, below=128)
         return read_mask(path, threshold=127, classes=classes)
     if classes == 2 and not (mask == 1).any():
-        return np.asarray(mask == IGNORE, dtype=np.uint8)  # 255 without any 1 is white
+        return np.asarray(mask == IGNORE, dtype=np.uint8)  # 255 without any 1 denotes white
     return mask

@@ -1,4 +1,4 @@
-"""Samples of one image file and one mask file each, and what all their sources share."""
+"""Samples of one image file and one mask file each, and their common source class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from seg_mia.errors import InputError
 
 
 class Sample(NamedTuple):
-    """Where one sample lies, and what it must share a side of the split with."""
+    """Files of one sample, and its group, which stays on one side of the split."""
 
     name: str
     image: Path
@@ -25,7 +25,7 @@ class FilePairs(Source):
 
     Attributes:
         samples: the files, in the order of `ids`.
-        threshold: mask values above it are class 1, for two classes; None takes values for class ids.
+        threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
     """
 
     samples: Sequence[Sample]
@@ -40,10 +40,10 @@ class FilePairs(Source):
         return digest(self.samples[index].image)
 
     def read(self, index: int) -> tuple[Image, Mask]:
-        """Return image (H, W, C) and mask (H, W) as their files hold them.
+        """Return image (H, W, C) and mask (H, W) at their stored size.
 
         Raises:
-            InputError: two sizes, or a file that is not what it should be.
+            InputError: sizes differ, or a file is invalid.
         """
         sample = self.samples[index]
         image, mask = read_image(sample.image, self.channels), self.mask(sample.mask)
@@ -55,9 +55,9 @@ class FilePairs(Source):
         return image, mask
 
     def mask(self, path: Path) -> Mask:
-        """Return a mask file's class ids (h, w), before they are resized."""
+        """Return the class ids of a mask file (h, w) before resizing."""
         return read_mask(path, threshold=self.threshold, classes=self.classes)
 
     def lost(self, index: int) -> int:
-        """Return the largest value of a mask's file that the threshold made background."""
+        """Return the largest mask-file value that the threshold mapped to background."""
         return largest_lost(self.samples[index].mask, self.threshold)

@@ -1,4 +1,4 @@
-"""Samples that lie in a folder as image and mask files, by name or as a CSV file lists them."""
+"""Image and mask files in a folder, paired by name or by a CSV file."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from seg_mia.errors import InputError
 
 
 class Row(NamedTuple):
-    """One line of a manifest, as text, and what to call it in an error."""
+    """One line of a manifest as text, and its name in error messages."""
 
     where: str
     image: str
@@ -32,25 +32,25 @@ class FolderSource(FilePairs):
     the image column names the file below `images` and, whatever the suffix, below `masks`.
 
     Args:
-        root: the data set's folder, which nothing may lie outside of.
+        root: data set folder; all files must lie inside it.
         images: folder of the images below `root`.
         masks: folder of the masks below `root`.
         channels: 1 for grey, 3 for RGB; grey files are repeated for 3.
         classes: number of classes, background included, 2 to 255.
-        threshold: mask values above it are class 1, for two classes; None takes values for class ids.
-        size: side of the square that samples are resized to; None leaves them as they are.
+        threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
+        size: side of the square to resize samples to; None keeps the original size.
         manifest: CSV file, relative to `root`.
-        image_column: its column of image paths.
-        mask_column: its column of mask paths; it may be missing if left at its default.
-        group_column: its column of what must stay on one side of a split (patient, video); None takes the
-            column `group` where there is one, else every sample is independent.
-        patient: a regular expression whose first group, matched with a sample's name, is what must stay on
-            one side; only where no column says it.
-        split_column: its column of the part that each sample plays, one of `seg_mia.data.source.PARTS`; None
-            leaves the split to be drawn.
+        image_column: manifest column of image paths.
+        mask_column: manifest column of mask paths; optional if left at its default.
+        group_column: manifest column of groups (patient, video) that stay on one side of a split; None uses
+            the column `group` if present, else every sample is independent.
+        patient: regular expression matched against a sample's name; its first group is the split group. Only
+            without a group column.
+        split_column: manifest column of a predefined split, one of `seg_mia.data.source.PARTS` per sample;
+            None draws the split at random.
 
     Raises:
-        InputError: if files, manifest and arguments do not go together.
+        InputError: files, manifest and arguments are incompatible.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class FolderSource(FilePairs):
             self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        """Return image and mask at `size`, the image by area or bilinear, the mask by nearest neighbour."""
+        """Return image and mask at `size`: image by area or bilinear, mask by nearest neighbour."""
         image, mask = self.read(index)
         if self.size is None:
             return image, mask
@@ -98,7 +98,7 @@ class FolderSource(FilePairs):
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
-        """What the decoded pixels depend on besides the files."""
+        """Return all that decoded pixels depend on besides the files."""
         return {
             "channels": self.channels,
             "classes": self.classes,
@@ -122,7 +122,7 @@ def _check(channels: int, classes: int, threshold: int | None, size: int | None)
 
 
 def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
-    """Return a CSV file's header, and its lines with what to call each in an error."""
+    """Return header and lines of a CSV file, each line with its name in error messages."""
     if not manifest.is_file():
         raise InputError(f"{manifest} must be a CSV file in UTF-8, got: no file; correct manifest")
     try:
@@ -137,7 +137,7 @@ def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any
 def _rows(
     manifest: Path, image_column: str, mask_column: str, group_column: str | None, split_column: str | None
 ) -> list[Row]:
-    """Read a manifest's lines, having checked that the columns are there and filled."""
+    """Return the lines of a manifest after checking that columns exist and are filled."""
     header, lines = _table(manifest)
     masks = None if mask_column == "mask" and "mask" not in header else mask_column
     groups = group_column or ("group" if "group" in header else None)
@@ -183,7 +183,7 @@ def _part(where: str, row: Mapping[Any, Any], column: str) -> str:
 
 
 def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sample]:
-    """Find the files of each line and return the samples in the order of their names."""
+    """Return the samples of all manifest lines, in name order."""
     if rows[0].mask is not None:
         samples = [_by_path(row, root) for row in rows]
     else:
@@ -198,7 +198,7 @@ def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sa
 
 
 def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path) -> list[Sample]:
-    """Return samples in the groups that their names say, having refused groups from a column."""
+    """Return samples grouped by their names; a group column is an error."""
     grouped = [sample.name for sample in samples if sample.group != sample.name]
     if grouped:
         raise InputError(

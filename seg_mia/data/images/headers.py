@@ -1,4 +1,4 @@
-"""Header fields of PNG, TIFF and BMP files that change what numbers mean and that their readers miss."""
+"""Header fields of PNG, TIFF and BMP files that alter pixel values and are ignored by readers."""
 
 import struct
 from io import BytesIO
@@ -21,16 +21,16 @@ _UNUSUAL = {8: "linear", 16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.2
 
 
 def check_header(image: PillowImage.Image, data: bytes, path: Path, *, ids: bool) -> None:
-    """Refuse a file whose header gives its numbers a meaning that its reader would lose.
+    """Reject a file whose header alters the meaning of its values beyond the reader's support.
 
     Args:
         image: the file, opened and not yet loaded.
-        data: its bytes.
-        path: what to call it in an error.
-        ids: whether its numbers are wanted as they are stored, as class ids.
+        data: bytes of the file.
+        path: file, for error messages.
+        ids: whether stored values are class ids.
 
     Raises:
-        InputError: names the file, the field and what to do.
+        InputError: names the file, the field and the remedy.
     """
     match image.format:
         case "TIFF":
@@ -44,12 +44,12 @@ def check_header(image: PillowImage.Image, data: bytes, path: Path, *, ids: bool
 
 
 def forget_key(image: PillowImage.Image, path: Path, depth: int) -> None:
-    """Take away a loaded grey PNG's transparent colour (tRNS) where no pixel has it.
+    """Remove the transparent colour (tRNS) of a loaded grey PNG if no pixel has it.
 
-    Pillow compares it with pixels of 2 and 4 bits once they are stretched, and loses half of 16 bits over it.
+    Pillow compares it with 2- and 4-bit pixels after stretching, and truncates 16 bits to 8 because of it.
 
     Raises:
-        InputError: a pixel has it.
+        InputError: a pixel has that colour.
     """
     key = image.info.get("transparency")
     if not isinstance(key, int) or image.mode not in ("L", "I;16") or depth == 8:
@@ -61,13 +61,13 @@ def forget_key(image: PillowImage.Image, path: Path, depth: int) -> None:
 
 
 def white_is_zero(image: PillowImage.Image) -> bool:
-    """Say whether a TIFF stores white as 0 in a way that Pillow leaves as it is: 16 bits and floats."""
+    """Whether a TIFF stores white as 0 in a type that Pillow does not invert: 16 bits or float."""
     tags: Any = getattr(image, "tag_v2", {})
     return tags.get(_PHOTOMETRIC) == 0 and image.mode in ("I;16", "I;16B", "F")
 
 
 def unidentified(data: bytes) -> str:
-    """Return what of a TIFF's header its reader does not know; nothing for other files."""
+    """Return the TIFF header fields unknown to the reader; empty for other files."""
     if data[:4] not in _TIFF:
         return "another kind of file"
     if data[:4] == b"MM\0+":
@@ -118,7 +118,7 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
 
 
 def _check_shown(tags: Any, path: Path) -> None:
-    """Refuse tables that say what the numbers of a TIFF look like, of which no reader takes notice."""
+    """Reject TIFF display tables, which all readers ignore."""
     colours, reference = tags.get(_COLOURS), tags.get(_REFERENCE)
     if colours and max(colours) < 256:
         raise InputError(
@@ -135,7 +135,7 @@ def _check_shown(tags: Any, path: Path) -> None:
 
 
 def _check_curve(image: PillowImage.Image, data: bytes, path: Path) -> None:
-    """Refuse a PNG whose numbers are not those of an ordinary screen."""
+    """Reject a PNG with a non-standard transfer curve."""
     gamma, managed = image.info.get("gamma"), {"srgb", "icc_profile"} & image.info.keys()
     curve = None
     if gamma is not None and not managed and not _STANDARD[0] <= gamma <= _STANDARD[1]:
@@ -151,7 +151,7 @@ def _check_curve(image: PillowImage.Image, data: bytes, path: Path) -> None:
 
 
 def _chunk(data: bytes, name: bytes) -> bytes | None:
-    """Return the body of a PNG's chunk that stands before its pixels."""
+    """Return the body of a PNG chunk that precedes the pixels."""
     at = 8
     while at + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -164,7 +164,7 @@ def _chunk(data: bytes, name: bytes) -> bytes | None:
 
 
 def _check_depth(image: PillowImage.Image, data: bytes, path: Path) -> None:
-    """Refuse a BMP of 4 or 8 bits with so short a grey palette that Pillow takes it for one of other bits."""
+    """Reject a 4- or 8-bit BMP with a short grey palette, for which Pillow assumes another bit depth."""
     at = 24 if data[14:18] == b"\x0c\0\0\0" else 28
     (bits,) = struct.unpack("<H", data[at : at + 2])
     if (image.mode == "1" and bits != 1) or (image.mode == "L" and bits != 8):

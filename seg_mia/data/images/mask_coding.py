@@ -1,4 +1,4 @@
-"""Masks whose values are coded otherwise than the settings say, and would be taken for empty."""
+"""Masks with a value coding that contradicts the settings and would appear empty."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from seg_mia.data.images.reading import read_mask
 from seg_mia.errors import InputError
 
 GREY_LEVELS = 16
-"""A mask whose largest value is above 0 and below this holds class ids, not grey levels."""
+"""A mask with a largest value above 0 and below this holds class ids, not grey levels."""
 
 
 def largest_lost(path: Path, threshold: int | None) -> int:
-    """Return the largest value of a mask file without any above the threshold; 0 where all of it is 0.
+    """Return the largest value of a mask file without values above the threshold; 0 if all are 0.
 
-    Without a threshold, and where something is above it, nothing is lost: 0.
+    Returns 0 without a threshold or with values above it, as nothing is lost then.
     """
     if threshold is None or read_mask(path, threshold=threshold, classes=2).any():
         return 0
-    low, high = 0, threshold  # the largest value lies in low .. high
+    low, high = 0, threshold  # the largest value is in low .. high
     while low < high:
         middle = (low + high) // 2
         if read_mask(path, threshold=middle, classes=2).any():
@@ -27,12 +27,12 @@ def largest_lost(path: Path, threshold: int | None) -> int:
 
 
 def refuse_lost(path: Path, threshold: int | None, *, below: int = GREY_LEVELS) -> None:
-    """Raise InputError for a mask file that a threshold makes background as a whole, though not all is 0.
+    """Raise InputError for a mask file with nonzero values but none above the threshold.
 
     Args:
-        path: the file.
-        threshold: values above it are foreground; None refuses nothing.
-        below: largest values from here on are taken for grey levels that are meant to be background.
+        path: mask file.
+        threshold: values above it are foreground; None disables the check.
+        below: largest values from here on are accepted as grey levels of background.
     """
     value = largest_lost(path, threshold)
     if 0 < value < below:

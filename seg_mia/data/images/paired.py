@@ -1,4 +1,4 @@
-"""Samples that are one image file and one mask file each, wherever a data set's own layout puts them."""
+"""Samples of one image file and one mask file each, in any layout."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ from seg_mia.errors import InputError
 
 
 class Paired(FilePairs):
-    """Image and mask files that a layout's reader has found.
+    """Image and mask files listed by the reader of a layout.
 
     Args:
-        samples: what was found.
+        samples: the listed samples.
         channels: 1 for grey, 3 for RGB.
         classes: number of classes, background included.
-        threshold: mask values above it are class 1, for two classes; None takes values for class ids.
-        width: of the decoded samples in pixels.
-        height: of the decoded samples in pixels.
+        threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
+        width: width of decoded samples in pixels.
+        height: height of decoded samples in pixels.
 
     Raises:
-        InputError: no samples, two of one name, or a size below 1.
+        InputError: no samples, duplicate names, or a size below 1.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Paired(FilePairs):
         self.width, self.height = width, height
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        """Return the image, shrunk by area or grown bilinearly, and the mask by nearest neighbour."""
+        """Return the image, reduced by area or enlarged bilinearly, and the mask by nearest neighbour."""
         image, mask = self.read(index)
         return resized(image, self.height, self.width), resized_mask(mask, self.height, self.width)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
-        """What the decoded pixels depend on besides the files."""
+        """Return all that decoded pixels depend on besides the files."""
         return {
             "reader": type(self).__name__,
             "threshold": self.threshold,
@@ -60,10 +60,10 @@ class Paired(FilePairs):
 
 
 def first_folder(root: Path, names: Sequence[str], *, content: str) -> Path:
-    """Return the first of some folders that there is below the root.
+    """Return the first of several folders that exists below the root.
 
     Raises:
-        InputError: none of them is there, or the first that is lies outside of the root.
+        InputError: none exists, or the first existing one is outside the root.
     """
     for name in names:
         if (root / name).is_dir():

@@ -1,4 +1,4 @@
-"""Reading image and mask files so that nothing is guessed: what is not as it should be is refused."""
+"""Strict reading of image and mask files: ambiguous or invalid files are rejected."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ from seg_mia.metrics.labels import IGNORE
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_JPEG_NOISE = 16  # how far the channels of a grey picture may drift apart in a colour JPEG
+_JPEG_NOISE = 16  # tolerated channel difference of a grey image stored as colour JPEG
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _UNREADABLE = (
@@ -42,7 +42,7 @@ _UNREADABLE = (
     zlib.error,
     cv2.error,
     PillowImage.DecompressionBombError,
-    Warning,  # where warnings are errors; Pillow warns of damage that it reads past
+    Warning,  # warnings become errors here: Pillow only warns of damage
 )
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -51,12 +51,12 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 def read_image(path: Path, channels: int) -> Image:
     """Read a PNG, JPEG, TIFF or BMP file as (H, W, channels): 8 bits as uint8, else float32 in [0, 1].
 
-    EXIF rotation is carried out, palettes are expanded, opaque alpha is dropped, and 16 bits are divided
+    EXIF rotation is applied, palettes are expanded, opaque alpha is dropped, and 16 bits are divided
     by 65535. Grey is repeated for three channels.
 
     Raises:
-        InputError: if the file is unreadable, truncated, of several pages, transparent, of another pixel
-            type, coloured while `channels` is 1, or of floats that leave [0, 1].
+        InputError: the file is unreadable, truncated, multi-page, transparent, of another pixel type, in
+            colour while `channels` is 1, or of floats outside [0, 1].
     """
     pixels: NDArray[Any] = _scaled(_read(path), path)
     if pixels.ndim == 2:
@@ -80,14 +80,14 @@ def read_mask(
     """Read a mask file as class ids (h, w).
 
     Args:
-        path: PNG, TIFF or BMP of 8 or 16 bits, or a JPEG that a threshold is put to.
-        threshold: pixels above it are class 1, all others class 0; None takes pixel values (of a palette
-            file, its indices) for class ids.
-        classes: ids must be below it, or 255 for pixels to ignore.
-        remedy: what to do about an unknown id, by the options that the data set has.
+        path: PNG, TIFF or BMP of 8 or 16 bits, or a JPEG if there is a threshold.
+        threshold: pixels above it are class 1, all others class 0; None interprets pixel values (palette
+            indices for palette files) as class ids.
+        classes: ids must be below it, or 255 for ignored pixels.
+        remedy: advice for unknown ids, in terms of the data set's options.
 
     Raises:
-        InputError: if the file is unreadable, not grey, transparent, of floats, or holds an unknown id.
+        InputError: the file is unreadable, not grey, transparent, of floats, or contains an unknown id.
     """
     if threshold is None and path.suffix.lower() in {".jpg", ".jpeg"}:
         raise InputError(
@@ -115,13 +115,13 @@ def read_mask(
 
 
 def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
-    """Return the files below a folder by their path without suffix, in the order of those names.
+    """Return the files below a folder, keyed and sorted by path without suffix.
 
-    Names that start with a dot and other suffixes are passed over; case does not matter in suffixes.
+    Hidden files and other suffixes are ignored; suffixes are case-insensitive.
 
     Raises:
-        InputError: if the folder is missing or holds no such file, two files differ in suffix only, a link
-            leads out of the folder or to a folder, or what has the name of a file is none.
+        InputError: the folder is missing or contains no such file, two files differ in suffix only, a link
+            leads out of the folder or to a folder, or an entry named like a file is not a regular file.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} must be a folder, found none; correct the path")
@@ -143,10 +143,10 @@ def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Pa
 
 
 def pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[tuple[str, Path, Path]]:
-    """Join images and masks of the same name into (name, image, mask), sorted by name.
+    """Pair images and masks of the same name as (name, image, mask), sorted by name.
 
     Raises:
-        InputError: if an image has no mask or a mask no image.
+        InputError: an image has no mask or a mask no image.
     """
     for files, counterparts, problem in (
         (images, masks, "images have no mask"),
@@ -165,7 +165,7 @@ def digest(*paths: Path) -> str:
     """Return a SHA-256 of the files' bytes, in this order.
 
     Raises:
-        InputError: if a file cannot be read.
+        InputError: a file cannot be read.
     """
     checksum = hashlib.sha256()
     for path in paths:
@@ -179,7 +179,7 @@ def digest(*paths: Path) -> str:
 
 
 def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield all visible files below a resolved folder, having refused links that lead out of it."""
+    """Yield all visible files below a resolved folder; links out of it are an error."""
     pending = [str(folder)]
     while pending:
         directory = pending.pop()
@@ -201,7 +201,7 @@ def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Say whether it is a folder or a link to one; links in a circle are neither."""
+    """Whether a path is a folder or a link to one; circular links are neither."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
@@ -214,7 +214,7 @@ def _leaves(path: Path, folder: Path) -> bool:
 
 
 def _read(path: Path, *, indices: bool = False) -> Pixels:
-    """Read a file as (h, w) or (h, w, 3) in its own depth, upright and without alpha."""
+    """Read a file as (h, w) or (h, w, 3) at its original depth, upright and without alpha."""
     try:
         data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
         with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
@@ -242,7 +242,7 @@ def _read(path: Path, *, indices: bool = False) -> Pixels:
 
 
 def _depth(image: PillowImage.Image) -> int:
-    """Return the bits per channel of a file not yet loaded; Pillow's mode does not tell, it cuts 16 to 8."""
+    """Return the bits per channel of a file not yet loaded; Pillow's mode hides its truncation of 16 to 8."""
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
         return int(max(tags.get(_BITS_PER_SAMPLE, (1,))))
@@ -251,9 +251,9 @@ def _depth(image: PillowImage.Image) -> int:
 
 
 def _check_kind(image: PillowImage.Image, path: Path, depth: int) -> None:
-    """Refuse what could only be read in part or by guessing at the meaning of its numbers."""
+    """Reject files that are only partly readable or have ambiguous values."""
     pages = getattr(image, "n_frames", 1)
-    if pages > 1 and image.format != "MPO":  # the other pictures of an MPO are previews
+    if pages > 1 and image.format != "MPO":  # further images of an MPO are previews
         raise InputError(f"{path} must hold one picture, got {pages} pages; save each as a file of its own")
     match image.mode:
         case "1" | "L" | "LA" | "P" | "RGB" | "RGBA":
@@ -270,9 +270,9 @@ def _check_kind(image: PillowImage.Image, path: Path, depth: int) -> None:
 
 
 def _read_wide(image: PillowImage.Image, data: bytes, path: Path) -> NDArray[np.uint16]:
-    """Read 16-bit colour, of which Pillow gives the upper half only, and hold it against that half.
+    """Read 16-bit colour with OpenCV and check it against the upper byte read by Pillow.
 
-    OpenCV reads truncated files without a word and some layouts wrongly; Pillow does neither.
+    OpenCV silently reads truncated files and decodes some layouts incorrectly; Pillow does neither.
     """
     wide = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     upper = np.asarray(image)
@@ -295,7 +295,7 @@ def _read_wide(image: PillowImage.Image, data: bytes, path: Path) -> NDArray[np.
 
 
 def _narrow(image: PillowImage.Image, path: Path, *, indices: bool, depth: int) -> Pixels:
-    """Turn all but 16-bit colour into an array; with `indices`, into the numbers that the file holds."""
+    """Return an array of any type but 16-bit colour; with `indices`, of the stored values."""
     if indices and image.mode == "P":
         return np.array(image)
     if image.has_transparency_data:
@@ -314,7 +314,7 @@ def _narrow(image: PillowImage.Image, path: Path, *, indices: bool, depth: int) 
 
 
 def _positive(pixels: Pixels, path: Path) -> Pixels:
-    """Return 16 bits or floats that were stored with white as 0 with black as 0."""
+    """Invert 16-bit or float values stored with white as 0."""
     if pixels.dtype == np.uint16:
         return np.uint16(65535) - pixels
     return np.float32(1) - _unit(pixels, path)
@@ -338,7 +338,7 @@ def _scaled(pixels: Pixels, path: Path) -> Image:
 
 
 def _unit(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Return floats, having refused what leaves [0, 1]."""
+    """Return floats after checking that they lie in [0, 1]."""
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):
         raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")

@@ -1,1 +1,1 @@
-"""The synthetic abdominal CT: anatomy and scanner."""
+"""Synthetic abdominal CT: anatomy and scanner."""

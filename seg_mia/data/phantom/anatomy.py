@@ -1,7 +1,7 @@
-"""A procedural abdominal CT: every slice is a pure function of the seeds of a patient and of a reading.
+"""Procedural abdominal CT: every slice is a pure function of patient seed and reading seed.
 
-Anatomy is written in centimetres on a patient of average build: x to the patient's left (image right), y to
-the back, the origin in the middle of the body. A patient scales and bends it; a slice paints it.
+Anatomy is defined in centimetres on a patient of average build: x to the patient's left (image right), y to
+the back, origin at the centre of the body. `Patient` scales and deforms it; `Slice` paints it.
 """
 
 from dataclasses import dataclass
@@ -169,14 +169,14 @@ class Slice(Canvas):
     patient: Patient
 
     def track(self, tissue: Tissue, *, grow: float = 1.0, paint: Tissue | None = None) -> None:
-        """Paint the ellipse that an organ of `TRACKS` is at this level."""
+        """Paint the ellipse of a `TRACKS` organ at this level."""
         row = at(TRACKS[tissue], self.level(tissue))
         if min(row[2:4]) > 0.05:
             self.organ(tissue, ellipse(row[:2], row[2:4] * grow, row[4]), paint=paint)
 
 
 def paint_trunk(canvas: Slice) -> None:
-    """Table, skin, fat and muscle of the wall, ribs; the cavity is painted over it."""
+    """Table, skin, fat and muscle of the wall, ribs; the cavity is painted later."""
     side, front, back = canvas.patient.fat
     skin = hull(14.8 + side, 10.3 + front, 10.5 + back)
     skin[:, 1] -= np.where(skin[:, 1] > 0, 0.9 * np.exp(-((skin[:, 0] / 1.8) ** 2)), 0)
@@ -194,7 +194,7 @@ def paint_trunk(canvas: Slice) -> None:
 
 
 def paint_ribs(canvas: Slice) -> None:
-    """Cuts through ribs, which run down and forward, and through their cartilage near the costal margin."""
+    """Cross-sections of ribs, which run down and forward, and of cartilage near the costal margin."""
     margin = np.interp(canvas.position, [0, 0.35, 0.7, 1], [2.75, 2.2, 1.45, 0.9])
     angles = (np.arange(-9, 9) + 0.5 + canvas.patient.spine + 6 * canvas.position) * 0.44
     for angle, sign in product(angles[(angles > 0.5) & (angles < margin)], (-1, 1)):
@@ -247,7 +247,7 @@ def paint_bowel(canvas: Slice) -> None:
 
 
 def paint_liver(canvas: Slice) -> None:
-    """Liver with its vessels and lesions, which do not leave it."""
+    """Liver with its vessels and lesions, confined to it."""
     shape = between(LIVER, canvas.level(T.LIVER))
     front = shape[0, 0] - 1.3
     wall = [(front, -12.0), (min(-4.0, front - 1), -13.0), (-12.0, -12.5), (-18.0, -3.0), (-16.0, 6.0)]
@@ -286,7 +286,7 @@ def paint_kidney(canvas: Slice, cortex: Tissue, medulla: Tissue) -> None:
 
 
 def paint_pancreas(canvas: Slice) -> None:
-    """Pancreas: the head lies lower than the tail, so a slice shows a part of it."""
+    """Pancreas: the head lies lower than the tail, so a slice shows only part of it."""
     along = np.linspace(0, 1, 24)
     middle = np.stack([at(PANCREAS, share) for share in along])
     width = 1.15 * np.exp(-(((canvas.level(T.PANCREAS) - 0.62 + 0.17 * along) / 0.09) ** 2))
@@ -307,7 +307,7 @@ def paint_stomach(canvas: Slice) -> None:
 
 
 def paint_dots(canvas: Slice, tissue: Tissue) -> None:
-    """Vessels of fat or lung, which cross the slice."""
+    """Vessels of fat or lung that cross the slice."""
     x_y, (z, length, radius) = canvas.patient.dots[:, :2], canvas.patient.dots[:, 2:].T
     cut = np.abs(z - canvas.position) < length
     canvas.discs(tissue, canvas.bend(x_y[cut]), radius[cut])
@@ -329,7 +329,7 @@ def paint_abdomen(canvas: Slice) -> None:
 
 
 def paint_thorax(canvas: Slice) -> None:
-    """Lung, heart and what lies between the lungs."""
+    """Lung, heart and mediastinum."""
     paint_dots(canvas, T.MUSCLE)
     canvas.fill(T.VISCERAL, ellipse((0.3, 0.5), (2.6, 6.5)))
     canvas.track(T.HEART, grow=1.12, paint=T.VISCERAL)
@@ -338,7 +338,7 @@ def paint_thorax(canvas: Slice) -> None:
 
 
 def paint_cavity(canvas: Slice) -> None:
-    """Chest and abdomen with the diaphragm between them, then the vessels that pass it."""
+    """Chest and abdomen, separated by the diaphragm, then the vessels through it."""
     paint_abdomen(canvas)
     if canvas.position < 0.36:
         chest, dome = canvas.blank(T.LUNG), canvas.blank(0)
@@ -367,14 +367,14 @@ def paint(patient: Patient, position: float, pixels: int) -> Map:
 
 
 def render(patient: int, position: float, reading: int, *, size: int, seed: int = 0) -> tuple[Field, Map]:
-    """CT slice of a procedural patient, as one scan shows it and one annotator labels it.
+    """CT slice of a procedural patient in one scan, labelled by one annotator.
 
     Args:
-        patient: number of the body, with `seed` its only source of anatomy.
+        patient: number of the body; with `seed`, determines all anatomy.
         position: axial level in [0, 1], from the dome of the liver to below the kidneys.
-        reading: number of the scan and its annotation, whose noise and contour error it decides.
+        reading: number of the scan and its annotation; determines noise and contour error.
         size: side of the image in pixels, at least 32; the anatomy is the same at any size.
-        seed: chooses another population of patients.
+        seed: selects the population of patients.
 
     Returns:
         Image (size, size) in [0, 1], from -160 to 240 HU, the patient's right on the left, spine down;

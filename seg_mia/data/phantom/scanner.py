@@ -1,4 +1,4 @@
-"""Maps of tissues in one body, and what scanner and annotator make of them: a CT image and organ contours."""
+"""Tissue maps of one body, and the CT image and organ contours derived from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ CONTOUR_ERROR = 1.6 / 128
 
 
 class Tissue(IntEnum):
-    """What one point of the body consists of."""
+    """Tissue type of one point in the body."""
 
     AIR = 0
     TABLE = auto()
@@ -121,7 +121,7 @@ HU: dict[Tissue, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Build:
-    """How one body differs from the average: what every contour in it goes through."""
+    """Deviation of one body from the average, applied to all its contours."""
 
     size: Points  # (2,) width and depth as a multiple of the average
     view: Points  # (3,) centre of the image and its side, in centimetres
@@ -133,7 +133,7 @@ class Build:
 
     @classmethod
     def draw(cls, rng: Generator, *, half_width: float) -> "Build":
-        """Draw a body that fills most of the image; of average size it would be 2 `half_width` wide."""
+        """Draw a body that fills most of the image; its width at average size is 2 `half_width`."""
         count = len(Tissue)
         uneven = np.where(np.isin(list(Tissue), [T.SKIN, T.FAT]), 0.0, 1.0)  # the trunk is nearly symmetrical
         amplitude = rng.normal(0, (0.035, 0.025, 0.018, 0.012), (count, 4)) * (0.35 + 0.65 * uneven[:, None])
@@ -152,7 +152,7 @@ class Build:
         )
 
     def vary(self, tissue: Tissue, points: Points, position: float) -> Points:
-        """The contour (n, 2) with this body's harmonics, size and shift of that organ."""
+        """Contour (n, 2) with this body's harmonics, size and shift of the organ."""
         amplitude, phase, drift = self.wobble[tissue].T
         turn = np.linspace(0, 2 * np.pi, len(points), endpoint=False)[:, None] * (2, 3, 4, 5)
         ripple = np.cos(turn + phase + drift * position) @ amplitude
@@ -161,7 +161,7 @@ class Build:
         return np.asarray(centre + (points - centre) * size[:, None] + self.shift[tissue])
 
     def bend(self, points: Points, position: float) -> Points:
-        """Points (n, 2) moved as everything around them moves in this body."""
+        """Points (n, 2) displaced by this body's deformation field."""
         angle = points @ self.waves[:, 2:4].T + position * self.waves[:, 4] + self.waves[:, 5]
         return np.asarray(points + np.sin(angle) @ self.waves[:, :2])
 
@@ -179,19 +179,19 @@ class Canvas:
         return replace(self, tissues=np.full_like(self.tissues, tissue))
 
     def level(self, tissue: Tissue) -> float:
-        """Where this slice lies on the organ's own axis."""
+        """Position of this slice on the organ's axis."""
         return float(self.position + self.build.level[tissue])
 
     def bend(self, points: Points) -> Points:
-        """Points (n, 2) where they lie in this body."""
+        """Positions of points (n, 2) in this body."""
         return self.build.bend(points, self.position)
 
     def place(self, tissue: Tissue, points: Points) -> Points:
-        """An organ's contour (n, 2) as it is in this body."""
+        """Contour (n, 2) of an organ in this body."""
         return self.bend(self.build.vary(tissue, points, self.position))
 
     def organ(self, tissue: Tissue, points: Points, *, paint: Tissue | None = None) -> None:
-        """Paint an organ's contour (n, 2), by default with its own tissue."""
+        """Paint the contour (n, 2) of an organ, by default with its own tissue."""
         self.fill(tissue if paint is None else paint, self.place(tissue, points))
 
     def fill(self, tissue: int, points: Points) -> None:
@@ -210,7 +210,7 @@ class Canvas:
             cv2.circle(self.tissues, centre, radius, int(tissue), -1, cv2.LINE_8, 4)
 
     def gas(self, tissue: Tissue, lumen: Points, share: float) -> None:
-        """Paint the front of a lumen (n, 2): the patient lies on the back, so the gas ends at a level."""
+        """Paint gas in the front of a lumen (n, 2), bounded by a level: the patient lies supine."""
         front, back = lumen[:, 1].min(), lumen[:, 1].max()
         above = lumen[lumen[:, 1] < front + share * (back - front)]
         if len(above) > 3:
@@ -223,7 +223,7 @@ class Canvas:
 
 
 def at(rows: Rows, position: float) -> Points:
-    """The columns after the first, interpolated where the first is the position."""
+    """Columns after the first, interpolated at a position given by the first."""
     table = np.asarray(rows)
     return np.array([np.interp(position, table[:, 0], column) for column in table[:, 1:].T])
 
@@ -272,7 +272,7 @@ def hull(half_width: float, front: float, back: float, angle: Points | None = No
 
 @dataclass(frozen=True)
 class Texture:
-    """The grain of one patient's organs: random grids, stretched over an image of any size."""
+    """Texture of one patient's organs: random grids, stretched over an image of any size."""
 
     coarse: Field
     fine: Field
@@ -298,7 +298,7 @@ def scan(tissues: Map, texture: Texture, position: float, rng: Generator, *, siz
 
 
 def annotate(tissues: Map, rng: Generator, *, size: int) -> Map:
-    """Organ ids (size, size) as one annotator draws them: smoothly off the border by 1 to 3 pixels of 128."""
+    """Organ ids (size, size) drawn by one annotator, with a smooth border error of 1 to 3 pixels of 128."""
     organs = np.zeros(len(Tissue), np.uint8)
     organs[list(ORGAN_IDS)] = list(ORGAN_IDS.values())
     grid = rng.normal(0, CONTOUR_ERROR, (11, 11, 2)).astype(np.float32)
@@ -312,7 +312,7 @@ def annotate(tissues: Map, rng: Generator, *, size: int) -> Map:
 
 
 def _hounsfield(tissues: Map, texture: Texture, position: float) -> Field:
-    """Mean of every tissue plus its texture, which changes smoothly with the position."""
+    """Mean of every tissue plus its texture, smooth in the position."""
     base, gain, spread = np.array([HU[tissue] for tissue in Tissue], np.float32).T
     mean = (base + texture.contrast * gain).astype(np.float32)
     grain = _along(texture.coarse, position, len(tissues)) + _along(texture.fine, position, len(tissues))
@@ -320,14 +320,14 @@ def _hounsfield(tissues: Map, texture: Texture, position: float) -> Field:
 
 
 def _along(grids: Field, position: float, size: int) -> Field:
-    """A field (size, size) on the way from the first random grid to the second, at equal variance."""
+    """Field (size, size) interpolated between two random grids at equal variance."""
     angle = 1.5 * np.pi * position
     grid = np.float32(np.cos(angle)) * grids[0] + np.float32(np.sin(angle)) * grids[1]
     return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _thick_slice(hounsfield: Field, oblique: Field) -> Field:
-    """Smear soft tissue where surfaces run obliquely through the slice: no border can be seen there."""
+    """Blur soft tissue where surfaces run obliquely through the slice, so borders vanish."""
     soft, side, nodes = np.clip(hounsfield, -160, 200), len(hounsfield), 56
     shrink = cv2.INTER_AREA if side > nodes else cv2.INTER_LINEAR
     smeared = cv2.resize(cv2.resize(soft, (nodes, nodes), interpolation=shrink), (side, side))
@@ -336,7 +336,7 @@ def _thick_slice(hounsfield: Field, oblique: Field) -> Field:
 
 
 def _noise(rng: Generator, size: int) -> Field:
-    """Correlated grain, stronger amid the body, and faint streaks along the longest paths of the rays."""
+    """Correlated noise, stronger at the centre of the body, and faint streaks along the longest rays."""
     dose = np.float32(rng.uniform(0.7, 1.5))
     grain = cv2.GaussianBlur(rng.standard_normal((size, size), dtype=np.float32), (3, 3), 0.6)
     profile = np.exp(-(np.linspace(-1.6, 1.6, size, dtype=np.float32) ** 2))

@@ -28,28 +28,28 @@ ORGANS = (
     "right adrenal gland",
     "left adrenal gland",
 )
-"""The organs of label ids 1 to 13."""
+"""Organs of label ids 1 to 13."""
 EIGHT = (8, 4, 3, 2, 6, 11, 1, 7)
-"""The label ids that TransUNet and its successors report, in their order of classes."""
+"""Label ids evaluated by TransUNet and its successors, in their class order."""
 _LAYOUTS = (".", "RawData/Training", "Training")
 
 
 class Btcv(Slices):
-    """The labelled part of BTCV: `img/img0001.nii.gz` and `label/label0001.nii.gz`.
+    """Labelled subset of BTCV: `img/img0001.nii.gz` and `label/label0001.nii.gz`.
 
-    Both folders may also lie in `RawData/Training`, as the archive is unpacked.
+    Both folders may also lie in `RawData/Training`, the layout of the unpacked archive.
 
     Args:
         root: the folder; if not given, `BTCV` or `btcv` under $SEG_MIA_DATA.
         target: `organs` has 14 classes, background and `ORGANS`; `eight` has 9, background and aorta,
             gallbladder, left and right kidney, liver, pancreas, spleen and stomach; `liver` has 2.
-        level: the middle of the grey window in Hounsfield units.
-        width: the window's width; with level 75, -125 to 275, as most work on this data set has it.
-        unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
-        patient: a regular expression whose first group, matched with the number in a volume's name, is the
-            patient; without it each volume is a patient.
-        members: as in the base class, and so are all further arguments; see `Slices` for the selection.
-        nonmembers: as in the base class.
+        level: centre of the grey window in Hounsfield units.
+        width: width of the window; with level 75, -125 to 275, the usual window for this data set.
+        unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
+        patient: regular expression matched against the number in a volume's name; its first group is the
+            patient. If not given, each volume is a separate patient.
+        members: see `SegmentationData`, also for all further arguments; see `Slices` for the selection.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Btcv(Slices):
         self.patients = Patients(patient)
 
     def find(self) -> Path:
-        """Return the folder that was given, or that lies under a known name."""
+        """Return the given folder, or one found under a known name."""
         return find_root(
             self.root,
             ("BTCV", "btcv", "Abdomen"),
@@ -96,7 +96,7 @@ class Btcv(Slices):
         ]
 
     def classes_of(self) -> Mapping[int, int]:
-        """Return the class of each label id; organs that the target leaves out are background."""
+        """Return the class of each label id; organs outside the target are background."""
         nothing = dict.fromkeys(range(1, len(ORGANS) + 1), 0)
         match self.target:
             case "organs":
@@ -110,7 +110,7 @@ class Btcv(Slices):
 
 
 def _numbered(files: Mapping[str, Path], prefix: str) -> dict[str, Path]:
-    """Return the files by what stands behind a prefix in their names."""
+    """Return the files, keyed by the part of their names after a prefix."""
     strange = [name for name in files if not name.startswith(prefix) or name == prefix]
     if strange:
         raise InputError(

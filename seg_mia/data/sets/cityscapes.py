@@ -1,4 +1,4 @@
-"""Cityscapes: streets in 19 classes (Cordts et al., CVPR 2016)."""
+"""Cityscapes: street scenes in 19 classes (Cordts et al., CVPR 2016)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ CLASSES = (
     "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
 TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The label id of each class; the other ids below 34 are void."""
+"""Label id of each class; all other ids below 34 are void."""
 IDS = 34
 AS_GIVEN = f"take the files that end in {LABELS}.png as they were handed out"
 
@@ -34,13 +34,13 @@ _TABLE[list(TRAINED)] = range(len(TRAINED))
 
 
 class CityscapesSource(Paired):
-    """Image and label files; label ids become class ids in one step, so that no class is mapped twice."""
+    """Image and label files; label ids map to class ids in one step, so no class is mapped twice."""
 
     def mask(self, path: Path) -> Mask:
         """Return class ids (h, w), 255 where void.
 
         Raises:
-            InputError: an id that Cityscapes does not have.
+            InputError: an id unknown to Cityscapes.
         """
         ids = read_mask(path, threshold=None, classes=255, remedy=AS_GIVEN)
         mapped = _TABLE[ids]
@@ -51,18 +51,18 @@ class CityscapesSource(Paired):
 
 
 class Cityscapes(SegmentationData):
-    """Cityscapes' fine annotations: `leftImg8bit/SPLIT/CITY/*.png` and `gtFine/SPLIT/CITY/*_labelIds.png`.
+    """Cityscapes, fine annotations: `leftImg8bit/SPLIT/CITY/*.png` and `gtFine/SPLIT/CITY/*_labelIds.png`.
 
     Args:
         root: the folder with `leftImg8bit` and `gtFine`; if not given, `cityscapes` under $SEG_MIA_DATA.
-        parts: what to read of train (2975 images) and val (500); test has no public labels.
+        parts: subsets to read: train (2975 images) and val (500); test has no public labels.
         group: `city` keeps the images of a city (18 in train) on one side of the split, `image` counts each
             as independent.
-        width: in pixels that images are resized to.
-        height: in pixels that images are resized to.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        reference: as in the base class.
+        width: in pixels after resizing.
+        height: in pixels after resizing.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        reference: see `SegmentationData`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Cityscapes(SegmentationData):
         self.width, self.height = width, height
 
     def read_source(self) -> Source:
-        """Return the pairs of the chosen parts, by the name `part/city/city_sequence_frame`."""
+        """Return the pairs of the selected subsets, named `part/city/city_sequence_frame`."""
         root = find_root(
             self.root,
             ("cityscapes", "Cityscapes"),
@@ -101,7 +101,7 @@ class Cityscapes(SegmentationData):
 
 
 def _part(root: Path, part: Part) -> list[Sample]:
-    """Return one part's samples, each in a group of its own."""
+    """Return the samples of one subset, each as its own group."""
     folders = [
         first_folder(root, (f"{kind}/{part}",), content=f"the {part} part")
         for kind in ("leftImg8bit", "gtFine")
@@ -114,5 +114,5 @@ def _part(root: Path, part: Part) -> list[Sample]:
 
 
 def _ending(files: Mapping[str, Path], ending: str) -> dict[str, Path]:
-    """Return the files with an ending, by their names without it; pictures of other kinds lie beside them."""
+    """Return files with a given ending, keyed by name without it; the folder also holds other images."""
     return {name.removesuffix(ending): file for name, file in files.items() if name.endswith(ending)}

@@ -1,4 +1,4 @@
-"""DICOM series, one folder a patient, as CHAOS has them."""
+"""DICOM series, one folder per patient (layout of CHAOS)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from seg_mia.errors import InputError
 
 
 class Dicom(Slices):
-    """Patients as folders, each with a series of .dcm files and its label, by default as CHAOS has them.
+    """DICOM series with labels, one folder per patient; the default layout is that of CHAOS.
 
     Args:
-        root: the folder of patients' folders; nothing may lie outside of it.
-        series: the folder of .dcm files in a patient's folder; `.` for that folder itself.
-        label: in a patient's folder, a NIfTI file on the grid of the series, or a folder of PNG files, one
-            for each .dcm file, paired in the order of their names (2 before 10).
-        threshold: PNG values above it are label id 1, all others 0; None takes values for label ids.
-        organs: the label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
-        unlisted: what ids are that `organs` does not name: an error, or background.
-        unoriented: how the axes run in a NIfTI label that does not say, such as LAS; None refuses it.
-        patient: a regular expression whose first group, matched with a folder's name, is the patient, such as
-            `(.+)_scan[0-9]+`, or `(.+)` where each folder is one; without it, folders of one PatientID are.
-        members: as in the base class, and so are all further arguments; `Slices` has window and selection.
-        nonmembers: as in the base class.
+        root: folder with one sub-folder per patient; all files must lie inside it.
+        series: folder of .dcm files within a patient's folder; `.` for the patient's folder itself.
+        label: label within a patient's folder: a NIfTI file on the grid of the series, or a folder of PNG
+            files, one per .dcm file, paired in natural order of their names (2 before 10).
+        threshold: PNG values above it are label id 1, all others 0; None interprets values as label ids.
+        organs: label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
+        unlisted: treatment of ids not in `organs`: an error, or background.
+        unoriented: axis directions of NIfTI labels without orientation, such as LAS; None rejects them.
+        patient: regular expression matched against a folder's name; its first group is the patient, such as
+            `(.+)_scan[0-9]+`, or `(.+)` for one patient per folder. If not given, PatientID is used.
+        members: see `SegmentationData`, also for all further arguments; `Slices` has window and selection.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Dicom(Slices):
         self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
 
     def find(self) -> Path:
-        """Return the folder that was given."""
+        """Return the given folder."""
         return find_root(
             self.root,
             ("dicom", "CHAOS/Train_Sets/CT"),
@@ -74,7 +74,7 @@ class Dicom(Slices):
         return self.organs
 
     def _groups(self, cases: Sequence[Case], root: Path) -> Mapping[str, str]:
-        """Return whose each folder is: as its name says where `patient` is given, else as its header does."""
+        """Return the patient of each folder: from its name if `patient` is given, else from its header."""
         if self.patients.stated:
             return {case.name: self.patients.of(case.name) for case in cases}
         return same_patients({case.name: patient_of(case.image.files[0]) for case in cases}, root)
@@ -89,7 +89,7 @@ class Dicom(Slices):
 
 
 def _files(root: Path, relative: str, suffix: str) -> tuple[Path, ...]:
-    """Return a folder's files of one suffix in the order of their names, 2 before 10."""
+    """Return a folder's files of one suffix in natural order of their names (2 before 10)."""
     folder = path_below(root, relative)
     names = [
         path.name

@@ -1,4 +1,4 @@
-"""Any folder of images and masks."""
+"""Generic folder of images and masks."""
 
 from typing import Any
 
@@ -13,24 +13,24 @@ class Folder(SegmentationData):
     """PNG, JPEG, TIFF or BMP images and masks, matched by name, or listed in a CSV file.
 
     Args:
-        root: the folder; everything else is relative to it and may not leave it.
+        root: data folder; all other paths are relative to it and must stay inside it.
         images: sub-folder of images.
         masks: sub-folder of masks.
         channels: 1 for grey, 3 for RGB.
         classes: number of classes, background included.
-        threshold: a mask is foreground above this value, for two classes; if not given, masks hold class ids.
-        size: side in pixels that images are resized to; their own size if not given.
-        manifest: CSV file with one line per sample, if not all pairs are to be used or groups are known.
-        image_column: its column of image files.
-        mask_column: its column of mask files; the image's name in `masks` if there is no such column.
-        group_column: its column of patients or videos, which stay on one side of the split.
-        patient: where no column says it, a regular expression whose first group, matched with an image's name
-            below `images` without its suffix, is the patient or video, such as `(.+)_[0-9]+` or `([^/]+)/`.
-        split_column: its column of who was trained on, where that is known: `train` for the victim's members,
-            `test` for its non-members, `reference`, and `shadow` for what is left to the shadow, whose own
-            members are drawn.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
+        threshold: mask values above it are foreground (two classes only); if not given, masks hold class ids.
+        size: side in pixels after resizing; original size if not given.
+        manifest: CSV file with one line per sample, to select pairs or to give groups.
+        image_column: manifest column of image files.
+        mask_column: manifest column of mask files; if absent, masks share their image's name in `masks`.
+        group_column: manifest column of patients or videos; a group stays on one side of the split.
+        patient: regular expression for data without a group column, matched against an image's name below
+            `images` without suffix; its first group is the patient or video, e.g. `(.+)_[0-9]+`, `([^/]+)/`.
+        split_column: manifest column of a known split: `train` for the victim's members, `test` for its
+            non-members, `reference`, and `shadow` for samples of the shadow model, whose members are drawn
+            at random.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(

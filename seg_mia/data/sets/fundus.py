@@ -1,4 +1,4 @@
-"""Retinal images in the RIM-ONE style, cut as the ASMA paper cuts them for its unpadded U-Net."""
+"""Retinal images in RIM-ONE style, cropped as in the ASMA paper for its unpadded U-Net."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +17,14 @@ HEIGHT, WIDTH = 569, 428
 CROP = (slice(70, 478), slice(10, 418))
 PAD = 82
 SEEN = (slice(80, 468), slice(20, 408))
-"""What an unpadded U-Net predicts of the padded crop, in rows and columns of the original."""
+"""Region of the padded crop predicted by an unpadded U-Net, in rows and columns of the original."""
 PUBLISHED = (slice(70, 458), slice(20, 408))
-"""Where the published code cuts the mask instead: ten rows too high."""
+"""Mask region in the published code: ten rows too high."""
 THRESHOLD = 20
 
 
 class FundusSource(Source):
-    """Pairs of 569x428 images and optic-disc masks; images come out 572x572, masks 388x388."""
+    """Pairs of 569x428 images and optic-disc masks, decoded to 572x572 and 388x388."""
 
     channels, classes = 3, 2
 
@@ -43,7 +43,7 @@ class FundusSource(Source):
         return digest(self.files[index][1])
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        """Return the crop with 82 pixels of repeated edge around it, and the mask of its predicted centre."""
+        """Return the crop, padded by 82 replicated edge pixels, and the mask of its predicted centre."""
         _, image_file, mask_file = self.files[index]
         image = read_image(image_file, 3)
         mask = read_mask(mask_file, threshold=THRESHOLD, classes=2)
@@ -58,26 +58,26 @@ class FundusSource(Source):
         return padded, mask[PUBLISHED if self.published_crop else SEEN]
 
     def lost(self, index: int) -> int:
-        """Return the largest value of a mask's file that the threshold made background."""
+        """Return the largest mask-file value that the threshold mapped to background."""
         return largest_lost(self.files[index][2], THRESHOLD)
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
-        """The cut."""
+        """Return the crop."""
         return {"published_crop": self.published_crop}
 
 
 class Fundus(SegmentationData):
-    """The samples of the ASMA paper's glaucoma data, for networks that map 572x572 to 388x388.
+    """Glaucoma data of the ASMA paper, for networks with 572x572 input and 388x388 output.
 
     Args:
         root: the folder; if not given, `fundus` under $SEG_MIA_DATA.
         images: its sub-folder of images.
         masks: its sub-folder of masks.
-        published_crop: cut masks where the published code does, ten rows above what the network predicts.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        shadow_share: as in the base class; nothing is kept for a shadow here.
+        published_crop: crop masks as the published code does, ten rows above the predicted region.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        shadow_share: see `SegmentationData`; no samples are reserved for a shadow by default.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ISIC 2018, task 1: skin lesions in dermoscopic images (Codella et al. 2019), and folders made of it."""
+"""ISIC 2018, task 1: skin lesions in dermoscopic images (Codella et al. 2019), and derived folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,20 +22,20 @@ SPLIT: Mapping[Part, tuple[str, ...]] = {
 }
 SUFFIX = "_segmentation"
 SUPERPIXELS = "_superpixels"
-"""The ending of pictures that an older challenge put beside its images."""
+"""Ending of superpixel images that an older challenge stored beside its images."""
 
 
 class Isic(SegmentationData):
-    """ISIC 2018 as the challenge hands it out, or as `train` and `test` folders of images and masks.
+    """ISIC 2018 in the layout of the challenge, or as `train` and `test` folders of images and masks.
 
     Args:
         root: the folder with `ISIC2018_Task1-2_Training_Input` and `ISIC2018_Task1_Training_GroundTruth`,
             or with `train/images` and `train/masks`; if not given, `ISIC2018` or `isic` under $SEG_MIA_DATA.
-        parts: what to read of train (2594 images), validation (100) and test (1000).
-        size: side in pixels that images are resized to.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        reference: as in the base class.
+        parts: subsets to read: train (2594 images), validation (100) and test (1000).
+        size: side in pixels after resizing.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        reference: see `SegmentationData`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Isic(SegmentationData):
         self.root, self.parts, self.size = root, parts or chosen, size
 
     def read_source(self) -> Source:
-        """Return the pairs of the chosen parts, by the name `part/ISIC_NUMBER`."""
+        """Return the pairs of the selected subsets, named `part/ISIC_NUMBER`."""
         root = find_root(
             self.root,
             ("ISIC2018", "isic2018", "isic"),
@@ -84,7 +84,7 @@ def _part(root: Path, part: Part) -> list[Sample]:
 
 
 def _without_suffix(masks: Mapping[str, Path]) -> dict[str, Path]:
-    """Return masks by their images' names; older challenges write the suffix with a capital letter."""
+    """Return masks keyed by image name; older challenges capitalise the suffix."""
     named = dict[str, Path]()
     for name, file in masks.items():
         image = name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) else name

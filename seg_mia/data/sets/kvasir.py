@@ -13,19 +13,19 @@ DUPLICATES = [
     ["cju886ryxnsl50801r93jai7q", "cju8amfdtqi4x09871tygrgqe"],
     ["cju5fydrud94708507vo6oy21", "cju7avvi51iox0817ym55y6tt"],
 ]
-"""Pairs of files that show the same image, or nearly; a split that parts them leaks."""
+"""Pairs of identical or nearly identical images; a split that separates them leaks."""
 
 
 class Kvasir(SegmentationData):
-    """Kvasir-SEG in its own layout: `images/*.jpg` and `masks/*.jpg` with equal names.
+    """Kvasir-SEG in its own layout: `images/*.jpg` and `masks/*.jpg` with identical names.
 
     Args:
         root: the folder with `images` and `masks`; if not given, `kvasir_seg` or `Kvasir-SEG` under
             $SEG_MIA_DATA.
-        size: side in pixels that images are resized to.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        reference: as in the base class.
+        size: side in pixels after resizing.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        reference: see `SegmentationData`.
     """
 
     def __init__(
@@ -53,6 +53,6 @@ class Kvasir(SegmentationData):
         return FolderSource(root, channels=3, classes=2, threshold=127, size=self.size)
 
     def known_duplicates(self) -> list[list[str]]:
-        """Return the known duplicates that are present."""
+        """Return the known duplicates present in the data."""
         present = set(self.source.ids)
         return [pair for pair in DUPLICATES if present.issuperset(pair)]

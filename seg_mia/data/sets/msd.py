@@ -18,23 +18,23 @@ _FOLDERS: dict[Layout, tuple[str, str]] = {"decathlon": ("imagesTr", "labelsTr")
 
 
 class MsdLiver(Slices):
-    """Task03_Liver as it is unpacked: `imagesTr/liver_N.nii.gz` and `labelsTr/liver_N.nii.gz`, 131 patients.
+    """Task03_Liver as unpacked: `imagesTr/liver_N.nii.gz` and `labelsTr/liver_N.nii.gz`, 131 patients.
 
-    The files label liver tissue 1 and tumours 2. A tumour of the liver is part of the organ, so `liver` means
-    both, as the LiTS challenge scores it and the membership paper's code trains on it.
+    Label ids are 1 for liver tissue and 2 for tumours. Liver tumours are part of the organ, so `liver` covers
+    both, as in the evaluation of the LiTS challenge and in the training code of the membership paper.
 
     Args:
         root: the folder; if not given, `Task03_Liver` or `msd_liver` under $SEG_MIA_DATA.
-        target: `liver` is the organ with its tumours, `parenchyma` the organ without them (they count as
-            background), `tumour` they alone, `liver_and_tumour` has three classes: background, parenchyma
-            and tumour.
-        layout: `decathlon`, or `export`: 2-D NIfTI files `imgs/NAME` and `lbls/NAME`, as the membership
-            paper's code reads them, each a slice that is shown as it lies in its file.
+        target: `liver` is the organ with its tumours, `parenchyma` the organ without tumours (counted as
+            background), `tumour` the tumours alone; `liver_and_tumour` has three classes: background,
+            parenchyma and tumour.
+        layout: `decathlon`, or `export`: 2-D NIfTI files `imgs/NAME` and `lbls/NAME`, the input of the
+            membership paper's code; each file is one slice, shown in its stored orientation.
         patient: for `export`, a regular expression whose first group is the patient in a file's name, such as
-            `(.+)_[0-9]+`; without it each slice is a patient, and slices of one come to lie on both sides.
-        unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
-        members: as in the base class, and so are all further arguments; `Slices` has window and selection.
-        nonmembers: as in the base class.
+            `(.+)_[0-9]+`. If not given, each slice is a patient, and a split may separate slices of one.
+        unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
+        members: see `SegmentationData`, also for all further arguments; `Slices` has window and selection.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class MsdLiver(Slices):
             raise InputError("patient is for layout export, the decathlon's files are one patient each")
 
     def find(self) -> Path:
-        """Return the folder that was given, or that lies under a known name."""
+        """Return the given folder, or one found under a known name."""
         images, labels = _FOLDERS[self.layout]
         return find_root(
             self.root,
@@ -84,7 +84,7 @@ class MsdLiver(Slices):
         ]
 
     def classes_of(self) -> Mapping[int, int]:
-        """Return the class of liver tissue, 1, and of tumour, 2."""
+        """Return the classes of liver tissue (label id 1) and tumour (label id 2)."""
         match self.target:
             case "liver":
                 return {1: 1, 2: 1}

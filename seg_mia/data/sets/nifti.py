@@ -1,4 +1,4 @@
-"""Any folder of NIfTI volumes and their labels."""
+"""Generic folder of NIfTI volumes and labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,20 +12,20 @@ from seg_mia.data.volumes.slices import Case, Slices, Unlisted, organs_of
 
 
 class Nifti(Slices):
-    """Volumes, `images/NAME.nii.gz`, and their label ids, `masks/NAME.nii.gz`.
+    """NIfTI volumes, `images/NAME.nii.gz`, with label ids, `masks/NAME.nii.gz`.
 
     Args:
-        root: the folder; nothing may lie outside of it.
-        images: its sub-folder of volumes.
-        masks: its sub-folder of labels.
-        organs: the label ids of each class, from class 1: [[5]] is one organ, [[2, 3], [1]] are two classes,
-            the first of two ids.
-        unlisted: what ids are that `organs` does not name: an error, or background.
-        unoriented: how the axes run in a volume that does not say, such as LAS; None refuses it.
-        patient: a regular expression whose first group, matched with a volume's name, is the patient, such as
-            `(.+)_[0-9]+`; without it each volume is a patient.
-        members: as in the base class, and so are all further arguments; `Slices` has window and selection.
-        nonmembers: as in the base class.
+        root: data folder; all files must lie inside it.
+        images: sub-folder of volumes.
+        masks: sub-folder of labels.
+        organs: label ids of each class, from class 1: [[5]] is one organ; [[2, 3], [1]] are two classes, the
+            first comprising two ids.
+        unlisted: treatment of ids not in `organs`: an error, or background.
+        unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
+        patient: regular expression matched against a volume's name; its first group is the patient, such as
+            `(.+)_[0-9]+`. If not given, each volume is a separate patient.
+        members: see `SegmentationData`, also for all further arguments; `Slices` has window and selection.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Nifti(Slices):
         self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
 
     def find(self) -> Path:
-        """Return the folder that was given."""
+        """Return the given folder."""
         return find_root(
             self.root,
             ("nifti",),
@@ -57,7 +57,7 @@ class Nifti(Slices):
         )
 
     def cases(self, root: Path) -> list[Case]:
-        """Return the volumes that have a label."""
+        """Return the labelled volumes."""
         triples = pairs(list_volumes(root, self.images), list_volumes(root, self.masks))
         return [
             Case(

@@ -1,4 +1,4 @@
-"""Built-in data: slices of procedural abdominal CT, drawn anew from their seeds."""
+"""Built-in data: slices of procedural abdominal CT, generated from seeds."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ LIVER = 6
 ORGANS = {1: 1, 2: 2, 3: 3, 6: 4, 7: 5}
 """BTCV organ id to class: spleen, right kidney, left kidney, liver, stomach."""
 VERSION = 1
-"""Raise it when the drawing changes: an old victim must then meet an error, not other images."""
+"""Version of the generator, to be raised with every change: old victims then raise an error."""
 
 
 class PhantomSource(Source):
-    """`patients` bodies with `slices` slices each; every sample follows from its own seeds."""
+    """`patients` bodies with `slices` slices each; every sample is a function of its seeds."""
 
     channels = 1
 
@@ -31,11 +31,11 @@ class PhantomSource(Source):
         self.classes = 2 if task == "liver" else len(ORGANS) + 1
 
     def digest(self, index: int) -> str:
-        """Return a digest of the seeds, which are all that a sample is made of."""
+        """Return a digest of the seeds, which determine a sample completely."""
         return hashlib.sha256(f"{VERSION}/{self.seed}/{self.ids[index]}/{self.slices}".encode()).hexdigest()
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        """Return the slice as 8-bit grey values, as a viewer would export it, and its mask."""
+        """Return the slice in 8-bit grey values, like a viewer's export, and its mask."""
         patient, number = divmod(index, self.slices)
         image, labels = render(
             patient, self._position(patient, number), number, size=self.size, seed=self.seed
@@ -43,7 +43,7 @@ class PhantomSource(Source):
         return np.round(image * 255).astype(np.uint8)[..., None], self._classes(labels)
 
     def _position(self, patient: int, number: int) -> float:
-        """Axial level of a slice: evenly spread through the liver, shifted per patient."""
+        """Axial level of a slice: evenly spaced through the liver, shifted per patient."""
         shift = np.random.default_rng([self.seed, patient, 1]).uniform()
         return float(0.08 + 0.64 * (number + shift) / self.slices)
 
@@ -65,16 +65,16 @@ class PhantomSource(Source):
 
 
 class Phantom(SegmentationData):
-    """Procedural abdominal CT: grey slices of patients that exist nowhere.
+    """Procedural abdominal CT: grey slices of synthetic patients.
 
     Args:
         patients: number of bodies.
-        slices: slices of each, correlated as a scan's are.
+        slices: slices per body, correlated like those of a scan.
         size: side in pixels.
         task: `liver` for a binary mask, `organs` for spleen, kidneys, liver and stomach.
-        phantom_seed: decides all bodies.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
+        phantom_seed: seed of all bodies.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Phantom(SegmentationData):
         self.task, self.phantom_seed = task, phantom_seed
 
     def read_source(self) -> Source:
-        """Return the slices, none drawn yet."""
+        """Return the slices, to be generated on access."""
         return PhantomSource(
             patients=self.patients, slices=self.slices, size=self.size, task=self.task, seed=self.phantom_seed
         )

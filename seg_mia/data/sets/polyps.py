@@ -1,4 +1,4 @@
-"""Polyps in colonoscopy: the five-fold benchmark as PraNet's authors lay it out, and CVC-ClinicDB alone."""
+"""Polyps in colonoscopy: the five-part benchmark in the layout of PraNet, and CVC-ClinicDB alone."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from seg_mia.errors import InputError
 
 Part = Literal["train", "CVC-300", "CVC-ClinicDB", "CVC-ColonDB", "ETIS-LaribPolypDB", "Kvasir"]
 Frame = tuple[str, str]
-"""A data set of video frames and a frame's name in it."""
+"""Data set of video frames, and the name of a frame in it."""
 
 CLINIC = "CVC-ClinicDB"
 GET_CLINIC = "CVC-ClinicDB from polyp.grand-challenge.org/CVCClinicDB"
@@ -25,22 +25,22 @@ THRESHOLD = 127
 
 
 class Polyps(SegmentationData):
-    """`TrainDataset` (900 images of Kvasir-SEG, 550 frames of CVC-ClinicDB) and the five of `TestDataset`.
+    """PraNet's `TrainDataset` (900 Kvasir-SEG images, 550 CVC-ClinicDB frames) and five `TestDataset` sets.
 
-    Names that are plain numbers are frames of videos, and frames of one video must stay on one side of a
-    split. The files do not say which belong together; a CSV file of the user's does.
+    Plain numbers as names denote video frames, and frames of one video must stay on one side of a split. The
+    files do not state the video of a frame; a CSV file provided by the user does.
 
     Args:
         root: the folder with `TrainDataset` and `TestDataset`; if not given, `polyps` or `PraNet` under
             $SEG_MIA_DATA.
-        parts: what to read: `train`, and the names below `TestDataset`.
+        parts: subsets to read: `train`, and folder names below `TestDataset`.
         sequences: CSV file below the root with the columns frame_id and sequence_id, and part (a name below
-            `TestDataset`) where it speaks of others than CVC-ClinicDB, whose frames are in `train`, too; null
-            counts frames as independent of each other, so that members and non-members may be neighbours.
-        size: side in pixels that images are resized to.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        reference: as in the base class.
+            `TestDataset`) for data other than CVC-ClinicDB, whose frames are also in `train`; null treats
+            frames as independent, so members and non-members may be neighbouring frames.
+        size: side in pixels after resizing.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        reference: see `SegmentationData`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Polyps(SegmentationData):
         self.root, self.parts, self.sequences, self.size = root, parts or chosen, sequences, size
 
     def read_source(self) -> Source:
-        """Return the pairs of the chosen parts, by the name `part/file`."""
+        """Return the pairs of the selected subsets, named `part/file`."""
         root = find_root(
             self.root,
             ("polyps", "PraNet", "polyp_benchmark"),
@@ -78,7 +78,7 @@ class Polyps(SegmentationData):
         return _paired(samples, self.size)
 
     def known_duplicates(self) -> list[list[str]]:
-        """Return the known duplicates of Kvasir-SEG that are present."""
+        """Return the known Kvasir-SEG duplicates present in the data."""
         id_of_file = {name.rpartition("/")[2]: name for name in self.source.ids}
         return [[id_of_file[name] for name in pair] for pair in DUPLICATES if id_of_file.keys() >= set(pair)]
 
@@ -87,14 +87,14 @@ class ClinicDB(SegmentationData):
     """CVC-ClinicDB in its own layout: `Original` and `Ground Truth` with 612 frames of 29 videos.
 
     Args:
-        root: the folder with both, or with `PNG` or `TIF` that holds them; if not given, `CVC-ClinicDB` or
+        root: folder that contains both, directly or within `PNG` or `TIF`; if not given, `CVC-ClinicDB` or
             `clinicdb` under $SEG_MIA_DATA.
-        sequences: CSV file below the root with the columns frame_id and sequence_id; null counts frames as
-            independent of each other, so that members and non-members may be neighbours.
-        size: side in pixels that images are resized to.
-        members: as in the base class, and so are all further arguments.
-        nonmembers: as in the base class.
-        reference: as in the base class.
+        sequences: CSV file below the root with the columns frame_id and sequence_id; null treats frames as
+            independent, so members and non-members may be neighbouring frames.
+        size: side in pixels after resizing.
+        members: see `SegmentationData`, also for all further arguments.
+        nonmembers: see `SegmentationData`.
+        reference: see `SegmentationData`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ClinicDB(SegmentationData):
         self.root, self.sequences, self.size = root, sequences, size
 
     def read_source(self) -> Source:
-        """Return the frames by their numbers."""
+        """Return the frames in numerical order."""
         root = find_root(
             self.root,
             ("CVC-ClinicDB", "clinicdb"),
@@ -129,10 +129,10 @@ class ClinicDB(SegmentationData):
 
 
 def sequences_of(frames: Iterable[Frame], root: Path, file: str | None) -> dict[Frame, str]:
-    """Return what each frame must stay together with, as a CSV file below the root says; each alone for None.
+    """Return the video of each frame from a CSV file below the root; for None, each frame is its own group.
 
     Raises:
-        InputError: if there is no such file, it lacks a column or a frame, or gives a frame twice.
+        InputError: the file does not exist, lacks a column or a frame, or lists a frame twice.
     """
     all_frames = list(frames)
     if file is None or not all_frames:
@@ -179,7 +179,7 @@ def _row(row: Mapping[Any, Any], where: str) -> tuple[Frame, str]:
 
 
 def _part(root: Path, part: Part) -> list[Sample]:
-    """Return one part's samples, each in a group of its own."""
+    """Return the samples of one subset, each as its own group."""
     folder = "TrainDataset" if part == "train" else f"TestDataset/{part}"
     images, masks = (
         first_folder(root, [f"{folder}/{name}" for name in names], content=f"the {names[0]}")
@@ -190,7 +190,7 @@ def _part(root: Path, part: Part) -> list[Sample]:
 
 
 def _frame(name: str) -> Frame | None:
-    """Return whose frame a sample is, if it is one: only Kvasir-SEG's names are no plain numbers."""
+    """Return a frame's video data set and name; None for Kvasir-SEG, whose names are not plain numbers."""
     part, _, file = name.partition("/")
     if not file.isdecimal():
         return None

@@ -1,4 +1,4 @@
-"""DICOM series and label pictures of their slices; the only place that imports their reader."""
+"""DICOM series and PNG labels of their slices; the only module that imports pydicom."""
 
 import struct
 import warnings
@@ -40,26 +40,26 @@ _UNREADABLE = (
     MemoryError,
     struct.error,
 )
-_UNEVEN = 0.1  # how much of the usual distance two slices may be off it
+_UNEVEN = 0.1  # tolerated deviation from the usual slice distance, as a fraction of it
 
 
 @dataclass(frozen=True)
 class DicomSeries(Scan):
-    """The files of one series, one slice each, sorted by where they lie in the patient.
+    """Files of one series, one slice each, sorted by position in the patient.
 
     Attributes:
-        slices: the files, in the order of their names.
+        slices: the files, in name order.
     """
 
     slices: tuple[Path, ...]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files, in the order of their names."""
+        """The files, in name order."""
         return self.slices
 
     def grid(self) -> Grid:
-        """Return shape and place from the headers."""
+        """Return shape and position from the headers."""
         heads = [_head(path, pixels=False) for path in self.slices]
         _, affine = placed(heads, self.slices)
         shape = (int(heads[0].Columns), int(heads[0].Rows), len(heads))
@@ -68,7 +68,7 @@ class DicomSeries(Scan):
         return Grid((right, front, up), matrix)
 
     def read(self) -> Volume:
-        """Return the voxels, turned, in Hounsfield units for CT once slope and intercept are applied."""
+        """Return the reoriented voxels; slope and intercept convert CT to Hounsfield units."""
         heads = [_head(path, pixels=True) for path in self.slices]
         order, affine = placed(heads, self.slices)
         pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
@@ -87,12 +87,12 @@ class DicomSeries(Scan):
 
 @dataclass(frozen=True)
 class PngStack(Scan):
-    """Label pictures of a series: the i-th by name belongs to the i-th file of the series by name.
+    """PNG labels of a series; the i-th PNG by name labels the i-th series file by name.
 
     Attributes:
-        pictures: the PNG files, in the order of their names.
-        series: what they label.
-        threshold: values above it are id 1, all others 0; None takes values for label ids.
+        pictures: the PNG files, in name order.
+        series: the labelled series.
+        threshold: values above it are id 1, all others 0; None interprets values as label ids.
     """
 
     pictures: tuple[Path, ...]
@@ -101,7 +101,7 @@ class PngStack(Scan):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The pictures, in the order of their names."""
+        """The PNG files, in name order."""
         return self.pictures
 
     @property
@@ -110,12 +110,12 @@ class PngStack(Scan):
         return "" if self.threshold is None else f"above {self.threshold}"
 
     def grid(self) -> Grid:
-        """Return the grid of the series, having counted."""
+        """Check the number of files and return the grid of the series."""
         self._count()
         return self.series.grid()
 
     def read(self) -> Volume:
-        """Return the label ids, turned as the series is."""
+        """Return the label ids in the orientation of the series."""
         self._count()
         heads = [_head(path, pixels=False) for path in self.series.slices]
         order, affine = placed(heads, self.series.slices)
@@ -144,14 +144,14 @@ class PngStack(Scan):
 
 
 def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the order of slices along the patient, and the matrix from (column, row, place) to mm in RAS.
+    """Return the slice order along the patient, and the matrix from (column, row, position) to mm in RAS.
 
     Args:
-        heads: the data sets of one series.
-        files: their files, for errors.
+        heads: DICOM data sets of one series.
+        files: their files, for error messages.
 
     Raises:
-        InputError: if they are not slices of one size in one direction, or one is missing or there twice.
+        InputError: slices differ in size or direction, or one is missing or duplicated.
     """
     first = heads[0]
     for head, path in zip(heads, files, strict=True):
@@ -203,7 +203,7 @@ def _check_alike(first: Any, head: Any, path: Path) -> None:
 
 
 def _head(path: Path, *, pixels: bool) -> Any:
-    """Return a file's data set, having checked that it is one grey slice with a place."""
+    """Return a file's DICOM data set after checking that it is one grey slice with a position."""
     import pydicom
 
     with _reading(path):
@@ -223,7 +223,7 @@ def _head(path: Path, *, pixels: bool) -> Any:
 
 
 def patient_of(path: Path) -> str:
-    """Return the identifier that a file states for its patient, with who gave it; empty where it has none."""
+    """Return the patient identifier of a file with its issuer; empty if absent."""
     import pydicom
 
     with _reading(path):
@@ -235,7 +235,7 @@ def patient_of(path: Path) -> str:
 
 
 def _pixels(head: Any, path: Path) -> NDArray[Any]:
-    """Return a slice's numbers; those of an uncompressed file are taken out of their words here."""
+    """Return the stored values of a slice; those of uncompressed files are unpacked from their words here."""
     from pydicom.uid import RLELossless
 
     cell = cell_of(head, path)
@@ -259,12 +259,12 @@ def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in the reader into one line."""
+    """Convert errors of the reader to one-line errors."""
     from pydicom.errors import InvalidDicomError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # most scanners break some rule that does not matter here
+            warnings.simplefilter("ignore")  # most scanners violate some rule that is irrelevant here
             yield
     except InputError:
         raise

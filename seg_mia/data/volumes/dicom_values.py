@@ -1,4 +1,4 @@
-"""What the numbers of a DICOM slice mean by its header (DICOM PS3.3, C.7.5.1, C.7.6.3 and C.11.1)."""
+"""Meaning of a DICOM slice's stored values by its header (DICOM PS3.3, C.7.5.1, C.7.6.3 and C.11.1)."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 
 _HOUNSFIELD = {"HU", "HU_MOD", "US"}
-_AIR = -900  # Hounsfield units: at or below it, nothing is seen in any window of tissue
+_AIR = -900  # Hounsfield units: at or below it, every tissue window is black
 _OTHERWISE = {
     "SharedFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
     "PerFrameFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
@@ -18,17 +18,17 @@ _OTHERWISE = {
     "FloatPixelData": "floats; convert it to NIfTI",
     "DoubleFloatPixelData": "floats; convert it to NIfTI",
 }
-"""Fields that say in another way than `RescaleSlope` what the numbers are, and what to do."""
+"""Fields that define values by other means than `RescaleSlope`, with the remedy."""
 
 
 class Cell(NamedTuple):
-    """Where a number lies in the word that a pixel takes.
+    """Position of a value within the word of its pixel.
 
     Attributes:
-        allocated: bits of the word (BitsAllocated).
-        stored: bits of the number (BitsStored).
-        high: place of its highest bit, counted from 0 (HighBit).
-        signed: whether that bit is a sign (PixelRepresentation).
+        allocated: bits per word (BitsAllocated).
+        stored: bits per value (BitsStored).
+        high: position of the highest bit, from 0 (HighBit).
+        signed: whether the highest bit is a sign (PixelRepresentation).
     """
 
     allocated: int
@@ -38,11 +38,11 @@ class Cell(NamedTuple):
 
     @property
     def usual(self) -> bool:
-        """Say whether the number lies at the low end of its word."""
+        """Whether the value occupies the low bits of its word."""
         return self.high == self.stored - 1
 
     def numbers(self, words: NDArray[Any]) -> NDArray[Any]:
-        """Return the numbers in whole words (h, w), without what else lies in these, such as old overlays."""
+        """Return the values of whole words (h, w), without other bits such as old overlays."""
         unsigned, signed = (np.dtype(f"{kind}{self.allocated // 8}") for kind in "ui")
         upper = np.left_shift(words.astype(unsigned), unsigned.type(self.allocated - 1 - self.high))
         kind = signed if self.signed else unsigned
@@ -50,21 +50,21 @@ class Cell(NamedTuple):
         return numbers
 
     def number(self, word: int) -> int:
-        """Return a number that a header states in a whole word, whatever sign it gives it there."""
+        """Return a header value stored as a whole word, regardless of its sign there."""
         values = 1 << self.allocated
         unsigned = word % values
         return unsigned - values if self.signed and unsigned >> (self.allocated - 1) else unsigned
 
 
 def check_meaning(head: Any, path: Path) -> None:
-    """Refuse a slice whose numbers mean something else than `RescaleSlope` and `RescaleIntercept` say.
+    """Reject a slice whose values are not defined by `RescaleSlope` and `RescaleIntercept` alone.
 
     Args:
-        head: the data set.
-        path: its file, for the error.
+        head: DICOM data set.
+        path: its file, for the error message.
 
     Raises:
-        InputError: names the file, the field and what to do.
+        InputError: names the file, the field and the remedy.
     """
     for name, why in _OTHERWISE.items():
         if name in head:
@@ -87,10 +87,10 @@ def check_meaning(head: Any, path: Path) -> None:
 
 
 def cell_of(head: Any, path: Path) -> Cell:
-    """Return where a number lies in its word.
+    """Return the position of values within their words.
 
     Raises:
-        InputError: a place that does not exist, or words that are no bytes.
+        InputError: an impossible position, or words that are not whole bytes.
     """
     allocated, stored = (head.get(name) for name in ("BitsAllocated", "BitsStored"))
     high, sign = head.get("HighBit"), head.get("PixelRepresentation")
@@ -106,10 +106,10 @@ def cell_of(head: Any, path: Path) -> Cell:
 
 
 def scale_of(head: Any, path: Path) -> tuple[float, float]:
-    """Return slope and intercept, which CT must have to mean anything.
+    """Return slope and intercept, mandatory for CT.
 
     Raises:
-        InputError: CT without, or a slope of nothing.
+        InputError: CT without them, or a slope of zero.
     """
     slope, intercept = head.get("RescaleSlope"), head.get("RescaleIntercept")
     if (slope is None or intercept is None) and head.get("Modality", "CT") == "CT":
@@ -127,16 +127,16 @@ def scale_of(head: Any, path: Path) -> tuple[float, float]:
 
 
 def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDArray[Any]:
-    """Return a slice's numbers, padding that would look bright at the darkest other number.
+    """Return the values of a slice; bright padding is replaced by the darkest other value.
 
     Args:
-        numbers: (h, w), without slope and intercept.
-        head: the data set.
-        path: its file, for the error.
-        cell: where a number lies in its word.
+        numbers: (h, w), before slope and intercept.
+        head: DICOM data set.
+        path: its file, for the error message.
+        cell: position of values within their words.
 
     Raises:
-        InputError: padding between darker and brighter numbers, where it may be none; in CT, air is fine.
+        InputError: ambiguous padding between darker and brighter values; in CT, the value of air is allowed.
     """
     stated = head.get("PixelPaddingValue")
     if stated is None:

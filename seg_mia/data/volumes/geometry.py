@@ -1,4 +1,4 @@
-"""Volumes whatever their file, and slices of them as radiologists look at them."""
+"""Volumes independent of file format, and their slices in radiological view."""
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -15,13 +15,13 @@ from seg_mia.errors import InputError
 Axis = Literal["axial", "coronal", "sagittal"]
 
 _ACROSS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
-_ROUNDING = 1e-3  # how far a label that a header scales may lie from its whole number
-_APART = 0.1  # how many voxels two grids may lie apart and still be one
+_ROUNDING = 1e-3  # tolerated deviation of a rescaled label from a whole number
+_APART = 0.1  # tolerated distance of two equal grids in voxels
 _WIDEST = 65535
 
 
 class Grid(NamedTuple):
-    """Where voxels (X, Y, Z) lie in the patient: a matrix (4, 4) to mm, or None where no file says."""
+    """Position of voxels (X, Y, Z) in the patient: a matrix (4, 4) to mm, or None if unknown."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64] | None
@@ -29,13 +29,13 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels turned to the axes nearest to RAS, in their file's numbers until a slice is asked for.
+    """Voxels in the orientation nearest to RAS; stored values are rescaled per slice on access.
 
     Attributes:
-        name: what to call it in an error.
+        name: name in error messages.
         values: (X, Y, Z) from left to right, back to front and feet to head; often a view of the file.
-        slope: what the file's numbers are multiplied by.
-        intercept: what is added then.
+        slope: factor of the stored values.
+        intercept: offset added after multiplication.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Volume:
     intercept: float = 0.0
 
     def plane(self, axis: Axis, number: int) -> NDArray[np.float32]:
-        """Return a slice (H, W) in the file's unit; see `plane`.
+        """Return a slice (H, W) in the unit of the file; see `plane`.
 
-        Raises InputError for a number outside the volume and for NaN or infinity.
+        Raises InputError for a slice number outside the volume and for NaN or infinity.
         """
         flat = plane(self.values, axis, number).astype(np.float32)
         flat = flat * np.float32(self.slope) + np.float32(self.intercept)
@@ -58,7 +58,7 @@ class Volume:
         return flat
 
     def labels(self, axis: Axis, number: int) -> NDArray[np.uint16]:
-        """Return a slice of label ids (H, W), having refused what is no whole number from 0 to 65535."""
+        """Return a slice of label ids (H, W); values must be whole numbers from 0 to 65535."""
         if self.values.dtype in (np.uint8, np.uint16) and (self.slope, self.intercept) == (1, 0):
             return plane(self.values, axis, number).astype(np.uint16)
         flat = self.plane(axis, number)
@@ -73,29 +73,29 @@ class Volume:
 
 
 class Scan(ABC):
-    """What a volume is read from; hashable, and equal to another of the same files."""
+    """Source of a volume; hashable, equal for equal files."""
 
     @property
     @abstractmethod
     def files(self) -> tuple[Path, ...]:
-        """Every file that it consists of."""
+        """All files of the scan."""
 
     @property
     def cache_key(self) -> str:
-        """What decides its voxels besides the files."""
+        """All that determines the voxels besides the files."""
         return ""
 
     @abstractmethod
     def grid(self) -> Grid:
-        """Return the grid after turning to RAS, from headers alone where there are any."""
+        """Return the grid in RAS orientation, from headers alone if available."""
 
     @abstractmethod
     def read(self) -> Volume:
-        """Return the voxels. Raises InputError for files that are not what they should be."""
+        """Return the voxels. Raises InputError for invalid files."""
 
 
 class VolumeCache:
-    """The volumes read last, for slices that are asked for in a row, from any thread.
+    """Thread-safe cache of the most recently read volumes, for consecutive slices.
 
     Args:
         keep: volumes to hold in memory.
@@ -110,7 +110,7 @@ class VolumeCache:
         return VolumeCache, (self.keep,)
 
     def volume(self, scan: Scan) -> Volume:
-        """Return a scan's volume, reading it if it is not on the shelf; one is read at a time."""
+        """Return the volume of a scan, read if not cached; one volume is read at a time."""
         with self._lock:
             volume = self._volumes.pop(scan, None) or scan.read()
             self._volumes[scan] = volume
@@ -119,18 +119,18 @@ class VolumeCache:
             return volume
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         with self._lock:
             self._volumes.clear()
 
 
 def plane(volume: NDArray[Any], axis: Axis, number: int) -> NDArray[Any]:
-    """Return a view (H, W) of one slice of a RAS volume (X, Y, Z), as radiologists look at it.
+    """Return one slice of a RAS volume (X, Y, Z) as a view (H, W) in radiological convention.
 
     Axial: front up, the patient's right on the left. Coronal: head up, the patient's right on the left.
     Sagittal: head up, front on the left. Slices are numbered from the feet, the back and the left.
 
-    Raises InputError for a number outside the volume.
+    Raises InputError for a slice number outside the volume.
     """
     count = volume.shape[across(axis)]
     if not 0 <= number < count:
@@ -147,12 +147,12 @@ def plane(volume: NDArray[Any], axis: Axis, number: int) -> NDArray[Any]:
 
 
 def across(axis: Axis) -> int:
-    """Return the place of X, Y or Z that an axis' slices are numbered along."""
+    """Return the array dimension (X, Y or Z) along which slices of an axis are numbered."""
     return _ACROSS[axis]
 
 
 def check_same(image: Scan, label: Scan) -> Grid:
-    """Return the grid of an image, having refused a label of another shape or at another place."""
+    """Return the grid of an image; a label must match its shape and position."""
     grid, label_grid = image.grid(), label.grid()
     if grid.shape != label_grid.shape:
         raise InputError(
@@ -169,7 +169,7 @@ def check_same(image: Scan, label: Scan) -> Grid:
 
 
 def _distance(first: Grid, second: Grid) -> float:
-    """Return how many voxels the corners of two grids lie apart at most; 0 where one has no place."""
+    """Return the largest distance between corners of two grids in voxels; 0 if one has no position."""
     if first.affine is None or second.affine is None:
         return 0.0
     corners = np.array(np.meshgrid(*([0, side - 1] for side in first.shape))).reshape(3, -1)

@@ -1,4 +1,4 @@
-"""Reading medical volumes in NIfTI; the only place that imports its reader."""
+"""Reading of NIfTI volumes; the only module that imports nibabel."""
 
 import gzip
 import struct
@@ -24,17 +24,17 @@ _UNREADABLE = (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowEr
 
 
 def is_volume(path: Path) -> bool:
-    """Say whether a file's name is that of a NIfTI volume."""
+    """Whether a file name denotes a NIfTI volume."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def list_volumes(root: Path, relative: str) -> dict[str, Path]:
-    """Return the NIfTI files of a folder below a root by their names without ending, sorted.
+    """Return the NIfTI files of a folder below a root, keyed and sorted by name without ending.
 
-    Names that start with a dot (macOS leaves `._NAME` beside files) and other endings are passed over.
+    Hidden files (such as `._NAME` from macOS) and other endings are ignored.
 
     Raises:
-        InputError: if the folder is missing or holds no such file, a file is there as .nii and .nii.gz, or a
+        InputError: the folder is missing or contains no such file, a file exists as .nii and .nii.gz, or a
             link leads out of the root.
     """
     folder = path_below(root, relative)
@@ -54,9 +54,9 @@ def list_volumes(root: Path, relative: str) -> dict[str, Path]:
 
 
 def read_volume(path: Path) -> NDArray[np.float32]:
-    """Return a NIfTI volume (X, Y, Z) in its nearest RAS orientation, scaled as its header says.
+    """Return a NIfTI volume (X, Y, Z) in the nearest RAS orientation, scaled by its header.
 
-    Raises InputError for a file that cannot be read, has no three axes, or does not say how it lies.
+    Raises InputError for a file that is unreadable, not three-dimensional, or without orientation.
     """
     volume = NiftiFile(path).read()
     values = volume.values.astype(np.float32) * np.float32(volume.slope) + np.float32(volume.intercept)
@@ -66,20 +66,20 @@ def read_volume(path: Path) -> NDArray[np.float32]:
 
 
 def axial(volume: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-    """Return an axial slice (H, W) as radiologists look at it: front up, the patient's right on the left.
+    """Return an axial slice (H, W) in radiological view: front up, the patient's right on the left.
 
-    Raises InputError for a number outside the volume.
+    Raises InputError for a slice number outside the volume.
     """
     return np.ascontiguousarray(plane(volume, "axial", number))
 
 
 @dataclass(frozen=True)
 class NiftiFile(Scan):
-    """A volume in one NIfTI file; one that is not compressed is mapped into memory, not read.
+    """A volume in one NIfTI file; uncompressed files are memory-mapped.
 
     Attributes:
         path: the file.
-        unoriented: how the axes run in a file that does not say, such as LAS; None refuses it.
+        unoriented: axis directions of files without orientation, such as LAS; None rejects such files.
     """
 
     path: Path
@@ -92,18 +92,18 @@ class NiftiFile(Scan):
 
     @property
     def cache_key(self) -> str:
-        """How the axes of a file that does not say are taken."""
+        """Axis directions assumed for a file without orientation."""
         return self.unoriented or ""
 
     def grid(self) -> Grid:
-        """Return shape and place from the header."""
+        """Return shape and position from the header."""
         with _reading(self.path):
             image = _opened(self.path, dimensions=3)
             shape = _shape(image)
             return _turned_grid(shape, _affine(image, shape, self.path, self.unoriented), self.path)
 
     def read(self) -> Volume:
-        """Return the voxels, turned."""
+        """Return the reoriented voxels."""
         with _reading(self.path):
             image = _opened(self.path, dimensions=3)
             shape = _shape(image)
@@ -115,10 +115,10 @@ class NiftiFile(Scan):
 
 @dataclass(frozen=True)
 class FlatFile(Scan):
-    """A 2-D NIfTI file as a volume of one axial slice, shown as it lies in the file.
+    """A 2-D NIfTI file as a volume of one axial slice, shown in stored orientation.
 
     Attributes:
-        path: the file; its first axis runs along the rows of the picture.
+        path: the file; its first axis runs along the image rows.
     """
 
     path: Path
@@ -130,16 +130,16 @@ class FlatFile(Scan):
 
     @property
     def cache_key(self) -> str:
-        """As it lies in the file."""
+        """Marker of the stored orientation."""
         return "flat"
 
     def grid(self) -> Grid:
-        """Return the shape; a picture has no place."""
+        """Return the shape; a 2-D image has no position."""
         with _reading(self.path):
             return Grid((*_shape(_opened(self.path, dimensions=2))[:2], 1), None)
 
     def read(self) -> Volume:
-        """Return the picture, turned so that its axial slice is as it lies in the file."""
+        """Return the image, oriented so that its axial slice equals the stored array."""
         with _reading(self.path):
             image = _opened(self.path, dimensions=2)
             values = _unscaled(image, self.path).reshape(_shape(image), order="F")
@@ -150,15 +150,15 @@ class FlatFile(Scan):
 def canonical(
     values: NDArray[Any], affine: NDArray[np.float64], path: Path
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return a view of voxels with the axes nearest to RAS, and the matrix that belongs to it.
+    """Return a view of voxels in the orientation nearest to RAS, and its matrix.
 
     Args:
         values: (X, Y, Z) in any order.
-        affine: from their indices to mm in RAS, (4, 4).
-        path: what to call it in an error.
+        affine: matrix (4, 4) from their indices to mm in RAS.
+        path: file, for error messages.
 
     Raises:
-        InputError: if the matrix does not say how the axes run.
+        InputError: the matrix does not define the axis directions.
     """
     import nibabel.orientations
 
@@ -176,7 +176,7 @@ def canonical(
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in the reader into one line."""
+    """Convert errors of the reader to one-line errors."""
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
@@ -193,7 +193,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path, *, dimensions: int) -> Any:
-    """Open a file, having refused another number of axes, axes of one voxel at the end aside, and colours."""
+    """Open a file; reject colour and a wrong number of axes (trailing axes of one voxel are ignored)."""
     import nibabel
 
     image: Any = nibabel.load(path)
@@ -217,7 +217,7 @@ def _opened(path: Path, *, dimensions: int) -> Any:
 
 
 def _unscaled(image: Any, path: Path) -> NDArray[Any]:
-    """Return a file's numbers: mapped into memory, or unpacked to the end, where the checksum is."""
+    """Return the stored values: memory-mapped, or fully decompressed to verify the trailing checksum."""
     if path.suffix.lower() != ".gz":
         return np.asanyarray(image.dataobj.get_unscaled())
     with gzip.open(path) as file:
@@ -235,7 +235,7 @@ def _shape(image: Any) -> tuple[int, int, int]:
 def _affine(
     image: Any, shape: tuple[int, int, int], path: Path, unoriented: str | None
 ) -> NDArray[np.float64]:
-    """Return a file's matrix to mm in RAS; one that its header only makes up is refused or replaced."""
+    """Return the matrix to mm in RAS; a default matrix of the header is rejected or replaced."""
     header = image.header
     if "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"]):
         _check_directions(header, path)
@@ -255,7 +255,7 @@ def _affine(
 
 
 def _check_directions(header: Any, path: Path) -> None:
-    """Refuse a file whose two matrices turn it differently: nobody can tell which is right."""
+    """Reject a file whose two matrices disagree in orientation: the correct one is unknown."""
     import nibabel.orientations
 
     turning: Any = nibabel.orientations
@@ -279,7 +279,7 @@ def _turned_grid(shape: tuple[int, int, int], affine: NDArray[np.float64], path:
 
 
 def _checked(letters: str) -> str:
-    """Refuse what is not one letter of each pair."""
+    """Require one letter of each pair."""
     if len(letters) != 3 or any(len(set(letters) & set(pair)) != 1 for pair in _SIDES):
         raise InputError(
             f"unoriented must be a letter each of L R, P A and I S, such as LAS, got {letters!r}"

@@ -1,4 +1,4 @@
-"""Labels of the slices of volumes, kept in the cache folder: they take long to look through."""
+"""Label counts of volume slices, stored in the cache folder to avoid slow rescans."""
 
 import hashlib
 import json
@@ -10,11 +10,11 @@ from seg_mia.atomic import written_whole
 from seg_mia.data.cache import writing
 from seg_mia.data.images.reading import digest
 
-_FORMAT = 2  # raise it when equal labels are counted otherwise than before
+_FORMAT = 2  # to be raised when the counting of labels changes
 
 
 class Count(NamedTuple):
-    """How many pixels of one label id a slice has."""
+    """Pixel count of one label id in a slice."""
 
     slice: int
     label: int
@@ -22,20 +22,20 @@ class Count(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """How many slices a volume has, and what labels are on them."""
+    """Number of slices in a volume, and their label counts."""
 
     slices: int
     counts: list[Count]
 
 
 class SliceIndex:
-    """The labels of slices in one JSON file, under the digests of what they were read from.
+    """Label counts of slices in one JSON file, keyed by digests of the source files.
 
     Args:
-        file: where to keep it; None keeps nothing.
+        file: path of the JSON file; None stores nothing.
 
     Attributes:
-        changed: whether labels had to be counted that are not kept yet.
+        changed: whether there are new counts to save.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class SliceIndex:
         self._labels = _read(file)
 
     def digest(self, paths: Sequence[Path]) -> str:
-        """Return a SHA-256 of the files' bytes, in this order. Raises InputError if one cannot be read."""
+        """Return a SHA-256 of the files' bytes, in this order. Raises InputError for unreadable files."""
         for path in paths:
             if path not in self._digests:
                 self._digests[path] = digest(path)
@@ -53,14 +53,14 @@ class SliceIndex:
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def labels(self, key: str, count: Callable[[], Labels]) -> Labels:
-        """Return what is kept under a key, or count it and keep it."""
+        """Return the stored labels of a key, or count and store them."""
         if key not in self._labels:
             self._labels[key] = count()
             self.changed = True
         return self._labels[key]
 
     def save(self) -> None:
-        """Write what is new."""
+        """Write new counts."""
         if self.file is None or not self.changed:
             return
         with writing(self.file.parent), written_whole(self.file) as file:
@@ -69,7 +69,7 @@ class SliceIndex:
 
 
 def _read(file: Path | None) -> dict[str, Labels]:
-    """Return what was kept; nothing where it is missing or damaged."""
+    """Return the stored counts; empty if the file is missing or damaged."""
     if file is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""2-D slices of labelled volumes as samples, and the data module that all data sets of volumes share."""
+"""2-D slices of labelled volumes as samples, and the base data module of volume data sets."""
 
 import hashlib
 from abc import abstractmethod
@@ -22,11 +22,11 @@ from seg_mia.errors import InputError
 
 Unlisted = Literal["refuse", "background"]
 ORGANS = "give them a class (organs), let them be background (unlisted) or correct the file"
-"""What to do about label ids without a class, where a data set has these options."""
+"""Remedy for label ids without a class, for data sets with these options."""
 
 
 class Case(NamedTuple):
-    """One labelled volume, and the patient whom it shows."""
+    """One labelled volume and its patient."""
 
     name: str
     image: Scan
@@ -36,15 +36,15 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Slicing:
-    """Which slices are taken and how they are shown.
+    """Selection and display window of slices.
 
     Attributes:
-        level: the middle of the grey window, in the volume's unit; for CT, Hounsfield units.
-        width: its width: level - width / 2 and below is black, level + width / 2 and above is white.
-        axis: axial slices are numbered from the feet, coronal from the back, sagittal from the left.
-        minimum: pixels of any class but background, at the volume's own size, that a slice must have.
-        every: of the slices of a volume that have them, take the first and every so manieth after.
-        size: side of the square that slices are resized to; None leaves them as they are.
+        level: centre of the grey window, in the unit of the volume (Hounsfield units for CT).
+        width: width of the window: level - width / 2 and below is black, level + width / 2 and above white.
+        axis: slice direction; axial slices count from the feet, coronal the back, sagittal the left.
+        minimum: least number of foreground pixels per slice, at the original size.
+        every: keep every n-th labelled slice of a volume, starting with the first.
+        size: side of the square to resize slices to; None keeps the original size.
     """
 
     level: float = 40.0
@@ -67,19 +67,19 @@ class Slicing:
 class SliceSource(Source):
     """Slices of volumes as grey 8-bit images; ids are `VOLUME/AXIS_NUMBER`, groups are patients.
 
-    Values are windowed, resized as floats and rounded to 8 bits last.
+    Values are windowed, then resized as floats and finally rounded to 8 bits.
 
     Args:
-        cases: the volumes, with names of their own.
-        labels: the class of each label id; 0 is background without being named.
-        unlisted: what other ids are: an error, or background.
-        remedy: what to do about them, by the options that the data set has.
-        slicing: which slices, and how they are shown.
-        index: what is known of the files from earlier.
-        progress: called with the volumes looked through and their total after each.
+        cases: the volumes, with unique names.
+        labels: class of each label id; 0 is background by default.
+        unlisted: treatment of other ids: an error, or background.
+        remedy: advice for such an error, in terms of the data set's options.
+        slicing: selection and display window.
+        index: label counts from earlier runs.
+        progress: called after each volume with the number scanned and the total.
 
     Raises:
-        InputError: if image and label do not fit, an unknown id is met, or no slice is left.
+        InputError: image and label do not match, an id is unknown, or no slice is left.
     """
 
     channels = 1
@@ -129,18 +129,18 @@ class SliceSource(Source):
         self.groups = tuple(case.group for case, _ in self.samples)
 
     def digest(self, index: int) -> str:
-        """Return a SHA-256 of the volume's and the label's bytes and of the slice's axis and number."""
+        """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
         case, number = self.samples[index]
         files = self.index.digest(case.image.files) + self.index.digest(case.label.files)
         return self._of_slice(files, number)
 
     def image_digest(self, index: int) -> str:
-        """Return a SHA-256 of the volume's bytes and of the slice's axis and number."""
+        """Return a SHA-256 of volume bytes, slice axis and slice number."""
         case, number = self.samples[index]
         return self._of_slice(self.index.digest(case.image.files), number)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
-        """Return a slice as radiologists look at it, the image by area or bilinear, the mask by nearest."""
+        """Return a slice in radiological view, image resized by area or bilinearly, mask by nearest."""
         case, number = self.samples[index]
         slicing = self.slicing
         grey = self.volumes.volume(case.image).plane(slicing.axis, number)
@@ -157,23 +157,23 @@ class SliceSource(Source):
 
     @property
     def window(self) -> str:
-        """What the window shows."""
+        """Return the window as a clause."""
         level, width = self.slicing.level, self.slicing.width
         return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
 
     def limits(self, index: int) -> tuple[float, float]:
-        """Return the smallest and the largest value of a slice, in the volume's unit."""
+        """Return the smallest and the largest value of a slice, in the unit of the volume."""
         case, number = self.samples[index]
         grey = case.image.read().plane(self.slicing.axis, number)
         return float(grey.min()), float(grey.max())
 
     def release(self) -> None:
-        """Let go of the volumes read last."""
+        """Free the cached volumes."""
         self.volumes.clear()
 
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
-        """Window, size and classes; the slice is in the digest."""
+        """Return window, size and classes; the slice is part of the digest."""
         return {
             "level": self.slicing.level,
             "width": self.slicing.width,
@@ -187,7 +187,7 @@ class SliceSource(Source):
         return hashlib.sha256(f"{files} {self.slicing.axis} {number}".encode()).hexdigest()
 
     def _chosen(self, case: Case) -> list[int]:
-        """Return the numbers of the slices to take of a volume, having checked its grid and label ids."""
+        """Check a volume's grid and label ids and return the numbers of its selected slices."""
         axis = self.slicing.axis
         files = self.index.digest(case.image.files), self.index.digest(case.label.files)
         key = " ".join((*files, case.image.cache_key, case.label.cache_key, axis))
@@ -215,7 +215,7 @@ class SliceSource(Source):
         return _joined(label for label, kind in sorted(self.classes_of.items()) if kind)
 
     def _notes(self) -> list[Note]:
-        """Return which volumes give no sample, or none with foreground, and what their labels hold."""
+        """Return notes on volumes without samples or without foreground, with their label ids."""
         count, notes = len(self.cases), list[Note]()
         result = "give no sample" if self.slicing.minimum else "give empty masks alone"
         foreign = tuple(name for name, held in self._foreign.items() if held)
@@ -249,23 +249,23 @@ class SliceSource(Source):
 
 
 class Slices(SegmentationData):
-    """What all data sets of labelled volumes share: how they are cut into slices and shown.
+    """Base class of data sets of labelled volumes: slice selection and display window.
 
     Args:
-        root: the data set's folder; nothing may lie outside of it.
-        level: the middle of the grey window, in Hounsfield units for CT.
-        width: the window's width; with level 40 and width 400, -160 is black and 240 is white, the usual
+        root: data set folder; all files must lie inside it.
+        level: centre of the grey window, in Hounsfield units for CT.
+        width: width of the window; with level 40 and width 400, -160 is black and 240 is white, the usual
             abdominal soft-tissue window.
-        axis: axial slices, or coronal or sagittal ones.
-        minimum: foreground pixels, at the volume's own size, that a slice must have; 0 takes empty ones too.
-        every: take every so manieth of a volume's slices that have them.
-        size: side in pixels of the square that slices are resized to; their own size if not given.
-        members: as in the base class, and so are all further arguments; patients stay on one side of a split.
-        nonmembers: as in the base class.
+        axis: slice direction: axial, coronal or sagittal.
+        minimum: least number of foreground pixels per slice, at the original size; 0 includes empty slices.
+        every: keep every n-th labelled slice of a volume, starting with the first.
+        size: side in pixels of the square to resize slices to; original size if not given.
+        members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
+        nonmembers: see `SegmentationData`.
     """
 
     unlisted: Unlisted = "refuse"
-    """What label ids without a class are."""
+    """Treatment of label ids without a class."""
 
     def __init__(
         self,
@@ -287,18 +287,18 @@ class Slices(SegmentationData):
 
     @abstractmethod
     def find(self) -> Path:
-        """Return the data set's folder; raise InputError when it is not there."""
+        """Return the data set folder; raise InputError if it does not exist."""
 
     @abstractmethod
     def cases(self, root: Path) -> list[Case]:
-        """Return the volumes below the data set's folder."""
+        """Return the volumes below the data set folder."""
 
     @abstractmethod
     def classes_of(self) -> Mapping[int, int]:
         """Return the class of each label id."""
 
     def read_source(self) -> Source:
-        """Return the slices, having looked through labels that are new."""
+        """Scan new labels and return the slices."""
         root = self.find()
         name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         cache = Path(self.cache) if self.cache else default_folder()
@@ -316,9 +316,9 @@ class Slices(SegmentationData):
 
 
 def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Return the class of each label id: those of the first group are class 1, and so on.
+    """Return the class of each label id: 1 for the ids of the first group, and so on.
 
-    Raises InputError for an id in two groups, an empty group or none.
+    Raises InputError for an id in two groups, an empty group or no groups.
     """
     classes_of = dict[int, int]()
     for kind, group in enumerate(groups, start=1):
@@ -333,7 +333,7 @@ def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
 
 
 def _looked_through(case: Case, axis: Axis) -> Labels:
-    """Return how many pixels of each id but 0 each slice of a label has, having checked its grid."""
+    """Check a label's grid and return its pixel count per slice and id, without id 0."""
     length = check_same(case.image, case.label).shape[across(axis)]
     volume = case.label.read()
     counts = list[Count]()
