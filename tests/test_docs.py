@@ -1,10 +1,9 @@
-import json
-
 """Files, commands, options, names and examples of the documentation exist and work."""
 
 import ast
 import importlib.util
 import inspect
+import json
 import os
 import re
 import subprocess
