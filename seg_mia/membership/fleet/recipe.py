@@ -9,7 +9,7 @@ other folds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +41,7 @@ class Rate:
         fpr: nominal false positive rate.
         achieved_fpr: fraction of non-members called members.
         tpr: fraction of members called members.
-        low: lower bound of the TPR; None if there is none.
+        low: lower bound of the TPR, at 95 %; None if there is none.
         high: upper bound.
         expected_false_positives: non-members times `fpr`.
         ppv: fraction of members among the positives, by prior; None without positives.
@@ -174,7 +174,9 @@ def pooled_rates(
     """Return the TPR over all targets' decisions, at one threshold chosen on the same decisions.
 
     Comparable with the literature. Bounds are percentiles of a bootstrap over patients, with new thresholds
-    in each resample.
+    in each resample, given only where five false positives or more are expected. In simulated fleets of 8 and
+    16 networks they contain the rate of infinitely many patients in 0.92 to 0.96 of cases there, and in as
+    few as 0.31 below.
 
     Args:
         scores: (networks, n).
@@ -200,9 +202,12 @@ def pooled_rates(
     again = np.concatenate([_rates_at(chunk, column, members, ends, fprs) for chunk in chunks])
     low, high = np.nanquantile(again[:, :, 0], (0.025, 0.975), axis=0)
     outside = int((~members).sum())
+    rates = [rate(fpr, once[0, place, 0], once[0, place, 1], outside) for place, fpr in enumerate(fprs)]
     return [
-        rate(fpr, once[0, place, 0], once[0, place, 1], outside, low=low[place], high=high[place])
-        for place, fpr in enumerate(fprs)
+        point
+        if point.flagged
+        else replace(point, low=min(float(below), point.tpr), high=max(float(above), point.tpr))
+        for point, below, above in zip(rates, low, high, strict=True)
     ]
 
 
@@ -288,15 +293,7 @@ def ppv(tpr: float, fpr: float, prior: float) -> float | None:
     return prior * tpr / called if called > 0 else None
 
 
-def rate(
-    fpr: float,
-    tpr: float,
-    achieved: float,
-    outside: int,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-) -> Rate:
+def rate(fpr: float, tpr: float, achieved: float, outside: int) -> Rate:
     """Return a `Rate` with its derived values; `outside` counts the decisions on non-members."""
     tpr, achieved = float(tpr), float(achieved)
     return Rate(
@@ -305,8 +302,6 @@ def rate(
         tpr=tpr,
         expected_false_positives=outside * fpr,
         ppv={prior: ppv(tpr, achieved, prior) for prior in PRIORS},
-        low=None if low is None else min(float(low), tpr),
-        high=None if high is None else max(float(high), tpr),
     )
 
 

@@ -105,9 +105,26 @@ def test_pooled_rates_by_hand() -> None:
     assert [rate.expected_false_positives for rate in rates] == [1, 2, 0]
     assert [rate.resolvable for rate in rates] == [True, True, False]
     assert all(rate.flagged for rate in rates)
-    assert all(
-        rate.low is not None and rate.high is not None and rate.low <= rate.tpr <= rate.high for rate in rates
-    )
+    assert all(rate.low is None and rate.high is None for rate in rates)
+
+
+def test_bounds_of_pooled_rates_contain_the_rate_where_they_are_given() -> None:
+    generator = np.random.default_rng(4)
+    truth, hits, worlds = float(stats.norm.sf(stats.norm.isf(0.1) - 1.5)), 0, 60
+    for _ in range(worlds):
+        inside = np.zeros((8, 50), dtype=np.bool_)
+        for number in range(0, 8, 2):
+            inside[number, generator.permutation(50)[:25]] = True
+            inside[number + 1] = ~inside[number]
+        own, shared = generator.normal(size=(8, 50)), generator.normal(size=50)
+        scores = 0.5**0.5 * (own + shared) + 1.5 * inside
+        resolved, rare = pooled_rates(scores, inside, fprs=(0.1, 0.02), resamples=200, seed=1)
+        assert resolved.low is not None
+        assert resolved.high is not None
+        assert resolved.low <= resolved.tpr <= resolved.high
+        assert rare.low is None  # 4 false positives expected
+        hits += resolved.low <= truth <= resolved.high
+    assert hits >= 0.86 * worlds
 
 
 def _world(effect: float, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
