@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Inside, Values, standardised
+from seg_mia.membership.fleet.arrays import Inside, Values, mates, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.ratios import Population, base, rmia
 from seg_mia.membership.fleet.vectors import lira_vector
@@ -44,10 +44,12 @@ class ByReferences(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        signals = self._level(-numbers)
+        signals, complement = self._level(-numbers), mates(seen[:, judged.all(axis=0)])
         scores, members = list[Values](), list[Inside]()
         for target in range(len(shadows)):
-            others, inside = np.delete(signals, target, axis=0), np.delete(seen, target, axis=0)
+            # The complement's presence would tell the target's members by the number of references.
+            left_out = [number for number in (target, int(complement[target])) if number >= 0]
+            others, inside = np.delete(signals, left_out, axis=0), np.delete(seen, left_out, axis=0)
             usable = judged[target] & self._usable(inside)
             if usable.any():
                 scores.append(self.compare(signals[target, usable], others[:, usable], inside[:, usable]))

@@ -91,3 +91,25 @@ def test_shadows_too_few_to_take_turns_decide_at_nought() -> None:
     scorer = LiraOffline()
     scorer.fit(shadows[:2])
     assert scorer.score(victim, shadows).threshold == 0
+
+
+class Recorded(Lira):
+    """Keep how many references hold each sample."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.counts = list[NDArray[np.int64]]()
+
+    def compare(
+        self, target: NDArray[np.float64], references: NDArray[np.float64], inside: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        self.counts.append(inside.sum(axis=0))
+        return super().compare(target, references, inside)
+
+
+def test_the_number_of_references_does_not_tell_a_shadows_members() -> None:
+    # With a shadow's complement among its references, 4 of 7 would hold what it does not, 3 what it does.
+    _, shadows, _, _ = fleet(8)
+    scorer = Recorded()
+    scorer.fit(shadows)
+    assert [counts.tolist() for counts in scorer.counts] == [[3] * 200] * 8
