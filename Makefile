@@ -23,7 +23,7 @@ test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 slow: $(READY)  ## the tests that train, two at a time
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal --durations=0 --durations-min=20
+	$(BIN)/python -m pytest -m slow -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

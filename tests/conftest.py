@@ -41,6 +41,11 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEG_MIA_DATA", raising=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest trainings first, so that no worker has one left when the others are done."""
+    items.sort(key=lambda item: "all_cores" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def all_cores() -> Iterator[None]:
     """Let a test use its share of the cores: all of them where it runs alone."""
