@@ -103,8 +103,29 @@ def predictions(
     Raises:
         InputError: an output is not finite.
     """
-    if any(not path.startswith("seg_mia.") for path in class_paths(built)):
+    if not is_reproducible(built):
         return _ask(network, data, indices, device)
+    stored = folder / f"{cache_name(checkpoint, data, indices, built)}.npy"
+    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
+        return _read(stored, len(indices))
+    answers = _ask(network, data, indices, device)
+    with written_whole(stored) as file:
+        np.save(file, answers, allow_pickle=False)
+    return _read(stored, len(indices))
+
+
+def is_reproducible(built: object) -> bool:
+    """Return whether a network's outputs follow from its checkpoint: all its classes are of this package."""
+    return all(path.startswith("seg_mia.") for path in class_paths(built))
+
+
+def cache_name(
+    checkpoint: Path, data: SegmentationData, indices: NDArray[np.int64], built: object, *further: object
+) -> str:
+    """Return a digest of all that determines a network's outputs on samples, and of `further` plain values.
+
+    Arguments as in `predictions`.
+    """
     key = [
         hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         data.fingerprint,
@@ -112,15 +133,30 @@ def predictions(
         [data.source.ids[index] for index in indices],
         built,
         seg_mia.__version__,
+        *further,
     ]
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    stored = folder / f"{name}.npy"
-    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged: ask
-        return _read(stored, len(indices))
-    answers = _ask(network, data, indices, device)
-    with written_whole(stored) as file:
-        np.save(file, answers, allow_pickle=False)
-    return _read(stored, len(indices))
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def check_classes(channels: int, data: SegmentationData) -> None:
+    """Raise InputError for a network with `channels` logits whose classes are not the data's."""
+    classes = max(2, channels)
+    if classes != data.source.classes:
+        raise InputError(
+            f"a network and its data must have the same classes, got {classes} and {data.source.classes}; "
+            "name the data it was trained on"
+        )
+
+
+def finite_logits(network: nn.Module, images: Tensor, name: str) -> Tensor:
+    """Return a network's logits (N, K, *S), float32; InputError naming a sample if some are not finite."""
+    logits = final(network(images)).float()
+    if not torch.isfinite(logits).all():
+        raise InputError(
+            f"the network's logits must be finite, got others near sample {name!r}; "
+            "its training diverged: train it again with a lower --model.lr"
+        )
+    return logits
 
 
 def _read(file: Path, count: int) -> NDArray[np.float16]:
@@ -139,12 +175,6 @@ def _ask(
     answers = []
     for start in tqdm(range(0, len(indices), size), desc="asking the network", leave=False, disable=None):
         batch = [samples[0, row].image for row in range(start, min(start + size, len(indices)))]
-        logits = final(network(torch.stack(batch).to(device))).float()
-        if not torch.isfinite(logits).all():
-            name = data.source.ids[int(indices[start])]
-            raise InputError(
-                f"the network's logits must be finite, got others near sample {name!r}; "
-                "its training diverged: train it again with a lower --model.lr"
-            )
+        logits = finite_logits(network, torch.stack(batch).to(device), data.source.ids[int(indices[start])])
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
     return np.concatenate(answers)

@@ -1,7 +1,7 @@
 """Victim and shadow models with their data, and the samples evaluated by membership inference."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,18 +21,23 @@ class TrainedModel:
     """One half of the split and the network trained on its members.
 
     Attributes:
-        network: with its weights.
+        load: returns the network with its weights; a fleet's networks are loaded one at a time.
         data: after setup.
         file: the checkpoint.
         built: class and arguments of the network as plain values.
         unseen: members not used in its training, as data-set indices.
     """
 
-    network: nn.Module
+    load: Callable[[], nn.Module]
     data: SegmentationData
     file: Path
     built: Any = None
     unseen: tuple[int, ...] = ()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network with its weights."""
+        return self.load()
 
     def judged(self, part: Subset, *, limited: bool = False) -> NDArray[np.int64]:
         """Return the samples of a subset evaluated by membership inference, ascending.

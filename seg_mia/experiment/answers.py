@@ -6,14 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seg_mia.callbacks.outputs import Scores
-from seg_mia.data.base import SegmentationData
-from seg_mia.data.predictions import FOLDER, SignalSamples, predictions
+from seg_mia.data.augment import Augmentation
+from seg_mia.data.predictions import FOLDER, SignalSamples, check_classes, predictions
+from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
-from seg_mia.errors import InputError
-from seg_mia.experiment.classifier import signal_loader
 from seg_mia.membership.answers import Answers
-from seg_mia.membership.signals import Signal, checked
+from seg_mia.membership.signals import Signal
 from seg_mia.runs import run_of
 
 
@@ -29,64 +27,72 @@ def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
 
 
 def side_samples(
-    side: TrainedModel, asked: TrainedModel, signal: Signal, device: torch.device, *, limited: bool = False
+    side: TrainedModel, asked: TrainedModel, device: torch.device, *, query: bool, limited: bool = False
 ) -> SignalSamples:
-    """Return a side's members and non-members with a network's outputs; no outputs for a blind signal."""
+    """Return a side's members and non-members, with a network's outputs on them if `query`."""
     data = side.data
     parts = [side.judged(part, limited=limited) for part in ("members", "nonmembers")]
     indices = np.concatenate(parts)
     members = np.arange(len(indices)) < len(parts[0])
-    if not signal.queries_victim:
+    if not query:
         unasked = np.zeros((len(indices), data.source.classes, 1, 1), np.float16)
         return SignalSamples(data, indices, members, unasked)
-    return _asked(asked, data, indices, members, device)
-
-
-def _asked(
-    side: TrainedModel,
-    data: SegmentationData,
-    indices: NDArray[np.int64],
-    members: NDArray[np.bool_],
-    device: torch.device,
-) -> SignalSamples:
-    """Return samples with a network's outputs on them."""
     answers = predictions(
-        side.network,
+        asked.network,
         data,
         indices,
-        built=side.built,
-        checkpoint=side.file,
-        folder=run_of(side.file) / FOLDER,
+        built=asked.built,
+        checkpoint=asked.file,
+        folder=run_of(asked.file) / FOLDER,
         device=device,
     )
     return SignalSamples(data, indices, members, answers)
 
 
-def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, whose: str) -> Answers:
+def answers_of(
+    signal: Signal,
+    asked: TrainedModel,
+    samples: SignalSamples,
+    device: torch.device,
+    *,
+    augment: Augmentation = "none",
+) -> Answers:
     """Return the signal of some samples: numbers, or maps computed on access.
 
     Args:
         signal: the attacker's view.
-        samples: samples with the network's outputs.
-        device: device of the signal computation.
-        whose: the network's role, for errors.
+        asked: the queried network.
+        samples: samples with the network's outputs if the signal is a map.
+        device: device of the computation.
+        augment: augmentation of the attacked network's training.
 
     Raises:
         InputError: a network with other classes than the data, a signal that is not finite.
     """
-    classes, source = max(2, samples.logits.shape[1]), samples.data.source
-    if classes != source.classes:
-        raise InputError(
-            f"the {whose}'s network tells {classes} classes apart, the data has {source.classes}; name the "
-            "data it was trained on"
-        )
+    source = samples.data.source
+    if signal.maps:
+        check_classes(samples.logits.shape[1], samples.data)
+        numbers = None
+    else:
+        (numbers,) = signal_values(asked, [signal], samples.data, samples.indices, device, augment=augment)
     return Answers(
         ids=np.array([source.ids[i] for i in samples.indices]),
         groups=samples.groups,
         members=samples.members,
         judged=np.ones(len(samples), dtype=np.bool_),
-        signal=samples if signal.maps else _numbers(signal, samples, device),
+        signal=samples if numbers is None else numbers,
     )
+
+
+def own_answers(signal: Signal, shadow: TrainedModel, device: torch.device) -> Answers:
+    """Return a shadow's signals on its own members and non-members; arguments as in `fleet_answers`."""
+    samples = side_samples(shadow, shadow, device, query=signal.maps and signal.queries_victim)
+    return answers_of(signal, shadow, samples, device, augment=shadow.data.augment)
+
+
+def pool_of(side: TrainedModel) -> NDArray[np.int64]:
+    """Return the labelled members and non-members of a network's split, ascending."""
+    return np.union1d(side.data.scored("members"), side.data.scored("nonmembers"))
 
 
 def fleet_answers(
@@ -96,7 +102,7 @@ def fleet_answers(
     judged: NDArray[np.int64],
     device: torch.device,
 ) -> list[Answers]:
-    """Return each shadow's signals on the evaluation samples, then on all shadow samples.
+    """Return each shadow's signals on the evaluation samples and on all shadow samples, in one order.
 
     Args:
         signal: a numeric signal.
@@ -105,29 +111,28 @@ def fleet_answers(
         judged: data-set indices of the victim's samples, (n,).
         device: device of the queries and signals.
     """
-    made_of = [np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")]) for shadow in shadows]
-    further = np.setdiff1d(np.concatenate(made_of), judged)
+    pool = np.unique(np.concatenate([pool_of(shadow) for shadow in shadows]))
+    further = np.setdiff1d(judged, pool)
+    indices = np.concatenate([pool, further])
+    source = victim.data.source
+    ids = np.array([source.ids[i] for i in indices])
+    groups = np.array([source.groups[i] for i in indices])
     fleet = list[Answers]()
-    for shadow, own in zip(shadows, made_of, strict=True):
-        seen = seen_by(shadow)
-        parts = [  # separate queries, so that cached outputs of one fleet serve a larger one
-            answers_of(signal, _asked(shadow, victim.data, part, seen[part], device), device, whose="shadow")
-            for part in (judged, further)
+    for shadow in shadows:
+        own = np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")])
+        # The pool apart: its cached signals serve every victim, whatever else is asked.
+        parts = [
+            signal_values(shadow, [signal], victim.data, part, device, augment=victim.data.augment)[0]
+            for part in (pool, further)
             if len(part)
         ]
         fleet.append(
             Answers(
-                ids=np.concatenate([part.ids for part in parts]),
-                groups=np.concatenate([part.groups for part in parts]),
-                members=np.concatenate([part.members for part in parts]),
-                judged=np.isin(np.concatenate([judged, further]), own),
-                signal=np.concatenate([part.numbers for part in parts]),
+                ids=ids,
+                groups=groups,
+                members=seen_by(shadow)[indices],
+                judged=np.isin(indices, own),
+                signal=np.concatenate(parts),
             )
         )
     return fleet
-
-
-def _numbers(signal: Signal, samples: SignalSamples, device: torch.device) -> Scores:
-    """Return a numeric signal per image, in the samples' order."""
-    values = [signal(*(part.to(device) for part in batch[:3])).cpu() for batch in signal_loader(samples, 32)]
-    return checked(torch.cat(values), type(signal).__name__).double().numpy()

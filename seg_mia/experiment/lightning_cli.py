@@ -46,6 +46,7 @@ from seg_mia.experiment.membership import (
 )
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.recipe import keep_signals
 from seg_mia.experiment.request import requested
 from seg_mia.experiment.trainer_checks import (
     Bars,
@@ -279,6 +280,9 @@ class Experiment(LightningCLI):
                 model, datamodule=datamodule, ckpt_path=resume, weights_only=True if resume else None
             )
         self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
+        file = self.folder / CHECKPOINTS / LAST
+        if file.is_file() and self.trainer.is_global_zero:
+            keep_signals(file, model, datamodule, trust=class_paths(self.config.as_dict()))
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
         """Train the networks required by defences first, each in its own folder.
@@ -354,7 +358,7 @@ class Experiment(LightningCLI):
         if self.release is not None:
             shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
-        victim = TrainedModel(network, data, file, built, unseen_of(card, data))
+        victim = TrainedModel(lambda: network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         control = bool(self.plan.request.control)
         findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)

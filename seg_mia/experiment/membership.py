@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
-from seg_mia.experiment.answers import answers_of, fleet_answers, seen_by, side_samples
+from seg_mia.experiment.answers import answers_of, fleet_answers, own_answers, seen_by, side_samples
 from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
@@ -74,13 +75,13 @@ def infer(
     queried, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device
-    judged = side_samples(victim, queried, attack.signal, device, limited=True)
+    signal = attack.signal
+    judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
+    judge = answers_of(signal, queried, judged, device, augment=victim.data.augment)
     if needs.queries_judged:
-        learn = fleet_answers(attack.signal, victim, shadows, judged.indices, device)
+        learn = fleet_answers(signal, victim, shadows, judged.indices, device)
     else:
-        samples_of_shadows = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
-        learn = [answers_of(attack.signal, samples, device, whose="shadow") for samples in samples_of_shadows]
-    judge = answers_of(attack.signal, judged, device, whose="victim")
+        learn = [own_answers(signal, shadow, device) for shadow in shadows]
     learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
@@ -234,9 +235,15 @@ def load_shadow(
     check_data(own_data, fingerprint=card.fingerprint, split=card.split, role="shadow")
     if adopted(card):
         check_members(own_data, f"shadow {found.file}")
-    network = build(network_spec(card), trust=trust)
-    load_weights(network, content, found.file)
-    return TrainedModel(network, own_data, found.file, network_spec(card), unseen_of(card, own_data))
+    load = partial(loaded, found, trust=trust)
+    return TrainedModel(load, own_data, found.file, network_spec(card), unseen_of(card, own_data))
+
+
+def loaded(found: Shadow, *, trust: Collection[str]) -> nn.Module:
+    """Return a checkpoint's network with its weights; raises InputError if they do not fit."""
+    network = build(network_spec(found.card), trust=trust)
+    load_weights(network, read(found.file), found.file)
+    return network
 
 
 def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[TrainedModel]:
@@ -247,7 +254,7 @@ def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> li
 
 def behind_release(shadow: TrainedModel, release: Release, settings: Any) -> TrainedModel:
     """Return a shadow with the victim's output perturbation; `settings` are plain values."""
-    return replace(shadow, network=wrapped(shadow.network, [release]), built=[shadow.built, settings])
+    return replace(shadow, load=lambda: wrapped(shadow.network, [release]), built=[shadow.built, settings])
 
 
 def load_teacher(

@@ -10,7 +10,8 @@ import numpy as np
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.arrays import Values
+from seg_mia.membership.arrays import Members, Values
+from seg_mia.membership.fleet.arrays import standardised
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
@@ -42,10 +43,12 @@ class Scorer(ABC):
     Attributes:
         maps: whether signals are maps; otherwise numbers.
         needs: required number of shadows, and whether they may be trained on evaluation samples.
+        standardise: whether signals are compared after `standardised`.
     """
 
     maps: ClassVar[bool] = False
     needs: ClassVar[Fleet] = Fleet()
+    standardise: bool = False
 
     @property
     def training(self) -> "Classifier | None":
@@ -61,6 +64,22 @@ class Scorer(ABC):
                 `needs.queries_judged`.
             learner: trains classifiers; required if `training` is not None.
         """
+
+    def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
+        """Return scores of a target's samples, (n,), by other networks of its recipe.
+
+        Args:
+            target: signals, higher for members, (n,) or (n, signals).
+            references: signals of the other networks, (networks, n) or (networks, n, signals).
+            inside: training set of each, bool (networks, n).
+
+        Raises:
+            InputError: a scorer without such a form, too few references.
+        """
+        raise InputError(
+            f"{type(self).__name__} scores no network of a fleet by the others; name an attack on numbers, "
+            "such as mia-lira"
+        )
 
     @abstractmethod
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
@@ -93,6 +112,10 @@ class Threshold(Scorer):
         known, members = shadow.numbers[shadow.judged], shadow.members[shadow.judged]
         self._threshold = shadow_threshold(known, members, rule=self.rule)
 
+    def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
+        """Return the target's signals themselves."""
+        return target
+
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
         """Return the negative numbers, as in `loss_threshold`."""
         return Guesses(-victim.numbers, self._threshold)
@@ -104,9 +127,14 @@ class Calibrated(Scorer):
 
     The difficulty is the mean number under shadows not trained on the image. The threshold is
     chosen on the shadows, each in turn the victim (`calibrated_threshold`).
+
+    Args:
+        standardise: remove each network's level and scale over the samples (`standardised`), which differ
+            between networks of one recipe.
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
@@ -117,13 +145,21 @@ class Calibrated(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        self._threshold = calibrated_threshold(numbers, seen, judged)
+        self._threshold = calibrated_threshold(self._level(numbers), seen, judged)
+
+    def compare(self, target: Values, references: Values, inside: Members) -> Values:
+        """Return `calibrated` of losses, which are minus these signals."""
+        return calibrated(-target, -references, inside)
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return `calibrated`."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        return Guesses(calibrated(victim.numbers, numbers, seen), self._threshold)
+        target = self._level(victim.numbers[None])[0]
+        return Guesses(calibrated(target, self._level(numbers), seen), self._threshold)
+
+    def _level(self, numbers: Values) -> Values:
+        return standardised(numbers) if self.standardise else numbers
 
 
 @dataclass(kw_only=True)

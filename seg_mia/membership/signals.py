@@ -29,10 +29,12 @@ class Signal(ABC):
         maps: whether it is a map (N, C, *S) for a classifier; otherwise one number per image, (N,), lower for
             members.
         queries_victim: whether the victim is queried.
+        mirrors: whether a number is averaged over the mirror images that the victim's training contained.
     """
 
     maps: ClassVar[bool] = True
     queries_victim: ClassVar[bool] = True
+    mirrors: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -181,7 +181,7 @@ def test_a_shadow_of_other_ties_or_strata_does_not_fit(root: Path) -> None:
 
 
 def side(data: Folder) -> TrainedModel:
-    return TrainedModel(torch.nn.Identity(), data, Path("x.ckpt"))
+    return TrainedModel(torch.nn.Identity, data, Path("x.ckpt"))
 
 
 @pytest.mark.usefixtures("undrawn")

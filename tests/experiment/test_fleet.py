@@ -62,7 +62,7 @@ def side(root: Path, number: int, *, gain: float = 1.0, **options: object) -> Tr
     images, masks = (torch.stack([sample[part] for sample in known]) for part in (0, 1))
     file = root.parent / f"{number}.ckpt"
     file.write_text(f"{number} {gain}")
-    return TrainedModel(Noisy(images, masks, number, gain), data, file, built=[number])
+    return TrainedModel(lambda: Noisy(images, masks, number, gain), data, file, built=[number])
 
 
 def fleet(root: Path, count: int, pool: str, **options: object) -> list[TrainedModel]:
@@ -90,7 +90,7 @@ ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated())
 def losses(side: TrainedModel, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:
     samples = data.dataset(np.array(indices))
     batch = [samples[0, row] for row in range(len(indices))]
-    logits = side.network(torch.stack([sample.image for sample in batch])).half().float()
+    logits = side.network(torch.stack([sample.image for sample in batch]))
     return image_loss(logits, torch.stack([sample.mask for sample in batch]), loss="cross_entropy")
 
 
@@ -147,5 +147,5 @@ def test_patients_are_seen_as_a_whole_and_what_was_never_trained_on_is_not(root:
     other = data.splits.nonmembers[0]
     groups[other] = groups[first]
     object.__setattr__(data.source, "groups", groups)
-    unseen = TrainedModel(shadow.network, data, shadow.file, unseen=(second,))
+    unseen = TrainedModel(shadow.load, data, shadow.file, unseen=(second,))
     assert set(np.flatnonzero(seen_by(unseen))) == {*data.splits.members, other} - {second}

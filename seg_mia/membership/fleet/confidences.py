@@ -97,6 +97,7 @@ class LogCrossEntropy(Signal):
     """
 
     maps: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
     released: Released = "probabilities"
 
     @property

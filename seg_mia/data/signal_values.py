@@ -1,0 +1,140 @@
+"""Numeric signals of a network on samples, cached beside its checkpoint.
+
+Signals are computed in float64 from float32 logits; half precision would turn close values into ties, on
+which low false positive rates depend. Only the numbers are stored, never logits.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from seg_mia.atomic import written_whole
+from seg_mia.data.augment import Augmentation
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.predictions import cache_name, check_classes, finite_logits, is_reproducible
+from seg_mia.data.samples import Samples
+from seg_mia.data.trained_model import TrainedModel
+from seg_mia.membership.signals import Signal, checked
+from seg_mia.runs import run_of
+
+FOLDER: Final = "signals"
+Values = NDArray[np.float64]
+
+_MIRRORED: Final[dict[Augmentation, tuple[tuple[int, ...], ...]]] = {
+    "none": ((),),
+    "flip": ((), (-1,), (-2,), (-1, -2)),
+    "standard": ((), (-1,)),
+}
+"""Mirrored axes of the queries of each augmentation policy, the image itself first."""
+
+
+def signal_values(
+    side: TrainedModel,
+    signals: Sequence[Signal],
+    data: SegmentationData,
+    indices: NDArray[np.int64],
+    device: torch.device,
+    *,
+    augment: Augmentation = "none",
+) -> list[Values]:
+    """Return each signal of a network on samples, (n,) or (n, numbers), computed unless cached.
+
+    Queries use evaluation mode and samples without augmentation. A signal with `mirrors` is the mean over the
+    mirror images that the policy `augment` contains, with the output mirrored back. A network class from
+    outside this package is queried every time: its output may depend on files or services outside its
+    checkpoint.
+
+    Args:
+        side: the network.
+        signals: numeric signals.
+        data: the samples to read, after setup.
+        indices: of the samples in the data set, (n,).
+        device: device of the queries.
+        augment: augmentation of the attacked network's training.
+
+    Raises:
+        InputError: an output or a signal that is not finite.
+    """
+    axes = [_MIRRORED[augment] if signal.mirrors else _MIRRORED["none"] for signal in signals]
+    files = [_file(side, signal, turns, data, indices) for signal, turns in zip(signals, axes, strict=True)]
+    values = [_read(file, len(indices)) for file in files]
+    missing = [number for number, known in enumerate(values) if known is None]
+    if missing:
+        computed = _computed(side, [(signals[i], axes[i]) for i in missing], data, indices, device)
+        for number, value in zip(missing, computed, strict=True):
+            values[number] = value
+            if (file := files[number]) is not None:
+                with written_whole(file) as stream:
+                    np.save(stream, value, allow_pickle=False)
+    return [value for value in values if value is not None]
+
+
+def _file(
+    side: TrainedModel,
+    signal: Signal,
+    axes: Sequence[tuple[int, ...]],
+    data: SegmentationData,
+    indices: NDArray[np.int64],
+) -> Path | None:
+    """Return the cache file of a signal; None if it must not be cached."""
+    spec: list[Any] = [f"{type(signal).__module__}.{type(signal).__qualname__}", list(axes)]
+    if not is_reproducible([side.built, {"class_path": spec[0]}]):
+        return None
+    spec.append(dict(vars(signal)))
+    return run_of(side.file) / FOLDER / f"{cache_name(side.file, data, indices, side.built, spec)}.npy"
+
+
+def _read(file: Path | None, count: int) -> Values | None:
+    """Return cached values; None if there are none, or damaged ones."""
+    if file is None:
+        return None
+    with suppress(FileNotFoundError, ValueError, EOFError):
+        values: Values = np.load(file, allow_pickle=False)
+        if len(values) == count and values.dtype == np.float64:
+            return values
+    return None
+
+
+@torch.no_grad()
+def _computed(
+    side: TrainedModel,
+    wanted: Sequence[tuple[Signal, Sequence[tuple[int, ...]]]],
+    data: SegmentationData,
+    indices: NDArray[np.int64],
+    device: torch.device,
+) -> list[Values]:
+    network = side.network.to(device).eval()
+    samples, size = data.dataset(indices), data.batch_size
+    turns = max((axes for _, axes in wanted), key=len)
+    parts: list[list[torch.Tensor]] = [[] for _ in wanted]
+    for start in tqdm(range(0, len(indices), size), desc="signals", leave=False, disable=None):
+        image, mask = _batch(samples, range(start, min(start + size, len(indices))), device)
+        name = data.source.ids[int(indices[start])]
+        logits = {axes: finite_logits(network, image.flip(axes), name).flip(axes) for axes in turns}
+        check_classes(logits[()].shape[1], data)
+        for (signal, axes), part in zip(wanted, parts, strict=True):
+            part.append(_mean_signal(signal, [logits[turn] for turn in axes], image, mask))
+    return [
+        checked(torch.cat(part), type(signal).__name__).numpy()
+        for (signal, _), part in zip(wanted, parts, strict=True)
+    ]
+
+
+def _batch(samples: Samples, rows: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    drawn = [samples[0, row] for row in rows]
+    image, mask = (torch.stack([getattr(sample, name) for sample in drawn]) for name in ("image", "mask"))
+    return image.to(device), mask.to(device)
+
+
+def _mean_signal(
+    signal: Signal, logits: Sequence[torch.Tensor], image: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean of a signal over queries, float64 (N, ...)."""
+    values = [signal(each, image, mask).double().cpu() for each in logits]
+    return torch.stack(values).mean(dim=0)

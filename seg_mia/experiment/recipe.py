@@ -1,0 +1,144 @@
+"""Audit of a recipe: signals of a fleet's networks on their common pool, and attacks among them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from numpy.typing import NDArray
+
+from seg_mia.checkpoint import network_spec
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.signal_values import signal_values
+from seg_mia.data.trained_model import TrainedModel
+from seg_mia.errors import InputError
+from seg_mia.experiment.answers import pool_of, seen_by
+from seg_mia.experiment.membership import unseen_of
+from seg_mia.membership.base import Membership
+from seg_mia.membership.fleet.arrays import untrained_networks
+from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
+from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
+from seg_mia.membership.signals import ImageLoss
+from seg_mia.runs import read_run
+from seg_mia.tasks.segmentation import Segmentation
+
+QUALITY: Final = Confidences(names=("logit_dice",))
+KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
+"""Signals kept of each network of a fleet, those of the shipped attacks."""
+LEAST_NETWORKS: Final = 4
+
+
+@dataclass(frozen=True)
+class FleetSignals:
+    """Signals of a fleet on its pool.
+
+    Attributes:
+        ids: names of the samples, (n,).
+        groups: patient of each sample, (n,).
+        inside: training set of each network, bool (networks, n).
+        values: signals of each attack, higher for members, (networks, n) or (networks, n, signals).
+        quality: mean soft Dice of each network on its members, (networks,).
+        untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
+            other fields.
+    """
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    inside: NDArray[np.bool_]
+    values: Mapping[str, NDArray[np.float64]]
+    quality: NDArray[np.float64]
+    untrained: tuple[int, ...] = ()
+
+
+def fleet_signals(
+    attacks: Mapping[str, Membership], fleet: Sequence[TrainedModel], device: torch.device
+) -> FleetSignals:
+    """Return the signals of each attack, of all networks on the fleet's pool.
+
+    Args:
+        attacks: attacks on numbers, by name.
+        fleet: networks with members drawn from one pool; they are loaded one at a time, where their signals
+            are not cached.
+        device: device of the queries.
+
+    Raises:
+        InputError: networks of several pools, an attack on maps, too few networks.
+    """
+    pool = _common_pool(fleet)
+    for name, attack in attacks.items():
+        if attack.signal.maps:
+            raise InputError(f"a fleet is attacked by numbers, {name} takes maps; leave it out")
+    signals = [QUALITY, *(attack.signal for attack in attacks.values())]
+    source = fleet[0].data.source
+    rows = [
+        signal_values(network, signals, fleet[0].data, pool, device, augment=network.data.augment)
+        for network in fleet
+    ]
+    inside = np.stack([seen_by(network)[pool] for network in fleet])
+    dice = [1 / (1 + np.exp(row[0][:, 0])) for row in rows]
+    quality = np.array([each[members].mean() for each, members in zip(dice, inside, strict=True)])
+    failed = untrained_networks(quality)
+    kept = [row for row, left_out in zip(rows, failed, strict=True) if not left_out]
+    if len(kept) < LEAST_NETWORKS:
+        raise InputError(
+            f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(kept)} of {len(fleet)} are "
+            "trained; raise --count"
+        )
+    return FleetSignals(
+        ids=np.array([source.ids[i] for i in pool]),
+        groups=np.array([source.groups[i] for i in pool]),
+        inside=inside[~failed],
+        values={name: -np.stack([row[i] for row in kept]) for i, name in enumerate(attacks, start=1)},
+        quality=quality[~failed],
+        untrained=tuple(np.flatnonzero(failed).tolist()),
+    )
+
+
+def keep_signals(
+    file: Path, task: LightningModule, data: LightningDataModule, *, trust: Collection[str]
+) -> None:
+    """Cache a trained network's signals on its pool if it belongs to a fleet: all attacks by it need them.
+
+    Args:
+        file: its checkpoint.
+        task: the training's task, with the same weights.
+        data: its training data.
+        trust: class paths outside seg_mia allowed in the metadata.
+    """
+    if not isinstance(task, Segmentation) or not isinstance(data, SegmentationData) or data.shadow is None:
+        return
+    _, card = read_run(file, tuple(trust))
+    side = TrainedModel(lambda: task.network, data, file, network_spec(card), unseen_of(card, data))
+    signal_values(side, KEPT, data, pool_of(side), task.device, augment=data.augment)
+
+
+def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
+    """Return the samples that all networks' members are drawn from, ascending."""
+    pools = [pool_of(network) for network in fleet]
+    for network, pool in zip(fleet, pools, strict=True):
+        if network.data.shadow is None or not np.array_equal(pool, pools[0]):
+            raise InputError(
+                f"a fleet's networks draw their members from one pool, {network.file} has another than "
+                f"{fleet[0].file}; train them by `seg_mia fleet`"
+            )
+    return pools[0]
+
+
+def recipe_audits(
+    attacks: Mapping[str, Membership], signals: FleetSignals, *, seed: int = 0
+) -> dict[str, RecipeAudit]:
+    """Return the audit of each attack, with each network in turn as target."""
+    return {
+        name: recipe_audit(
+            signals.values[name],
+            signals.inside,
+            signals.groups,
+            attack.scorer.compare,
+            standardise=attack.scorer.standardise,
+            seed=seed,
+        )
+        for name, attack in attacks.items()
+    }
