@@ -31,6 +31,7 @@ commands
   test      --attack ... --release argmax    attack it where it gives out labels alone
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
+  fleet     --config phantom_victim.yaml     train 16 networks on random halves, audit the recipe (--count)
   compare   FOLDER FOLDER                    membership results on two victims: does one leak more
   prepare   --config kvasir_victim.yaml      decode the data once, report what is in it, twice or oddly
   texture   --image F --label F --weights D  re-texture a single image, as the published script does
@@ -118,8 +119,8 @@ def _dispatch(words: list[str]) -> int:
             _experiment(words)
         case _:
             raise InputError(
-                f"unknown command {words[0]!r}; commands are audit, report, fit, adopt, test, validate, "
-                "predict, compare, prepare, texture and export (--help says what they do)"
+                f"unknown command {words[0]!r}; commands are audit, fleet, report, fit, adopt, test, "
+                "validate, predict, compare, prepare, texture and export (--help says what they do)"
             )
     return 0
 
@@ -202,6 +203,17 @@ def _audit(words: list[str]) -> int:
         print(line)
     print(f"look at it: {result.folder / 'report.html'}, or tensorboard --logdir {result.runs}")
     return 1 if result.failed else 0
+
+
+def _fleet(words: list[str]) -> None:
+    from seg_mia.commands.fleet import ATTACKS, HELP, fleet
+
+    if asks(words):
+        print(HELP.format(attacks=", ".join(ATTACKS)), end="")
+        return
+    _quiet()
+    for line in fleet(words, say=print):
+        print(line)
 
 
 def _report(words: list[str]) -> int:
@@ -297,6 +309,7 @@ def _quiet() -> None:
 
 PLAIN: dict[str, Callable[[list[str]], int | None]] = {
     "audit": _audit,
+    "fleet": _fleet,
     "report": _report,
     "prepare": _prepare,
     "texture": _texture,

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from seg_mia.checkpoint import Card, card_of, read
 from seg_mia.errors import InputError
@@ -15,6 +17,8 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 SALT = "salt"
 NOISE = "noise"
+FLEET = "fleet.json"
+"""Record in a fleet's folder."""
 MARK = ".stage"
 """File in the folder of an audit's stage with the stage's key. A folder without it belongs to another run."""
 BEFORE = {MARK, SALT, NOISE, CHECKPOINTS, "config.yaml", "hparams.yaml"}
@@ -32,6 +36,40 @@ OF_A_ROLE = {
     "workers", "augment", "cache", "root",
 }  # fmt: skip
 """Settings of a data module that may differ between victim and shadow."""
+
+
+class FleetNetwork(BaseModel):
+    """One network of a fleet.
+
+    Attributes:
+        run: its run folder, relative to the folder of runs.
+        shadow: its number, which determines its members.
+        seed: seed of its training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    shadow: int
+    seed: int
+
+
+class FleetRecord(BaseModel):
+    """Content of `fleet.json`: networks trained by one recipe, on random halves of one pool.
+
+    Attributes:
+        format: version of this file format.
+        command: command that trains this fleet, or a larger one with another `--count`.
+        pool: half of the data that all members are drawn from.
+        networks: the networks, by number.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    command: str
+    pool: Literal["victim", "shadow"]
+    networks: list[FleetNetwork] = Field(min_length=1)
 
 
 def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
@@ -119,11 +157,34 @@ def newest(runs: Path, role: str) -> Path:
 
 
 def shadow_files(path: str | Path) -> list[Path]:
-    """Return the checkpoints at a shadow's path: one, or those of a folder of runs, by number."""
+    """Return the checkpoints at a shadow's path: one, those of a folder of runs, or a fleet's, by number.
+
+    Raises InputError for a path without a checkpoint, or a fleet's record that names others.
+    """
     path = Path(path)
+    if (path / FLEET).is_file():
+        return _fleet_files(path)
     single = any((path / last).is_file() for last in (LAST, f"{CHECKPOINTS}/{LAST}"))
     files = path.glob(f"*/{CHECKPOINTS}/{LAST}") if path.is_dir() and not single else iter(())
     return sorted(files, key=_by_number) or [checkpoint_file(path, "shadow")]
+
+
+def _fleet_files(folder: Path) -> list[Path]:
+    """Return the checkpoints named by a fleet's record, all below the folder of its runs."""
+    where = folder / FLEET
+    try:
+        record = FleetRecord.model_validate_json(where.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{where} is no record of a fleet ({reason}); run `seg_mia fleet` again") from None
+    runs = folder.resolve().parent.parent
+    files = list[Path]()
+    for network in record.networks:
+        run = (runs / network.run).resolve()
+        if not run.is_relative_to(runs):
+            raise InputError(f"{where} names a run outside {runs}, {network.run}; run `seg_mia fleet` again")
+        files.append(checkpoint_file(run, "shadow"))
+    return files
 
 
 def _by_number(file: Path) -> tuple[int, str]:

@@ -95,10 +95,10 @@ def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
 def _checked(entry: AttackEntry, settings: Settings) -> PreparedAttack:
     file = str(find_config(entry.attack, "attack"))
     options = options_of("attack.", entry.settings)
-    instance = _built(file, [])
+    instance = built_attack(file, [])
     if isinstance(instance, Membership) and instance.scorer.training:
         options = [*options_of("attack.scorer.", settings.scorer), *options]
-    instance = _built(file, options)
+    instance = built_attack(file, options)
     if isinstance(instance, Membership) and instance.scorer.training:
         _try(instance.scorer.training)
     if isinstance(instance, Perturbation) and instance.prepares() is None:
@@ -125,7 +125,8 @@ def _try(scorer: Classifier) -> None:
         load_classifier(network, scorer.weights)
 
 
-def _built(file: str, options: Sequence[Option]) -> Perturbation | Membership:
+def built_attack(file: str, options: Sequence[Option]) -> Perturbation | Membership:
+    """Return the attack of a config with options; raise InputError for invalid ones."""
     family = Membership if is_membership(file) else Perturbation
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(family, "attack")

@@ -141,6 +141,12 @@ class StageCache:
     def audit(self, name: str, settings: Mapping[str, object]) -> Iterator[Path]:
         """Hold the folder of an audit; it is reused if settings and stages are unchanged."""
         content = [name, {key: value for key, value in settings.items() if key not in DISPLAY}, self.used]
+        with self.held(name, content) as folder:
+            yield folder
+
+    @contextmanager
+    def held(self, name: str, content: object) -> Iterator[Path]:
+        """Hold `NAME/version_N`, the same one whenever `content`, as plain values, is the same."""
         key = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
         with self._locked(key):
             record = self._read(key)

@@ -1,0 +1,98 @@
+"""Trainings of a fleet, and the audit of its recipe."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from seg_mia.config.composition import last_value, stacked
+from seg_mia.config.files import find_file
+from seg_mia.config.options import Option
+from seg_mia.data.trained_model import TrainedModel
+from seg_mia.errors import InputError
+from seg_mia.experiment.membership import load_shadow
+from seg_mia.experiment.modules import DataModules
+from seg_mia.experiment.plan import Shadow, plan
+from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.roles import SHADOW
+from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, read_run
+
+Pool = Literal["victim", "shadow"]
+
+
+def fleet_requests(recipe: RunRequest, count: int, pool: Pool) -> list[RunRequest]:
+    """Return the trainings of a fleet, in the order of their numbers.
+
+    Network k has the seed of the recipe plus 10,000 plus 100,000 k, and the members of shadow k
+    (`seg_mia.data.splits.shadow_split`): networks of a larger fleet include those of a smaller one.
+
+    Args:
+        recipe: a training of the victim's recipe.
+        count: number of networks.
+        pool: half of the data that members are drawn from.
+
+    Raises:
+        InputError: fewer than 2 networks, an option that numbers networks.
+    """
+    if count < 2:
+        raise InputError(f"a fleet has 2 networks or more, got --count {count}; 16 are usual")
+    fixed = ("data.shadow", "data.shadow_pool", "data.role")
+    if refused := [option.flag for option in recipe.options if option.name in fixed]:
+        raise InputError(f"a fleet numbers its networks itself; leave out {refused[0]}")
+    seed = _seed(recipe)
+    kept = tuple(option for option in recipe.options if option.name != "seed_everything")
+    return [
+        replace(
+            recipe,
+            role=SHADOW,
+            options=(
+                *kept,
+                Option("--data.shadow", str(number)),
+                Option("--data.shadow_pool", pool),
+                Option("--seed_everything", str(seed + SHADOW_SEED + FLEET_SEED * number)),
+            ),
+        )
+        for number in range(count)
+    ]
+
+
+def seed_of(request: RunRequest) -> int:
+    """Return the seed of a training of a fleet."""
+    return int(next(option.value or "0" for option in request.options if option.name == "seed_everything"))
+
+
+def _seed(recipe: RunRequest) -> int:
+    """Return the seed in a recipe's options or configs; 0 if there is none."""
+    given = [option.value for option in recipe.options if option.name == "seed_everything"]
+    layers = stacked([find_file(config) for config in recipe.configs])
+    seed = given[-1] if given else last_value(layers, "seed_everything")
+    try:
+        return int(str(0 if seed is None or isinstance(seed, bool) else seed))
+    except ValueError:
+        raise InputError(f"seed_everything must be a number, got {seed}; 0 is the default") from None
+
+
+def open_fleet(
+    folders: Sequence[Path], modules: DataModules, first: RunRequest, *, trust: Sequence[str] = ()
+) -> list[TrainedModel]:
+    """Return the networks of a fleet, loaded on demand.
+
+    Args:
+        folders: their run folders.
+        modules: provide the data.
+        first: the first training, which defines the data.
+        trust: class paths outside seg_mia allowed in metadata.
+
+    Raises:
+        InputError: an unreadable checkpoint, networks of other data.
+    """
+    data = modules.of_plan(plan(first))
+    if data is None:
+        raise InputError("a fleet needs data; name it with --data CLASS or a config")
+    data.prepare_data()
+    data.setup()
+    files = [checkpoint_file(folder, SHADOW) for folder in folders]
+    return [
+        load_shadow(Shadow(file, read_run(file, tuple(trust))[1]), data, modules, victim={}, trust=trust)
+        for file in files
+    ]

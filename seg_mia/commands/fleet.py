@@ -1,0 +1,151 @@
+"""Train a fleet of networks by one recipe, and audit the recipe."""
+
+import argparse
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from seg_mia.audit.attacks import built_attack
+from seg_mia.audit.fleet import Pool, fleet_requests, open_fleet, seed_of
+from seg_mia.audit.stage_cache import StageCache, StageResult
+from seg_mia.config.composition import last_value, stacked
+from seg_mia.config.files import find_file, known, named
+from seg_mia.config.options import options_in, taken
+from seg_mia.errors import InputError
+from seg_mia.experiment.recipe import fleet_signals, recipe_audits
+from seg_mia.experiment.request import RunRequest
+from seg_mia.membership.base import Membership
+from seg_mia.results.files import write_text
+from seg_mia.runs import FLEET, FleetNetwork, FleetRecord
+
+ATTACKS = ("mia-global-loss", "mia-calibrated", "mia-rmia", "mia-base", "mia-lira")
+HELP = """\
+usage: python -m seg_mia fleet --config NAME [--count 16] [options of fit]
+
+Train networks by one recipe, each on a random half of the same samples (whole patients), and audit the
+recipe: each network in turn is the victim, the others are its references. An interrupted fleet goes on where
+it stopped, and a larger one keeps the networks of a smaller one.
+
+  --config NAME          a training's config; may be repeated
+  --count K              number of networks, 16 by default; an even number, so that each sample is in half
+  --pool victim          half of the data that members are drawn from: the victim's, or the shadow's for an
+                         attacker without the victim's samples
+  --attacks NAME         attack to audit the recipe by; may be repeated. Default: {attacks}
+  --defence NAME         train with a defence; may be repeated
+  --runs FOLDER          folder of runs
+  --fresh                train again, whatever is there
+
+All other options are those of `fit`, such as --data.root FOLDER --trainer.max_epochs 20.
+The fleet attacks a victim by: python -m seg_mia test --attack mia-lira --victim RUN --shadow FLEET
+"""
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """Settings of the command.
+
+    Attributes:
+        recipe: a training of the recipe.
+        name: name of the fleet's folder.
+        count: number of networks.
+        pool: half of the data that members are drawn from.
+        attacks: attacks on the recipe, by name.
+        fresh: train again.
+    """
+
+    recipe: RunRequest
+    name: str
+    count: int
+    pool: Pool
+    attacks: Mapping[str, Membership]
+    fresh: bool
+
+    @property
+    def command(self) -> str:
+        """Command that trains this fleet."""
+        words = ["python", "-m", "seg_mia", "fleet", *self.recipe.words[1:], "--count", str(self.count)]
+        return shlex.join([*words, "--pool", self.pool])
+
+
+def fleet(words: Sequence[str], *, say: Callable[[str], None]) -> list[str]:
+    """Run the command and return lines with its results; raise InputError for invalid input."""
+    settings = read_settings(words)
+    runs = Path(settings.recipe.runs or "runs")
+    cache = StageCache(runs, say=say, fresh=settings.fresh)
+    requests = fleet_requests(settings.recipe, settings.count, settings.pool)
+    stages = _trained(requests, cache, settings.name, say)
+    with cache.held(settings.name, [settings.name, settings.pool, cache.used[0]]) as folder:
+        record = FleetRecord(
+            command=settings.command,
+            pool=settings.pool,
+            networks=[
+                FleetNetwork(run=str(stage.folder.relative_to(runs)), shadow=number, seed=seed_of(request))
+                for number, (stage, request) in enumerate(zip(stages, requests, strict=True))
+            ],
+        )
+        write_text(folder / FLEET, record.model_dump_json(indent=1) + "\n")
+        networks = open_fleet([stage.folder for stage in stages], cache.modules, requests[0])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        signals = fleet_signals(settings.attacks, networks, device)
+        audits = recipe_audits(settings.attacks, signals)
+    lines = [
+        f"{name}: AUC {audit.auc.value:.3f} [{audit.auc.low:.3f}, {audit.auc.high:.3f}]"
+        for name, audit in audits.items()
+    ]
+    return [*lines, f"fleet in {folder}"]
+
+
+def _trained(
+    requests: Sequence[RunRequest], cache: StageCache, name: str, say: Callable[[str], None]
+) -> list[StageResult]:
+    """Train the networks that are not there, one after the other."""
+    stages = list[StageResult]()
+    begun = time.time()
+    for number, request in enumerate(requests, start=1):
+        stage = cache.run(request, name)
+        stages.append(stage)
+        how = "cached" if stage.cached else f"{stage.seconds:.0f} s"
+        say(f"[{number}/{len(requests)}] {stage.folder} ({how}), {time.time() - begun:.0f} s so far")
+    return stages
+
+
+def read_settings(words: Sequence[str]) -> FleetSettings:
+    """Return the settings of a command line; raise InputError for invalid ones."""
+    flags, remaining = _flags(words)
+    configs, options = taken(options_in(remaining), "config")
+    if not configs and not any(option.flag.startswith("--model") for option in options):
+        raise InputError(f"fleet needs --config NAME; known names: {', '.join(known())}")
+    runs = flags.runs or last_value(stacked([find_file(config) for config in configs]), "runs") or "runs"
+    recipe = RunRequest("fit", tuple(configs), tuple(options), tuple(flags.defence), runs=str(runs))
+    name = "-".join([named(configs[-1]) if configs else "fit", *map(named, flags.defence), "fleet"])
+    attacks = {named(attack): _attack(attack) for attack in flags.attacks or ATTACKS}
+    return FleetSettings(recipe, name, flags.count, cast(Pool, flags.pool), attacks, flags.fresh)
+
+
+def _attack(name: str) -> Membership:
+    attack = built_attack(find_file(name, "attack"), [])
+    if not isinstance(attack, Membership) or attack.signal.maps:
+        raise InputError(
+            f"a recipe is audited by membership attacks on numbers, got {name}; name some of "
+            f"{', '.join(ATTACKS)}"
+        )
+    return attack
+
+
+def _flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--pool", choices=("victim", "shadow"), default="victim")
+    parser.add_argument("--attacks", action="append")
+    parser.add_argument("--defence", action="append", default=[])
+    parser.add_argument("--runs")
+    parser.add_argument("--fresh", action="store_true")
+    try:
+        return parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; see `seg_mia fleet --help`") from None
