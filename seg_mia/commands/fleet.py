@@ -17,7 +17,7 @@ from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
 from seg_mia.errors import InputError
-from seg_mia.experiment.recipe import fleet_signals, recipe_audits
+from seg_mia.experiment.recipe import LEAST_NETWORKS, fleet_signals, recipe_audits
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.files import write_text
@@ -89,15 +89,24 @@ def fleet(words: Sequence[str], *, say: Callable[[str], None]) -> list[str]:
             ],
         )
         write_text(folder / FLEET, record.model_dump_json(indent=1) + "\n")
-        networks = open_fleet([stage.folder for stage in stages], cache.modules, requests[0])
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        signals = fleet_signals(settings.attacks, networks, device)
-        audits = recipe_audits(settings.attacks, signals)
-    lines = [
+        lines = _audited(settings, stages, requests[0], cache)
+    return [*lines, f"fleet in {folder}"]
+
+
+def _audited(
+    settings: FleetSettings, stages: Sequence[StageResult], first: RunRequest, cache: StageCache
+) -> list[str]:
+    """Audit the recipe; return lines with its results."""
+    if len(stages) < LEAST_NETWORKS:
+        return [f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(stages)} are trained"]
+    networks = open_fleet([stage.folder for stage in stages], cache.modules, first)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    signals = fleet_signals(settings.attacks, networks, device)
+    audits = recipe_audits(settings.attacks, signals)
+    return [
         f"{name}: AUC {audit.auc.value:.3f} [{audit.auc.low:.3f}, {audit.auc.high:.3f}]"
         for name, audit in audits.items()
     ]
-    return [*lines, f"fleet in {folder}"]
 
 
 def _trained(

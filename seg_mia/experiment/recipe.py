@@ -28,7 +28,8 @@ from seg_mia.tasks.segmentation import Segmentation
 QUALITY: Final = Confidences(names=("logit_dice",))
 KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
 """Signals kept of each network of a fleet, those of the shipped attacks."""
-LEAST_NETWORKS: Final = 4
+LEAST_NETWORKS: Final = 6
+"""Without a target and its complement each sample then has two references on either side."""
 
 
 @dataclass(frozen=True)
