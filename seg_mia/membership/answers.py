@@ -76,7 +76,7 @@ class Fleet:
         if shadows < self.count:
             raise InputError(
                 f"this attack needs {self.count} or more shadows, got {shadows}; train more: "
-                f"fit --data.role shadow --data.shadow {shadows}"
+                f"{_command(self.count)}"
             )
         if self.maximum is not None and shadows > self.maximum:
             raise InputError(
@@ -94,18 +94,23 @@ class Fleet:
         sides = {"not trained": ~seen, "trained": seen} if self.sampling == "online" else {}
         sides = {"not trained": ~seen} if self.sampling == "offline" else sides
         for relation, side in sides.items():
-            short = int((side.sum(axis=0) < self.count).sum())
-            if short:
+            missing = self.count - side.sum(axis=0)
+            if (missing > 0).any():
                 raise InputError(
-                    f"each judged sample needs {self.count} or more shadows {relation} on it, {short} of "
-                    f"{seen.shape[1]} have fewer among {len(seen)}; train more: "
-                    f"fit --data.role shadow --data.shadow {len(seen)}"
+                    f"each judged sample needs {self.count} or more shadows {relation} on it, "
+                    f"{int((missing > 0).sum())} of {seen.shape[1]} have fewer among {len(seen)}; train more: "
+                    f"{_command(len(seen) + 2 * int(missing.max()))}"
                 )
         if self.sampling == "half" and seen.any():
             raise InputError(
                 f"no shadow may be trained on judged samples, {int(seen.any(axis=0).sum())} were; train one "
                 "on the other half: fit --data.role shadow"
             )
+
+
+def _command(count: int) -> str:
+    """Return the command that trains a fleet of `count` networks, or of the next even number."""
+    return f"python -m seg_mia fleet --config NAME --count {count + count % 2}"
 
 
 def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values, Members]:
