@@ -46,6 +46,7 @@ class RecipeAudit:
 
     Attributes:
         networks: number of networks.
+        references: number of the attacker's networks for each target, the smallest.
         patients: names of the patients, sorted.
         samples: number of samples.
         members: number of decisions on patients inside the target.
@@ -62,6 +63,7 @@ class RecipeAudit:
     """
 
     networks: int
+    references: int
     patients: Sequence[str]
     samples: int
     members: int
@@ -125,6 +127,7 @@ def recipe_audit(
     risk = patient_risk(compared, members, halves, permutations=permutations, seed=seed)
     return RecipeAudit(
         networks=len(values),
+        references=len(values) - int(np.bincount(folds).max()),
         patients=names,
         samples=len(groups),
         members=int(members.sum()),

@@ -35,6 +35,11 @@ def bound(verdict: Verdict) -> str:
     return measure(verdict.measure)
 
 
+def percent(value: float | None) -> str:
+    """Return a fraction in percent, with a digit below ten percent."""
+    return NONE if value is None else f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
+
+
 def average(value: Average | None, digits: int = 3, factor: float = 1.0) -> str:
     """Return a mean over images."""
     return NONE if value is None or value.mean is None else f"{value.mean * factor:.{digits}f}"
@@ -60,5 +65,7 @@ def moment(created: str) -> str:
 
 
 FILTERS = {
-    filter_.__name__: filter_ for filter_ in (measure, number, average, duration, moment, signed, bound)
+    filter_.__name__: filter_
+    for filter_ in (measure, number, percent, average, duration, moment, signed, bound)
 }
+"""By name in templates."""

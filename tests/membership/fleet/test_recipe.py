@@ -191,8 +191,8 @@ def _held(seed: int) -> list[bool]:
     called = scores >= stats.norm.isf(0.1)
     found = decided_rate(0.1, called, inside)
     alone = decided_rate(0.1, called.reshape(1, -1), inside.reshape(1, -1))
-    pairs = ((found.low, truth, found.high), (found.achieved_low, 0.1, found.achieved_high))
-    pairs += ((alone.low, truth, alone.high),)
+    pairs = [(found.low, truth, found.high), (found.achieved_low, 0.1, found.achieved_high)]
+    pairs.append((alone.low, truth, alone.high))
     return [low is not None and high is not None and low <= value <= high for low, value, high in pairs]
 
 
