@@ -55,7 +55,7 @@ class RecipeAudit:
         target_aucs: AUC of each network, (networks,).
         roc: over all decisions, thinned.
         pooled: rates at one threshold, chosen on the evaluated decisions.
-        calibrated: rates at a threshold for each patient.
+        calibrated: rates at a threshold for each patient; empty where no patient has two references without.
         transferred: rates at thresholds from other networks.
         risk: risk of each patient.
         stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
@@ -124,6 +124,7 @@ def recipe_audit(
     if units.ndim == 3:
         halves = pair_folds(members, RISK_FOLDS)
         compared = attacked(units, members, attack, halves)
+    calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
     risk = patient_risk(compared, members, halves, permutations=permutations, seed=seed)
     return RecipeAudit(
         networks=len(values),
@@ -136,7 +137,7 @@ def recipe_audit(
         target_aucs=np.array([auc(row, inner) for row, inner in zip(scores, members, strict=True)]),
         roc=pooled_roc(scores, members),
         pooled=pooled_rates(scores, members, fprs=fprs, resamples=resamples, seed=seed),
-        calibrated=calibrated_rates(scores, members, folds, fprs=fprs),
+        calibrated=calibrated_rates(scores, members, folds, fprs=fprs) if calibrates else [],
         transferred=transferred_rates(scores, members, folds, fprs=fprs),
         risk=risk,
         stability=_stability(compared, members),

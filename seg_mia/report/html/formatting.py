@@ -36,8 +36,12 @@ def bound(verdict: Verdict) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Return a fraction in percent, with a digit below ten percent."""
-    return NONE if value is None else f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
+    """Return a fraction in percent, to two significant digits; above 99 % rounded down: 100 % is all."""
+    if value is None:
+        return NONE
+    if value > 0.99:
+        return f"{math.floor(1000 * value + 1e-9) / 10:g} %"
+    return f"{100 * value:.2g} %"
 
 
 def average(value: Average | None, digits: int = 3, factor: float = 1.0) -> str:

@@ -9,6 +9,8 @@ from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
 from seg_mia.results.report import Report
 from seg_mia.results.tables import counted, interval
 
+SHOWN_PATIENTS = 20
+"""Rows of the table of the most exposed patients."""
 THRESHOLDS = {
     "one, chosen on these decisions": "pooled",
     "one, from other networks": "transferred",
@@ -23,6 +25,11 @@ class RateRow(NamedTuple):
     result: RecipeResult
     origin: str
     rates: list[RecipeRate]
+
+    @property
+    def at_1(self) -> RecipeRate | None:
+        """Rates at 1 % FPR."""
+        return rate_at(self.rates, 0.01)
 
 
 class RecipeSection(NamedTuple):
@@ -71,13 +78,14 @@ def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
 
 def recipe_in_words(result: RecipeResult, attacks: int) -> str:
     """Return what a recipe's strongest attack shows, for readers without statistics."""
-    others = "" if attacks == 1 else f", the strongest of {attacks} attacks"
+    others = "" if attacks == 1 else f", the strongest of {attacks} attacks,"
     sentences = [
         f"{counted(result.networks, 'network')} were trained alike, each on a random half of "
-        f"{counted(result.patients, 'patient')}. Each was attacked by means of {result.references} others, "
-        "which is what an outsider can do who trains networks of his own: was this patient in the training?",
-        f"Of a patient inside the training and one outside, {result.label}{others}, picks the right one in "
-        f"{_of_hundred(result.auc.value)} of 100 cases (AUC {interval(result.auc)}); guessing does in 50.",
+        f"{counted(result.patients, 'patient')}. Each was attacked by means of {result.references} of the "
+        "others, which is within reach of an outsider with similar data: was this patient in the training?",
+        f"Of two patients, one inside the training and one outside, {result.label}{others} picks the right "
+        f"one in {_of_hundred(result.auc.value)} of 100 cases (AUC {interval(result.auc)}); guessing does in "
+        "50.",
     ]
     rate = rate_at(result.rates.transferred, 0.01)
     if rate is not None and rate.resolvable:
@@ -88,16 +96,16 @@ def recipe_in_words(result: RecipeResult, attacks: int) -> str:
 def _accusations(rate: RecipeRate) -> str:
     """Return the meaning of rates at a threshold of other networks, at 1 % FPR."""
     sentence = (
-        f"Set to accuse one outsider in a hundred, by networks of his own, the attacker finds "
-        f"{_of_hundred(rate.tpr.value)} of 100 trained patients and accuses "
+        "At a threshold that other networks set for one false accusation in a hundred patients, the attacker "
+        f"finds {_of_hundred(rate.tpr.value)} of 100 patients in the training and accuses "
         f"{100 * (rate.achieved_fpr.value or 0.0):.1f} of 100 others."
     )
     share = rate.ppv.get("0.1")
     if share is None:
         return sentence
     return (
-        f"{sentence} Where one in ten of those asked about was trained on, {share:.0%} of accusations are "
-        "right."
+        f"{sentence} If one in ten of the patients asked about was in the training, {100 * share:.0f} of 100 "
+        "accusations are right."
     )
 
 
@@ -106,9 +114,9 @@ def _patients(result: RecipeResult) -> str:
     risk, null = result.risk, result.risk.worst_decile_null
     verb = "is" if risk.significant == 1 else "are"
     return (
-        f"{risk.significant} of {result.patients} patients {verb} individually more exposed than chance "
-        f"explains; without leakage there would most likely be none. The most exposed tenth have a mean AUC "
-        f"of {risk.worst_decile:.3f}; the luckiest tenth would have {interval(null)} without leakage."
+        f"{risk.significant} of {counted(result.patients, 'patient')} {verb} more exposed than chance "
+        f"explains. The most exposed tenth have a mean AUC of {risk.worst_decile:.3f}, where chance alone "
+        f"gives {interval(null)}."
     )
 
 
