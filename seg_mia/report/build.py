@@ -6,8 +6,10 @@ from dataclasses import replace
 from seg_mia.report.attack_files import AttackFiles, exposed, first_key, gather, sides, strongest_attack
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.caveats import caveats, warnings
+from seg_mia.report.rules.recipe_caveats import recipe_caveats
 from seg_mia.report.rules.verdicts import verdicts
 from seg_mia.results.audit import Victim
+from seg_mia.results.recipe import without_ids
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_over_seeds
 
@@ -29,6 +31,7 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         else public
         for public, result in zip(shareable.membership, audit.membership, strict=True)
     ]
+    recipes = shareable.recipes if images else [without_ids(result) for result in shareable.recipes]
     report = Report(
         name=shareable.name,
         created=shareable.created,
@@ -36,14 +39,18 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         images=images,
         tool=shareable.tool,
         warnings=warnings(shareable.defences, membership, shareable.perturbations),
-        verdicts=verdicts(shareable.defences, membership, shareable.perturbations, shareable.leaks),
+        verdicts=verdicts(shareable.defences, membership, shareable.perturbations, shareable.leaks, recipes),
         victims=shareable.defences,
         leaks=shareable.leaks,
         membership=membership,
+        recipes=recipes,
         perturbations=shareable.perturbations,
         seeds=spread_over_seeds([*membership, *shareable.perturbations]),
         exposed=exposed(surest, files.scores),
-        caveats=caveats(shareable.defences, membership, shareable.perturbations),
+        caveats=[
+            *caveats(shareable.defences, membership, shareable.perturbations),
+            *recipe_caveats(recipes),
+        ],
         missing=[*files.missing, *_unread_canaries(shareable.defences)],
         settings=shareable.settings,
         stages=shareable.stages,

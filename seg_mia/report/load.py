@@ -65,6 +65,8 @@ class StoredAudit:
             entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
         for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
             entry["victim"] = self.display_path(victim.victim)
+        for entry, recipe in zip(plain["recipes"], self.audit.recipes, strict=True):
+            entry["folder"] = self.display_path(recipe.folder) if recipe.folder else ""
         for entry, stage in zip(plain["stages"], self.audit.stages, strict=True):
             entry |= {"folder": self.display_path(stage.folder), "command": stage.command}
         return AuditResult.read(plain, f"{self.folder / FILE}")

@@ -9,6 +9,7 @@ from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
+from seg_mia.results.recipe import RecipeResult
 
 VERSION: Literal[3] = 3
 """Of the layout of audit.json."""
@@ -83,6 +84,7 @@ class AuditResult(Result):
         attacks: results in the order of the steps.
         defences: one victim per row and seed.
         leaks: what membership attacks show together, for each row that they were run on.
+        recipes: attacks on the recipe of a row, by a fleet.
         stages: what was run, or taken from an earlier run.
     """
 
@@ -96,6 +98,7 @@ class AuditResult(Result):
     attacks: list[AttackResult]
     defences: list[Victim]
     leaks: list[LeakResult]
+    recipes: list[RecipeResult] = Field(default_factory=list)
     stages: list[Stage]
 
     @property

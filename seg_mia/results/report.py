@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from seg_mia.results.audit import Stage, Victim
@@ -10,6 +10,7 @@ from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.recipe import RecipeResult
 
 SCHEMA: Literal["urn:seg_mia:report:2"] = "urn:seg_mia:report:2"
 """Identifier of the layout of report.json; the same as `$id` in schema.json."""
@@ -38,13 +39,23 @@ class Verdict:
 
 
 class Verdicts(Result):
-    """What is made of one row of the comparison, over all of its seeds."""
+    """What is made of one row of the comparison, over all of its seeds.
+
+    Attributes:
+        row: of the comparison.
+        defence: what tables call it.
+        leak: of its victims.
+        robustness: of its victims.
+        privacy: what its trainings promise.
+        recipe: on the leak of any network of its recipe, None without a fleet.
+    """
 
     row: int
     defence: str
     leak: Verdict
     robustness: Verdict
     privacy: Verdict
+    recipe: Verdict | None = None
 
 
 class SeedSpread(Result):
@@ -93,6 +104,7 @@ class Report(Result):
         victims: one per row and seed.
         leaks: what membership attacks show together, for each row that they were run on.
         membership: results of membership attacks.
+        recipes: results of attacks on a recipe, each network of a fleet in turn the victim.
         perturbations: results of the others.
         seeds: spread over seeds, where there are several.
         exposed: samples that the strongest membership attack is surest of.
@@ -117,6 +129,7 @@ class Report(Result):
     victims: list[Victim]
     leaks: list[LeakResult]
     membership: list[MembershipResult]
+    recipes: list[RecipeResult] = Field(default_factory=list)
     perturbations: list[PerturbationResult]
     seeds: list[SeedSpread]
     exposed: list[Exposed]

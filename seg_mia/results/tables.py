@@ -6,6 +6,7 @@ from seg_mia.results.audit import AttackResult, Victim
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
+from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -30,6 +31,11 @@ def interval(measure: Measure) -> str:
     if measure.low is None or measure.high is None:
         return f"{measure.value:.3f}"
     return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, "1 network" or "2 networks"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def outcomes(results: Sequence[AttackResult]) -> list[str]:
@@ -92,6 +98,31 @@ def mask_lost(clean: float, triggered: float, success: float) -> str:
         f"predicted area {clean:.4f} -> {triggered:.4f}{part} with the trigger, mask lost on {success:.0%} "
         "of images"
     )
+
+
+def recipe_table(results: Sequence[RecipeResult]) -> list[list[str]]:
+    """Return the cells of a table of attacks on recipes, its header first."""
+    several = len({result.row for result in results}) > 1
+    header = ["attack", "attacker", "networks", "AUC", "of single networks"]
+    header += ["TPR at 1 % FPR", "with a threshold per patient", "with a threshold of other networks"]
+    table = [[*header, "exposed patients"]]
+    for result in results:
+        aucs = result.network_aucs
+        cells = [f"{result.label} on {result.defence}" if several else result.label, result.sampling]
+        cells += [str(result.networks), interval(result.auc), f"{min(aucs):.3f} to {max(aucs):.3f}"]
+        rates = (result.rates.pooled, result.rates.calibrated, result.rates.transferred)
+        cells += [recipe_rate(rate_at(column, 0.01)) for column in rates]
+        table.append([*cells, f"{result.risk.significant} of {result.patients}"])
+    return table
+
+
+def recipe_rate(rate: RecipeRate | None) -> str:
+    """Return a true positive rate with its interval, or that it is not resolvable; rough ones are marked."""
+    if rate is None:
+        return "none"
+    if not rate.resolvable:
+        return "not resolvable"
+    return f"{interval(rate.tpr)}{' (rough)' if rate.flagged else ''}"
 
 
 def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> list[list[str]]:

@@ -8,7 +8,17 @@ from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.tables import aligned, interval, low_fpr, mask_lost, perturbation_outcome, success_table
+from seg_mia.results.recipe import RecipeResult, rate_at
+from seg_mia.results.tables import (
+    aligned,
+    counted,
+    interval,
+    low_fpr,
+    mask_lost,
+    perturbation_outcome,
+    recipe_rate,
+    success_table,
+)
 from seg_mia.results.warnings import membership_warnings, perturbation_warnings, same_start
 
 BOUNDS = {
@@ -128,6 +138,29 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
     lines = [f"{name} (sees {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
     lines += [f"WARNING: {line}" for line in perturbation_warnings(summary, name)]
     return lines + (aligned(success_table(summary.success), indent="  ") if summary.success else [])
+
+
+def recipe_headline(result: RecipeResult) -> list[str]:
+    """Return an attack on a recipe in lines: decisions, patients, and what weakens them."""
+    risk, aucs = result.risk, result.network_aucs
+    rates = result.rates
+    at_1 = [
+        f"{recipe_rate(rate_at(column, 0.01))} {how}"
+        for how, column in (
+            ("at one threshold", rates.pooled),
+            ("at a threshold per patient", rates.calibrated),
+            ("at a threshold of other networks", rates.transferred),
+        )
+    ]
+    null = risk.worst_decile_null
+    return [
+        f"recipe, {result.label} ({result.sampling}, sees {result.attacker_knowledge}), each of "
+        f"{counted(result.networks, 'network')} in turn the victim, {counted(result.patients, 'patient')}: "
+        f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",
+        f"  TPR at 1 % FPR {', '.join(at_1)}",
+        f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
+        f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
+    ]
 
 
 def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:

@@ -1,11 +1,12 @@
 """Complete audit of a recipe by a fleet and one attack."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_fleet, pair_folds, standardised
 from seg_mia.membership.fleet.recipe import (
     FPRS,
@@ -16,21 +17,27 @@ from seg_mia.membership.fleet.recipe import (
     calibrated_rates,
     pooled_auc,
     pooled_rates,
+    pooled_roc,
     transferred_rates,
 )
 from seg_mia.membership.fleet.risk import (
     PatientRisk,
     Stability,
+    Subgroup,
     network_halves,
     patient_auc,
     patient_risk,
     stability,
+    subgroups,
 )
 from seg_mia.membership.intervals import Interval
-from seg_mia.membership.roc import auc
+from seg_mia.membership.roc import Roc, auc
 
 RISK_FOLDS = 2
 """Folds for attacks whose scores are compared by patient: half of the networks attack the others."""
+
+SEVERAL = "several"
+"""Subgroup of patients whose samples have different labels."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +46,37 @@ class RecipeAudit:
 
     Attributes:
         networks: number of networks.
+        references: number of the attacker's networks for each target, the smallest.
         patients: names of the patients, sorted.
+        samples: number of samples.
+        members: number of decisions on patients inside the target.
+        nonmembers: number of decisions on others.
         auc: over all decisions, clustered by patient.
         target_aucs: AUC of each network, (networks,).
+        roc: over all decisions, thinned.
         pooled: rates at one threshold, chosen on the evaluated decisions.
-        calibrated: rates at a threshold for each patient.
+        calibrated: rates at a threshold for each patient; empty where no patient has two references without.
         transferred: rates at thresholds from other networks.
         risk: risk of each patient.
         stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
+        subgroups: risk of the subgroups, by column.
     """
 
     networks: int
+    references: int
     patients: Sequence[str]
+    samples: int
+    members: int
+    nonmembers: int
     auc: Interval
     target_aucs: Values
+    roc: Roc
     pooled: Sequence[Rate]
     calibrated: Sequence[Rate]
     transferred: Sequence[Rate]
     risk: PatientRisk
     stability: Stability | None
+    subgroups: Mapping[str, Sequence[Subgroup]]
 
 
 def recipe_audit(
@@ -67,6 +86,7 @@ def recipe_audit(
     attack: FleetAttack,
     *,
     standardise: bool = True,
+    columns: Mapping[str, Sequence[str]] | None = None,
     fprs: Sequence[float] = FPRS,
     resamples: int = 1000,
     permutations: int = 200,
@@ -85,6 +105,8 @@ def recipe_audit(
         attack: function from a target, references and their members to scores, such as `lira_online`.
         standardise: whether to remove each network's level and scale (`standardised`); likelihoods (`base`,
             `rmia`) are used unchanged.
+        columns: subgroup of each sample by a column's name, such as the site, (n,) each. A patient belongs
+            to the subgroup of its samples, or to `several`.
         fprs: nominal false positive rates, in [0, 1].
         resamples: number of bootstrap resamples.
         permutations: permutations for the null band of the survival curve.
@@ -102,17 +124,42 @@ def recipe_audit(
     if units.ndim == 3:
         halves = pair_folds(members, RISK_FOLDS)
         compared = attacked(units, members, attack, halves)
+    calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
+    risk = patient_risk(compared, members, halves, permutations=permutations, seed=seed)
     return RecipeAudit(
         networks=len(values),
+        references=len(values) - int(np.bincount(folds).max()),
         patients=names,
+        samples=len(groups),
+        members=int(members.sum()),
+        nonmembers=int((~members).sum()),
         auc=pooled_auc(scores, members),
         target_aucs=np.array([auc(row, inner) for row, inner in zip(scores, members, strict=True)]),
+        roc=pooled_roc(scores, members),
         pooled=pooled_rates(scores, members, fprs=fprs, resamples=resamples, seed=seed),
-        calibrated=calibrated_rates(scores, members, folds, fprs=fprs),
+        calibrated=calibrated_rates(scores, members, folds, fprs=fprs) if calibrates else [],
         transferred=transferred_rates(scores, members, folds, fprs=fprs),
-        risk=patient_risk(compared, members, halves, permutations=permutations, seed=seed),
+        risk=risk,
         stability=_stability(compared, members),
+        subgroups={
+            name: subgroups(risk.auc, _by_patient(name, labels, groups), seed=seed)
+            for name, labels in (columns or {}).items()
+        },
     )
+
+
+def _by_patient(
+    column: str, labels: Sequence[str], groups: Sequence[str] | NDArray[np.str_]
+) -> NDArray[np.str_]:
+    """Return the label of each patient, sorted by patient's name."""
+    if len(labels) != len(groups):
+        raise InputError(
+            f"column {column!r} must have a label for each sample, got {len(labels)} for {len(groups)}"
+        )
+    found: dict[str, set[str]] = {}
+    for patient, label in zip(np.asarray(groups).tolist(), labels, strict=True):
+        found.setdefault(patient, set()).add(label)
+    return np.array([min(found[name]) if len(found[name]) == 1 else SEVERAL for name in sorted(found)])
 
 
 def _stability(scores: Values, members: Inside) -> Stability | None:

@@ -20,7 +20,8 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Numbers, Values, check_fleet, pair_folds
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
 from seg_mia.membership.intervals import Interval
-from seg_mia.membership.roc import allowed_false_positives, auc
+from seg_mia.membership.rates import ClusteredSample
+from seg_mia.membership.roc import Roc, allowed_false_positives, auc, roc
 
 PRIORS = (0.01, 0.1, 0.5)
 FPRS = (0.1, 0.01, 0.001)
@@ -43,6 +44,9 @@ class Rate:
         tpr: fraction of members called members.
         low: lower bound of the TPR, at 95 %; None if there is none.
         high: upper bound.
+        achieved_low: lower bound of the achieved false positive rate, at 95 %; None at a threshold chosen on
+            the evaluated decisions.
+        achieved_high: upper bound.
         expected_false_positives: non-members times `fpr`.
         ppv: fraction of members among the positives, by prior; None without positives.
     """
@@ -54,6 +58,8 @@ class Rate:
     ppv: dict[float, float | None]
     low: float | None = None
     high: float | None = None
+    achieved_low: float | None = None
+    achieved_high: float | None = None
 
     @property
     def resolvable(self) -> bool:
@@ -233,14 +239,13 @@ def p_values(target: Values, references: Values, inside: Inside) -> Values:
 def calibrated_rates(
     scores: Values, inside: Inside, folds: Folds | None = None, *, fprs: Sequence[float] = FPRS
 ) -> list[Rate]:
-    """Return the TPR at a threshold for each sample (`p_values`); arguments and errors as in `attacked`."""
+    """Return the TPR at a threshold for each sample (`p_values`); arguments and errors as in `attacked`.
+
+    Bounds as in `transferred_rates`.
+    """
     fold = _checked_folds(inside, folds)
     chances = attacked(scores, inside, p_values, fold)
-    outside = int((~inside).sum())
-    return [
-        rate(fpr, float((chances[inside] <= fpr).mean()), float((chances[~inside] <= fpr).mean()), outside)
-        for fpr in fprs
-    ]
+    return [decided_rate(fpr, chances <= fpr, inside) for fpr in fprs]
 
 
 def transferred_rates(
@@ -248,19 +253,39 @@ def transferred_rates(
 ) -> list[Rate]:
     """Return TPR and achieved FPR at thresholds from networks of other folds; as in `attacked`.
 
-    The rates of a real attacker: the threshold is never chosen on the evaluated scores.
+    The rates of a real attacker: the threshold is never chosen on the evaluated scores. Bounds are exact for
+    the effective number of decisions, clustered by column (`seg_mia.membership.rates.ClusteredSample`), and
+    take the thresholds as given.
     """
     check_fleet(scores, inside)
     fold = _checked_folds(inside, folds)
-    outside = int((~inside).sum())
     result = list[Rate]()
     for fpr in fprs:
         called = np.empty(inside.shape, dtype=np.bool_)
         for number in np.unique(fold):
             others = fold != number
             called[~others] = scores[~others] >= threshold_at_fpr(scores[others], inside[others], fpr)
-        result.append(rate(fpr, float(called[inside].mean()), float(called[~inside].mean()), outside))
+        result.append(decided_rate(fpr, called, inside))
     return result
+
+
+def pooled_roc(scores: Values, inside: Inside, *, points: int = 200) -> Roc:
+    """Return points of the ROC over all targets' decisions, its ends included; none is interpolated.
+
+    Args:
+        scores: (networks, n).
+        inside: bool (networks, n).
+        points: maximum number of points, 2 or more, spread evenly over the logarithm of the FPR.
+
+    Raises:
+        InputError: incompatible shapes, fewer than two decisions on a side.
+    """
+    check_fleet(scores, inside)
+    curve = roc(scores.ravel(), inside.ravel())
+    grid = np.geomspace(1 / (~inside).sum(), 1, max(1, points - 1))
+    last = np.searchsorted(curve.fpr, [0.0, *(grid * (1 + 1e-12))], side="right") - 1
+    chosen = np.unique(last)
+    return Roc(curve.fpr[chosen], curve.tpr[chosen], curve.thresholds[chosen])
 
 
 def threshold_at_fpr(scores: Values, inside: Inside, fpr: float) -> float:
@@ -303,6 +328,24 @@ def rate(fpr: float, tpr: float, achieved: float, outside: int) -> Rate:
         expected_false_positives=outside * fpr,
         ppv={prior: ppv(tpr, achieved, prior) for prior in PRIORS},
     )
+
+
+def decided_rate(fpr: float, called: Inside, inside: Inside) -> Rate:
+    """Return the rates of decisions made at a nominal FPR, with bounds clustered by column.
+
+    Args:
+        fpr: nominal false positive rate.
+        called: whether each target's sample is called a member, bool (networks, n).
+        inside: bool (networks, n), with decisions on both sides.
+    """
+    column = np.broadcast_to(np.arange(inside.shape[1]), inside.shape)
+    bounds = list[tuple[float, float]]()
+    for side in (inside, ~inside):
+        sample = ClusteredSample(np.zeros(int(side.sum())), column[side])
+        bounds.append((sample.lower(called[side], 0.025), sample.upper(called[side], 0.025)))
+    (low, high), (achieved_low, achieved_high) = bounds
+    decided = rate(fpr, called[inside].mean(), called[~inside].mean(), int((~inside).sum()))
+    return replace(decided, low=low, high=high, achieved_low=achieved_low, achieved_high=achieved_high)
 
 
 def _rates_at(

@@ -54,6 +54,10 @@ class PatientRisk:
         significant: after Benjamini and Hochberg at 5 %, bool (patients,).
         survival: fractions of patients with their null band.
         worst_decile: mean AUC of the tenth of patients with the highest AUC, at least one.
+        worst_decile_null: the same without leakage: mean over the permutations and its 95 % range. The
+            highest of many AUCs lie above 0.5 by chance.
+        leak_p_value: of no patient leaking at all, by Simes' test of the patients' p-values (1986,
+            Biometrika 73:751).
     """
 
     auc: Values
@@ -64,6 +68,8 @@ class PatientRisk:
     significant: Inside
     survival: Survival
     worst_decile: float
+    worst_decile_null: Interval
+    leak_p_value: float
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ def patient_risk(
     area, error = patient_auc(scores, inside, folds)
     chances = patient_p_values(area, inside, folds)
     sides = np.minimum(inside.sum(axis=0), (~inside).sum(axis=0))
+    null = null_areas(scores, inside, folds, permutations=permutations, seed=seed)
+    worst = np.array([worst_decile(row) for row in null])
+    low, high = np.quantile(worst, (0.025, 0.975))
     return PatientRisk(
         auc=area,
         error=error,
@@ -112,8 +121,10 @@ def patient_risk(
         numbered=sides >= NETWORKS_PER_SIDE,
         p_value=chances,
         significant=benjamini_hochberg(chances, level),
-        survival=survival(scores, inside, folds, permutations=permutations, seed=seed),
+        survival=survival(area, null),
         worst_decile=worst_decile(area),
+        worst_decile_null=Interval(float(worst.mean()), float(low), float(high)),
+        leak_p_value=simes(chances),
     )
 
 
@@ -178,41 +189,49 @@ def benjamini_hochberg(chances: Values, level: float = 0.05) -> Inside:
     return np.asarray(chances <= (ordered[passing[-1]] if len(passing) else -1.0), dtype=np.bool_)
 
 
-def survival(
-    scores: Values,
-    inside: Inside,
-    folds: Folds | None = None,
-    *,
-    at: Values = GRID,
-    permutations: int = 200,
-    seed: int = 0,
-) -> Survival:
-    """Return the fraction of patients above each AUC, and its null band.
+def simes(chances: Values) -> float:
+    """Return the p-value that all hypotheses hold, min n p_(k) / k over the sorted p-values (n,)."""
+    return float(min(1.0, (len(chances) * np.sort(chances) / np.arange(1, len(chances) + 1)).min()))
 
-    Null band: memberships are permuted among the networks of a fold, separately for each patient.
+
+def null_areas(
+    scores: Values, inside: Inside, folds: Folds | None = None, *, permutations: int = 200, seed: int = 0
+) -> Values:
+    """Return AUCs without leakage, (permutations, patients).
+
+    Memberships are permuted among the networks of a fold, separately for each patient.
 
     Args:
         scores: (networks, patients).
         inside: bool (networks, patients).
         folds: as in `patient_auc`.
-        at: AUCs, (points,).
         permutations: 1 or more.
         seed: seed of the permutations.
 
     Raises:
         InputError: errors of `patient_auc`.
     """
-    area, _ = patient_auc(scores, inside, folds)
     parts, pairs = [rows for rows in _folds(inside, folds) if len(rows) > 1], _pairs(inside, folds)
     ranks = [stats.rankdata(scores[rows], axis=0) for rows in parts]
     generator = np.random.default_rng(seed)
-    null = np.stack(
+    return np.stack(
         [
-            _share(_areas(ranks, [generator.permuted(inside[rows], axis=0) for rows in parts], pairs)[0], at)
+            _areas(ranks, [generator.permuted(inside[rows], axis=0) for rows in parts], pairs)[0]
             for _ in range(permutations)
         ]
     )
-    low, high = np.quantile(null, (0.025, 0.975), axis=0)
+
+
+def survival(area: Values, null: Values, *, at: Values = GRID) -> Survival:
+    """Return the fraction of patients above each AUC, and its pointwise null band.
+
+    Args:
+        area: AUCs of `patient_auc`, (patients,).
+        null: AUCs of `null_areas`, (permutations, patients).
+        at: AUCs, (points,).
+    """
+    shares = np.stack([_share(row, at) for row in null])
+    low, high = np.quantile(shares, (0.025, 0.975), axis=0)
     return Survival(at, _share(area, at), low, high)
 
 
@@ -265,10 +284,27 @@ def stability(first: Values, second: Values, *, top: float = 0.05) -> Stability:
     )
 
 
+@dataclass(frozen=True)
+class Subgroup:
+    """Risk of the patients with one value of a column, such as a site.
+
+    Attributes:
+        value: the value.
+        patients: number of patients.
+        auc: mean AUC.
+        difference: mean AUC minus that of all other patients.
+    """
+
+    value: str
+    patients: int
+    auc: float
+    difference: Interval
+
+
 def subgroups(
     area: Values, labels: Sequence[str] | NDArray[np.str_], *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Interval]:
-    """Return each subgroup's mean AUC minus that of all other patients, with a bootstrap over patients.
+) -> list[Subgroup]:
+    """Return each subgroup's mean AUC and its difference from all others, with a bootstrap over patients.
 
     Args:
         area: (patients,).
@@ -277,7 +313,7 @@ def subgroups(
         seed: seed of the bootstrap.
 
     Returns:
-        by name, sorted; subgroups of fewer than two patients, or of all but one, are omitted.
+        the subgroups by name; those of fewer than two patients, or of all but one, are omitted.
 
     Raises:
         InputError: a number of labels other than the number of patients.
@@ -285,7 +321,7 @@ def subgroups(
     names = np.asarray(labels)
     if names.shape != area.shape:
         raise InputError(f"labels must name the subgroup of each patient, got {names.shape} for {area.shape}")
-    generator, result = np.random.default_rng(seed), dict[str, Interval]()
+    generator, result = np.random.default_rng(seed), list[Subgroup]()
     for name in np.unique(names):
         sides = [area[names == name], area[names != name]]
         if min(map(len, sides)) < 2:
@@ -294,7 +330,9 @@ def subgroups(
             side[generator.integers(len(side), size=(resamples, len(side)))].mean(axis=1) for side in sides
         ]
         low, high = np.quantile(means[0] - means[1], (0.025, 0.975))
-        result[str(name)] = Interval(float(sides[0].mean() - sides[1].mean()), float(low), float(high))
+        inner, outer = float(sides[0].mean()), float(sides[1].mean())
+        difference = Interval(inner - outer, float(low), float(high))
+        result.append(Subgroup(str(name), len(sides[0]), inner, difference))
     return result
 
 

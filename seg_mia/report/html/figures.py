@@ -34,7 +34,7 @@ def roc_figures(report: Report, scores: Mapping[str, Scored]) -> list[PageFigure
         ]
         if first:
             drawing = roc_of(first, {result.label: scores[result.folder] for result in first})
-            figures.append(_page_figure(Chart(f"Seed {first[0].seed}", drawing), f"roc{round_}"))
+            figures.append(page_figure(Chart(f"Seed {first[0].seed}", drawing), f"roc{round_}"))
     return figures
 
 
@@ -52,15 +52,16 @@ def histogram_figures(results: Sequence[MembershipResult], scores: Mapping[str, 
             drawing = histogram_drawing(
                 scores[result.folder], description, threshold=result.results.threshold
             )
-            figures.append(_page_figure(Chart(result.label, drawing), f"scores{index}"))
+            figures.append(page_figure(Chart(result.label, drawing), f"scores{index}"))
     return figures
 
 
 def victim_figures(report: Report, draw: Callable[..., list[Chart]], prefix: str) -> list[PageFigure]:
     """Return figures of the first seed's victims."""
     charts = draw([victim for victim in report.victims if victim.round == 0], report.membership)
-    return [_page_figure(chart, f"{prefix}{index}") for index, chart in enumerate(charts)]
+    return [page_figure(chart, f"{prefix}{index}") for index, chart in enumerate(charts)]
 
 
-def _page_figure(chart: Chart, prefix: str) -> PageFigure:
+def page_figure(chart: Chart, prefix: str) -> PageFigure:
+    """Return a figure for the page; `prefix` begins its ids."""
     return PageFigure(chart.heading, chart.drawing, inline(chart.drawing, prefix=prefix))

@@ -35,6 +35,15 @@ def bound(verdict: Verdict) -> str:
     return measure(verdict.measure)
 
 
+def percent(value: float | None) -> str:
+    """Return a fraction in percent, to two significant digits; above 99 % rounded down: 100 % is all."""
+    if value is None:
+        return NONE
+    if value > 0.99:
+        return f"{math.floor(1000 * value + 1e-9) / 10:g} %"
+    return f"{100 * value:.2g} %"
+
+
 def average(value: Average | None, digits: int = 3, factor: float = 1.0) -> str:
     """Return a mean over images."""
     return NONE if value is None or value.mean is None else f"{value.mean * factor:.{digits}f}"
@@ -60,5 +69,7 @@ def moment(created: str) -> str:
 
 
 FILTERS = {
-    filter_.__name__: filter_ for filter_ in (measure, number, average, duration, moment, signed, bound)
+    filter_.__name__: filter_
+    for filter_ in (measure, number, percent, average, duration, moment, signed, bound)
 }
+"""By name in templates."""

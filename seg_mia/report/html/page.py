@@ -10,6 +10,7 @@ from markupsafe import Markup
 from seg_mia.report.attack_files import AttackFiles
 from seg_mia.report.html.figures import histogram_figures, roc_figures, victim_figures
 from seg_mia.report.html.formatting import FILTERS
+from seg_mia.report.html.recipe import SHOWN_PATIENTS, recipe_sections
 from seg_mia.report.html.tables import canary_rows, compared_labels, defence_rows, flattened, victim_facts
 from seg_mia.report.rules.verdicts import RULES
 from seg_mia.results.bounded_mean import dice_after
@@ -50,6 +51,8 @@ def page(report: Report, files: AttackFiles) -> str:
         histograms=histogram_figures(first_membership, files.scores),
         trade_offs=victim_figures(report, trade_offs, "trade"),
         over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
+        recipes=recipe_sections(report),
+        shown_patients=SHOWN_PATIENTS,
         canaries=canary_rows(report),
         comparison=defence_rows(report),
         headers=compared_labels(report),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, leak
 from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, STRONG_EPSILON, privacy
+from seg_mia.report.rules.recipe_verdict import LEVEL, recipe_verdict
 from seg_mia.report.rules.robustness_verdict import (
     BROKEN_IOU,
     BROKEN_SHARE,
@@ -22,6 +23,7 @@ from seg_mia.results.base import RunKey
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.report import Verdicts
 from seg_mia.results.warnings import fails
 
@@ -37,6 +39,14 @@ RULES = {
         "holds for all numbers at once. Weak: none is. None found: no number exceeds it. Void: the split "
         "itself tells members apart, or the victim segments next to nothing, Dice below "
         f"{LEAST_DICE} on members."
+    ),
+    "recipe": (
+        "Each network of a fleet is in turn the victim, the others are the attacker's. Every attack has two "
+        "p-values: of its AUC over all decisions, by patient, and of all patients' own AUCs. A leak is "
+        f"claimed where one of them is at most {LEVEL:g} after Bonferroni for all attacks. Strong: the "
+        f"interval of that attack's AUC begins at {STRONG_AUC} or above, or that of its TPR at 1 % FPR at "
+        f"{STRONG_TPR} or above. Weak: neither does. Void: the networks segment next to nothing. It judges "
+        "any network trained this way, not the victim."
     ),
     "robustness": (
         f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
@@ -58,6 +68,7 @@ def verdicts(
     membership: Sequence[MembershipResult],
     perturbations: Sequence[PerturbationResult],
     leaks: Sequence[LeakResult] = (),
+    recipes: Sequence[RecipeResult] = (),
 ) -> list[Verdicts]:
     """Return the verdicts on each row of the comparison, over all of its seeds."""
     split = any(fails(result) for result in membership if result.role == "blind")
@@ -82,6 +93,9 @@ def verdicts(
                 ),
                 robustness=robustness(perturbed, void=void),
                 privacy=privacy(of_row, attacks),
+                recipe=recipe_verdict(
+                    [result for result in recipes if result.row == row], least_dice=LEAST_DICE
+                ),
             )
         )
     return rows
@@ -98,6 +112,12 @@ def _restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -
 def segments_nothing(victim: Victim) -> bool:
     """Return whether a victim's segmentation is too poor for leakage or robustness to be meaningful."""
     dice = victim.dice("members")
+    return dice is not None and dice < LEAST_DICE
+
+
+def networks_segment_nothing(result: RecipeResult) -> bool:
+    """Return whether the segmentation of a recipe's networks is too poor for leakage to be meaningful."""
+    dice = result.dice("members")
     return dice is not None and dice < LEAST_DICE
 
 

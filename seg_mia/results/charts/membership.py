@@ -80,7 +80,7 @@ def roc_drawing(
         for number, name in enumerate(curves)
     ]
     caption = (
-        f"True against false positive rate, both logarithmic. Dotted: guessing. Thin lines: {_percents()} "
+        f"True against false positive rate, both logarithmic. Dotted: guessing. Thin lines: {percents()} "
         f"false positives. Shaded: fewer than one of {nonmembers} non-members, where curves have no false "
         "positive."
     )
@@ -133,7 +133,8 @@ def histogram_drawing(scored: Scored, description: str, *, threshold: float | No
     return Drawing(figure, f"Histogram of membership scores. {description}", keys, caption)
 
 
-def _percents() -> str:
+def percents() -> str:
+    """Return the false positive rates of tables and figures, in words."""
     percents = [f"{100 * rate:g} %" for rate in FPRS]
     return f"{', '.join(percents[:-1])} and {percents[-1]}"
 

@@ -13,14 +13,17 @@ from seg_mia.membership.fleet import (
     attacked,
     by_patient,
     calibrated_rates,
+    decided_rate,
     difficulty_calibrated,
     p_values,
     pooled_auc,
     pooled_rates,
+    pooled_roc,
     ppv,
     threshold_at_fpr,
     transferred_rates,
 )
+from seg_mia.membership.roc import roc
 from tests.membership.fleet.worlds import members_of, signals_of
 
 
@@ -157,7 +160,60 @@ def test_thresholds_of_other_networks_carry_over() -> None:
     for rate in transferred_rates(scores, inside, fprs=(0.1, 0.01)):
         assert rate.achieved_fpr == pytest.approx(rate.fpr, abs=0.005 + rate.fpr / 10)
         assert rate.ppv[0.5] == pytest.approx(rate.tpr / (rate.tpr + rate.achieved_fpr))
-        assert rate.low is None
+        assert rate.low is not None
+        assert rate.high is not None
+        assert rate.low < rate.tpr < rate.high
+        assert rate.achieved_low is not None
+        assert rate.achieved_high is not None
+        assert rate.achieved_low <= rate.fpr <= rate.achieved_high
+
+
+def test_the_bounds_of_carried_rates_are_those_of_a_binomial_where_each_patient_decides_once() -> None:
+    # One decision for each patient: the bounds of Clopper and Pearson.
+    inside = np.arange(80)[None] < 40
+    called = np.zeros((1, 80), dtype=np.bool_)
+    called[0, :10] = called[0, 40:42] = True
+    found = decided_rate(0.1, called, inside)
+    for hits, low, high in (
+        (10, found.low, found.high),
+        (2, found.achieved_low, found.achieved_high),
+    ):
+        exact = stats.binomtest(hits, 40).proportion_ci(method="exact")
+        assert (low, high) == pytest.approx((exact.low, exact.high))
+
+
+def _held(seed: int) -> list[bool]:
+    generator = np.random.default_rng(seed)
+    inside = members_of(generator, 8, 60)
+    own, shared = generator.normal(size=(8, 60)), generator.normal(size=60)
+    scores = 0.5**0.5 * (own + shared) + 1.5 * inside
+    truth = float(stats.norm.sf(stats.norm.isf(0.1) - 1.5))
+    called = scores >= stats.norm.isf(0.1)
+    found = decided_rate(0.1, called, inside)
+    alone = decided_rate(0.1, called.reshape(1, -1), inside.reshape(1, -1))
+    pairs = [(found.low, truth, found.high), (found.achieved_low, 0.1, found.achieved_high)]
+    pairs.append((alone.low, truth, alone.high))
+    return [low is not None and high is not None and low <= value <= high for low, value, high in pairs]
+
+
+def test_bounds_of_carried_rates_hold_the_truth_for_dependent_decisions() -> None:
+    held = np.array([_held(seed) for seed in range(400)]).mean(axis=0)
+    assert (held[:2] >= 0.93).all()
+    assert held[2] < held[0] - 0.1  # as if decisions about one patient were independent
+
+
+def test_the_thinned_curve_keeps_corners_and_both_ends() -> None:
+    generator = np.random.default_rng(8)
+    inside = members_of(generator, 8, 200)
+    scores = generator.normal(size=inside.shape) + inside
+    whole, thin = roc(scores.ravel(), inside.ravel()), pooled_roc(scores, inside, points=40)
+    assert 30 <= len(thin.fpr) <= 40
+    corners = set(zip(whole.fpr.tolist(), whole.tpr.tolist(), strict=True))
+    assert set(zip(thin.fpr.tolist(), thin.tpr.tolist(), strict=True)) <= corners
+    assert (thin.fpr[0], thin.fpr[-1], thin.tpr[-1]) == (0, 1, 1)
+    assert thin.tpr[0] == whole.tpr[whole.fpr == 0].max()
+    few = pooled_roc(np.array([[3.0, 1.0, 2.0, 0.0]]), np.array([[True, True, False, False]]))
+    assert (few.fpr.tolist(), few.tpr.tolist()) == ([0, 0.5, 1], [0.5, 1, 1])
 
 
 def test_refuses() -> None:

@@ -14,10 +14,12 @@ from seg_mia.membership.fleet import (
     lira_online,
     mates,
     network_halves,
+    null_areas,
     pair_folds,
     patient_auc,
     patient_p_values,
     patient_risk,
+    simes,
     stability,
     subgroups,
     survival,
@@ -147,9 +149,10 @@ def test_stability_by_hand() -> None:
 def test_subgroups_differ_by_their_means() -> None:
     area = np.concatenate([np.full(30, 0.8), np.full(30, 0.6), [0.5]])
     found = subgroups(area, ["a"] * 30 + ["b"] * 30 + ["c"], resamples=200)
-    assert sorted(found) == ["a", "b"]
-    assert found["a"].value == pytest.approx(0.8 - (30 * 0.6 + 0.5) / 31)
-    assert found["a"].low > 0.15
+    assert [(group.value, group.patients) for group in found] == [("a", 30), ("b", 30)]
+    assert found[0].auc == pytest.approx(0.8)
+    assert found[0].difference.value == pytest.approx(0.8 - (30 * 0.6 + 0.5) / 31)
+    assert found[0].difference.low > 0.15
     with pytest.raises(InputError, match="labels must name"):
         subgroups(area, ["a"])
 
@@ -161,4 +164,33 @@ def test_few_patients_and_a_side_without_networks() -> None:
     with pytest.raises(InputError, match="score vectors first"):
         patient_auc(np.ones((2, 1, 2)), np.array([[True], [False]]))
     with pytest.raises(InputError, match="folds must be"):
-        survival(np.ones((2, 1)), np.array([[True], [False]]), np.zeros(3, dtype=np.int64))
+        null_areas(np.ones((2, 1)), np.array([[True], [False]]), np.zeros(3, dtype=np.int64))
+
+
+def test_the_survival_curve_and_its_band_by_hand() -> None:
+    null = np.array([[0.2, 0.4], [0.6, 0.8]])
+    curve = survival(np.array([0.5, 0.9]), null, at=np.array([0.0, 0.5, 0.6, 1.0]))
+    assert curve.share.tolist() == [1, 1, 0.5, 0]
+    # Shares of the two permutations: 1 and 1; 0 and 1; 0 and 1; 0 and 0.
+    assert curve.low.tolist() == pytest.approx([1, 0.025, 0.025, 0])
+    assert curve.high.tolist() == pytest.approx([1, 0.975, 0.975, 0])
+
+
+def test_one_exposed_patient_among_many_is_a_leak() -> None:
+    assert simes(np.array([0.001, *np.linspace(0.1, 1, 19)])) == pytest.approx(0.02)
+    assert simes(np.linspace(0.05, 1, 20)) == pytest.approx(1.0)
+    chances = np.random.default_rng(0).random((4000, 30))
+    assert np.mean([simes(row) <= 0.05 for row in chances]) == pytest.approx(0.05, abs=0.012)
+
+
+def test_the_highest_tenth_is_held_against_that_without_a_leak() -> None:
+    generator = np.random.default_rng(7)
+    inside = members_of(generator, 16, 400)
+    calm, leaking = (
+        patient_risk(signals_of(generator, inside, effect=effect), inside, permutations=60)
+        for effect in (0, 1)
+    )
+    assert calm.worst_decile > 0.7  # by chance alone
+    assert calm.worst_decile_null.low <= calm.worst_decile <= calm.worst_decile_null.high
+    assert leaking.worst_decile > leaking.worst_decile_null.high
+    assert leaking.leak_p_value < 0.05 < calm.leak_p_value

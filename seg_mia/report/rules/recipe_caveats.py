@@ -1,0 +1,91 @@
+"""Caveats of a recipe's audit: only those that apply to it."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from seg_mia.results.recipe import RecipeResult
+
+FEW_NETWORKS = 8
+"""Fewer networks are no sample of a recipe, and leave LiRA two or three references on either side."""
+FEW_PATIENTS = 30
+"""An interval over fewer patients than this is itself uncertain."""
+SPREAD = 0.05
+"""Difference of two networks' AUCs, beyond that of equal networks, that makes their mean describe neither."""
+STABLE = 0.5
+"""Rank correlation of two halves' AUCs from which the order of patients means something."""
+
+
+def recipe_caveats(results: Sequence[RecipeResult]) -> list[str]:
+    """Return the caveats of attacks on recipes, each once."""
+    lines = [line for result in results for line in _caveats(result)]
+    if results:
+        lines.append(
+            "The interval of a recipe is by patient, for these networks: networks trained again, or on other "
+            "data, may leak more or less. The attacker knows the recipe and holds data of the same pool."
+        )
+    return list(dict.fromkeys(lines))
+
+
+def _caveats(result: RecipeResult) -> Iterator[str]:
+    fleet = f'The recipe "{result.defence}"' if result.row else "The recipe"
+    if result.networks < FEW_NETWORKS:
+        yield (
+            f"{fleet} was judged by {result.networks} networks only: attacks gain with more of them, so the "
+            "leak is understated."
+        )
+    if result.patients < FEW_PATIENTS:
+        yield f"{fleet} was judged on {result.patients} patients only: its intervals are themselves rough."
+    yield from _rate_caveats(result, fleet)
+    withheld = result.patients - result.risk.numbered
+    if withheld:
+        yield (
+            f"{fleet}: {withheld} of {result.patients} patients have fewer than 16 networks with or without "
+            "them, so that they have a rank and no AUC of their own: its standard error would be above 0.1."
+        )
+    yield from _order_caveats(result, fleet)
+    lowest, highest = min(result.network_aucs), max(result.network_aucs)
+    if highest - lowest > SPREAD + 4 * _sampling_error(result):
+        yield (
+            f"{fleet}: networks differ by more than chance, {result.label} has an AUC of {lowest:.3f} on one "
+            f"and {highest:.3f} on another. Audit a network that is to be released by itself."
+        )
+    if len(result.risk.subgroups) > 1:
+        yield f"{fleet}: by chance alone, the interval of one in twenty subgroups leaves out 0."
+
+
+def _sampling_error(result: RecipeResult) -> float:
+    """Return the standard error of one network's AUC (Hanley and McNeil 1982, Radiology 143:29)."""
+    area = result.auc.value or 0.0
+    inside, outside = (max(1, side // result.networks) for side in (result.members, result.nonmembers))
+    spread = (inside - 1) * (area / (2 - area) - area**2)
+    spread += (outside - 1) * (2 * area**2 / (1 + area) - area**2)
+    return math.sqrt((area * (1 - area) + spread) / (inside * outside))
+
+
+def _order_caveats(result: RecipeResult, fleet: str) -> Iterator[str]:
+    stable = result.risk.stability
+    if stable is None:
+        yield f"{fleet}: networks are too few to compare the order of patients between two halves of them."
+    elif result.risk.significant and (stable.spearman is None or stable.spearman < STABLE):
+        found = "cannot be compared" if stable.spearman is None else f"correlate at {stable.spearman:.2f}"
+        yield (
+            f"{fleet}: the orders of patients by two halves of the networks {found}. A patient's rank says "
+            "little; the number of exposed patients stands."
+        )
+
+
+def _rate_caveats(result: RecipeResult, fleet: str) -> Iterator[str]:
+    unresolved = [rate for rate in result.rates.pooled if not rate.resolvable]
+    rough = [rate for rate in result.rates.pooled if rate.resolvable and rate.flagged]
+    if unresolved:
+        rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in unresolved)
+        yield (
+            f"{fleet}: a false positive rate of {rates} is not resolvable by {result.nonmembers} decisions "
+            "on non-members: fewer than one false positive is expected."
+        )
+    if rough:
+        rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in rough)
+        yield (
+            f"{fleet}: at a false positive rate of {rates} fewer than five false positives are expected; "
+            "rates there are rough, and one at one threshold has no interval."
+        )

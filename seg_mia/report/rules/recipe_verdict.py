@@ -1,0 +1,80 @@
+"""Verdict on a recipe: the leak of a fleet's networks, each in turn the victim."""
+
+import math
+from collections.abc import Sequence
+
+from scipy import stats
+
+from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, WORDS
+from seg_mia.report.rules.levels import LEVELS, Strength, strongest_of
+from seg_mia.results.recipe import RecipeResult
+from seg_mia.results.report import Verdict
+from seg_mia.results.tables import interval
+
+LEVEL = 0.05
+"""Error probability of a claimed leak, over all attacks on a recipe."""
+
+
+def recipe_verdict(results: Sequence[RecipeResult], *, least_dice: float) -> Verdict | None:
+    """Return the verdict on a recipe, None without an attack on it.
+
+    Each attack has two p-values, of its AUC and of its patients, and all are adjusted together.
+
+    Args:
+        results: attacks on the recipe of one row.
+        least_dice: mean Dice on members below which the networks segment next to nothing.
+    """
+    if not results:
+        return None
+    strongest = max(results, key=lambda result: (strength(result, len(results)), result.auc.value or 0.0))
+    level = strength(strongest, len(results))
+    why = (
+        f"{strongest.label}, {strongest_of(len(results))}, on {strongest.networks} networks and "
+        f"{strongest.patients} patients.{_rests_on(strongest, len(results))}"
+    )
+    dice = strongest.dice("members")
+    if dice is not None and dice < least_dice:
+        void = f" The networks segment next to nothing: Dice {dice:.3f} on members, below {least_dice}."
+        return Verdict("void", "Void", "AUC of the recipe", strongest.auc, why + void)
+    if level == 0:
+        why += _power(strongest, len(results))
+    return Verdict(LEVELS[level], WORDS[level], "AUC of the recipe", strongest.auc, why)
+
+
+def strength(result: RecipeResult, attacks: int) -> Strength:
+    """Return the strength of an attack as evidence of leakage, given the number of attacks on the recipe."""
+    if adjusted(result, attacks) > LEVEL:
+        return 0
+    low, rate = result.auc.low or 0.0, result.tpr_at_1.low or 0.0
+    return 2 if low >= STRONG_AUC or rate >= STRONG_TPR else 1
+
+
+def adjusted(result: RecipeResult, attacks: int) -> float:
+    """Return the smaller p-value of AUC and patients, after Bonferroni for all attacks."""
+    return min(1.0, 2 * attacks * min(result.p_value, result.risk.p_value))
+
+
+def _rests_on(result: RecipeResult, attacks: int) -> str:
+    p_value = adjusted(result, attacks)
+    source = "AUC" if result.p_value <= result.risk.p_value else "patients' own AUCs"
+    rate = result.tpr_at_1
+    measured = f"; TPR at 1 % FPR {interval(rate)}" if rate.value is not None and rate.resolvable else ""
+    exposed = result.risk.significant
+    patients = f"{exposed} {'patient is' if exposed == 1 else 'patients are'} more exposed than by chance"
+    p_words = "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.{4 if p_value < 0.001 else 3}f}"
+    return f" By the {source}, {p_words} as the best of {2 * attacks} numbers{measured}; {patients}."
+
+
+def _power(result: RecipeResult, attacks: int) -> str:
+    """Return the AUC that would be detected with a probability of 80 %, by the width of the interval."""
+    proof = " A better attack, or more networks, may find what these did not."
+    low, high = result.auc.low, result.auc.high
+    if low is None or high is None or not 0 < low < high < 1:
+        return proof
+    freedom = result.patients - 1
+    width = math.log(high / (1 - high)) - math.log(low / (1 - low))
+    error = width / (2 * float(stats.t.isf(0.025, freedom)))
+    reached = error * float(stats.t.isf(LEVEL / (2 * attacks), freedom) + stats.t.isf(0.2, freedom))
+    return (
+        f" An AUC of {1 / (1 + math.exp(-reached)):.2f} would have been found with a chance of 80 %.{proof}"
+    )

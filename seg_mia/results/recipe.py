@@ -1,0 +1,417 @@
+"""Result of a recipe's audit by one attack, with each network of a fleet in turn the victim."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from scipy import stats
+
+from seg_mia.errors import InputError
+from seg_mia.membership.fleet.audit import RecipeAudit
+from seg_mia.membership.fleet.recipe import Rate
+from seg_mia.membership.fleet.risk import PatientRisk
+from seg_mia.membership.intervals import Interval
+from seg_mia.results.base import EXACT, Measure, Number, Result
+
+Sampling = Literal["online", "offline"]
+"""Whether the attacker's networks may be trained on the evaluated patients."""
+
+SMALLEST = 5
+"""Patients in the smallest subgroup that is reported: fewer could be recognised."""
+
+
+class FewerNetworks(Protocol):
+    """An attack with fewer networks than the fleet has, such as a point of `network_curve`."""
+
+    @property
+    def references(self) -> int:
+        """Number of the attacker's networks."""
+
+    @property
+    def auc(self) -> Interval:
+        """AUC over all decisions."""
+
+    @property
+    def rate(self) -> Rate:
+        """TPR at 1 % FPR."""
+
+
+@dataclass(frozen=True, config=EXACT)
+class RecipeRate:
+    """Rates at a nominal false positive rate, over all decisions.
+
+    Attributes:
+        fpr: nominal false positive rate.
+        expected: expected number of false positives, decisions on non-members times `fpr`.
+        resolvable: whether `expected` is 1 or more.
+        flagged: whether `expected` is below 5, so that the rates are rough.
+        achieved_fpr: fraction of non-members called members.
+        tpr: fraction of members called members.
+        ppv: fraction of members among those called members, by the fraction of members among the queried;
+            None without a false positive, whose frequency is then unknown.
+    """
+
+    fpr: float
+    expected: float
+    resolvable: bool
+    flagged: bool
+    achieved_fpr: Measure
+    tpr: Measure
+    ppv: dict[str, Number]
+
+
+class RecipeRates(Result):
+    """Rates by the origin of the threshold, each list by falling false positive rate.
+
+    Attributes:
+        pooled: one threshold, chosen on the evaluated decisions, as in the literature.
+        calibrated: a threshold for each patient, from other networks.
+        transferred: one threshold, from other networks.
+    """
+
+    pooled: list[RecipeRate]
+    calibrated: list[RecipeRate]
+    transferred: list[RecipeRate]
+
+
+class RecipeRoc(Result):
+    """Points of the ROC over all decisions, by rising rates; none is interpolated."""
+
+    fpr: list[float]
+    tpr: list[float]
+
+
+class SurvivalCurve(Result):
+    """Fraction of patients with at least a given AUC.
+
+    Attributes:
+        at: the AUCs.
+        share: fraction of patients.
+        low: lower end of the pointwise 95 % band of this fraction without leakage.
+        high: upper end.
+    """
+
+    at: list[float]
+    share: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True, config=EXACT)
+class ExposedPatient:
+    """A patient of the worst decile.
+
+    Attributes:
+        id: salted hash of the patient's name.
+        rank: 1 for the highest AUC; ties share the mean.
+        auc: probability that a network with the patient scores above one without; None with fewer than 16
+            networks on either side.
+        error: its standard error, None likewise.
+    """
+
+    id: str
+    rank: float
+    auc: Number
+    error: Number
+
+
+class RecipeStability(Result):
+    """Agreement of two halves of the fleet.
+
+    Attributes:
+        spearman: rank correlation of the patients' AUCs.
+        jaccard: Jaccard index of the most exposed twentieth of patients.
+    """
+
+    spearman: Number
+    jaccard: float
+
+
+class RecipeSubgroup(Result):
+    """Risk of the patients with one value of a column.
+
+    Attributes:
+        column: the column, such as the site.
+        value: its value.
+        patients: number of patients.
+        auc: mean AUC of these patients.
+        difference: mean AUC minus that of all other patients.
+    """
+
+    column: str
+    value: str
+    patients: int
+    auc: float
+    difference: Measure
+
+
+class RecipeRisk(Result):
+    """Risk of each patient.
+
+    Attributes:
+        numbered: number of patients with 16 networks or more on either side, enough for an AUC.
+        significant: number of patients more exposed than by chance, Benjamini and Hochberg at 5 %.
+        p_value: of no patient leaking, by Simes' test.
+        survival: fractions of patients above each AUC, with their null band.
+        worst_decile: mean AUC of the tenth of patients with the highest AUC, and what it is without leakage:
+            the 95 % range is that of permuted memberships, not an interval of the value.
+        worst_decile_null: the mean of that range.
+        exposed: these patients; left out of a report without ids.
+        stability: agreement of two halves of the fleet, None with too few networks.
+        subgroups: subgroups of 5 patients or more.
+    """
+
+    numbered: int
+    significant: int
+    p_value: float
+    survival: SurvivalCurve
+    worst_decile: float
+    worst_decile_null: Measure
+    exposed: list[ExposedPatient]
+    stability: RecipeStability | None
+    subgroups: list[RecipeSubgroup]
+
+
+class NetworkPoint(Result):
+    """An attack with a number of the attacker's networks.
+
+    Attributes:
+        references: number of networks.
+        auc: over all decisions.
+        tpr: at 1 % FPR, one threshold.
+    """
+
+    references: int
+    auc: Measure
+    tpr: Measure
+
+
+class RecipeResult(Result):
+    """One attack on a recipe: each network of a fleet in turn the victim, others the attacker's.
+
+    Attributes:
+        kind: of result.
+        row: row of the comparison.
+        defence: name of the recipe in tables.
+        name: name of the attack.
+        label: its name in tables.
+        sampling: `online` if the attacker's networks may be trained on the evaluated patients, `offline` if
+            only those without a patient count for it.
+        attacker_knowledge: the victim's outputs that the attacker sees.
+        networks: number of networks.
+        references: number of the attacker's networks for each victim.
+        patients: number of patients.
+        samples: number of samples.
+        members: number of decisions on patients in the victim's training.
+        nonmembers: number of decisions on others.
+        utility: mean measures of the networks on `members` and `nonmembers`, by name.
+        auc: over all decisions; valid for these networks, by patient.
+        p_value: of an AUC of 0.5 or less.
+        network_aucs: AUC of each network.
+        roc: over all decisions.
+        rates: at low false positive rates.
+        risk: by patient.
+        curve: the same attack with fewer networks, by rising number.
+        folder: folder of its files, empty without.
+    """
+
+    kind: Literal["recipe"] = "recipe"
+    row: int = 0
+    defence: str
+    name: str
+    label: str
+    sampling: Sampling
+    attacker_knowledge: str
+    networks: int
+    references: int
+    patients: int
+    samples: int
+    members: int
+    nonmembers: int
+    utility: dict[str, dict[str, Number]]
+    auc: Measure
+    p_value: float
+    network_aucs: list[float]
+    roc: RecipeRoc
+    rates: RecipeRates
+    risk: RecipeRisk
+    curve: list[NetworkPoint] = Field(default_factory=list)
+    folder: str = ""
+
+    @property
+    def tpr_at_1(self) -> Measure:
+        """TPR at 1 % FPR, one threshold."""
+        rate = rate_at(self.rates.pooled, 0.01)
+        return Measure(None, resolvable=False) if rate is None else rate.tpr
+
+    def dice(self, subset: str) -> float | None:
+        """Return the mean Dice of the networks on `members` or `nonmembers`."""
+        return self.utility.get(subset, {}).get("dice")
+
+
+def recipe_result(
+    audit: RecipeAudit,
+    *,
+    name: str,
+    sampling: Sampling,
+    attacker_knowledge: str,
+    ids: Sequence[str],
+    label: str = "",
+    row: int = 0,
+    defence: str = "none",
+    utility: Mapping[str, Mapping[str, float]] | None = None,
+    curve: Sequence[FewerNetworks] = (),
+    folder: str = "",
+) -> RecipeResult:
+    """Return the result of an audit of a recipe.
+
+    Args:
+        audit: the audit.
+        name: name of the attack, such as `mia-lira`.
+        sampling: whether the attacker's networks may be trained on the evaluated patients.
+        attacker_knowledge: the outputs that the attacker sees, such as "probabilities and true mask".
+        ids: salted hash of each of `audit.patients`, such as of `seg_mia.data.fingerprint.hashed`.
+        label: name in tables, `name` if empty.
+        row: row of the comparison.
+        defence: name of the recipe in tables.
+        utility: mean measures of the networks on `members` and `nonmembers`, by name, such as `dice`.
+        curve: the same attack with fewer networks, of `network_curve`.
+        folder: folder of its files.
+
+    Raises:
+        InputError: a number of ids other than of patients, or an id that is a patient's name.
+    """
+    if len(ids) != len(audit.patients) or set(ids) & set(audit.patients):
+        raise InputError(
+            f"ids must be a salted hash of each of {len(audit.patients)} patients, got {len(ids)}, of which "
+            f"{len(set(ids) & set(audit.patients))} are patients' names; take seg_mia.data.fingerprint.hashed"
+        )
+    return RecipeResult(
+        row=row,
+        defence=defence,
+        name=name,
+        label=label or name,
+        sampling=sampling,
+        attacker_knowledge=attacker_knowledge,
+        networks=audit.networks,
+        references=audit.references,
+        patients=len(audit.patients),
+        samples=audit.samples,
+        members=audit.members,
+        nonmembers=audit.nonmembers,
+        utility={subset: dict(measures) for subset, measures in (utility or {}).items()},
+        auc=_measure(audit.auc),
+        p_value=auc_p_value(audit.auc, len(audit.patients)),
+        network_aucs=audit.target_aucs.tolist(),
+        roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
+        rates=RecipeRates(
+            pooled=[_rate(rate) for rate in audit.pooled],
+            calibrated=[_rate(rate) for rate in audit.calibrated],
+            transferred=[_rate(rate) for rate in audit.transferred],
+        ),
+        risk=_risk(audit, ids),
+        curve=[_point(point) for point in curve],
+        folder=folder,
+    )
+
+
+def rate_at(rates: Sequence[RecipeRate], fpr: float) -> RecipeRate | None:
+    """Return the rates at a nominal false positive rate, None without."""
+    return next((rate for rate in rates if rate.fpr == fpr), None)
+
+
+def without_ids(result: RecipeResult) -> RecipeResult:
+    """Return a result without the most exposed patients."""
+    return result.model_copy(update={"risk": result.risk.model_copy(update={"exposed": []})})
+
+
+def auc_p_value(auc: Interval, patients: int) -> float:
+    """Return the one-sided p-value of an AUC of 0.5 or less, from the 95 % interval of `pooled_auc`.
+
+    The interval is one of Student's t on the logit scale, and so is the test. A perfect AUC, whose interval
+    is that of Clopper and Pearson, has 0.5 to the power of the number of patients.
+
+    Args:
+        auc: the AUC and its 95 % interval.
+        patients: number of patients, 2 or more.
+    """
+    if auc.value in {0.0, 1.0} or auc.low == auc.high:
+        return 0.5**patients if auc.value == 1 else 1.0
+    middle, low, high = (np.log(value / (1 - value)) for value in (auc.value, auc.low, auc.high))
+    error = (high - low) / (2 * stats.t.isf(0.025, patients - 1))
+    return float(stats.t.sf(middle / error, patients - 1))
+
+
+def _risk(audit: RecipeAudit, ids: Sequence[str]) -> RecipeRisk:
+    risk, steady = audit.risk, audit.stability
+    return RecipeRisk(
+        numbered=int(risk.numbered.sum()),
+        significant=int(risk.significant.sum()),
+        p_value=risk.leak_p_value,
+        survival=SurvivalCurve(
+            at=risk.survival.at.tolist(),
+            share=risk.survival.share.tolist(),
+            low=risk.survival.low.tolist(),
+            high=risk.survival.high.tolist(),
+        ),
+        worst_decile=risk.worst_decile,
+        worst_decile_null=_measure(risk.worst_decile_null),
+        exposed=_exposed(risk, ids),
+        stability=None
+        if steady is None
+        else RecipeStability(spearman=steady.spearman, jaccard=steady.jaccard),
+        subgroups=[
+            RecipeSubgroup(
+                column=column,
+                value=group.value,
+                patients=group.patients,
+                auc=group.auc,
+                difference=_measure(group.difference),
+            )
+            for column, groups in audit.subgroups.items()
+            for group in groups
+            if group.patients >= SMALLEST
+        ],
+    )
+
+
+def _exposed(risk: PatientRisk, ids: Sequence[str]) -> list[ExposedPatient]:
+    """Return the patients of the worst decile, the most exposed first."""
+    count = max(1, len(ids) // 10)
+    chosen = sorted(range(len(ids)), key=lambda patient: (risk.rank[patient], ids[patient]))[:count]
+    return [
+        ExposedPatient(
+            id=ids[patient],
+            rank=float(risk.rank[patient]),
+            auc=float(risk.auc[patient]) if risk.numbered[patient] else None,
+            error=float(risk.error[patient]) if risk.numbered[patient] else None,
+        )
+        for patient in chosen
+    ]
+
+
+def _rate(rate: Rate) -> RecipeRate:
+    return RecipeRate(
+        fpr=rate.fpr,
+        expected=rate.expected_false_positives,
+        resolvable=rate.resolvable,
+        flagged=rate.flagged,
+        achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, rate.resolvable),
+        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
+        ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
+    )
+
+
+def _point(point: FewerNetworks) -> NetworkPoint:
+    rate = point.rate
+    return NetworkPoint(
+        references=point.references,
+        auc=_measure(point.auc),
+        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
+    )
+
+
+def _measure(interval: Interval) -> Measure:
+    return Measure(interval.value, interval.low, interval.high)

@@ -1,0 +1,209 @@
+"""A recipe in a report: its verdict, gates, caveats, and the numbers on the page."""
+
+import json
+from typing import Any
+
+import pytest
+
+from seg_mia.errors import InputError
+from seg_mia.report.build import build
+from seg_mia.report.rules.gates import check, read_gate
+from seg_mia.report.write import write_report
+from seg_mia.results.base import Measure
+from seg_mia.results.recipe import RecipeResult, rate_at
+from seg_mia.results.report import Report, Verdict
+from tests.report.audits import audit, full, guess, source, write_audit
+from tests.report.test_page import HOSTILE, Page
+from tests.results.recipes import audited, recipe, two_attacks
+
+
+def report(*recipes: RecipeResult, **more: Any) -> Report:
+    return build(
+        source(audit([guess()], recipes=[result.plain() for result in recipes], **more)), images=True
+    )[0]
+
+
+def verdict(*recipes: RecipeResult) -> Verdict:
+    found = report(*recipes).verdicts[0].recipe
+    assert found is not None
+    return found
+
+
+def page(content: dict[str, Any], *recipes: RecipeResult, images: bool = True) -> tuple[str, dict[str, Any]]:
+    folder = write_audit(content | {"recipes": [result.plain() for result in recipes]})
+    write_report(folder, images=images)
+    return (folder / "report.html").read_text(), json.loads((folder / "report.json").read_text())
+
+
+def with_risk(result: RecipeResult, **changes: Any) -> RecipeResult:
+    return result.model_copy(update={"risk": result.risk.model_copy(update=changes)})
+
+
+def spread(lowest: float) -> RecipeResult:
+    return recipe(network_aucs=[lowest, 0.9])
+
+
+def weak(**changes: Any) -> RecipeResult:
+    """Return an attack near chance, whose patients show nothing."""
+    calm = recipe(auc=Measure(0.55, 0.49, 0.61), p_value=0.05)
+    rates = calm.rates.model_copy(update={"pooled": []})
+    return with_risk(calm, p_value=1.0, significant=0).model_copy(update={"rates": rates} | changes)
+
+
+def test_the_recipe_is_judged_apart_from_the_victim() -> None:
+    own = report(*two_attacks()).verdicts[0]
+    assert own.recipe is not None
+    assert (own.leak.word, own.recipe.word) == ("Weak leak", "Strong leak")
+    best = max(two_attacks(), key=lambda result: result.auc.value or 0)
+    assert own.recipe.measure == best.auc
+    assert own.recipe.why.startswith(
+        f"{best.label}, the strongest of 2 attacks, on 16 networks and 200 patients."
+    )
+    assert "p < 0.0001 as the best of 4 numbers" in own.recipe.why
+    assert report().verdicts[0].recipe is None
+
+
+@pytest.mark.parametrize(
+    ("p_value", "low", "word"),
+    [(0.026, 0.8, "None found"), (0.024, 0.69, "Weak leak"), (0.024, 0.7, "Strong leak")],
+)
+def test_two_numbers_of_an_attack_share_the_error(p_value: float, low: float, word: str) -> None:
+    assert verdict(weak(auc=Measure(0.85, low, 0.9), p_value=p_value)).word == word
+
+
+def test_patients_alone_are_a_leak_and_attacks_share_the_error() -> None:
+    one = with_risk(weak(p_value=0.5), p_value=0.02, significant=1)
+    assert verdict(one).word == "Weak leak"
+    assert "By the patients' own AUCs, p = 0.040 as the best of 2 numbers" in verdict(one).why
+    assert "1 patient is more exposed than by chance" in verdict(one).why
+    assert verdict(one, weak(p_value=0.5)).word == "None found"
+
+
+def test_none_found_says_what_would_have_been() -> None:
+    found = verdict(weak(auc=Measure(0.52, 0.47, 0.57), p_value=0.3))
+    assert found.level == "good"
+    # Half of the interval on the logit scale is 0.2009; with t of 199 degrees of freedom
+    # 0.2009 / 1.972 * (1.972 + 0.843) = 0.287, an AUC of 0.571.
+    assert "An AUC of 0.57 would have been found with a chance of 80 %." in found.why
+    assert "may find what these did not" in found.why
+
+
+def test_networks_that_segment_nothing_are_void() -> None:
+    blank = recipe(utility={"members": {"dice": 0.05}})
+    found = verdict(blank)
+    assert (found.level, found.word) == ("void", "Void")
+    assert "segment next to nothing: Dice 0.050" in found.why
+    (line,) = check([read_gate("recipe.patients < 0")], report(blank))
+    assert "the networks segment next to nothing" in line
+
+
+def test_gates_read_recipes() -> None:
+    own = report(*two_attacks())
+    first, second = two_attacks()
+    assert check([read_gate("recipe.auc>0.6")], own) == [
+        f"gate recipe.auc>0.6: recipe.auc is {result.auc.value:.6g} ({result.label} on none, all 16 networks)"
+        for result in (first, second)
+    ]
+    assert len(check([read_gate("recipe.tpr_at_fpr_0.01>0.1")], own)) == 2
+    (line,) = check([read_gate("recipe.mia-lira.patients>0")], own)
+    assert line.endswith(f"is {first.risk.significant} (mia-lira on none, all 16 networks)")
+    assert not check([read_gate("recipe.patients[none]>200")], own)
+    assert not check([read_gate("recipe.mia-lira.transferred.tpr_at_fpr_0.01.low>0.5")], own)
+    with pytest.raises(InputError, match=r"matches nothing in this audit: .*recipe\.auc"):
+        check([read_gate("recipe.acu>0.6")], own)
+    with pytest.raises(InputError, match="matches nothing"):
+        check([read_gate("recipe.auc>0.6")], report())
+
+
+def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
+    small = recipe(audited(networks=8, patients=40))
+    (line,) = check([read_gate("recipe.tpr_at_fpr_0.001>2")], report(small))
+    assert "too few decisions resolve so low a false positive rate" in line
+
+
+@pytest.mark.parametrize(
+    ("said", "with_it", "without"),
+    [
+        ("judged by 7 networks only", recipe(networks=7), recipe(networks=8)),
+        ("judged on 29 patients only", recipe(patients=29), recipe(patients=30)),
+        ("200 of 200 patients have fewer than 16 networks", recipe(), with_risk(recipe(), numbered=200)),
+        (
+            "networks differ by more than chance",
+            recipe(network_aucs=[0.6, 0.9]),
+            recipe(network_aucs=[0.8, 0.9]),
+        ),
+        ("networks are too few to compare", with_risk(recipe(), stability=None), recipe()),
+        ("correlate at -0.02", recipe(), with_risk(recipe(), significant=0)),
+        (
+            "0.1 % fewer than five false positives are expected",
+            recipe(),
+            recipe(audited(networks=8, patients=40)),
+        ),
+        ("0.1 % is not resolvable by 160 decisions", recipe(audited(networks=8, patients=40)), recipe()),
+        ("one in twenty subgroups", recipe(), with_risk(recipe(), subgroups=[])),
+        ("is by patient, for these networks", recipe(), None),
+    ],
+)
+def test_a_caveat_stands_where_it_holds_alone(
+    said: str, with_it: RecipeResult, without: RecipeResult | None
+) -> None:
+    assert said in "\n".join(report(with_it).caveats)
+    assert said not in "\n".join(report(*([] if without is None else [without])).caveats)
+
+
+def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
+    results = two_attacks()
+    text, numbers = page(full(), *results)
+    own = Page(text)
+    assert not own.open
+    shown = " ".join(own.text().split())
+    assert [RecipeResult.read(one, "report.json") for one in numbers["recipes"]] == results
+    for result in results:
+        assert f"{result.auc.value:.3f} [{result.auc.low:.3f}, {result.auc.high:.3f}]" in shown
+        assert f"{min(result.network_aucs):.3f} to {max(result.network_aucs):.3f}" in shown
+        for rates in (result.rates.pooled, result.rates.calibrated, result.rates.transferred):
+            rate = rate_at(rates, 0.01)
+            assert rate is not None
+            assert f"{rate.tpr.value:.3f} [{rate.tpr.low:.3f}, {rate.tpr.high:.3f}]" in shown
+            assert f"{100 * (rate.ppv['0.1'] or 0):.2g} %" in shown
+    best = max(results, key=lambda result: result.auc.value or 0)
+    assert "16 networks were trained alike, each on a random half of 200 patients." in shown
+    assert f"picks the right one in {100 * (best.auc.value or 0):.0f} of 100 cases" in shown
+    assert f"{best.risk.significant} of 200 patients are more exposed than chance explains" in shown
+    assert "Does this victim leak its training samples?" in shown
+    assert "Does this recipe leak them?" in shown
+    titles = " ".join(text for tag, text in own.texts if tag == "title")
+    assert f"{best.risk.significant} significant" in titles
+    plain = " ".join(Page(page(audit([guess()]))[0]).text().split())
+    assert "recipe" not in plain.lower()
+    assert "Does it leak its training samples?" in plain
+
+
+def test_patients_are_hashes_and_left_out_of_a_report_without_images() -> None:
+    result = recipe(audited(networks=32, patients=60))
+    first = result.risk.exposed[0]
+    text, numbers = page(audit([guess()]), result)
+    assert f"<code>{first.id[:12]}</code>" in text
+    assert f"{first.auc:.3f}" in text
+    assert numbers["recipes"][0]["risk"]["exposed"][0]["id"] == first.id
+    bare, numbers = page(audit([guess()]), result, images=False)
+    assert numbers["recipes"][0]["risk"]["exposed"] == []
+    for said in (text, bare, json.dumps(numbers)):
+        assert "patient 0" not in said
+    assert first.id[:12] not in bare
+
+
+def test_hostile_names_of_a_recipe_stay_text() -> None:
+    group = recipe().risk.subgroups[0].model_copy(update={"column": HOSTILE, "value": HOSTILE})
+    hostile = with_risk(recipe(label=HOSTILE, attacker_knowledge=HOSTILE), subgroups=[group])
+    text, _ = page(full(), hostile, recipe(row=1, defence=HOSTILE))
+    own = Page(text)
+    assert not own.open
+    assert "<img src=x" not in text
+    assert "onerror" not in {name for _, attributes in own.elements for name in attributes}
+    assert own.text().count("<img src=x onerror=alert(1)>") > 10
+
+
+def test_folders_of_the_machine_are_shortened() -> None:
+    _, numbers = page(audit([guess()]), recipe(folder="/home/somebody/runs/fleet/version_0"))
+    assert numbers["recipes"][0]["folder"] == ".../fleet/version_0"
