@@ -7,6 +7,7 @@ arrays (networks, n) of signals, higher for members, with a matrix of training s
 from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, untrained_networks
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
+from seg_mia.membership.fleet.curve import CurvePoint, network_curve
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
     lira_offline,
@@ -49,6 +50,7 @@ from seg_mia.membership.fleet.risk import (
 from seg_mia.membership.fleet.vectors import dense_lira, lira_vector, pooled_cells
 
 __all__ = [
+    "CurvePoint",
     "PatientRisk",
     "Population",
     "QuantileScores",
@@ -73,6 +75,7 @@ __all__ = [
     "lira_vector",
     "margins",
     "mates",
+    "network_curve",
     "network_halves",
     "null_areas",
     "p_values",
