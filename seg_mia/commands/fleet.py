@@ -13,14 +13,18 @@ import torch
 from seg_mia.audit.attacks import built_attack
 from seg_mia.audit.fleet import Pool, fleet_requests, open_fleet, seed_of
 from seg_mia.audit.stage_cache import StageCache, StageResult
+from seg_mia.callbacks.card import own_salt
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
 from seg_mia.errors import InputError
-from seg_mia.experiment.recipe import LEAST_NETWORKS, fleet_signals, recipe_audits
+from seg_mia.experiment.recipe import LEAST_NETWORKS, fleet_signals, recipe_results
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.files import write_text
+from seg_mia.results.recipe_files import write_recipes
+from seg_mia.results.tables import aligned, recipe_table
+from seg_mia.results.text import recipe_headline
 from seg_mia.runs import FLEET, FleetNetwork, FleetRecord
 
 ATTACKS = ("mia-global-loss", "mia-calibrated", "mia-rmia", "mia-base", "mia-lira")
@@ -89,24 +93,27 @@ def fleet(words: Sequence[str], *, say: Callable[[str], None]) -> list[str]:
             ],
         )
         write_text(folder / FLEET, record.model_dump_json(indent=1) + "\n")
-        lines = _audited(settings, stages, requests[0], cache)
-    return [*lines, f"fleet in {folder}"]
+        return [*_audited(settings, stages, requests[0], cache, folder), f"fleet in {folder}"]
 
 
 def _audited(
-    settings: FleetSettings, stages: Sequence[StageResult], first: RunRequest, cache: StageCache
+    settings: FleetSettings,
+    stages: Sequence[StageResult],
+    first: RunRequest,
+    cache: StageCache,
+    folder: Path,
 ) -> list[str]:
-    """Audit the recipe; return lines with its results."""
+    """Audit the recipe; write its results and return lines with them."""
     if len(stages) < LEAST_NETWORKS:
         return [f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(stages)} are trained"]
     networks = open_fleet([stage.folder for stage in stages], cache.modules, first)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     signals = fleet_signals(settings.attacks, networks, device)
-    audits = recipe_audits(settings.attacks, signals)
-    return [
-        f"{name}: AUC {audit.auc.value:.3f} [{audit.auc.low:.3f}, {audit.auc.high:.3f}]"
-        for name, audit in audits.items()
-    ]
+    results = recipe_results(settings.attacks, signals, own_salt(folder), folder=str(folder))
+    write_recipes(folder, results)
+    left_out = [f"network {number} did not train and is left out" for number in signals.untrained]
+    lines = [line for result in results for line in recipe_headline(result)]
+    return [*left_out, *aligned(recipe_table(results)), "", *lines]
 
 
 def _trained(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seg_mia.checkpoint import network_spec
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.fingerprint import hashed
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
@@ -19,13 +20,15 @@ from seg_mia.experiment.answers import pool_of, seen_by
 from seg_mia.experiment.membership import unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.arrays import untrained_networks
-from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
+from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
-from seg_mia.membership.signals import ImageLoss
+from seg_mia.membership.fleet.curve import network_curve
+from seg_mia.membership.signals import ImageDice, ImageLoss
+from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import read_run
 from seg_mia.tasks.segmentation import Segmentation
 
-QUALITY: Final = Confidences(names=("logit_dice",))
+QUALITY: Final = ImageDice()
 KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
 """Signals kept of each network of a fleet, those of the shipped attacks."""
 LEAST_NETWORKS: Final = 6
@@ -41,7 +44,7 @@ class FleetSignals:
         groups: patient of each sample, (n,).
         inside: training set of each network, bool (networks, n).
         values: signals of each attack, higher for members, (networks, n) or (networks, n, signals).
-        quality: mean soft Dice of each network on its members, (networks,).
+        dice: Dice of each network on each sample, (networks, n).
         untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
             other fields.
     """
@@ -50,7 +53,7 @@ class FleetSignals:
     groups: NDArray[np.str_]
     inside: NDArray[np.bool_]
     values: Mapping[str, NDArray[np.float64]]
-    quality: NDArray[np.float64]
+    dice: NDArray[np.float64]
     untrained: tuple[int, ...] = ()
 
 
@@ -79,9 +82,8 @@ def fleet_signals(
         for network in fleet
     ]
     inside = np.stack([seen_by(network)[pool] for network in fleet])
-    dice = [1 / (1 + np.exp(row[0][:, 0])) for row in rows]
-    quality = np.array([each[members].mean() for each, members in zip(dice, inside, strict=True)])
-    failed = untrained_networks(quality)
+    dice = 1 - np.stack([row[0] for row in rows])
+    failed = untrained_networks((dice * inside).sum(axis=1) / inside.sum(axis=1))
     kept = [row for row, left_out in zip(rows, failed, strict=True) if not left_out]
     if len(kept) < LEAST_NETWORKS:
         raise InputError(
@@ -93,7 +95,7 @@ def fleet_signals(
         groups=np.array([source.groups[i] for i in pool]),
         inside=inside[~failed],
         values={name: -np.stack([row[i] for row in kept]) for i, name in enumerate(attacks, start=1)},
-        quality=quality[~failed],
+        dice=dice[~failed],
         untrained=tuple(np.flatnonzero(failed).tolist()),
     )
 
@@ -128,18 +130,53 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
     return pools[0]
 
 
-def recipe_audits(
-    attacks: Mapping[str, Membership], signals: FleetSignals, *, seed: int = 0
-) -> dict[str, RecipeAudit]:
-    """Return the audit of each attack, with each network in turn as target."""
-    return {
-        name: recipe_audit(
-            signals.values[name],
-            signals.inside,
-            signals.groups,
-            attack.scorer.compare,
-            standardise=attack.scorer.standardise,
-            seed=seed,
+def recipe_results(
+    attacks: Mapping[str, Membership],
+    signals: FleetSignals,
+    salt: bytes,
+    *,
+    row: int = 0,
+    defence: str = "none",
+    folder: str = "",
+) -> list[RecipeResult]:
+    """Return the result of each attack, with each network in turn as target.
+
+    Args:
+        attacks: as given to `fleet_signals`.
+        signals: from `fleet_signals`.
+        salt: of the hashes of patients' names, 16 to 64 bytes.
+        row: row of an audit's comparison.
+        defence: name of the recipe in tables.
+        folder: folder of the results' files.
+
+    Raises:
+        InputError: too few networks, a patient partly inside a network.
+    """
+    dice = {"members": signals.dice[signals.inside], "nonmembers": signals.dice[~signals.inside]}
+    utility = {subset: {"dice": float(values.mean())} for subset, values in dice.items()}
+    results = list[RecipeResult]()
+    for name, attack in attacks.items():
+        arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.compare
+        standardise, needs = attack.scorer.standardise, attack.scorer.needs
+        audit = recipe_audit(*arrays, standardise=standardise)
+        least_in = needs.count if needs.sampling == "online" else 0
+        curve = (
+            network_curve(*arrays, least_in=least_in, least_out=needs.count, standardise=standardise)
+            if needs.queries_judged
+            else []
         )
-        for name, attack in attacks.items()
-    }
+        results.append(
+            recipe_result(
+                audit,
+                name=name,
+                sampling=attack.scorer.attacker,
+                attacker_knowledge=attack.attacker_knowledge,
+                ids=hashed(audit.patients, salt),
+                row=row,
+                defence=defence,
+                utility=utility,
+                curve=curve,
+                folder=folder,
+            )
+        )
+    return results

@@ -98,8 +98,8 @@ class Fleet:
             if (missing > 0).any():
                 raise InputError(
                     f"each judged sample needs {self.count} or more shadows {relation} on it, "
-                    f"{int((missing > 0).sum())} of {seen.shape[1]} have fewer among {len(seen)}; train more: "
-                    f"{_command(len(seen) + 2 * int(missing.max()))}"
+                    f"{int((missing > 0).sum())} of {seen.shape[1]} have fewer among {len(seen)}; train "
+                    f"more: {_command(len(seen) + 2 * int(missing.max()))}"
                 )
         if self.sampling == "half" and seen.any():
             raise InputError(

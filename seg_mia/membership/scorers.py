@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class Scorer(ABC):
     def training(self) -> "Classifier | None":
         """Training settings of the classifier, if `fit` trains one."""
         return None
+
+    @property
+    def attacker(self) -> Literal["online", "offline"]:
+        """Whether shadows trained on a sample count for it, `online`, or do not."""
+        return "online" if self.needs.sampling == "online" else "offline"
 
     @abstractmethod
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:

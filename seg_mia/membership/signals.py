@@ -15,6 +15,7 @@ from torch import Tensor
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import class_count, predicted, probabilities
 from seg_mia.models.released import label_logits
@@ -131,6 +132,23 @@ class ImageLoss(ReleasedSignal):
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's loss, (N,); computed in float64, so that equal outputs are ties."""
         return LOSSES[self.loss](released(logits, self.released).double(), mask).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDice(ReleasedSignal):
+    """One minus the foreground Dice of the predicted mask; only labels are needed.
+
+    Args:
+        released: form of the victim's output.
+    """
+
+    maps: ClassVar[bool] = False
+    uses_mask: ClassVar[bool] = True
+    released: Released = "labels"
+
+    def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return each image's number, (N,), in [0, 1]."""
+        return 1 - foreground_dice(predicted(logits), mask, class_count(logits))
 
 
 @dataclass(frozen=True, kw_only=True)

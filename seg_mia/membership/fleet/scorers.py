@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -132,6 +132,11 @@ class Base(ByReferences):
     standardise: bool = False
     online: bool = True
 
+    @property
+    def attacker(self) -> Literal["online", "offline"]:
+        """As `online` states."""
+        return "online" if self.online else "offline"
+
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `base`."""
         return base(target, references, inside, online=self.online)
@@ -159,6 +164,11 @@ class Rmia(ByReferences):
     def least_inside(self) -> int:
         """One, online."""
         return 1 if self.offline_a is None else 0
+
+    @property
+    def attacker(self) -> Literal["online", "offline"]:
+        """Online without `offline_a`."""
+        return "online" if self.offline_a is None else "offline"
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rmia`."""
