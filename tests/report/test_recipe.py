@@ -1,17 +1,21 @@
 """A recipe in a report: its verdict, gates, caveats, and the numbers on the page."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seg_mia.audit.run import Audit
 from seg_mia.errors import InputError
 from seg_mia.report.build import build
+from seg_mia.report.command import verdict_lines
 from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult, rate_at
 from seg_mia.results.report import Report, Verdict
+from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit
 from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
@@ -207,3 +211,18 @@ def test_hostile_names_of_a_recipe_stay_text() -> None:
 def test_folders_of_the_machine_are_shortened() -> None:
     _, numbers = page(audit([guess()]), recipe(folder="/home/somebody/runs/fleet/version_0"))
     assert numbers["recipes"][0]["folder"] == ".../fleet/version_0"
+
+
+def test_a_summary_has_lines_of_the_recipe_and_its_verdict() -> None:
+    results = two_attacks()
+    content = report(*results)
+    (line,) = verdict_lines(content)
+    assert line.startswith("none: leak: weak leak; leak of the recipe: strong leak; robustness: not tested;")
+    done = Audit(Path(), Path(), [], [], compared=False, report=content, failed=[])
+    lines = done.headline()
+    for result in results:
+        assert set(recipe_headline(result)) <= set(lines)
+    assert [text.split()[0] for text in lines if text.startswith("  mia-")] == ["mia-lira", "mia-calibrated"]
+    assert not [
+        text for text in Audit(Path(), Path(), [], [], False, report(), []).headline() if "recipe" in text
+    ]

@@ -36,11 +36,11 @@ def patient_labels(
             f"column {column!r} must have a value for each sample, got {len(labels)} for {len(groups)}; "
             "leave a missing value empty"
         )
-    found: dict[str, list[str]] = {str(patient): [] for patient in groups}
+    values: dict[str, list[str]] = {str(patient): [] for patient in groups}
     for patient, label in zip(groups, labels, strict=True):
         if label.strip():
-            found[str(patient)].append(label.strip())
-    rows = [found[patient] for patient in sorted(found)]
+            values[str(patient)].append(label.strip())
+    rows = [values[patient] for patient in sorted(values)]
     numbers = _numbers({label for row in rows for label in row})
     if numbers is None:
         return np.array([_name(row) for row in rows])
@@ -78,7 +78,7 @@ def _thirds(means: NDArray[np.float64]) -> NDArray[np.str_]:
     }
     return np.array(
         [
-            labels[number] if there else MISSING
-            for number, there in zip(third.tolist(), known.tolist(), strict=True)
+            labels[number] if measured else MISSING
+            for number, measured in zip(third.tolist(), known.tolist(), strict=True)
         ]
     )
