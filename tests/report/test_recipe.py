@@ -1,6 +1,7 @@
 """A recipe in a report: its verdict, gates, caveats, and the numbers on the page."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from seg_mia.audit.run import Audit
 from seg_mia.errors import InputError
+from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.report.build import build
 from seg_mia.report.command import verdict_lines
 from seg_mia.report.rules.gates import check, read_gate
@@ -181,6 +183,22 @@ def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
     plain = " ".join(Page(page(audit([guess()]))[0]).text().split())
     assert "recipe" not in plain.lower()
     assert "Does it leak its training samples?" in plain
+
+
+def test_a_small_fleet_has_a_page() -> None:
+    small = recipe(audited(difficulty_calibrated, networks=4, patients=20), curve=())
+    text, _ = page(audit([guess()]), small)
+    own = Page(text)
+    assert not own.open
+    shown = " ".join(own.text().split())
+    assert "one per patient, from other networks" not in shown
+    assert shown.count("not resolvable") >= 2 * 2  # 1 % and 0.1 % of 40 decisions, at both thresholds
+    assert "false accusation" not in shown
+    assert "With fewer networks" not in shown
+    table = text.partition('aria-label="Rates of attacks on the recipe none"')[2].partition("</table>")[0]
+    head, *rows = [re.findall("<t[dh][ >]", row) for row in re.findall("<tr>.*?</tr>", table, re.DOTALL)]
+    assert len(rows) == 2
+    assert all(len(row) == len(head) for row in rows)
 
 
 def test_patients_are_hashes_and_left_out_of_a_report_without_images() -> None:

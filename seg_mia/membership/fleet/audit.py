@@ -92,8 +92,8 @@ def recipe_audit(
     """Return the results of an attack by patient, with each network in turn as target.
 
     Signals are standardised per network and then averaged over a patient's samples. A single signal is
-    compared by patient directly; several are compared by the attack's scores, fitted on the other half of the
-    fleet.
+    compared by patient directly, standardised in any case; several are compared by the attack's scores,
+    fitted on the other half of the fleet.
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
@@ -118,7 +118,9 @@ def recipe_audit(
     folds = pair_folds(members)
     scores = attacked(units, members, attack, folds)
     compared, halves = units, None
-    if units.ndim == 3:
+    if units.ndim == 2 and not standardise:
+        compared, _, _ = by_patient(standardised(values), inside, groups)
+    elif units.ndim == 3:
         halves = pair_folds(members, RISK_FOLDS)
         compared = attacked(units, members, attack, halves)
     calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))

@@ -11,12 +11,6 @@ from seg_mia.results.tables import counted, interval
 
 SHOWN_PATIENTS = 20
 """Rows of the table of the most exposed patients."""
-THRESHOLDS = {
-    "one, chosen on these decisions": "pooled",
-    "one, from other networks": "transferred",
-    "one per patient, from other networks": "calibrated",
-}
-"""Rows of the table of rates, by the origin of the threshold."""
 
 
 class RateRow(NamedTuple):
@@ -61,9 +55,10 @@ def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
         results=results,
         strongest=strongest,
         rates=[
-            RateRow(result, origin, getattr(result.rates, name))
+            RateRow(result, origin, rates)
             for result in results
-            for origin, name in THRESHOLDS.items()
+            for origin, rates in _rates_by_origin(result)
+            if rates
         ],
         words=recipe_in_words(strongest, len(results)),
         roc=page_figure(Chart("ROC over all networks", recipe_roc_drawing(results)), f"recipe-roc{row}"),
@@ -74,6 +69,15 @@ def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
         if curves
         else None,
     )
+
+
+def _rates_by_origin(result: RecipeResult) -> list[tuple[str, list[RecipeRate]]]:
+    """Return the rates with the origin of their threshold; no rates for patients with too few networks."""
+    return [
+        ("one, chosen on these decisions", result.rates.pooled),
+        ("one, from other networks", result.rates.transferred),
+        ("one per patient, from other networks", result.rates.calibrated),
+    ]
 
 
 def recipe_in_words(result: RecipeResult, attacks: int) -> str:
