@@ -12,6 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.report.build import build
 from seg_mia.report.command import verdict_lines
+from seg_mia.report.html.recipe import recipe_sections
 from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
@@ -183,6 +184,20 @@ def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
     plain = " ".join(Page(page(audit([guess()]))[0]).text().split())
     assert "recipe" not in plain.lower()
     assert "Does it leak its training samples?" in plain
+
+
+@pytest.mark.parametrize(
+    ("changed", "conclusion"),
+    [
+        (recipe(), "discloses its training patients to an attacker who sees probabilities and true mask."),
+        (weak(p_value=0.001), "gives some information on its training patients"),
+        (weak(p_value=0.5), "No leak was shown, which is no proof that none exists."),
+        (recipe(utility={"members": {"dice": 0.01}}), "The networks hardly segment, so that these numbers"),
+    ],
+)
+def test_the_paragraph_ends_with_the_verdict(changed: RecipeResult, conclusion: str) -> None:
+    (section,) = recipe_sections(report(changed))
+    assert conclusion in section.words
 
 
 def test_a_small_fleet_has_a_page() -> None:
