@@ -40,8 +40,8 @@ from seg_mia.results.pictures import png
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
-from seg_mia.results.tables import aligned, outcomes, success_table, utility
-from seg_mia.results.text import canary_headline
+from seg_mia.results.tables import aligned, outcomes, recipe_table, success_table, utility
+from seg_mia.results.text import canary_headline, recipe_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")
 """Data settings that contain sample names."""
@@ -100,6 +100,9 @@ class Audit:
             for victim in self.victims
             if victim.canaries is not None
         ]
+        recipes = self.report.recipes
+        lines += [line for recipe in recipes for line in recipe_headline(recipe)]
+        lines += ["", *aligned(recipe_table(recipes), indent="  ")] if len(recipes) > 1 else []
         if self.report.seeds:
             lines += ["over all seeds", *map(spread_in_words, self.report.seeds)]
         return [*lines, "", *verdict_lines(self.report), *self.failed]

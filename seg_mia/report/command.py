@@ -54,8 +54,9 @@ def report(words: Sequence[str]) -> Outcome:
 def verdict_lines(content: Report) -> list[str]:
     """Return a line per victim with its verdicts."""
     return [
-        f"{row.defence}: leak: {row.leak.word.lower()}; robustness: {row.robustness.word.lower()}; "
-        f"privacy: {row.privacy.word.lower()}"
+        f"{row.defence}: leak: {row.leak.word.lower()}; "
+        f"{'' if row.recipe is None else f'leak of the recipe: {row.recipe.word.lower()}; '}"
+        f"robustness: {row.robustness.word.lower()}; privacy: {row.privacy.word.lower()}"
         for row in content.verdicts
     ]
 

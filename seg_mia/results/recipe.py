@@ -11,15 +11,12 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.audit import RecipeAudit
 from seg_mia.membership.fleet.recipe import Rate
-from seg_mia.membership.fleet.risk import PatientRisk
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import EXACT, Measure, Number, Result
+from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
 
 Sampling = Literal["online", "offline"]
 """Whether the attacker's networks may be trained on the evaluated patients."""
-
-SMALLEST = 5
-"""Patients in the smallest subgroup that is reported: fewer could be recognised."""
 
 
 class FewerNetworks(Protocol):
@@ -81,97 +78,6 @@ class RecipeRoc(Result):
 
     fpr: list[float]
     tpr: list[float]
-
-
-class SurvivalCurve(Result):
-    """Fraction of patients with at least a given AUC.
-
-    Attributes:
-        at: the AUCs.
-        share: fraction of patients.
-        low: lower end of the pointwise 95 % band of this fraction without leakage.
-        high: upper end.
-    """
-
-    at: list[float]
-    share: list[float]
-    low: list[float]
-    high: list[float]
-
-
-@dataclass(frozen=True, config=EXACT)
-class ExposedPatient:
-    """A patient of the worst decile.
-
-    Attributes:
-        id: salted hash of the patient's name.
-        rank: 1 for the highest AUC; ties share the mean.
-        auc: probability that a network with the patient scores above one without; None with fewer than 16
-            networks on either side.
-        error: its standard error, None likewise.
-    """
-
-    id: str
-    rank: float
-    auc: Number
-    error: Number
-
-
-class RecipeStability(Result):
-    """Agreement of two halves of the fleet.
-
-    Attributes:
-        spearman: rank correlation of the patients' AUCs.
-        jaccard: Jaccard index of the most exposed twentieth of patients.
-    """
-
-    spearman: Number
-    jaccard: float
-
-
-class RecipeSubgroup(Result):
-    """Risk of the patients with one value of a column.
-
-    Attributes:
-        column: the column, such as the site.
-        value: its value.
-        patients: number of patients.
-        auc: mean AUC of these patients.
-        difference: mean AUC minus that of all other patients.
-    """
-
-    column: str
-    value: str
-    patients: int
-    auc: float
-    difference: Measure
-
-
-class RecipeRisk(Result):
-    """Risk of each patient.
-
-    Attributes:
-        numbered: number of patients with 16 networks or more on either side, enough for an AUC.
-        significant: number of patients more exposed than by chance, Benjamini and Hochberg at 5 %.
-        p_value: of no patient leaking, by Simes' test.
-        survival: fractions of patients above each AUC, with their null band.
-        worst_decile: mean AUC of the tenth of patients with the highest AUC, and what it is without leakage:
-            the 95 % range is that of permuted memberships, not an interval of the value.
-        worst_decile_null: the mean of that range.
-        exposed: these patients; left out of a report without ids.
-        stability: agreement of two halves of the fleet, None with too few networks.
-        subgroups: subgroups of 5 patients or more.
-    """
-
-    numbered: int
-    significant: int
-    p_value: float
-    survival: SurvivalCurve
-    worst_decile: float
-    worst_decile_null: Measure
-    exposed: list[ExposedPatient]
-    stability: RecipeStability | None
-    subgroups: list[RecipeSubgroup]
 
 
 class NetworkPoint(Result):
@@ -302,7 +208,7 @@ def recipe_result(
         members=audit.members,
         nonmembers=audit.nonmembers,
         utility={subset: dict(measures) for subset, measures in (utility or {}).items()},
-        auc=_measure(audit.auc),
+        auc=measure_of(audit.auc),
         p_value=auc_p_value(audit.auc, len(audit.patients)),
         network_aucs=audit.target_aucs.tolist(),
         roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
@@ -311,7 +217,7 @@ def recipe_result(
             calibrated=[_rate(rate) for rate in audit.calibrated],
             transferred=[_rate(rate) for rate in audit.transferred],
         ),
-        risk=_risk(audit, ids),
+        risk=recipe_risk(audit, ids),
         curve=[_point(point) for point in curve],
         folder=folder,
     )
@@ -344,54 +250,6 @@ def auc_p_value(auc: Interval, patients: int) -> float:
     return float(stats.t.sf(middle / error, patients - 1))
 
 
-def _risk(audit: RecipeAudit, ids: Sequence[str]) -> RecipeRisk:
-    risk, steady = audit.risk, audit.stability
-    return RecipeRisk(
-        numbered=int(risk.numbered.sum()),
-        significant=int(risk.significant.sum()),
-        p_value=risk.leak_p_value,
-        survival=SurvivalCurve(
-            at=risk.survival.at.tolist(),
-            share=risk.survival.share.tolist(),
-            low=risk.survival.low.tolist(),
-            high=risk.survival.high.tolist(),
-        ),
-        worst_decile=risk.worst_decile,
-        worst_decile_null=_measure(risk.worst_decile_null),
-        exposed=_exposed(risk, ids),
-        stability=None
-        if steady is None
-        else RecipeStability(spearman=steady.spearman, jaccard=steady.jaccard),
-        subgroups=[
-            RecipeSubgroup(
-                column=column,
-                value=group.value,
-                patients=group.patients,
-                auc=group.auc,
-                difference=_measure(group.difference),
-            )
-            for column, groups in audit.subgroups.items()
-            for group in groups
-            if group.patients >= SMALLEST
-        ],
-    )
-
-
-def _exposed(risk: PatientRisk, ids: Sequence[str]) -> list[ExposedPatient]:
-    """Return the patients of the worst decile, the most exposed first."""
-    count = max(1, len(ids) // 10)
-    chosen = sorted(range(len(ids)), key=lambda patient: (risk.rank[patient], ids[patient]))[:count]
-    return [
-        ExposedPatient(
-            id=ids[patient],
-            rank=float(risk.rank[patient]),
-            auc=float(risk.auc[patient]) if risk.numbered[patient] else None,
-            error=float(risk.error[patient]) if risk.numbered[patient] else None,
-        )
-        for patient in chosen
-    ]
-
-
 def _rate(rate: Rate) -> RecipeRate:
     return RecipeRate(
         fpr=rate.fpr,
@@ -408,10 +266,6 @@ def _point(point: FewerNetworks) -> NetworkPoint:
     rate = point.rate
     return NetworkPoint(
         references=point.references,
-        auc=_measure(point.auc),
+        auc=measure_of(point.auc),
         tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
     )
-
-
-def _measure(interval: Interval) -> Measure:
-    return Measure(interval.value, interval.low, interval.high)

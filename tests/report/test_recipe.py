@@ -1,17 +1,24 @@
 """A recipe in a report: its verdict, gates, caveats, and the numbers on the page."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seg_mia.audit.run import Audit
 from seg_mia.errors import InputError
+from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.report.build import build
+from seg_mia.report.command import verdict_lines
+from seg_mia.report.html.recipe import recipe_sections
 from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult, rate_at
 from seg_mia.results.report import Report, Verdict
+from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit
 from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
@@ -92,9 +99,9 @@ def test_networks_that_segment_nothing_are_void() -> None:
     blank = recipe(utility={"members": {"dice": 0.05}})
     found = verdict(blank)
     assert (found.level, found.word) == ("void", "Void")
-    assert "segment next to nothing: Dice 0.050" in found.why
+    assert "hardly segment: Dice 0.050" in found.why
     (line,) = check([read_gate("recipe.patients < 0")], report(blank))
-    assert "the networks segment next to nothing" in line
+    assert "the networks hardly segment" in line
 
 
 def test_gates_read_recipes() -> None:
@@ -118,7 +125,7 @@ def test_gates_read_recipes() -> None:
 def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
     small = recipe(audited(networks=8, patients=40))
     (line,) = check([read_gate("recipe.tpr_at_fpr_0.001>2")], report(small))
-    assert "too few decisions resolve so low a false positive rate" in line
+    assert "the decisions are too few for so low a false positive rate" in line
 
 
 @pytest.mark.parametrize(
@@ -179,6 +186,36 @@ def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
     assert "Does it leak its training samples?" in plain
 
 
+@pytest.mark.parametrize(
+    ("changed", "conclusion"),
+    [
+        (recipe(), "discloses its training patients to an attacker who sees probabilities and true mask."),
+        (weak(p_value=0.001), "gives some information on its training patients"),
+        (weak(p_value=0.5), "No leak was shown, which is no proof that none exists."),
+        (recipe(utility={"members": {"dice": 0.01}}), "The networks hardly segment, so that these numbers"),
+    ],
+)
+def test_the_paragraph_ends_with_the_verdict(changed: RecipeResult, conclusion: str) -> None:
+    (section,) = recipe_sections(report(changed))
+    assert conclusion in section.words
+
+
+def test_a_small_fleet_has_a_page() -> None:
+    small = recipe(audited(difficulty_calibrated, networks=4, patients=20), curve=())
+    text, _ = page(audit([guess()]), small)
+    own = Page(text)
+    assert not own.open
+    shown = " ".join(own.text().split())
+    assert "one per patient, from other networks" not in shown
+    assert shown.count("not resolvable") >= 2 * 2  # 1 % and 0.1 % of 40 decisions, at both thresholds
+    assert "false accusation" not in shown
+    assert "With fewer networks" not in shown
+    table = text.partition('aria-label="Rates of attacks on the recipe none"')[2].partition("</table>")[0]
+    head, *rows = [re.findall("<t[dh][ >]", row) for row in re.findall("<tr>.*?</tr>", table, re.DOTALL)]
+    assert len(rows) == 2
+    assert all(len(row) == len(head) for row in rows)
+
+
 def test_patients_are_hashes_and_left_out_of_a_report_without_images() -> None:
     result = recipe(audited(networks=32, patients=60))
     first = result.risk.exposed[0]
@@ -207,3 +244,18 @@ def test_hostile_names_of_a_recipe_stay_text() -> None:
 def test_folders_of_the_machine_are_shortened() -> None:
     _, numbers = page(audit([guess()]), recipe(folder="/home/somebody/runs/fleet/version_0"))
     assert numbers["recipes"][0]["folder"] == ".../fleet/version_0"
+
+
+def test_a_summary_has_lines_of_the_recipe_and_its_verdict() -> None:
+    results = two_attacks()
+    content = report(*results)
+    (line,) = verdict_lines(content)
+    assert line.startswith("none: leak: weak leak; leak of the recipe: strong leak; robustness: not tested;")
+    done = Audit(Path(), Path(), [], [], compared=False, report=content, failed=[])
+    lines = done.headline()
+    for result in results:
+        assert set(recipe_headline(result)) <= set(lines)
+    assert [text.split()[0] for text in lines if text.startswith("  mia-")] == ["mia-lira", "mia-calibrated"]
+    assert not [
+        text for text in Audit(Path(), Path(), [], [], False, report(), []).headline() if "recipe" in text
+    ]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_fleet, pair_folds, standardised
+from seg_mia.membership.fleet.columns import patient_labels
 from seg_mia.membership.fleet.recipe import (
     FPRS,
     FleetAttack,
@@ -35,9 +35,6 @@ from seg_mia.membership.roc import Roc, auc
 
 RISK_FOLDS = 2
 """Folds for attacks whose scores are compared by patient: half of the networks attack the others."""
-
-SEVERAL = "several"
-"""Subgroup of patients whose samples have different labels."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,8 @@ def recipe_audit(
     """Return the results of an attack by patient, with each network in turn as target.
 
     Signals are standardised per network and then averaged over a patient's samples. A single signal is
-    compared by patient directly; several are compared by the attack's scores, fitted on the other half of the
-    fleet.
+    compared by patient directly, standardised in any case; several are compared by the attack's scores,
+    fitted on the other half of the fleet.
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
@@ -105,8 +102,8 @@ def recipe_audit(
         attack: function from a target, references and their members to scores, such as `lira_online`.
         standardise: whether to remove each network's level and scale (`standardised`); likelihoods (`base`,
             `rmia`) are used unchanged.
-        columns: subgroup of each sample by a column's name, such as the site, (n,) each. A patient belongs
-            to the subgroup of its samples, or to `several`.
+        columns: columns of the manifest that divide patients into subgroups, such as the site: value of each
+            sample, (n,) each (`patient_labels`).
         fprs: nominal false positive rates, in [0, 1].
         resamples: number of bootstrap resamples.
         permutations: permutations for the null band of the survival curve.
@@ -121,7 +118,9 @@ def recipe_audit(
     folds = pair_folds(members)
     scores = attacked(units, members, attack, folds)
     compared, halves = units, None
-    if units.ndim == 3:
+    if units.ndim == 2 and not standardise:
+        compared, _, _ = by_patient(standardised(values), inside, groups)
+    elif units.ndim == 3:
         halves = pair_folds(members, RISK_FOLDS)
         compared = attacked(units, members, attack, halves)
     calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
@@ -142,24 +141,10 @@ def recipe_audit(
         risk=risk,
         stability=_stability(compared, members),
         subgroups={
-            name: subgroups(risk.auc, _by_patient(name, labels, groups), seed=seed)
+            name: subgroups(risk.auc, patient_labels(name, labels, groups), seed=seed)
             for name, labels in (columns or {}).items()
         },
     )
-
-
-def _by_patient(
-    column: str, labels: Sequence[str], groups: Sequence[str] | NDArray[np.str_]
-) -> NDArray[np.str_]:
-    """Return the label of each patient, sorted by patient's name."""
-    if len(labels) != len(groups):
-        raise InputError(
-            f"column {column!r} must have a label for each sample, got {len(labels)} for {len(groups)}"
-        )
-    found: dict[str, set[str]] = {}
-    for patient, label in zip(np.asarray(groups).tolist(), labels, strict=True):
-        found.setdefault(patient, set()).add(label)
-    return np.array([min(found[name]) if len(found[name]) == 1 else SEVERAL for name in sorted(found)])
 
 
 def _stability(scores: Values, members: Inside) -> Stability | None:

@@ -16,6 +16,7 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Folds, Inside, Values, check_fleet, mates
+from seg_mia.membership.fleet.exact import tail
 from seg_mia.membership.intervals import Interval
 
 NETWORKS_PER_SIDE = 16
@@ -155,19 +156,23 @@ def patient_auc(scores: Values, inside: Inside, folds: Folds | None = None) -> t
 def patient_p_values(area: Values, inside: Inside, folds: Folds | None = None) -> Values:
     """Return the one-sided p-value of each AUC without leakage, (patients,).
 
-    By the normal approximation of the Mann-Whitney statistic, whose true tails are thinner: p-values are
-    conservative, most so with few networks.
+    Exact (`seg_mia.membership.fleet.exact`): the normal approximation errs with few networks, to either side.
 
     Args:
         area: AUCs of `patient_auc`, (patients,).
         inside: bool (networks, patients).
         folds: as in `patient_auc`.
     """
-    pairs, variance = _pairs(inside, folds), np.zeros(inside.shape[1])
-    for rows in _folds(inside, folds):
-        members = inside[rows].sum(axis=0)
-        variance += members * (len(rows) - members) * (len(rows) + 1) / 12
-    return np.asarray(stats.norm.sf((area - 0.5) * pairs / np.sqrt(variance)), dtype=np.float64)
+    wins = area * _pairs(inside, folds)
+    counts = np.stack(
+        [(inside[rows].sum(axis=0), (~inside[rows]).sum(axis=0)) for rows in _folds(inside, folds)], axis=1
+    )
+    return np.array(
+        [
+            tail(float(won), [(int(m), int(n)) for m, n in zip(*sides, strict=True) if m * n])
+            for won, sides in zip(wins, np.moveaxis(counts, 2, 0), strict=True)
+        ]
+    )
 
 
 def benjamini_hochberg(chances: Values, level: float = 0.05) -> Inside:

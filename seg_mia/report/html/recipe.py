@@ -6,17 +6,11 @@ from seg_mia.report.html.figures import PageFigure, page_figure
 from seg_mia.results.charts.drawing import Chart
 from seg_mia.results.charts.recipe import network_drawing, recipe_roc_drawing, survival_drawing
 from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
-from seg_mia.results.report import Report
+from seg_mia.results.report import Level, Report
 from seg_mia.results.tables import counted, interval
 
 SHOWN_PATIENTS = 20
 """Rows of the table of the most exposed patients."""
-THRESHOLDS = {
-    "one, chosen on these decisions": "pooled",
-    "one, from other networks": "transferred",
-    "one per patient, from other networks": "calibrated",
-}
-"""Rows of the table of rates, by the origin of the threshold."""
 
 
 class RateRow(NamedTuple):
@@ -50,10 +44,11 @@ def recipe_sections(report: Report) -> list[RecipeSection]:
     rows: dict[int, list[RecipeResult]] = {}
     for result in report.recipes:
         rows.setdefault(result.row, []).append(result)
-    return [_section(row, results) for row, results in sorted(rows.items())]
+    levels = {row.row: row.recipe.level for row in report.verdicts if row.recipe is not None}
+    return [_section(row, results, levels.get(row, "none")) for row, results in sorted(rows.items())]
 
 
-def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
+def _section(row: int, results: list[RecipeResult], level: Level) -> RecipeSection:
     strongest = max(results, key=lambda result: result.auc.value or 0.0)
     curves = [result for result in results if result.curve]
     return RecipeSection(
@@ -61,11 +56,12 @@ def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
         results=results,
         strongest=strongest,
         rates=[
-            RateRow(result, origin, getattr(result.rates, name))
+            RateRow(result, origin, rates)
             for result in results
-            for origin, name in THRESHOLDS.items()
+            for origin, rates in _rates_by_origin(result)
+            if rates
         ],
-        words=recipe_in_words(strongest, len(results)),
+        words=f"{recipe_in_words(strongest, len(results))} {conclusion(strongest, level)}".strip(),
         roc=page_figure(Chart("ROC over all networks", recipe_roc_drawing(results)), f"recipe-roc{row}"),
         survival=page_figure(
             Chart("Patients by their own risk", survival_drawing(strongest)), f"recipe-patients{row}"
@@ -74,6 +70,36 @@ def _section(row: int, results: list[RecipeResult]) -> RecipeSection:
         if curves
         else None,
     )
+
+
+def _rates_by_origin(result: RecipeResult) -> list[tuple[str, list[RecipeRate]]]:
+    """Return the rates with the origin of their threshold; no rates for patients with too few networks."""
+    return [
+        ("one, chosen on these decisions", result.rates.pooled),
+        ("one, from other networks", result.rates.transferred),
+        ("one per patient, from other networks", result.rates.calibrated),
+    ]
+
+
+def conclusion(result: RecipeResult, level: Level) -> str:
+    """Return the meaning of a verdict on the recipe, empty without a verdict."""
+    match level:
+        case "bad":
+            return (
+                "A network of this recipe discloses its training patients to an attacker who sees "
+                f"{result.attacker_knowledge}."
+            )
+        case "fair":
+            return (
+                "A network of this recipe gives some information on its training patients to an attacker who "
+                f"sees {result.attacker_knowledge}."
+            )
+        case "good":
+            return "No leak was shown, which is no proof that none exists."
+        case "void":
+            return "The networks hardly segment, so that these numbers are meaningless."
+        case _:
+            return ""
 
 
 def recipe_in_words(result: RecipeResult, attacks: int) -> str:
@@ -96,8 +122,8 @@ def recipe_in_words(result: RecipeResult, attacks: int) -> str:
 def _accusations(rate: RecipeRate) -> str:
     """Return the meaning of rates at a threshold of other networks, at 1 % FPR."""
     sentence = (
-        "At a threshold that other networks set for one false accusation in a hundred patients, the attacker "
-        f"finds {_of_hundred(rate.tpr.value)} of 100 patients in the training and accuses "
+        "With a threshold set on other networks to one false accusation in a hundred, the attacker finds "
+        f"{_of_hundred(rate.tpr.value)} of 100 patients in the training and accuses "
         f"{100 * (rate.achieved_fpr.value or 0.0):.1f} of 100 others."
     )
     share = rate.ppv.get("0.1")

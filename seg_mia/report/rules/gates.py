@@ -5,6 +5,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from seg_mia.errors import InputError
 from seg_mia.report.rules.leak_verdict import too_few
@@ -56,6 +57,13 @@ class Gate:
         return math.isnan(value) or OPERATORS[self.sign](value, self.bound)
 
 
+class RecipeKey(NamedTuple):
+    """A recipe, judged by all networks of a fleet."""
+
+    defence: str
+    networks: int
+
+
 @dataclass(frozen=True)
 class Reading:
     """One value of a metric with its origin; NaN if measured without a result.
@@ -63,16 +71,14 @@ class Reading:
     Attributes:
         metric: its name.
         value: the number.
-        defence: name of the victim or recipe.
-        origin: seed of the victim, or the recipe's networks, in words.
+        key: key of the victim or the recipe.
         label: label of the attack, or of another source.
         void: reason why the number is invalid for the metric, empty if it is valid.
     """
 
     metric: str
     value: float
-    defence: str
-    origin: str
+    key: RunKey | RecipeKey
     label: str
     void: str = ""
 
@@ -106,7 +112,7 @@ def check(gates: Sequence[Gate], report: Report) -> list[str]:
 
 def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
     named = [reading for reading in known if reading.metric == gate.metric]
-    matching = [reading for reading in named if gate.row is None or reading.defence == gate.row]
+    matching = [reading for reading in named if gate.row is None or reading.key.defence == gate.row]
     if not matching:
         raise InputError(_unknown(gate, named, known))
     for reading in matching:
@@ -114,14 +120,18 @@ def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
             value = "not a number" if math.isnan(reading.value) else f"{reading.value:.6g}"
             value += f", which says nothing: {reading.void}" if reading.void else ""
             yield (
-                f"gate {gate.text}: {gate.metric} is {value} ({reading.label} on {reading.defence}, "
-                f"{reading.origin})"
+                f"gate {gate.text}: {gate.metric} is {value} ({reading.label} on {reading.key.defence}, "
+                f"{_origin(reading.key)})"
             )
+
+
+def _origin(key: RunKey | RecipeKey) -> str:
+    return f"seed {key.seed}" if isinstance(key, RunKey) else f"all {key.networks} networks"
 
 
 def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> str:
     if named:
-        rows = ", ".join(sorted({reading.defence for reading in named}))
+        rows = ", ".join(sorted({reading.key.defence for reading in named}))
         return f"gate {gate.text!r} matches nothing: {gate.metric} is known of {rows}; name one of these"
     metrics = ", ".join(sorted({reading.metric for reading in known}))
     return f"gate {gate.text!r} matches nothing in this audit: metrics here are {metrics or 'none'}"
@@ -160,26 +170,28 @@ def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
         for name, measure in measures.items():
             void = "" if measure.resolvable else "too few non-members resolve so low a false positive rate"
             for metric, value in _ends(f"{prefix}.{name}", measure):
-                yield Reading(metric, _number(value), *_victim(result.key), result.label, void)
+                yield Reading(metric, _number(value), result.key, result.label, void)
     if result.certified is not None and result.role == "attack":
-        yield Reading("epsilon.proved", _number(result.certified.epsilon), *_victim(result.key), result.label)
+        yield Reading("epsilon.proved", _number(result.certified.epsilon), result.key, result.label)
 
 
 def _recipe_readings(result: RecipeResult) -> Iterator[Reading]:
+    rates = result.rates
     measures = {"auc": result.auc}
-    columns = {"": result.rates.pooled, "calibrated.": result.rates.calibrated}
-    columns["transferred."] = result.rates.transferred
-    measures |= {
-        f"{column}tpr_at_fpr_{rate.fpr:g}": rate.tpr for column, rates in columns.items() for rate in rates
-    }
-    blank = "the networks segment next to nothing" if networks_segment_nothing(result) else ""
-    where = result.defence, f"all {result.networks} networks", result.label
+    for origin, column in (
+        ("", rates.pooled),
+        ("calibrated.", rates.calibrated),
+        ("transferred.", rates.transferred),
+    ):
+        measures |= {f"{origin}tpr_at_fpr_{rate.fpr:g}": rate.tpr for rate in column}
+    blank = "the networks hardly segment" if networks_segment_nothing(result) else ""
+    key = RecipeKey(result.defence, result.networks)
     for prefix in (RECIPE, f"{RECIPE}.{result.name}"):
         for name, measure in measures.items():
-            void = "" if measure.resolvable else "too few decisions resolve so low a false positive rate"
+            void = "" if measure.resolvable else "the decisions are too few for so low a false positive rate"
             for metric, value in _ends(f"{prefix}.{name}", measure):
-                yield Reading(metric, _number(value), *where, blank or void)
-        yield Reading(f"{prefix}.patients", float(result.risk.significant), *where, blank)
+                yield Reading(metric, _number(value), key, result.label, blank or void)
+        yield Reading(f"{prefix}.patients", float(result.risk.significant), key, result.label, blank)
 
 
 def _perturbation_readings(result: PerturbationResult) -> Iterator[Reading]:
@@ -192,30 +204,24 @@ def _perturbation_readings(result: PerturbationResult) -> Iterator[Reading]:
         values.pop("success", None)
     for prefix in dict.fromkeys((ALL_PERTURBATIONS, result.name)):
         for name, value in values.items():
-            yield Reading(f"{prefix}.{name}", _number(value), *_victim(result.key), result.label)
+            yield Reading(f"{prefix}.{name}", _number(value), result.key, result.label)
         for row in rows:
             for metric, end in _ends(f"{prefix}.success", row.measure):
-                yield Reading(metric, _number(end), *_victim(result.key), f"{result.label}, {row.loss}")
+                yield Reading(metric, _number(end), result.key, f"{result.label}, {row.loss}")
 
 
 def _victim_readings(victim: Victim) -> Iterator[Reading]:
     for name, value in victim.utility.get("nonmembers", {}).items():
-        yield Reading(f"utility.{name}", _number(value), *_victim(victim.key), "non-members")
+        yield Reading(f"utility.{name}", _number(value), victim.key, "non-members")
     if victim.utility:
-        yield Reading(
-            "utility.gap", _number(victim.gap), *_victim(victim.key), "Dice, members less non-members"
-        )
+        yield Reading("utility.gap", _number(victim.gap), victim.key, "Dice, members less non-members")
     if victim.privacy is not None:
         epsilon = math.inf if victim.privacy.epsilon is None else victim.privacy.epsilon
-        yield Reading("epsilon", epsilon, *_victim(victim.key), f"promised per {victim.privacy.unit}")
+        yield Reading("epsilon", epsilon, victim.key, f"promised per {victim.privacy.unit}")
     if (canaries := victim.canaries) is not None:
-        yield Reading("canaries.auc", _number(canaries.auc), *_victim(victim.key), "canaries")
+        yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
         for bound, how in ((canaries.certified, "by a threshold"), (canaries.one_run, "by right guesses")):
-            yield Reading("canaries.epsilon", _number(bound.epsilon), *_victim(victim.key), f"proved {how}")
-
-
-def _victim(key: RunKey) -> tuple[str, str]:
-    return key.defence, f"seed {key.seed}"
+            yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
 
 
 def _ends(name: str, measure: Measure) -> Iterator[tuple[str, float | None]]:

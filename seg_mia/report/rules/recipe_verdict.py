@@ -22,7 +22,7 @@ def recipe_verdict(results: Sequence[RecipeResult], *, least_dice: float) -> Ver
 
     Args:
         results: attacks on the recipe of one row.
-        least_dice: mean Dice on members below which the networks segment next to nothing.
+        least_dice: mean Dice on members below which a leak of the networks is meaningless.
     """
     if not results:
         return None
@@ -34,7 +34,7 @@ def recipe_verdict(results: Sequence[RecipeResult], *, least_dice: float) -> Ver
     )
     dice = strongest.dice("members")
     if dice is not None and dice < least_dice:
-        void = f" The networks segment next to nothing: Dice {dice:.3f} on members, below {least_dice}."
+        void = f" The networks hardly segment: Dice {dice:.3f} on members, below {least_dice}."
         return Verdict("void", "Void", "AUC of the recipe", strongest.auc, why + void)
     if level == 0:
         why += _power(strongest, len(results))

@@ -45,8 +45,9 @@ RULES = {
         "p-values: of its AUC over all decisions, by patient, and of all patients' own AUCs. A leak is "
         f"claimed where one of them is at most {LEVEL:g} after Bonferroni for all attacks. Strong: the "
         f"interval of that attack's AUC begins at {STRONG_AUC} or above, or that of its TPR at 1 % FPR at "
-        f"{STRONG_TPR} or above. Weak: neither does. Void: the networks segment next to nothing. It judges "
-        "any network trained this way, not the victim."
+        f"{STRONG_TPR} or above. Weak: neither does. Void: the networks hardly "
+        f"segment, mean Dice below {LEAST_DICE} on members. It judges any network trained this way, not the "
+        "victim."
     ),
     "robustness": (
         f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "

@@ -96,9 +96,9 @@ def survival_drawing(result: RecipeResult) -> Drawing:
     )
     title = f"Share of patients by their AUC under {result.label}: {words}; {risk.significant} significant"
     caption = (
-        "Share of patients with at least this AUC: how well networks trained on the patient are told from "
-        "others. Grey: the same if nothing leaked. Dotted: guessing. A curve above the grey band at the "
-        "right shows exposed patients."
+        "Share of patients with at least this AUC: how well networks trained on the patient are "
+        "separated from others. Grey: the same if nothing leaked. Dotted: guessing. A curve above the grey "
+        "band at the right shows exposed patients."
     )
     return Drawing(figure, title, keys, caption)
 

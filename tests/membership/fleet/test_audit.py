@@ -46,6 +46,39 @@ def test_vectors_are_compared_by_scores_of_the_other_half() -> None:
     assert audit.risk.auc.mean() == pytest.approx(0.5, abs=0.03)
 
 
+def test_patients_are_compared_without_the_networks_levels_under_any_attack() -> None:
+    generator = np.random.default_rng(3)
+    inside = members_of(generator, 16, 60)
+    signals = signals_of(generator, inside, effect=1, level=5)
+    names = np.arange(60).astype(str)
+    first, second = (
+        recipe_audit(
+            signals,
+            inside,
+            names,
+            difficulty_calibrated,
+            standardise=standardise,
+            resamples=5,
+            permutations=5,
+        )
+        for standardise in (True, False)
+    )
+    assert first.auc.value > second.auc.value + 0.1
+    np.testing.assert_array_equal(first.risk.auc, second.risk.auc)
+
+
+def test_networks_too_few_for_thresholds_of_patients_have_none() -> None:
+    generator = np.random.default_rng(4)
+    inside = members_of(generator, 4, 40)
+    signals = signals_of(generator, inside, effect=1)
+    names = np.arange(40).astype(str)
+    audit = recipe_audit(signals, inside, names, difficulty_calibrated, resamples=5, permutations=5)
+    # Each patient has one reference without it beside the target and its complement.
+    assert audit.calibrated == []
+    assert (audit.references, audit.samples, audit.members, audit.nonmembers) == (2, 40, 80, 80)
+    assert len(audit.transferred) == 3
+
+
 def test_few_networks_have_no_stability() -> None:
     generator = np.random.default_rng(2)
     # All ways to be in two of four networks; a patient in the first and third has no half with both sides.
