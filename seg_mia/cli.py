@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from seg_mia import __version__
 from seg_mia.config.help import asks
 from seg_mia.errors import InputError
-from seg_mia.experiment.failures import DEBUG, failure, from_users_code, without_worker
+from seg_mia.experiment.failures import DEBUG, in_one_line
 
 if TYPE_CHECKING:
     from seg_mia.experiment.lightning_cli import Experiment
@@ -76,14 +76,7 @@ def _failed(error: Exception, *, debug: bool) -> int:
     """Print an error in one line, preceded by its traceback if requested."""
     if debug:
         traceback.print_exception(error)
-    match error:
-        case InputError():
-            line = without_worker(error)
-        case OSError() if not from_users_code(error):
-            line = f"{error}; is the disk full, or a folder not writable?"
-        case _:
-            line = failure(error)
-    print(f"seg_mia: error: {line}", file=sys.stderr)
+    print(f"seg_mia: error: {in_one_line(error)}", file=sys.stderr)
     return 2
 
 

@@ -1,15 +1,21 @@
 """Trainings of a fleet, and the audit of its recipe."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
+from seg_mia.audit.schedule import submitted
+from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.options import Option
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
+from seg_mia.executors.base import Executor
 from seg_mia.experiment.membership import load_shadow
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow, plan
@@ -20,7 +26,7 @@ from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, read_run
 Pool = Literal["victim", "shadow"]
 
 
-def fleet_requests(recipe: RunRequest, count: int, pool: Pool) -> list[RunRequest]:
+def fleet_requests(recipe: RunRequest, size: int, pool: Pool) -> list[RunRequest]:
     """Return the trainings of a fleet, in the order of their numbers.
 
     Network k has the seed of the recipe plus 10,000 plus 100,000 k, and the members of shadow k
@@ -28,14 +34,14 @@ def fleet_requests(recipe: RunRequest, count: int, pool: Pool) -> list[RunReques
 
     Args:
         recipe: a training of the victim's recipe.
-        count: number of networks.
+        size: number of networks.
         pool: half of the data that members are drawn from.
 
     Raises:
         InputError: fewer than 2 networks, an option that numbers networks.
     """
-    if count < 2:
-        raise InputError(f"a fleet has 2 networks or more, got --count {count}; 16 are usual")
+    if size < 2:
+        raise InputError(f"a fleet has 2 networks or more, got --count {size}; 16 are usual")
     fixed = ("data.shadow", "data.shadow_pool", "data.role")
     if refused := [option.flag for option in recipe.options if option.name in fixed]:
         raise InputError(f"a fleet numbers its networks itself; leave out {refused[0]}")
@@ -52,7 +58,7 @@ def fleet_requests(recipe: RunRequest, count: int, pool: Pool) -> list[RunReques
                 Option("--seed_everything", str(seed + SHADOW_SEED + FLEET_SEED * number)),
             ),
         )
-        for number in range(count)
+        for number in range(size)
     ]
 
 
@@ -70,6 +76,48 @@ def _seed(recipe: RunRequest) -> int:
         return int(str(0 if seed is None or isinstance(seed, bool) else seed))
     except ValueError:
         raise InputError(f"seed_everything must be a number, got {seed}; 0 is the default") from None
+
+
+def train_fleet(
+    requests: Sequence[RunRequest],
+    name: str,
+    cache: StageCache,
+    executor: Executor,
+    say: Callable[[str], None],
+) -> list[StageResult]:
+    """Train the networks that are not in the cache; return all in the order of the requests.
+
+    After an error, trainings that have not begun are cancelled and running ones are ended; the next call
+    resumes them.
+
+    Args:
+        requests: from `fleet_requests`.
+        name: common name of the trainings.
+        cache: holds the networks.
+        executor: runs the trainings.
+        say: receives a line for each network.
+    """
+    stages = [cache.stage(request, name) for request in requests]
+    begun, ended, futures = time.monotonic(), count(1), list[Future[StageResult]]()
+
+    def report(future: Future[StageResult]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        result = future.result()
+        how = "trained before" if result.cached else f"{result.seconds:.0f} s"
+        spent = f"{time.monotonic() - begun:.0f} s so far"
+        say(f"network {next(ended)} of {len(stages)}: {result.folder} ({how}; {spent})")
+
+    try:
+        for number, stage in enumerate(stages):
+            futures.append(submitted(stage, cache, executor, f"network {number}"))
+            futures[-1].add_done_callback(report)
+        return [future.result() for future in futures]
+    except BaseException:
+        executor.close()
+        for stage in stages:
+            cache.discard(stage)
+        raise
 
 
 def open_fleet(

@@ -18,12 +18,15 @@ from seg_mia.audit.board import show_audit
 from seg_mia.audit.leaks import leaks
 from seg_mia.audit.matrix import defence_table, side_by_side, with_differences, write_matrix
 from seg_mia.audit.preparation import check
-from seg_mia.audit.runner import AuditRunner, GatedDefence, Progress
+from seg_mia.audit.progress import Progress
+from seg_mia.audit.runner import AuditRunner, GatedDefence
+from seg_mia.audit.schedule import Schedule
 from seg_mia.audit.settings import Settings, VictimRow, rows
-from seg_mia.audit.stage_cache import StageCache
+from seg_mia.audit.stage_cache import EXECUTION, StageCache
 from seg_mia.audit.steps import steps
 from seg_mia.config.files import Config
 from seg_mia.errors import InputError
+from seg_mia.executors.choice import executor_of, threads_per_task
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.report.command import verdict_lines
@@ -124,23 +127,31 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         InputError: invalid settings, before any training if possible.
     """
     gates = [read_gate(text) for text in settings.fail_on]
+    threads = threads_per_task(settings.threads)
+    settings = replace(settings, threads=threads)
     attacks, compared = prepared_attacks(settings), rows(settings)
     _check_gates(gates, attacks, compared)
     for preparation in map(prepares, attacks):
         if preparation is not None:
             check(preparation)
-    cache = StageCache(Path(settings.runs), say, settings.fresh)
-    listed = steps(settings, attacks, compared)
-    progress = Progress(listed, cache.seconds(), say, time.monotonic)
-    runner = AuditRunner(settings, compared, cache)
-    runner.check(listed)
-    _check_trained(gates, runner)
-    for step in listed:
-        progress.begin(step)
-        progress.end(step, runner.run(step))
+    with executor_of(
+        settings.executor,
+        threads=threads,
+        workers=settings.workers,
+        gpus_per_stage=settings.gpus_per_stage,
+        address=settings.address,
+    ) as executor:
+        cache = StageCache(Path(settings.runs), say, settings.fresh, device=executor.device)
+        listed = steps(settings, attacks, compared)
+        progress = Progress(listed, cache.seconds(), say, time.monotonic, executor.workers)
+        runner = AuditRunner(settings, compared, cache)
+        runner.check(listed)
+        _check_trained(gates, runner)
+        Schedule(runner, executor, progress).run(listed)
     results = with_differences(runner.results)
     content = _content(settings, runner, results)
-    with cache.audit(settings.name, asdict(settings)) as folder:
+    keys = [stage.key for _, stage in runner.stages]
+    with cache.audit(settings.name, asdict(settings), keys) as folder:
         write_json(folder / "audit.json", content.plain())
         for number, seed in enumerate(settings.seeds):
             _write_round(folder, seed, number, content, compares=bool(settings.defences))
@@ -216,8 +227,8 @@ def _content(
         name=settings.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(sum(stage.seconds for _, stage in runner.stages), 1),
-        tool=_tool(),
-        settings=_nameless(asdict(settings)),
+        tool=_tool(settings),
+        settings=_nameless(_material(settings)),
         victims=[victim.victim for victim in runner.victims if victim.row == 0],
         attacks=list(results),
         defences=runner.victims,
@@ -236,13 +247,18 @@ def _content(
     )
 
 
+def _material(settings: Settings) -> Config:
+    """Return an audit's settings without those of where it ran."""
+    return {name: value for name, value in asdict(settings).items() if name not in EXECUTION}
+
+
 def _nameless(settings: Config) -> Config:
     """Return an audit's settings without sample names."""
     hidden = {name: f"{len(settings['data'][name])} lists" for name in HIDDEN if settings["data"].get(name)}
     return settings | {"data": settings["data"] | hidden}
 
 
-def _tool() -> Config:
+def _tool(settings: Settings) -> Config:
     """Return versions and machine of the audit."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
@@ -252,7 +268,7 @@ def _tool() -> Config:
         "lightning": str(lightning),
         "platform": platform.platform(terse=True),
         "device": device,
-        "cores": torch.get_num_threads(),
+        "threads": settings.threads,
     }
 
 

@@ -1,9 +1,10 @@
-"""Execution of an audit's steps."""
+"""Stages of an audit's steps, and what is collected from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, assert_never
 
 from seg_mia.attacks.base import Preparation
 from seg_mia.audit.attacks import PreparedAttack, on_shadow, prepares
@@ -32,6 +33,8 @@ from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names
 
 GatedDefence = Literal["DPSGD", "Canaries"]
 """Defences required for the values of some gates."""
+SUBSETS = ("nonmembers", "members")
+"""Subsets of a victim's validations."""
 
 
 class Position(TypedDict):
@@ -43,9 +46,13 @@ class Position(TypedDict):
     defence: str
 
 
+Network = Path | Future[StageResult]
+"""A given checkpoint, or a training."""
+
+
 @dataclass
 class AuditRunner:
-    """Runs all steps, seed by seed and row by row.
+    """States the runs of each step and collects their results.
 
     Attributes:
         settings: settings of the audit.
@@ -54,8 +61,8 @@ class AuditRunner:
         results: one per attack, in the order of the steps.
         victims: one per row and seed.
         stages: stages run or cached, in the order of the steps; none for a given checkpoint.
-        files: networks of each round, role and training.
-        prepared: folder of each training required by an attack.
+        networks: networks of each round, role and training.
+        prepared: the training required by an attack.
     """
 
     settings: Settings
@@ -64,33 +71,53 @@ class AuditRunner:
     results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
     stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
-    files: dict[tuple[int, str, str], list[Path]] = field(default_factory=dict)
-    prepared: dict[Preparation, Path] = field(default_factory=dict)
+    networks: dict[tuple[int, str, str], list[Network]] = field(default_factory=dict)
+    prepared: dict[Preparation, Future[StageResult]] = field(default_factory=dict)
 
-    def run(self, step: AuditStep) -> StageResult | None:
-        """Run one step; return its stages."""
+    def inputs(self, step: AuditStep) -> list[Future[StageResult]]:
+        """Return the trainings that must end before a step begins."""
+        if step.kind not in {"utility", "attack"}:
+            return []
+        victim, shadows = self._trained(step)
+        networks = [victim, *(shadows if step.kind == "attack" else [])]
+        preparation = prepares(step.attack) if step.attack is not None else None
+        prepared = [] if preparation is None else [self.prepared[preparation]]
+        return [*(network for network in networks if isinstance(network, Future)), *prepared]
+
+    def requests(self, step: AuditStep) -> list[RunRequest]:
+        """Return the runs of a step, none for a given checkpoint. Its inputs must have ended."""
         row = self.rows[step.row]
         match step.kind:
             case "victim" | "shadow":
-                return self._train(step, row)
+                source = self._source(step)
+                return [] if isinstance(source, Path) else [source]
             case "utility":
-                return self._measure(step, row)
+                return self._measurements(step, row)
             case "preparation":
-                return self._prepare(step)
+                return [training(_preparation(step).config, self.settings)]
             case "attack":
-                return self._attack(step, row)
+                return [self._attack(step, row)]
+            case _:
+                assert_never(step.kind)
 
-    def _prepare(self, step: AuditStep) -> StageResult:
-        preparation = prepares(step.attack) if step.attack is not None else None
-        assert preparation is not None
-        result = self._stage(step, training(preparation.config, self.settings))
-        self.prepared[preparation] = result.folder
-        return result
+    def begun(self, step: AuditStep, runs: Sequence[Future[StageResult]]) -> None:
+        """Record the trainings of a step as inputs of others."""
+        if step.kind in {"victim", "shadow"}:
+            row = self.rows[step.row]
+            key = (step.round, step.kind, (row if step.kind == "victim" else shadow_row(row)).training_key)
+            source = self._source(step)
+            self.networks.setdefault(key, []).append(source if isinstance(source, Path) else runs[0])
+        elif step.kind == "preparation":
+            self.prepared[_preparation(step)] = runs[0]
 
-    def _stage(self, step: AuditStep, request: RunRequest) -> StageResult:
-        result = self.cache.run(request, name_of(step))
-        self.stages.append((step, result))
-        return result
+    def collect(self, step: AuditStep, results: Sequence[StageResult]) -> None:
+        """Add the results of a step; steps are collected in their order."""
+        self.stages += [(step, result) for result in results]
+        match step.kind:
+            case "utility":
+                self._add_victim(step, self.rows[step.row], results)
+            case "attack":
+                self._add_result(step, results[0])
 
     def check(self, listed: Sequence[AuditStep]) -> None:
         """Raise InputError, before any training, for trainings and data inconsistent with their roles."""
@@ -173,29 +200,29 @@ class AuditRunner:
             ),
         )
 
-    def _train(self, step: AuditStep, row: VictimRow) -> StageResult | None:
-        row = row if step.kind == "victim" else shadow_row(row)
-        key = (step.round, step.kind, row.training_key)
-        source = self._source(step)
-        result = None if isinstance(source, Path) else self._stage(step, source)
-        network = source if isinstance(source, Path) else self.stages[-1][1].folder
-        self.files.setdefault(key, []).append(network)
-        return result
-
-    def _networks(self, step: AuditStep) -> tuple[Path, list[Path]]:
+    def _trained(self, step: AuditStep) -> tuple[Network, list[Network]]:
         """Return the victim and the shadows of a step."""
         row = self.rows[step.row]
-        (victim,) = self.files[step.round, "victim", row.training_key]
-        return victim, self.files.get((step.round, "shadow", shadow_row(row).training_key), [])
+        (victim,) = self.networks[step.round, "victim", row.training_key]
+        return victim, self.networks.get((step.round, "shadow", shadow_row(row).training_key), [])
 
-    def _measure(self, step: AuditStep, row: VictimRow) -> StageResult:
-        """Start a row with validation results of the deployed victim on non-members and members."""
-        victim, shadows = self._networks(step)
+    def _folders(self, step: AuditStep) -> tuple[Path, list[Path]]:
+        """Return the checkpoints or run folders of the victim and the shadows of a step."""
+        victim, shadows = self._trained(step)
+        return _folder(victim), list(map(_folder, shadows))
+
+    def _measurements(self, step: AuditStep, row: VictimRow) -> list[RunRequest]:
+        """Return the validations of the deployed victim on non-members and members."""
+        victim = _folder(self._trained(step)[0])
         request = self._on_victim("validate", victim, row, options_of("data.", self.settings.data))
+        options = [(*request.options, Option("--data.subset", subset)) for subset in SUBSETS]
+        return [replace(request, options=chosen) for chosen in options]
+
+    def _add_victim(self, step: AuditStep, row: VictimRow, results: Sequence[StageResult]) -> None:
+        """Start a row with the validation results."""
+        victim, shadows = self._folders(step)
         utility = {}
-        for subset in ("nonmembers", "members"):
-            options = (*request.options, Option("--data.subset", subset))
-            result = self._stage(step, replace(request, options=options))
+        for subset, result in zip(SUBSETS, results, strict=True):
             measures = {name.removeprefix("val/"): value for name, value in result.summary.items()}
             utility[subset] = {name: value for name, value in measures.items() if name != "privacy"}
         card = read_card(checkpoint_file(victim), trust=self.settings.trust)
@@ -212,37 +239,38 @@ class AuditRunner:
                 canaries=read_canaries(victim) if has_canaries else None,
             )
         )
-        return result
 
     def _position(self, step: AuditStep) -> Position:
         seed, row = self.settings.seeds[step.round], self.rows[step.row]
         return {"seed": seed, "round": step.round, "row": step.row, "defence": row.label}
 
-    def _attack(self, step: AuditStep, row: VictimRow) -> StageResult:
+    def _attack(self, step: AuditStep, row: VictimRow) -> RunRequest:
         attack = step.attack
         assert attack is not None
-        victim, shadows = self._networks(step)
+        victim, shadows = self._folders(step)
         options = list(attack.options)
         if on_shadow(attack):
             options.append(Option("--attack.surrogate", str(shadows[0])))
         if (preparation := prepares(attack)) is not None:
-            options.append(Option(f"--attack.{preparation.option}", str(self.prepared[preparation])))
+            options.append(Option(f"--attack.{preparation.option}", str(_folder(self.prepared[preparation]))))
         options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
         request = replace(self._on_victim("test", victim, row, options), attack=attack.file)
         if isinstance(attack.instance, Membership):
             used = tuple(map(str, shadows[: attack.instance.scorer.needs.maximum]))
             request = replace(request, shadows=used, control=attack.control)
-        result = self._stage(step, request)
+        return request
+
+    def _add_result(self, step: AuditStep, result: StageResult) -> None:
+        assert step.attack is not None
         added = {
             "name": self._name(step, result.folder.parent.name),
-            "label": attack.label,
-            "victim_run": str(victim),
+            "label": step.attack.label,
+            "victim_run": str(self._folders(step)[0]),
             "folder": str(result.folder),
             "headline": result.headline,
         }
         values = {**self._position(step), **added, **result.summary}
         self.results.append(ATTACK_RESULT.validate_python(values))
-        return result
 
     def _name(self, step: AuditStep, folder: str) -> str:
         """Return the folder name of an attack; for a released victim it includes the release."""
@@ -261,6 +289,17 @@ class AuditRunner:
             runs=self.settings.runs,
             trust=tuple(self.settings.trust),
         )
+
+
+def _folder(network: Network) -> Path:
+    """Return a given checkpoint, or the folder of a training that has ended."""
+    return network if isinstance(network, Path) else network.result().folder
+
+
+def _preparation(step: AuditStep) -> Preparation:
+    preparation = prepares(step.attack) if step.attack is not None else None
+    assert preparation is not None
+    return preparation
 
 
 def _check_half(step: AuditStep, data: SegmentationData) -> None:
@@ -295,66 +334,3 @@ def about(card: Card) -> Config:
         "training": card.training,
         "defences": defence_names(card),
     }
-
-
-class Progress:
-    """Reports the current step, the elapsed time, and an estimate of the remaining time.
-
-    Args:
-        steps: all steps.
-        known: seconds of earlier runs of stages, by kind and name.
-        say: receives a line.
-        clock: seconds, for the elapsed time.
-    """
-
-    def __init__(
-        self,
-        steps: Sequence[AuditStep],
-        known: Mapping[str, float],
-        say: Callable[[str], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self.steps, self.say, self.clock = steps, say, clock
-        self.known = dict(known)
-        self.begun = clock()
-        self.number = 0
-
-    def begin(self, step: AuditStep) -> None:
-        """Report the start of a step."""
-        self.number += 1
-        remaining = self._remaining()
-        self.say(
-            f"stage {self.number} of {len(self.steps)}: {step.title}{f' ({remaining})' if remaining else ''}"
-        )
-
-    def end(self, step: AuditStep, result: StageResult | None) -> None:
-        """Record the duration of a step, and report a step that was not run."""
-        if result is None:
-            self.say("  trained already")
-        elif result.cached:
-            self.say(f"  taken from {result.folder}, where the same has been run ({in_time(result.seconds)})")
-        else:
-            self.known[name_of(step)] = result.seconds
-
-    def _remaining(self) -> str:
-        names = [name_of(step) for step in self.steps[self.number - 1 :]]
-        expected = [self.known[name] for name in names if name in self.known]
-        parts = [f"{in_time(self.clock() - self.begun)} so far"] if self.number > 1 else []
-        if sum(expected) >= 1:
-            is_complete = len(expected) == len(names)
-            parts.append(
-                f"up to {in_time(sum(expected))} to go"
-                if is_complete
-                else f"{in_time(sum(expected))} or more to go"
-            )
-        return ", ".join(parts)
-
-
-def name_of(step: AuditStep) -> str:
-    """Return a common name for steps of similar duration."""
-    return f"{step.kind} {step.attack.name}" if step.attack else step.kind
-
-
-def in_time(seconds: float) -> str:
-    """Return a duration in words."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

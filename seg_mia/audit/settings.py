@@ -16,6 +16,7 @@ from seg_mia.config.messages import near, one_line
 from seg_mia.config.options import Layer, options_in, taken, words_of
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
+from seg_mia.executors.choice import ExecutorName
 from seg_mia.runs import shadow_files
 
 VERSION = 1
@@ -127,6 +128,13 @@ class Settings:
             which may be repeated.
         images: show images and names of patients in the report.
         fresh: run every stage again; by default, stages with unchanged inputs are cached.
+        executor: where stages run: `local`, processes of this machine, or `ray`, a Ray cluster.
+        workers: processes of the local executor, each with one stage at a time; 1 is the present process. By
+            default as many as have `threads` cores each, and 1 with a GPU.
+        threads: CPU threads of each stage. Rounding depends on them, not on executor and workers. By default
+            a quarter of the cores, at least 1, and all cores with a GPU.
+        gpus_per_stage: share of a GPU for each stage on Ray, such as 0.25; 1 by default if there are any.
+        address: address of the Ray cluster; one is started on this machine if not given.
         name: name of the audit's folder; the config's name if not given.
         version: version of this file format.
     """
@@ -145,6 +153,11 @@ class Settings:
     fail_on: list[str] = field(default_factory=list)
     images: bool = True
     fresh: bool = False
+    executor: ExecutorName = "local"
+    workers: int | None = None
+    threads: int | None = None
+    gpus_per_stage: float | None = None
+    address: str | None = None
     name: str = "audit"
     version: int = VERSION
 

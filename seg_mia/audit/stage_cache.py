@@ -6,8 +6,9 @@ import platform
 import re
 import shlex
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from seg_mia.audit.stage_key import file_digest, key_of
 from seg_mia.checkpoint import read
 from seg_mia.config.files import Config
 from seg_mia.errors import InputError
+from seg_mia.executors.base import device_name
 from seg_mia.experiment.lightning_cli import Experiment
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan
@@ -33,8 +35,13 @@ FOLDER = ".stages"
 """Folder of the records, below the folder of runs."""
 RESULTS = (f"{CHECKPOINTS}/{LAST}", "summary.json", "scores.csv", "per_image.csv", CANARIES)
 """Output files of a stage; if one has changed, the cached result is discarded."""
-DISPLAY = {"runs", "fail_on", "images", "fresh"}
+EXECUTION = {"executor", "workers", "gpus_per_stage", "address"}
+"""Settings of an audit that decide where its stages run."""
+DISPLAY = {"runs", "fail_on", "images", "fresh", "threads", *EXECUTION}
 """Settings of an audit that do not affect its results."""
+
+MODULES = DataModules(limit=4)
+"""Data modules of a process that runs stages for another one."""
 
 
 class StageRecord(Result):
@@ -78,6 +85,7 @@ class StageResult:
         seconds: duration.
         cached: whether the result comes from an earlier run.
         command: equivalent command.
+        key: key of all inputs.
     """
 
     folder: Path
@@ -86,6 +94,33 @@ class StageResult:
     seconds: float
     cached: bool
     command: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage to run, in this process or another one.
+
+    Attributes:
+        request: the run.
+        name: common name of stages of similar duration.
+        key: key of all inputs.
+        runs: folder of the runs.
+    """
+
+    request: RunRequest
+    name: str
+    key: str
+    runs: Path
+
+    @property
+    def log(self) -> Path:
+        """File for the output of a process of its own."""
+        return self.runs / FOLDER / f"{self.key}.log"
+
+    def __call__(self) -> StageResult:
+        """Run the stage with the data modules of this process, or return its cached result."""
+        return StageCache(self.runs, _say, modules=MODULES).complete(self)
 
 
 @dataclass
@@ -100,15 +135,15 @@ class StageCache:
         runs: folder of the runs.
         say: receives a line while another process is waited for.
         fresh: run every stage again.
-        used: keys of all stages so far.
         modules: data modules shared by the stages.
+        device: name of the accelerator that the stages run on.
     """
 
     runs: Path
     say: Callable[[str], None]
     fresh: bool = False
-    used: list[str] = field(default_factory=list)
     modules: DataModules = field(default_factory=DataModules)
+    device: str = field(default_factory=device_name)
 
     def run(self, request: RunRequest, name: str = "") -> StageResult:
         """Run a request, or return its cached result.
@@ -117,15 +152,46 @@ class StageCache:
             request: the run.
             name: common name of stages of similar duration.
         """
-        planned = plan(request)
-        key = key_of(planned, self.modules)
-        self.used.append(key)
-        with self._locked(key):
-            record = self._read(key)
-            if record and record.done and not self.fresh and self._is_valid(key, record):
-                return self._result(record, cached=True)
-            command = shlex.join(["python", "-m", "seg_mia", *planned.request.words])
-            return self._result(self._run(planned, name, command, key, record), cached=False)
+        stage = self.stage(request, name)
+        return self.reserve(stage) or self.complete(stage)
+
+    def stage(self, request: RunRequest, name: str = "") -> Stage:
+        """Return the stage of a request: the same for the same inputs."""
+        return Stage(request, name, key_of(plan(request), self.modules, self.device), self.runs)
+
+    def reserve(self, stage: Stage) -> StageResult | None:
+        """Return the cached result of a stage, else None after giving it a folder.
+
+        Stages reserved one after the other have folders numbered in this order, whichever ends first. A stage
+        that another process runs has a folder already.
+        """
+        with self._locked(stage.key, waits=False) as is_locked:
+            if not is_locked:
+                return None
+            record = None if self.fresh else self._read(stage.key)
+            folder = self._own_folder(stage.key, record.folder) if record else None
+            if record and record.done and folder is not None and self._is_valid(stage.key, record):
+                return self._result(stage.key, record, cached=True)
+            if record is None or record.done or folder is None:
+                folder = self._new(plan(stage.request).folder, stage.key)
+                begun = StageRecord(name=stage.name, command="", folder=self._relative(folder))
+                self._write(stage.key, begun)
+        return None
+
+    def complete(self, stage: Stage) -> StageResult:
+        """Run a stage in its folder, or return its cached result."""
+        with self._locked(stage.key):
+            record = self._read(stage.key)
+            if record and record.done and self._is_valid(stage.key, record):
+                return self._result(stage.key, record, cached=True)
+            return self._result(stage.key, self._run(stage, record), cached=False)
+
+    def discard(self, stage: Stage) -> None:
+        """Remove the folder of a reserved stage that has not begun."""
+        with self._locked(stage.key, waits=False) as is_locked:
+            record = self._read(stage.key) if is_locked else None
+            if record and not record.done:
+                self._forget(stage.key, self.runs / record.folder)
 
     def seconds(self) -> dict[str, float]:
         """Return the last durations of stages, by name."""
@@ -138,9 +204,9 @@ class StageCache:
         return {name: seconds for name, (_, seconds) in taken.items()}
 
     @contextmanager
-    def audit(self, name: str, settings: Mapping[str, object]) -> Iterator[Path]:
-        """Hold the folder of an audit; it is reused if settings and stages are unchanged."""
-        content = [name, {key: value for key, value in settings.items() if key not in DISPLAY}, self.used]
+    def audit(self, name: str, settings: Mapping[str, object], keys: Sequence[str]) -> Iterator[Path]:
+        """Hold the folder of an audit; it is reused if settings and keys of stages are unchanged."""
+        content = [name, {key: value for key, value in settings.items() if key not in DISPLAY}, keys]
         with self.held(name, content) as folder:
             yield folder
 
@@ -156,18 +222,18 @@ class StageCache:
                 self._write(key, StageRecord(name="audit", command="", folder=self._relative(folder)))
             yield folder
 
-    def _run(
-        self, planned: Plan, name: str, command: str, key: str, record: StageRecord | None
-    ) -> StageRecord:
-        start, before, folder = time.time(), 0.0, None
-        if record and not record.done and not self.fresh:
+    def _run(self, stage: Stage, record: StageRecord | None) -> StageRecord:
+        start, before, folder, key = time.time(), 0.0, None, stage.key
+        planned = plan(stage.request)
+        command = shlex.join(["python", "-m", "seg_mia", *planned.request.words])
+        if record and not record.done:
             folder = self._own_folder(key, record.folder)
         if record and folder is not None:
             before = record.seconds
             planned = self._resumed(planned, folder)
         else:
             folder = self._new(planned.folder, key)
-        running = StageRecord(name=name, command=command, folder=self._relative(folder), seconds=before)
+        running = StageRecord(name=stage.name, command=command, folder=self._relative(folder), seconds=before)
         self._write(key, running)
         try:
             planned = replace(planned, folder=folder.parent, version=folder.name)
@@ -249,9 +315,9 @@ class StageCache:
         folder = self._own_folder(key, record.folder)
         return folder is not None and bool(record.files) and _digests(folder) == record.files
 
-    def _result(self, record: StageRecord, *, cached: bool) -> StageResult:
-        folder = self.runs / record.folder
-        return StageResult(folder, record.summary, record.headline, record.seconds, cached, record.command)
+    def _result(self, key: str, record: StageRecord, *, cached: bool) -> StageResult:
+        numbers = record.summary, record.headline, record.seconds
+        return StageResult(self.runs / record.folder, *numbers, cached, record.command, key)
 
     def _file(self, key: str) -> Path:
         return self.runs / FOLDER / f"{key}.json"
@@ -263,24 +329,32 @@ class StageCache:
         write_json(self._file(key), record.model_dump())
 
     @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        """Lock a stage; the operating system releases the lock at any end of the process."""
+    def _locked(self, key: str, *, waits: bool = True) -> Iterator[bool]:
+        """Lock a stage; the operating system releases the lock at any end of the process.
+
+        Without waiting for another process, yield whether this one has the lock.
+        """
         lock = FileLock(self._file(key).with_suffix(".lock"))
         try:
             (self.runs / FOLDER).mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                self.say("  another audit is at this very stage: waiting for what it makes")
-                lock.acquire()
+                if waits:
+                    self.say("  another audit is at this very stage: waiting for what it makes")
+                    lock.acquire()
         except OSError as error:
             raise InputError(
                 f"cannot write to {self.runs / FOLDER} ({error.strerror}); choose another folder with --runs"
             ) from None
         try:
-            yield
+            yield lock.is_locked
         finally:
             lock.release()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _digests(folder: Path) -> dict[str, str]:

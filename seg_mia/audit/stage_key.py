@@ -10,7 +10,6 @@ from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
@@ -37,7 +36,7 @@ FOREIGN_CLASS = re.compile(r"--(model|data|attack|.*\.network|.*\.class_path)")
 """Options whose value may be a class path."""
 
 
-def key_of(plan: Plan, modules: DataModules) -> str:
+def key_of(plan: Plan, modules: DataModules, device: str = "cpu") -> str:
     """Return one digest of all inputs of a plan's result.
 
     It covers this package's source and the versions of its dependencies, the plan's settings, the content of
@@ -47,6 +46,7 @@ def key_of(plan: Plan, modules: DataModules) -> str:
     Args:
         plan: the run.
         modules: data modules of this process, to which the plan's is added.
+        device: name of the accelerator that the plan runs on.
     """
     data = modules.of_plan(plan)
     if data is not None:
@@ -55,6 +55,7 @@ def key_of(plan: Plan, modules: DataModules) -> str:
     checkpoints = [plan.checkpoint, *(shadow.file for shadow in plan.shadows)]
     parts = [
         _tool(),
+        device,
         plan.command,
         plan.adopts,
         plan.request.control,
@@ -69,11 +70,10 @@ def key_of(plan: Plan, modules: DataModules) -> str:
 
 @cache
 def _tool() -> list[object]:
-    """Return the digest of this package's code, the versions of its dependencies, and the accelerator."""
+    """Return the digest of this package's code and the versions of its dependencies."""
     needs = [need for need in requires("seg_mia") or [] if "extra" not in need]
     names = sorted({re.split(r"[^\w.-]", need)[0] for need in needs})
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return [code_digest(Path(seg_mia.__file__).parent), [(name, version(name)) for name in names], device]
+    return [code_digest(Path(seg_mia.__file__).parent), [(name, version(name)) for name in names]]
 
 
 def code_digest(root: Path) -> str:

@@ -2,22 +2,22 @@
 
 import argparse
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypedDict
 
 import torch
 
 from seg_mia.audit.attacks import built_attack
-from seg_mia.audit.fleet import Pool, fleet_requests, open_fleet, seed_of
+from seg_mia.audit.fleet import Pool, fleet_requests, open_fleet, seed_of, train_fleet
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.callbacks.card import own_salt
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
 from seg_mia.errors import InputError
+from seg_mia.executors.choice import ExecutorName, executor_of, threads_per_task
 from seg_mia.experiment.recipe import LEAST_NETWORKS, fleet_signals, recipe_results
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
@@ -43,10 +43,24 @@ it stopped, and a larger one keeps the networks of a smaller one.
   --defence NAME         train with a defence; may be repeated
   --runs FOLDER          folder of runs
   --fresh                train again, whatever is there
+  --workers N            trainings at once, in processes of this machine; as many as have --threads cores
+  --threads N            CPU threads of each training, on which rounding depends; a quarter of the cores
+  --executor ray         train on a Ray cluster (pip install seg_mia[ray])
+  --address ADDRESS      address of the cluster
+  --gpus_per_stage X     share of a GPU for each training on Ray, such as 0.25
 
 All other options are those of `fit`, such as --data.root FOLDER --trainer.max_epochs 20.
 The fleet attacks a victim by: python -m seg_mia test --attack mia-lira --victim RUN --shadow FLEET
 """
+
+
+class ExecutionSettings(TypedDict):
+    """Arguments of `executor_of` other than `threads`."""
+
+    name: ExecutorName
+    workers: int | None
+    gpus_per_stage: float | None
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,8 @@ class FleetSettings:
         pool: half of the data that members are drawn from.
         attacks: attacks on the recipe, by name.
         fresh: train again.
+        threads: CPU threads of each training; None for the default.
+        execution: further arguments of `seg_mia.executors.choice.executor_of`.
     """
 
     recipe: RunRequest
@@ -68,6 +84,8 @@ class FleetSettings:
     pool: Pool
     attacks: Mapping[str, Membership]
     fresh: bool
+    threads: int | None
+    execution: ExecutionSettings
 
     @property
     def command(self) -> str:
@@ -80,10 +98,11 @@ def fleet(words: Sequence[str], *, say: Callable[[str], None]) -> list[str]:
     """Run the command and return lines with its results; raise InputError for invalid input."""
     settings = read_settings(words)
     runs = Path(settings.recipe.runs or "runs")
-    cache = StageCache(runs, say=say, fresh=settings.fresh)
     requests = fleet_requests(settings.recipe, settings.count, settings.pool)
-    stages = _trained(requests, cache, settings.name, say)
-    with cache.held(settings.name, [settings.name, settings.pool, cache.used[0]]) as folder:
+    with executor_of(threads=threads_per_task(settings.threads), **settings.execution) as executor:
+        cache = StageCache(runs, say=say, fresh=settings.fresh, device=executor.device)
+        stages = train_fleet(requests, settings.name, cache, executor, say)
+    with cache.held(settings.name, [settings.name, settings.pool, stages[0].key]) as folder:
         record = FleetRecord(
             command=settings.command,
             pool=settings.pool,
@@ -116,20 +135,6 @@ def _audited(
     return [*left_out, *aligned(recipe_table(results)), "", *lines]
 
 
-def _trained(
-    requests: Sequence[RunRequest], cache: StageCache, name: str, say: Callable[[str], None]
-) -> list[StageResult]:
-    """Train the networks that are not there, one after the other."""
-    stages = list[StageResult]()
-    begun = time.time()
-    for number, request in enumerate(requests, start=1):
-        stage = cache.run(request, name)
-        stages.append(stage)
-        how = "cached" if stage.cached else f"{stage.seconds:.0f} s"
-        say(f"[{number}/{len(requests)}] {stage.folder} ({how}), {time.time() - begun:.0f} s so far")
-    return stages
-
-
 def read_settings(words: Sequence[str]) -> FleetSettings:
     """Return the settings of a command line; raise InputError for invalid ones."""
     flags, remaining = _flags(words)
@@ -140,7 +145,15 @@ def read_settings(words: Sequence[str]) -> FleetSettings:
     recipe = RunRequest("fit", tuple(configs), tuple(options), tuple(flags.defence), runs=str(runs))
     name = "-".join([named(configs[-1]) if configs else "fit", *map(named, flags.defence), "fleet"])
     attacks = {named(attack): _attack(attack) for attack in flags.attacks or ATTACKS}
-    return FleetSettings(recipe, name, flags.count, cast(Pool, flags.pool), attacks, flags.fresh)
+    execution = ExecutionSettings(
+        name=flags.executor,
+        workers=flags.workers,
+        gpus_per_stage=flags.gpus_per_stage,
+        address=flags.address,
+    )
+    return FleetSettings(
+        recipe, name, flags.count, flags.pool, attacks, flags.fresh, flags.threads, execution
+    )
 
 
 def _attack(name: str) -> Membership:
@@ -161,6 +174,11 @@ def _flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--defence", action="append", default=[])
     parser.add_argument("--runs")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--executor", choices=("local", "ray"), default="local")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--gpus_per_stage", type=float)
+    parser.add_argument("--address")
     try:
         return parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:

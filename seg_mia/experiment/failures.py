@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 import seg_mia
+from seg_mia.errors import InputError
 
 DEBUG = "--debug"
 """Option of every command: also print the traceback of an error."""
@@ -20,6 +21,17 @@ _LIBRARIES = tuple(
 )
 _WORKER = re.compile(r"Caught \w+ in .*?process \d+\.(?:\n|\\n)Original Traceback", re.DOTALL)
 """Prefix of torch's exceptions from a data loading process, whose message is the whole traceback."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the line that the command line prints for an exception, with its traceback."""
+    match error:
+        case InputError():
+            return without_worker(error)
+        case OSError() if not from_users_code(error):
+            return f"{error}; is the disk full, or a folder not writable?"
+        case _:
+            return failure(error)
 
 
 def failure(error: BaseException) -> str:

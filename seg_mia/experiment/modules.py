@@ -68,8 +68,13 @@ def _refusals() -> Iterator[None]:
 
 @dataclass
 class DataModules:
-    """Data modules of one process, keyed by their settings except the subset each run reads."""
+    """Data modules of one process, keyed by their settings except the subset each run reads.
 
+    Args:
+        limit: number of data modules to keep, the last used ones; all of them if not given.
+    """
+
+    limit: int | None = None
     _modules: dict[str, SegmentationData] = field(default_factory=dict)
 
     def of_plan(self, plan: Plan) -> SegmentationData | None:
@@ -102,8 +107,10 @@ class DataModules:
         complete = defaults(kind) | dict(settings)
         lasting = {name: value for name, value in complete.items() if name not in VIEW}
         key = json.dumps([kind.__module__, kind.__qualname__, lasting], default=repr, sort_keys=True)
-        if key not in self._modules:
-            self._modules[key] = kind(**settings)
+        known = self._modules.pop(key, None)
+        self._modules[key] = kind(**settings) if known is None else known
+        while self.limit is not None and len(self._modules) > self.limit:
+            del self._modules[next(iter(self._modules))]
         view = {name: complete[name] for name in VIEW if name in complete}
         return self._modules[key].viewed(hyperparameters or complete, **view)
 
