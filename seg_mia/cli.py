@@ -199,7 +199,8 @@ def _audit(words: list[str]) -> int:
 
 
 def _fleet(words: list[str]) -> None:
-    from seg_mia.commands.fleet import ATTACKS, HELP, fleet
+    from seg_mia.audit.fleet import ATTACKS
+    from seg_mia.commands.fleet import HELP, fleet
 
     if asks(words):
         print(HELP.format(attacks=", ".join(ATTACKS)), end="")

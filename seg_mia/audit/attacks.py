@@ -55,9 +55,12 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         )
     if not inferring:
         return attacks
+    learning = [attack for attack in inferring if not by_fleet(attack, settings)]
+    if settings.shadow is None and not learning:
+        return attacks
     if settings.shadow is None:
         raise InputError(
-            f"{', '.join(sorted({attack.name for attack in inferring}))} learn on a shadow; name one in the "
+            f"{', '.join(sorted({attack.name for attack in learning}))} learn on a shadow; name one in the "
             "audit, `shadow: CONFIG` or a checkpoint"
         )
     blind = [attack for attack in inferring if not queries_victim(attack)]
@@ -68,6 +71,15 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         if settings.control and queries_victim(attack) and _controllable(attack, settings)
     ]
     return [*blind, *(attack for attack in attacks if attack not in blind), *controls]
+
+
+def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:
+    """Return whether an attack's shadows are the networks of the audit's fleet."""
+    return (
+        settings.fleet is not None
+        and isinstance(attack.instance, Membership)
+        and attack.instance.scorer.needs.queries_judged
+    )
 
 
 def _labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
@@ -88,6 +100,8 @@ def queries_victim(attack: PreparedAttack) -> bool:
 
 def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
     """Return whether a shadow can be queried instead of the victim: a second one, if shadows are compared."""
+    if by_fleet(attack, settings):  # its networks are trained on the evaluated samples
+        return False
     compared = isinstance(attack.instance, Membership) and attack.instance.scorer.needs.queries_judged
     return not compared or shadow_count(settings) > 1
 

@@ -1,15 +1,20 @@
 """Trainings of a fleet, and the audit of its recipe."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.audit.schedule import submitted
+import torch
+
+from seg_mia.attacks.base import Perturbation
+from seg_mia.audit.attacks import built_attack
 from seg_mia.audit.stage_cache import StageCache, StageResult
+from seg_mia.audit.submission import submitted
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.options import Option
@@ -19,11 +24,18 @@ from seg_mia.executors.base import Executor
 from seg_mia.experiment.membership import load_shadow
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow, plan
+from seg_mia.experiment.recipe import fleet_signals, recipe_results
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import SHADOW
+from seg_mia.membership.base import Membership
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, read_run
 
 Pool = Literal["victim", "shadow"]
+ATTACKS = ("mia-global-loss", "mia-calibrated", "mia-rmia", "mia-base", "mia-lira")
+"""Attacks that audit a recipe unless others are named."""
+
+log = logging.getLogger(__name__)
 
 
 def fleet_requests(recipe: RunRequest, size: int, pool: Pool) -> list[RunRequest]:
@@ -118,6 +130,56 @@ def train_fleet(
         for stage in stages:
             cache.discard(stage)
         raise
+
+
+def on_numbers(attacks: Mapping[str, Perturbation | Membership]) -> dict[str, Membership]:
+    """Return the attacks that can audit a recipe; the loss threshold and LiRA if there are none."""
+    chosen = {
+        name: attack
+        for name, attack in attacks.items()
+        if isinstance(attack, Membership) and not attack.signal.maps
+    }
+    return chosen or {name: recipe_attack(name) for name in ("mia-global-loss", "mia-lira")}
+
+
+def recipe_attack(name: str) -> Membership:
+    """Return a shipped attack, or a file's, on numbers; raise InputError for another one."""
+    attack = built_attack(find_file(name, "attack"), [])
+    if not isinstance(attack, Membership) or attack.signal.maps:
+        raise InputError(
+            f"a recipe is audited by membership attacks on numbers, got {name}; name some of "
+            f"{', '.join(ATTACKS)}"
+        )
+    return attack
+
+
+def audited_recipe(
+    attacks: Mapping[str, Membership],
+    networks: Sequence[TrainedModel],
+    salt: bytes,
+    *,
+    row: int = 0,
+    defence: str = "none",
+    folder: str = "",
+) -> list[RecipeResult]:
+    """Return the results of attacks on a recipe, each network in turn the target.
+
+    Args:
+        attacks: attacks on numbers, by name.
+        networks: from `open_fleet`.
+        salt: as in `recipe_results`, also for the further arguments.
+        row: as there.
+        defence: as there.
+        folder: as there.
+
+    Raises:
+        InputError: too few trained networks.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    signals = fleet_signals(attacks, networks, device)
+    for number in signals.untrained:
+        log.warning("network %d of the fleet did not train and is left out", number)
+    return recipe_results(attacks, signals, salt, row=row, defence=defence, folder=folder)
 
 
 def open_fleet(

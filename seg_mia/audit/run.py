@@ -40,10 +40,11 @@ from seg_mia.results.files import write_bytes, write_csv, write_json
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult, SuccessRow
 from seg_mia.results.pictures import png
+from seg_mia.results.recipe_files import write_recipes
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
-from seg_mia.results.tables import aligned, outcomes, recipe_table, success_table, utility
+from seg_mia.results.tables import aligned, outcomes, success_table, utility
 from seg_mia.results.text import canary_headline, recipe_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")
@@ -130,7 +131,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     threads = threads_per_task(settings.threads)
     settings = replace(settings, threads=threads)
     attacks, compared = prepared_attacks(settings), rows(settings)
-    _check_gates(gates, attacks, compared)
+    _check_gates(gates, attacks, compared, has_fleet=settings.fleet is not None)
     for preparation in map(prepares, attacks):
         if preparation is not None:
             check(preparation)
@@ -144,7 +145,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         cache = StageCache(Path(settings.runs), say, settings.fresh, device=executor.device)
         listed = steps(settings, attacks, compared)
         progress = Progress(listed, cache.seconds(), say, time.monotonic, executor.workers)
-        runner = AuditRunner(settings, compared, cache)
+        runner = AuditRunner(settings, compared, cache, attacks)
         runner.check(listed)
         _check_trained(gates, runner)
         Schedule(runner, executor, progress).run(listed)
@@ -155,6 +156,9 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         write_json(folder / "audit.json", content.plain())
         for number, seed in enumerate(settings.seeds):
             _write_round(folder, seed, number, content, compares=bool(settings.defences))
+        for row in dict.fromkeys(result.row for result in runner.recipes):
+            chosen = [result for result in runner.recipes if result.row == row]
+            write_recipes(folder / f"recipe_{row}", chosen)
         show_audit(folder, results, runner.victims)
         report = write_report(folder, images=settings.images)
     done = Audit(
@@ -174,10 +178,15 @@ def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Aud
 
 
 def _check_gates(
-    gates: Sequence[Gate], attacks: Sequence[PreparedAttack], compared: Sequence[VictimRow]
+    gates: Sequence[Gate],
+    attacks: Sequence[PreparedAttack],
+    compared: Sequence[VictimRow],
+    *,
+    has_fleet: bool,
 ) -> None:
     """Raise InputError before any training for a gate without possible values in this audit."""
     families, guessing = {"utility", "epsilon", "canaries"}, set[str]()
+    families |= {"recipe"} if has_fleet else set()
     for attack in attacks:
         if not isinstance(attack.instance, Membership):
             families |= {ALL_PERTURBATIONS, attack.label, attack.name}
@@ -232,6 +241,7 @@ def _content(
         victims=[victim.victim for victim in runner.victims if victim.row == 0],
         attacks=list(results),
         defences=runner.victims,
+        recipes=runner.recipes,
         leaks=leaks(inferred),
         stages=[
             Stage(

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
 from seg_mia.attacks.base import Preparation
-from seg_mia.audit.attacks import PreparedAttack, on_shadow, prepares
+from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
+from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet
 from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
+from seg_mia.callbacks.card import own_salt
 from seg_mia.callbacks.seen_samples import UNSEEN
 from seg_mia.checkpoint import Card, read_card
 from seg_mia.config.files import Config
@@ -29,6 +31,7 @@ from seg_mia.results.audit import ATTACK_RESULT, Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import guarantee
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
 
 GatedDefence = Literal["DPSGD", "Canaries"]
@@ -58,6 +61,8 @@ class AuditRunner:
         settings: settings of the audit.
         rows: rows of its comparison.
         cache: stage cache, which runs a stage or returns its cached result.
+        attacks: attacks of the audit.
+        recipes: one per attack on numbers and recipe.
         results: one per attack, in the order of the steps.
         victims: one per row and seed.
         stages: stages run or cached, in the order of the steps; none for a given checkpoint.
@@ -68,6 +73,8 @@ class AuditRunner:
     settings: Settings
     rows: Sequence[VictimRow]
     cache: StageCache
+    attacks: Sequence[PreparedAttack] = ()
+    recipes: list[RecipeResult] = field(default_factory=list)
     results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
     stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
@@ -76,6 +83,8 @@ class AuditRunner:
 
     def inputs(self, step: AuditStep) -> list[Future[StageResult]]:
         """Return the trainings that must end before a step begins."""
+        if step.kind == "recipe":
+            return [network for network in self._fleet(step) if isinstance(network, Future)]
         if step.kind not in {"utility", "attack"}:
             return []
         victim, shadows = self._trained(step)
@@ -91,6 +100,10 @@ class AuditRunner:
             case "victim" | "shadow":
                 source = self._source(step)
                 return [] if isinstance(source, Path) else [source]
+            case "network":
+                return [self._network(step)]
+            case "recipe":
+                return []
             case "utility":
                 return self._measurements(step, row)
             case "preparation":
@@ -107,6 +120,8 @@ class AuditRunner:
             key = (step.round, step.kind, (row if step.kind == "victim" else shadow_row(row)).training_key)
             source = self._source(step)
             self.networks.setdefault(key, []).append(source if isinstance(source, Path) else runs[0])
+        elif step.kind == "network":
+            self.networks.setdefault((0, "network", self.rows[step.row].training_key), []).append(runs[0])
         elif step.kind == "preparation":
             self.prepared[_preparation(step)] = runs[0]
 
@@ -118,12 +133,16 @@ class AuditRunner:
                 self._add_victim(step, self.rows[step.row], results)
             case "attack":
                 self._add_result(step, results[0])
+            case "recipe":
+                self._add_recipe(step)
 
     def check(self, listed: Sequence[AuditStep]) -> None:
         """Raise InputError, before any training, for trainings and data inconsistent with their roles."""
         attacks = [step.attack for step in listed if step.attack is not None and step.kind == "attack"]
         infers = any(isinstance(attack.instance, Membership) for attack in attacks)
         for step in listed:
+            if step.kind == "network" and step.shadow == 0:
+                self.cache.modules.of_plan(plan(self._network(step)))
             source = self._source(step) if step.kind in {"victim", "shadow"} else None
             if isinstance(source, Path):
                 if infers:
@@ -204,7 +223,32 @@ class AuditRunner:
         """Return the victim and the shadows of a step."""
         row = self.rows[step.row]
         (victim,) = self.networks[step.round, "victim", row.training_key]
+        if step.attack is not None and by_fleet(step.attack, self.settings):
+            return victim, self._fleet(step)
         return victim, self.networks.get((step.round, "shadow", shadow_row(row).training_key), [])
+
+    def _fleet(self, step: AuditStep) -> list[Network]:
+        """Return the fleet of a step's row."""
+        return self.networks[0, "network", self.rows[step.row].training_key]
+
+    def _network(self, step: AuditStep) -> RunRequest:
+        """Return the training of one network of a row's fleet."""
+        recipe = self._source(AuditStep("victim", 0, step.row, ""))
+        assert isinstance(recipe, RunRequest)
+        assert self.settings.fleet is not None
+        options = tuple(option for option in recipe.options if option.name != "data.role")
+        requests = fleet_requests(replace(recipe, options=options), self.settings.fleet.count, "victim")
+        return requests[step.shadow]
+
+    def _add_recipe(self, step: AuditStep) -> None:
+        """Audit the recipe of a row, by the audit's attacks on numbers."""
+        row, folders = self.rows[step.row], list(map(_folder, self._fleet(step)))
+        listed = {attack.label: attack.instance for attack in self.attacks if not attack.control}
+        first = self._network(replace(step, shadow=0))
+        networks = open_fleet(folders, self.cache.modules, first, trust=self.settings.trust)
+        self.recipes += audited_recipe(
+            on_numbers(listed), networks, own_salt(folders[0]), row=step.row, defence=row.label
+        )
 
     def _folders(self, step: AuditStep) -> tuple[Path, list[Path]]:
         """Return the checkpoints or run folders of the victim and the shadows of a step."""

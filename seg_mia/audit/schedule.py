@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from seg_mia.audit.progress import Progress, name_of
 from seg_mia.audit.runner import AuditRunner
-from seg_mia.audit.stage_cache import Stage, StageCache, StageResult
+from seg_mia.audit.stage_cache import Stage, StageResult
 from seg_mia.audit.steps import AuditStep
+from seg_mia.audit.submission import submitted
 from seg_mia.executors.base import Executor
 from seg_mia.experiment.request import RunRequest
 
-TRAININGS = {"victim", "shadow", "preparation"}
+TRAININGS = {"victim", "shadow", "network", "preparation"}
 """Kinds of steps that need no other."""
 
 
@@ -88,17 +89,6 @@ class Schedule:
         for stage, future in self._stages.values():
             if not future.done() or future.cancelled() or future.exception() is not None:
                 self.runner.cache.discard(stage)
-
-
-def submitted(stage: Stage, cache: StageCache, executor: Executor, title: str) -> Future[StageResult]:
-    """Hand a stage to an executor, unless the cache has its result; return the future of the result."""
-    future = Future[StageResult]()
-    if (cached := cache.reserve(stage)) is not None:
-        future.set_result(cached)
-        return future
-    if executor.workers == 1:
-        return executor.submit(lambda: cache.complete(stage), title, stage.log)
-    return executor.submit(stage, title, stage.log)
 
 
 def order(steps: Sequence[AuditStep], workers: int) -> list[tuple[int, AuditStep]]:

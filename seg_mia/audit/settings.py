@@ -17,6 +17,7 @@ from seg_mia.config.options import Layer, options_in, taken, words_of
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
+from seg_mia.experiment.recipe import LEAST_NETWORKS
 from seg_mia.runs import shadow_files
 
 VERSION = 1
@@ -70,6 +71,17 @@ class Shadows(Training):
 
 
 @dataclass(frozen=True)
+class FleetEntry:
+    """Networks trained by the victim's recipe, each on a random half of the victim's samples.
+
+    Args:
+        count: number of networks, an even one so that each sample is in half of them; 6 or more.
+    """
+
+    count: int = 16
+
+
+@dataclass(frozen=True)
 class VictimRow:
     """One row of a comparison: a victim with another training or deployment.
 
@@ -113,6 +125,8 @@ class Settings:
         shadow: shadow model of the membership attacks, which require one; same format as `victim`. A config,
             possibly the victim's, is trained in the role of the shadow: on the other half, with another seed.
             With `count` several are trained; trained ones are given as a run folder or a folder of runs.
+        fleet: networks of the victim's recipe, `{count: 16}`: the references of attacks such as `mia-lira`,
+            and the targets of an audit of the recipe. Each defence has its own.
         defences: victims to compare under the same attacks: names in lightning_configs/defence or release,
             `none`, or mappings with `defence`, `release`, `options`, `adaptive` and `name`. Differences are
             relative to the first.
@@ -142,6 +156,7 @@ class Settings:
     victim: str | Training
     attacks: list[str | AttackEntry]
     shadow: str | Shadows | None = None
+    fleet: FleetEntry | None = None
     defences: list[str | VictimRow] = field(default_factory=list)
     data: Config = field(default_factory=dict)
     model: Config = field(default_factory=dict)
@@ -208,11 +223,18 @@ def read_settings(words: Sequence[str]) -> Settings:
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
     _check_count(settings.shadow)
+    _check_fleet(settings)
     return settings
 
 
 def _check(settings: Settings) -> None:
-    kinds = {"victim": Training, "shadow": Shadows, "attacks": AttackEntry, "defences": VictimRow}
+    kinds = {
+        "victim": Training,
+        "shadow": Shadows,
+        "fleet": FleetEntry,
+        "attacks": AttackEntry,
+        "defences": VictimRow,
+    }
     for name, kind in kinds.items():
         value = getattr(settings, name)
         for entry in value if isinstance(value, list) else [value]:
@@ -241,6 +263,23 @@ def _check_count(shadow: str | Shadows | None) -> None:
         raise InputError(
             f"count must be 1 or more shadows to train, got {shadow.count}"
             f"{f' where {shadow.weights or shadow.config} is trained already' if trained else ''}; correct it"
+        )
+
+
+def _check_fleet(settings: Settings) -> None:
+    """Raise InputError for a fleet that is too small, or of a victim that is trained already."""
+    if settings.fleet is None:
+        return
+    victim = settings.victim.config if isinstance(settings.victim, Training) else settings.victim
+    if settings.fleet.count < LEAST_NETWORKS:
+        raise InputError(
+            f"a fleet has {LEAST_NETWORKS} networks or more, got count {settings.fleet.count}; 16 are usual"
+        )
+    weights = settings.victim.weights if isinstance(settings.victim, Training) else None
+    if weights is not None or (Path(victim).exists() and not _is_config(victim)):
+        raise InputError(
+            f"a fleet is trained by the victim's config, {weights or victim} is trained already; leave out "
+            "fleet, or name a config"
         )
 
 

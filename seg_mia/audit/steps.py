@@ -8,7 +8,7 @@ from seg_mia.audit.attacks import PreparedAttack, is_run, prepares
 from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
 from seg_mia.config.files import named
 
-Kind = Literal["victim", "shadow", "preparation", "utility", "attack"]
+Kind = Literal["victim", "shadow", "network", "preparation", "utility", "attack", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class AuditStep:
         row: index of the compared victim, from 0.
         title: title while it runs.
         attack: the attack; for a preparation, the attack that requires it.
-        shadow: number of a shadow, from 0.
+        shadow: number of a shadow, or of a network of a fleet, from 0.
     """
 
     kind: Kind
@@ -33,20 +33,14 @@ class AuditStep:
 
 
 def steps(
-    settings: Settings, attacks: Sequence[PreparedAttack], rows: Sequence[VictimRow]
+    settings: Settings, attacks: Sequence[PreparedAttack], compared: Sequence[VictimRow]
 ) -> list[AuditStep]:
     """Return all steps in order; a training shared by several rows or seeds occurs once."""
     listed, trained = list[AuditStep](), set[object]()
-    for number, seed in enumerate(settings.seeds):
-        for index, row in enumerate(rows):
-            for kind, config, key, count in _trainings(settings, row):
-                if (number, kind, key) not in trained:
-                    trained.add((number, kind, key))
-                    titles = [f"{kind} {config}{_of(shadow, count)}, seed {seed}" for shadow in range(count)]
-                    listed += [
-                        AuditStep(kind, number, index, title, shadow=shadow)
-                        for shadow, title in enumerate(titles)
-                    ]
+    for number in range(len(settings.seeds)):
+        for index, row in enumerate(compared):
+            trainings = _trainings(settings, row, number, index, trained)
+            listed += trainings
             victim = row.label if settings.defences else "the victim"
             listed.append(AuditStep("utility", number, index, f"how well {victim} segments"))
             for attack in (attack for attack in attacks if is_run(attack, index)):
@@ -56,18 +50,37 @@ def steps(
                     title = f"{preparation.product} {named(preparation.config)}"
                     listed.append(AuditStep("preparation", number, index, title, attack))
                 listed.append(AuditStep("attack", number, index, _title(settings, attack, row), attack))
+            if row.release is None and any(step.kind == "network" for step in trainings):
+                listed.append(AuditStep("recipe", number, index, f"the recipe of {victim}"))
     return listed
 
 
-def _trainings(settings: Settings, row: VictimRow) -> list[tuple[Kind, str, str, int]]:
-    """Return role, config, key and number of the trainings of a row."""
-    trainings: list[tuple[Kind, str, str, int]]
-    trainings = [("victim", _config_title(settings.victim, row), row.training_key, 1)]
+def _trainings(
+    settings: Settings, row: VictimRow, number: int, index: int, trained: set[object]
+) -> list[AuditStep]:
+    """Return the trainings of a round and a row that are not in `trained`, and add them to it.
+
+    A recipe does not depend on the seed: there is one fleet for all rounds.
+    """
+    listed = list[AuditStep]()
+    seed = f", seed {settings.seeds[number]}"
+    kinds: list[tuple[Kind, str, object, int, str]]
+    kinds = [("victim", _config_title(settings.victim, row), (number, row.training_key), 1, seed)]
     if settings.shadow is not None:
         shadow = shadow_row(row)
-        title = _config_title(settings.shadow, shadow)
-        trainings.append(("shadow", title, shadow.training_key, shadow_count(settings)))
-    return trainings
+        title, key = _config_title(settings.shadow, shadow), (number, shadow.training_key)
+        kinds.append(("shadow", title, key, shadow_count(settings), seed))
+    if settings.fleet is not None:
+        title = _config_title(settings.victim, row)
+        kinds.append(("network", title, row.training_key, settings.fleet.count, ""))
+    for kind, title, training_key, count, suffix in kinds:
+        if (kind, training_key) not in trained:
+            trained.add((kind, training_key))
+            listed += [
+                AuditStep(kind, number, index, f"{kind} {title}{_of(shadow, count)}{suffix}", shadow=shadow)
+                for shadow in range(count)
+            ]
+    return listed
 
 
 def _of(shadow: int, count: int) -> str:

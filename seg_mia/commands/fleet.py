@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import torch
-
-from seg_mia.audit.attacks import built_attack
-from seg_mia.audit.fleet import Pool, fleet_requests, open_fleet, seed_of, train_fleet
+from seg_mia.audit.fleet import (
+    ATTACKS,
+    Pool,
+    audited_recipe,
+    fleet_requests,
+    open_fleet,
+    recipe_attack,
+    seed_of,
+    train_fleet,
+)
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.callbacks.card import own_salt
 from seg_mia.config.composition import last_value, stacked
@@ -18,7 +24,7 @@ from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName, executor_of, threads_per_task
-from seg_mia.experiment.recipe import LEAST_NETWORKS, fleet_signals, recipe_results
+from seg_mia.experiment.recipe import LEAST_NETWORKS
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.files import write_text
@@ -27,7 +33,6 @@ from seg_mia.results.tables import aligned, recipe_table
 from seg_mia.results.text import recipe_headline
 from seg_mia.runs import FLEET, FleetNetwork, FleetRecord
 
-ATTACKS = ("mia-global-loss", "mia-calibrated", "mia-rmia", "mia-base", "mia-lira")
 HELP = """\
 usage: python -m seg_mia fleet --config NAME [--count 16] [options of fit]
 
@@ -126,13 +131,10 @@ def _audited(
     if len(stages) < LEAST_NETWORKS:
         return [f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(stages)} are trained"]
     networks = open_fleet([stage.folder for stage in stages], cache.modules, first)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    signals = fleet_signals(settings.attacks, networks, device)
-    results = recipe_results(settings.attacks, signals, own_salt(folder), folder=str(folder))
+    results = audited_recipe(settings.attacks, networks, own_salt(folder), folder=str(folder))
     write_recipes(folder, results)
-    left_out = [f"network {number} did not train and is left out" for number in signals.untrained]
     lines = [line for result in results for line in recipe_headline(result)]
-    return [*left_out, *aligned(recipe_table(results)), "", *lines]
+    return [*aligned(recipe_table(results)), "", *lines]
 
 
 def read_settings(words: Sequence[str]) -> FleetSettings:
@@ -144,7 +146,7 @@ def read_settings(words: Sequence[str]) -> FleetSettings:
     runs = flags.runs or last_value(stacked([find_file(config) for config in configs]), "runs") or "runs"
     recipe = RunRequest("fit", tuple(configs), tuple(options), tuple(flags.defence), runs=str(runs))
     name = "-".join([named(configs[-1]) if configs else "fit", *map(named, flags.defence), "fleet"])
-    attacks = {named(attack): _attack(attack) for attack in flags.attacks or ATTACKS}
+    attacks = {named(attack): recipe_attack(attack) for attack in flags.attacks or ATTACKS}
     execution = ExecutionSettings(
         name=flags.executor,
         workers=flags.workers,
@@ -154,16 +156,6 @@ def read_settings(words: Sequence[str]) -> FleetSettings:
     return FleetSettings(
         recipe, name, flags.count, flags.pool, attacks, flags.fresh, flags.threads, execution
     )
-
-
-def _attack(name: str) -> Membership:
-    attack = built_attack(find_file(name, "attack"), [])
-    if not isinstance(attack, Membership) or attack.signal.maps:
-        raise InputError(
-            f"a recipe is audited by membership attacks on numbers, got {name}; name some of "
-            f"{', '.join(ATTACKS)}"
-        )
-    return attack
 
 
 def _flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -122,7 +122,12 @@ def recipe_rate(rate: RecipeRate | None) -> str:
         return "none"
     if not rate.resolvable:
         return "not resolvable"
-    return f"{interval(rate.tpr)}{' (rough)' if rate.flagged else ''}"
+    achieved = rate.achieved_fpr.value
+    # A threshold chosen elsewhere may give another false positive rate than the nominal one.
+    differs = achieved is not None and achieved > rate.fpr
+    words = [f"at FPR {achieved:.3f}"] if differs else []
+    words += ["rough"] if rate.flagged else []
+    return f"{interval(rate.tpr)}{f' ({", ".join(words)})' if words else ''}"
 
 
 def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> list[list[str]]:
