@@ -44,7 +44,7 @@ from seg_mia.results.recipe_files import write_recipes
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
-from seg_mia.results.tables import aligned, outcomes, success_table, utility
+from seg_mia.results.tables import aligned, outcomes, recipe_table, success_table, utility
 from seg_mia.results.text import canary_headline, recipe_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")

@@ -127,7 +127,7 @@ def recipe_rate(rate: RecipeRate | None) -> str:
     differs = achieved is not None and achieved > rate.fpr
     words = [f"at FPR {achieved:.3f}"] if differs else []
     words += ["rough"] if rate.flagged else []
-    return f"{interval(rate.tpr)}{f' ({", ".join(words)})' if words else ''}"
+    return f"{interval(rate.tpr)} ({', '.join(words)})" if words else interval(rate.tpr)
 
 
 def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> list[list[str]]:
