@@ -124,7 +124,8 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         InputError: invalid settings, before any training if possible.
     """
     gates = [read_gate(text) for text in settings.fail_on]
-    settings = replace(settings, threads=threads_per_task(settings.threads))
+    threads = threads_per_task(settings.threads)
+    settings = replace(settings, threads=threads)
     attacks, compared = prepared_attacks(settings), rows(settings)
     _check_gates(gates, attacks, compared)
     for preparation in map(prepares, attacks):
@@ -132,7 +133,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
             check(preparation)
     with executor_of(
         settings.executor,
-        threads=settings.threads,
+        threads=threads,
         workers=settings.workers,
         gpus_per_stage=settings.gpus_per_stage,
         address=settings.address,
