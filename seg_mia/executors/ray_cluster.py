@@ -82,6 +82,11 @@ class RayCluster(Closing):
             return done.result().value()
         except failures.TaskCancelledError:
             raise InputError(f"{name}: cancelled") from None
+        except failures.RayTaskError as error:
+            raise InputError(
+                f"{name} cannot run on a node of the cluster ({reason_of(error.cause)}); every node needs this "
+                "environment, and the working folder at the same path"
+            ) from error
         except failures.RayError as error:
             raise InputError(died(name, f"Ray's {type(error).__name__}", log)) from None
 

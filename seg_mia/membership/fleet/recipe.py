@@ -241,11 +241,19 @@ def calibrated_rates(
 ) -> list[Rate]:
     """Return the TPR at a threshold for each sample (`p_values`); arguments and errors as in `attacked`.
 
-    Bounds as in `transferred_rates`.
+    Scores are replaced by the normal scores of their ranks within each target, so that any increasing
+    function of an attack's scores gives the same rates: log tail probabilities, as of `lira_offline`, are far
+    from normal. Bounds as in `transferred_rates`.
     """
     fold = _checked_folds(inside, folds)
-    chances = attacked(scores, inside, p_values, fold)
+    chances = attacked(normal_scores(scores), inside, p_values, fold)
     return [decided_rate(fpr, chances <= fpr, inside) for fpr in fprs]
+
+
+def normal_scores(scores: Values) -> Values:
+    """Return Phi^-1((rank - 1/2) / n) of each target's scores, (networks, n); ties share the mean rank."""
+    ranks = stats.rankdata(scores, axis=1)
+    return np.asarray(stats.norm.ppf((ranks - 0.5) / scores.shape[1]), dtype=np.float64)
 
 
 def transferred_rates(

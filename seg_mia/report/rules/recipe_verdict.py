@@ -35,10 +35,10 @@ def recipe_verdict(results: Sequence[RecipeResult], *, least_dice: float) -> Ver
     dice = strongest.dice("members")
     if dice is not None and dice < least_dice:
         void = f" The networks hardly segment: Dice {dice:.3f} on members, below {least_dice}."
-        return Verdict("void", "Void", "AUC of the recipe", strongest.auc, why + void)
+        return Verdict("void", "Void", "AUC", strongest.auc, why + void)
     if level == 0:
         why += _power(strongest, len(results))
-    return Verdict(LEVELS[level], WORDS[level], "AUC of the recipe", strongest.auc, why)
+    return Verdict(LEVELS[level], WORDS[level], "AUC", strongest.auc, why)
 
 
 def strength(result: RecipeResult, attacks: int) -> Strength:

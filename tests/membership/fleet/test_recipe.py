@@ -11,18 +11,22 @@ from sklearn.metrics import roc_auc_score
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet import (
     attacked,
+    base,
     by_patient,
     calibrated_rates,
     decided_rate,
     difficulty_calibrated,
+    lira_offline,
     p_values,
     pooled_auc,
     pooled_rates,
     pooled_roc,
     ppv,
+    standardised,
     threshold_at_fpr,
     transferred_rates,
 )
+from seg_mia.membership.fleet.recipe import FleetAttack
 from seg_mia.membership.roc import roc
 from tests.membership.fleet.worlds import members_of, signals_of
 
@@ -146,6 +150,23 @@ def test_a_threshold_for_each_sample_reaches_what_one_for_all_does_not() -> None
         assert rate.tpr == pytest.approx(best, abs=0.06)
         assert rate.achieved_fpr == pytest.approx(rate.fpr, abs=0.012)
         assert one.tpr < rate.tpr - 0.2
+
+
+@pytest.mark.parametrize("attack", [difficulty_calibrated, lira_offline, base])
+@pytest.mark.parametrize("effect", [0.0, 1.5])
+def test_thresholds_of_samples_hold_for_scores_of_any_scale(attack: FleetAttack, effect: float) -> None:
+    signals, inside = _world(effect, 6)
+    signals = standardised(signals)
+    scores = attacked(-np.logaddexp(0, -signals) if attack is base else signals, inside, attack)
+    (at_10, at_1) = calibrated_rates(scores, inside, fprs=(0.1, 0.01))
+    # lira_offline scores are log tail probabilities: raw ones give an FPR below 0.001 instead of 0.1.
+    assert at_10.achieved_fpr == pytest.approx(0.1, abs=0.025)
+    assert at_1.achieved_fpr == pytest.approx(0.01, abs=0.0075)
+    if effect == 0:
+        assert at_10.tpr == pytest.approx(at_10.achieved_fpr, abs=0.02)
+    else:
+        assert at_10.tpr > 0.4
+    assert calibrated_rates(np.exp(scores / 10), inside, fprs=(0.1,)) == [at_10]
 
 
 def test_null_p_values_are_uniform() -> None:
