@@ -1,15 +1,20 @@
-"""How near attacks by reference networks come to the best attack, in a Gaussian world.
+"""How near attacks by reference networks come to the best attack, in Gaussian worlds.
 
 python benchmarks/fleet_toy.py
 
 A signal is the sample's difficulty, plus an effect where the network was trained on it, plus noise whose
 deviation differs from sample to sample; networks also differ in level. The best attack knows both normal
 densities of each sample. Networks come in complementary pairs, each in turn the target of the other pairs.
+
+Worlds: `one`, an effect of 1.5 deviations for every sample; `varying`, effects that are exponential with this
+mean; `heavy`, an effect of 1.5 for every sample and variances without a mean of their squares; `difficult`,
+effects that grow with the difficulty.
 """
 
 import argparse
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +29,11 @@ from seg_mia.membership.fleet import (
     lira_online,
     standardised,
 )
+from seg_mia.membership.fleet.posterior import fitted_prior, predictive
 from seg_mia.membership.fleet.recipe import FleetAttack
 
 Values = NDArray[np.float64]
+World = Literal["one", "varying", "heavy", "difficult"]
 
 EFFECT = 1.5
 """Of membership, in deviations of a sample's noise."""
@@ -36,6 +43,13 @@ def threshold(target: Values, references: Values, inside: NDArray[np.bool_]) -> 
     return target
 
 
+def sides_apart(target: Values, references: Values, inside: NDArray[np.bool_]) -> Values:
+    """Return the ratio of two Bayesian densities, each fitted to its own side."""
+    sides = (predictive(references, side, fitted_prior(references, side)) for side in (inside, ~inside))
+    within, outside = (density.logpdf(target) for density in sides)
+    return within - outside
+
+
 ATTACKS: dict[str, FleetAttack] = {
     "threshold": threshold,
     "calibrated": difficulty_calibrated,
@@ -43,25 +57,42 @@ ATTACKS: dict[str, FleetAttack] = {
     "LiRA offline": lira_offline,
     "LiRA per sample": partial(lira_online, variance="per_sample"),
     "LiRA fixed": partial(lira_online, variance="fixed"),
+    "LiRA Bayesian, sides apart": sides_apart,
     "LiRA Bayesian": lira_online,
 }
 
 
-def world(rng: np.random.Generator, networks: int, samples: int) -> tuple[Values, NDArray[np.bool_], Values]:
+def world(
+    rng: np.random.Generator, networks: int, samples: int, kind: World
+) -> tuple[Values, NDArray[np.bool_], Values]:
     """Return signals, members, and the scores of the best attack, each (networks, samples)."""
     pairs = [rng.permuted(np.arange(samples) < samples // 2) for _ in range(networks // 2)]
     inside = np.stack([row for pair in pairs for row in (pair, ~pair)])
-    spread = np.sqrt(1 / rng.gamma(3.0, 0.5, samples))
-    noise = rng.normal(size=inside.shape)
+    shape, rate = (1.5, 2.0) if kind == "heavy" else (3.0, 0.5)
+    spread = np.sqrt(1 / rng.gamma(shape, rate, samples))
+    noise = spread * rng.normal(size=inside.shape)
     easy = rng.normal(0, 3, samples)
     level = rng.normal(0, 2, (networks, 1))
-    signals = easy + level + spread * (EFFECT * inside + noise)
-    return signals, inside, EFFECT * inside + noise
+    match kind:
+        case "one":
+            effect = EFFECT * spread
+        case "varying":
+            effect = rng.exponential(EFFECT, samples) * spread
+        case "heavy":
+            effect = np.full(samples, EFFECT)
+        case "difficult":
+            effect = np.exp(rng.normal(0, 0.3, samples) - 0.3 * easy)
+        case _:
+            assert_never(kind)
+    best = effect * (effect * inside + noise - effect / 2) / spread**2
+    return easy + level + effect * inside + noise, inside, best
 
 
-def rows(rng: np.random.Generator, networks: int, samples: int) -> Iterator[tuple[str, float, float]]:
+def rows(
+    rng: np.random.Generator, networks: int, samples: int, kind: World
+) -> Iterator[tuple[str, float, float]]:
     """Yield each attack's name, AUC and TPR at 1 % FPR, means over targets."""
-    signals, inside, best = world(rng, networks, samples)
+    signals, inside, best = world(rng, networks, samples, kind)
     levels = standardised(signals)
     tables = {"LiRA fixed, levels left in": attacked(signals, inside, ATTACKS["LiRA fixed"])}
     scores = {name: attacked(levels, inside, attack) for name, attack in ATTACKS.items()}
@@ -86,11 +117,16 @@ def main() -> None:
     if min(arguments.networks) < 6 or any(number % 2 for number in arguments.networks):
         parser.error(f"networks must be even and 6 or more, got {arguments.networks}; try 10")
     known = stats.norm.cdf(EFFECT / np.sqrt(2)), stats.norm.cdf(EFFECT + stats.norm.ppf(0.01))
-    print(f"best attack in closed form: AUC {known[0]:.3f}, TPR at 1 % FPR {known[1]:.3f}")
-    print("| references | attack | AUC | TPR at 1 % FPR |\n| --- | --- | --- | --- |")
-    for networks in arguments.networks:
-        for name, area, tpr in rows(np.random.default_rng(networks), networks, arguments.samples):
-            print(f"| {networks - 2} | {name} | {area:.3f} | {tpr:.3f} |")
+    print(f"one: best attack in closed form: AUC {known[0]:.3f}, TPR at 1 % FPR {known[1]:.3f}")
+    print(f"| world | attack |{''.join(f' {networks - 2} |' for networks in arguments.networks)}")
+    print(f"| --- | --- |{' --- |' * len(arguments.networks)}")
+    for kind in get_args(World):
+        cells = dict[str, list[str]]()
+        for networks in arguments.networks:
+            for name, area, tpr in rows(np.random.default_rng(networks), networks, arguments.samples, kind):
+                cells.setdefault(name, []).append(f"{area:.3f}, {tpr:.3f}")
+        for name, row in cells.items():
+            print(f"| {kind} | {name} | {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

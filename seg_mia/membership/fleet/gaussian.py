@@ -3,6 +3,7 @@
 Signals are higher for members (see `seg_mia.membership.fleet.arrays`), and so are scores.
 """
 
+from dataclasses import replace
 from typing import Literal, assert_never, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from seg_mia.membership.fleet.arrays import (
     check_counts,
     check_target,
 )
+from seg_mia.membership.fleet.joint import JointPrior, fitted_joint, joint_predictive
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
 
 Variance = Literal["bayesian", "per_sample", "fixed", "robust"]
@@ -44,8 +46,8 @@ def lira_online(
         variance: `per_sample`, each sample's own, without the correction for degrees of freedom, as
             published; `fixed`, one for all samples, pooled within samples, on each side; `robust`, the same
             by the median absolute deviation of the residuals; `bayesian`, the predictive Student t of
-            `seg_mia.membership.fleet.posterior`, which approaches the first for many networks and works with
-            few.
+            `seg_mia.membership.fleet.joint`, which also shrinks the difference of the means, approaches the
+            first for many networks and works with few.
         centre: `median` is the published code's; ignored for `bayesian`.
 
     Raises:
@@ -53,6 +55,9 @@ def lira_online(
     """
     target, references = check_target(_scalar(target), references, inside)
     _check_sides(inside, variance, online=True)
+    if variance == "bayesian":
+        outside, within = joint_predictive(references, inside, fitted_joint(references, inside))
+        return within.logpdf(target) - outside.logpdf(target)
     log_in = _log_density(target, references, inside, variance, centre)
     return log_in - _log_density(target, references, ~inside, variance, centre)
 
@@ -64,11 +69,14 @@ def lira_offline(
     *,
     variance: Variance = "bayesian",
     centre: Centre = "mean",
+    effect: JointPrior | None = None,
 ) -> Values:
     """Return log Pr[a network without the sample has a lower signal], (n,), in (-inf, 0].
 
     The logarithm of the score of Carlini et al. 2022, equation 4; it has the same order and does not round to
-    1.
+    1. With `effect` it is the log ratio of the density shifted by the effect expected for the sample's
+    difficulty to the density itself, any number: better where the effect depends on the difficulty or the
+    variance differs much between samples, worse where effects of equal difficulty differ.
 
     Args:
         target: signals of the target network, (n,).
@@ -77,12 +85,20 @@ def lira_offline(
         inside: bool (networks, n).
         variance: as in `lira_online`.
         centre: as in `lira_online`.
+        effect: `fitted_joint` of networks with known members, such as the references on all their samples;
+            only with `bayesian`.
 
     Raises:
-        InputError: errors of `lira_online`, only for the side without the sample.
+        InputError: errors of `lira_online`, only for the side without the sample; an effect with another
+            variance than `bayesian`.
     """
     target, references = check_target(_scalar(target), references, inside)
     _check_sides(inside, variance, online=False)
+    if effect is not None:
+        if variance != "bayesian":
+            raise InputError(f"an effect goes with variance bayesian, got {variance!r}; leave one out")
+        outside, within = joint_predictive(references, inside, effect, online=False)
+        return replace(outside, middle=within.middle).logpdf(target) - outside.logpdf(target)
     if variance == "bayesian":
         return predictive(references, ~inside, fitted_prior(references, ~inside)).logcdf(target)
     middle, deviation = _normal(references, ~inside, variance, centre)
@@ -169,8 +185,6 @@ def pooled_variance(references: Values, side: Inside, *, robust: bool = False) -
 def _log_density(
     target: Values, references: Values, side: Inside, variance: Variance, centre: Centre
 ) -> Values:
-    if variance == "bayesian":
-        return predictive(references, side, fitted_prior(references, side)).logpdf(target)
     middle, deviation = _normal(references, side, variance, centre)
     return np.asarray(stats.norm.logpdf(target, middle, deviation), dtype=np.float64)
 

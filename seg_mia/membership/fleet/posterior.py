@@ -81,7 +81,7 @@ def fitted_prior(references: Values, side: Inside) -> Prior:
     Raises:
         InputError: no sample with two networks on that side, or no variation between networks.
     """
-    counts, means, squares = _moments(references, side)
+    counts, means, squares = moments(references, side)
     several = counts > 1
     freedom = (counts[several] - 1).astype(np.float64)
     within = float(squares[several].sum() / freedom.sum()) if several.any() else 0.0
@@ -94,7 +94,7 @@ def fitted_prior(references: Values, side: Inside) -> Prior:
     spread = float(means[asked].var(ddof=1)) if int(asked.sum()) > 1 else 0.0
     between = spread - within * float((1 / counts[asked]).mean())
     pull = within / between if between > 0 else _MOST_PULL
-    shape = _shape(squares[several] / freedom, freedom)
+    shape = fitted_shape(squares[several] / freedom, freedom)
     return Prior(
         mean=float(means[asked].mean()),
         pull=float(np.clip(pull, _LEAST_PULL, _MOST_PULL)),
@@ -116,7 +116,7 @@ def predictive(references: Values, side: Inside, prior: Prior) -> Predictive:
             distribution.
         prior: prior of that side.
     """
-    counts, means, squares = _moments(references, side)
+    counts, means, squares = moments(references, side)
     pull = prior.pull + counts
     middle = (prior.pull * prior.mean + counts * means) / pull
     shape = prior.shape + counts / 2
@@ -125,7 +125,7 @@ def predictive(references: Values, side: Inside, prior: Prior) -> Predictive:
     return Predictive(2 * shape, middle, np.sqrt(scale * (pull + 1) / (shape * pull)))
 
 
-def _moments(references: Values, side: Inside) -> tuple[Values, Values, Values]:
+def moments(references: Values, side: Inside) -> tuple[Values, Values, Values]:
     """Return each sample's number of networks, mean (0 for none) and sum of squares about it, all (n,)."""
     counts = side.sum(axis=0).astype(np.float64)
     means = np.where(side, references, 0.0).sum(axis=0) / np.maximum(counts, 1)
@@ -133,7 +133,7 @@ def _moments(references: Values, side: Inside) -> tuple[Values, Values, Values]:
     return counts, means, squares.sum(axis=0)
 
 
-def _shape(variances: Values, freedom: Values) -> float:
+def fitted_shape(variances: Values, freedom: Values) -> float:
     """Return a0, from sample variances and their degrees of freedom (Smyth 2004, section 6.2)."""
     some = variances > 0
     half = freedom[some] / 2

@@ -10,6 +10,7 @@ import numpy as np
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.fleet.arrays import Inside, Values, mates, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
+from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.ratios import Population, base, rmia
 from seg_mia.membership.fleet.vectors import lira_vector
 from seg_mia.membership.roc import best_threshold
@@ -38,6 +39,9 @@ class ByReferences(Scorer):
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return scores of a target's samples, (n,), from signals that are higher for members."""
 
+    def learn(self, references: Values, inside: Inside) -> None:
+        """Learn from the shadows on all their samples, before the threshold is chosen."""
+
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""
         self.needs.check_count(len(shadows))
@@ -45,6 +49,7 @@ class ByReferences(Scorer):
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
         signals, complement = self._level(-numbers), mates(seen[:, judged.all(axis=0)])
+        self.learn(signals, seen)
         scores, members = list[Values](), list[Inside]()
         for target in range(len(shadows)):
             # The complement's presence would tell the target's members by the number of references.
@@ -108,15 +113,27 @@ class LiraOffline(ByReferences):
     Args:
         variance: as in `lira_offline`.
         centre: as in `lira_offline`.
+        guess: expect the effect that membership has on the shadows' own samples of the same difficulty.
     """
 
     needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="offline")
     variance: Variance = "bayesian"
     centre: Centre = "mean"
+    guess: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._effect: JointPrior | None = None
+
+    def learn(self, references: Values, inside: Inside) -> None:
+        """Learn the expected effect."""
+        self._effect = fitted_joint(references, inside) if self.guess else None
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `lira_offline`."""
-        return lira_offline(target, references, inside, variance=self.variance, centre=self.centre)
+        return lira_offline(
+            target, references, inside, variance=self.variance, centre=self.centre, effect=self._effect
+        )
 
 
 @dataclass(kw_only=True)

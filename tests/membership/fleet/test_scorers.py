@@ -8,6 +8,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership import auc
 from seg_mia.membership.answers import Answers
 from seg_mia.membership.fleet import base, lira_offline, lira_online, lira_vector, standardised
+from seg_mia.membership.fleet.joint import fitted_joint
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Rmia
 from tests.membership.fleet.worlds import members_of, signals_of
 
@@ -36,6 +37,12 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
         (Lira(), lira_online(levels[0], levels[1:], inside[1:])),
         (Lira(variance="fixed"), lira_online(levels[0], levels[1:], inside[1:], variance="fixed")),
         (LiraOffline(), lira_offline(levels[0], levels[1:], inside[1:])),
+        (
+            LiraOffline(guess=True),
+            lira_offline(
+                levels[0], levels[1:], inside[1:], effect=fitted_joint(standardised(numbers[1:]), inside[1:])
+            ),
+        ),
         (Base(), base(numbers[0], numbers[1:], inside[1:])),
         (Base(online=False), base(numbers[0], numbers[1:], inside[1:], online=False)),
     ):
