@@ -84,8 +84,8 @@ class RayCluster(Closing):
             raise InputError(f"{name}: cancelled") from None
         except failures.RayTaskError as error:
             raise InputError(
-                f"{name} cannot run on a node of the cluster ({reason_of(error.cause)}); every node needs this "
-                "environment, and the working folder at the same path"
+                f"{name} cannot run on a node of the cluster ({reason_of(error.cause)}); every node needs "
+                "this environment, and the working folder at the same path"
             ) from error
         except failures.RayError as error:
             raise InputError(died(name, f"Ray's {type(error).__name__}", log)) from None
