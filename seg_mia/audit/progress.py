@@ -43,9 +43,9 @@ class Progress:
             self.known[name_of(step)] = result.seconds
         if self.workers > 1:
             self._say_step(step)
-        if result is None:
+        if result is None and step.kind != "recipe":
             self.say("  trained already")
-        elif result.cached:
+        elif result is not None and result.cached:
             self.say(f"  taken from {result.folder}, where the same has been run ({in_time(result.seconds)})")
 
     def _say_step(self, step: AuditStep) -> None:
