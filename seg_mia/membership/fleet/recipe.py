@@ -25,6 +25,8 @@ from seg_mia.membership.roc import Roc, allowed_false_positives, auc, roc
 
 PRIORS = (0.01, 0.1, 0.5)
 FPRS = (0.1, 0.01, 0.001)
+CHUNK = 2**19
+"""Decisions that are resampled at once: a few tens of megabytes."""
 
 
 class FleetAttack(Protocol):
@@ -204,7 +206,7 @@ def pooled_rates(
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
     once = _rates_at(np.ones((1, patients)), column, members, ends, fprs)
-    chunks = np.array_split(drawn, max(1, resamples * len(order) // 2**22))
+    chunks = np.array_split(drawn, max(1, -(-resamples * len(order) // CHUNK)))
     again = np.concatenate([_rates_at(chunk, column, members, ends, fprs) for chunk in chunks])
     low, high = np.nanquantile(again[:, :, 0], (0.025, 0.975), axis=0)
     outside = int((~members).sum())
