@@ -9,8 +9,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from seg_mia.callbacks.hyperparameters import write_session
 from seg_mia.results.audit import Victim
+from seg_mia.results.charts.drawing import Drawing
+from seg_mia.results.charts.png import pixels
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.recipe import RecipeResult
+from seg_mia.results.recipe_files import recipe_figures
 
 BOARD = "tensorboard"
 LAYOUT = {
@@ -21,6 +25,8 @@ LAYOUT = {
     "privacy": {
         "AUC of membership inference, victim by victim": ["Multiline", ["privacy/auc/.*"]],
         "TPR at 1 % FPR, victim by victim": ["Multiline", ["privacy/tpr/.*"]],
+        "AUC over a recipe's networks": ["Multiline", ["recipe/auc/.*"]],
+        "TPR at 1 % FPR over a recipe's networks": ["Multiline", ["recipe/tpr/.*"]],
         "a membership classifier's AUC in training": ["Multiline", ["val/auc"]],
     },
     "robustness": {
@@ -33,7 +39,12 @@ LAYOUT = {
 AttackResult = MembershipResult | PerturbationResult
 
 
-def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[Victim]) -> None:
+def show_audit(
+    folder: Path,
+    results: Sequence[AttackResult],
+    victims: Sequence[Victim],
+    recipes: Sequence[RecipeResult] = (),
+) -> None:
     """Write an audit for TensorBoard below its folder, replacing earlier files.
 
     A step is a victim's row in the table. HPARAMS shows one line per victim and seed.
@@ -42,11 +53,14 @@ def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[
         folder: folder of the audit.
         results: one per attack.
         victims: one per row and seed.
+        recipes: one per attack and recipe.
     """
     board = folder / BOARD
     shutil.rmtree(board, ignore_errors=True)
     with SummaryWriter(str(board)) as writer:
         writer.add_custom_scalars(LAYOUT)
+        for tag, drawing in _figures(recipes).items():
+            writer.add_image(tag, pixels(drawing), 0, dataformats="HWC")
     for victim in victims:
         epsilon = None if victim.privacy is None else victim.privacy.epsilon
         settings = {
@@ -55,19 +69,40 @@ def show_audit(folder: Path, results: Sequence[AttackResult], victims: Sequence[
             "seed": victim.seed,
             "epsilon": "none" if victim.privacy is None else "inf" if epsilon is None else str(epsilon),
         }
-        name = re.sub(r"[^\w.-]+", "_", f"{victim.row}_{victim.defence}_seed_{victim.seed}")
+        folder_name = _tag(f"{victim.row}_{victim.defence}_seed_{victim.seed}")
         attacks = [result for result in results if result.key == victim.key]
-        with SummaryWriter(str(board / name)) as writer:
+        with SummaryWriter(str(board / folder_name)) as writer:
             write_session(writer, settings)
             for tag, value in measures(victim, attacks).items():
                 writer.add_scalar(tag, value, victim.row)
+    for result in recipes:
+        with SummaryWriter(str(board / _tag(f"{result.row}_{result.defence}_recipe"))) as writer:
+            measured = {"auc": result.auc.value, "tpr": result.tpr_at_1.value}
+            for name, rate in measured.items():
+                if rate is not None:
+                    writer.add_scalar(f"recipe/{name}/{_tag(result.label)}", rate, result.row)
+
+
+def _tag(name: str) -> str:
+    """Return a name with the characters that TensorBoard and file systems accept."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
+def _figures(recipes: Sequence[RecipeResult]) -> dict[str, Drawing]:
+    """Return the figures of each recipe, by tag."""
+    figures = dict[str, Drawing]()
+    for row in dict.fromkeys(result.row for result in recipes):
+        chosen = [result for result in recipes if result.row == row]
+        for name, drawing in recipe_figures(chosen).items():
+            figures[f"recipe_{row}/{name}"] = drawing
+    return figures
 
 
 def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float]:
     """Return the values of a victim's charts, by tag."""
     numbers = {f"utility/dice_{subset}": victim.dice(subset) for subset in victim.utility}
     for result in results:
-        label = re.sub(r"[^\w.-]+", "_", result.label).strip("_")
+        label = _tag(result.label)
         if isinstance(result, MembershipResult):
             numbers[f"privacy/auc/{label}"] = result.auc.value
             numbers[f"privacy/tpr/{label}"] = result.results.tpr_at_1.value

@@ -159,7 +159,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         for row in dict.fromkeys(result.row for result in runner.recipes):
             chosen = [result for result in runner.recipes if result.row == row]
             write_recipes(folder / f"recipe_{row}", chosen)
-        show_audit(folder, results, runner.victims)
+        show_audit(folder, results, runner.victims, runner.recipes)
         report = write_report(folder, images=settings.images)
     done = Audit(
         folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
