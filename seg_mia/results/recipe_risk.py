@@ -83,7 +83,7 @@ class RecipeRisk(Result):
     Attributes:
         numbered: number of patients with 16 networks or more on either side, enough for an AUC.
         significant: number of patients more exposed than by chance, Benjamini and Hochberg at 5 %.
-        p_value: of no patient leaking, by Simes' test.
+        p_value: of no patient leaking, by Simes' test and by the mean AUC.
         survival: fractions of patients above each AUC, with their null band.
         worst_decile: mean AUC of the tenth of patients with the highest AUC, and what it is without leakage:
             the 95 % range is that of permuted memberships, not an interval of the value.

@@ -17,40 +17,53 @@ STABLE = 0.5
 
 def recipe_caveats(results: Sequence[RecipeResult]) -> list[str]:
     """Return the caveats of attacks on recipes, each once."""
-    lines = [line for result in results for line in _caveats(result)]
+    recipes: dict[str, dict[str, None]] = {}
+    for result in results:
+        for caveat in _caveats(result):
+            recipes.setdefault(caveat, {})[result.defence] = None
+    several = len({result.row for result in results}) > 1
+    lines = [
+        f"{_subject(list(names)) if several else 'The recipe'}: {caveat}" for caveat, names in recipes.items()
+    ]
     if results:
         lines.append(
             "The interval of a recipe is by patient, for these networks: networks trained again, or on other "
             "data, may leak more or less. The attacker knows the recipe and holds data of the same pool."
         )
-    return list(dict.fromkeys(lines))
+    return lines
+
+
+def _subject(names: Sequence[str]) -> str:
+    quoted = [f'"{name}"' for name in names]
+    if len(quoted) == 1:
+        return f"The recipe {quoted[0]}"
+    return f"The recipes {', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _caveats(result: RecipeResult) -> Iterator[str]:
-    fleet = f'The recipe "{result.defence}"' if result.row else "The recipe"
     if result.networks < FEW_NETWORKS:
         yield (
-            f"{fleet} was judged by {result.networks} networks only: attacks gain with more of them, so the "
-            "leak is understated."
+            f"judged by {result.networks} networks only; attacks gain with more of them, so that the leak is "
+            "understated."
         )
     if result.patients < FEW_PATIENTS:
-        yield f"{fleet} was judged on {result.patients} patients only: its intervals are themselves rough."
-    yield from _rate_caveats(result, fleet)
+        yield f"judged on {result.patients} patients only; its intervals are themselves rough."
+    yield from _rate_caveats(result)
     withheld = result.patients - result.risk.numbered
     if withheld:
         yield (
-            f"{fleet}: {withheld} of {result.patients} patients have fewer than 16 networks with or without "
+            f"{withheld} of {result.patients} patients have fewer than 16 networks with or without "
             "them, so that they have a rank and no AUC of their own: its standard error would be above 0.1."
         )
-    yield from _order_caveats(result, fleet)
+    yield from _order_caveats(result)
     lowest, highest = min(result.network_aucs), max(result.network_aucs)
     if highest - lowest > SPREAD + 4 * _sampling_error(result):
         yield (
-            f"{fleet}: networks differ by more than chance, {result.label} has an AUC of {lowest:.3f} on one "
+            f"networks differ by more than chance, {result.label} has an AUC of {lowest:.3f} on one "
             f"and {highest:.3f} on another. Audit a network that is to be released by itself."
         )
     if len(result.risk.subgroups) > 1:
-        yield f"{fleet}: by chance alone, the interval of one in twenty subgroups leaves out 0."
+        yield "by chance alone, the interval of one in twenty subgroups leaves out 0."
 
 
 def _sampling_error(result: RecipeResult) -> float:
@@ -62,30 +75,30 @@ def _sampling_error(result: RecipeResult) -> float:
     return math.sqrt((area * (1 - area) + spread) / (inside * outside))
 
 
-def _order_caveats(result: RecipeResult, fleet: str) -> Iterator[str]:
+def _order_caveats(result: RecipeResult) -> Iterator[str]:
     stable = result.risk.stability
     if stable is None:
-        yield f"{fleet}: networks are too few to compare the order of patients between two halves of them."
+        yield "networks are too few to compare the order of patients between two halves of them."
     elif result.risk.significant and (stable.spearman is None or stable.spearman < STABLE):
         found = "cannot be compared" if stable.spearman is None else f"correlate at {stable.spearman:.2f}"
         yield (
-            f"{fleet}: the orders of patients by two halves of the networks {found}. A patient's rank says "
-            "little; the number of exposed patients stands."
+            f"the orders of patients by two halves of the networks {found}. A patient's rank "
+            "means little; the number of exposed patients stands."
         )
 
 
-def _rate_caveats(result: RecipeResult, fleet: str) -> Iterator[str]:
+def _rate_caveats(result: RecipeResult) -> Iterator[str]:
     unresolved = [rate for rate in result.rates.pooled if not rate.resolvable]
     rough = [rate for rate in result.rates.pooled if rate.resolvable and rate.flagged]
     if unresolved:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in unresolved)
         yield (
-            f"{fleet}: a false positive rate of {rates} is not resolvable by {result.nonmembers} decisions "
+            f"a false positive rate of {rates} is not resolvable by {result.nonmembers} decisions "
             "on non-members: fewer than one false positive is expected."
         )
     if rough:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in rough)
         yield (
-            f"{fleet}: at a false positive rate of {rates} fewer than five false positives are expected; "
+            f"at a false positive rate of {rates} fewer than five false positives are expected; "
             "rates there are rough, and one at one threshold has no interval."
         )

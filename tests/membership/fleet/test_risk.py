@@ -14,6 +14,7 @@ from seg_mia.membership.fleet import (
     benjamini_hochberg,
     lira_online,
     mates,
+    mean_p_value,
     network_halves,
     null_areas,
     pair_folds,
@@ -22,6 +23,7 @@ from seg_mia.membership.fleet import (
     patient_risk,
     simes,
     stability,
+    standardised,
     subgroups,
     survival,
     worst_decile,
@@ -182,6 +184,28 @@ def test_one_exposed_patient_among_many_is_a_leak() -> None:
     assert simes(np.linspace(0.05, 1, 20)) == pytest.approx(1.0)
     chances = np.random.default_rng(0).random((4000, 30))
     assert np.mean([simes(row) <= 0.05 for row in chances]) == pytest.approx(0.05, abs=0.012)
+
+
+def test_a_little_leakage_of_all_patients_is_found_by_their_mean() -> None:
+    # 4 networks on either side: AUCs of 0.75 and 0.5 have a mean of 0.625, each a variance of 9 / 192.
+    inside = np.repeat([[True], [False]], 4, axis=0).repeat(2, axis=1)
+    z = 0.125 * 2 / math.sqrt(2 * 9 / 192)
+    assert mean_p_value(np.array([0.75, 0.5]), inside) == pytest.approx(stats.norm.sf(z))
+    generator = np.random.default_rng(8)
+    many = members_of(generator, 6, 80)
+    risk = patient_risk(signals_of(generator, many, effect=0.7), many, permutations=5)
+    assert risk.significant.sum() == 0
+    assert simes(risk.p_value) > 0.05 > risk.leak_p_value
+
+
+def test_without_leakage_the_mean_is_small_as_often_as_stated() -> None:
+    small = []
+    for seed in range(600):
+        generator = np.random.default_rng(seed)
+        inside = members_of(generator, 6, 40)
+        signals = standardised(signals_of(generator, inside, effect=0, level=2))
+        small.append(mean_p_value(patient_auc(signals, inside)[0], inside) <= 0.05)
+    assert np.mean(small) == pytest.approx(0.05, abs=0.027)
 
 
 def test_the_highest_tenth_is_held_against_that_without_a_leak() -> None:
