@@ -265,7 +265,7 @@ class StageCache:
             try:
                 lock.acquire(blocking=False)
             except Timeout:
-                self.say("  another audit is at this very stage: waiting for what it makes")
+                self.say("  another audit is running this stage: waiting for its result")
                 lock.acquire()
         except OSError as error:
             raise InputError(

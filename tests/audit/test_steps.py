@@ -131,11 +131,11 @@ def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
     progress.begin(all_steps[2])
     progress.end(all_steps[2], StageResult(Path("runs/u"), {}, [], 10.0, cached=True, command=""))
     assert said == [
-        "stage 1 of 3: victim v (15 min or more to go)",
-        "stage 2 of 3: shadow s (7 min so far, 5 min or more to go)",
-        "  trained already",
-        "stage 3 of 3: u (7 min so far)",
-        "  taken from runs/u, where the same has been run (10 s)",
+        "stage 1 of 3: victim v (at least 15 min left)",
+        "stage 2 of 3: shadow s (7 min elapsed, at least 5 min left)",
+        "  already trained",
+        "stage 3 of 3: u (7 min elapsed)",
+        "  reused from runs/u: inputs unchanged (10 s)",
     ]
 
 
@@ -151,12 +151,12 @@ def test_gates_are_given_on_the_command_line_and_in_the_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seeds=[]"], "seeds must be one or more different numbers"),
-        (["--seeds=[1, 1]"], "seeds must be one or more different numbers"),
-        (["--seeds=[-1]"], "seeds must be one or more different numbers"),
-        (["--name=../x"], "name is a folder's"),
-        (["--name="], "name is a folder's"),
-        (["--attacks=[]"], "an audit needs attacks"),
+        (["--seeds=[]"], "seeds must be .* got"),
+        (["--seeds=[1, 1]"], "seeds must be .* got"),
+        (["--seeds=[-1]"], "seeds must be .* got"),
+        (["--name=../x"], "--name"),
+        (["--name="], "--name"),
+        (["--attacks=[]"], "an audit needs at least one attack"),
     ],
 )
 def test_what_an_audit_may_not_say(words: list[str], message: str) -> None:
@@ -177,15 +177,15 @@ def test_mappings_of_classes_stay_mappings() -> None:
         ({"shadow": "phantom_shadov"}, "no config 'phantom_shadov'"),
         (
             {"shadow": Shadows("phantom_victim", {"data.role": "victim"})},
-            "the shadow of an audit trains on its own",
+            "got data.role victim .* leave data.role out",
         ),
         (
             {"victim": Training("phantom_victim", {"data.role": "shadow"}), "shadow": "phantom_victim"},
-            "the victim of an audit trains on its own half",
+            "got data.role shadow .* options: {data.role: victim}",
         ),
         (
             {"shadow": Shadows("phantom_victim", {"data.shadow_pool": "victim"}, count=2)},
-            "are trained on their own half of the data, got data.shadow_pool victim",
+            "got data.shadow_pool victim; leave it out",
         ),
         ({"shadow": "phantom_victim", "data": {"sizze": 3}}, "sizze"),
         ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),

@@ -387,7 +387,7 @@ attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}
     assert "over 4 seeds" not in said
     file.write_text(f"{{victim: {{config: {pair[0]}, options: {{model.lr: 1}}}}, attacks: [asma]}}")
     assert main(["audit", "--config", str(file)]) == 2
-    assert "is trained already, options and defences are for a training" in capsys.readouterr().err
+    assert "is already trained, so options and defences do not apply" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -437,5 +437,5 @@ def test_an_audit_with_membership_needs_a_shadow(
     file = tmp_path / "small_audit.yaml"
     file.write_text(f"{{victim: {tiny}, attacks: [mia-type2]}}")
     assert main(["audit", "--config", str(file)]) == 2
-    assert "mia-type2 learn on a shadow; name one in the audit" in capsys.readouterr().err
+    assert "mia-type2; name one in the audit, `shadow: CONFIG`" in capsys.readouterr().err
     assert not Path("runs").exists()
