@@ -137,14 +137,14 @@ def _ask(
     network.to(device).eval()
     samples, size = data.dataset(indices), data.batch_size
     answers = []
-    for start in tqdm(range(0, len(indices), size), desc="asking the network", leave=False, disable=None):
+    for start in tqdm(range(0, len(indices), size), desc="querying the network", leave=False, disable=None):
         batch = [samples[0, row].image for row in range(start, min(start + size, len(indices)))]
         logits = final(network(torch.stack(batch).to(device))).float()
         if not torch.isfinite(logits).all():
             name = data.source.ids[int(indices[start])]
             raise InputError(
-                f"the network's logits must be finite, got others near sample {name!r}; "
-                "its training diverged: train it again with a lower --model.lr"
+                f"the network's logits must be finite, got NaN or infinity near sample {name!r}; its "
+                "training diverged, repeat it with a lower --model.lr"
             )
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
     return np.concatenate(answers)

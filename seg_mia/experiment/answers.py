@@ -77,7 +77,7 @@ def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, 
     classes, source = max(2, samples.logits.shape[1]), samples.data.source
     if classes != source.classes:
         raise InputError(
-            f"the {whose}'s network tells {classes} classes apart, the data has {source.classes}; name the "
+            f"the {whose}'s network must have the data's {source.classes} classes, got {classes}; name the "
             "data it was trained on"
         )
     return Answers(

@@ -39,10 +39,10 @@ def failure(error: BaseException) -> str:
     if type(cause).__name__ in {"OutOfMemoryError", "MemoryError"}:
         return f"{summary}; lower --data.batch_size or --data.size, or {AGAIN}"
     if theirs:
-        return f"{summary} ({_place(theirs[-1])}); mend it there, or {AGAIN}"
+        return f"{summary} ({_place(theirs[-1])}); correct it there, or {AGAIN}"
     return (
-        f"{summary} ({_place((package_frames or frames)[-1])}); no check foresees this: {AGAIN}, and report "
-        "it if what you gave is as it should be"
+        f"{summary} ({_place((package_frames or frames)[-1])}); unexpected error: {AGAIN}, and report it if "
+        "your input is correct"
     )
 
 
