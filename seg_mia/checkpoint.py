@@ -96,16 +96,18 @@ def read(path: str | Path) -> Content:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path} is no checkpoint of plain tensors and values, or it carries code that loading would "
-            "run; nothing of it was executed. Use a file written by `python -m seg_mia fit` or `export`"
+            f"{path} must be a checkpoint of plain tensors and values, got another file, or one with code "
+            "that loading would run; nothing was executed. Use a file written by `python -m seg_mia fit` or "
+            "`export`"
         ) from None
     except _UNREADABLE as error:
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}); is it complete?"
+            f"{path} cannot be read as a checkpoint ({_first_line(error)}); check that it is complete"
         ) from None
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict):
         raise InputError(
-            f"{path} was not written by seg_mia: it has no {KEY!r} entry; train with `python -m seg_mia fit`"
+            f"{path} must have an entry {KEY!r}, as written by seg_mia, and has none; train with `python -m "
+            "seg_mia fit`"
         )
     return content
 
@@ -129,8 +131,8 @@ def card_of(content: Content, path: str | Path, *, trust: Collection[str] = ()) 
     card = content[KEY]
     if card.get("format") != FORMAT:
         raise InputError(
-            f"{path} has card format {card.get('format')!r}, this version reads {FORMAT}; train again, or "
-            "use the version that wrote it"
+            f"{path} must have card format {FORMAT}, got {card.get('format')!r}; train again, or use the "
+            "version that wrote it"
         )
     try:
         fields = {name: card[name] for name in Card.__dataclass_fields__ if card.get(name) is not None}
@@ -150,7 +152,7 @@ def _check_types(card: Card) -> None:
     optional = (card.data, card.split, card.training, card.network, card.privacy)
     parts = all(part is None or isinstance(part, dict) for part in optional)
     if not (numbers and parts and isinstance(card.fingerprint, str | None)):
-        raise InputError("has entries of other types than this tool writes")
+        raise InputError("has entries of unknown types")
     if card.data is not None and not isinstance(card.data.get("init_args"), dict):
         raise InputError("describes its data without init_args")
 
@@ -199,7 +201,9 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
         else as_declared(value, declared[name])
         for name, value in spec.get("init_args", {}).items()
     }
-    with input_errors(f"{kind.__name__} cannot be built", "its constructor must take what the card gives"):
+    with input_errors(
+        f"{kind.__name__} cannot be built", "its constructor must accept the arguments in the card"
+    ):
         module = kind(**arguments)
     assert isinstance(module, nn.Module)
     return module
@@ -209,7 +213,10 @@ def load_weights(network: nn.Module, content: Mapping[str, object], path: str | 
     """Load the weights in a checkpoint's `content` into `network`, strictly."""
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise InputError(f"{path} has no weights ('state_dict'); was it written by `python -m seg_mia fit`?")
+        raise InputError(
+            f"{path} must have weights ('state_dict') and has none; use a file written by `python -m seg_mia "
+            "fit`"
+        )
     weights = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
     try:
         network.load_state_dict(weights)
@@ -261,7 +268,7 @@ def export(path: str | Path, out: str | Path) -> Path:
         weights = {name: value for name, value in content["state_dict"].items() if name.startswith(NETWORK)}
     except (KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{path} has no complete card and weights; was it written by `python -m seg_mia fit`?"
+            f"{path} must have a complete card and weights; use a file written by `python -m seg_mia fit`"
         ) from None
     with written_whole(out) as file:
         torch.save({KEY: public, "state_dict": weights}, file)

@@ -20,25 +20,25 @@ usage: python -m seg_mia COMMAND [options]
 Does a segmentation model leak its training patients, and can it be fooled?
 
 commands
-  audit     --config phantom_audit.yaml      train a victim and a shadow, attack, sum up
-  report    runs/phantom_audit               an audit's page and numbers (--fail-on 'mia.auc>0.6')
-  fit       --config kvasir_victim.yaml      train a network (--resume RUN goes on with an interrupted one)
-  fit       --config ... --defence crop      train a defended or poisoned one
-  fit       --config ... --role shadow       train on the other half, as an attacker would
-  adopt     --config ... --model.weights F   take a network trained elsewhere, as it is
-  test      --attack asma                    fool the newest victim under runs/ (or --victim PATH)
-  test      --attack mia-type2               guess its members, with the newest shadow (or --shadow PATH)
-  test      --attack ... --release argmax    attack it where it gives out labels alone
+  audit     --config phantom_audit.yaml      train a victim and a shadow, attack, write a report
+  report    runs/phantom_audit               rewrite an audit's report (--fail-on 'mia.auc>0.6')
+  fit       --config kvasir_victim.yaml      train a network (--resume RUN: an interrupted one)
+  fit       --config ... --defence crop      train a defended or poisoned network
+  fit       --config ... --role shadow       train the attacker's shadow model on the other half
+  adopt     --config ... --model.weights F   import a network trained elsewhere, unchanged
+  test      --attack asma                    perturb images for the newest victim (or --victim PATH)
+  test      --attack mia-type2               infer its members, with the newest shadow (or --shadow PATH)
+  test      --attack ... --release argmax    attack a victim that releases only labels
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
   fleet     --config phantom_victim.yaml     train 16 networks on random halves, audit the recipe (--count)
-  compare   FOLDER FOLDER                    membership results on two victims: does one leak more
-  prepare   --config kvasir_victim.yaml      decode the data once, report what is in it, twice or oddly
-  texture   --image F --label F --weights D  re-texture a single image, as the published script does
-  export    CHECKPOINT FILE                  a file to give away: weights without split, paths and settings
+  compare   FOLDER FOLDER                    difference in leakage between two victims
+  prepare   --config kvasir_victim.yaml      decode the data once, report contents, duplicates, errors
+  texture   --image F --label F --weights D  re-texture one image, as the published script does
+  export    CHECKPOINT FILE                  a file to share: weights without split, paths and settings
 
-COMMAND --debug shows the traceback of what goes wrong; without it that is one line.
-COMMAND --help lists all options; every one can stand in YAML or on the command line, the latter wins:
+COMMAND --debug prints the traceback of an error, not only its last line.
+COMMAND --help lists all options, for YAML or the command line, which takes precedence:
   python -m seg_mia fit --config kvasir_victim.yaml --data.root FOLDER --trainer.max_epochs 20
   python -m seg_mia test --attack asma --attack.steps 500 --data.limit 16
 
@@ -83,16 +83,13 @@ def _failed(error: Exception, *, debug: bool) -> int:
 def _foot(words: Sequence[str]) -> None:
     """Append the options of all commands to a page of help."""
     if words[1:] and asks(words[1:]):
-        print(
-            f"\nevery command  {DEBUG}  shows the traceback of what goes wrong before the line that tells it"
-        )
+        print(f"\nevery command  {DEBUG}  prints the traceback of an error before its one-line message")
 
 
 def _interrupted() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
     print(
-        "\nseg_mia: interrupted; `fit --resume RUN` goes on with a training, and the same command with an "
-        "audit",
+        "\nseg_mia: interrupted; resume a training with `fit --resume RUN`, an audit with the same command",
         file=sys.stderr,
     )
     return 130
@@ -113,7 +110,7 @@ def _dispatch(words: list[str]) -> int:
         case _:
             raise InputError(
                 f"unknown command {words[0]!r}; commands are audit, fleet, report, fit, adopt, test, "
-                "validate, predict, compare, prepare, texture and export (--help says what they do)"
+                "validate, predict, compare, prepare, texture and export (--help describes them)"
             )
     return 0
 
@@ -166,12 +163,12 @@ def _experiment(words: list[str]) -> None:
     done = Experiment(planned)
     if not done.trainer.is_global_zero:
         return
-    print("\ntried; nothing is kept of it" if done.tried else f"\nwritten to {done.folder}")
+    print("\ntrial run: no files were written" if done.tried else f"\nwritten to {done.folder}")
     for line in done.headline():
         print(line)
     if planned.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
         print(f"next: python -m seg_mia test --attack {_use(done)} {done.folder}")
-    print(f"look at it: tensorboard --logdir {planned.request.runs}")
+    print(f"curves and images: tensorboard --logdir {planned.request.runs}")
 
 
 def _use(done: "Experiment") -> str:
@@ -194,7 +191,7 @@ def _audit(words: list[str]) -> int:
     print(f"\naudit in {result.folder}")
     for line in result.headline():
         print(line)
-    print(f"look at it: {result.folder / 'report.html'}, or tensorboard --logdir {result.runs}")
+    print(f"report: {result.folder / 'report.html'}; curves and images: tensorboard --logdir {result.runs}")
     return 1 if result.failed else 0
 
 
@@ -241,7 +238,7 @@ def _export(words: list[str]) -> None:
                 "usage: python -m seg_mia export CHECKPOINT FILE\n\nWrite the weights and the network's "
                 "description"
             )
-            print("without the split, the data's settings and paths, to a new file that can be given away.")
+            print("without split, data settings and paths to a new file that can be shared.")
             return
         raise InputError(f"export takes CHECKPOINT and FILE, got {len(words)} arguments")
     from seg_mia.checkpoint import export
@@ -253,10 +250,12 @@ def _export(words: list[str]) -> None:
 def _compare(words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         print(
-            "usage: python -m seg_mia compare FIRST SECOND\n\nFolders of the same membership attack on two "
-            "victims, RUN/mia-type2/version_0: the AUC of the first"
+            "usage: python -m seg_mia compare FIRST SECOND\n\nPrint the AUC of a membership attack on one "
+            "victim minus its AUC on another, with a 95 % interval of"
         )
-        print("minus that of the second, with a 95 % interval of the paired difference.")
+        print(
+            "the paired difference. FIRST and SECOND are folders of results, such as RUN/mia-type2/version_0."
+        )
         return
     if len(words) != 2 or any(word.startswith("-") for word in words):
         raise InputError(f"compare takes two folders of membership results, got {len(words)} arguments")
@@ -264,9 +263,7 @@ def _compare(words: list[str]) -> None:
 
     difference = compare(*words)
     sure = (
-        "the interval leaves out 0"
-        if difference.low > 0 or difference.high < 0
-        else "0 is within the interval"
+        "the interval excludes 0" if difference.low > 0 or difference.high < 0 else "the interval includes 0"
     )
     print(
         f"difference of AUC {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]: {sure}"

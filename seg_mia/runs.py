@@ -79,7 +79,10 @@ def checkpoint_file(path: str | Path, what: str = "victim") -> Path:
         for file in (path / CHECKPOINTS / LAST, path / LAST):
             if file.is_file():
                 return file
-        raise InputError(f"{path} holds no {CHECKPOINTS}/{LAST}; name a run's folder or a checkpoint file")
+        raise InputError(
+            f"{path} must be the folder of a run, with {CHECKPOINTS}/{LAST}, or a checkpoint file; correct "
+            "the path"
+        )
     if not path.is_file():
         raise InputError(
             f"{what} {str(path)!r} is neither a file nor a folder; train one with `python -m seg_mia fit`"
@@ -244,17 +247,17 @@ def _unpaired(
     """Return the error message if no two networks are compatible."""
     if shadows:
         return InputError(
-            f"no victim under {runs}/ goes with shadow {shadows[0]}: same data, same split, other half; name "
+            f"no victim under {runs}/ matches shadow {shadows[0]} (same data, same split, other half); name "
             "one with --victim PATH"
         )
     file, card = victim
     if card.get("split") is None:
         return InputError(
-            f"{file} was exported without its split, so nobody can say who its members are; use the original"
+            f"{file} was exported without its split, so its members are unknown; use the original"
         )
     number = " --data.shadow 0" if many else ""
     return InputError(
-        f"no shadow under {runs}/ goes with victim {file}: same data, same split, other half; train one with "
+        f"no shadow under {runs}/ matches victim {file} (same data, same split, other half); train one with "
         f"`python -m seg_mia fit {_like(file, card)}{number}`, or name one with --shadow PATH"
     )
 

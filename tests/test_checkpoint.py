@@ -147,7 +147,7 @@ def test_a_pickle_payload_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Payload()))
     for name in ("evil.ckpt", "plain.ckpt"):
         assert main(["test", "--attack", "asma", "--victim", str(tmp_path / name)]) == 2
-        assert "nothing of it was executed" in capsys.readouterr().err
+        assert "nothing was executed" in capsys.readouterr().err
     assert not Path("sprung").exists()
 
 
@@ -169,9 +169,9 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
 
 def test_another_tool_and_another_format(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match="not written by seg_mia"):
+    with pytest.raises(InputError, match="as written by seg_mia"):
         read(tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match="format 99"):
+    with pytest.raises(InputError, match="format 1, got 99"):
         read_card(write(tmp_path / "new.ckpt", format=99))
 
 

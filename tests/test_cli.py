@@ -185,11 +185,11 @@ def test_an_attack_more_runs_only_that(tiny: Path, capsys: pytest.CaptureFixture
     asma = '{"attack": "asma", "settings": {"steps": 2}, "data": {"limit": 1}}'
     pgd = '{"attack": "pgd", "settings": {"steps": 1}, "data": {"limit": 1}}'
     assert main(["audit", "--victim", str(tiny), "--attacks", f"[{asma}]"]) == 0
-    assert "taken from" not in capsys.readouterr().out
+    assert "reused from" not in capsys.readouterr().out
     gate = ["--fail-on", "utility.dice>=0"]
     assert main(["audit", "--victim", str(tiny), "--attacks", f"[{asma}, {pgd}]", *gate]) == 1
     said = capsys.readouterr().out
-    assert said.count("taken from") == 3  # the victim, how well it segments, ASMA
+    assert said.count("reused from") == 3  # the victim, how well it segments, ASMA
     assert "gate utility.dice>=0: utility.dice is 0." in said
     for version in ("version_0", "version_1"):
         assert (Path("runs/audit") / version / "report.html").is_file()

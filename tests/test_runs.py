@@ -101,7 +101,7 @@ def test_the_newest_fitting_fleet_lies_beside_the_newest_shadow() -> None:
     assert newest_fitting(RUNS, None, [], most=None) == (victim, [second, first])
     assert newest_fitting(RUNS, None, [], most=None, apart=False) == (victim, [second, first])
     assert newest_fitting(RUNS, None, [older, elsewhere], most=None) == (victim, [older, elsewhere])
-    with pytest.raises(InputError, match="no victim under runs/ goes with shadow"):
+    with pytest.raises(InputError, match="no victim under runs/ matches shadow"):
         newest_fitting(RUNS, None, [inside])
     assert newest_fitting(RUNS, None, [inside], apart=False) == (victim, [inside])
 

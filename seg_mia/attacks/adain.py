@@ -193,15 +193,15 @@ def load_pairs(path: str | Path) -> TextureAutoEncoders:
     widths = [state.get(f"encoders.5.conv{stage}1.weight") for stage in range(1, 6)]
     if any(width is None for width in widths):
         raise InputError(
-            f"{path} holds no texture auto-encoders; train some with `python -m seg_mia fit --config "
-            "texture_phantom`"
+            f"{path} must hold texture auto-encoders and has none; train some with `python -m seg_mia fit "
+            "--config texture_phantom`"
         )
     pairs = TextureAutoEncoders(widths=[len(width) for width in widths if width is not None])
     try:
         pairs.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(
-            f"{path} does not hold five pairs of one width: {str(error).splitlines()[-1].strip()}"
+            f"{path} must hold five pairs of matching width: {str(error).splitlines()[-1].strip()}"
         ) from None
     pairs.source = str(path)
     return pairs.eval()
@@ -245,7 +245,7 @@ def _changes(images: Tensor, x: Tensor, foreground: Tensor) -> dict[str, Tensor]
 def _check(organs: Sequence[int], ssim_floor: float, feather: float) -> None:
     if not organs or not all(1 <= organ <= ORGANS for organ in organs):
         raise InputError(
-            f"organs must be ids of 1 to {ORGANS}, one for each foreground class, got {list(organs)}"
+            f"organs must be ids from 1 to {ORGANS}, one for each foreground class, got {list(organs)}"
         )
     if not -1 <= ssim_floor <= 1 or not 0 <= feather < float("inf"):
         raise InputError(

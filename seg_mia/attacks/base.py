@@ -181,7 +181,7 @@ def input_gradient(loss: Tensor, images: Tensor, *, again: bool = False) -> Tens
     if not gradient.isfinite().all():
         raise InputError(
             "the network's gradient must be finite, got NaN or infinity; attack in full precision "
-            "(--trainer.precision 32-true), or look for what overflows in the network"
+            "(--trainer.precision 32-true), or find the overflow in the network"
         )
     return gradient
 

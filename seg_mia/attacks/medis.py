@@ -175,7 +175,7 @@ def success_criterion(targeted: bool, success: float | None, stop: float | None)
         end = max(published[1], threshold) if targeted else min(published[1], threshold)
     if end < threshold if targeted else end > threshold:
         raise InputError(
-            f"a run must not stop before it succeeds, got stop {end} and success {threshold}; set stop "
+            f"stop must not be reached before success, got stop {end} and success {threshold}; set stop "
             f"{'above' if targeted else 'below'} it, or leave it out"
         )
     return SuccessCriterion(targeted, threshold, end)
@@ -193,7 +193,7 @@ def check_knobs(
     unknown = [name for name in losses if name not in SURROGATES]
     if unknown or not losses or len(set(losses)) < len(losses):
         raise InputError(
-            f"losses must name one or more of {', '.join(SURROGATES)}, each once, got "
+            f"losses must name at least one of {', '.join(SURROGATES)}, each once, got "
             f"{', '.join(losses) or 'none'}"
         )
     if steps < 1 or not 0 < step_size <= 1:

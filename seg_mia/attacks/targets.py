@@ -57,7 +57,7 @@ class Targeted(WhiteBox):
             raise InputError(f"target_class must be a foreground class, 1 or more, got {self.target_class}")
         if (self.target == "folder") != (self.target_folder is not None):
             raise InputError(
-                f"target 'folder' and target_folder go together, got target {self.target!r} and "
+                f"target 'folder' and target_folder must be given together, got target {self.target!r} and "
                 f"target_folder {self.target_folder!r}"
             )
 
@@ -75,8 +75,7 @@ class Directed(Targeted):
         super().check_knobs()
         if not self.is_targeted and self.target != "random":
             raise InputError(
-                f"target {self.target!r} is asked for by targeted attacks alone; add targeted true, or leave "
-                "it out"
+                f"target {self.target!r} applies only to targeted attacks; add targeted true, or leave it out"
             )
 
     @property
@@ -132,6 +131,6 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
 def _need_two(count: int, kind: str) -> None:
     if count < 2:
         raise InputError(
-            f"target {kind!r} asks for another sample's mask, got a set of {count}; attack another subset "
+            f"target {kind!r} needs another sample's mask, got a set of {count}; attack another subset "
             "(--data.subset) or choose white, black or folder"
         )

@@ -35,7 +35,9 @@ class WhiteBox(Perturbation):
         for path in self.replace:
             kind = resolve(path)
             if not issubclass(kind, nn.Module):
-                raise InputError(f"replace names {path!r}, which is no layer; name an nn.Module's class")
+                raise InputError(
+                    f"replace must name a class of nn.Module, got {path!r}; name a layer's class"
+                )
 
     def check(self, model: nn.Module | None = None) -> None:
         """Raise InputError if the victim has no layer of a kind to be replaced."""

@@ -51,7 +51,8 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
     if settings.shadow is None and any(map(on_shadow, attacks)):
         raise InputError(
-            "an attack's surrogate is the shadow; name one in the audit, `shadow: CONFIG` or a checkpoint"
+            "an attack with a surrogate needs a shadow model; name one in the audit, `shadow: CONFIG` or a "
+            "checkpoint"
         )
     if not inferring:
         return attacks
@@ -60,8 +61,8 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         return attacks
     if settings.shadow is None:
         raise InputError(
-            f"{', '.join(sorted({attack.name for attack in learning}))} learn on a shadow; name one in the "
-            "audit, `shadow: CONFIG` or a checkpoint"
+            f"no shadow model for {', '.join(sorted({attack.name for attack in learning}))}; "
+            "name one in the audit, `shadow: CONFIG` or a checkpoint"
         )
     blind = [attack for attack in inferring if not queries_victim(attack)]
     blind = blind or [_checked(AttackEntry(BLIND), settings)]

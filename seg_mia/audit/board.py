@@ -20,18 +20,18 @@ BOARD = "tensorboard"
 LAYOUT = {
     "utility": {
         "Dice in training": ["Multiline", ["val/dice", "train/dice"]],
-        "Dice, victim by victim": ["Multiline", ["utility/dice_.*"]],
+        "Dice by victim": ["Multiline", ["utility/dice_.*"]],
     },
     "privacy": {
-        "AUC of membership inference, victim by victim": ["Multiline", ["privacy/auc/.*"]],
-        "TPR at 1 % FPR, victim by victim": ["Multiline", ["privacy/tpr/.*"]],
+        "AUC of membership inference by victim": ["Multiline", ["privacy/auc/.*"]],
+        "TPR at 1 % FPR by victim": ["Multiline", ["privacy/tpr/.*"]],
         "AUC over a recipe's networks": ["Multiline", ["recipe/auc/.*"]],
         "TPR at 1 % FPR over a recipe's networks": ["Multiline", ["recipe/tpr/.*"]],
-        "a membership classifier's AUC in training": ["Multiline", ["val/auc"]],
+        "AUC of a membership classifier in training": ["Multiline", ["val/auc"]],
     },
     "robustness": {
-        "Dice under attack, victim by victim": ["Multiline", ["robustness/dice/.*"]],
-        "IoU with the attacker's target, victim by victim": ["Multiline", ["robustness/iou/.*"]],
+        "Dice under attack by victim": ["Multiline", ["robustness/dice/.*"]],
+        "IoU with the attacker's target by victim": ["Multiline", ["robustness/iou/.*"]],
     },
 }
 """TensorBoard's custom scalars: a card per chart, a line per matching tag."""

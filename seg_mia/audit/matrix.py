@@ -19,7 +19,7 @@ from seg_mia.results.tables import aligned, interval, markdown, mask_lost
 from seg_mia.results.text import permits_at_1
 
 AttackResult = MembershipResult | PerturbationResult
-NOTHING = "none, which proves nothing"
+NOTHING = "none (no evidence of privacy)"
 """Table text if no epsilon is proved, which does not indicate privacy."""
 
 
@@ -95,13 +95,13 @@ def _table(rows: Sequence[Compared]) -> list[list[str]]:
 
 
 def _header(first: Compared, *, promised: bool) -> list[str]:
-    header = ["defence", "shadow", "Dice, others", "Dice, members"]
-    header += ["epsilon promised"] if promised else []
+    header = ["defence", "shadow", "Dice, non-members", "Dice, members"]
+    header += ["epsilon guaranteed"] if promised else []
     for result in first.results:
         if isinstance(result, MembershipResult):
             header += [f"{result.name}: AUC", "TPR at 10 %, 1 % FPR"]
             header.append(f"difference to {first.victim.defence}")
-            header += ["epsilon proved (at most)"] if promised else []
+            header += ["epsilon proved (largest possible)"] if promised else []
         else:
             header.append(f"{result.name}: IoU with its target")
     return header

@@ -73,12 +73,14 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
         with watched() as reads:
             answers = _answers(make, images)
     except Exception as error:  # noqa: BLE001  # foreign code may raise anything; the stage itself will tell it
-        log.debug("%s cannot be asked: %s", named, error)
+        log.debug("no version of %s: %s", named, error)
         return secrets.token_hex()
     if reads.services:
         services = ", ".join(sorted(reads.services))
         log.info(
-            "%s turns to other programs (%s): nothing is taken from earlier runs", ", ".join(named), services
+            "%s depends on other programs (%s): results of earlier runs are not reused",
+            ", ".join(named),
+            services,
         )
         return secrets.token_hex()
     return [answers, sorted(digest for name in reads.files if (digest := _digest(Path(name))))]

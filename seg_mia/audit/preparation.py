@@ -15,8 +15,8 @@ def check(preparation: Preparation) -> None:
     model = last_value(stacked([str(find_config(preparation.config))]), "model")
     if not isinstance(model, dict) or model.get("class_path") != preparation.task:
         raise InputError(
-            f"{preparation.option} names {preparation.config}, which trains no {preparation.product}; "
-            f"{preparation.example} does, or give a folder"
+            f"{preparation.option} names {preparation.config}, which does not train a {preparation.product}; "
+            f"name a config that does, such as {preparation.example}, or a folder"
         )
 
 

@@ -44,9 +44,9 @@ class Progress:
         if self.workers > 1:
             self._say_step(step)
         if result is None and step.kind != "recipe":
-            self.say("  trained already")
+            self.say("  already trained")
         elif result is not None and result.cached:
-            self.say(f"  taken from {result.folder}, where the same has been run ({in_time(result.seconds)})")
+            self.say(f"  reused from {result.folder}: inputs unchanged ({in_time(result.seconds)})")
 
     def _say_step(self, step: AuditStep) -> None:
         self.number += 1
@@ -58,12 +58,12 @@ class Progress:
     def _remaining(self) -> str:
         expected = [self.known[name] for name in self.remaining if name in self.known]
         seconds = sum(expected) / self.workers
-        parts = [f"{in_time(self.clock() - self.begun)} so far"] if self.number > 1 else []
+        parts = [f"{in_time(self.clock() - self.begun)} elapsed"] if self.number > 1 else []
         if seconds >= 1:
             is_complete = len(expected) == len(self.remaining)
             at_most = "up to" if self.workers == 1 else "about"
             parts.append(
-                f"{at_most} {in_time(seconds)} to go" if is_complete else f"{in_time(seconds)} or more to go"
+                f"{at_most} {in_time(seconds)} left" if is_complete else f"at least {in_time(seconds)} left"
             )
         return ", ".join(parts)
 

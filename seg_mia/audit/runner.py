@@ -168,8 +168,8 @@ class AuditRunner:
         card = read_card(file, trust=self.settings.trust)
         if step.kind == "shadow" and adopted(card) and (card.split or {}).get("role") == "shadow":
             raise InputError(
-                f"shadow {file} was trained elsewhere and its members here are drawn by chance; name a "
-                "config to train one with"
+                f"shadow {file} was trained elsewhere, so its members are unknown and those of this split "
+                "are arbitrary; name a config to train a shadow with"
             )
 
     def may_have(self, defence: GatedDefence, row: int) -> bool:
@@ -192,7 +192,7 @@ class AuditRunner:
         if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
             if training.options or training.weights or row.defence or row.options:
                 raise InputError(
-                    f"{path} is trained already, options and defences are for a training; leave them out, or "
+                    f"{path} is already trained, so options and defences do not apply; leave them out, or "
                     "name a config"
                 )
             return shadow_files(path)[step.shadow] if step.kind == "shadow" else checkpoint_file(path)
@@ -277,7 +277,7 @@ class AuditRunner:
                 victim=str(victim),
                 shadow=("defended" if row.adaptive else "undefended") if shadows else None,
                 utility=utility,
-                privacy=guarantee(card.privacy, f"{victim}: what its card says of privacy"),
+                privacy=guarantee(card.privacy, f"{victim}: privacy guarantee in the checkpoint"),
                 about=about(card),
                 has_canaries=has_canaries,
                 canaries=read_canaries(victim) if has_canaries else None,
@@ -351,13 +351,13 @@ def _check_half(step: AuditStep, data: SegmentationData) -> None:
     if data.role != step.kind:
         remedy = "leave data.role out" if step.kind == "shadow" else "add `options: {data.role: victim}`"
         raise InputError(
-            f"the {step.kind} of an audit trains on its own half of the data, {step.title} has "
-            f"data.role {data.role}; {remedy}"
+            f"the {step.kind} of an audit must train on the {step.kind}'s half of the data, got data.role "
+            f"{data.role} in {step.title}; {remedy}"
         )
     if data.shadow_pool == "victim":
         raise InputError(
-            "the shadows of an audit are trained on their own half of the data, got data.shadow_pool victim; "
-            "leave it out, and run such attacks by `seg_mia test`"
+            "the shadows of an audit must be trained on the shadow's half of the data, got data.shadow_pool "
+            "victim; leave it out, and run attacks that need it with `seg_mia test`"
         )
 
 

@@ -194,7 +194,7 @@ def read_settings(words: Sequence[str]) -> Settings:
     set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(
         prog="seg_mia audit",
-        description="Train a victim and a shadow, attack, sum up.",
+        description="Train a victim and a shadow, attack the victim, write a report.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -241,17 +241,18 @@ def _check(settings: Settings) -> None:
             if isinstance(entry, str):
                 _refuse_mapping(name, entry, kind)
     if settings.version != VERSION:
-        raise InputError(f"audit files of version {VERSION} are read, this one says {settings.version}")
+        raise InputError(f"an audit file must have version {VERSION}, got {settings.version}")
     seeds = settings.seeds
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        raise InputError(f"seeds must be one or more different numbers from 0 to {2**31 - 1}, got {seeds}")
+        raise InputError(f"seeds must be one or more distinct numbers from 0 to {2**31 - 1}, got {seeds}")
     if not re.fullmatch(r"\w[\w.-]*", settings.name):
         raise InputError(
-            f"an audit's name is a folder's: letters, digits, _, - and dots, got {settings.name!r}; change "
-            "--name"
+            f"an audit's name may hold letters, digits, _, - and dots, got {settings.name!r}; change --name"
         )
     if not settings.attacks:
-        raise InputError("an audit needs attacks, got none; name some: --attacks '[asma, mia-type2]'")
+        raise InputError(
+            "an audit needs at least one attack, got none; name some: --attacks '[asma, mia-type2]'"
+        )
 
 
 def _check_count(shadow: str | Shadows | None) -> None:
@@ -261,8 +262,8 @@ def _check_count(shadow: str | Shadows | None) -> None:
     trained = shadow.weights is not None or (Path(shadow.config).exists() and not _is_config(shadow.config))
     if shadow.count < 1 or (shadow.count > 1 and trained):
         raise InputError(
-            f"count must be 1 or more shadows to train, got {shadow.count}"
-            f"{f' where {shadow.weights or shadow.config} is trained already' if trained else ''}; correct it"
+            f"count must be at least 1 shadow to train, got {shadow.count}"
+            f"{f' where {shadow.weights or shadow.config} is already trained' if trained else ''}; correct it"
         )
 
 
@@ -353,7 +354,9 @@ def rows(settings: Settings) -> list[VictimRow]:
         if row.release is not None:
             find_config(row.release, "release")
     if len({row_key(row) for row in compared}) < len(compared):
-        raise InputError("each of an audit's defences must differ from the others in what it is or its name")
+        raise InputError(
+            "the defences of an audit must differ in content or in name; remove the repeated one, or name it"
+        )
     for row in compared:
         _check_trainable(row, settings)
     return compared or [VictimRow()]
@@ -362,7 +365,7 @@ def rows(settings: Settings) -> list[VictimRow]:
 def _check_trainable(row: VictimRow, settings: Settings) -> None:
     if row.adaptive and not row.defence and row.config is None:
         raise InputError(
-            f"the row {row.label} has no defence that a shadow could be trained with; leave out adaptive"
+            f"row {row.label} has no training-time defence to apply to the shadow; leave out adaptive"
         )
     if row.config is not None:
         return
@@ -373,7 +376,7 @@ def _check_trainable(row: VictimRow, settings: Settings) -> None:
         trained = Path(config).exists() and not config.endswith((".yaml", ".yml"))
         if trained and (row.defence or row.options):
             raise InputError(
-                f"{config} is trained already, the row {row.label} needs a config to train with; name one"
+                f"{config} is already trained, but row {row.label} needs a config to train with; name one"
             )
 
 

@@ -341,7 +341,7 @@ class StageCache:
                 lock.acquire(blocking=False)
             except Timeout:
                 if waits:
-                    self.say("  another audit is at this very stage: waiting for what it makes")
+                    self.say("  another audit is running this stage: waiting for its result")
                     lock.acquire()
         except OSError as error:
             raise InputError(

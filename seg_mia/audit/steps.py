@@ -42,7 +42,7 @@ def steps(
             trainings = _trainings(settings, row, number, index, trained)
             listed += trainings
             victim = row.label if settings.defences else "the victim"
-            listed.append(AuditStep("utility", number, index, f"how well {victim} segments"))
+            listed.append(AuditStep("utility", number, index, f"segmentation quality of {victim}"))
             for attack in (attack for attack in attacks if is_run(attack, index)):
                 preparation = prepares(attack)
                 if preparation is not None and preparation not in trained:

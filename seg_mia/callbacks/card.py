@@ -39,9 +39,9 @@ def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
     for name, value in arguments.items():
         if not is_plain(value):
             raise InputError(
-                f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is no "
-                "plain value; "
-                "build the run from a config (python -m seg_mia fit), which passes class paths and numbers"
+                f"{kind.__name__}({name}=...) cannot go into a checkpoint: a {type(value).__name__} is not a "
+                "plain value; build the run from a config (python -m seg_mia fit), which passes class paths "
+                "and numbers"
             )
     return restorable({"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments})
 
@@ -60,8 +60,8 @@ def check_restored(component: LightningModule) -> None:
             check_spec(network, trust=paths, base=nn.Module)
     except InputError as error:
         raise InputError(
-            f"no checkpoint of this network could be read again, since its card {error}; give what is said "
-            "in numbers, single words and lists of them, or name a class of your own that fixes the rest"
+            f"a checkpoint of this network could not be restored, since its card {error}; use arguments that "
+            "are numbers, words or lists of them, or a class of your own that sets the others"
         ) from None
     if network and any(not OWN.fullmatch(path) for path in class_paths(network)):
         with isolate_rng():
@@ -78,8 +78,8 @@ def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
             key for key in shapes[0].keys() | shapes[1].keys() if shapes[0].get(key) != shapes[1].get(key)
         )
         raise InputError(
-            f"no checkpoint of {name} could be read again: built anew from the same arguments it has other "
-            f"weights ({', '.join(differ[:3])}); its constructor must make the same network each time"
+            f"a checkpoint of {name} could not be restored: rebuilt from the same arguments, it differs in "
+            f"{', '.join(differ[:3])}; its constructor must build the same network each time"
         )
 
 
@@ -192,17 +192,16 @@ def check_data(
     """
     if fingerprint is not None and data.fingerprint != fingerprint:
         raise InputError(
-            f"this data is not what the {role} was trained on: fingerprint {data.fingerprint[:12]}, the "
-            f"checkpoint says {fingerprint[:12]}; point --data.root at the original, unchanged files, or "
-            "train again"
+            f"the data must be that of the {role}'s training, fingerprint {fingerprint[:12]}, got "
+            f"{data.fingerprint[:12]}; set --data.root to the original, unchanged files, or train again"
         )
     if split is None:
         return False
     # The digest does not depend on the salt: any salt does here.
     if split_of(data, bytes(16))["digest"] != split.get("digest"):
         raise InputError(
-            f"these settings split the data otherwise than the {role}'s training did, so members and "
-            "non-members would be mixed up; leave out --data.members, nonmembers, reference, role, "
-            "shadow, shadow_pool, split_seed, shadow_share, duplicates, near_duplicates and stratify"
+            f"the split must be that of the {role}'s training, got another, which would mix members and "
+            "non-members; leave out --data.members, nonmembers, reference, role, shadow, shadow_pool, "
+            "split_seed, shadow_share, duplicates, near_duplicates and stratify"
         )
     return True

@@ -154,7 +154,7 @@ def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> 
     return [
         Tile(picture(image), kind),
         Tile(overlay(image, mask), f"score {scores[position]:.3g}"),
-        Tile(overlay(image, prediction), "" if has_logits else "victim not asked"),
+        Tile(overlay(image, prediction), "" if has_logits else "victim not queried"),
     ]
 
 

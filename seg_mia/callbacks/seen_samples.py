@@ -58,9 +58,8 @@ class SeenSamples(Callback):
         missing = self.unseen(data)
         if missing and trainer.is_global_zero:
             log.warning(
-                "%d of %d members were never trained on, since training ended before it came to them "
-                "(--trainer.max_steps, max_time, limit_train_batches): they count neither as members nor as "
-                "non-members",
+                "%d of %d members were never trained on, because training ended early (--trainer.max_steps, "
+                "max_time, limit_train_batches): they count neither as members nor as non-members",
                 len(missing),
                 len(data.splits.members),
             )
@@ -104,7 +103,7 @@ def unseen_members(split: Mapping[str, Any], data: SegmentationData) -> tuple[in
         unseen = ()
     if len(unseen) != len(positions) or not set(unseen) <= set(data.splits.members):
         raise InputError(
-            "the checkpoint's card lists as never trained on what are no members of this data; point "
-            "--data.root at the original, unchanged files, or train again"
+            "samples never trained on, as listed in the checkpoint's card, must be members of this data, got "
+            "others; set --data.root to the original, unchanged files, or train again"
         )
     return unseen

@@ -114,8 +114,8 @@ def _suspicious(findings: Inspection, full: float) -> dict[str, list[str]]:
     counts, labelled = measured.pixels[:, :-1], measured.labelled
     kinds = {
         "empty masks": (labelled > 0) & (counts[:, 0] == labelled),
-        "masks nearly full": (labelled > 0) & (counts[:, 1:].max(1) >= full * labelled),
-        "masks with nothing but pixels to ignore": labelled == 0,
+        "almost full masks": (labelled > 0) & (counts[:, 1:].max(1) >= full * labelled),
+        "masks with only ignored pixels": labelled == 0,
         "constant images": findings.data.facts.spread <= ONE_GREY,
     }
     return {kind: [findings.ids[i] for i in np.flatnonzero(which)] for kind, which in kinds.items()}

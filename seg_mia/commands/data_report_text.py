@@ -22,8 +22,8 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
         f"{groups['median']:g}",
         f"- images {' x '.join(map(str, images['shape']))} (height, width, channels) of {images['type']}, "
         f"values in [{images['low']:.3f}, {images['high']:.3f}]",
-        f"- masks {' x '.join(map(str, masks['shape']))}, {content['ignored']:.2%} of the pixels to ignore; "
-        f"of the others {share['smallest']:.2%} to {share['largest']:.2%} are not class 0, median "
+        f"- masks {' x '.join(map(str, masks['shape']))}, {content['ignored']:.2%} of the pixels ignored; of "
+        f"the others {share['smallest']:.2%} to {share['largest']:.2%} are not class 0, median "
         f"{share['median']:.2%}",
         f"- split: {_split(content['split'])}",
         *([f"- **training is refused**: {content['refused']}"] if content["refused"] else []),
@@ -34,7 +34,7 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
         *(f"| {row['id']} | {row['share']:.3%} | {row['samples']} |" for row in content["classes"]),
         "",
         *(f"- {kind}: {_named(names)}" for kind, names in content["suspicious"].items()),
-        f"- equal to the pixel: {_named([' = '.join(names) for names in content['equal']])}",
+        f"- identical images: {_named([' = '.join(names) for names in content['equal']])}",
         *_near_lines(content["near"], file),
     ]
 
@@ -55,14 +55,14 @@ def _near_lines(near: NearDuplicates, file: Path) -> list[str]:
     if near["parted"]:
         lie = "lies" if near["parted"] == 1 else "lie"
         lines.append(
-            f"- **{near['parted']} of these pairs {lie} in two parts of this split**: an image a network "
-            "trained on also counts as unseen, or the attacker's as the victim's"
+            f"- **{near['parted']} of these pairs {lie} in two parts of this split**: a training image also "
+            "counts as unseen, or an image of the attacker as one of the victim"
         )
     if loose:
         lines += [
-            f"- nothing keeps together: {_named([' ~ '.join(names[:SHOWN]) for names in loose])}",
-            f"- to keep all these pairs on one side, train victim and shadow with `--data.near_duplicates "
-            f"{file}` (take out of the file what duplicates.png shows to be different), or list some: "
+            f"- not grouped by anything: {_named([' ~ '.join(names[:SHOWN]) for names in loose])}",
+            "- to keep all these pairs on one side, train victim and shadow with `--data.near_duplicates "
+            f"{file}` (remove pairs from the file that duplicates.png shows to be different), or list some: "
             "`--data.duplicates '[[ID, ID], ...]'`; either changes the split",
         ]
     return lines
@@ -70,7 +70,7 @@ def _near_lines(near: NearDuplicates, file: Path) -> list[str]:
 
 def _split(split: Mapping[str, int] | str) -> str:
     if isinstance(split, str):
-        return f"does not fit: {split}"
+        return f"not possible: {split}"
     return ", ".join(f"{count} {part}" for part, count in split.items())
 
 

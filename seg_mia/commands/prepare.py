@@ -52,7 +52,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if not 0 < self.full <= 1:
-            raise InputError(f"full is a share, above 0 and at most 1, got {self.full}; 0.95 is the default")
+            raise InputError(
+                f"full must be a fraction above 0 and at most 1, got {self.full}; 0.95 is the default"
+            )
         if self.tiles < 1:
             raise InputError(f"tiles must be at least 1, got {self.tiles}; 48 is the default")
 
@@ -61,7 +63,7 @@ def prepare(words: Sequence[str]) -> list[str]:
     """Run `prepare` and return lines with its results; raise InputError for invalid input."""
     request, data, name = _parsed(words)
     data.prepare_data()
-    with DecodingBar("looking at every sample") as bar:
+    with DecodingBar("reading every sample") as bar:
         measured = survey(data.cached, data.source.classes, progress=bar)
     pairs = near_pairs(
         measured.hashes, measured.thumbnails, distance=request.distance, similarity=request.similarity
@@ -102,11 +104,11 @@ def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:
     set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
     parser = ArgumentParser(
         prog="seg_mia prepare",
-        description="Decode a data set once into the cache, and report what is in it.",
+        description="Decode a data set into the cache, and report its contents, duplicates and errors.",
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="A config's name or file: its data counts.")
+    parser.add_argument("--config", action="config", help="Name or path of a config; only its data is used.")
     parser.add_class_arguments(Request)
     parser.add_subclass_arguments(SegmentationData, "data", required=True)
     files, options = taken(options_in(words), "config")

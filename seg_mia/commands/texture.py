@@ -58,12 +58,12 @@ def texture(words: Sequence[str]) -> list[str]:
     request, knobs = _parsed(words)
     for name, file in (("image", request.image), ("label", request.label)):
         if not file.exists():
-            raise InputError(f"there is no {file}; name another file with --{name}")
+            raise InputError(f"--{name} must be a file, found no {file}; correct the path")
     if is_volume(request.image) and is_volume(request.label):
         check_same(NiftiFile(request.image), NiftiFile(request.label))
     flat = not (is_volume(request.image) or is_volume(request.label))
     if request.slice is not None and flat and request.image.is_file() and request.label.is_file():
-        raise InputError("--slice is for NIfTI volumes, neither image nor label is one; leave it out")
+        raise InputError("--slice applies to NIfTI volumes, got neither as image nor as label; leave it out")
     _check_device(request.device)
     label = _label(request)
     image = _image(request)
@@ -102,7 +102,7 @@ def texture(words: Sequence[str]) -> list[str]:
 def _parsed(words: Sequence[str]) -> tuple[Request, Texture]:
     parser = ArgumentParser(
         prog="seg_mia texture",
-        description="Re-texture one image (Lee et al. 2024), with the knobs of the published script.",
+        description="Re-texture one image (Lee et al. 2024), with the options of the published script.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -130,9 +130,7 @@ def _label(request: Request) -> Tensor:
     label = torch.from_numpy(values.astype(np.int64))[None]
     organs = [*([] if request.organ is None else [request.organ]), *(request.organs or {}).values()]
     if not all(1 <= organ <= ORGANS for organ in organs) or (request.organ is not None and request.organs):
-        raise InputError(
-            f"organ or organs must give ids of 1 to {ORGANS}, one of the two alone, got {organs}"
-        )
+        raise InputError(f"either organ or organs must be given, with ids from 1 to {ORGANS}, got {organs}")
     if request.organs is not None:
         mapped = torch.zeros_like(label)
         for source_id, organ in request.organs.items():
@@ -142,7 +140,7 @@ def _label(request: Request) -> Tensor:
         beyond = set(np.unique(values).tolist()) - {0, 1, 255}
         if beyond:
             raise InputError(
-                f"with organ given, label {path} must hold 0 and 1 or 255 alone, got {sorted(beyond)}"
+                f"with organ given, label {path} must hold only 0 and 1 or 255, got {sorted(beyond)}"
             )
         label = (label > 0) * request.organ
     return label
@@ -165,7 +163,8 @@ def _image(request: Request) -> Tensor:
         )
     if values.max() == values.min():
         raise InputError(
-            f"image {request.image} is {values.max():.3g} everywhere: it has no texture to change"
+            f"image {request.image} must have a texture, got {values.max():.3g} everywhere; choose another "
+            "image or slice"
         )
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float32))[None]
@@ -179,9 +178,11 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
         try:
             loaded = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path} cannot be read as a .npy array ({error}); np.save one") from None
+            raise InputError(
+                f"{path} must be a .npy array, cannot be read ({error}); write it with np.save"
+            ) from None
         if not isinstance(loaded, np.ndarray):
-            raise InputError(f"{path} must be one array, got an archive of several; np.save one")
+            raise InputError(f"{path} must be one array, got an archive of several; write one with np.save")
         return loaded
     if mask:
         return read_mask(path, threshold=None, classes=255, remedy="save class ids of 8 bits")
@@ -194,7 +195,7 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
 def _fullest(label: Path) -> int:
     """Return the slice with most of the organs."""
     if not is_volume(label):
-        raise InputError(f"a NIfTI image needs --slice, or a NIfTI label to choose by, got {label}")
+        raise InputError(f"a NIfTI image needs --slice, or a NIfTI label that determines it, got {label}")
     return int((read_volume(label) > 0).sum((0, 1)).argmax())
 
 
@@ -202,12 +203,12 @@ def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
-        raise InputError(f"device {device!r} is not there: {one_line(str(error))}; cpu always is") from None
+        raise InputError(f"device {device!r} is not available: {one_line(str(error))}; use cpu") from None
 
 
 def _window(window: Sequence[float]) -> tuple[float, float]:
     if len(window) != 2 or not window[0] < window[1]:
-        raise InputError(f"window must be two numbers, the lower first, got {list(window)}")
+        raise InputError(f"window must be two numbers in ascending order, got {list(window)}")
     return window[0], window[1]
 
 

@@ -63,8 +63,8 @@ def refuse_audit(layer: Layer) -> None:
     victim = victim.get("config") if isinstance(victim, dict) else victim
     example = f", such as its victim's, {victim}" if isinstance(victim, str) else ""
     raise InputError(
-        f"{name} is an audit's file, which `python -m seg_mia audit --config {name}` runs; name a "
-        f"training's{example}"
+        f"{name} is an audit file, run by `python -m seg_mia audit --config {name}`; name a training "
+        f"config{example}"
     )
 
 
@@ -74,15 +74,15 @@ def refuse_training(layer: Layer) -> None:
     parts = [content.get(part) for part in ("model", "data")]
     if "trainer" in content or any(isinstance(part, dict) and "class_path" in part for part in parts):
         raise InputError(
-            f"{name} is a training's file, which `python -m seg_mia fit --config {name}` runs; an audit "
-            f"names it as its victim: --victim {name} --attacks asma"
+            f"{name} is a training config, run by `python -m seg_mia fit --config {name}`; an audit takes it "
+            f"as its victim: --victim {name} --attacks asma"
         )
 
 
 def _with_bases(file: str, above: tuple[str, ...]) -> list[Layer]:
     """Return a config preceded by its bases."""
     if file in above:
-        raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); take one base out")
+        raise InputError(f"{file} is its own base ({' -> '.join((*above, file))}); remove one base")
     content = read_yaml(file)
     bases = [str(_base(name, file)) for name in _names(content.get("base"))]
     return [*(layer for base in bases for layer in _with_bases(base, (*above, file))), Layer(file, content)]

@@ -94,7 +94,7 @@ def read_yaml(config: str) -> Config:
         text = config if is_inline(config) else Path(config).read_text(encoding="utf-8")
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where} is not readable YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where} must be valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{where} must hold a mapping of options, got {type(content).__name__}")
     return content

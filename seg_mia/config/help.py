@@ -9,8 +9,8 @@ from seg_mia.config.files import Config, is_inline, read_yaml
 from seg_mia.config.options import options_in, taken
 
 ADOPT = (
-    "adopt takes what fit takes, but for --defence and --resume; it trains nothing: --model.weights FILE "
-    "holds the weights of a network that was trained elsewhere."
+    "adopt takes the options of fit except --defence and --resume. It trains nothing: --model.weights FILE "
+    "holds the weights of a network trained elsewhere."
 )
 PARTS = ("model", "data", "attack", "release")
 

@@ -26,7 +26,7 @@ def one_line(message: str, known: Iterable[str] = ()) -> str:
             Lightning's trainer are included by default.
     """
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    telling = [line for line in lines if not NOISE.match(line)] or lines or ["the arguments do not fit"]
+    telling = [line for line in lines if not NOISE.match(line)] or lines or ["invalid arguments"]
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     line = next((text for text in telling if "is not accepted" in text), telling[0])
     if path := re.search(r"dot import path string: (\S+)", message):
@@ -94,7 +94,7 @@ def _accepted(message: str) -> str:
     if kind is None:
         return ""
     if not (takes := sorted(_options(kind))):
-        return f": no config says which {kind.__name__} is meant; name one with --config, or a class path"
+        return f": no config sets the class of {kind.__name__}; name a config with --config, or a class path"
     return f"{near(option[1].partition('.')[0], takes) or ';'} {kind.__name__} takes {', '.join(takes)}"
 
 

@@ -60,9 +60,7 @@ def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None =
         raise InputError("must hold plain values under class_path and init_args")
     for path in class_paths(spec):
         if path not in trust and not OWN.fullmatch(path):
-            raise InputError(
-                f"names the class {path!r}, which is not part of seg_mia; if you trust it: --trust {path}"
-            )
+            raise InputError(f"names the class {path!r} outside seg_mia; if you trust it: --trust {path}")
     _check_arguments(spec, base)
 
 
@@ -70,7 +68,7 @@ def resolve(path: str) -> type:
     """Return the class at a checked path; raise InputError unless it is a class defined there."""
     module, _, name = path.rpartition(".")
     if not module:
-        raise InputError(f"names {path!r}, which is no class path; write module.Class")
+        raise InputError(f"names {path!r}, not a class path; write module.Class")
     try:
         candidate = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
@@ -87,20 +85,19 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
         or not isinstance(spec.get("class_path"), str)
         or not isinstance(spec.get("init_args", {}), Mapping)
     ):
-        raise InputError(f"must hold class_path and init_args alone, got {sorted(spec)}")
+        raise InputError(f"must hold only class_path and init_args, got {sorted(spec)}")
     kind = resolve(spec["class_path"])
     if base is not None and not issubclass(kind, base):
-        raise InputError(f"names {spec['class_path']!r} where a {base.__name__} is needed")
+        raise InputError(f"names {spec['class_path']!r} instead of a {base.__name__}")
     declared = parameters(kind)
     for name, value in spec.get("init_args", {}).items():
         if name not in declared:
             raise InputError(
-                f"gives {kind.__name__} an argument {name!r}, it takes {', '.join(declared) or 'none'}"
+                f"passes an argument {name!r} to {kind.__name__}, which takes {', '.join(declared) or 'none'}"
             )
         if not _fits(value, declared[name]):
             raise InputError(
-                f"gives {kind.__name__}({name}={value!r}), which is not a {_name(declared[name])} "
-                "of plain values"
+                f"passes {kind.__name__}({name}={value!r}), not a {_name(declared[name])} of plain values"
             )
 
 

@@ -188,8 +188,8 @@ class SegmentationData(LightningDataModule):
         log_notes(self.notes, self.role, str(self.cached.folder))
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
             raise InputError(
-                "augmentation moves image and mask together, but images and masks differ in size: "
-                f"{self.cached.images.shape[1:3]} and {self.cached.masks.shape[1:3]}; use --data.augment none"
+                f"augmentation needs images and masks of one size, got {self.cached.images.shape[1:3]} and "
+                f"{self.cached.masks.shape[1:3]}; use --data.augment none"
             )
         self._ready = True
 
@@ -226,7 +226,7 @@ class SegmentationData(LightningDataModule):
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)
-        with DecodingBar("looking at every sample") as bar:
+        with DecodingBar("reading every sample") as bar:
             self.facts = sample_facts(cached, self.source, bar)
         self._join_duplicates(cached.fingerprint)
         self.cached = cached
@@ -267,7 +267,9 @@ class SegmentationData(LightningDataModule):
         chosen = self.limited(self.scored(self.subset))
         if not len(chosen):
             self.evaluated()
-            raise InputError(f"none of the {self.subset} has a labelled pixel; choose another --data.subset")
+            raise InputError(
+                f"the {self.subset} need a labelled pixel and have none; choose another --data.subset"
+            )
         return chosen
 
     def evaluated(self) -> NDArray[np.int64]:
@@ -359,7 +361,7 @@ class SegmentationData(LightningDataModule):
         judged = set(self.indices("members")) | set(self.indices("nonmembers"))
         if judged & set(indices.tolist()):
             raise InputError(
-                "what is taught besides members must come from the reference, got evaluated samples"
+                "additional training samples must come from the reference, got evaluated samples"
             )
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -94,7 +94,9 @@ def open_cache(source: Source, folder: Path, *, progress: Progress | None = None
                 except (FileNotFoundError, ValueError, EOFError):
                     _move_aside(path)
         _build(source, path, progress)
-    raise InputError(f"{path} must stay as it is, got changed by others again and again; use another folder")
+    raise InputError(
+        f"{path} must stay unchanged, but was changed repeatedly by another program; use another folder"
+    )
 
 
 def _key(source: Source, contents: str) -> str:

@@ -100,10 +100,10 @@ def _refuse_coding(sight: Sight) -> None:
     if len(faint):
         values = sorted({int(facts.lost[i]) for i in faint})
         raise InputError(
-            f"{len(faint)} of {len(source)} masks hold no value above the threshold, but others than 0, and "
+            f"{len(faint)} of {len(source)} masks hold values above 0 but none above the threshold, and "
             f"would count as empty ({listed([source.ids[i] for i in faint])}; largest value "
-            f"{', '.join(map(str, values))}); code them like the others"
-            f"{', or lower --data.threshold' if 'threshold' in sight.options else ''}"
+            f"{', '.join(map(str, values))}); code them as the other "
+            f"masks{', or lower --data.threshold' if 'threshold' in sight.options else ''}"
         )
 
 
@@ -112,9 +112,9 @@ def _refuse_unlabelled(sight: Sight) -> None:
         indices = list(getattr(sight.half, part))
         if indices and not sight.facts.labelled[indices].any():
             raise InputError(
-                f"none of the {len(indices)} {part} of the {sight.role}'s half has a labelled pixel, all are "
-                f"to ignore (255: {listed([sight.source.ids[i] for i in indices])}); label them or leave "
-                "them out"
+                f"none of the {len(indices)} {part} of the {sight.role}'s half has a labelled pixel, all "
+                f"pixels are ignored (255: {listed([sight.source.ids[i] for i in indices])}); label them or "
+                "leave them out"
             )
 
 
@@ -122,13 +122,13 @@ def _refuse_masks(sight: Sight) -> None:
     members = list(sight.half.members)
     if not sight.facts.foreground[members].any():
         raise InputError(
-            f"all {len(members)} masks to train on are empty, a network cannot learn a foreground from them; "
-            f"look at them with `python -m seg_mia prepare` and check {sight.coding}"
+            f"all {len(members)} training masks are empty, so a network cannot learn a foreground; inspect "
+            f"them with `python -m seg_mia prepare` and check {sight.coding}"
         )
     if sight.source.classes == 2 and not sight.facts.pixels[members, 0].any():
         raise InputError(
-            f"every labelled pixel of the {len(members)} masks to train on is foreground, a network cannot "
-            f"learn a background from them; check {sight.coding}"
+            f"every labelled pixel of the {len(members)} training masks is foreground, so a network cannot "
+            f"learn a background; check {sight.coding}"
         )
 
 
@@ -138,8 +138,8 @@ def _refuse_constant(sight: Sight) -> None:
         flat = indices[sight.facts.spread[indices] <= ONE_GREY]
         if len(indices) and 2 * len(flat) > len(indices):
             raise InputError(
-                f"{len(flat)} of {len(indices)} {part} of the {sight.role}'s half are constant images, one "
-                f"grey each ({listed([sight.source.ids[i] for i in flat])}): {_values(sight, flat)}"
+                f"{len(flat)} of {len(indices)} {part} of the {sight.role}'s half are constant images, of "
+                f"one grey level each ({listed([sight.source.ids[i] for i in flat])}): {_values(sight, flat)}"
             )
 
 
@@ -149,8 +149,8 @@ def _of_masks(sight: Sight) -> list[Note]:
     if bare := sight.names(~facts.labelled):
         notes.append(
             Note(
-                f"{len(bare)} of {size} samples have no labelled pixel: they are undefined, and count in no "
-                "mean and no membership score",
+                f"{len(bare)} of {size} samples have no labelled pixel: their metrics are undefined, and "
+                "they are excluded from means and membership scores",
                 bare,
             )
         )
@@ -166,19 +166,19 @@ def _of_masks(sight: Sight) -> list[Note]:
     if white := sight.names(unsure):
         notes.append(
             Note(
-                f"{len(white)} of {size} masks hold nothing but background and 255, which is read as pixels "
-                "to ignore: right unless 255 is their foreground",
+                f"{len(white)} of {size} masks hold only background and 255, which is ignored: correct "
+                "unless 255 is their foreground",
                 white,
             )
         )
     if empty := sight.names(facts.empty & ~unsure & (facts.lost == 0)):
         notes.append(
-            Note(f"{len(empty)} of {size} masks are empty: right where nothing is to be found", empty)
+            Note(f"{len(empty)} of {size} masks are empty: correct if these images show no object", empty)
         )
     absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
     if len(absent):
         which = listed([str(number) for number in absent], 8)
-        notes.append(Note(f"no mask to train on has a pixel of class {which}: it cannot be learnt", ()))
+        notes.append(Note(f"no training mask has a pixel of class {which}: it cannot be learnt", ()))
     return notes
 
 
@@ -187,7 +187,10 @@ def _of_images(sight: Sight) -> list[Note]:
     constant = facts.spread <= ONE_GREY
     nearly = ~constant & ((facts.spread <= NEARLY_ONE_GREY) | (facts.common > ONE_VALUE))
     notes = []
-    for which, description in ((constant, "are constant, one grey each"), (nearly, "show next to one grey")):
+    for which, description in (
+        (constant, "are constant, of one grey level each"),
+        (nearly, "are almost constant"),
+    ):
         if names := sight.names(which):
             indices = np.array([i for i in sorted(sight.half) if which[i]], dtype=np.int64)
             notes.append(

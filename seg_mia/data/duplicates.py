@@ -41,8 +41,8 @@ def join_duplicates(
             )
     if any(not 0 <= position < len(names) for positions in duplicate_positions for position in positions):
         raise InputError(
-            f"duplicate_positions must hold places of {len(names)} samples, got others: they are a "
-            "checkpoint's, for other data; take the original, unchanged data"
+            f"duplicate_positions must be positions among {len(names)} samples, got others: they belong to a "
+            "checkpoint for other data; use the original, unchanged data"
         )
     stored = [[names[position] for position in positions] for positions in duplicate_positions]
     units = units_of(names, names, [*duplicates, *near, *stored])
@@ -73,7 +73,7 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
     if unknown:
         raise InputError(
             f"{file} must name samples of this data set, got {min(unknown)!r}; run `python -m seg_mia "
-            "prepare` again and leave the names as they are"
+            "prepare` again and keep the names"
         )
     return rows
 
@@ -101,8 +101,8 @@ def _read(file: Path) -> DataReport:
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{file} must be a prepare.json as `python -m seg_mia prepare` writes it, got another file "
-            f"({type(error).__name__}); name that one"
+            f"{file} must be a prepare.json, as written by `python -m seg_mia prepare`, got another file "
+            f"({type(error).__name__}); name such a file"
         ) from None
     if not well_formed:
         raise InputError(f"{file} must hold names and a fingerprint as text, got others; run `prepare` again")

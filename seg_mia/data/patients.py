@@ -75,13 +75,13 @@ def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
     if joined:
         pairs = name_some([f"{folder} with {groups[folder]}" for folder in joined])
         _log_once(
-            f"{len(folders)} folders of {root} show {len(set(groups.values()))} patients by their PatientID, "
-            f"joined are {pairs}; --data.patient '(.+)' takes each folder for a patient"
+            f"{len(folders)} folders of {root} have {len(set(groups.values()))} patients by their PatientID, "
+            f"joined are {pairs}; --data.patient '(.+)' makes each folder a patient"
         )
     if silent:
         _log_once(
             f"{len(silent)} of {len(folders)} folders of {root} state no PatientID ({name_some(silent)}): "
-            "each counts as a patient; say with --data.patient which show one"
+            "each counts as a patient; --data.patient takes patients from folder names"
         )
     return groups
 
@@ -91,12 +91,12 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
     number = identifier.partition("/")[2]
     if any(letter.isdigit() for letter in number):
         raise InputError(
-            f"{root} must show more than one patient, all {len(folders)} folders state one PatientID; if a "
-            "copy lost the others, say whose each is: --data.patient '(.+)' takes each folder for a patient"
+            f"{root} must have more than one patient, all {len(folders)} folders state one PatientID; if "
+            "de-identification removed the others, set --data.patient: '(.+)' makes each folder a patient"
         )
     _log_once(
         f"all {len(folders)} folders of {root} state one PatientID, a word as de-identified copies have it: "
-        "each counts as a patient; say with --data.patient which show one"
+        "each counts as a patient; --data.patient takes patients from folder names"
     )
 
 

@@ -153,8 +153,8 @@ def finite_logits(network: nn.Module, images: Tensor, name: str) -> Tensor:
     logits = final(network(images)).float()
     if not torch.isfinite(logits).all():
         raise InputError(
-            f"the network's logits must be finite, got others near sample {name!r}; "
-            "its training diverged: train it again with a lower --model.lr"
+            f"the network's logits must be finite, got NaN or infinity near sample {name!r}; its "
+            "training diverged, repeat it with a lower --model.lr"
         )
     return logits
 
@@ -173,7 +173,7 @@ def _ask(
     network.to(device).eval()
     samples, size = data.dataset(indices), data.batch_size
     answers = []
-    for start in tqdm(range(0, len(indices), size), desc="asking the network", leave=False, disable=None):
+    for start in tqdm(range(0, len(indices), size), desc="querying the network", leave=False, disable=None):
         batch = [samples[0, row].image for row in range(start, min(start + size, len(indices)))]
         logits = finite_logits(network, torch.stack(batch).to(device), data.source.ids[int(indices[start])])
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())

@@ -9,7 +9,7 @@ from tqdm import tqdm
 class DecodingBar:
     """A progress bar that appears with the first sample; nothing is shown when the cache is already there."""
 
-    def __init__(self, description: str = "decoding once into the cache", unit: str = "sample") -> None:
+    def __init__(self, description: str = "decoding into the cache", unit: str = "sample") -> None:
         self.description, self.unit = description, unit
         self.bar: tqdm[Never] | None = None
 

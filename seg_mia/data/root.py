@@ -33,7 +33,7 @@ def find_root(root: str | None, names: Sequence[str], *, get: str, layout: str) 
             return folder
     looked = f"none of {', '.join(names)} lies in {VARIABLE}={base}" if base else f"{VARIABLE} is not set"
     raise InputError(
-        f"no data root given and {looked}; get {get}, lay it out as {layout}, and pass --data.root FOLDER"
+        f"no data root given and {looked}; get {get}, arrange it as {layout}, and pass --data.root FOLDER"
     )
 
 
@@ -47,7 +47,7 @@ def path_below(root: Path, relative: str) -> Path:
         path, top = (root / relative).resolve(), root.resolve()
         path.is_file()  # raises what a later look would
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
-        raise InputError(f"paths must lead to a file below {root}, got {relative!r}: {error}") from None
+        raise InputError(f"paths must name a file below {root}, got {relative!r}: {error}") from None
     if not path.is_relative_to(top):
         raise InputError(f"paths must stay inside {root}, got {relative!r}; move the file there")
     return path

@@ -38,9 +38,9 @@ class SplitSettings:
     def __post_init__(self) -> None:
         """Raise InputError for a number or a pool without a shadow that it belongs to."""
         if self.shadow is None and self.shadow_pool != "shadow":
-            raise InputError("shadow_pool goes with a numbered shadow; add --data.shadow 0, or leave it out")
+            raise InputError("shadow_pool needs a numbered shadow; add --data.shadow 0, or leave it out")
         if self.shadow is not None and self.role != "shadow":
-            raise InputError(f"data.shadow numbers shadows, the role is {self.role}; add --data.role shadow")
+            raise InputError(f"data.shadow needs role shadow, got {self.role}; add --data.role shadow")
 
     def split(
         self, source: Source, duplicates: Sequence[Sequence[str]], strata: Sequence[int] | None

@@ -162,15 +162,15 @@ def predefined_split(
         if differing is not None:
             first = unit[0]
             raise InputError(
-                f"{ids[first]} is stated to be {parts[first]} and {ids[differing]} {parts[differing]}, but "
-                "they show the same patient or the same image, so nobody can tell whether it was trained on; "
-                "state one part for both, or leave one out"
+                f"samples of one patient or one image must be in one part, got {ids[first]} in "
+                f"{parts[first]} and {ids[differing]} in {parts[differing]}, which makes membership "
+                "undefined; put both in one part, or leave one out"
             )
     by_part = {name: tuple(i for i, part in enumerate(parts) if part == name) for name in PARTS}
     if (len(by_part["train"]), len(by_part["test"])) != (members, nonmembers):
         raise InputError(
-            f"{len(by_part['train'])} samples are stated to be train and {len(by_part['test'])} test, "
-            f"members and nonmembers are {members} and {nonmembers}; set them to the stated numbers"
+            f"{len(by_part['train'])} samples are in the part train and {len(by_part['test'])} in test, but "
+            f"members and nonmembers are {members} and {nonmembers}; set them to these numbers"
         )
     return Split(by_part["train"], by_part["test"], by_part["reference"]), by_part["shadow"]
 
@@ -212,8 +212,8 @@ def shadow_split(
     units = [part for unit in units_of(ids, groups, duplicates) if (part := [i for i in unit if i in shared])]
     if len(units) < 2:
         raise InputError(
-            f"shadows share out at least 2 groups, the pool has {len(units)}; raise --data.members or "
-            "--data.nonmembers"
+            f"numbered shadows need at least 2 groups to draw from, got {len(units)}; raise --data.members "
+            "or --data.nonmembers"
         )
     bands = strata or [0] * len(ids)
     kinds = [band + (max(bands) + 1) * (i in pool_members) for i, band in enumerate(bands)]
@@ -258,9 +258,9 @@ def hold_out(
                 break
         if len(chosen) < 2:
             raise InputError(
-                f"a classifier needs {('non-members', 'members')[kind]} of the shadow's half to train on and "
-                f"2 in other groups to keep out, got {len(positions)} in {len(units)} groups; train a larger "
-                "shadow"
+                f"a classifier needs {('non-members', 'members')[kind]} of the shadow's half for training "
+                f"and 2 in other groups for validation, got {len(positions)} in {len(units)} groups; train a "
+                "larger shadow"
             )
         held_out += chosen
     out = np.zeros(len(members), dtype=bool)
@@ -290,10 +290,10 @@ def _too_few(needs: Sequence[int], units: Sequence[Sequence[int]], every: Sequen
     largest = max(map(len, every), default=1)
     missing = max(1, -(-(need - have) // largest))  # more of them, or what is there would have done
     minimum = max(sum(-(-size // largest) for size in needs), len(units) + missing)
-    why = "" if have < need else ", and a group cannot be on two sides"
+    why = "" if have < need else ", and a group cannot be divided"
     return (
-        f"members + nonmembers + reference must fit into one side, {' + '.join(map(str, needs))} = {need} "
-        f"samples are needed, {have} in {len(units)} groups are there (the other side has "
+        f"members + nonmembers + reference must fit into one half, {' + '.join(map(str, needs))} = {need} "
+        f"samples are needed, {have} in {len(units)} groups are available (the other half has "
         f"{len(every) - len(units)}){why}; at least {minimum} groups are needed, none larger than the "
         f"largest ({largest}): add data, lower the numbers or change shadow_share"
     )

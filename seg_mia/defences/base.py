@@ -118,19 +118,19 @@ class Defence:
 def check_together(defences: Sequence[Defence]) -> None:
     """Raise InputError if two defences of a list are incompatible."""
     for first, second in combinations(defences, 2):
-        twice = "it can stand there once" if type(first) is type(second) else None
+        twice = "it may be given only once" if type(first) is type(second) else None
         if reason := twice or incompatible(traits_of(first), traits_of(second)):
             names = f"{type(first).__name__} and {type(second).__name__}"
-            raise InputError(f"{names} do not go together: {reason}; leave one out")
+            raise InputError(f"{names} are incompatible: {reason}; leave one out")
 
 
 def traits_of(defence: Defence) -> dict[Trait, str]:
     """Return the declared traits of a defence and those implied by its hooks."""
     traits = dict(defence.traits)
     if type(defence).penalty is not Defence.penalty:
-        traits[Trait.ADDS_PENALTY] = "a penalty is of the batch's loss"
+        traits[Trait.ADDS_PENALTY] = "a penalty is added to the loss of the batch"
     if defence.teacher is not None:
-        traits[Trait.HAS_TEACHER] = f"the {defence.teacher} has learnt from the members without noise"
+        traits[Trait.HAS_TEACHER] = f"the {defence.teacher} was trained on the members without noise"
     return traits
 
 

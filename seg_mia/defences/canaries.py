@@ -50,7 +50,7 @@ class Canaries(Defence):
 
     traits: ClassVar[Mapping[Trait, str]] = {
         Trait.USES_REFERENCE: "canaries are taken from them",
-        Trait.TRAINS_ON_OTHERS: "canaries are trained on, which are no members",
+        Trait.TRAINS_ON_OTHERS: "canaries are trained on but are not members",
     }
 
     def __init__(self, *, count: int = 100, seed: int = 0) -> None:
@@ -69,15 +69,16 @@ class Canaries(Defence):
         _, first = np.unique([data.source.groups[i] for i in reference], return_index=True)
         if len(first) < 2 * self.count:
             raise InputError(
-                f"{self.count} canaries need {2 * self.count} groups in the reference, half of them left "
-                f"out, got {len(first)}; lower --model.defences.count, or raise --data.reference"
+                f"{self.count} inserted and as many omitted canaries need {2 * self.count} groups in the "
+                f"reference, got {len(first)}; lower --model.defences.count, or raise --data.reference"
             )
         generator = np.random.default_rng([self.seed, 2 * self.count])
         chosen = generator.permutation(reference[np.sort(first)])[: 2 * self.count]
         self.inserted = generator.random(len(chosen)) < 0.5
         if min(self.inserted.sum(), (~self.inserted).sum()) < 2:
             raise InputError(
-                f"the coins of seed {self.seed} fell all alike; take another --model.defences.seed"
+                f"the coin flips of seed {self.seed} all have one outcome; choose another "
+                "--model.defences.seed"
             )
         self.indices = chosen
         inserted = chosen[self.inserted]
@@ -112,7 +113,7 @@ class CanaryScores(Callback):
         if not trainer.is_global_zero:
             return
         inserted, folder = self.canaries.inserted, run_folder(trainer)
-        privacy = guarantee(getattr(pl_module, "dp_guarantee", None), "what the training says of privacy")
+        privacy = guarantee(getattr(pl_module, "dp_guarantee", None), "privacy guarantee of the training")
         delta = None if privacy is None else privacy.delta
         if delta is None:
             delta = 1 / (10 * len(data.trained()))  # as DPSGD takes by default, so that bounds compare

@@ -39,7 +39,7 @@ class Crop(Defence):
     def check(self, data: SegmentationData) -> None:
         """Require crops smaller than the image, and masks of the image's size."""
         height, width = data.cached.images.shape[1:3]
-        require_full_masks(data, "crop training", "a crop would show another place")
+        require_full_masks(data, "crop training", "a crop would show another region")
         if self.size is not None and self.size >= min(height, width):
             raise InputError(
                 f"crops must be smaller than the images of {height}x{width}, got size {self.size}; leave it "

@@ -38,7 +38,7 @@ class Distil(Defence):
 
     traits: ClassVar[Mapping[Trait, str]] = {
         Trait.USES_REFERENCE: "the student learns from them",
-        Trait.TRAINS_ON_OTHERS: "the student learns from reference images alone",
+        Trait.TRAINS_ON_OTHERS: "the student learns only from reference images",
     }
     teacher: ClassVar[str | None] = "teacher"
 
@@ -59,8 +59,8 @@ class Distil(Defence):
         chosen = np.flatnonzero(losses <= bound)
         if not len(chosen):
             raise InputError(
-                f"distillation selects none of {len(indices)} reference images: the teacher's losses on them "
-                f"are {losses.min():.4g} and more, max_loss is {bound:g}; raise it or leave it out"
+                f"distillation selects none of {len(indices)} reference images: the teacher's losses are at "
+                f"least {losses.min():.4g}, max_loss is {bound:g}; raise it or leave it out"
             )
         data.teach(indices[chosen], {int(indices[row]): labels[row] for row in chosen})
 
@@ -83,7 +83,7 @@ def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Lo
     teacher.eval()
     device = next(teacher.parameters()).device
     for start in tqdm(
-        range(0, len(samples), data.batch_size), desc="asking the teacher", leave=False, disable=None
+        range(0, len(samples), data.batch_size), desc="querying the teacher", leave=False, disable=None
     ):
         drawn = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
         logits = final(teacher(torch.stack([sample.image for sample in drawn]).to(device))).float().cpu()

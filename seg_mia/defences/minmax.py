@@ -42,8 +42,8 @@ class MinMax(Defence):
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {
-        Trait.COUPLES_SAMPLES: "the min-max classifier has learnt from all members, without noise",
-        Trait.NEEDS_WHOLE_SAMPLES: "the min-max classifier tells whole members from whole reference images",
+        Trait.COUPLES_SAMPLES: "the min-max classifier is trained on all members, without noise",
+        Trait.NEEDS_WHOLE_SAMPLES: "the min-max classifier compares whole members with reference images",
         Trait.USES_REFERENCE: "the min-max classifier takes them for non-members",
     }
 

@@ -38,7 +38,7 @@ class MixUp(Defence):
 
     def check(self, data: SegmentationData) -> None:
         """Require masks of the image's size."""
-        require_full_masks(data, "mix-up", "its left part would not be the image's")
+        require_full_masks(data, "mix-up", "its left part would not be that of the image")
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return the mixed batch; its indices refer to the right parts."""

@@ -43,7 +43,7 @@ class Poison(Defence):
         InputError: a number out of range; in `check`, a trigger larger than the image.
     """
 
-    traits: ClassVar[Mapping[Trait, str]] = {Trait.MARKS_MEMBERS: "the trigger is for members"}
+    traits: ClassVar[Mapping[Trait, str]] = {Trait.MARKS_MEMBERS: "the trigger is inserted into members"}
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ class Release(Defence, ABC):
         shows: description of the released output, for tables.
     """
 
-    traits: ClassVar[Mapping[Trait, str]] = {Trait.LIMITS_OUTPUT: "it limits what is given out"}
+    traits: ClassVar[Mapping[Trait, str]] = {Trait.LIMITS_OUTPUT: "it limits the released output"}
     kind: type[Released]
     shows: str
 

@@ -54,7 +54,7 @@ RULES = (
     Rule(
         Trait.IS_PRIVATE,
         Trait.ADDS_PENALTY,
-        "a penalty on the whole batch is not clipped per unit, as differential privacy needs it",
+        "differential privacy needs clipping per unit, which a penalty on the whole batch does not allow",
     ),
     Rule(Trait.NEEDS_WHOLE_SAMPLES, Trait.ALTERS_SAMPLES, "{first}, but {second}"),
     Rule(

@@ -16,49 +16,49 @@ def add_options(parser: ArgumentParser, plan: Plan) -> None:
     """Add the options of a plan's command besides model, data and trainer, with requested defaults."""
     take_whole_numbers(parser)
     request = plan.request
-    parser.add_argument("--runs", type=str, default=request.runs, help="Folder that runs are kept in.")
+    parser.add_argument("--runs", type=str, default=request.runs, help="Folder of the runs.")
     if plan.command == "fit":
         parser.add_argument(
-            "--resume", type=str | None, default=None, help="A run's folder: go on where it stopped."
+            "--resume", type=str | None, default=None, help="Folder of an interrupted run to resume."
         )
         parser.add_argument(
             "--role",
             type=Literal["shadow"] | None,
             default=None,
-            help="shadow: train on the other half of the data, from the config's seed + "
-            f"{SHADOW_SEED}, as an attacker would to learn how members look.",
+            help="shadow: train the attacker's shadow model, on the other half of the data, from the "
+            f"config's seed + {SHADOW_SEED}.",
         )
         parser.add_argument(
             "--base",
             type=str | list[str] | None,
             default=None,
-            help="In a config: the config, or several, that it adds to.",
+            help="In a config: one or several configs that it extends.",
         )
         parser.add_argument(
             "--defence",
             type=str | list[str] | None,
             default=None,
-            help=f"How the victim is defended or poisoned: {', '.join(known('defence'))}; may be repeated. "
-            "--model.defences.NAME sets an option of the last.",
+            help=f"Defence or poisoning of the victim: {', '.join(known('defence'))}; may be repeated. "
+            "--model.defences.NAME sets an option of the last one.",
         )
         return
     parser.add_argument(
         "--victim",
         type=str | None,
         default=request.victim,
-        help="Checkpoint or run's folder; the newest victim under --runs if not given.",
+        help="Checkpoint or folder of a run; default: the newest victim under --runs.",
     )
     parser.add_argument(
         "--trust",
         type=list[str],
         default=list(request.trust),
-        help="A class path outside seg_mia that a card may name; may be repeated.",
+        help="A class path outside seg_mia that a checkpoint may name; may be repeated.",
     )
     parser.add_subclass_arguments(
         Release,
         "release",
         required=False,
-        help="What the victim gives out instead of its probabilities: a name in lightning_configs/release, "
+        help="What the victim releases instead of its probabilities: a name in lightning_configs/release, "
         f"{', '.join(known('release'))}, or a file.",
     )
     if plan.command == "test":
@@ -85,16 +85,16 @@ def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
         "--shadow",
         type=str | list[str] | None,
         default=shadows if len(shadows) > 1 else next(iter(shadows), None),
-        help="What a membership attack learns on, a checkpoint, a run's folder, or a folder of runs; may be "
-        "repeated; the newest that fits the victim if not given, and those beside it where the attack takes "
-        "several.",
+        help="Shadow model of a membership attack: a checkpoint, the folder of a run, or a folder of runs; "
+        "may be repeated; default: the newest that matches the victim, and those beside it if the attack "
+        "takes several.",
     )
     parser.add_argument(
         "--control",
         type=bool,
         default=bool(plan.request.control),
-        help="Ask the shadow instead of the victim about the victim's samples: a negative control, "
-        "whose AUC must be 0.5.",
+        help="Negative control: query the shadow instead of the victim on the victim's samples; the AUC "
+        "must be 0.5.",
     )
     parser.add_subclass_arguments(
         _family(plan),

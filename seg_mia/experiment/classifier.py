@@ -53,7 +53,7 @@ class ClassifierLearner:
         if trainer.global_step != settings.epochs * len(loader):
             raise InputError(
                 f"the membership classifier must train for {settings.epochs} epochs of {len(loader)} steps, "
-                f"it took {trainer.global_step} steps; leave out --trainer.max_steps, max_time, limit_ and "
+                f"got {trainer.global_step} steps; leave out --trainer.max_steps, max_time, limit_ and "
                 "fast_dev_run"
             )
         threshold = best_threshold(_scored(trainer, task, validation), validation.members)

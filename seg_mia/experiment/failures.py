@@ -29,7 +29,7 @@ def in_one_line(error: BaseException) -> str:
         case InputError():
             return without_worker(error)
         case OSError() if not from_users_code(error):
-            return f"{error}; is the disk full, or a folder not writable?"
+            return f"{error}; check that the disk has space and the folder is writable"
         case _:
             return failure(error)
 
@@ -51,10 +51,10 @@ def failure(error: BaseException) -> str:
     if type(cause).__name__ in {"OutOfMemoryError", "MemoryError"}:
         return f"{summary}; lower --data.batch_size or --data.size, or {AGAIN}"
     if theirs:
-        return f"{summary} ({_place(theirs[-1])}); mend it there, or {AGAIN}"
+        return f"{summary} ({_place(theirs[-1])}); correct it there, or {AGAIN}"
     return (
-        f"{summary} ({_place((package_frames or frames)[-1])}); no check foresees this: {AGAIN}, and report "
-        "it if what you gave is as it should be"
+        f"{summary} ({_place((package_frames or frames)[-1])}); unexpected error: {AGAIN}, and report it if "
+        "your input is correct"
     )
 
 

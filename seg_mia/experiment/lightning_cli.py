@@ -165,7 +165,9 @@ class Experiment(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: object) -> None:  # noqa: ARG002
         """Parse the plan's arguments, with one-line errors."""
-        with input_errors("a class of the settings cannot be read", "name one that declares plain arguments"):
+        with input_errors(
+            "a class in the settings has unreadable arguments", "name a class that declares plain arguments"
+        ):
             try:
                 self.config = parser.parse_args(self.plan.args)
             except argparse.ArgumentError as error:
@@ -345,7 +347,7 @@ class Experiment(LightningCLI):
             self.result = self.results.summary
         self.summary = self.result.plain() if self.result else {}
         if not self.split_checked and self.trainer.is_global_zero:
-            log.warning("the victim's file does not say how its data was split: it may have trained on it")
+            log.warning("the victim's file does not state its split: the data may include training samples")
 
     def _infer(self, attack: Membership, network: nn.Module, data: SegmentationData) -> None:
         """Fit to the shadows, classify the victim's samples, write the results."""
@@ -390,7 +392,8 @@ class Experiment(LightningCLI):
         assert self.plan.checkpoint is not None
         if not isinstance(model, Segmentation):
             raise InputError(
-                f"{self.plan.checkpoint} holds a {type(model).__name__}, a segmentation victim is needed"
+                f"{self.plan.checkpoint} holds a {type(model).__name__}, not a segmentation network; name a "
+                "victim"
             )
         datamodule.setup()
         card = self.plan.card

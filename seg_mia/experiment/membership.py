@@ -100,12 +100,13 @@ def controlled(
     judged = {i for part in ("members", "nonmembers") for i in victim.judged(part)}
     if seen_by(shadows[0])[sorted(judged)].any():
         raise InputError(
-            f"--control asks a shadow about samples that it was not trained on, {shadows[0].file} was "
-            "trained on some; name shadows of the other half (fit --data.role shadow)"
+            f"--control needs a shadow trained without the victim's samples, {shadows[0].file} was trained "
+            "on some; name shadows of the other half (fit --data.role shadow)"
         )
     if len(shadows) == 1:
         raise InputError(
-            "--control asks one shadow and compares it with others, got 1 shadow; name two or more"
+            "--control queries one shadow in place of the victim and needs others for the attack, got 1 "
+            "shadow; name two or more"
         )
     return shadows[0], shadows[1:]
 
@@ -127,8 +128,8 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
     for name in ("classes", "channels"):
         if getattr(attacked.source, name) != getattr(learnt.source, name):
             raise InputError(
-                f"shadow and victim must have as many {name}, got {getattr(learnt.source, name)} and "
-                f"{getattr(attacked.source, name)}; train the shadow with the victim's "
+                f"shadow and victim must have the same number of {name}, got {getattr(learnt.source, name)} "
+                f"and {getattr(attacked.source, name)}; train the shadow with the victim's "
                 f"{_option(attacked, name)}"
             )
     for side in (victim, shadow):
@@ -136,7 +137,7 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
     sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (learnt, attacked)]
     if sizes[0] != sizes[1]:
         raise InputError(
-            f"shadow and victim must see images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
+            f"shadow and victim must have images and masks of one size, got {sizes[0]} and {sizes[1]}; train "
             f"the shadow with the victim's {_option(attacked, 'size')}"
         )
     if (attacked.duplicate_positions, attacked.stratify) != (
@@ -144,8 +145,8 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
         learnt.stratify,
     ):
         raise InputError(
-            "shadow and victim must be split alike, their near duplicates or strata differ; train the shadow "
-            "with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
+            "shadow and victim must have the same split, got different near duplicates or strata; train the "
+            "shadow with the victim's --data.duplicates, --data.near_duplicates and --data.stratify"
         )
     if not needs.queries_judged:  # otherwise it is looked at sample by sample
         _check_apart(attacked, learnt)
@@ -157,9 +158,8 @@ def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
     shared = judged & {shadow.source.groups[i] for i in shadow.splits}
     if shared:
         raise InputError(
-            f"the shadow's half overlaps with the victim's in {len(shared)} samples or groups, so the "
-            "attacker would know what it guesses about; train the shadow with --role shadow and the "
-            "victim's --data.split_seed and --data.shadow_share"
+            f"the halves of shadow and victim must be disjoint, got {len(shared)} shared samples or groups; "
+            "train the shadow with --role shadow and the victim's --data.split_seed and --data.shadow_share"
         )
 
 
@@ -176,7 +176,7 @@ def _check_enough(side: TrainedModel) -> None:
         if len(groups) < 2:
             why = ", ".join(f"{count} {reason}" for reason, count in side.left_out.items() if count)
             raise InputError(
-                f"membership needs at least 2 {part} on either side, of 2 groups where there are groups, the "
+                f"membership needs at least 2 {part} in each half, from 2 groups if there are groups, the "
                 f"{data.role}'s half has {len(groups)}{f', {why} left out' if why else ''}; train again with "
                 f"more --data.{part}{', and on all of them' if 'untrained' in why else ''}"
             )
@@ -205,12 +205,13 @@ def load_shadow(
     card, content = found.card, read(found.file)
     if same_weights(victim, content):
         raise InputError(
-            f"shadow {found.file} has the weights of the victim, so it knows what it is to guess about; "
-            "train one on the other half from another seed"
+            f"shadow {found.file} must differ from the victim, got the same weights; train one on the other "
+            "half from another seed"
         )
     if card.data is None or card.split is None:
         raise InputError(
-            f"shadow {found.file} was exported without its split: its members are unknown; name the original"
+            f"shadow {found.file} was exported without its split, so its members are unknown; name the "
+            "original"
         )
     if card.fingerprint != data.fingerprint:
         raise InputError(
@@ -219,7 +220,7 @@ def load_shadow(
         )
     kind = class_at(card.data["class_path"])
     if not issubclass(kind, SegmentationData):
-        raise InputError(f"{found.file} is refused: its card names {kind.__name__} where data is needed")
+        raise InputError(f"{found.file} is refused: its card names {kind.__name__} instead of data")
     local = {name: data.hparams[name] for name in ("root", "cache", "workers") if name in data.hparams}
     arguments = without_machine(card.data)["init_args"] | local | {"batch_size": data.batch_size}
     if "root" not in local:
@@ -295,20 +296,20 @@ def check_members(data: SegmentationData, name: str) -> None:
     """
     if data.source.predefined_split is not None and data.role == "victim":
         return
-    reason = f"{name} was trained elsewhere and its members here are drawn by chance"
+    reason = f"{name} was trained elsewhere, and the members of this split are drawn at random"
     if data.role == "shadow":
         raise InputError(
-            f"{reason}, as those of a shadow's half always are, so an attack would learn and be judged on "
-            "nothing; train a network on that half here: python -m seg_mia fit --role shadow"
+            f"{reason}, as in every shadow's half, so there is no membership to infer; train a network on "
+            "that half here: python -m seg_mia fit --role shadow"
         )
     how = (
         "--data.split_column"
         if "split_column" in parameters(type(data))
-        else "split_column of "
-        "seg_mia.data.sets.folder.Folder, which reads a list of files; this data set's reader has none"
+        else "split_column of seg_mia.data.sets.folder.Folder, which reads a list of files; this data set "
+        "has no such option"
     )
     raise InputError(
-        f"{reason}, so an AUC would be about nothing; state who it was trained on ({how}) and adopt it again"
+        f"{reason}, so an AUC would be meaningless; state its training samples ({how}) and adopt it again"
     )
 
 
@@ -323,15 +324,14 @@ def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> No
     unused = [o.flag for o in plan.options if o.flag.startswith(("--data.subset", "--save_images"))]
     if unused:
         raise InputError(
-            f"membership attacks look at members and non-members and change no image; leave out {unused[0]}"
+            f"membership attacks use members and non-members and change no image; leave out {unused[0]}"
         )
     file = plan.checkpoint
     assert file is not None
     assert plan.card is not None
     if not split_known:
         raise InputError(
-            f"{file} does not say who its members are, it was exported without its split; use the original "
-            "checkpoint"
+            f"{file} was exported without its split, so its members are unknown; use the original checkpoint"
         )
     if adopted(plan.card):
         check_members(data, f"victim {file}")
@@ -360,7 +360,7 @@ def membership_summary(
     """
     assert plan.card is not None
     cards = [shadow.card for shadow in plan.shadows]
-    privacy = guarantee(plan.card.privacy, f"{plan.checkpoint}: what its card says of privacy")
+    privacy = guarantee(plan.card.privacy, f"{plan.checkpoint}: privacy guarantee in its card")
     return MembershipSummary(
         attack=settings["attack"],
         attacker_knowledge=seen(attack.attacker_knowledge, release),

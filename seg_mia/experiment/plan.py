@@ -124,7 +124,7 @@ def _refuse(request: RunRequest, subject: str, *names: str) -> None:
     for name in names:
         if getattr(request, name) not in (None, ()):
             option = {"shadows": "shadow", "defences": "defence"}.get(name, name)
-            raise InputError(f"--{option} does not go with {subject}; leave it out")
+            raise InputError(f"--{option} does not apply to {subject}; leave it out")
 
 
 def _training(request: RunRequest) -> Plan:
@@ -134,7 +134,7 @@ def _training(request: RunRequest) -> Plan:
     layers = stacked(files)
     options = with_defences(request.options, layers, request.defences)
     if last_value(layers, "resume"):
-        raise InputError("resume belongs on the command line, not into a config: fit --resume RUN")
+        raise InputError("resume must be given on the command line, not in a config: fit --resume RUN")
     _check_seed(layers, options)
     options = in_role(layers, options, request.role)
     runs = request.runs or _text(last_value(layers, "runs")) or "runs"
@@ -168,14 +168,15 @@ def _resumed(request: RunRequest, run: Path) -> Plan:
     config = run / "config.yaml"
     if not config.is_file():
         raise InputError(
-            f"--resume takes a run's folder, runs/NAME/version_N, and {run} holds no config.yaml"
+            f"--resume takes the folder of a run, runs/NAME/version_N, got {run} without a config.yaml; name "
+            "a run"
         )
     flags = ["--config"] * bool(request.configs) + [option.flag for option in request.options]
     refused = [flag for flag in flags if flag.startswith("-") and not flag.startswith(WITH_RESUME)]
     if refused:
         raise InputError(
-            f"a resumed run keeps its settings, so {refused[0]} cannot be given with --resume; allowed are "
-            "trainer limits and devices. Start a new run to change it"
+            f"--resume allows only trainer limits and devices besides, got {refused[0]}; a resumed run keeps "
+            "its settings, start a new run to change them"
         )
     last = run / CHECKPOINTS / LAST
     return Plan(
@@ -198,14 +199,14 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
     membership = is_membership(attack)
     for option, value in (("shadow", request.shadows), ("control", request.control)):
         if value and not membership:
-            raise InputError(f"--{option} goes with membership attacks alone, not with {name}; leave it out")
+            raise InputError(f"--{option} applies only to membership attacks, not to {name}; leave it out")
     needs = scorer_needs(attack, request.options) if membership else None
     file, shadows = _files(request, needs)
     content, card = read_run(file, request.trust)
     if card.data is None and not layers and not any(o.flag.startswith("--data") for o in request.options):
         raise InputError(
-            f"{file} was exported without its data: say which to use, --config NAME or --data CLASS with "
-            "its options (--data.root FOLDER ...)"
+            f"{file} was exported without its data; name the data, --config NAME or --data CLASS with its "
+            "options (--data.root FOLDER ...)"
         )
     parts = {"attack": request.attack if command == "test" else None, "release": request.release}
     chosen = [Option(f"--{kind}", find_file(value, kind)) for kind, value in parts.items() if value]

@@ -49,22 +49,21 @@ def check_training(trainer: Namespace) -> None:
     """Raise InputError for settings that prevent any training or saving."""
     if trainer["enable_checkpointing"] is False:
         raise InputError(
-            "a trained network is kept for the attacks, for which --trainer.enable_checkpointing must not be "
-            "False; leave it out (--trainer.fast_dev_run true tries a config and keeps nothing)"
+            "--trainer.enable_checkpointing must not be False, since attacks need the checkpoint; leave it "
+            "out (--trainer.fast_dev_run true tests a config without writing files)"
         )
     if trainer["overfit_batches"]:
         raise InputError(
-            "a network trains on all of its members, which membership attacks count on, so "
-            f"--trainer.overfit_batches must be 0, got {trainer['overfit_batches']}; leave it out, and set "
-            "--data.members for fewer"
+            f"--trainer.overfit_batches must be 0, got {trainer['overfit_batches']}: membership attacks "
+            "assume training on all members; leave it out, and set --data.members for fewer"
         )
     for name in COUNTS:
         value = trainer[name]
         unlimited = name in {"max_epochs", "max_steps"} and value == -1
         if value is not None and value <= 0 and not unlimited:
             raise InputError(
-                f"--trainer.{name} must be positive to train, got {value}; leave it out, or adopt a network "
-                "as it is"
+                f"--trainer.{name} must be positive to train, got {value}; leave it out, or use adopt for a "
+                "trained network"
             )
 
 
@@ -81,10 +80,10 @@ def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) ->
         return
     if done > epochs:
         raise InputError(
-            f"{file} has been trained for {done} epochs; to go on, --trainer.max_epochs must be more, got "
-            f"{epochs}"
+            f"--trainer.max_epochs must exceed the {done} epochs of {file} to resume it, got {epochs}; raise "
+            "it"
         )
-    log.info("%s has been trained for all of its %d epochs; --trainer.max_epochs adds some", file, done)
+    log.info("%s has completed all of its %d epochs; --trainer.max_epochs raises the number", file, done)
 
 
 class Bars(TQDMProgressBar):
@@ -101,7 +100,7 @@ def check_kept(trainer: Namespace, processes: int, name: str) -> None:
     """Raise InputError if a preliminary training is impossible: nothing saved, or several processes."""
     if processes > 1:
         raise InputError(
-            f"a {name} is trained first, by one process, got {processes}; set --trainer.devices 1"
+            f"a {name} is trained first, in one process, got {processes}; set --trainer.devices 1"
         )
     for setting, needed in (
         ("logger", (None, True)),
@@ -110,8 +109,8 @@ def check_kept(trainer: Namespace, processes: int, name: str) -> None:
     ):
         if trainer[setting] not in needed:
             raise InputError(
-                f"a {name} is trained first and kept in the run's folder, for which --trainer.{setting} must "
-                f"not be {trainer[setting]}; leave it out"
+                f"--trainer.{setting} must not be {trainer[setting]}, since a {name} is trained first and "
+                "stored in the run's folder; leave it out"
             )
 
 
@@ -136,8 +135,8 @@ def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
             code = process.wait()
         if code != 0:
             raise InputError(
-                f"rank {rank} of {trainer.world_size} failed (exit code {code}), so what was written is not "
-                "to be relied on; its error stands above, run again when that is mended"
+                f"rank {rank} of {trainer.world_size} failed (exit code {code}), so the results are not "
+                "valid; correct its error, printed above, and run again"
             )
 
 
@@ -148,7 +147,8 @@ def for_classifier(scorer: Scorer, options: Sequence[Option]) -> dict[str, Any]:
     """
     if any(option.flag.startswith("--trainer.max_epochs") for option in options):
         raise InputError(
-            "a membership classifier trains for --attack.scorer.epochs; leave out --trainer.max_epochs"
+            "--attack.scorer.epochs sets the epochs of a membership classifier; leave out "
+            "--trainer.max_epochs"
         )
     return {
         "max_epochs": scorer.training.epochs if scorer.training else 1,
@@ -173,7 +173,7 @@ def refusals(*, building: bool = False) -> Iterator[None]:
         about_settings = building or isinstance(error, MisconfigurationException)
         if cause is None and (about_settings or "val_check_interval" in str(error)):
             reason = " ".join(str(error).split())[:LIMIT]
-            cause = InputError(f"the trainer refuses its settings: {reason}")
+            cause = InputError(f"invalid trainer settings: {reason}")
         if cause is None:
             raise
         raise cause from None

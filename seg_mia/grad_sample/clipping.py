@@ -52,7 +52,7 @@ def clipped_sum(
     match mode:
         case "fused":
             if len(names) < len(units):
-                raise ValueError("fused clipping needs units of one row; use loop")
+                raise ValueError("fused clipping needs units of a single row; use loop")
             part_norms = [
                 _fused(objective, parameters, part, clip=clip, sums=sums)
                 for part in torch.split(rows, physical)
@@ -87,7 +87,7 @@ def _fused(
             raise UnknownUseError("layers are checkpointed") from error
         for name, gradient in zip(parameters, escaped, strict=True):
             if gradient is not None:
-                raise UnknownUseError(f"parameter {name} is used where it is not seen")
+                raise UnknownUseError(f"parameter {name} is used outside the recorded layers")
     squared = record.squared_norms()
     norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
     for parameter, gradient in record.weighted(_factors(norms, clip)).items():
@@ -99,7 +99,9 @@ def _fused(
 def _losses(objective: Objective, rows: Tensor) -> Tensor:
     losses = objective(rows)
     if losses.shape != rows.shape:
-        raise ValueError(f"losses must be one of each row, got {tuple(losses.shape)} for {len(rows)} rows")
+        raise ValueError(
+            f"losses must have one value per row, got {tuple(losses.shape)} for {len(rows)} rows"
+        )
     return losses
 
 

@@ -115,7 +115,7 @@ class Recording(TorchFunctionMode):
         if used and any(made.requires_grad and not self._trained(made) for made in _tensors((output,))):
             name = self.ledger.names[used[0]]
             raise UnknownUseError(
-                f"the gradient of single samples is known for linear layers, convolutions, group and layer "
+                "per-sample gradients are implemented for linear layers, convolutions, group and layer "
                 f"norms; parameter {name} is used by {getattr(func, '__name__', func)}"
             )
         return output
@@ -136,9 +136,8 @@ class Recording(TorchFunctionMode):
         if len(x) != self.ledger.samples:
             name = next(self.ledger.names[p] for p in (weight, bias) if self._trained(p))
             raise UnknownUseError(
-                f"a layer must see the batch's {self.ledger.samples} samples along its first "
-                "axis, the one of "
-                f"parameter {name} sees {len(x)}"
+                f"the input of a layer must have the batch's {self.ledger.samples} samples along its first "
+                f"axis, that of parameter {name} has {len(x)}"
             )
         for parameter in (weight, bias):
             if isinstance(parameter, nn.Parameter):
@@ -153,7 +152,7 @@ class Recording(TorchFunctionMode):
         if any(p is not None and p.grad_fn is not None for p in (weight, bias)):
             raise UnknownUseError(f"a layer has computed weights beside parameter {name}")
         if not layer.takes(x, weight, bias):
-            raise UnknownUseError(f"the layer of parameter {name} has shapes that are not known")
+            raise UnknownUseError(f"the layer of parameter {name} has unknown shapes")
 
 
 class _Recorded(torch.autograd.Function):
@@ -172,9 +171,9 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[None, None, Tensor | None, None, None]:
         x, _ = ctx.saved_tensors
         if x.data_ptr() != ctx.address:
-            raise UnknownUseError("a layer's input was computed anew or moved, as by checkpointing")
+            raise UnknownUseError("the input of a layer was recomputed or moved, as by checkpointing")
         if torch.is_grad_enabled():
-            raise UnknownUseError("a gradient takes part in the loss, and must itself be differentiated")
+            raise UnknownUseError("the loss contains a gradient, which must itself be differentiated")
         with torch.no_grad():  # detached, or the ledger would keep the graph that keeps the ledger
             ctx.ledger.meet(ctx.layer, ctx.weight, ctx.bias, x.detach(), g.detach())
             back = ctx.layer.back(x, g, ctx.weight) if ctx.needs_input_grad[2] else None
@@ -200,7 +199,7 @@ def _padding(padding: str | int | Sequence[int], weight: Tensor, dilation: Pair)
     if padding == "same":
         reach = [spread * (side - 1) for spread, side in zip(dilation, weight.shape[2:], strict=True)]
         if any(total % 2 for total in reach):
-            raise UnknownUseError("a convolution with uneven `same` padding has no twin here")
+            raise UnknownUseError("a convolution with uneven `same` padding is not supported")
         return (reach[0] // 2, reach[1] // 2)
     assert not isinstance(padding, str)
     return _pair(padding)

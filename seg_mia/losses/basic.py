@@ -68,7 +68,7 @@ def check_fit(logits: Tensor, mask: Tensor) -> None:
     """Raise InputError for incompatible logits (N, K, *S) and mask (N, *S)."""
     if logits.ndim < 4 or mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise InputError(
-            "logits (N, K, h, w) and mask (N, h, w), of volumes (d, h, w), must agree in N and size, got "
+            "logits (N, K, h, w) and mask (N, h, w), for volumes (d, h, w), must agree in N and size, got "
             f"{tuple(logits.shape)} and {tuple(mask.shape)}; crop or resize the mask to the network's output "
             "without a channel axis"
         )

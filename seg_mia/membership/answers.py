@@ -43,7 +43,7 @@ class Answers:
     def numbers(self) -> Values:
         """The signal as float64 (n, ...); raises TypeError for maps."""
         if not isinstance(self.signal, np.ndarray):
-            raise TypeError("this scorer takes numbers, got maps; name a scorer of maps")
+            raise TypeError("this scorer takes numbers, got maps; use a scorer of maps")
         values: Values = self.signal
         return values
 
@@ -75,13 +75,13 @@ class Fleet:
         """Raise InputError for too few or too many shadows."""
         if shadows < self.count:
             raise InputError(
-                f"this attack needs {self.count} or more shadows, got {shadows}; train more: "
+                f"this attack needs at least {self.count} shadows, got {shadows}; train more: "
                 f"{_command(self.count)}"
             )
         if self.maximum is not None and shadows > self.maximum:
             raise InputError(
-                f"this attack takes {self.maximum} shadow{'s' if self.maximum > 1 else ''}, got {shadows}; "
-                "name fewer with --shadow"
+                f"this attack takes at most {self.maximum} shadow{'s' if self.maximum > 1 else ''}, got "
+                f"{shadows}; name fewer with --shadow"
             )
 
     def check(self, seen: Members) -> None:
@@ -97,14 +97,14 @@ class Fleet:
             missing = self.count - side.sum(axis=0)
             if (missing > 0).any():
                 raise InputError(
-                    f"each judged sample needs {self.count} or more shadows {relation} on it, "
+                    f"each target sample needs at least {self.count} shadows {relation} on it, "
                     f"{int((missing > 0).sum())} of {seen.shape[1]} have fewer among {len(seen)}; train "
                     f"more: {_command(len(seen) + 2 * int(missing.max()))}"
                 )
         if self.sampling == "half" and seen.any():
             raise InputError(
-                f"no shadow may be trained on judged samples, {int(seen.any(axis=0).sum())} were; train one "
-                "on the other half: fit --data.role shadow"
+                f"no shadow may be trained on target samples, {int(seen.any(axis=0).sum())} are in a "
+                "shadow's training; train one on the other half: fit --data.role shadow"
             )
 
 
@@ -127,7 +127,7 @@ def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values
         InputError: no network, or one not queried on a sample.
     """
     if not networks:
-        raise InputError("at least one network must answer, got none; name a shadow")
+        raise InputError("at least one network is needed, got none; name a shadow")
     signals, members = list[Values](), list[Members]()
     for answers in networks:
         rows = rows_of(ids, answers)
@@ -143,7 +143,7 @@ def rows_of(ids: NDArray[np.str_], answers: Answers) -> NDArray[np.int64]:
         return np.array([position[name] for name in ids.tolist()], dtype=np.int64)
     except KeyError as error:
         raise InputError(
-            f"each network must answer about every sample, {error.args[0]!r} is missing; ask again"
+            f"each network must have an output on every sample, {error.args[0]!r} is missing; query it again"
         ) from None
 
 
@@ -156,4 +156,7 @@ def check_matrix(signals: NDArray[Any], seen: NDArray[Any]) -> None:
         )
     broken = int(np.count_nonzero(~np.isfinite(signals)))
     if broken:
-        raise InputError(f"signals must be finite, {broken} of {signals.size} are not; ask those again")
+        raise InputError(
+            f"signals must be finite, {broken} of {signals.size} are not; check the networks (seg_mia "
+            "validate)"
+        )

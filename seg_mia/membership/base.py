@@ -20,8 +20,8 @@ class Membership:
         if signal.maps != scorer.maps:
             kinds = {True: "map", False: "number"}
             raise InputError(
-                f"signal and scorer must fit: {type(signal).__name__} is a {kinds[signal.maps]}, "
-                f"{type(scorer).__name__} takes a {kinds[scorer.maps]}; name another scorer"
+                f"signal and scorer must match, got {type(signal).__name__}, a {kinds[signal.maps]}, and "
+                f"{type(scorer).__name__}, which takes a {kinds[scorer.maps]}; choose another scorer"
             )
         self.signal, self.scorer = signal, scorer
 

@@ -136,7 +136,7 @@ def attainable_epsilon(members: int, nonmembers: int, *, delta: float, confidenc
     """
     if min(members, nonmembers) < 1:
         raise InputError(
-            f"at least 1 member and 1 non-member must certify, got {members} and {nonmembers}; score more"
+            f"the bound needs at least 1 member and 1 non-member, got {members} and {nonmembers}; score more"
         )
     tail = _tail(delta, confidence)
     none = np.array([0])
@@ -153,8 +153,8 @@ def clopper_pearson(successes: int, trials: int, *, level: float) -> tuple[float
     """
     if not 0 <= successes <= trials or trials < 1:
         raise InputError(
-            f"successes must lie between 0 and the trials, which are 1 or more, got {successes} of {trials}; "
-            "count again"
+            f"successes must lie between 0 and the number of trials, at least 1, got {successes} of "
+            f"{trials}; correct the counts"
         )
     if not 0 < level < 1:
         raise InputError(
@@ -325,6 +325,6 @@ def _check_coin(inserted: Members) -> None:
     heads = int(np.count_nonzero(inserted))
     if stats.binomtest(heads, len(inserted)).pvalue < UNFAIR:
         raise InputError(
-            f"a fair coin must have decided what was inserted, got {heads} of {len(inserted)}; "
-            "use epsilon_lower_bound, which needs no coin"
+            f"each canary must be inserted by a fair coin, got {heads} of {len(inserted)}; use "
+            "epsilon_lower_bound, which needs no coin"
         )

@@ -39,7 +39,7 @@ def read_scores(folder: str | Path) -> Scored:
         columns = [np.array([str(row[name]) for row in rows]) for name in COLUMNS]
         return Scored(columns[0], columns[1], columns[2].astype(int) == 1, columns[3].astype(np.float64))
     except (KeyError, TypeError, ValueError, csv.Error):
-        raise InputError(f"{file} must have the columns {', '.join(COLUMNS)}; run the attack again") from None
+        raise InputError(f"{file} must have the columns {', '.join(COLUMNS)}; repeat the attack") from None
 
 
 def _attack(folder: Path) -> tuple[object, ...]:
@@ -49,7 +49,7 @@ def _attack(folder: Path) -> tuple[object, ...]:
         return summary["attack"], summary["control"], summary["data"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder} must hold the summary.json of a membership attack; run it again"
+            f"{folder} must hold the summary.json of a membership attack; repeat the attack"
         ) from None
 
 
@@ -66,14 +66,13 @@ def compare(first: str | Path, second: str | Path) -> Interval:
     equal = [np.array_equal(a, b) for a, b in zip(first_scores[:3], second_scores[:3], strict=True)]
     if not all(equal):
         raise InputError(
-            f"{first} and {second} must tell of the same samples, members and groups; attack both victims "
-            "with the same data, split and limit"
+            f"{first} and {second} must have the same samples, members and groups; attack both victims with "
+            "the same data, split and limit"
         )
     attacks = [_attack(Path(folder)) for folder in (first, second)]
     if attacks[0] != attacks[1]:
         raise InputError(
-            f"{first} and {second} must come from one attack with the same settings on the same data; run it "
-            "on both victims"
+            f"{first} and {second} must come from the same attack, settings and data; run it on both victims"
         )
     return paired_difference(
         first_scores.scores, second_scores.scores, first_scores.members, first_scores.groups

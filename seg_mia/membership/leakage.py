@@ -114,8 +114,8 @@ def leak_test(
     """
     if not attacks or permutations < 1 or not 0 < confidence < 1:
         raise InputError(
-            f"an attack, a permutation and a confidence in (0, 1) are needed, got {len(attacks)}, "
-            f"{permutations} and {confidence}; 9999 permutations and 0.95 are usual"
+            "the test needs at least one attack, one permutation and a confidence in (0, 1), got "
+            f"{len(attacks)}, {permutations} and {confidence}; 9999 permutations and 0.95 are usual"
         )
     names, is_member = _sides(attacks)
     sizes = _sizes(attacks, names)
@@ -128,7 +128,7 @@ def leak_test(
     if permutations + 1 < len(numbers) / (1 - confidence) - 1e-6:
         raise InputError(
             f"at least {math.ceil(len(numbers) / (1 - confidence) - 1e-6)} permutations are needed for "
-            f"{len(numbers)} numbers, got {permutations}: with fewer nothing could stand out"
+            f"{len(numbers)} numbers, got {permutations}: fewer cannot reach significance"
         )
     p_values, smallest_p = _least_p(np.stack([reached for *_, reached in numbers], axis=1))
     tail = (1 - confidence) / len(numbers)
@@ -203,7 +203,8 @@ def _sides(attacks: Sequence[Scored]) -> tuple[NDArray[np.str_], Labels]:
     is_member = np.array([member for _, member in ordered], dtype=np.bool_)
     if len(np.unique(names)) < len(names):
         raise InputError(
-            "a group must be on one side for all attacks and seeds; test attacks of one split together"
+            "a group must be either members or non-members for all attacks and seeds, got one that changes; "
+            "test only attacks of one split together"
         )
     check_group_counts(is_member, names)
     return names, is_member

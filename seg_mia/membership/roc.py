@@ -24,8 +24,8 @@ def check_scores(scores: Scores, members: Members, groups: Groups | None = None)
     broken = np.count_nonzero(~np.isfinite(scores))
     if broken:
         raise InputError(
-            f"scores must be finite, {broken} of {len(scores)} are NaN or infinite; "
-            "see what the network gives for these images"
+            f"scores must be finite, {broken} of {len(scores)} are NaN or infinite; check the network's "
+            "output for these images"
         )
     check_members(members, groups)
 
@@ -210,6 +210,6 @@ def _check_groups(members: Members, groups: Groups) -> None:
     torn = names[(member_counts > 0) & (member_counts < size)]
     if len(torn):
         raise InputError(
-            f"a group must be on one side, {len(torn)} of {len(names)} hold members and non-members, "
+            f"a group must be all members or all non-members, {len(torn)} of {len(names)} hold both, "
             f"{str(torn[0])!r} first; split by group"
         )

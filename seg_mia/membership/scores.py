@@ -86,13 +86,13 @@ def calibrated(victim: Numbers, shadows: Numbers, seen: Members) -> Values:
     check_matrix(shadows, seen)
     if victim.shape != shadows.shape[1:]:
         raise InputError(
-            f"victim must be (n,) with n as in shadows, got {victim.shape} and {shadows.shape}; give the "
+            f"victim must be (n,) and shadows (shadows, n), got {victim.shape} and {shadows.shape}; give the "
             "losses of the same samples"
         )
     unseen_count = (~seen).sum(axis=0)
     if not unseen_count.all():
         raise InputError(
-            f"each sample needs a shadow that did not see it, {int((unseen_count == 0).sum())} of "
+            f"each sample needs a shadow trained without it, {int((unseen_count == 0).sum())} of "
             f"{len(victim)} have none; train more shadows"
         )
     difficulty = np.where(seen, 0.0, shadows.astype(np.float64)).sum(axis=0) / unseen_count

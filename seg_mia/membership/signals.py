@@ -177,7 +177,7 @@ class ImageAndMask(Signal):
     @property
     def attacker_knowledge(self) -> str:
         """Nothing of the victim."""
-        return "image and true mask, not the victim"
+        return "image and true mask, without the victim"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:
         """Return the central part of the image covered by the mask, and the mask."""
@@ -234,7 +234,7 @@ def checked(signal: Tensor, name: str) -> Tensor:
     if not torch.isfinite(signal).all():
         wrong = int((~torch.isfinite(signal)).sum())
         raise InputError(
-            f"{name} must be finite, got {wrong} of {signal.numel()} values that are not; the network's "
-            "output is broken: validate it first (seg_mia validate)"
+            f"{name} must be finite, got {wrong} of {signal.numel()} other values; check the network first "
+            "(seg_mia validate)"
         )
     return signal

@@ -37,7 +37,8 @@ def _room(maps: Tensor, size: int) -> tuple[int, int]:
     height, width = maps.shape[2] - size, maps.shape[3] - size
     if height < 0 or width < 0:
         raise InputError(
-            f"patch must fit into the maps of {maps.shape[2]}x{maps.shape[3]}, got {size}; make it smaller"
+            f"patch must fit into the maps of {maps.shape[2]}x{maps.shape[3]}, got {size}; choose a smaller "
+            "one"
         )
     return height, width
 

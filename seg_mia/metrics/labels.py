@@ -30,6 +30,6 @@ def check_labels(labels: Tensor, classes: int) -> None:
     if not known.all():
         strange = sorted(set(labels[~known].tolist()))[:5]
         raise InputError(
-            f"a mask must hold the classes 0 to {classes - 1}, or {IGNORE} where to ignore, got {strange}; "
-            "set the number of classes to that of the data, or map the values to class indices"
+            f"a mask must hold the classes 0 to {classes - 1}, or {IGNORE} (ignored), got {strange}; set the "
+            "number of classes to that of the data, or map the values to class indices"
         )

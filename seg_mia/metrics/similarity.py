@@ -22,13 +22,13 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
     _check(a, b, where)
     if a.ndim != 4:
         raise InputError(
-            f"SSIM is of flat images (N, C, H, W), got {tuple(a.shape)}; compare a volume slice by slice, or "
+            f"SSIM needs 2-D images (N, C, H, W), got {tuple(a.shape)}; compare a volume slice by slice, or "
             "use `mean_absolute`"
         )
     if min(a.shape[2:]) < WINDOW:
         raise InputError(
-            f"SSIM looks through {WINDOW} x {WINDOW} windows, got images of shape {tuple(a.shape)}; "
-            "use larger images or `mean_absolute`"
+            f"SSIM needs images of at least its {WINDOW} x {WINDOW} window, got {tuple(a.shape)}; use larger "
+            "images or `mean_absolute`"
         )
     x, y = _exact(a) / data_range, _exact(b) / data_range
     mean_x, mean_y = _blurred(x), _blurred(y)

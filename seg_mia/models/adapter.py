@@ -124,7 +124,7 @@ def _channels(
         counts.add(channels)
     if len(counts) > 1:
         raise InputError(
-            f"mean, std and channels must speak of as many channels, got mean {mean}, std {std}, "
+            f"mean, std and channels must agree in the number of channels, got mean {mean}, std {std}, "
             f"channels {channels}; give one number for each channel or one for all"
         )
     return next(iter(counts), None)

@@ -100,8 +100,8 @@ def _group_norm(norm: nn.BatchNorm2d, groups: int) -> nn.GroupNorm:
         )
     else:
         raise InputError(
-            f"GroupNorm must replace every BatchNorm2d, got a {type(norm).__name__}, unknown here; "
-            "replace it in the network itself"
+            f"GroupNorm must replace every BatchNorm2d, got an unsupported {type(norm).__name__}; replace it "
+            "in the network"
         )
     if norm.affine:
         layer.weight, layer.bias = norm.weight, norm.bias

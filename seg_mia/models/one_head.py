@@ -50,8 +50,8 @@ class OneHead(Wrapper):
         if type(self.head) is int and -len(names) <= self.head < len(names):
             return names[self.head]
         raise InputError(
-            f"the network returns the maps {', '.join(names) or 'none'}, and {self.head!r} is not among "
-            "them; set --model.head to one of them"
+            f"head must be among the network's maps {', '.join(names) or 'none'}, got {self.head!r}; set "
+            "--model.head to one of them"
         )
 
 

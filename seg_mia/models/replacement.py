@@ -33,7 +33,7 @@ class Identity(StandIn):
         """Return the input; raises InputError if the layer changes its shape."""
         if x.shape != exact.shape:
             raise InputError(
-                f"the stand-in Identity is for layers that keep the shape, got {tuple(x.shape)} to "
+                f"the stand-in Identity needs a layer that keeps the shape, got {tuple(x.shape)} to "
                 f"{tuple(exact.shape)}; choose Argmax, or write a StandIn for the layer"
             )
         return x
@@ -123,8 +123,8 @@ def replace_layers(model: nn.Module, replaced: Mapping[type[nn.Module], StandIn]
         if not any(isinstance(layer, kind) for layer in model.modules()):
             names = sorted({type(layer).__qualname__ for layer in model.modules()})
             raise InputError(
-                f"there is no {kind.__qualname__} to replace in {type(model).__name__}; its layers are "
-                f"{', '.join(names)}"
+                f"{type(model).__name__} must have a {kind.__qualname__} to replace and has none; its layers "
+                f"are {', '.join(names)}"
             )
     shared = (*model.parameters(), *model.buffers())
     with torch.inference_mode(False):  # a copy made there would not be differentiable

@@ -173,8 +173,8 @@ def _settings(
         settings["decoder_channels"] = _widths(decoder_channels or default[-depth:], depth)
     elif decoder_channels is not None:
         raise InputError(
-            f"decoder_channels are for Unet, UnetPlusPlus and MAnet, got them for {architecture}; "
-            f"leave them out and use options: {', '.join(sorted(allowed))}"
+            f"decoder_channels apply to Unet, UnetPlusPlus and MAnet, got them for {architecture}; leave "
+            f"them out and use options: {', '.join(sorted(allowed))}"
         )
     # smp passes unknown arguments on to encoders that ignore them: a misspelt option would do nothing.
     if unknown := sorted(options.keys() - allowed):

@@ -46,7 +46,7 @@ def states(path: Path) -> dict[str, State]:
     state_dicts = dict(_state_dicts(content))
     if not state_dicts:
         raise InputError(
-            f"{path} must hold names and their tensors, got {_described(content)}; save network.state_dict()"
+            f"{path} must hold a state dict, got {_described(content)}; save network.state_dict()"
         )
     return state_dicts
 
@@ -70,7 +70,7 @@ def _state_dicts(content: Any) -> Iterator[tuple[str, State]]:
 def _described(content: Any) -> str:
     """Describe the content of a file without weights: its type and first keys."""
     if not isinstance(content, Mapping) or not content:
-        return f"a {type(content).__name__} of something else"
+        return f"a {type(content).__name__} of other content"
     keys = [str(key) for key in content]
     return f"a {type(content).__name__} with {name_some(keys, 8)}"
 

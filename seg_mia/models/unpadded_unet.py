@@ -76,8 +76,8 @@ class UnpaddedUNet(nn.Module):
         smaller = larger - step
         fitting = f"{smaller} or {larger}" if self._output_size(smaller) else f"{larger}"
         raise InputError(
-            f"sides must be large enough, and even at each of the {self.levels - 1} poolings of an unpadded "
-            f"U-Net, got {size}; pad or crop the images to {fitting}"
+            f"sides must be even at each of the {self.levels - 1} poolings of an unpadded U-Net, and large "
+            f"enough, got {size}; pad or crop the images to {fitting}"
         )
 
     def _output_size(self, size: int) -> int | None:

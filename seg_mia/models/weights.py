@@ -52,8 +52,7 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
         state_dicts = {"": network.imagenet_encoder()}
     else:
         raise InputError(
-            f"{type(network).__name__} must offer ImageNet weights to be given them, got none; "
-            "give the path of a state dict"
+            f"ImageNet weights are not available for {type(network).__name__}; give the path of a state dict"
         )
     name = getattr(network, "encoder_name", type(encoder).__name__)
     problem = f"{source} does not fit encoder {name}"
@@ -85,7 +84,7 @@ def load_state(network: nn.Module, path: str | Path) -> str:
         *([f"under {path_in_file!r}"] if path_in_file else []),
         *([f"without {dropped}"] if dropped else []),
     ]
-    report = f"{path}: weights taken {', '.join(taken)}; every name and shape fits" if taken else ""
+    report = f"{path}: weights loaded {', '.join(taken)}; all names and shapes match" if taken else ""
     if report:
         log.info(report)
     return report
@@ -107,9 +106,8 @@ def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, M
 def ambiguous(path: Path, places: Sequence[str]) -> InputError:
     """Return the message for a file with several matching state dicts."""
     return InputError(
-        f"{path} holds {len(places)} state dicts that fit and differ, under {', '.join(places)}: nobody but "
-        "you knows which one is deployed; save that one alone, "
-        f"torch.save(torch.load(FILE)[{places[-1].split('.')[0]!r}], NEW)"
+        f"{path} holds {len(places)} matching state dicts that differ, under {', '.join(places)}; save only "
+        f"the one that is deployed, torch.save(torch.load(FILE)[{places[-1].split('.')[0]!r}], NEW)"
     )
 
 
@@ -124,8 +122,8 @@ def _difference(problem: str, path_in_file: str, match: Match) -> str:
     seen = f" ({', '.join(assumptions)})" if assumptions else ""
     if not match.missing and not match.shapes:
         return (
-            f"{problem}{seen}: every weight is there, and beside them {name_some(match.unexpected)}; save "
-            "the network's own alone, network.state_dict()"
+            f"{problem}{seen}: all weights are present, and also {name_some(match.unexpected)}; save only "
+            "those of the network, network.state_dict()"
         )
     differences = {"missing": match.missing, "unexpected": match.unexpected, "other shape": match.shapes}
     problems = [f"{kind}: {name_some(keys)}" for kind, keys in differences.items() if keys]

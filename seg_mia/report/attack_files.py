@@ -123,8 +123,8 @@ def _scores(stored: StoredAudit, result: MembershipResult, files: AttackFiles) -
     folder = stored.locate(result.folder)
     if folder is None:
         files.missing.append(
-            f"{result.title}: its folder {stored.display_path(result.folder)} is gone, so its curve, its "
-            "histogram and its samples are left out."
+            f"{result.title}: its folder {stored.display_path(result.folder)} is missing, so its curve, "
+            "histogram and samples are left out."
         )
         return
     try:
@@ -132,8 +132,8 @@ def _scores(stored: StoredAudit, result: MembershipResult, files: AttackFiles) -
         check_scores(scored.scores, scored.members)
     except (InputError, OSError):
         files.missing.append(
-            f"{result.title}: {stored.display_path(result.folder)}/scores.csv is missing or broken, so its "
-            "curve, its histogram and its samples are left out."
+            f"{result.title}: {stored.display_path(result.folder)}/scores.csv is missing or damaged, so its "
+            "curve, histogram and samples are left out."
         )
     else:
         files.scores[result.folder] = scored
@@ -158,7 +158,7 @@ def _sheet(
     sheet = None if folder is None else _png(folder / name, result.label)
     if sheet is None:
         files.missing.append(
-            f"{result.title}: {stored.display_path(result.folder)}/{name} is missing, broken or larger than "
+            f"{result.title}: {stored.display_path(result.folder)}/{name} is missing, damaged or larger than "
             f"{LARGEST // 1_000_000} MB, so it is left out."
         )
     return sheet

@@ -62,8 +62,8 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
 def _unread_canaries(victims: Sequence[Victim]) -> list[str]:
     """Return a sentence for each victim trained with canaries whose results are missing."""
     return [
-        f'"{victim.defence}", seed {victim.seed}: the audit found no canaries.json in its run that says '
-        "what its canaries prove, so that is left out."
+        f'"{victim.defence}", seed {victim.seed}: its run has no valid canaries.json, so the result of its '
+        "canaries is left out."
         for victim in victims
         if victim.has_canaries and victim.canaries is None
     ]

@@ -38,7 +38,7 @@ class Outcome:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; report takes RUN, --no-images and --fail-on EXPR (--help says more)")
+        raise InputError(f"{message}; report takes RUN, --no-images and --fail-on EXPR (see --help)")
 
 
 def report(words: Sequence[str]) -> Outcome:
@@ -74,14 +74,14 @@ def _parser() -> argparse.ArgumentParser:
         "--no-images",
         dest="images",
         action="store_false",
-        help="leave out all pictures and ids of samples: a report that can be given away",
+        help="leave out all pictures and sample ids, for a report that can be shared",
     )
     parser.add_argument(
         "--fail-on",
         action="append",
         default=[],
         metavar="EXPR",
-        help="exit with 1 when it holds of any value: 'mia.auc>0.6', 'asma.iou>=0.5', "
-        "'mia.auc[distilled]>0.6', 'epsilon>8'; again for more; an unknown metric lists the known ones",
+        help="exit with code 1 if the expression is true for any value: 'mia.auc>0.6', 'asma.iou>=0.5', "
+        "'mia.auc[distilled]>0.6', 'epsilon>8'; may be repeated; an unknown metric lists the known ones",
     )
     return parser

@@ -96,21 +96,20 @@ def read_audit(run: str | Path) -> StoredAudit:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise InputError(f"{file} cannot be read as JSON; run the audit again") from None
+        raise InputError(f"{file} must be valid JSON, and is not; repeat the audit") from None
     if not isinstance(content, dict) or not isinstance(content.get("attacks"), list):
-        raise InputError(f"{file} is not what an audit writes: it lists no attacks; run the audit again")
+        raise InputError(f"{file} must list attacks as an audit does, and lists none; repeat the audit")
     if content.get("version") != VERSION:
         version = repr(content.get("version"))[:40]
-        raise InputError(f"{file} must be of version {VERSION}, got {version}; run the audit again")
+        raise InputError(f"{file} must have version {VERSION}, got {version}; repeat the audit")
     return StoredAudit(folder.absolute(), AuditResult.read(content, str(file)))
 
 
 def _newest(run: Path) -> Path:
     if not run.is_dir():
-        problem = f"{run} is no folder" if run.exists() else f"there is no folder {run}"
+        problem = f"{run} is not a folder" if run.exists() else f"there is no folder {run}"
         raise InputError(
-            f"{problem}; name an audit's folder, such as runs/phantom_audit/version_0, or that of its "
-            "versions"
+            f"{problem}; name an audit's folder, such as runs/phantom_audit/version_0, or the folder above it"
         )
     if (run / FILE).is_file():
         return run

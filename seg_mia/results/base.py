@@ -49,7 +49,7 @@ class Result(BaseModel):
         try:
             return cls.model_validate(values)
         except (ValidationError, RecursionError) as error:
-            raise InputError(f"{where} {reason(error)}; run the audit again") from None
+            raise InputError(f"{where} {reason(error)}; repeat the audit") from None
 
     def plain(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -24,9 +24,9 @@ def extremes(
         raise ValueError(f"count must be 0 or more, got {count}")
     member_rows, nonmember_rows = np.flatnonzero(members), np.flatnonzero(~members)
     return {
-        "members most exposed": _sorted(member_rows, -scores)[:count],
-        "members least exposed": _sorted(member_rows, scores)[:count],
-        "non-members taken for members": _sorted(nonmember_rows, -scores)[:count],
+        "most exposed members": _sorted(member_rows, -scores)[:count],
+        "least exposed members": _sorted(member_rows, scores)[:count],
+        "non-members classified as members": _sorted(nonmember_rows, -scores)[:count],
     }
 
 

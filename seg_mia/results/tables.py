@@ -40,7 +40,7 @@ def counted(count: int, noun: str) -> str:
 
 def outcomes(results: Sequence[AttackResult]) -> list[str]:
     """Return one line per attack: its name, the attacker knowledge, and the result."""
-    rows = [("attack", "the attacker sees", "outcome")]
+    rows = [("attack", "attacker knowledge", "outcome")]
     for result in results:
         if isinstance(result, MembershipResult):
             rows.append((result.label, result.attacker_knowledge, membership_outcome(result)))
@@ -138,7 +138,7 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
         attacks: attack of each row, if there are several.
     """
     carried = any(row.transferred is not None for row in rows)
-    header = ["asked for", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
+    header = ["target", "loss", "images", "skipped", "clean", "no gradient", "counted", "success rate"]
     header += [
         "distortion, steps",
         "mean IoU",

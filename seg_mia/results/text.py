@@ -35,13 +35,13 @@ def utility_headline(summary: Mapping[str, Any]) -> list[str]:
     names = [name for name in ("val/dice", "val/iou", "val/loss", "train/dice") if name in summary]
     lines = ["   ".join(f"{name} {summary[name]:.3f}" for name in names)] if names else []
     if not all(math.isfinite(summary[name]) for name in names):
-        lines.append("WARNING: the loss is no number, the network has diverged; lower --model.lr")
+        lines.append("WARNING: the loss is not a number, the training has diverged; lower --model.lr")
     if likeness := [name for name in sorted(summary) if name.startswith("val/ssim_")]:
         levels = ", ".join(f"{summary[name]:.3f}" for name in likeness)
         lines.append(
             f"SSIM of held-out images and their reconstructions, levels 1 to {len(likeness)}: {levels}"
         )
-    privacy = guarantee(summary.get("privacy"), "what the checkpoint says of privacy")
+    privacy = guarantee(summary.get("privacy"), "privacy guarantee in the checkpoint")
     if privacy is not None:
         lines.append(privacy_headline(privacy))
     if "val/triggered_area" in summary:
@@ -54,8 +54,8 @@ def privacy_headline(privacy: DPGuarantee) -> str:
     """Return the privacy spent by a differentially private training, and its unit."""
     spent = "infinite (no noise)" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     budget = f" of {privacy.budget:g}" if privacy.budget is not None else ""
-    void = "; void against whoever knows the seed" if privacy.reproducible else ""
-    units = "units as declared" if privacy.declared else "units, their number taken as public"
+    void = "; void against an attacker who knows the seed" if privacy.reproducible else ""
+    units = "declared units" if privacy.declared else "units, their number assumed public"
     permitted = f"; permits {permits(privacy.permitted)}" if privacy.permitted is not None else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {_short(privacy.delta)} per {privacy.unit} "
@@ -102,20 +102,23 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
     """
     epsilon = bound.epsilon or 0.0
     proof = (
-        f"proves epsilon >= {epsilon:.2f}" if epsilon else "proves no epsilon, which is no sign of privacy"
+        f"proves epsilon >= {epsilon:.2f}"
+        if epsilon
+        else "proves no epsilon, which is no evidence of privacy"
     )
     line = (
-        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on as many would prove "
+        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would prove "
         f"{bound.attainable or 0.0:.2f})"
     )
     if privacy is None or privacy.epsilon is None:
-        return f"{line}; none was promised"
+        return f"{line}; no guarantee"
     if bound.unit is not None and bound.unit != privacy.unit:
         return (
-            f"{line} per {bound.unit}; {privacy.epsilon:.3g} was promised per {privacy.unit}, not comparable"
+            f"{line} per {bound.unit}; the guarantee is {privacy.epsilon:.3g} per {privacy.unit}, not "
+            "comparable"
         )
     broken = "" if epsilon <= privacy.epsilon else ", WHICH IS BROKEN"
-    return f"{line}; {privacy.epsilon:.3g} was promised{broken}"
+    return f"{line}; the guarantee is {privacy.epsilon:.3g}{broken}"
 
 
 def canary_headline(canaries: CanaryResult) -> str:
@@ -125,9 +128,9 @@ def canary_headline(canaries: CanaryResult) -> str:
     broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
-        f"{certified_headline(canaries.certified, privacy)}; without supposing samples of one run "
-        f"independent >= {epsilon:.2f} (of {canaries.one_run.attainable:.2f})"
-        f"{', ABOVE THE PROMISE, WHICH IS BROKEN' if broken else ''}"
+        f"{certified_headline(canaries.certified, privacy)}; without assuming independent samples within one "
+        f"run >= {epsilon:.2f} (of "
+        f"{canaries.one_run.attainable:.2f}){', ABOVE THE GUARANTEE, WHICH IS BROKEN' if broken else ''}"
     )
 
 
@@ -135,7 +138,7 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
     """Return one line on an attack's result and attacker knowledge, then its limitations."""
     if isinstance(summary, MembershipSummary):
         return _membership(name, summary)
-    lines = [f"{name} (sees {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
+    lines = [f"{name} (attacker knowledge: {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
     lines += [f"WARNING: {line}" for line in perturbation_warnings(summary, name)]
     return lines + (aligned(success_table(summary.success), indent="  ") if summary.success else [])
 
@@ -166,7 +169,7 @@ def recipe_headline(result: RecipeResult) -> list[str]:
 def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:
     """Return the attacker knowledge, with the number of images without a usable gradient."""
     return (
-        f"{attacker_knowledge}, no gradient of {stopped} of {images} images"
+        f"{attacker_knowledge}, no gradient for {stopped} of {images} images"
         if stopped
         else attacker_knowledge
     )
@@ -174,11 +177,11 @@ def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:
 
 def _membership(name: str, summary: MembershipSummary) -> list[str]:
     measures = summary.results
-    queried = ", the shadow asked instead (negative control)" if summary.control else ""
+    queried = "; negative control, which queries the shadow" if summary.control else ""
     shadows = f"{len(summary.shadows)} shadows, " if len(summary.shadows) > 1 else ""
     lines = [
-        f"{name} (sees {summary.attacker_knowledge}{queried}), {shadows}{measures.members} members, "
-        f"{measures.nonmembers} non-members: AUC {interval(measures.auc)}, balanced accuracy "
+        f"{name} (attacker knowledge: {summary.attacker_knowledge}{queried}), {shadows}{measures.members} "
+        f"members, {measures.nonmembers} non-members: AUC {interval(measures.auc)}, balanced accuracy "
         f"{interval(measures.balanced_accuracy)}, TPR {low_fpr(measures)}"
     ]
     lines += [f"WARNING: {line}" for line in membership_warnings(summary, name)]

@@ -45,16 +45,16 @@ def membership_warnings(result: MembershipSummary, name: str, seed: int | None =
     auc = f"AUC{over} {interval(above)}" + ("" if seed is None else f", seed {seed}")
     if result.blind:
         yield (
-            f"Membership numbers are void: {name} tells members from non-members without asking the "
-            f"victim ({auc}). The split itself leaks, or it is one of the fair splits, at most one in forty "
-            "over images and over patients each, whose interval lies above 0.5. Run the audit with another "
+            f"Membership numbers are void: {name} separates members from non-members without querying the "
+            f"victim ({auc}). The split itself leaks, or it is a fair split whose interval lies above 0.5 by "
+            "chance, at most one in forty over images and over patients each. Run the audit with another "
             "split_seed."
         )
     else:
         yield (
-            f"Membership numbers are inflated: the negative control {name} guesses about samples that the "
-            f"asked network never saw ({auc}). Members of this split are easier by chance, or the split has "
-            "a fault. Compare another split_seed."
+            f"Membership numbers are inflated: the negative control {name} is better than chance on samples "
+            f"that the queried network never saw ({auc}). Members of this split are easier by chance, or the "
+            "split is flawed. Compare another split_seed."
         )
 
 
@@ -62,8 +62,8 @@ def same_start(victims: Sequence[str] = ()) -> str:
     """Return the consequence of a shadow with the initial weights of these victims, or of the only one."""
     names = " and ".join(f'"{name}"' for name in victims)
     return (
-        f"Victim and shadow began with the same weights{f' ({names})' if names else ''}, which an attacker "
-        "cannot arrange: leakage is overstated. Train the shadow from another seed."
+        f"Victim and shadow started from the same weights{f' ({names})' if names else ''}, which an attacker "
+        "cannot bring about: leakage is overestimated. Train the shadow from another seed."
     )
 
 
@@ -78,7 +78,7 @@ def perturbation_warnings(result: PerturbationSummary, name: str) -> Iterator[st
     followed = not result.success and not result.no_gradient
     if followed and result.images and result.unchanged >= result.images:
         yield (
-            f"{name} changed none of its {result.images} images: that says nothing of robustness. Give it "
+            f"{name} changed none of its {result.images} images, which is no evidence of robustness. Use "
             "more or larger steps."
         )
     yield from _below_floor(result, name)
@@ -88,14 +88,18 @@ def _no_gradient(result: PerturbationSummary, name: str) -> Iterator[str]:
     last = result.success[-1] if result.success else None
     if last is not None and last.no_gradient and not last.counted:
         yield (
-            f"{name}: no gradient reached any image that was not a success from the start, so it says "
-            "nothing of robustness. Replace the layer that stops it (--attack.replace)."
+            f"{name}: no gradient reached any image that was not a success before the attack, so the result "
+            "is no evidence of robustness. Replace the layer that blocks gradients (--attack.replace)."
         )
     elif result.no_gradient:
-        part = "so it says nothing of" if result.untested else "which it cannot fool: do not rely on its"
+        part = (
+            "which is no evidence of robustness"
+            if result.untested
+            else "which it cannot fool: do not rely on its robustness"
+        )
         yield (
-            f"{name}: no gradient reached {result.no_gradient} of {result.images} images, {part} "
-            "robustness. Replace the layer that stops it (--attack.replace)."
+            f"{name}: no gradient reached {result.no_gradient} of {result.images} images, {part}. Replace "
+            "the layer that blocks gradients (--attack.replace)."
         )
 
 

@@ -32,9 +32,13 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
             or a task beyond plain segmentation.
     """
     if not isinstance(model, Segmentation) or model.weights is None:
-        raise InputError("adopt takes the weights of a segmentation network; name them, --model.weights FILE")
+        raise InputError(
+            "adopt needs the weights of a segmentation network, got none; set --model.weights FILE"
+        )
     if model.defences:
-        raise InputError("an adopted network stays as it was trained; leave out --defence and model.defences")
+        raise InputError(
+            "defences apply to a training, and adopt trains nothing; leave out --defence and model.defences"
+        )
     load_state(bare(model.network), model.weights)
     check_restored(model)
     model.adopted = True

@@ -51,9 +51,9 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
     fitting = {name: logits for name, logits in classed.items() if logits.shape[2:] == mask.shape} or classed
     if not fitting or (len(fitting) > 1 and fitting is classed):
         raise InputError(
-            f"the network returns {_listed(maps_by_path)}: not one of them alone has the data's "
+            f"the network returns {_listed(maps_by_path)}: no single map has the data's "
             f"{data.source.classes} classes and the masks' size {tuple(mask.shape)}; set --model.head to the "
-            "one that decides, and wrap the network in seg_mia.models.adapter.InputAdapter where sizes differ"
+            "deployed one, and wrap the network in seg_mia.models.adapter.InputAdapter where sizes differ"
         )
     first = next(iter(fitting))
     if all(torch.equal(logits, fitting[first]) for logits in fitting.values()):
@@ -62,9 +62,9 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
         )
     if not trained:
         raise InputError(
-            f"the network returns {len(fitting)} maps that could be its answer ({', '.join(fitting)}), and "
-            "before a training nothing tells them apart; say which one is deployed, --model.head NAME (-1 is "
-            "the last)"
+            f"the network returns {len(fitting)} maps of the expected shape ({', '.join(fitting)}), which "
+            "cannot be distinguished before training; set the deployed one, --model.head NAME (-1 is the "
+            "last)"
         )
     return _leader(network, data, list(fitting), maps_by_path)
 
@@ -82,11 +82,13 @@ def _leader(
     clear = len(lead) >= _LEAST and float(lead.mean()) > max(CLEAR, 3 * float(lead.std()) / len(lead) ** 0.5)
     if not clear:
         raise InputError(
-            f"the network returns {len(names)} maps that could be its answer, and on {len(lead)} "
-            f"labelled images none leads clearly (Dice of {dice_list}); say which one is deployed, "
-            "--model.head NAME (-1 is the last)"
+            f"the network returns {len(names)} maps of the expected shape, and on {len(lead)} labelled "
+            f"images none is clearly best (Dice of {dice_list}); set the deployed one, --model.head NAME (-1 "
+            "is the last)"
         )
-    return _logged_head(best, maps_by_path, f"on {len(lead)} labelled images it leads, Dice of {dice_list}")
+    return _logged_head(
+        best, maps_by_path, f"it has the highest Dice on {len(lead)} labelled images, {dice_list}"
+    )
 
 
 def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) -> dict[str, Tensor]:
@@ -110,7 +112,7 @@ def foreground(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
 def _logged_head(name: str, maps_by_path: Mapping[str, Tensor], why: str) -> int | str:
     if why:
         log.info(
-            "the network returns %s; %s decides, since %s (--model.head names another)",
+            "the network returns %s; %s is evaluated: %s (--model.head selects another)",
             _listed(maps_by_path),
             name,
             why,

@@ -64,7 +64,8 @@ class MembershipTask(LightningModule):
         output = self._output(self.network(maps), batch)
         if not torch.isfinite(output["loss"]):
             raise InputError(
-                "the membership classifier's loss must be finite, and is not; lower --attack.scorer.lr"
+                "the membership classifier's loss must be finite, got NaN or infinity; lower "
+                "--attack.scorer.lr"
             )
         return output
 

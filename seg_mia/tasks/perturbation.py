@@ -45,7 +45,9 @@ class PerturbationTest(LightningModule):
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Raise InputError if there is no image to attack: Lightning would finish silently."""
         if self.trainer.limit_test_batches == 0:
-            raise InputError("an attack needs images, got --trainer.limit_test_batches 0; leave it out")
+            raise InputError(
+                "an attack needs images, got none from --trainer.limit_test_batches 0; leave it out"
+            )
 
     def on_test_start(self) -> None:
         """Choose the target masks; write their similarities if these determine the choice."""

@@ -26,15 +26,15 @@ def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
         raise InputError(
             f"the network's logits are {tuple(outputs[0].shape[2:])} where the masks are "
             f"{tuple(mask.shape)}; crop the masks to the network's output, or wrap it in "
-            "seg_mia.models.adapter.InputAdapter with a `multiple` of what it divides by, which brings "
-            "logits to the size of the image"
+            "seg_mia.models.adapter.InputAdapter with its divisor as `multiple`, which gives logits of the "
+            "image's size"
         )
     for logits in outputs:
         if class_count(logits) != data.source.classes:
             raise InputError(
-                f"the network tells {class_count(logits)} classes apart (logits {tuple(logits.shape)}), the "
-                f"data has {data.source.classes}; set --model.network.classes to {data.source.classes} (1 "
-                "logit for 2 classes)"
+                f"the network has {class_count(logits)} classes (logits {tuple(logits.shape)}), the data has "
+                f"{data.source.classes}; set --model.network.classes to {data.source.classes} (1 logit for 2 "
+                "classes)"
             )
 
 

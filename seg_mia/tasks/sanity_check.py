@@ -16,8 +16,8 @@ POOR = 0.1
 """Mean Dice below which a network counts as not segmenting, for any structure."""
 _CLEARLY = 0.2
 _USUAL = (
-    "the usual reasons: another normalisation (images come in [0, 1]), another order of channels or classes, "
-    "another window or size than in its training"
+    "usual causes: normalisation (images are in [0, 1]), order of channels or classes, window or size that "
+    "differ from its training"
 )
 
 Change = Callable[[Tensor], Tensor]
@@ -55,7 +55,7 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
     else:
         return None
     remedy = _helpful_change(network, images, masks, classes, reached)
-    return f"WARNING: the network {wrong}: an audit of it says nothing; {remedy}"
+    return f"WARNING: the network {wrong}: its audit would be meaningless; {remedy}"
 
 
 def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:
@@ -65,8 +65,9 @@ def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) ->
         logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
         if strict and not logits.isfinite().all():
             raise InputError(
-                "the network answers NaN or infinity on a labelled image; look for damaged weights, for what "
-                "overflows or divides by 0 in it, and clamp probabilities above 0 before their logarithm"
+                "the network's output must be finite, got NaN or infinity on a labelled image; check for "
+                "damaged weights, overflow or division by 0, and clamp probabilities above 0 before their "
+                "logarithm"
             )
         predictions.append(predicted(logits))
     return torch.cat(predictions)
@@ -89,7 +90,7 @@ def _helpful_change(network: nn.Module, images: Tensor, masks: Tensor, classes: 
         scores["the two classes exchanged"] = float(foreground(swapped, masks, classes).nanmean())
     best = max(scores, key=lambda name: scores[name])
     if scores[best] > max(reached, _best_constant(masks, classes)) + _CLEARLY:
-        return f"with {best} its Dice is {scores[best]:.3f}: build that into the network"
+        return f"with {best} its Dice is {scores[best]:.3f}: include that in the network"
     return _USUAL
 
 

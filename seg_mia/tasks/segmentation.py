@@ -86,7 +86,7 @@ class Segmentation(LightningModule):
         check_together(self.defences)
         if any(isinstance(defence, Release) for defence in self.defences):
             raise InputError(
-                "a limit on what is released is chosen at test time, test --release NAME; leave it out"
+                "a limit on the released output is set at test time, test --release NAME; leave it out"
             )
         self.network = wrapped(network, self.defences)
         self.head: int | str | None = None
@@ -257,8 +257,7 @@ def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:
         if not frozen or len(frozen) == len(named):
             parts = sorted({".".join(name.split(".")[:2]) for name in named})
             raise InputError(
-                "frozen must name parts of the network, not none or all of it, got "
-                f"{beginning!r}; its parts: "
+                f"frozen must name some parts of the network, but not all, got {beginning!r}; its parts: "
                 f"{', '.join(parts[:30])}"
             )
         for name in frozen:

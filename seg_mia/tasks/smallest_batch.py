@@ -49,14 +49,14 @@ def check_batches(
         larger = "raise --data.size, or" if "size" in parameters(type(data)) else "give larger images, or"
         raise InputError(
             f"the network cannot be trained on batches of {smallest} images of {height}x{width}: {reason}; "
-            f"{larger} take a shallower network or another normalisation"
+            f"{larger} use a shallower network or another normalisation"
         )
     sizes = (*range(size, 1, -1), *range(size + 1, per_rank + 1))
     fitting = next((batch_size for batch_size in sizes if per_rank % batch_size != 1), None)
     remedy = f"--data.batch_size {fitting}" if fitting else "more --data.members"
     raise InputError(
         f"{per_rank} images in batches of {size} leave a batch of one image, on which the network cannot be "
-        f"trained: {reason}; set {remedy}, or take a normalisation without batch statistics, such as norm: "
+        f"trained: {reason}; set {remedy}, or use a normalisation without batch statistics, such as norm: "
         "group of seg_mia.models.smp.Smp"
     )
 

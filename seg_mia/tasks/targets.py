@@ -83,8 +83,8 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
             mask = _target_mask(file, data.source.classes)
             if mask.shape != tuple(masks.shape[1:]):
                 raise InputError(
-                    f"target mask {file} is {mask.shape}, the victim predicts {tuple(masks.shape[1:])}; "
-                    "resize it"
+                    f"target mask {file} must have the shape of the victim's predictions "
+                    f"{tuple(masks.shape[1:])}, got {mask.shape}; resize it"
                 )
             chosen[row] = torch.from_numpy(mask)
     return chosen

@@ -203,7 +203,7 @@ def no_tensors(folder: Path) -> None:
         (a_decoder_for_an_encoder, "E2.pth"),
         (a_decoder_of_other_widths, "D4.pth does not fit the decoder of its level"),
         (other_tensors, "E1.pth must hold conv11.weight"),
-        (no_tensors, "E1.pth must hold names and their tensors"),
+        (no_tensors, "E1.pth must hold a state dict"),
     ],
 )
 def test_files_that_are_not_what_they_are_called(
@@ -221,7 +221,7 @@ def test_folders_and_files_without_auto_encoders(tmp_path: Path) -> None:
         load_pairs(tmp_path / "nowhere")
     victim = tmp_path / "victim.ckpt"
     torch.save({"seg_mia": {}, "state_dict": {"network.encoder.conv1.weight": torch.zeros(1)}}, victim)
-    with pytest.raises(InputError, match="holds no texture auto-encoders"):
+    with pytest.raises(InputError, match="must hold texture auto-encoders"):
         load_pairs(victim)
 
 
@@ -234,5 +234,5 @@ def test_a_checkpoint_without_weights(tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_layers(tmp_path: Path) -> None:
     pairs = TextureAutoEncoders(widths=WIDTHS)
     pairs.decoders["2"] = nn.Identity()
-    with pytest.raises(InputError, match="does not hold five pairs"):
+    with pytest.raises(InputError, match="must hold five pairs"):
         load_pairs(checkpoint(pairs, tmp_path / "last.ckpt"))

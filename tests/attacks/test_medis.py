@@ -302,7 +302,7 @@ def test_a_gradient_that_is_no_number_is_refused() -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"losses": ["dice"]}, "losses must name one or more of log_cosh_dice, .*got dice$"),
+        ({"losses": ["dice"]}, "losses must name at least one of log_cosh_dice, .*got dice$"),
         ({"losses": ["combined", "structure", "combined"]}, "each once, got combined, structure, combined$"),
         ({"losses": []}, "got none$"),
         ({"steps": 0}, "steps must be at least 1 .*got 0 and"),

@@ -206,7 +206,7 @@ def test_the_central_part_of_a_volume_that_its_mask_covers() -> None:
 def test_what_is_of_flat_images_says_so() -> None:
     x = torch.rand(1, 1, 12, 12, 12)
     with pytest.raises(
-        InputError, match=r"SSIM is of flat images \(N, C, H, W\), got \(1, 1, 12, 12, 12\); compare"
+        InputError, match=r"SSIM needs 2-D images \(N, C, H, W\), got \(1, 1, 12, 12, 12\); compare"
     ):
         ssim(x, x)
 

@@ -112,13 +112,13 @@ def told(**changes: Any) -> list[str]:
 
 def test_a_broken_promise_is_the_first_line() -> None:
     lines = told(privacy=PROMISE | {"epsilon": 1.0})
-    assert lines[0].startswith('WARNING: The privacy promise of "private" is broken')
+    assert lines[0].startswith('WARNING: The privacy guarantee of "private" is broken')
     lines = told()
     (line,) = [line for line in lines if line.startswith("private, seed 7: ")]
     assert "canaries: 92 inserted, 108 left out, AUC 0.875, proves epsilon >= 1.50" in line
     assert "BROKEN" not in line
     assert any("WHICH IS BROKEN" in line for line in told(privacy=PROMISE | {"epsilon": 1.0}))
-    assert any("none was promised" in line for line in told(privacy=PROMISE | {"epsilon": None}))
+    assert any("no guarantee" in line for line in told(privacy=PROMISE | {"epsilon": None}))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -45,7 +45,7 @@ def test_the_recipe_is_judged_apart_from_the_victim(victim: Path, capsys: pytest
     assert "This recipe" in (folder / "report.html").read_text()
     capsys.readouterr()
     assert main(words) == 0
-    assert capsys.readouterr().out.count("taken from") == 9  # victim, fleet, validations, attack
+    assert capsys.readouterr().out.count("reused from") == 9  # victim, fleet, validations, attack
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_the_recipe_is_judged_apart_from_the_victim(victim: Path, capsys: pytest
     [
         (["--fleet", "{count: 4}"], "6 networks or more, got count 4"),
         (["--fleet", "{size: 8}"], "size"),
-        (["--victim", "runs/x"], "is trained already"),
-        (["--shadow", "null"], "mia-global-loss learn on a shadow"),
+        (["--victim", "runs/x"], "already"),
+        (["--shadow", "null"], "no shadow model for mia-global-loss"),
     ],
 )
 def test_invalid_fleets_are_one_line(

@@ -18,7 +18,7 @@ def test_the_comparison_says_what_each_promise_permits() -> None:
     header, plain, private, older = defence_table(
         side_by_side([Victim.read(row, "a row") for row in rows], [])
     )
-    assert "epsilon promised" in header
+    assert "epsilon guaranteed" in header
     assert plain.endswith("none")
     assert private.endswith(
         "8.49 at delta 0.001 per image, permits AUC up to 0.919, TPR up to 0.368 at 1 % FPR"

@@ -45,12 +45,12 @@ def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
     for settings, telling in (
         (said("nothing"), "known names are none, canaries, crop"),
         (said("crop", "crop"), "must differ"),
-        (said(VictimRow(release="argmax", adaptive=True)), "no defence that a shadow could be trained with"),
+        (said(VictimRow(release="argmax", adaptive=True)), "leave out adaptive"),
         (said(VictimRow(config="no_such")), "no_such"),
-        (said("crop", victim=run), "is trained already"),
-        (said("crop", victim=Training(run)), "is trained already"),
-        (said(VictimRow(options={"model.lr": 1.0}), victim=run), "is trained already"),
-        (said(VictimRow(defence=["crop"], adaptive=True), shadow=run), "is trained already"),
+        (said("crop", victim=run), "already trained"),
+        (said("crop", victim=Training(run)), "already trained"),
+        (said(VictimRow(options={"model.lr": 1.0}), victim=run), "already trained"),
+        (said(VictimRow(defence=["crop"], adaptive=True), shadow=run), "already trained"),
     ):
         with pytest.raises(InputError, match=telling):
             rows(settings)
@@ -87,7 +87,7 @@ def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: 
     [
         (["--victim={config: v, option: {a: 1}}"], "--victim: a mapping here takes config, options, weights, "
                                                   "got 'option', did you mean options?"),
-        (["--shadow={config: s, count: 0}"], "count must be 1 or more shadows"),
+        (["--shadow={config: s, count: 0}"], "count must be at least 1"),
         (["--shadow={confg: s}"], "--shadow: .* got 'confg', did you mean config?"),
         (["--attacks=[{attack: pgd, setting: {steps: 3}}]"], "takes attack, settings, data, got 'setting', "
                                                             "did you mean settings?"),
@@ -147,8 +147,8 @@ def test_a_count_of_shadows_is_read(tmp_path: Path) -> None:
         checkpoint.touch()
     assert shadow_count(replace(settings, shadow=str(tmp_path / "fleet"))) == 2
     for shadow, telling in (
-        (f"{{config: {tmp_path / 'fleet'}, count: 2}}", "got 2 where .*fleet is trained already"),
-        ("{config: phantom_shadow, count: 2, weights: net.pth}", "got 2 where net.pth is trained already"),
+        (f"{{config: {tmp_path / 'fleet'}, count: 2}}", "got 2 where .*fleet already trained"),
+        ("{config: phantom_shadow, count: 2, weights: net.pth}", "got 2 where net.pth already trained"),
     ):
         with pytest.raises(InputError, match=telling):
             read_settings(["--config", str(file), f"--shadow={shadow}"])

@@ -326,7 +326,8 @@ def test_whoever_comes_second_waits_and_takes_it(tiny: Path) -> None:
     begun = time.monotonic()
     assert StageCache(Path("runs"), said.append).run(requested(fit)).folder == first.folder
     assert time.monotonic() - begun > 1
-    assert said == ["  another audit is at this very stage: waiting for what it makes"]
+    assert len(said) == 1
+    assert "another audit" in said[0]
 
 
 def test_a_damaged_record_is_no_record(tiny: Path) -> None:

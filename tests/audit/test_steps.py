@@ -37,17 +37,17 @@ def test_each_training_stands_once_and_controls_are_for_the_first_row() -> None:
     assert first == [
         "victim phantom_victim, seed 3",
         "shadow phantom_victim, seed 3",
-        "how well none segments",
+        "segmentation quality of none",
         "mia-blind on none",
         "mia-global-loss on none",
         "mia-global-loss on none, negative control",
-        "how well argmax segments",
+        "segmentation quality of argmax",
         "mia-global-loss on argmax",
         "victim phantom_victim, mixup, seed 3",
-        "how well mixup segments",
+        "segmentation quality of mixup",
         "mia-global-loss on mixup",
         "shadow phantom_victim, mixup, seed 3",
-        "how well mixup segments",
+        "segmentation quality of mixup",
         "mia-global-loss on mixup",
     ]
     assert [told.replace("seed 4", "seed 3") for _, number, _, told in found if number == 1] == first
@@ -80,7 +80,7 @@ def test_several_shadows_are_trained_one_after_the_other() -> None:
         ("victim phantom_victim, seed 3", 0),
         ("shadow phantom_shadow 1 of 2, seed 3", 0),
         ("shadow phantom_shadow 2 of 2, seed 3", 1),
-        ("how well the victim segments", 0),
+        ("segmentation quality of the victim", 0),
         ("mia-blind", 0),
         ("mia-calibrated", 0),
         ("mia-global-loss", 0),
@@ -131,11 +131,11 @@ def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
     progress.begin(all_steps[2])
     progress.end(all_steps[2], StageResult(Path("runs/u"), {}, [], 10.0, cached=True, command=""))
     assert said == [
-        "stage 1 of 3: victim v (15 min or more to go)",
-        "stage 2 of 3: shadow s (7 min so far, 5 min or more to go)",
-        "  trained already",
-        "stage 3 of 3: u (7 min so far)",
-        "  taken from runs/u, where the same has been run (10 s)",
+        "stage 1 of 3: victim v (at least 15 min left)",
+        "stage 2 of 3: shadow s (7 min elapsed, at least 5 min left)",
+        "  already trained",
+        "stage 3 of 3: u (7 min elapsed)",
+        "  reused from runs/u: inputs unchanged (10 s)",
     ]
 
 
@@ -151,12 +151,12 @@ def test_gates_are_given_on_the_command_line_and_in_the_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seeds=[]"], "seeds must be one or more different numbers"),
-        (["--seeds=[1, 1]"], "seeds must be one or more different numbers"),
-        (["--seeds=[-1]"], "seeds must be one or more different numbers"),
-        (["--name=../x"], "name is a folder's"),
-        (["--name="], "name is a folder's"),
-        (["--attacks=[]"], "an audit needs attacks"),
+        (["--seeds=[]"], "seeds must be .* got"),
+        (["--seeds=[1, 1]"], "seeds must be .* got"),
+        (["--seeds=[-1]"], "seeds must be .* got"),
+        (["--name=../x"], "--name"),
+        (["--name="], "--name"),
+        (["--attacks=[]"], "an audit needs at least one attack"),
     ],
 )
 def test_what_an_audit_may_not_say(words: list[str], message: str) -> None:
@@ -177,15 +177,15 @@ def test_mappings_of_classes_stay_mappings() -> None:
         ({"shadow": "phantom_shadov"}, "no config 'phantom_shadov'"),
         (
             {"shadow": Shadows("phantom_victim", {"data.role": "victim"})},
-            "the shadow of an audit trains on its own",
+            "got data.role victim .* leave data.role out",
         ),
         (
             {"victim": Training("phantom_victim", {"data.role": "shadow"}), "shadow": "phantom_victim"},
-            "the victim of an audit trains on its own half",
+            "got data.role shadow .* options: {data.role: victim}",
         ),
         (
             {"shadow": Shadows("phantom_victim", {"data.shadow_pool": "victim"}, count=2)},
-            "are trained on their own half of the data, got data.shadow_pool victim",
+            "got data.shadow_pool victim; leave it out",
         ),
         ({"shadow": "phantom_victim", "data": {"sizze": 3}}, "sizze"),
         ({"shadow": "phantom_victim", "fail_on": ["mia.aucc>0.6"]}, "matches nothing"),

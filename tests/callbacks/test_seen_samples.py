@@ -116,8 +116,8 @@ def test_a_card_that_names_others_is_refused(root: Path) -> None:
     data = opened(root)
     assert unseen_members({}, data) == ()
     for places in ([len(data.source)], [-1], ["a"]):
-        with pytest.raises(InputError, match="no members of this data"):
+        with pytest.raises(InputError, match="must be members of this data"):
             unseen_members({"unseen": places}, data)
     other = sorted(data.source.ids).index(data.source.ids[data.splits.nonmembers[0]])
-    with pytest.raises(InputError, match="no members of this data"):
+    with pytest.raises(InputError, match="must be members of this data"):
         unseen_members({"unseen": [other]}, data)

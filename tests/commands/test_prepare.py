@@ -83,8 +83,8 @@ def test_suspicious_files_are_named(tidy: Path, root: Path) -> None:
     found = prepared(tidy)
     assert found["suspicious"] == {
         "empty masks": ["s01"],
-        "masks nearly full": ["s02"],
-        "masks with nothing but pixels to ignore": [],
+        "almost full masks": ["s02"],
+        "masks with only ignored pixels": [],
         "constant images": ["s03", "s05"],
     }
     assert found["equal"] == [["s03", "s05"]]
@@ -163,11 +163,11 @@ def test_bad_input_is_one_line(tidy: Path, capsys: pytest.CaptureFixture[str]) -
             ["--config", str(tidy), "--data.duplicates=[[s00, x]]"],
             "ids of this data set, such as 's00', got 'x'",
         ),
-        (["--config", "phantom_audit"], "is an audit's file"),
+        (["--config", "phantom_audit"], "is an audit file"),
         (["--config", str(tidy), "--tiles=-3"], "tiles must be at least 1, got -3"),
         (["--config", str(tidy), "--tiles=0"], "tiles must be at least 1, got 0"),
-        (["--config", str(tidy), "--full=2"], "full is a share, above 0 and at most 1, got 2.0"),
-        (["--config", str(tidy), "--full=0"], "full is a share"),
+        (["--config", str(tidy), "--full=2"], "at most 1, got 2.0"),
+        (["--config", str(tidy), "--full=0"], "full must be"),
         (["--config", str(tidy), "--tile=3"], "did you mean --tiles?"),
         (["--config", str(tidy), "--out", str(tidy)], "choose another folder with --out"),
     ):

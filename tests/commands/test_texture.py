@@ -249,11 +249,11 @@ def test_too_small_an_image(said: Call) -> None:
 
 
 def test_masks_that_are_not_of_one_organ(said: Call) -> None:
-    assert "must hold 0 and 1 or 255 alone, got [3, 6]" in said("--organ", "6")
+    assert "must hold only 0 and 1 or 255, got [3, 6]" in said("--organ", "6")
     npy("label.npy", np.full((32, 48), 255))
     assert "organ ids must lie in 0 .. 14" in said()
-    assert "must give ids of 1 to 14" in said("--organ", "15")
-    assert "must give ids of 1 to 14" in said("--organs", "{255: 15}")
+    assert "ids from 1 to 14" in said("--organ", "15")
+    assert "ids from 1 to 14" in said("--organs", "{255: 15}")
 
 
 def test_background_is_no_organ(said: Call) -> None:
@@ -284,15 +284,15 @@ def test_a_label_of_another_scan(said: Call) -> None:
 
 def test_files_that_are_not_there_or_not_whole(said: Call) -> None:
     for name in ("nowhere.npy", "nowhere.png", "nowhere.nii", "nowhere.nii.gz"):
-        assert f"there is no {name}; name another file with --image" in said("--slice", "0", image=name)
-        assert f"there is no {name}; name another file with --label" in said("--slice", "0", label=name)
+        assert f"--image must be a file, found no {name}" in said("--slice", "0", image=name)
+        assert f"--label must be a file, found no {name}" in said("--slice", "0", label=name)
     assert "nowhere" in said("--weights", "nowhere")
     content = Path("image.npy").read_bytes()
     Path("short.npy").write_bytes(content[:-10])
     Path("empty.npy").write_bytes(b"")
     np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name in ("short.npy", "empty.npy", "objects.npy"):
-        assert f"{name} cannot be read as a .npy array" in said(image=name)
+        assert f"{name} must be a .npy array" in said(image=name)
     whole = png("image.png", sample()[0])
     whole.write_bytes(whole.read_bytes()[:-100])
     assert "image.png must be a whole PNG" in said(image=whole)
@@ -306,7 +306,7 @@ def test_several_arrays_are_none(said: Call) -> None:
 
 
 def test_words_that_do_not_fit(said: Call, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "window must be two numbers, the lower first, got [2.0, 1.0]" in said("--window", "[2, 1]")
+    assert "window must be two numbers in ascending order, got [2.0, 1.0]" in said("--window", "[2, 1]")
     assert "window must be two numbers" in said("--window", "[1, 2, 3]")
     assert "window must be two numbers" in said("--window", "[.nan, 1]")
     assert "slice" in said("--slice", "first")

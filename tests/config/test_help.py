@@ -16,7 +16,7 @@ from seg_mia.config.help import pages, tidy
         (["test", "--attack", "asma", "--help"], ["--attack.steps", "--data.limit", "--victim"]),
         (["test", "--attack=mia-type2", "--help"], ["--attack.scorer.epochs", "--attack.signal.difference"]),
         (["test", "--attack", "mia-global-loss", "--attack.scorer.help"], ["--attack.scorer.rule"]),
-        (["adopt", "--help"], ["adopt takes what fit takes", "--data.members"]),
+        (["adopt", "--help"], ["adopt takes the options of fit", "--data.members"]),
     ],
 )
 def test_names_are_explained(words: list[str], shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:

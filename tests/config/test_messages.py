@@ -133,7 +133,7 @@ def test_a_line_shows_all_that_is_accepted_and_what_came(words: list[str], line:
             ["--guess.scorer.epochs=3"],
             "--guess.scorer: Option 'epochs' is not accepted; Threshold takes rule",
         ),
-        (["--network.lr=3"], "--network: Option 'lr' is not accepted: no config says which Module is meant"),
+        (["--network.lr=3"], "--network: Option 'lr' is not accepted: no config sets the class of Module"),
     ],
 )
 def test_the_class_that_refuses_an_option_says_what_it_takes(words: list[str], line: str) -> None:

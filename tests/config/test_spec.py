@@ -166,6 +166,6 @@ def test_what_no_card_can_say_is_refused_before_anything_is_trained(
     torch.save(import_module("odd_defaults").Net().state_dict(), "theirs.pth")
     assert main([*command, "--config", str(config), "--model.network.pick=builtins.min"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "no checkpoint of this network could be read again" in line
+    assert "a checkpoint of this network could not be restored" in line
     assert "pick=" in line
     assert not Path("runs/tiny/version_0").exists()

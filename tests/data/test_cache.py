@@ -215,7 +215,7 @@ def test_a_place_that_others_keep_damaging_is_given_up(store: Path) -> None:
         (place / "images.npy").write_bytes(b"")
 
     (place / "masks.npy").unlink()
-    with pytest.raises(InputError, match=r"must stay as it is, got changed by others .*; use another folder"):
+    with pytest.raises(InputError, match=r"must stay unchanged, .*; use another folder"):
         open_cache(source, store, progress=damage)
 
 

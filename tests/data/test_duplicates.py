@@ -145,7 +145,7 @@ def test_a_report_that_does_not_fit_is_one_line(root: Path, changes: dict[str, A
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100000])
 def test_what_is_no_report_is_one_line(root: Path, content: bytes) -> None:
     Path("prepare.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"prepare.json must be a prepare.json as .* writes it, got another"):
+    with pytest.raises(InputError, match=r"prepare.json must be a prepare.json, .* got another"):
         small(root, near_duplicates="prepare.json")
     with pytest.raises(InputError, match=r"must be a prepare.json, 'none' is no file; write it with"):
         small(root, near_duplicates="none")
@@ -158,7 +158,7 @@ def test_unknown_names_and_places_are_refused(root: Path) -> None:
         small(root, duplicates=[["s00", "x"]])
     for place in (12, -1):
         with pytest.raises(
-            InputError, match="duplicate_positions must hold places of 12 samples, got others"
+            InputError, match="duplicate_positions must be positions among 12 samples, got others"
         ):
             small(root, duplicate_positions=[[0, place]])
 
@@ -174,7 +174,7 @@ def test_a_shadow_of_other_ties_or_strata_does_not_fit(root: Path) -> None:
     for changes in ({"duplicates": [["s00", "s05"]]}, {"stratify": 2}):
         other = small(root, role="shadow", members=2, **changes)
         with pytest.raises(
-            InputError, match="must be split alike, .* --data.near_duplicates and --data.strat"
+            InputError, match="must have the same split, .* --data.near_duplicates and --data.strat"
         ):
             check_pair(side(victim), side(other), Fleet())
     check_pair(side(victim), side(shadow), Fleet())

@@ -70,11 +70,11 @@ def test_label_ids_without_a_class(tmp_path: Path, named: bool) -> None:
         scans.patients(tmp_path, "images/{}.nii.gz", "masks/{}.nii.gz", ids=(1,))
         unknown(tmp_path / "masks" / "2.nii.gz")
         line = refusal(Nifti(root=str(tmp_path), members=1, nonmembers=1))
-        assert "give them a class (organs), let them be background (unlisted) or correct the file" in line
+        assert "assign them a class (organs), make them background (unlisted) or correct the file" in line
     else:
         root = test_btcv.make(tmp_path)
         unknown(root / "label" / "label0002.nii.gz")
-        with pytest.raises(InputError, match=r"got 77 too; correct the file$"):
+        with pytest.raises(InputError, match=r"got 77 as well; correct the file$"):
             test_btcv.small(root)
 
 
@@ -83,7 +83,7 @@ def test_a_mask_of_other_ids(tmp_path: Path) -> None:
     wide = np.full((32, 64), 300, np.uint16)
     PillowImage.fromarray(wide).save(root / "gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png")
     line = refusal(test_cityscapes.small(root))
-    assert "got 300; take the files that end in _gtFine_labelIds.png" in line
+    assert "got 300; use the original files that end in _gtFine_labelIds.png" in line
     root = test_dicom.patients(tmp_path / "b")
     PillowImage.fromarray(np.full((5, 6), 300, np.uint16)).save(root / "1" / "Ground" / "liver_GT_001.png")
     with pytest.raises(InputError, match="got 300; set threshold for a black-and-white mask, or correct"):
@@ -130,5 +130,5 @@ def empty_volumes(root: Path) -> SegmentationData:
 )
 def test_masks_that_are_all_empty(tmp_path: Path, make: Callable[[Path], SegmentationData], end: str) -> None:
     line = refusal(make(tmp_path))
-    assert "masks to train on are empty, a network cannot learn a foreground from them; look" in line
+    assert "training masks are empty, so a network cannot learn a foreground; inspect" in line
     assert line.endswith(end)

@@ -117,9 +117,7 @@ def test_a_column_and_a_pattern_are_too_much(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("image\n" + "\n".join(names))
     assert groups(data) == ["p0", "p0", "p1", "p1", "p2", "p2"]
     (tmp_path / "list.csv").write_text("image,group\n" + "\n".join(f"{name},a" for name in names))
-    with pytest.raises(
-        InputError, match="patient must say whose an image is where no column does, .* p0_0; leave"
-    ):
+    with pytest.raises(InputError, match="patient and a group column exclude each other, .* p0_0; leave"):
         data.read_source()
 
 
@@ -131,8 +129,8 @@ def test_folders_of_one_patient_id_are_one_patient_and_that_is_told(
         assert groups(data) == ["f0_0", "f1_1", "f0_0", "f3_1"]
         data.read_source()
     assert [record.message for record in caplog.records] == [
-        f"4 folders of {tmp_path / 'data'} show 3 patients by their PatientID, joined are f2_0 with f0_0; "
-        "--data.patient '(.+)' takes each folder for a patient"
+        f"4 folders of {tmp_path / 'data'} have 3 patients by their PatientID, joined are f2_0 with f0_0; "
+        "--data.patient '(.+)' makes each folder a patient"
     ]
     assert groups(dicom(tmp_path / "data", ["A1", "B2", "A1", "C3"], patient="(.+)")) == [
         "f0_0",
@@ -156,7 +154,7 @@ def test_different_patient_ids_need_no_word(tmp_path: Path, caplog: pytest.LogCa
 
 def test_one_number_for_all_folders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"all 3 folders state one PatientID; .*--data.patient '\(.\+\)' takes each folder"
+        InputError, match=r"all 3 folders state one PatientID; .*--data.patient: '\(.\+\)' makes each folder"
     ) as caught:
         dicom(tmp_path / "data", ["4711"] * 3).read_source()
     assert "4711" not in str(caught.value)
@@ -199,7 +197,7 @@ def test_slices_of_two_patients_in_one_folder_are_refused(tmp_path: Path) -> Non
     series = test_dicom.series(tmp_path, 3, PatientID="4711")
     test_dicom.edit(series.slices[2], PatientID="4712")
     with pytest.raises(
-        InputError, match=r"i3\.dcm states another PatientID than the first file; keep"
+        InputError, match=r"i3\.dcm states another PatientID than the first file; use"
     ) as caught:
         series.read()
     assert "471" not in str(caught.value).replace(str(tmp_path), "")

@@ -65,13 +65,13 @@ def test_what_the_file_says_is_part_of_the_fingerprint(folder: Callable[..., Pat
 @pytest.mark.parametrize(
     ("parts", "groups", "settings", "message"),
     [
-        (["val", *PARTS[1:]], None, {}, r"line 2 must say one of train, test, reference, shadow .*'val'"),
-        (PARTS, ["p"] * 5 + list("abcdefg"), {}, "is stated to be train and .* test, but they show the same"),
+        (["val", *PARTS[1:]], None, {}, r"line 2 must have one of train, test, reference, shadow .*'val'"),
+        (PARTS, ["p"] * 5 + list("abcdefg"), {}, "in train and .* in test, which makes membership undefined"),
         (
             PARTS,
             None,
             {"members": 3},
-            "4 samples are stated to be train and 3 test, members and nonmembers are 3",
+            "4 samples are in the part train and 3 in test, but members and nonmembers are 3",
         ),
         (PARTS, None, {"split_column": "none"}, "must have a column 'none'"),
         (PARTS, None, {"manifest": None}, "split_column=set needs a manifest"),
@@ -96,7 +96,7 @@ def test_duplicates_are_in_one_part() -> None:
     ids = ["a", "b", "c"]
     half, shadow = predefined_split(["train", "test", "shadow"], ids, ids, members=1, nonmembers=1)
     assert (half.members, half.nonmembers, shadow) == ((0,), (1,), (2,))
-    with pytest.raises(InputError, match="a is stated to be train and b test"):
+    with pytest.raises(InputError, match="got a in train and b in test"):
         predefined_split(
             ["train", "test", "shadow"], ids, ids, members=1, nonmembers=1, duplicates=[["a", "b"]]
         )

@@ -97,7 +97,7 @@ def test_refusals() -> None:
     ids, pool = ["a", "b", "c"], Split((0, 1), (2,))
     with pytest.raises(InputError, match="numbered from 0, got -1"):
         shadow_split(pool, ids, ids, shadow=-1, seed=0)
-    with pytest.raises(InputError, match="at least 2 groups, the pool has 1"):
+    with pytest.raises(InputError, match="at least 2 groups to draw from, got 1"):
         shadow_split(pool, ids, ["p", "p", "p"], shadow=0, seed=0)
 
 
@@ -135,7 +135,7 @@ def test_a_card_tells_a_shadow_from_another(folder: Callable[..., Path]) -> None
 
 
 def test_numbers_are_for_shadows(folder: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="the role is victim; add --data.role shadow"):
+    with pytest.raises(InputError, match="got victim; add --data.role shadow"):
         data(folder(), shadow=0)
-    with pytest.raises(InputError, match="shadow_pool goes with a numbered shadow"):
+    with pytest.raises(InputError, match="shadow_pool needs a numbered shadow"):
         data(folder(), role="shadow", shadow_pool="victim")

@@ -199,12 +199,12 @@ def test_halves_refuse(change: dict[str, object], message: str) -> None:
         ({"indices": [0]}, r"whole groups, got part of one; take them from victim_shadow_split\(\)"),
         (
             {"members": 3, "reference": 2},
-            r"3 \+ 1 \+ 2 = 6 samples are needed, 4 in 2 groups are there \(the other side has 0\); "
+            r"3 \+ 1 \+ 2 = 6 samples are needed, 4 in 2 groups are available \(the other half has 0\); "
             r"at least 4 groups are needed, none larger than the largest \(2\): add data, lower",
         ),
         (
             {"members": 3},
-            r"3 \+ 1 \+ 0 = 4 samples .*, and a group cannot be on two sides; at least 3 groups are needed",
+            r"3 \+ 1 \+ 0 = 4 samples .*, and a group cannot be divided; at least 3 groups are needed",
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_too_few_groups_say_how_many_there_are_and_how_many_it_takes() -> None:
     assert (len(victim), len(shadow)) == (6, 0)
     for half, have, least in ((victim, "6 in 1 groups", 2), (shadow, "0 in 0 groups", 2)):
         with pytest.raises(
-            InputError, match=rf"{have} are there .*; at least {least} groups are needed"
+            InputError, match=rf"{have} are available .*; at least {least} groups are needed"
         ) as caught:
             divide(half, ids, groups, seed=0, members=3, nonmembers=3)
         assert len(str(caught.value).splitlines()) == 1

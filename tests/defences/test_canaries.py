@@ -181,7 +181,7 @@ def test_a_reference_of_too_few_groups_is_refused_and_nothing_is_inserted() -> N
 @pytest.mark.parametrize("other", [MinMax(), Distil(), Poison(), Canaries(count=9)])
 def test_what_needs_the_reference_or_marks_members_is_refused_beside_canaries(other: Defence) -> None:
     for pair in ([Canaries(), other], [other, Canaries()]):
-        with pytest.raises(InputError, match="do not go together"):
+        with pytest.raises(InputError, match="are incompatible"):
             check_together(pair)
 
 

@@ -30,8 +30,8 @@ from seg_mia.errors import InputError
 RELEASES: list[type[Defence]] = [ArgmaxRelease, TopRelease, RoundedRelease, NoisyRelease]
 ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, Canaries, DPSGD, *RELEASES]
 REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
-    (MinMax, Crop, "tells whole members from whole reference images, but crops show a part of each image"),
-    (MinMax, MixUp, "tells whole members .*, but mix-up shows two images side by side"),
+    (MinMax, Crop, "compares whole members with reference images, but crops show a part of each image"),
+    (MinMax, MixUp, "compares whole members .*, but mix-up shows two images side by side"),
     (
         MinMax,
         Distil,
@@ -47,13 +47,21 @@ REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
         Canaries,
         "can serve one purpose, (?=.*student learns from them).*canaries are taken from",
     ),
-    (Poison, Distil, "the trigger is for members, but the student learns from reference images alone"),
-    (Poison, Canaries, "the trigger is for members, but canaries are trained on, which are no members"),
+    (
+        Poison,
+        Distil,
+        "the trigger is inserted into members, but the student learns only from reference images",
+    ),
+    (
+        Poison,
+        Canaries,
+        "the trigger is inserted into members, but canaries are trained on but are not members",
+    ),
     (DPSGD, MixUp, "must not depend on others, but each image is mixed with another of its batch"),
-    (DPSGD, MinMax, "must not depend on others, but the min-max classifier has learnt from all members"),
-    (DPSGD, Distil, "the teacher has learnt from the members without noise, and epsilon would be"),
+    (DPSGD, MinMax, "must not depend on others, but the min-max classifier is trained on all members"),
+    (DPSGD, Distil, "the teacher was trained on the members without noise, and epsilon would be"),
     *((first, second, "a victim has one kind of output") for first, second in combinations(RELEASES, 2)),
-    *((kind, kind, "it can stand there once") for kind in ALL),
+    *((kind, kind, "it may be given only once") for kind in ALL),
 ]
 """Every pair that does not go together, and what the line says of it."""
 NETWORK = {
@@ -92,7 +100,7 @@ def test_exactly_these_pairs_are_refused_in_either_order() -> None:
 def test_why_a_pair_is_refused_is_one_line(first: type[Defence], second: type[Defence], reason: str) -> None:
     for pair in ((first, second), (second, first)):
         names = " and ".join(kind.__name__ for kind in pair)
-        line = f"^{names} do not go together: [^{{}}\n]*{reason}[^{{}}\n]*; leave one out$"
+        line = f"^{names} are incompatible: [^{{}}\n]*{reason}[^{{}}\n]*; leave one out$"
         with pytest.raises(InputError, match=line):
             check_together([kind() for kind in pair])
 
@@ -113,9 +121,9 @@ class Taught(Defence):
 
 def test_what_follows_from_a_hook_need_not_be_declared() -> None:
     assert set(traits_of(Penalising())) == {Trait.ADDS_PENALTY}
-    with pytest.raises(InputError, match="a penalty on the whole batch is not clipped"):
+    with pytest.raises(InputError, match="a penalty on the whole batch"):
         check_together([Penalising(), DPSGD()])
-    with pytest.raises(InputError, match="the tutor has learnt from the members without noise"):
+    with pytest.raises(InputError, match="the tutor was trained on the members without noise"):
         check_together([DPSGD(), Taught()])
     check_together([Penalising(), Taught(), Defence()])
 
@@ -127,10 +135,10 @@ def test_every_trait_is_in_a_rule() -> None:
 def test_a_pair_is_refused_wherever_it_stands() -> None:
     check_together([])
     check_together([Crop(), MixUp(), Poison(), ArgmaxRelease()])
-    with pytest.raises(InputError, match="^Distil and Poison do not go together: .*; leave one out$"):
+    with pytest.raises(InputError, match="^Distil and Poison are incompatible: .*; leave one out$"):
         check_together([Distil(), Crop(), ArgmaxRelease(), Poison()])
     with pytest.raises(
-        InputError, match="^NoisyRelease and NoisyRelease do not go together: it can stand there once"
+        InputError, match="^NoisyRelease and NoisyRelease are incompatible: it may be given only once"
     ):
         check_together([NoisyRelease(seed=1), Crop(), NoisyRelease(seed=2)])
 

@@ -71,7 +71,7 @@ def test_members_that_are_drawn_are_not_those_it_was_trained_on(
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
     trained(tiny, "--data.role=shadow")
     assert main(["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]) == 2
-    assert "state who it was trained on (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
+    assert "state its training samples (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_shadow_from_elsewhere_is_refused(
@@ -89,7 +89,7 @@ def test_a_shadow_from_elsewhere_is_refused(
         assert "fit --role shadow" in line
     # It is not taken for the newest shadow either.
     assert main(["test", "--attack", "mia-global-loss", both[0]]) == 2
-    assert "no shadow under runs/ goes with victim" in capsys.readouterr().err.splitlines()[-1]
+    assert "no shadow under runs/ matches victim" in capsys.readouterr().err.splitlines()[-1]
     # Nor can it be the victim: members of that half are drawn, whatever the data states of the other.
     turned = ["--victim=runs/tiny/version_2", "--shadow=runs/tiny/version_1"]
     assert main(["test", "--attack", "mia-global-loss", *turned]) == 2
@@ -103,7 +103,7 @@ def test_an_audit_refuses_it_before_any_training(
     plain, own = f"--victim={tiny}", f"--shadow={{config: {tiny}, options: {{data.role: shadow}}}}"
     theirs = f"{{config: {tiny}, options: {{data.role: shadow}}, weights: {elsewhere}}}"
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}", "--data.role=shadow"]) == 0
-    drawn = "trained elsewhere and its members here are drawn by chance"
+    drawn = "trained elsewhere"
     for words in (
         [plain, f"--shadow={theirs}"],
         [plain, "--shadow=runs/tiny/version_1"],
@@ -125,7 +125,7 @@ def test_a_shadow_of_the_victims_weights_is_refused(
     assert main(["fit", "--config", str(tiny), *small]) == 0
     both = ["--victim=runs/tiny/version_0", "--shadow=runs/tiny/version_1"]
     assert main(["test", "--attack", "mia-global-loss", *both]) == 2
-    assert "has the weights of the victim" in capsys.readouterr().err.splitlines()[-1]
+    assert "got the same weights" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:
@@ -201,7 +201,7 @@ def test_the_map_that_leads_on_labelled_images_is_the_one_that_is_audited(
     assert main([*made, f"--model.network.order={order}"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "decides" in line]
     assert len(said) == 1
-    assert f"; {head} decides, since on 6 labelled images it leads" in said[0]
+    assert f"; {head} is evaluated: it has the highest Dice on 6 labelled images" in said[0]
     file = checkpoint_file("runs/tiny/version_0")
     card = read_card(file, trust=["their_heads.Heads"])
     assert card.model["init_args"]["head"] == head
@@ -218,7 +218,7 @@ def test_the_map_that_leads_on_labelled_images_is_the_one_that_is_audited(
 def test_maps_that_are_as_good_are_asked_about(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*made, "--model.network.order=twins"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "on 6 labelled images none leads clearly (Dice of 0: " in line
+    assert "on 6 labelled images none is clearly best (Dice of 0: " in line
     assert "--model.head NAME" in line
     assert main([*made, "--model.network.order=twins", "--model.head=1"]) == 0
 
@@ -242,7 +242,7 @@ def test_a_network_that_segments_nothing_is_warned_of(
     assert main([*made, "--model.network.order=alone", *settings]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING: the network" in line]
     assert message in line
-    assert "an audit of it says nothing" in line
+    assert "its audit would be meaningless" in line
 
 
 def test_a_network_that_segments_is_not_warned_of(
@@ -254,18 +254,18 @@ def test_a_network_that_segments_is_not_warned_of(
 
 def test_answers_that_are_no_numbers_are_refused(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*made, "--model.network.order=nan"]) == 2
-    assert "answers NaN or infinity on a labelled image" in capsys.readouterr().err.splitlines()[-1]
+    assert "NaN or infinity on a labelled image" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("runs/tiny/version_0").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name them, --model.weights FILE"),
-        (["--model.weights=FILE", "--defence", "mixup"], "stays as it was trained"),
+        ([], "--model.weights FILE"),
+        (["--model.weights=FILE", "--defence", "mixup"], "adopt trains nothing"),
         (["--model.weights=nowhere.pth"], "nowhere.pth"),
-        (["--model.weights=FILE", "--resume", "runs/tiny/version_0"], "--resume does not go with adopt"),
-        (["--resume", "runs/tiny/version_0"], "--resume does not go with adopt"),
+        (["--model.weights=FILE", "--resume", "runs/tiny/version_0"], "--resume does not apply to adopt"),
+        (["--resume", "runs/tiny/version_0"], "--resume does not apply to adopt"),
     ],
 )
 def test_what_cannot_be_adopted(

@@ -199,7 +199,7 @@ def test_a_line_names_what_is_accepted(fit: Callable[..., str], words: list[str]
 
 
 def test_each_kind_of_file_is_told_from_the_other(said: Said, tiny: Path, tmp_path: Path) -> None:
-    audits = "phantom_audit.yaml is an audit's file, which `python -m seg_mia audit --config phantom_audit"
+    audits = "phantom_audit.yaml is an audit file, run by `python -m seg_mia audit --config phantom_audit"
     for command in ("fit", "prepare"):
         line = said(command, "--config", "phantom_audit")
         assert audits in line
@@ -208,10 +208,10 @@ def test_each_kind_of_file_is_told_from_the_other(said: Said, tiny: Path, tmp_pa
     own.write_text("victim: {config: phantom_dp, options: {}}\nattacks: [asma]\n")
     assert "such as its victim's, phantom_dp" in said("fit", "--config", str(own))
     line = said("audit", "--config", str(tiny))
-    assert f"{tiny} is a training's file, which `python -m seg_mia fit --config {tiny}` runs" in line
+    assert f"{tiny} is a training config, run by `python -m seg_mia fit --config {tiny}` runs" in line
     assert f"--victim {tiny} --attacks" in line
     assert "audit needs --config NAME, or --victim and --attacks; known names: acdc_audit" in said("audit")
-    assert "no config says which LightningModule is meant" in said("fit", "--model.lr=1")
+    assert "no config sets the class of LightningModule" in said("fit", "--model.lr=1")
 
 
 def test_unknown_names_list_the_known(said: Said) -> None:

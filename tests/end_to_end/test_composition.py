@@ -186,19 +186,19 @@ def test_the_runs_folder_is_named_after_the_defences_on_the_command_line(tiny: P
 @pytest.mark.parametrize(
     ("one", "other", "telling"),
     [
-        ("crop", "minmax", "whole reference images, but crops show a part of each image"),
-        ("minmax", "crop", "whole reference images, but crops show a part of each image"),
+        ("crop", "minmax", "reference images, but crops show a part of each image"),
+        ("minmax", "crop", "reference images, but crops show a part of each image"),
         ("mixup", "minmax", "but mix-up shows two images side by side"),
         ("minmax", "distilled", "the student learns from them"),
-        ("poisoned", "distilled", "the student learns from reference images alone"),
-        ("mixup", "mixup", "it can stand there once"),
+        ("poisoned", "distilled", "the student learns only from reference images"),
+        ("mixup", "mixup", "it may be given only once"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_written(
     one: str, other: str, telling: str, tiny: Path, refused: Callable[..., str]
 ) -> None:
     line = refused("fit", "--config", str(tiny), "--defence", one, "--defence", other)
-    assert "do not go together" in line
+    assert "are incompatible" in line
     assert telling in line
     assert not Path("runs").exists()
 
@@ -215,7 +215,7 @@ def test_an_option_that_no_defence_has_is_one_line(tiny: Path, refused: Callable
     "words", [["test", "--attack", "asma"], ["validate"], ["predict"], ["fit", "--resume", "runs/tiny"]]
 )
 def test_only_a_fresh_fit_takes_defences(words: list[str], refused: Callable[..., str]) -> None:
-    assert "--defence does not go with" in refused(*words, "--defence", "crop")
+    assert "--defence does not apply to" in refused(*words, "--defence", "crop")
 
 
 @pytest.mark.parametrize("name", known("defence"))
@@ -228,7 +228,7 @@ def test_every_defence_config_names_a_defence_with_arguments_it_takes(name: str)
 
 
 def test_a_config_may_not_say_resume(tiny: Path) -> None:
-    with pytest.raises(InputError, match="resume belongs on the command line"):
+    with pytest.raises(InputError, match="resume must be given on the command line"):
         plan(
             requested(["fit", "--config", write("again.yaml", base=str(tiny), resume="runs/tiny/version_0")])
         )

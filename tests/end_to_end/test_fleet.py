@@ -42,10 +42,10 @@ def test_calibration_finds_them_and_others_do_not(
     assert [row["member"] for row in table] == ["1"] * 6 + ["0"] * 6
 
     assert main(["test", "--attack", "mia-global-loss"]) == 2
-    assert "no shadow under runs/ goes with victim" in capsys.readouterr().err
+    assert "no shadow under runs/ matches victim" in capsys.readouterr().err
     named = ["--victim", str(fleet[0]), "--shadow", str(fleet[1])]
     assert main(["test", "--attack", "mia-global-loss", *named]) == 2
-    assert "the shadow's half overlaps with the victim's" in capsys.readouterr().err
+    assert "the halves of shadow and victim must be disjoint" in capsys.readouterr().err
 
 
 def test_a_folder_of_runs_and_several_names_are_the_same(fleet: list[Path]) -> None:
@@ -59,6 +59,6 @@ def test_a_folder_of_runs_and_several_names_are_the_same(fleet: list[Path]) -> N
 
 def test_each_sample_needs_a_shadow_without_it(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "--attack", "mia-calibrated", "--shadow", str(fleet[1])]) == 2
-    assert "1 or more shadows not trained on it, 6 of 12 have fewer among 1" in capsys.readouterr().err
+    assert "at least 1 shadows not trained on it, 6 of 12 have fewer among 1" in capsys.readouterr().err
     assert main(["test", "--attack", "mia-calibrated", "--control"]) == 2
-    assert "--control asks a shadow about samples that it was not trained on" in capsys.readouterr().err
+    assert "--control needs a shadow trained without the victim's samples" in capsys.readouterr().err

@@ -66,4 +66,4 @@ def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureF
     Path("mine.yaml").write_text(ATTACK.format(signal="LogCrossEntropy", scorer="Lira"))
     few = [word for shadow in fleet[1:3] for word in ("--shadow", str(shadow))]
     assert main(["test", "--attack", "mine.yaml", "--victim", str(fleet[0]), *few]) == 2
-    assert "each judged sample needs 2 or more shadows not trained on it" in capsys.readouterr().err
+    assert "each target sample needs at least 2 shadows not trained on it" in capsys.readouterr().err

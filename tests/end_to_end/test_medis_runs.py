@@ -269,12 +269,12 @@ def test_refusals(said: Callable[..., str]) -> None:
     line = said("--attack.losses", "[lovasz]")
     assert all(name in line for name in (*ALL, "lovasz"))
     assert "surrogate 'nowhere' is neither" in said("--attack.surrogate", "nowhere")
-    assert "there is no Hard to replace in Smp; its layers are" in said(
+    assert "Smp must have a Hard to replace and has none; its layers are" in said(
         "--attack.replace", stand_in("my_module.Hard")
     )
     for name in ("my_module.Soft", "nowhere.Hard", "torch.relu", "Hard"):
         assert name in said("--attack.replace", stand_in(name))
-    assert "no layer" in said("--attack.replace", stand_in("pathlib.Path"))
+    assert "replace must name" in said("--attack.replace", stand_in("pathlib.Path"))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -283,4 +283,4 @@ def test_one_sample_has_no_other(tiny: Path, said: Callable[..., str]) -> None:
     assert main(["fit", "--config", str(tiny)]) == 0
     for kind in ("random", "nearest"):
         line = said("--attack.target", kind, "--data.subset", "nonmembers")
-        assert f"target '{kind}' asks for another sample's mask, got a set of 1" in line
+        assert f"target '{kind}' needs another sample's mask, got a set of 1" in line

@@ -58,7 +58,7 @@ def test_the_attack_says_that_it_saw_none(
     capsys.readouterr()
     assert main(["test", "--attack", *attack, "--trust", "stopping.Rounds"]) == 0
     said = capsys.readouterr().out
-    assert f"{attack[0]} (sees weights, no gradient of 2 of 2 images)" in said
+    assert f"{attack[0]} (attacker knowledge: weights, no gradient for 2 of 2 images)" in said
     assert f"WARNING: {attack[0]}: no gradient reached 2 of 2 images" in said
     summary = json.loads(Path(f"runs/tiny/version_0/{attack[0]}/version_0/summary.json").read_text())
     assert summary["no_gradient"] == 2

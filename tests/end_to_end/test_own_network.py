@@ -158,7 +158,7 @@ def test_a_network_that_returns_a_dict_is_one_line(
 ) -> None:
     own.write_text(own.read_text().replace("return self.last(features), self.deep(features)", "return {}"))
     assert main(["fit", "--config", str(config)]) == 2
-    assert "the network returns the maps none" in one_error(capsys)
+    assert "must be among the network's maps none" in one_error(capsys)
     assert main(["fit", "--config", str(config), "--model.head=null"]) == 2
     assert "network must return its logits" in one_error(capsys)
 
@@ -168,7 +168,7 @@ def test_of_two_maps_of_one_size_the_user_says_which_decides(
 ) -> None:
     assert main(["fit", "--config", str(config), "--model.head=null"]) == 2
     line = one_error(capsys)
-    assert "2 maps that could be its answer (0, 1)" in line
+    assert "2 maps of the expected shape (0, 1)" in line
     assert "--model.head" in line
     assert not RUN.exists()
     assert main(["fit", "--config", str(config), "--model.head=-1"]) == 0

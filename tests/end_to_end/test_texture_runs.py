@@ -263,7 +263,7 @@ def test_refusals(place: Place, tmp_path: Path, said: Callable[..., str]) -> Non
     assert "weights 'nowhere' is neither a file nor a folder" in line
     assert "train some with `python -m seg_mia fit --config texture_phantom`" in line
     victim = str(place.run / "checkpoints" / "last.ckpt")
-    assert "holds no texture auto-encoders" in refused("--attack.weights", victim)
+    assert "must hold texture auto-encoders" in refused("--attack.weights", victim)
     damaged = shutil.copytree(place.weights, tmp_path / "damaged")
     (damaged / "SD2.pth").unlink()
     assert "SD2.pth are missing" in refused("--attack.weights", str(damaged))
@@ -271,7 +271,7 @@ def test_refusals(place: Place, tmp_path: Path, said: Callable[..., str]) -> Non
 
     words = ["--attack.weights", str(place.weights)]
     assert "each of the 1 foreground classes needs an organ" in refused(*words, "--attack.organs", "[6, 3]")
-    assert "ids of 1 to 14" in refused(*words, "--attack.organs", "[15]")
+    assert "ids from 1 to 14" in refused(*words, "--attack.organs", "[15]")
     assert "at least one factor" in refused(*words, "--attack.noise_mu", "[]")
     assert "a patch of 9 must fit" in refused(*words, "--attack.coarse_psize", "9")
 

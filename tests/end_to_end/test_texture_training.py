@@ -234,11 +234,11 @@ def test_auto_encoders_are_nobodys_victim_and_nobodys_shadow(
     capsys.readouterr()
     assert main(["test", "--attack", "asma", "--attack.steps=1"]) == 0
     assert f"victim: {file}" in capsys.readouterr().out
-    assert "no shadow under runs/ goes with victim" in said("test", "--attack", "mia-global-loss")
+    assert "no shadow under runs/ matches victim" in said("test", "--attack", "mia-global-loss")
 
     for words in (["test", "--attack", "asma"], ["validate"], ["predict"]):
         line = said(*words, "--victim", str(RUN))
-        assert "holds a TextureTraining, a segmentation victim is needed" in line
+        assert "holds a TextureTraining, not a segmentation network" in line
     inferred = ["test", "--attack", "mia-global-loss", "--victim", str(file)]
     assert "version_1" in said(*inferred, "--shadow", str(RUN.with_name("version_1")))
     crafted = ["test", "--attack", "asma", "--attack.steps=1", "--victim", str(file)]

@@ -81,7 +81,7 @@ def test_what_a_users_code_raises_is_one_line_from_where_it_is(
     line = said.strip().splitlines()[-1]
     assert told in line
     if "network" not in line and "cannot be built" not in line:  # which say what helps there
-        assert line.endswith("mend it there, or run again with --debug for the traceback")
+        assert line.endswith("correct it there, or run again with --debug for the traceback")
     assert not Path("runs/tiny").exists()
 
 

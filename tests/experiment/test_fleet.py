@@ -128,7 +128,7 @@ def test_the_control_asks_a_shadow_that_saw_none_of_the_samples(root: Path) -> N
     victim = side(root, 0)
     findings = infer(ATTACK, victim, fleet(root, 3, "shadow"), trainer=trainer, seed=0, control=True)
     assert at_chance(findings)
-    with pytest.raises(InputError, match="not trained on, .* was trained on some"):
+    with pytest.raises(InputError, match="trained without the victim's samples, .* was trained on some"):
         infer(ATTACK, victim, fleet(root, 2, "victim"), trainer=trainer, seed=0, control=True)
     with pytest.raises(InputError, match="got 1 shadow; name two or more"):
         infer(ATTACK, victim, fleet(root, 1, "shadow"), trainer=trainer, seed=0, control=True)

@@ -96,7 +96,7 @@ def test_a_config_may_name_its_role() -> None:
     "words", [["test", "--attack", "asma"], ["validate"], ["fit", "--resume", "runs/a/version_0"]]
 )
 def test_a_role_is_for_a_training(words: list[str]) -> None:
-    with pytest.raises(InputError, match="--role does not go with"):
+    with pytest.raises(InputError, match="--role does not apply to"):
         plan(requested([*words, "--role", "shadow"]))
 
 

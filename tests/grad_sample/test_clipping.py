@@ -146,7 +146,7 @@ def test_an_empty_batch_adds_nothing(mode: Mode) -> None:
 
 def test_fused_refuses_units_of_several_rows() -> None:
     network = small()
-    with pytest.raises(ValueError, match="units of one row; use loop"):
+    with pytest.raises(ValueError, match="units of a single row; use loop"):
         clipped(losses_of(network, images(3)), trained(network), torch.tensor([0, 1, 0]))
 
 

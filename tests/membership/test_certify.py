@@ -356,7 +356,7 @@ def test_guesses_that_cannot_be_made_are_refused(guesses: int) -> None:
 
 def test_counts_and_levels_that_cannot_be_are_refused() -> None:
     for successes, trials in ((0, 0), (-1, 5), (6, 5)):
-        with pytest.raises(InputError, match="successes must lie between 0 and the trials"):
+        with pytest.raises(InputError, match="successes must lie between 0 and the number of trials"):
             clopper_pearson(successes, trials, level=0.05)
     for level in (0, 1, math.nan):
         with pytest.raises(InputError, match="level must lie between 0 and 1"):

@@ -49,9 +49,9 @@ def test_the_command_says_whether_it_is_sure(
     first, second, members = scores
     a, b = written(tmp_path / "a", first, members), written(tmp_path / "b", second, members)
     assert main(["compare", str(a), str(b)]) == 0
-    assert "the interval leaves out 0" in capsys.readouterr().out
+    assert "the interval excludes 0" in capsys.readouterr().out
     assert main(["compare", str(a), str(a)]) == 0
-    assert "difference of AUC +0.000 [+0.000, +0.000]: 0 is within" in capsys.readouterr().out
+    assert "difference of AUC +0.000 [+0.000, +0.000]: the interval includes 0" in capsys.readouterr().out
     assert main(["compare", str(a)]) == 2
     assert main(["compare", "--help"]) == 0
 
@@ -59,11 +59,11 @@ def test_the_command_says_whether_it_is_sure(
 def test_what_cannot_be_compared(scores: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     first, _, members = scores
     a = written(tmp_path / "a", first, members)
-    with pytest.raises(InputError, match="must tell of the same samples"):
+    with pytest.raises(InputError, match="must have the same samples"):
         compare(a, written(tmp_path / "b", first, ~members))
-    with pytest.raises(InputError, match="must tell of the same samples"):
+    with pytest.raises(InputError, match="must have the same samples"):
         compare(a, written(tmp_path / "c", first[:60], members[:60]))
-    with pytest.raises(InputError, match="must come from one attack"):
+    with pytest.raises(InputError, match="must come from the same attack"):
         compare(a, written(tmp_path / "d", first, members, attack="other"))
     with pytest.raises(InputError, match="holds no scores.csv; name a membership attack's folder"):
         read_scores(tmp_path)

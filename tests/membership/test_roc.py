@@ -224,7 +224,7 @@ def test_scores_that_cannot_be_ranked_are_refused(statistic: Statistic) -> None:
         statistic(SCORES[None], MEMBERS[None])
     broken = SCORES.copy()
     broken[1:4] = math.nan, math.inf, -math.inf
-    with pytest.raises(InputError, match="3 of 6 are NaN or infinite; see"):
+    with pytest.raises(InputError, match="3 of 6 are NaN or infinite; check"):
         statistic(broken, MEMBERS)
     with pytest.raises(InputError, match="got 1 and 5; score more"):
         statistic(SCORES, np.arange(6) < 1)
@@ -246,7 +246,7 @@ def test_groups_that_do_not_fit_are_refused() -> None:
     check_scores(SCORES, MEMBERS, ["a", "b", "a", "c", "a", "d"])
     with pytest.raises(InputError, match=r"shape \(6,\), got \(2,\); name one group"):
         check_scores(SCORES, MEMBERS, ["a", "b"])
-    with pytest.raises(InputError, match="2 of 3 hold members and non-members, 'a' first; split by group"):
+    with pytest.raises(InputError, match="2 of 3 hold both, 'a' first; split by group"):
         check_scores(SCORES, MEMBERS, ["a", "a", "b", "b", "c", "b"])
 
 

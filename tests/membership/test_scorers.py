@@ -94,9 +94,9 @@ def test_a_classifiers_scores_are_the_mean_over_seeds() -> None:
 def test_one_shadow_is_one() -> None:
     shadow = answers("st", [0, 0], [True, False])
     for scorer in (Threshold(), Classifier()):
-        with pytest.raises(InputError, match="takes 1 shadow, got 2; name fewer"):
+        with pytest.raises(InputError, match="takes at most 1 shadow, got 2; name fewer"):
             scorer.fit([shadow, shadow])
-        with pytest.raises(InputError, match="1 or more shadows, got 0; train more"):
+        with pytest.raises(InputError, match="at least 1 shadows, got 0; train more"):
             scorer.fit([])
         assert scorer.needs == Fleet()
     assert Threshold().training is None
@@ -108,15 +108,15 @@ SEEN = np.array([[True, False, False], [False, True, False]])
 @pytest.mark.parametrize(
     ("needs", "telling"),
     [
-        (Fleet(maximum=None), "no shadow may be trained on judged samples, 2 were"),
-        (Fleet(count=3, maximum=None, sampling="offline"), "3 or more shadows, got 2"),
+        (Fleet(maximum=None), "no shadow may be trained on target samples, 2 are"),
+        (Fleet(count=3, maximum=None, sampling="offline"), "at least 3 shadows, got 2"),
         (
             Fleet(count=2, maximum=None, sampling="offline"),
-            "2 or more shadows not trained on it, 2 of 3 have",
+            "at least 2 shadows not trained on it, 2 of 3 have",
         ),
         (
             Fleet(maximum=None, sampling="online"),
-            "1 or more shadows trained on it, 1 of 3 have fewer among 2",
+            "at least 1 shadows trained on it, 1 of 3 have fewer among 2",
         ),
     ],
 )

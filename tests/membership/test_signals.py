@@ -139,7 +139,7 @@ def test_every_signal_says_what_it_sees() -> None:
     assert Posterior().attacker_knowledge == "released probabilities"
     assert PosteriorAndMask(released="labels").attacker_knowledge == "released labels, true mask"
     assert LossMap(released="logits").attacker_knowledge == "released logits, true mask"
-    assert "not the victim" in ImageAndMask().attacker_knowledge
+    assert "without the victim" in ImageAndMask().attacker_knowledge
 
 
 def test_one_hot_of_two_classes_is_the_foreground() -> None:

@@ -104,7 +104,7 @@ def test_many_pixels_are_averaged_beyond_the_range_of_half_precision() -> None:
 
 def test_images_smaller_than_the_window_are_refused() -> None:
     small = torch.zeros(1, 1, 10, 20)
-    with pytest.raises(InputError, match=r"11 x 11 windows, got images of shape \(1, 1, 10, 20\)"):
+    with pytest.raises(InputError, match=r"11 x 11 window, got \(1, 1, 10, 20\)"):
         ssim(small, small)
     assert mean_absolute(small, small).item() == 0
 

@@ -157,8 +157,8 @@ def test_refuses_a_network_without_logits() -> None:
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"multiple": 0}, "multiple must be at least 1, got 0"),
         ({"std": 0.0}, "std must be above 0"),
-        ({"mean": [0.1, 0.2], "std": [1.0, 1.0, 1.0]}, "as many channels"),
-        ({"mean": [0.1, 0.2], "channels": 1}, "as many channels"),
+        ({"mean": [0.1, 0.2], "std": [1.0, 1.0, 1.0]}, "agree in the number of channels"),
+        ({"mean": [0.1, 0.2], "channels": 1}, "agree in the number of channels"),
     ],
 )
 def test_refuses_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:

@@ -251,7 +251,7 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
     there = "BatchNorm2d, Conv2d, Hard, Quantised, Sequential"
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), Quantised(), Hard())
     with pytest.raises(
-        InputError, match=f"^there is no Jpeg to replace in Sequential; its layers are {there}$"
+        InputError, match=f"^Sequential must have a Jpeg to replace and has none; its layers are {there}$"
     ):
         replace_layers(network, {Hard: Identity(), Jpeg: Identity()})
 
@@ -259,7 +259,7 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are() -> None:
 @pytest.mark.parametrize(
     ("layer", "stand_in", "message"),
     [
-        (nn.MaxPool2d(2), Identity(), r"keep the shape, got \(2, 3, 12, 10\) to \(2, 3, 6, 5\); choose"),
+        (nn.MaxPool2d(2), Identity(), r"keeps the shape, got \(2, 3, 12, 10\) to \(2, 3, 6, 5\); choose"),
         (nn.MaxPool2d(2), Mean(3), r"Mean gives \(2, 3, 12, 10\) for MaxPool2d's \(2, 3, 6, 5\); choose"),
         (nn.Conv2d(3, 2, 1), Threshold(), r"Threshold gives \(2, 3, 12, 10\) for Conv2d's \(2, 2, 12, 10\)"),
         (nn.Conv2d(3, 2, 1), Argmax(), r"Argmax gives \(2, 1, 12, 10\) for Conv2d's \(2, 2, 12, 10\)"),

@@ -37,13 +37,13 @@ def resolved() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("said", "with_it", "without"),
     [
-        ("allows for having run 2 membership attacks", [guess("mia-a"), guess("mia-b")], [guess()]),
+        ("adjusted for 2 membership attacks", [guess("mia-a"), guess("mia-b")], [guess()]),
         ("No blind baseline", [guess()], [guess(), guess("mia-blind", signal="ImageAndMask")]),
         ("No negative control", [guess()], [guess(), guess("mia-type2-control", control=True)]),
-        ("turned its scores round", [guess(auc=(0.3, 0.2, 0.4))], [guess(auc=(0.4, 0.3, 0.5))]),
+        ("reversed scores", [guess(auc=(0.3, 0.2, 0.4))], [guess(auc=(0.4, 0.3, 0.5))]),
         ("cannot be resolved", [guess()], [resolved()]),
         ("Only 29 patients", [guess(groups=pooled(29))], [guess(groups=pooled(30))]),
-        ("40 attacked images are of 5 patients", [fool(images=40, units=5)], [fool(images=40, units=40)]),
+        ("40 attacked images show 5 patients", [fool(images=40, units=5)], [fool(images=40, units=40)]),
         ("limited to 16 samples", [guess(data=scored(limit=16))], [guess()]),
         (
             "3 of the victim's members were never trained on",
@@ -51,38 +51,46 @@ def resolved() -> dict[str, Any]:
             [guess(data=scored(left_out={"victim": {"untrained": 0}, "shadow": {"untrained": 3}}))],
         ),
         (
-            "Of the data: 2 of 9 images are constant.",
+            "Data: 2 of 9 images are constant.",
             [guess(data=scored(notes=["2 of 9 images are constant"]))],
             [guess()],
         ),
-        ("own distribution", [guess()], [fool()]),
+        ("victim's distribution", [guess()], [fool()]),
         ("not trained with differential privacy", [guess()], [guess(privacy=promise())]),
-        ("can be drawn again", [guess(privacy=promise(reproducible=True))], [guess(privacy=promise())]),
         (
-            "is of another unit",
+            "seed reproduces the noise",
+            [guess(privacy=promise(reproducible=True))],
+            [guess(privacy=promise())],
+        ),
+        (
+            "another unit",
             [guess(privacy=promise(), certified=certified(unit="patient"))],
             [guess(privacy=promise(), certified=certified())],
         ),
         ("protects single images", [guess(privacy=promise(), groups=pooled(4))], [guess(privacy=promise())]),
         (
-            "takes the number of its images as public",
+            "number of its images as public",
             [guess(privacy=promise())],
             [guess(privacy=promise(declared=True))],
         ),
         ("too large to rule out", [guess(privacy=promise(10.1))], [guess(privacy=promise(10.0))]),
-        ("on 29 images only", [fool(images=29)], [fool(images=30)]),
+        ("on only 29 images", [fool(images=29)], [fool(images=30)]),
         (
             "changes images visibly",
             [fool(results=fool()["results"] | {"ssim": mean(0.89)})],
             [fool(results=fool()["results"] | {"ssim": mean(0.9)})],
         ),
         (
-            "before any step",
+            "before the attack",
             [fool(success=[success(clean_success=11)])],
             [fool(success=[success(clean_success=10)])],
         ),
-        ("began with the same weights", [guess(same_seed=True)], [guess()]),
-        ("tells members from non-members", [guess("mia-blind", signal="ImageAndMask")], [guess()]),
+        ("started from the same weights", [guess(same_seed=True)], [guess()]),
+        (
+            "separates members from non-members without querying",
+            [guess("mia-blind", signal="ImageAndMask")],
+            [guess()],
+        ),
     ],
 )
 def test_a_caveat_stands_where_it_holds_alone(said: str, with_it: list[Any], without: list[Any]) -> None:

@@ -129,11 +129,11 @@ def test_a_rate_that_samples_do_not_resolve_fails_whatever_it_is() -> None:
 
 def test_membership_numbers_that_are_void_fail() -> None:
     split = guess("mia-blind", auc=(0.99, 0.9, 1.0), signal="ImageAndMask")
-    assert "the split itself tells members apart" in of("mia.auc>0.99", guess(), split)[0]
+    assert "the split itself separates members" in of("mia.auc>0.99", guess(), split)[0]
     assert not of("blind.auc>0.99", guess(), split)
     blank = compared() | {"utility": {"members": {"dice": 0.05}, "nonmembers": {"dice": 0.04}}}
     for gate, one in (("mia.auc>0.99", guess()), ("asma.dice_lost>0.99", fool())):
-        assert "segments next to nothing" in of(gate, one, defences=[blank])[0]
+        assert "hardly segments" in of(gate, one, defences=[blank])[0]
         assert not of(gate, one, defences=[compared()])
 
 
@@ -175,7 +175,7 @@ def test_a_gate_that_cannot_fail_is_refused_with_what_is_known() -> None:
             failed(gate)
     with pytest.raises(InputError, match=r"mia\.auc, mia\.auc\.high, mia\.auc\.low"):
         failed("auc>0.5")
-    with pytest.raises(InputError, match="known of epsilon 8, none"):
+    with pytest.raises(InputError, match="measured on epsilon 8, none"):
         failed("mia.auc[crop]>0.5")
     with pytest.raises(InputError, match="metrics here are none"):
         check([read_gate("mia.auc>0.5")], report(audit([])))

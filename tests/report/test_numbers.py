@@ -109,14 +109,14 @@ def test_the_newest_version_is_taken() -> None:
 @pytest.mark.parametrize(
     ("text", "telling"),
     [
-        ("{", "cannot be read as JSON"),
-        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "cannot be read as JSON"),
-        ("[" * 100_000, "cannot be read as JSON"),
-        ("[]", "lists no attacks"),
-        ('{"version": 1}', "lists no attacks"),
-        ('{"version": 1, "attacks": []}', "must be of version 3, got 1"),
-        ('{"attacks": []}', "must be of version 3, got None"),
-        ('{"version": 2, "attacks": []}', "must be of version 3, got 2"),
+        ("{", "JSON"),
+        ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("[]", "lists none"),
+        ('{"version": 1}', "lists none"),
+        ('{"version": 1, "attacks": []}', "must have version 3, got 1"),
+        ('{"attacks": []}', "must have version 3, got None"),
+        ('{"version": 2, "attacks": []}', "must have version 3, got 2"),
         ('{"version": 3, "attacks": [3]}', "does not fit"),
         (json.dumps(audit([]) | {"attacks": [3]}), r"does not fit: attacks\.0"),
         (json.dumps(audit([guess() | {"kind": "rumour"}])), r"does not fit: attacks\.0"),
@@ -132,7 +132,7 @@ def test_what_is_no_audit_is_refused_with_the_remedy(text: str, telling: str) ->
     (folder / "audit.json").write_text(text)
     with pytest.raises(InputError, match=telling) as refusal:
         write_report(folder)
-    assert "run the audit again" in str(refusal.value)
+    assert "repeat the audit" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert not (folder / "report.html").exists()
 

@@ -67,7 +67,7 @@ def test_a_leak_is_also_judged_at_a_low_false_positive_rate(low: float, word: st
     assert found.word == word
     assert found.measure is not None
     assert found.measure.value == 0.5, "the AUC is shown, which reports have in common"
-    assert "It rests on the TPR at 1 % FPR, 0.950" in found.why
+    assert "The evidence is the TPR at 1 % FPR, 0.950" in found.why
 
 
 def test_what_holds_of_patients_counts_and_a_proved_epsilon_is_judged_elsewhere() -> None:
@@ -83,15 +83,15 @@ def test_none_found_says_what_would_have_been() -> None:
     calm = of_attack(adjusted=0.4, low=0.4)
     found = told(guess(), leaks=[leaks(calm, members=30, nonmembers=20, detectable=0.71)]).verdicts[0].leak
     assert "With 30 members and 20 non-members (images)" in found.why
-    assert "a chance of 80 % if its AUC were 0.71" in found.why
-    assert "no proof that none exists" in found.why
+    assert "an AUC of 0.71 with a power of 80 %" in found.why
+    assert "no proof" in found.why
     patients = leaks(calm, grouped=True, detectable=None)
     report = told(guess(), leaks=[patients])
     found = report.verdicts[0].leak
-    assert (found.word, found.level) == ("Too few to tell", "none")
-    assert "(patients) not even scores that tell all of them apart" in found.why
+    assert (found.word, found.level) == ("Too few samples", "none")
+    assert "(patients) not even perfectly separated scores" in found.why
     (line,) = check([read_gate("mia-type2.auc > 0.99")], report)
-    assert "says nothing: so few samples would not show a leak" in line
+    assert "invalid: the samples are too few to show a leak" in line
 
 
 def test_a_blind_baseline_above_chance_over_patients_voids_a_leak_as_well() -> None:
@@ -118,7 +118,7 @@ def test_a_baseline_that_succeeds_voids_and_a_control_that_does_is_named() -> No
     assert "void" in report.warnings[0]
     assert leak(guess("mia-blind", auc=(0.6, 0.5, 0.7), signal="ImageAndMask"), guess()).word == "Weak leak"
     control = guess("mia-type2-control", auc=(0.6, 0.52, 0.7), control=True)
-    assert "No more than its negative control reaches, 0.600" in leak(control, guess()).why
+    assert "does not exceed its negative control, 0.600" in leak(control, guess()).why
     assert "Its negative control reaches 0.600" in leak(control, guess(auc=(0.9, 0.8, 1.0))).why
     assert "inflated" in told(control, guess()).warnings[0]
 
@@ -133,7 +133,7 @@ def pooled(auc: tuple[float, float, float]) -> dict[str, Any]:
     [
         (
             (0.84, 0.52, 1.0),
-            " No more than its negative control reaches over patients, 0.840 [0.520, 1.000].",
+            " It does not exceed its negative control over patients, 0.840 [0.520, 1.000].",
         ),
         ((0.6, 0.51, 0.7), " Its negative control reaches 0.600 [0.510, 0.700] over patients."),
         ((0.6, 0.5, 0.7), ""),
@@ -149,7 +149,8 @@ def test_a_leak_over_patients_is_held_against_the_control_over_patients(
     found = leak(control, guess(auc=(0.67, 0.5, 0.83), groups=pooled((0.9, 0.75, 1.0))))
     assert (found.word, found.measures) == ("Strong leak", "AUC over patients")
     rests = (
-        " It rests on the AUC over patients, 0.900 [0.750, 1.000], with p = 0.001 as the best of 2 numbers."
+        " The evidence is the AUC over patients, 0.900 [0.750, 1.000], with p = 0.001 as the best of 2 "
+        "numbers."
     )
     assert found.why == f"mia-type2, the only attack.{rests}{said}"
 
@@ -165,10 +166,10 @@ def test_a_victim_that_segments_nothing_is_not_judged_and_said_first() -> None:
     report = told(*attacks, defences=[blank(0.099)])
     (row,) = report.verdicts
     assert [(one.level, one.word) for one in (row.leak, row.robustness)] == [("void", "Void")] * 2
-    said = "The victim segments next to nothing: Dice 0.099 on members, below 0.1."
+    said = "The victim hardly segments: Dice 0.099 on members, below 0.1."
     assert row.leak.why == f"mia-type2, the only attack. Its AUC has p = 0.500. {said}"
     assert row.robustness.why.endswith(said)
-    assert report.warnings[0].startswith('The victim "none" (seed 7) segments next to nothing: Dice 0.099')
+    assert report.warnings[0].startswith('The victim "none" (seed 7) hardly segments: Dice 0.099')
     report = told(*attacks, defences=[blank(0.1)])
     assert (report.verdicts[0].leak.word, report.verdicts[0].robustness.word) == ("None found", "Broken")
     assert not report.warnings
@@ -178,7 +179,7 @@ def test_a_seed_that_segments_nothing_does_not_speak_for_the_others() -> None:
     rows = [blank(0.9), blank(0.0, round_=1)]
     report = told(guess(auc=(0.5, 0.4, 0.6)), guess(auc=(0.9, 0.8, 1.0), round_=1), defences=rows)
     assert report.verdicts[0].leak.word == "None found"
-    assert "(seed 8) segments next to nothing" in report.warnings[0]
+    assert "(seed 8) hardly segments" in report.warnings[0]
 
 
 def test_a_broken_promise_comes_before_a_victim_that_segments_nothing() -> None:
@@ -186,7 +187,7 @@ def test_a_broken_promise_comes_before_a_victim_that_segments_nothing() -> None:
     for rows in ([row], [row, blank(0.9, round_=1)]):
         report = told(guess(certified=certified(2.0)), defences=rows)
         assert "is broken" in report.warnings[0]
-        assert "segments next to nothing" in report.warnings[1]
+        assert "hardly segments" in report.warnings[1]
         assert report.verdicts[0].privacy.word == "Broken", "which it is, whatever it segments"
 
 
@@ -240,7 +241,7 @@ def test_an_attack_without_gradients_decides_nothing_unless_the_victim_breaks() 
     report = told(little | {"no_gradient": 101})
     assert report.verdicts[0].robustness.word == "Inconclusive"
     (line,) = [line for line in report.warnings if "no gradient reached 101 of 101 images" in line]
-    assert "says nothing of robustness" in line
+    assert "no evidence of robustness" in line
     assert "--attack.replace" in line
     idle = told(little | {"no_gradient": 101, "unchanged": 101}).warnings
     assert not [line for line in idle if "more or larger steps" in line]
@@ -257,7 +258,12 @@ def test_an_attack_that_changed_no_image_decides_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("epsilon", "word"),
-    [(1.0, "Strong promise"), (1.01, "Moderate promise"), (10.0, "Moderate promise"), (10.1, "Weak promise")],
+    [
+        (1.0, "Strong guarantee"),
+        (1.01, "Moderate guarantee"),
+        (10.0, "Moderate guarantee"),
+        (10.1, "Weak guarantee"),
+    ],
 )
 def test_a_promise_is_judged_by_its_epsilon(epsilon: float, word: str) -> None:
     row = compared(privacy=promise(epsilon))
@@ -270,11 +276,11 @@ def test_a_promise_is_broken_by_more_that_is_proved_of_its_unit() -> None:
         attack = guess(certified=certified(proved, **changes))
         return told(attack, defences=[row]).verdicts[0].privacy
 
-    assert found(1.5, 1.5).word == "Moderate promise"
+    assert found(1.5, 1.5).word == "Moderate guarantee"
     assert found(1.5, 1.6).word == "Broken"
-    assert found(1.5, 1.6, unit="patient").word == "Moderate promise"
+    assert found(1.5, 1.6, unit="patient").word == "Moderate guarantee"
     assert found(None, 1.6).word == found(math.inf, 1.6).word == "Infinite"
-    assert told(guess()).verdicts[0].privacy.word == "No promise"
+    assert told(guess()).verdicts[0].privacy.word == "No guarantee"
     secret = told(guess(), defences=[compared(privacy=promise(1.0, reproducible=True))]).verdicts[0].privacy
     assert (secret.level, "knows the seed" in secret.why) == ("void", True)
 

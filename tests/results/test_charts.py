@@ -94,7 +94,7 @@ def test_points_of_one_dice_stand_side_by_side() -> None:
     }
     assert marked[COLOURS[1]] - marked[COLOURS[0]] == pytest.approx(8)
     assert marked[COLOURS[2]] < marked[COLOURS[0]] - 100
-    assert "drawn side by side" in drawing.caption
+    assert "nearly equal Dice" in drawing.caption
     alone = trade_off_drawing([points[0], points[2]], "said")
     assert "side by side" not in alone.caption
 

@@ -29,9 +29,9 @@ def test_extremes_worked_out_by_hand() -> None:
     members = np.array([True, True, True, False, False, False, True])
     found = extremes(scores, members, 2)
     assert {name: where.tolist() for name, where in found.items()} == {
-        "members most exposed": [1, 0],
-        "members least exposed": [2, 6],
-        "non-members taken for members": [3, 5],
+        "most exposed members": [1, 0],
+        "least exposed members": [2, 6],
+        "non-members classified as members": [3, 5],
     }
     assert all(where.dtype == np.int64 for where in found.values())
 
@@ -40,22 +40,22 @@ def test_extremes_keep_ties_in_order_and_give_no_more_than_exist() -> None:
     scores = np.array([1.0, 2.0, 1.0, 2.0, 1.0, -np.inf])
     members = np.array([True, True, True, True, False, False])
     found = extremes(scores, members, 10)
-    assert found["members most exposed"].tolist() == [1, 3, 0, 2]
-    assert found["members least exposed"].tolist() == [0, 2, 1, 3]
-    assert found["non-members taken for members"].tolist() == [4, 5]
-    assert extremes(scores, members, 1)["members most exposed"].tolist() == [1]
+    assert found["most exposed members"].tolist() == [1, 3, 0, 2]
+    assert found["least exposed members"].tolist() == [0, 2, 1, 3]
+    assert found["non-members classified as members"].tolist() == [4, 5]
+    assert extremes(scores, members, 1)["most exposed members"].tolist() == [1]
     assert all(len(where) == 0 for where in extremes(scores, members, 0).values())
-    assert extremes(scores, ~np.zeros(6, bool), 3)["non-members taken for members"].size == 0
+    assert extremes(scores, ~np.zeros(6, bool), 3)["non-members classified as members"].size == 0
 
 
 def test_many_equal_scores_keep_their_order() -> None:
     members = np.arange(1000) % 3 == 0
     found = extremes(np.ones(1000), members, 1000)
-    assert np.array_equal(found["members most exposed"], np.flatnonzero(members))
-    assert np.array_equal(found["members least exposed"], np.flatnonzero(members))
-    assert np.array_equal(found["non-members taken for members"], np.flatnonzero(~members))
+    assert np.array_equal(found["most exposed members"], np.flatnonzero(members))
+    assert np.array_equal(found["least exposed members"], np.flatnonzero(members))
+    assert np.array_equal(found["non-members classified as members"], np.flatnonzero(~members))
     scores = np.random.default_rng(0).integers(0, 5, 1000).astype(float)
-    ranked = extremes(scores, members, 1000)["members most exposed"].tolist()
+    ranked = extremes(scores, members, 1000)["most exposed members"].tolist()
     assert ranked == sorted(np.flatnonzero(members).tolist(), key=lambda at: (-scores[at], at))
 
 

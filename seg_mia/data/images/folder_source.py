@@ -167,7 +167,7 @@ def _rows(
 
 def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
     if None in row or None in row.values():
-        raise InputError(f"{where} must have as many cells as the header, got more or fewer; quote commas")
+        raise InputError(f"{where} must have as many cells as the header, got another number; quote commas")
     if not (text := str(row[column]).strip()):
         raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
     return text
@@ -177,7 +177,7 @@ def _part(where: str, row: Mapping[Any, Any], column: str) -> str:
     part = _cell(where, row, column)
     if part not in PARTS:
         raise InputError(
-            f"{where} must say one of {', '.join(PARTS)} for {column!r}, got {part!r}; correct it"
+            f"{where} must have one of {', '.join(PARTS)} for {column!r}, got {part!r}; correct it"
         )
     return part
 
@@ -202,7 +202,7 @@ def _by_patient(samples: Sequence[Sample], patients: Patients, root: str | Path)
     grouped = [sample.name for sample in samples if sample.group != sample.name]
     if grouped:
         raise InputError(
-            f"patient must say whose an image is where no column does, the manifest in {root} says it for "
+            f"patient and a group column exclude each other, the manifest in {root} has a group for "
             f"{grouped[0]}; leave out patient, or the column"
         )
     return [sample._replace(group=patients.of(sample.name)) for sample in samples]

@@ -80,7 +80,7 @@ def unidentified(data: bytes) -> str:
         listed = ", ".join(f"{name} {_plain(tags.get(tag, 'none'))}" for tag, name in _NAMES.items())
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, Warning):
         return "a damaged TIFF"
-    return f"a TIFF of a kind that is not read ({listed})"
+    return f"a TIFF of an unsupported kind ({listed})"
 
 
 def _plain(value: object) -> str:
@@ -92,7 +92,7 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
     tiles: Any = getattr(image, "tile", ())
     photometric, formats = tags.get(_PHOTOMETRIC), set(tags.get(_FORMAT, (1,)))
     if photometric is None:
-        raise InputError(f"{path} must state PhotometricInterpretation, it does not; save it as PNG")
+        raise InputError(f"{path} must state PhotometricInterpretation, found none; save it as PNG")
     if image.mode != "I" and formats != ({3} if image.mode == "F" else {1}):
         raise InputError(
             f"{path} must hold numbers without a sign or 32-bit floats, got SampleFormat "
@@ -100,8 +100,7 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
         )
     if 0 in tags.get(_EXTRA, ()):
         raise InputError(
-            f"{path} must hold grey or RGB alone, got a channel without a meaning (ExtraSamples 0); take it "
-            "out"
+            f"{path} must hold only grey or RGB, got an unspecified channel (ExtraSamples 0); remove it"
         )
     if image.mode == "F" and tags.prefix == b"MM" and tiles[0].codec_name == "libtiff":
         raise InputError(
@@ -110,8 +109,8 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
         )
     if ids and photometric == 0:
         raise InputError(
-            f"{path} must store class ids with 0 as black, got 0 as white (PhotometricInterpretation 0), so "
-            "that ids cannot be told from their negative; save it as PNG"
+            f"{path} must store class ids with 0 as black, got 0 as white (PhotometricInterpretation 0), "
+            "which makes ids ambiguous; save it as PNG"
         )
     if not ids:
         _check_shown(tags, path)
@@ -129,7 +128,7 @@ def _check_shown(tags: Any, path: Path) -> None:
         curves.append("ReferenceBlackWhite")
     if curves:
         raise InputError(
-            f"{path} must hold plain values, got {', '.join(curves)}, by which they mean others; apply it "
+            f"{path} must hold plain values, got {', '.join(curves)}, which changes their meaning; apply it "
             "and save the image as PNG"
         )
 
@@ -145,8 +144,8 @@ def _check_curve(image: PillowImage.Image, data: bytes, path: Path) -> None:
         curve = f"cICP {_UNUSUAL.get(code[1], 'in narrow range')}"
     if curve:
         raise InputError(
-            f"{path} must hold values as sRGB has them, got {curve}; convert it to sRGB, or save it without "
-            "that field if its numbers are meant as they are"
+            f"{path} must hold sRGB values, got {curve}; convert it to sRGB, or save it without that field "
+            "if its numbers are valid as stored"
         )
 
 
@@ -169,6 +168,6 @@ def _check_depth(image: PillowImage.Image, data: bytes, path: Path) -> None:
     (bits,) = struct.unpack("<H", data[at : at + 2])
     if (image.mode == "1" and bits != 1) or (image.mode == "L" and bits != 8):
         raise InputError(
-            f"{path} must have a palette that its bits need, got biBitCount {bits} with a short grey one "
-            "(biClrUsed); save it as PNG"
+            f"{path} must have a palette of the size of its bits, got biBitCount {bits} with a short grey "
+            "one (biClrUsed); save it as PNG"
         )

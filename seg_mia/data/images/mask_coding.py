@@ -37,6 +37,6 @@ def refuse_lost(path: Path, threshold: int | None, *, below: int = GREY_LEVELS) 
     value = largest_lost(path, threshold)
     if 0 < value < below:
         raise InputError(
-            f"{path} must hold values above the threshold {threshold} or nothing but 0, got {value} at most, "
-            "so it would count as empty; code it as 0 and 255"
+            f"{path} must hold values above the threshold {threshold} or only 0, got at most {value}, so it "
+            "would count as empty; code it as 0 and 255"
         )

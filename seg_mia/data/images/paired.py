@@ -36,7 +36,9 @@ class Paired(FilePairs):
         height: int,
     ) -> None:
         if width < 1 or height < 1:
-            raise InputError(f"samples must be at least 1x1 pixel, got {width}x{height}; ask for more")
+            raise InputError(
+                f"samples must be at least 1x1 pixel, got {width}x{height}; choose a larger size"
+            )
         self.samples = sorted(samples)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)

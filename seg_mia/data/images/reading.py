@@ -90,10 +90,7 @@ def read_mask(
         InputError: the file is unreadable, not grey, transparent, of floats, or contains an unknown id.
     """
     if threshold is None and path.suffix.lower() in {".jpg", ".jpeg"}:
-        raise InputError(
-            f"{path} must hold class ids, which a JPEG does not keep: its compression changes values; "
-            "save masks as PNG"
-        )
+        raise InputError(f"{path} must hold class ids, which JPEG compression changes; save masks as PNG")
     values = _read(path, indices=threshold is None)
     if values.dtype == np.float32:
         raise InputError(f"{path} must be a mask of whole numbers, got floats; save it as an 8-bit PNG")
@@ -194,7 +191,7 @@ def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
         for entry in (*folders, *files):
             if entry.is_symlink() and (_is_folder(entry) or _leaves(Path(entry.path), folder)):
                 raise InputError(
-                    f"{entry.path} must not be a link out of {folder} or to a folder; put the files there"
+                    f"{entry.path} must not be a link out of {folder} or to a folder; copy the files there"
                 )
         pending += [entry.path for entry in folders]
         yield from (entry for entry in files if not entry.name.startswith("."))
@@ -254,7 +251,7 @@ def _check_kind(image: PillowImage.Image, path: Path, depth: int) -> None:
     """Reject files that are only partly readable or have ambiguous values."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "MPO":  # further images of an MPO are previews
-        raise InputError(f"{path} must hold one picture, got {pages} pages; save each as a file of its own")
+        raise InputError(f"{path} must hold one image, got {pages} pages; save each as a separate file")
     match image.mode:
         case "1" | "L" | "LA" | "P" | "RGB" | "RGBA":
             known = depth in (1, 2, 4, 8, 16)

@@ -393,7 +393,7 @@ def render(patient: int, position: float, reading: int, *, size: int, seed: int 
 
 def _check(patient: int, position: float, reading: int, *, size: int, seed: int) -> None:
     if size < 32:
-        raise InputError(f"size must be at least 32, got {size}; ask for a larger image")
+        raise InputError(f"size must be at least 32, got {size}; choose a larger one")
     if not 0 <= position <= 1:
         raise InputError(f"position must lie in [0, 1], got {position}; 0 is the dome of the liver")
     if min(got := (patient, reading, seed)) < 0:

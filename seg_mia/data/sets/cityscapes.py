@@ -25,7 +25,7 @@ CLASSES = (
 TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Label id of each class; all other ids below 34 are void."""
 IDS = 34
-AS_GIVEN = f"take the files that end in {LABELS}.png as they were handed out"
+AS_GIVEN = f"use the original files that end in {LABELS}.png"
 
 _UNKNOWN = -1
 _TABLE = np.full(256, _UNKNOWN, np.int16)

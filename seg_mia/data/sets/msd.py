@@ -54,10 +54,12 @@ class MsdLiver(Slices):
         self.patients = Patients(patient)
         if layout == "export" and self.slicing.axis != "axial":
             raise InputError(
-                f"layout export has axial slices alone, got axis={self.slicing.axis}; leave it out"
+                f"layout export has only axial slices, got axis={self.slicing.axis}; leave it out"
             )
         if layout == "decathlon" and patient is not None:
-            raise InputError("patient is for layout export, the decathlon's files are one patient each")
+            raise InputError(
+                "patient applies to layout export, each file of the decathlon is one patient; leave it out"
+            )
 
     def find(self) -> Path:
         """Return the given folder, or one found under a known name."""

@@ -142,8 +142,8 @@ def sequences_of(frames: Iterable[Frame], root: Path, file: str | None) -> dict[
     if missing:
         raise InputError(
             f"{root / file} must give the sequence of every frame, {len(missing)} of {len(all_frames)} are "
-            f"not there ({listed(missing, 3)}); add them, or pass "
-            "--data.sequences null to count frames as independent"
+            f"missing ({listed(missing, 3)}); add them, or pass --data.sequences null to count frames as "
+            "independent"
         )
     return {frame: known[frame] for frame in all_frames}
 
@@ -152,8 +152,8 @@ def _read_sequences(root: Path, file: str) -> dict[Frame, str]:
     path = path_below(root, file)
     if not path.is_file():
         raise InputError(
-            f"frames of one video must stay on one side, and {root / file} must say which belong together, "
-            "found none; write it with the columns frame_id and sequence_id (the table is at "
+            f"frames of one video must stay on one side, so {root / file} must give the sequence of each "
+            "frame, found none; write it with the columns frame_id and sequence_id (the table is at "
             "polyp.grand-challenge.org/CVCClinicDB), or pass --data.sequences null to count frames as "
             "independent"
         )

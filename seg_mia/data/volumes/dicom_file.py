@@ -167,9 +167,8 @@ def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDAr
         previous, following = (files[order[odd + offset]].name for offset in (0, 1))
         if usual <= 0 or abs(steps[odd] - usual) > _UNEVEN * usual:
             raise InputError(
-                f"{files[0].parent} must hold slices at even distances, got {steps[odd]:.4g} mm from "
-                f"{previous} to {following} where {usual:.4g} mm is usual; add what is missing or remove "
-                "what is there twice"
+                f"{files[0].parent} must hold equidistant slices, got {steps[odd]:.4g} mm from {previous} to "
+                f"{following} instead of {usual:.4g} mm; add missing slices or remove repeated ones"
             )
     step = np.cross(along_row, along_column) * float(first.get("SliceThickness") or 1)
     if len(steps):
@@ -198,7 +197,7 @@ def _check_alike(first: Any, head: Any, path: Path) -> None:
     if head.get("PatientID") != first.get("PatientID"):
         raise InputError(
             f"{path.parent} must hold slices of one patient, {path.name} states another PatientID than the "
-            "first file; keep one patient's in a folder"
+            "first file; use one folder per patient"
         )
 
 
@@ -211,7 +210,9 @@ def _head(path: Path, *, pixels: bool) -> Any:
         missing = [name for name in _NEEDED if head.get(name) in (None, "")]
         frames, samples = int(head.get("NumberOfFrames") or 1), int(head.get("SamplesPerPixel") or 1)
     if missing:
-        raise InputError(f"{path} must state {', '.join(missing)}, it does not; leave out what is no slice")
+        raise InputError(
+            f"{path} must state {', '.join(missing)}, found none; remove files that are not slices"
+        )
     kind = head.PhotometricInterpretation
     if frames > 1 or samples > 1 or kind != "MONOCHROME2":
         raise InputError(

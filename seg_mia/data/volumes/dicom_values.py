@@ -77,7 +77,7 @@ def check_meaning(head: Any, path: Path) -> None:
     kind = head.get("RescaleType") or "HU"
     if head.get("Modality", "CT") == "CT" and kind not in _HOUNSFIELD:
         raise InputError(
-            f"{path} must give Hounsfield units, got RescaleType {kind}; take the series of plain CT values"
+            f"{path} must give Hounsfield units, got RescaleType {kind}; use the series of plain CT values"
         )
     if head.get("RescaleSlope") is None and "RealWorldValueMappingSequence" in head:
         raise InputError(
@@ -95,7 +95,10 @@ def cell_of(head: Any, path: Path) -> Cell:
     allocated, stored = (head.get(name) for name in ("BitsAllocated", "BitsStored"))
     high, sign = head.get("HighBit"), head.get("PixelRepresentation")
     if None in (allocated, stored, sign):
-        raise InputError(f"{path} must state BitsAllocated, BitsStored and PixelRepresentation, it does not")
+        raise InputError(
+            f"{path} must state BitsAllocated, BitsStored and PixelRepresentation, one is missing; export it "
+            "again"
+        )
     cell = Cell(int(allocated), int(stored), int(stored) - 1 if high is None else int(high), int(sign) == 1)
     if cell.allocated not in (8, 16, 32) or not 1 <= cell.stored <= cell.high + 1 <= cell.allocated:
         raise InputError(
@@ -114,7 +117,7 @@ def scale_of(head: Any, path: Path) -> tuple[float, float]:
     slope, intercept = head.get("RescaleSlope"), head.get("RescaleIntercept")
     if (slope is None or intercept is None) and head.get("Modality", "CT") == "CT":
         raise InputError(
-            f"{path} must state RescaleSlope and RescaleIntercept to give Hounsfield units, it does not; "
+            f"{path} must state RescaleSlope and RescaleIntercept to give Hounsfield units, found none; "
             "export it again"
         )
     scale = float(slope if slope is not None else 1), float(intercept if intercept is not None else 0)
@@ -157,7 +160,7 @@ def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDA
     if below and above:
         raise InputError(
             f"{path} must have padding that differs from its values, got PixelPaddingValue {stated} between "
-            f"{unmarked.min()} and {unmarked.max()}; correct that field, or take it out where those are "
+            f"{unmarked.min()} and {unmarked.max()}; correct that field, or remove it if those are image "
             "values"
         )
     filled = numbers.copy()

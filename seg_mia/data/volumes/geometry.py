@@ -67,7 +67,8 @@ class Volume:
         if wrong.any():
             raise InputError(
                 f"{self.name} must hold label ids, whole numbers of 0 to {_WIDEST}, got "
-                f"{float(flat[wrong][0]):.6g} in {axis} slice {number}; take the label file, not interpolated"
+                f"{float(flat[wrong][0]):.6g} in {axis} slice {number}; use the label file without "
+                "interpolation"
             )
         return ids.astype(np.uint16)
 
@@ -162,7 +163,7 @@ def check_same(image: Scan, label: Scan) -> Grid:
     apart = _distance(grid, label_grid)
     if apart > _APART:
         raise InputError(
-            f"a label must lie where its image lies, {_name(label)} is {apart:.3g} voxels off "
+            f"a label must have its image's position, {_name(label)} is {apart:.3g} voxels away from "
             f"{_name(image)}; resample it onto the image, or correct its header"
         )
     return grid

@@ -168,7 +168,7 @@ def canonical(
     )
     if np.isnan(orientation).any():
         raise InputError(
-            f"{path} must say how its axes run, got a matrix without three directions; correct its header"
+            f"{path} must state the orientation of its axes, got a singular matrix; correct its header"
         )
     turned: NDArray[Any] = turning.apply_orientation(values, orientation)
     return turned, affine @ turning.inv_ornt_aff(orientation, values.shape)
@@ -188,7 +188,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (*_UNREADABLE, ImageFileError, HeaderDataError, WrapStructError) as error:
         reason = reason_of(error, 150)
         raise InputError(
-            f"{path} cannot be read as NIfTI ({reason}); is it complete? Copy it again"
+            f"{path} cannot be read as NIfTI ({reason}); check that it is complete, or copy it again"
         ) from None
 
 
@@ -202,8 +202,8 @@ def _opened(path: Path, *, dimensions: int) -> Any:
         shape = shape[:-1]
     if len(shape) != dimensions or 0 in shape:
         raise InputError(
-            f"{path} must have {dimensions} axes, got {'x'.join(map(str, image.shape))}; "
-            "take one time point of a series"
+            f"{path} must have {dimensions} axes, got {'x'.join(map(str, image.shape))}; use one time point "
+            "of a series"
         )
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path} must hold numbers, got {image.get_data_dtype()}; convert colours to grey")
@@ -242,8 +242,8 @@ def _affine(
         return np.asarray(image.affine, dtype=np.float64)
     if unoriented is None:
         raise InputError(
-            f"{path} must say how its axes run, its sform and qform are both empty; write them "
-            "(nibabel: set_sform), or say how they run: unoriented LAS"
+            f"{path} must state the orientation of its axes, its sform and qform are both empty; write them "
+            "(nibabel: set_sform), or set the orientation: unoriented LAS"
         )
     import nibabel.orientations
 
@@ -267,8 +267,8 @@ def _check_directions(header: Any, path: Path) -> None:
     sform, qform = ("".join(letter or "?" for letter in turning.aff2axcodes(matrix)) for matrix in matrices)
     if sform != qform:
         raise InputError(
-            f"{path} must say one way how its axes run, got {sform} by its sform and {qform} by its qform; "
-            "write the right one into both (nibabel: set_sform, set_qform)"
+            f"{path} must state one orientation of its axes, got {sform} in its sform and {qform} in its "
+            "qform; write the right one into both (nibabel: set_sform, set_qform)"
         )
 
 
@@ -282,6 +282,6 @@ def _checked(letters: str) -> str:
     """Require one letter of each pair."""
     if len(letters) != 3 or any(len(set(letters) & set(pair)) != 1 for pair in _SIDES):
         raise InputError(
-            f"unoriented must be a letter each of L R, P A and I S, such as LAS, got {letters!r}"
+            f"unoriented must have one letter each of L R, P A and I S, such as LAS, got {letters!r}"
         )
     return letters

@@ -21,7 +21,7 @@ from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.errors import InputError
 
 Unlisted = Literal["refuse", "background"]
-ORGANS = "give them a class (organs), let them be background (unlisted) or correct the file"
+ORGANS = "assign them a class (organs), make them background (unlisted) or correct the file"
 """Remedy for label ids without a class, for data sets with these options."""
 
 
@@ -98,10 +98,10 @@ class SliceSource(Source):
         self.classes_of = {0: 0, **labels}
         self.classes = max(self.classes_of.values()) + 1
         if not labels or min(labels) < 0 or min(labels.values()) < 0 or not 2 <= self.classes <= 255:
-            raise InputError(f"labels must give label ids a class of 0 to 254, got {dict(labels)}")
+            raise InputError(f"labels must map label ids to classes from 0 to 254, got {dict(labels)}")
         names = [case.name for case in cases]
         if len(set(names)) < len(names):
-            raise InputError(f"volumes must have names of their own, got {max(names, key=names.count)} twice")
+            raise InputError(f"volumes must have unique names, got {max(names, key=names.count)} twice")
         self.cases, self.unlisted = sorted(cases, key=lambda case: case.name), unlisted
         self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
@@ -120,7 +120,7 @@ class SliceSource(Source):
             details = "".join(f"; {note.line}" for note in self._notes())
             count = len(self.cases)
             raise InputError(
-                f"one slice at least must have {self.slicing.minimum} pixels of the label ids "
+                f"at least one slice must have {self.slicing.minimum} pixels of the label ids "
                 f"{self._label_ids}, got none in {count} volumes; lower minimum or correct the ids{details}"
             )
         self.notes = tuple(self._notes())
@@ -196,8 +196,8 @@ class SliceSource(Source):
         if unknown and self.unlisted == "refuse":
             some = listed([str(label) for label in sorted(unknown)], 8)
             raise InputError(
-                f"{case.label.files[0]} must hold the label ids {_joined(sorted(self.classes_of))}, got "
-                f"{some} too; {self.remedy}"
+                f"{case.label.files[0]} must hold only the label ids {_joined(sorted(self.classes_of))}, got "
+                f"{some} as well; {self.remedy}"
             )
         pixels = np.zeros(length, dtype=np.int64)
         for count in counts:
@@ -217,7 +217,7 @@ class SliceSource(Source):
     def _notes(self) -> list[Note]:
         """Return notes on volumes without samples or without foreground, with their label ids."""
         count, notes = len(self.cases), list[Note]()
-        result = "give no sample" if self.slicing.minimum else "give empty masks alone"
+        result = "give no sample" if self.slicing.minimum else "give only empty masks"
         foreign = tuple(name for name, held in self._foreign.items() if held)
         if foreign:
             held = sorted(set[int]().union(*self._foreign.values()))
@@ -225,8 +225,8 @@ class SliceSource(Source):
             notes.append(
                 Note(
                     f"{len(foreign)} of {count} volumes {result}: their labels have none of the ids "
-                    f"{self._label_ids}, but {some}; right where the organ is missing, not where it is coded "
-                    "so",
+                    f"{self._label_ids}, but {some}; correct if the organ is absent, wrong if it has another "
+                    "code",
                     foreign,
                 )
             )
@@ -241,7 +241,7 @@ class SliceSource(Source):
         """Return the class of each label id."""
         known = np.unique(ids).tolist()
         if self.unlisted == "refuse" and not self.classes_of.keys() >= set(known):
-            raise InputError(f"{case.label.files[0]} must stay as it is while it is read; start again")
+            raise InputError(f"{case.label.files[0]} must not change during reading; start again")
         table = np.zeros(known[-1] + 1, dtype=np.uint8)
         for label in known:
             table[label] = self.classes_of.get(label, 0)
@@ -302,7 +302,7 @@ class Slices(SegmentationData):
         root = self.find()
         name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
         cache = Path(self.cache) if self.cache else default_folder()
-        bar = DecodingBar("looking through volumes once", "volume")
+        bar = DecodingBar("reading all volumes", "volume")
         with persistent_digests(cache / "digests.json"), bar:
             return SliceSource(
                 self.cases(root),

@@ -223,8 +223,8 @@ def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accounta
         enough *= 2
         if enough > MOST_NOISE:
             raise InputError(
-                f"epsilon {epsilon:g} is out of reach with delta {delta:.3g}, {steps} steps and sampling "
-                f"rate {rate:.3g}; ask for more epsilon, or train fewer steps"
+                f"epsilon {epsilon:g} cannot be reached with delta {delta:.3g}, {steps} steps and sampling "
+                f"rate {rate:.3g}; choose a larger epsilon, or train fewer steps"
             )
     enough = _smallest_noise(epsilon, enough, lambda noise: spent(noise, "rdp"))
     return enough if accountant == "rdp" else _smallest_noise(epsilon, enough, spent)

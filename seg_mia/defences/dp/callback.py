@@ -77,8 +77,8 @@ class DPCallback(Callback):
         if self.saved is None and self.before:
             self.private.steps = self.before
             raise InputError(
-                f"these weights have taken {self.before} private steps, which a new training would not "
-                "count; resume from a checkpoint, or build the network anew"
+                f"these weights have already taken {self.before} private steps, which a new training would "
+                "not count; resume from a checkpoint, or rebuild the network"
             )
         if not self.settings.reproducible and trainer.is_global_zero:
             with written_whole(run_folder(trainer) / NOISE, mode=0o600) as file:
@@ -147,8 +147,8 @@ class DPCallback(Callback):
         if self.settings.unit == "image" and len(set(names)) < len(names):
             largest = max(names.count(name) for name in set(names))
             log.warning(
-                "the promise is for single images, but groups (patients) have up to %d of them; set "
-                "--model.defences.unit patient to promise it for whole groups",
+                "the guarantee is per image, but groups (patients) have up to %d images; set "
+                "--model.defences.unit patient for a guarantee per group",
                 largest,
             )
 
@@ -157,16 +157,15 @@ class DPCallback(Callback):
         declared, count, unit = self.settings.population, self.private.population.count, self.settings.unit
         if declared is None:
             log.warning(
-                "the number of %ss, %d, is taken as public: sampling rate, steps and delta follow from it, "
-                "so the promise holds only where everybody may know it; declare a public number with "
-                "--model.defences.population",
+                "the number of %ss, %d, is assumed public: sampling rate, steps and delta follow from it, so "
+                "the guarantee holds only if it is; declare a public number with --model.defences.population",
                 unit,
                 count,
             )
         elif max(declared, count) > FAR_OFF * min(declared, count):
             log.warning(
-                "a population of %d %ss is declared, and %d are trained on: the promise holds, but sampling "
-                "rate, steps and delta follow from the declared number; declare one that is near",
+                "the declared population is %d %ss, the training set has %d: the guarantee holds, but "
+                "sampling rate, steps and delta follow from the declared number; declare a closer one",
                 declared,
                 unit,
                 count,
@@ -254,7 +253,7 @@ def _require_same(begun: DPState, now: PublicNumbers) -> None:
     if "batch" not in begun:
         raise InputError(
             "this training began with an earlier version, which divided the noisy sum by a number that "
-            "follows from the data; train it anew"
+            "depends on the data; train again"
         )
     first, second = (
         (numbers["units"], numbers["batch"], numbers["rate"], numbers["delta"]) for numbers in (begun, now)
@@ -265,8 +264,8 @@ def _require_same(begun: DPState, now: PublicNumbers) -> None:
             for units, batch, rate, delta in (first, second)
         ]
         raise InputError(
-            f"this training began with {descriptions[0]}, and would go on with {descriptions[1]}; resume it "
-            "with the settings it was started with"
+            f"a resumed training must keep its settings, {descriptions[0]}, got {descriptions[1]}; resume it "
+            "with the original settings"
         )
 
 
@@ -275,8 +274,7 @@ def _refuse(trainer: Trainer) -> None:
     if trainer.gradient_clip_val is not None:
         raise InputError(
             "gradient_clip_val would clip the noisy sum, not each unit's gradient, got "
-            f"{trainer.gradient_clip_val}; "
-            "leave it out, and set the clip of DP-SGD"
+            f"{trainer.gradient_clip_val}; leave it out, and set --model.defences.clip"
         )
     if trainer.accumulate_grad_batches != 1:
         raise InputError(
@@ -285,15 +283,16 @@ def _refuse(trainer: Trainer) -> None:
         )
     if trainer.precision not in {"32-true", "64-true"}:
         raise InputError(
-            f"DP-SGD needs precision 32-true, got {trainer.precision}: norms and noise lose bits "
-            "in half precision"
+            f"DP-SGD needs precision 32-true, got {trainer.precision}: norms and noise are inexact in half "
+            "precision"
         )
     if trainer.fit_loop.min_epochs or trainer.fit_loop.min_steps:
         raise InputError(
-            "min_epochs and min_steps cannot be kept when the privacy budget is spent; leave them out"
+            "min_epochs and min_steps contradict a privacy budget, which may end the training earlier; leave "
+            "them out"
         )
     if getattr(trainer, "overfit_batches", 0):
-        raise InputError("overfit_batches repeats one batch, which is no Poisson sampling; leave it out")
+        raise InputError("overfit_batches repeats one batch, which is not Poisson sampling; leave it out")
 
 
 def _planned(trainer: Trainer, epoch: int) -> int:
@@ -307,7 +306,7 @@ def _planned(trainer: Trainer, epoch: int) -> int:
     ends += [trainer.max_steps] if trainer.max_steps != -1 else []
     if not ends:
         raise InputError(
-            "the noise follows from the planned number of steps, got no end; set --trainer.max_epochs or "
+            "the noise depends on the planned number of steps, got no limit; set --trainer.max_epochs or "
             "--trainer.max_steps"
         )
     return min(ends)
@@ -318,9 +317,8 @@ def _require_poisson(trainer: Trainer, key: int) -> None:
     expected = (key, trainer.global_rank, trainer.world_size)
     if not isinstance(sampler, PoissonBatches) or (sampler.key, sampler.rank, sampler.ranks) != expected:
         raise InputError(
-            "DP-SGD needs batches drawn by Poisson sampling, got a loader with "
-            f"{type(sampler).__name__}; let "
-            "train_dataloader of the data module return what seg_mia.data.base returns"
+            f"DP-SGD needs batches drawn by Poisson sampling, got a loader with {type(sampler).__name__}; "
+            "return the loader of seg_mia.data.base from train_dataloader of the data module"
         )
 
 

@@ -57,19 +57,18 @@ def require_separable(task: Trained, data: SegmentationData) -> None:
         reached = _touched(lambda part: task(part.image), batch)
         if reached:
             raise InputError(
-                f"DP-SGD needs a network that keeps samples apart, {reached}: {_suspect(task.network)}"
+                f"DP-SGD needs a network without mixing of samples, {reached}: {_suspect(task.network)}"
             )
         if name := _changed_buffer(task.network, before):
             raise InputError(
-                f"DP-SGD needs a network that keeps nothing of what it sees but its weights, got {name}, "
-                "which changes as images pass and gets no noise; replace the layer by one without running "
-                "statistics"
+                f"DP-SGD needs a network without state besides its weights, got {name}, which changes with "
+                "the images without noise; replace the layer by one without running statistics"
             )
         reached = _touched(lambda part: task.forward_batch(part)[0], batch)
         if reached:
             raise InputError(
-                f"DP-SGD needs a loss that keeps samples apart, {reached}; return one value per image that "
-                "depends on that image alone"
+                f"DP-SGD needs a per-sample loss, {reached}; return one value per image that depends only on "
+                "that image"
             )
 
 
@@ -90,7 +89,7 @@ def choose_mode(task: Trained, data: SegmentationData) -> Mode:
                 for mode in ("fused", "loop")
             )
         except UnknownUseError as error:
-            log.warning("gradients are taken image by image, which is slower: %s", error)
+            log.warning("gradients are computed image by image, which is slower: %s", error)
             return "loop"
     close = torch.allclose(fused.norms, loop.norms, rtol=TOLERANCE, atol=TOLERANCE)
     scale = max(float(gradient.abs().max()) for gradient in loop.sums.values())
@@ -100,8 +99,7 @@ def choose_mode(task: Trained, data: SegmentationData) -> Mode:
     )
     if not close:
         log.warning(
-            "gradients are taken image by image, which is slower: taken together they came out otherwise "
-            "(norms %s and %s)",
+            "gradients are computed image by image, which is slower: batched ones differ (norms %s and %s)",
             fused.norms.tolist(),
             loop.norms.tolist(),
         )
@@ -128,7 +126,7 @@ def _touched(values: Callable[[Batch], Tensor], batch: Batch) -> str | None:
             return f"got values of shape {tuple(first.shape)} for 2 images"
         gradients = torch.autograd.grad(first[position].sum(), image, allow_unused=True)
         if gradients[0] is not None and bool((gradients[0][1:] != 0).any()):
-            return f"but sample {position + 1} of two gets another value when the other is changed"
+            return f"but sample {position + 1} of two has another value if the other sample changes"
         if not torch.allclose(first[position], second[position], rtol=TOLERANCE, atol=TOLERANCE):
             return f"but sample {position + 1} of two has another value beside another sample"
     return None
@@ -145,8 +143,8 @@ def _require_training(task: Trained) -> None:
     fixed = {layer for wrapper in wrappers for layer in wrapper.fixed}
     if any(bool((layer.running_var == 1).all()) for layer in fixed if layer.running_var is not None):
         raise InputError(
-            "fixed statistics need a pre-trained encoder, got one that has seen no images; set "
-            "--model.encoder_weights, or --model.defences.batch_norm group"
+            "fixed statistics need a pre-trained encoder, got random weights; set --model.encoder_weights, "
+            "or --model.defences.batch_norm group"
         )
     fixed_modules = {part for layer in fixed for part in layer.modules()}
     for name, module in task.network.named_modules():

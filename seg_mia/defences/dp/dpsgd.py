@@ -53,7 +53,7 @@ class DPSGD(Defence):
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {
-        Trait.IS_PRIVATE: "each unit's gradient must depend on nobody else"
+        Trait.IS_PRIVATE: "each unit's gradient must not depend on other units"
     }
 
     def __init__(
@@ -80,7 +80,7 @@ class DPSGD(Defence):
             raise InputError(f"noise must be 0 or more and finite, got {noise}; leave it out to calibrate it")
         if noise == 0 and epsilon is not None:
             raise InputError(
-                f"noise 0 promises nothing, got epsilon {epsilon:g} with it; set epsilon to .inf"
+                f"noise 0 gives no guarantee, got epsilon {epsilon:g} with it; set epsilon to .inf"
             )
         if delta is not None and delta >= 1:
             raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
@@ -91,7 +91,7 @@ class DPSGD(Defence):
         if physical_batch < 1:
             raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
         if gradients == "fused" and unit == "patient":
-            raise InputError("fused gradients are of single images; for patients leave gradients on auto")
+            raise InputError("fused gradients are per image; for patients leave gradients on auto")
         self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
         self.population = population
         self.private = DPTraining(
@@ -126,9 +126,8 @@ class DPSGD(Defence):
         units = self.population or (len(groups) if self.unit == "patient" else images)
         if self.delta is not None and self.delta > 1 / units:
             raise InputError(
-                f"delta must be at most 1/n = {1 / units:.3g} for {units} units, got "
-                f"{self.delta:g}: with more, "
-                "giving away a whole unit would be allowed; leave it out for a tenth of that"
+                f"delta must be at most 1/n = {1 / units:.3g} for {units} units, got {self.delta:g}: a "
+                "larger delta would permit the release of a whole unit; leave it out for a tenth of that"
             )
         if data.batch_size > units:
             article = "the declared population of" if self.population else "the"

@@ -105,8 +105,8 @@ class DPTraining:
         self.allowed = planned if epsilon is None else mechanism.steps_within(epsilon, planned)
         if self.allowed < min(planned, 1):
             raise InputError(
-                f"epsilon {epsilon:g} does not last for one step with noise {mechanism.noise:g} and delta "
-                f"{mechanism.delta:.3g}; raise noise, or leave it out to have it calibrated"
+                f"epsilon {epsilon:g} does not suffice for one step with noise {mechanism.noise:g} and delta "
+                f"{mechanism.delta:.3g}; raise noise, or leave it out for calibration"
             )
 
     def dp_guarantee(self) -> DPGuaranteeContent | None:
@@ -173,9 +173,8 @@ class DPGradient(GradientComputer):
         )
         if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
-                f"a gradient is not finite at step {self.private.steps}: the training has "
-                "diverged; lower lr or "
-                "lr_factor"
+                f"gradients must be finite, got another one at step {self.private.steps}: the training has "
+                "diverged; lower lr or lr_factor"
             )
         self.norms, self.sums = clipped.norms, clipped.sums
         return _joined(seen, batch)

@@ -38,7 +38,8 @@ def check_fleet(signals: Numbers, inside: Inside) -> Values:
         )
     if not signals.size:
         raise InputError(
-            f"signals must hold a network and a sample, got {signals.shape}; name reference networks"
+            f"signals must have at least one network and one sample, got {signals.shape}; name reference "
+            "networks"
         )
     return finite(signals, "signals")
 
@@ -57,7 +58,7 @@ def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[
     references = check_fleet(references, inside)
     if target.shape != references.shape[1:]:
         raise InputError(
-            f"target and each reference must have the same samples and signals, got {target.shape} and "
+            f"target and references must have the same samples and signals, got {target.shape} and "
             f"{references.shape[1:]}; give the signals of the same samples"
         )
     return finite(target, "the target's signals"), references
@@ -68,8 +69,8 @@ def finite(values: Numbers, name: str) -> Values:
     broken = int(np.count_nonzero(~np.isfinite(values)))
     if broken:
         raise InputError(
-            f"{name} must be finite, {broken} of {values.size} are not; leave out the samples without a "
-            "valid pixel and the networks that did not train"
+            f"{name} must be finite, {broken} of {values.size} are not; leave out samples without a valid "
+            "pixel and networks whose training diverged"
         )
     return np.asarray(values, dtype=np.float64)
 
@@ -87,7 +88,7 @@ def check_counts(inside: Inside, *, least_in: int = 0, least_out: int = 0) -> No
         short = int((counts < least).sum())
         if short:
             raise InputError(
-                f"each sample needs {least} or more reference networks {what} on it, {short} of "
+                f"each sample needs at least {least} reference networks {what} on it, {short} of "
                 f"{len(counts)} have fewer among {len(inside)}; train more, or attack offline"
             )
 
@@ -118,14 +119,14 @@ def standardised(signals: Numbers, level: Inside | None = None) -> Values:
     values = finite(signals, "signals")
     known = values if level is None else values[:, level]
     if not known.shape[1]:
-        raise InputError("level must name a sample, got none; leave it out for the whole pool")
+        raise InputError("level must select a sample, got none; leave it out for the whole pool")
     middle = np.median(known, axis=1, keepdims=True)
     spread = NORMAL_MAD * np.median(np.abs(known - middle), axis=1, keepdims=True)
     if (spread == 0).any():
         row = int(np.flatnonzero((spread == 0).reshape(len(values), -1).any(axis=1))[0])
         raise InputError(
-            f"a network's signals must differ between samples, those of network {row} are equal for half of "
-            "them or more; leave the network out, or take signals that are not rounded"
+            "the signals of a network must differ between samples, got equal ones on half of the samples or "
+            f"more for network {row}; leave the network out, or use signals without rounding"
         )
     return np.asarray((values - middle) / spread, dtype=np.float64)
 
@@ -196,7 +197,6 @@ def pair_folds(inside: Inside, count: int | None = None) -> Folds:
     folds = units if count is None else count
     if not 2 <= folds <= units:
         raise InputError(
-            f"folds must be 2 or more and at most the {units} pairs of networks, got {folds}; train more "
-            "networks"
+            f"folds must lie between 2 and the {units} pairs of networks, got {folds}; train more networks"
         )
     return unit % folds

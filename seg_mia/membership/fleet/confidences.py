@@ -132,7 +132,7 @@ class Confidences(LogCrossEntropy):
 
     def __post_init__(self) -> None:
         if not self.names or set(self.names) - set(NAMES):
-            raise InputError(f"names must be some of {', '.join(NAMES)}, got {list(self.names)}")
+            raise InputError(f"names must be among {', '.join(NAMES)}, got {list(self.names)}")
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return each image's numbers, float64 (N, names)."""
@@ -175,7 +175,7 @@ def _checked(logits: Tensor, mask: Tensor) -> Tensor:
     check_fit(logits, mask)
     if not torch.isfinite(logits).all():
         raise InputError(
-            "logits must be finite, some are not; the network's output is broken: validate it first"
+            "logits must be finite, got NaN or infinity; check the network first (seg_mia validate)"
         )
     empty = int((~(mask != IGNORE).flatten(1).any(dim=1)).sum())
     if empty:

@@ -171,8 +171,8 @@ def pooled_variance(references: Values, side: Inside, *, robust: bool = False) -
     freedom = int(np.maximum(counts - 1, 0).sum())
     if not freedom:
         raise InputError(
-            "the variance between networks needs a sample with 2 or more on one side, "
-            f"{len(side)} reference networks give none; train more, or use difficulty_calibrated"
+            "the variance between networks needs a sample inside, or outside, 2 or more of them, got none "
+            f"with {len(side)} reference networks; train more, or use difficulty_calibrated"
         )
     strayed = residuals(references, side)
     if not robust:
@@ -201,7 +201,7 @@ def _normal(
         case "fixed" | "robust":
             deviation = np.sqrt(pooled_variance(references, side, robust=variance == "robust")) + _TINY
         case "bayesian":
-            raise TypeError("bayesian has no normal density; take its predictive distribution")
+            raise TypeError("bayesian has no normal density; use its predictive distribution")
         case _:
             assert_never(variance)
     if centre == "median":
@@ -219,7 +219,7 @@ def _check_sides(inside: Inside, variance: Variance, *, online: bool) -> None:
 def _scalar(target: Numbers) -> Numbers:
     if target.ndim != 1:
         raise InputError(
-            f"this attack takes one signal, target (n,), got {target.shape}; several are lira_vector's"
+            f"this attack takes one signal, target (n,), got {target.shape}; for several use lira_vector"
         )
     return target
 

@@ -87,8 +87,9 @@ def fitted_prior(references: Values, side: Inside) -> Prior:
     within = float(squares[several].sum() / freedom.sum()) if several.any() else 0.0
     if not within > 0:
         raise InputError(
-            "the variance between networks needs a sample with 2 or more networks on one side whose signals "
-            f"differ, {len(side)} reference networks give none; train more, or use difficulty_calibrated"
+            "the variance between networks needs a sample inside, or outside, 2 or more networks of "
+            f"different signals, got none with {len(side)} reference networks; train more, or use "
+            "difficulty_calibrated"
         )
     asked = counts > 0
     spread = float(means[asked].var(ddof=1)) if int(asked.sum()) > 1 else 0.0

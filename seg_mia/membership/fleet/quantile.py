@@ -132,11 +132,11 @@ def _check(target: Numbers, features: Numbers, public: Numbers, public_features:
         finite(table, f"{name} features")
     if features.shape[1] != public_features.shape[1]:
         raise InputError(
-            f"judged and public samples must have as many features, got {features.shape[1]} and "
+            f"target and public samples must have the same number of features, got {features.shape[1]} and "
             f"{public_features.shape[1]}"
         )
     if len(public) < LEAST_NONMEMBERS:
         raise InputError(
-            f"quantile regression needs {LEAST_NONMEMBERS} or more certain non-members, got {len(public)}; "
-            "keep more out of training"
+            f"quantile regression needs at least {LEAST_NONMEMBERS} known non-members, got {len(public)}; "
+            "keep more samples out of training"
         )

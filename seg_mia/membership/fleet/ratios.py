@@ -61,9 +61,9 @@ def rmia(
             without a network on a required side, an empty population.
     """
     if not gamma >= 1 or not (offline_a is None or 0 <= offline_a <= 1):
-        raise InputError(f"gamma must be 1 or more, offline_a in [0, 1], got {gamma} and {offline_a}")
+        raise InputError(f"gamma must be at least 1 and offline_a in [0, 1], got {gamma} and {offline_a}")
     if not population.target.size:
-        raise InputError("RMIA compares with a population, got none; keep non-members out, or take base")
+        raise InputError("RMIA needs a population, got none; keep non-members out of training, or use base")
     ratio = log_ratio(target, references, inside, offline_a=offline_a)
     others = np.sort(
         log_ratio(population.target, population.references, population.inside, offline_a=offline_a)
@@ -114,8 +114,8 @@ def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] =
         areas += [auc(log_ratio(*known, offline_a=value), members) for value in grid]
     if not attacked:
         raise InputError(
-            f"offline_a is chosen on references that others attack, {len(references)} give none; train more "
-            "or name offline_a, 0.3 is usual"
+            f"offline_a is chosen by attacks of references on each other, which {len(references)} references "
+            "do not allow; train more, or set offline_a, 0.3 is usual"
         )
     return float(grid[int(np.argmax(areas))])
 
@@ -154,7 +154,9 @@ def less_population(scores: Values, population: Values) -> Values:
         InputError: an empty population.
     """
     if not population.size:
-        raise InputError("the population must hold a sample, got none; keep non-members out")
+        raise InputError(
+            "the population must have at least one sample, got none; keep non-members out of training"
+        )
     return scores - float(population.mean())
 
 
@@ -168,6 +170,6 @@ def _check_log(*parts: Values) -> None:
     highest = max(float(part.max()) for part in parts)
     if highest > 0:
         raise InputError(
-            f"log probabilities must be at most 0, got {highest:.3g}; give minus the mean cross-entropy, not "
-            "standardised"
+            f"log probabilities must be at most 0, got {highest:.3g}; pass the negative mean cross-entropy "
+            "without standardisation"
         )

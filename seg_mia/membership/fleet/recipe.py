@@ -118,8 +118,8 @@ def by_patient(
     torn = ((counts > 0) & (counts < sizes)).any(axis=0)
     if torn.any():
         raise InputError(
-            f"a patient must be inside a network or not, {int(torn.sum())} of {len(names)} are partly so; "
-            "draw members by patient"
+            f"a patient must be entirely inside or outside a network, {int(torn.sum())} of {len(names)} are "
+            "split; draw members by patient"
         )
     sums = np.add.reduceat(numbers[:, order], starts, axis=1)
     shape = (len(sizes),) + (1,) * (numbers.ndim - 2)
@@ -388,7 +388,7 @@ def _checked_folds(inside: Inside, folds: Folds | None) -> Folds:
     fold = pair_folds(inside) if folds is None else folds
     if fold.shape != inside.shape[:1] or len(np.unique(fold)) < 2:
         raise InputError(
-            f"folds must be (networks,) = ({len(inside)},) with 2 or more of them, got {fold.shape}; take "
-            "pair_folds"
+            f"folds must be (networks,) = ({len(inside)},) with at least 2 distinct values, got "
+            f"{fold.shape}; use pair_folds"
         )
     return fold

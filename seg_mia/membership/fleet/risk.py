@@ -277,7 +277,8 @@ def network_halves(inside: Inside) -> tuple[Folds, Folds]:
     units = np.unique(first)
     if len(units) < 2:
         raise InputError(
-            f"halves need 2 pairs of networks or 2 without complement, got {len(units)}; train more networks"
+            f"halves need at least 2 pairs of networks, or 2 networks without complement, got {len(units)}; "
+            "train more networks"
         )
     half = np.isin(first, units[::2])
     return np.flatnonzero(half), np.flatnonzero(~half)
@@ -296,7 +297,7 @@ def stability(first: Values, second: Values, *, top: float = 0.05) -> Stability:
     """
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise InputError(
-            f"both halves must have the same 2 patients or more, got {first.shape}, {second.shape}"
+            f"both halves must have the same patients, at least 2, got {first.shape}, {second.shape}"
         )
     count = max(1, round(top * len(first)))
     flagged = [set(np.argsort(-area, kind="stable")[:count].tolist()) for area in (first, second)]
@@ -382,7 +383,7 @@ def _folds(inside: Inside, folds: Folds | None) -> list[Folds]:
     """Return the indices of each fold's networks."""
     fold = np.zeros(len(inside), np.int64) if folds is None else folds
     if fold.shape != inside.shape[:1]:
-        raise InputError(f"folds must be (networks,) = ({len(inside)},), got {fold.shape}; take pair_folds")
+        raise InputError(f"folds must be (networks,) = ({len(inside)},), got {fold.shape}; use pair_folds")
     return [np.flatnonzero(fold == number) for number in np.unique(fold)]
 
 
@@ -395,7 +396,7 @@ def _pairs(inside: Inside, folds: Folds | None) -> Values:
     none = int((pairs == 0).sum())
     if none:
         raise InputError(
-            f"each patient needs a network with and one without it in a fold, {none} of {len(pairs)} have "
-            "none; take fewer folds or train more networks"
+            f"each patient needs a fold with a network inside and one outside, {none} of {len(pairs)} have "
+            "none; use fewer folds or train more networks"
         )
     return pairs

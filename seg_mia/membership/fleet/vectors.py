@@ -79,8 +79,8 @@ def pooled_cells(
     counted = np.ones(maps.shape, dtype=np.bool_) if valid is None else valid
     if maps.ndim != 3 or counted.shape != maps.shape or not 1 <= cells <= min(maps.shape[1:]):
         raise InputError(
-            f"maps must be (n, h, w) with sides of {cells} or more and valid like it, got {maps.shape} and "
-            f"{counted.shape}; give maps of one channel, or fewer cells"
+            f"maps must be (n, h, w) with sides of at least {cells}, and valid of the same shape, got "
+            f"{maps.shape} and {counted.shape}; give maps of one channel, or fewer cells"
         )
     empty = int((~counted.any(axis=(1, 2))).sum())
     if empty:
@@ -116,13 +116,13 @@ def _shrunk(strayed: Values, freedom: int) -> Values:
     """Return the shrunk covariance of residuals (m, signals) with the given degrees of freedom."""
     if freedom < 2:
         raise InputError(
-            f"a covariance needs samples with 2 or more networks on one side, got {freedom} degrees of "
+            f"a covariance needs samples inside, or outside, 2 or more networks, got {freedom} degrees of "
             "freedom; train more networks"
         )
     covariance = strayed.T @ strayed / freedom
     if (np.diag(covariance) <= 0).any():
         raise InputError(
-            "each signal must differ between networks, one is the same under all of them; leave it out"
+            "each signal must differ between networks, got one that is equal for all of them; leave it out"
         )
     # In units of each signal's deviation, so that a signal's scale does not choose the weight.
     deviation = np.sqrt(np.diag(covariance))
@@ -169,6 +169,6 @@ def _cell_sums(maps: Values, cells: int) -> Values:
 def _vector(target: Numbers) -> Numbers:
     if target.ndim != 2:
         raise InputError(
-            f"this attack takes several signals, (n, signals), got {target.shape}; for one take lira_online"
+            f"this attack takes several signals, (n, signals), got {target.shape}; for one use lira_online"
         )
     return target

@@ -42,7 +42,7 @@ def canary_rows(report: Report) -> list[CanaryRow]:
 def _guarantee_status(victim: Victim, guarantee: DPGuarantee | None) -> tuple[Level, str]:
     """Return the status of a guarantee; a guarantee not refuted by canaries is not thereby proved."""
     if guarantee is None:
-        return "none", "No promise"
+        return "none", "No guarantee"
     if guarantee.epsilon is None:
         return "none", "Infinite"
     return ("none", "Not refuted") if refuted(victim, ()) is None else ("bad", "Broken")

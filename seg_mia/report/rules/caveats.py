@@ -45,9 +45,9 @@ def foremost(victims: Sequence[Victim], membership: Sequence[MembershipResult]) 
 
 def _no_segmentation(victim: Victim) -> str:
     return (
-        f'The victim "{victim.defence}" (seed {victim.seed}) segments next to nothing: Dice '
-        f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}, so neither its leak "
-        "nor its robustness means anything. Train it until it segments, then audit it again."
+        f'The victim "{victim.defence}" (seed {victim.seed}) hardly segments: Dice '
+        f"{victim.dice('members') or 0.0:.3f} on its own members, below {LEAST_DICE}. Its leakage and "
+        "robustness are meaningless. Train it until it segments, then repeat the audit."
     )
 
 
@@ -65,19 +65,19 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
     confidence = "" if bound.confidence is None else f", at {bound.confidence:.0%} confidence"
     canaries = victim.canaries
     if refutation.attack is not None:
-        qualification = " But the split itself tells members apart, which looks just like it." if void else ""
+        qualification = (
+            " But the split itself separates members from non-members, which looks the same." if void else ""
+        )
     elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(refutation.guarantee):
         # The one-run bound needs no independence, so it is the stronger of the two proofs.
-        qualification = (
-            " They do so even if nothing is supposed of how the samples of one training hang together."
-        )
+        qualification = " This proof needs no assumption on the dependence of samples within one training."
     else:
-        qualification = " This supposes that samples of one training are as good as independent."
+        qualification = " This proof assumes that samples within one training are nearly independent."
     return (
-        f'The privacy promise of "{victim.defence}" is broken (seed {victim.seed}). It promises '
-        f"{guarantee_in_words(refutation.guarantee)}; {subject} {bound.epsilon or 0.0:.2f} at least"
-        f"{confidence}.{qualification} Do not rely on it: the training does not do what it says, unless this "
-        "is one of the few proofs that err."
+        f'The privacy guarantee of "{victim.defence}" is broken (seed {victim.seed}). It claims '
+        f"{guarantee_in_words(refutation.guarantee)}; {subject} at least {bound.epsilon or 0.0:.2f}"
+        f"{confidence}.{qualification} Do not rely on it: the training does not provide what it claims, "
+        "unless this is one of the few proofs that err."
     )
 
 
@@ -110,23 +110,26 @@ def _selection_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
     if attack_count := max(per_victim.values(), default=0):
         if attack_count > 1:
             yield (
-                f"The verdict on leaks allows for having run {attack_count} membership attacks. The "
-                "intervals in tables and figures do not: where nothing leaks, the best of them lies above "
-                "chance more often than once in forty."
+                f"The verdict on leakage is adjusted for {attack_count} membership attacks. The intervals in "
+                "tables and figures are not: without any leak, the best of them lies above chance more often "
+                "than once in forty."
             )
         if not any(result.role == "blind" for result in membership):
-            yield "No blind baseline was run: nobody knows whether the split itself tells members apart."
+            yield (
+                "No blind baseline was run: whether the split itself separates members from non-members is "
+                "unknown."
+            )
         if not any(result.role == "control" for result in membership):
             yield (
                 "No negative control was run (control: true): a split whose members are easier by chance "
-                "would go unnoticed unless the blind baseline sees it."
+                "would go unnoticed unless the blind baseline detects it."
             )
     for result in membership:
         if result.role == "attack" and result.auc.high is not None and result.auc.high < CHANCE:
             yield (
-                f"{result.title} ranks members below non-members (AUC {result.auc.value:.3f}): "
-                "an attacker who turned its scores round would do better than chance. It counts as no leak "
-                "found, since the direction is fixed before the victim is asked."
+                f"{result.title} ranks members below non-members (AUC {result.auc.value:.3f}): reversed "
+                "scores would be better than chance. This does not count as a leak, since the direction is "
+                "fixed before the victim is queried."
             )
 
 
@@ -139,15 +142,16 @@ def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
             fewest = min(result.results.nonmembers for result in unresolved)
             yield (
                 f"With {fewest} non-members a false positive rate of {percent} cannot be resolved: it needs "
-                f"{round(1 / float(fpr))} at least. Rates there are those without any false positive, and a "
-                "leak that touches few samples may go unseen."
+                f"at least {round(1 / float(fpr))}. True positive rates there are those at zero false "
+                "positives, and a leak that affects few samples may be missed."
             )
             break
     by_patient = [result.groups for result in membership if result.groups is not None]
     counts = [min(measures.members, measures.nonmembers) for measures in by_patient]
     if counts and min(counts) < FEW_GROUPS:
         yield (
-            f"Only {min(counts)} patients were scored on one side: intervals by patient are themselves rough."
+            f"Only {min(counts)} patients were scored among members or among non-members: intervals over "
+            "patients are approximate."
         )
     if limits := sorted({result.data.limit for result in membership if result.data.limit is not None}):
         yield f"Membership attacks were limited to {_listed([str(limit) for limit in limits])} samples."
@@ -160,25 +164,25 @@ def _data_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
     )
     if untrained:
         yield (
-            f"{untrained} of the victim's members were never trained on, since its training ended before: "
-            "they are scored neither as members nor as others."
+            f"{untrained} of the victim's members were never trained on, because training ended early: they "
+            "are scored neither as members nor as non-members."
         )
     for note in dict.fromkeys(note for result in membership for note in result.data.notes):
-        yield f"Of the data: {note}."
+        yield f"Data: {note}."
 
 
 def _shadow_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
     if any(result.role == "attack" for result in membership):
         yield (
-            "The attacker is assumed to hold data of the victim's own distribution, to train the shadow on: "
-            "the other part of the same data set. One with other data may find less."
+            "The attacker is assumed to train the shadow on data of the victim's distribution, the other "
+            "part of the same data set. An attacker with other data may find less."
         )
     rows = {victim.defence: victim.shadow for victim in victims if victim.row}
     naive = [defence for defence, shadow in rows.items() if shadow == "undefended"]
     if naive:
         yield (
-            f"Behind {_quoted(naive)} the attacker does not know the defence: the shadow is undefended. One "
-            "who trains the shadow the same way (adaptive: true) may find more."
+            f"For {_quoted(naive)} the attacker does not know the defence: the shadow is undefended. An "
+            "attacker with a defended shadow (adaptive: true) may find more."
         )
 
 
@@ -192,8 +196,8 @@ def _privacy_caveats(victims: Sequence[Victim], membership: Sequence[MembershipR
             else "the victim was"
         )
         yield (
-            f"No guarantee: {subject} not trained with differential privacy, so attacks that were not tried "
-            "may find what these did not."
+            f"No guarantee: {subject} not trained with differential privacy, so other attacks may find what "
+            "these did not."
         )
     for victim in victims:
         attacks = [result for result in membership if result.key == victim.key and result.role == "attack"]
@@ -208,58 +212,58 @@ def _guarantee_caveats(
 ) -> Iterator[str]:
     """Yield caveats of a finite guarantee, given the attacks on that victim."""
     if guarantee.reproducible:
-        yield f"{name}: its noise can be drawn again from the seed; epsilon holds only while that is secret."
+        yield f"{name}: the seed reproduces the noise; epsilon holds only while the seed is secret."
     if attacks and not comparable(guarantee, attacks):
         yield (
-            f"{name} promises epsilon per {guarantee.unit}; what attacks prove is of another unit, and says "
-            "nothing of that promise."
+            f"{name} guarantees epsilon per {guarantee.unit}; the bounds proved by attacks are for another "
+            "unit and do not apply to it."
         )
     if not guarantee.declared:
         yield (
-            f"{name} takes the number of its {guarantee.unit}s as public: epsilon holds only where it is. "
-            "Declare a public one (population) in the next training."
+            f"{name} treats the number of its {guarantee.unit}s as public: epsilon holds only if it is. "
+            "Declare a public number (population) in the next training."
         )
     if guarantee.unit == "image" and any(result.groups for result in attacks):
         yield (
-            f"{name} protects single images: a patient with k of them is protected less, by k times epsilon "
-            "at a larger delta, and attacks on patients may reach more than is permitted for images."
+            f"{name} protects single images: a patient with k images has a guarantee of only k times epsilon "
+            "at a larger delta, and attacks on patients may exceed the limits for images."
         )
     if spent(guarantee) > MODERATE_EPSILON:
-        yield f"{name} promises epsilon {guarantee.epsilon:.3g}, too large to rule out that attacks work."
+        yield f"{name} guarantees epsilon {guarantee.epsilon:.3g}, too large to rule out successful attacks."
 
 
 def _canary_caveats(victims: Sequence[Victim]) -> Iterator[str]:
     measured = list(dict.fromkeys(victim.defence for victim in victims if victim.canaries is not None))
     if measured:
         yield (
-            f"Canaries are a measurement: the mislabelled images in the training of {_quoted(measured)} cost "
-            "Dice. Deploy what was trained without them."
+            f"Canaries are for measurement: the mislabelled images in the training of {_quoted(measured)} "
+            "lower Dice. Deploy a network trained without them."
         )
 
 
 def _perturbation_caveats(perturbations: Sequence[PerturbationResult]) -> Iterator[str]:
     few = sorted({result.images for result in perturbations if result.images < FEW_IMAGES})
     if few:
-        yield f"Some perturbations were tried on {few[0]} images only: their averages are rough."
+        yield f"Some perturbations were run on only {few[0]} images: their means are imprecise."
     clustered = [result for result in perturbations if result.units < result.images]
     if clustered:
         fewest = min(clustered, key=lambda result: result.units)
         yield (
-            f"Images of one patient are alike: {fewest.images} attacked images are of {fewest.units} "
-            "patients, and intervals count these."
+            f"Images of one patient are correlated: the {fewest.images} attacked images show {fewest.units} "
+            "patients, and intervals are over patients."
         )
     for result in perturbations:
         ssim = result.mean("ssim")
         if ssim is not None and ssim < VISIBLE_SSIM:
             yield (
-                f"{result.title} changes images visibly (SSIM {ssim:.2f}): it shows what such images do to "
-                "the victim, not that nobody would notice."
+                f"{result.title} changes images visibly (SSIM {ssim:.2f}): it shows the effect of such "
+                "images on the victim, not an attack that goes unnoticed."
             )
         last = result.success[-1] if result.success else None
         if last is not None and 2 * last.clean_success > last.images:
             yield (
                 f"{result.title}: {last.clean_success} of {last.images} images met the attack's threshold "
-                "before any step and do not count."
+                "before the attack and are not counted."
             )
 
 

@@ -118,7 +118,7 @@ def _check(gate: Gate, known: Sequence[Reading]) -> Iterator[str]:
     for reading in matching:
         if reading.void or gate.fails(reading.value):
             value = "not a number" if math.isnan(reading.value) else f"{reading.value:.6g}"
-            value += f", which says nothing: {reading.void}" if reading.void else ""
+            value += f", which is invalid: {reading.void}" if reading.void else ""
             yield (
                 f"gate {gate.text}: {gate.metric} is {value} ({reading.label} on {reading.key.defence}, "
                 f"{_origin(reading.key)})"
@@ -132,7 +132,7 @@ def _origin(key: RunKey | RecipeKey) -> str:
 def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> str:
     if named:
         rows = ", ".join(sorted({reading.key.defence for reading in named}))
-        return f"gate {gate.text!r} matches nothing: {gate.metric} is known of {rows}; name one of these"
+        return f"gate {gate.text!r} matches nothing: {gate.metric} was measured on {rows}; name one of these"
     metrics = ", ".join(sorted({reading.metric for reading in known}))
     return f"gate {gate.text!r} matches nothing in this audit: metrics here are {metrics or 'none'}"
 
@@ -140,14 +140,14 @@ def _unknown(gate: Gate, named: Sequence[Reading], known: Sequence[Reading]) -> 
 def readings(report: Report) -> Iterator[Reading]:
     """Yield every value available to gates, by its metric's name."""
     nothing = [victim.key for victim in report.victims if segments_nothing(victim)]
-    blank = dict.fromkeys(nothing, "the victim segments next to nothing")
+    blank = dict.fromkeys(nothing, "the victim hardly segments")
     split = any(fails(result) for result in report.membership if result.role == "blind")
-    reason = "the split itself tells members apart" if split else ""
+    reason = "the split itself separates members from non-members" if split else ""
     few = {leak_test.row for leak_test in report.leaks if too_few(leak_test)}
     for attack in report.membership:
         void = blank.get(attack.key, reason) if attack.role == "attack" else ""
         if not void and attack.role == "attack" and attack.row in few:
-            void = "so few samples would not show a leak"
+            void = "the samples are too few to show a leak"
         for reading in _membership_readings(attack):
             yield replace(reading, void=void or reading.void)
     for perturbation in report.perturbations:
@@ -168,7 +168,9 @@ def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
         measures |= {f"groups.tpr_at_fpr_{fpr}": rate for fpr, rate in result.pooled_rates.items()}
     for prefix in dict.fromkeys((KINDS[result.role], result.name)):
         for name, measure in measures.items():
-            void = "" if measure.resolvable else "too few non-members resolve so low a false positive rate"
+            void = (
+                "" if measure.resolvable else "the non-members are too few for so low a false positive rate"
+            )
             for metric, value in _ends(f"{prefix}.{name}", measure):
                 yield Reading(metric, _number(value), result.key, result.label, void)
     if result.certified is not None and result.role == "attack":
@@ -214,13 +216,16 @@ def _victim_readings(victim: Victim) -> Iterator[Reading]:
     for name, value in victim.utility.get("nonmembers", {}).items():
         yield Reading(f"utility.{name}", _number(value), victim.key, "non-members")
     if victim.utility:
-        yield Reading("utility.gap", _number(victim.gap), victim.key, "Dice, members less non-members")
+        yield Reading("utility.gap", _number(victim.gap), victim.key, "Dice of members minus non-members")
     if victim.privacy is not None:
         epsilon = math.inf if victim.privacy.epsilon is None else victim.privacy.epsilon
-        yield Reading("epsilon", epsilon, victim.key, f"promised per {victim.privacy.unit}")
+        yield Reading("epsilon", epsilon, victim.key, f"guaranteed per {victim.privacy.unit}")
     if (canaries := victim.canaries) is not None:
         yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
-        for bound, how in ((canaries.certified, "by a threshold"), (canaries.one_run, "by right guesses")):
+        for bound, how in (
+            (canaries.certified, "by a threshold"),
+            (canaries.one_run, "by the number of correct guesses"),
+        ):
             yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
 
 

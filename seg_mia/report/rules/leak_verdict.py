@@ -23,7 +23,7 @@ STRONG_TPR = 0.1
 """At a false positive rate of 1 %: ten times the rate of guessing, one member in ten nearly certain."""
 
 WORDS = ("None found", "Weak leak", "Strong leak")
-TOO_FEW = "Too few to tell"
+TOO_FEW = "Too few samples"
 """Replaces "None found" if even perfectly separated scores would not have shown a leak."""
 MEASURES = {
     "auc": "AUC",
@@ -95,7 +95,9 @@ def _rests_on(number: LeakNumber, tested: LeakResult, result: MembershipResult |
     if number.kind == "auc":
         rests = f" Its AUC has p = {_p(number.adjusted)}{among}."
     else:
-        rests = f" It rests on the {MEASURES[number.kind]},{measured}, with p = {_p(number.adjusted)}{among}."
+        rests = (
+            f" The evidence is the {MEASURES[number.kind]},{measured}, with p = {_p(number.adjusted)}{among}."
+        )
     return f"{number.label}, {strongest_of(len(attacks))}.{rests}"
 
 
@@ -108,14 +110,13 @@ def _power(tested: LeakResult) -> str:
     unit = "patients" if tested.grouped else "images"
     samples = f"{tested.members} members and {tested.nonmembers} non-members ({unit})"
     if tested.detectable is None:
-        power = f" With {samples} not even scores that tell all of them apart would show a leak reliably."
+        power = f" With {samples} not even perfectly separated scores would show a leak reliably."
     else:
         power = (
-            f" With {samples} an attack would have been found with a chance of 80 % if its AUC"
-            f"{' over patients' if tested.grouped else ''} were {tested.detectable:.2f}, a weaker one less "
-            "often."
+            f" With {samples} this test detects an AUC{' over patients' if tested.grouped else ''} of "
+            f"{tested.detectable:.2f} with a power of 80 %, a weaker attack less often."
         )
-    return f"{power} A better attack may find what these did not: this is no proof that none exists."
+    return f"{power} A better attack may find what these did not: this is no proof that there is no leak."
 
 
 def measure_of(result: MembershipResult, number: LeakNumber) -> Measure:
@@ -157,4 +158,4 @@ def _beside_control(
     over = " over patients" if pooled else ""
     if low > (highest.high or 0.0):
         return f" Its negative control reaches {interval(highest)}{over}."
-    return f" No more than its negative control reaches{over}, {interval(highest)}."
+    return f" It does not exceed its negative control{over}, {interval(highest)}."

@@ -36,12 +36,12 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
             return Verdict("bad", "Broken", "epsilon", Measure(refutation.guarantee.epsilon), why)
     if not guarantees:
         return Verdict(
-            "none", "No promise", "epsilon", None, f"Not trained with differential privacy.{bounds}"
+            "none", "No guarantee", "epsilon", None, f"Not trained with differential privacy.{bounds}"
         )
     worst = max(guarantees, key=spent)
     if worst.epsilon is None:
         return Verdict(
-            "bad", "Infinite", "epsilon", None, f"Clipped without noise: nothing is promised.{bounds}"
+            "bad", "Infinite", "epsilon", None, f"Clipped without noise: no privacy guarantee.{bounds}"
         )
     return _unrefuted(worst, comparable(worst, attacks), _canary_sentence(victims))
 
@@ -70,7 +70,9 @@ def _canary_sentence(victims: Sequence[Victim]) -> str:
     bounds = [bound.epsilon or 0.0 for result in measured for bound in (result.certified, result.one_run)]
     if not bounds:
         return ""
-    return f" Canaries prove at least {max(bounds):.2f}." if max(bounds) else " Canaries prove nothing."
+    return (
+        f" Canaries prove at least {max(bounds):.2f}." if max(bounds) else " Canaries prove no lower bound."
+    )
 
 
 def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
@@ -80,19 +82,19 @@ def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
     epsilon = max(bound.epsilon or 0.0 for bound in proved)
     attainable = max(bound.attainable or 0.0 for bound in proved)
     if epsilon:
-        return f" Attacks prove epsilon of at least {epsilon:.2f}; they could prove {attainable:.2f} at most."
+        return f" Attacks prove an epsilon of at least {epsilon:.2f}; at most {attainable:.2f} was provable."
     return (
-        " Attacks prove no epsilon, which says nothing for privacy: perfect guesses on so many samples "
-        f"would prove {attainable:.2f}."
+        " Attacks prove no lower bound on epsilon, which is no evidence of privacy: perfect guesses on these "
+        f"samples would prove {attainable:.2f}."
     )
 
 
 def _unrefuted(guarantee: DPGuarantee, proved: Sequence[EpsilonLowerBound], canaries: str) -> Verdict:
     """Return the verdict on a finite guarantee that no attack has refuted."""
     tried = _attack_sentence(proved)
-    void = " Void against whoever knows the seed of the noise." if guarantee.reproducible else ""
+    void = " Void against an attacker who knows the seed of the noise." if guarantee.reproducible else ""
     strength = 0 if spent(guarantee) <= STRONG_EPSILON else 1 if spent(guarantee) <= MODERATE_EPSILON else 2
-    word = ("Strong promise", "Moderate promise", "Weak promise")[strength]
+    word = ("Strong guarantee", "Moderate guarantee", "Weak guarantee")[strength]
     level: Level = "void" if guarantee.reproducible else LEVELS[strength]
     return Verdict(
         level, word, "epsilon", Measure(guarantee.epsilon), f"{_promised(guarantee)}{tried}{canaries}{void}"
@@ -116,4 +118,4 @@ def spent(guarantee: DPGuarantee) -> float:
 def _promised(guarantee: DPGuarantee) -> str:
     delta = "" if guarantee.delta is None else f" at delta {guarantee.delta:.2g}"
     permitted = "" if guarantee.permitted is None else f", which permits {permits(guarantee.permitted)}"
-    return f"Promised per {guarantee.unit}{delta}{permitted}."
+    return f"Guaranteed per {guarantee.unit}{delta}{permitted}."

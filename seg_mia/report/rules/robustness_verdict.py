@@ -50,7 +50,7 @@ def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verd
     """Return the verdict on a victim's robustness; `void` is the reason if it is meaningless."""
     evidence = [piece for result in attacks for piece in robustness_evidence(result)]
     if not attacks:
-        return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was tried on this victim.")
+        return Verdict("none", "Not tested", "Dice lost", None, "No perturbation was run on this victim.")
     if not evidence and void:
         return Verdict("void", "Void", "Dice lost", None, void.strip())
     if not evidence:
@@ -59,7 +59,7 @@ def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verd
             "Inconclusive",
             "success rate",
             None,
-            "No image counts: all were successes before any step, no gradient reached them, none was "
+            "No image counts: all were successes before the attack, no gradient reached them, none was "
             "changed, or there was only one.",
         )
     strongest = max(evidence, key=lambda piece: piece.rank)
@@ -69,7 +69,7 @@ def robustness(attacks: Sequence[PerturbationResult], *, void: str = "") -> Verd
     if void:
         return Verdict("void", "Void", strongest.measures, strongest.measure, f"{why}{void}")
     if strongest.strength == 0:
-        why += " Only against what was tried: a stronger attack may succeed."
+        why += " This covers only the attacks that were run: a stronger one may succeed."
     return Verdict(
         LEVELS[strongest.strength],
         ROBUSTNESS_WORDS[strongest.strength],

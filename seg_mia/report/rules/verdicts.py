@@ -32,13 +32,12 @@ LEAST_DICE = 0.1
 
 RULES = {
     "leak": (
-        "One test covers the AUC and the TPR at 1 % FPR of all attacks and seeds, over images and, where "
-        "there are patients, over patients: who is a member is dealt out anew among patients, and a leak is "
-        "claimed where some number exceeds what the best of all of them reaches in 5 % of such deals. "
-        f"Strong: one that does is at least {STRONG_AUC} (AUC) or {STRONG_TPR} (TPR) by a lower bound that "
-        "holds for all numbers at once. Weak: none is. None found: no number exceeds it. Void: the split "
-        "itself tells members apart, or the victim segments next to nothing, Dice below "
-        f"{LEAST_DICE} on members."
+        "One permutation test covers the AUC and the TPR at 1 % FPR of all attacks and seeds, over images "
+        "and, where there are patients, over patients: membership is permuted among patients, and a leak is "
+        "claimed if a number exceeds the maximum over all numbers in all but 5 % of the permutations. "
+        f"Strong: such a number is at least {STRONG_AUC} (AUC) or {STRONG_TPR} (TPR) by a simultaneous lower "
+        "bound. Weak: none is. None found: no number exceeds the maximum. Void: the split itself separates "
+        f"members from non-members, or the victim hardly segments, Dice below {LEAST_DICE} on members."
     ),
     "recipe": (
         "Each network of a fleet is in turn the victim, the others are the attacker's. Every attack has two "
@@ -50,15 +49,15 @@ RULES = {
         "victim."
     ),
     "robustness": (
-        f"Broken: of some attack the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
+        f"Broken: for some attack, the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
         f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
-        f"at {BROKEN_IOU} or above, {GAINED_IOU} more than before. Weakened: one begins above "
-        f"{WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} more than before. Withstood: none does. "
-        f"Void: the victim segments next to nothing, Dice below {LEAST_DICE} on members."
+        f"at {BROKEN_IOU} or above and more than {GAINED_IOU} above its value before the attack. Weakened: "
+        f"an interval begins above {WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} above the value "
+        f"before. Withstood: none does. Void: the victim hardly segments, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
-        "Broken: an attack or canaries prove more than was promised of the same unit. Else by epsilon: up "
-        f"to {STRONG_EPSILON:g} strong, up to {MODERATE_EPSILON:g} moderate, above it weak."
+        "Broken: an attack or canaries prove a larger epsilon than guaranteed for the same unit. Otherwise "
+        f"by epsilon: strong up to {STRONG_EPSILON:g}, moderate up to {MODERATE_EPSILON:g}, weak above."
     ),
 }
 """The thresholds in words."""
@@ -73,7 +72,7 @@ def verdicts(
 ) -> list[Verdicts]:
     """Return the verdicts on each row of the comparison, over all of its seeds."""
     split = any(fails(result) for result in membership if result.role == "blind")
-    split_leaks = " The split itself tells members apart." if split else ""
+    split_leaks = " The split itself separates members from non-members." if split else ""
     rows = []
     for row in sorted({victim.row for victim in victims}):
         of_row = [victim for victim in victims if victim.row == row]
@@ -128,5 +127,5 @@ def _judged(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
     if judged:
         return judged, ""
     best = max(victim.dice("members") or 0.0 for victim in victims)
-    void = f" The victim segments next to nothing: Dice {best:.3f} on members, below {LEAST_DICE}."
+    void = f" The victim hardly segments: Dice {best:.3f} on members, below {LEAST_DICE}."
     return [victim.key for victim in victims], void

@@ -87,7 +87,7 @@ def trade_off_drawing(points: Sequence[Point], description: str) -> Drawing:
         )
         axes.margins(x=0.12)
     caption = "Lower right is better. Bars: 95 % intervals. Dotted: guessing."
-    caption += " Victims of nearly the same Dice are drawn side by side." if any(aside) else ""
+    caption += " Victims of nearly equal Dice are shifted apart." if any(aside) else ""
     return Drawing(figure, f"Utility against leakage. {description}", keys, caption)
 
 

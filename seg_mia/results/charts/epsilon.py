@@ -131,7 +131,9 @@ def epsilon_drawing(
             ends(measure)[1] for values in series.values() for measure in values if measure.value is not None
         ]
         bottom = min(0.4, *lows) - 0.02 if is_auc else 0.0
-        axes.set(xlabel="promised epsilon, logarithmic", ylabel=measures, xlim=scale.ends, ylim=(bottom, 1.0))
+        axes.set(
+            xlabel="guaranteed epsilon, logarithmic", ylabel=measures, xlim=scale.ends, ylim=(bottom, 1.0)
+        )
         axes.set_xticks(list(scale.ticks), list(scale.ticks.values()))
     keys = [
         Key(label, colour(number), stroke(number), marker(number), filled=True, joined=True)
@@ -145,7 +147,7 @@ def _caption(scale: Scale, names: Sequence[str], *, is_auc: bool) -> str:
     parts = ["More privacy to the left."]
     stand = sorted(zip(scale.positions, scale.finite, names, strict=True))
     if unbounded := [f'"{name}"' for _, finite, name in stand if not finite]:
-        parts.append(f"Shaded: no finite promise, from left to right {', '.join(unbounded)}.")
+        parts.append(f"Shaded: no finite guarantee, from left to right {', '.join(unbounded)}.")
     return " ".join([*parts, "Bars: 95 % intervals. Dotted: guessing."] if is_auc else parts)
 
 
@@ -225,7 +227,7 @@ def _description(
 
 def _epsilon_in_words(epsilon: float | None) -> str:
     if epsilon is None:
-        return "no promise"
+        return "no guarantee"
     return f"epsilon {epsilon:.3g}" if math.isfinite(epsilon) else "epsilon infinite"
 
 

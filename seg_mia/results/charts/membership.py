@@ -126,10 +126,10 @@ def histogram_drawing(scored: Scored, description: str, *, threshold: float | No
             axes.axvline(min(max(threshold, low), high), color=INK, lw=1, ls=THRESHOLD)
             off = "" if low <= threshold <= high else " (off scale)"
             keys.append(Key(f"threshold {threshold:.3g}{off}", INK, "1.5 2.5", "", True))
-        axes.set(xlabel="membership score", ylabel="share of its side", ylim=(0, None))
+        axes.set(xlabel="membership score", ylabel="share of members or non-members", ylim=(0, None))
         axes.margins(x=0.02)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-    caption = "Higher scores are more like members; the outermost bins hold what lies beyond."
+    caption = "Higher scores indicate members; the outermost bins hold all scores beyond."
     return Drawing(figure, f"Histogram of membership scores. {description}", keys, caption)
 
 

@@ -79,8 +79,12 @@ def edited(name: str, **changes: Any) -> Change:
 LABEL, ID = "masks/2.nii.gz", "gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png"
 CLEAR = np.dstack([mask()] * 3 + [np.full((12, 8), 9, np.uint8)])
 WRONG: list[tuple[Callable[[Path], SegmentationData], Change, str]] = [
-    (nifti, half("images/2.nii.gz"), r"images/2\.nii\.gz cannot be read as NIfTI \(.+\); is it complete\?"),
-    (nifti, half(LABEL), r"masks/2\.nii\.gz cannot be read as NIfTI \(.+\); is it complete\?"),
+    (
+        nifti,
+        half("images/2.nii.gz"),
+        r"images/2\.nii\.gz cannot be read as NIfTI \(.+\); check that it is complete",
+    ),
+    (nifti, half(LABEL), r"masks/2\.nii\.gz cannot be read as NIfTI \(.+\); check that it is complete"),
     (nifti, remove(LABEL), r"1 of 4 images have no mask \(2\); rename or remove"),
     (
         nifti,
@@ -90,12 +94,12 @@ WRONG: list[tuple[Callable[[Path], SegmentationData], Change, str]] = [
     (
         nifti,
         volume(LABEL, np.ones(SHAPE, np.uint8), affine=AFFINE @ np.diag([1, 1, 1.5, 1])),
-        r"where its image lies, .*masks/2\.nii\.gz is 5 voxels off .*images/2\.nii\.gz; resample",
+        r"masks/2\.nii\.gz is 5 voxels away from .*images/2\.nii\.gz; resample",
     ),
     (
         nifti,
         volume("images/2.nii.gz", np.zeros((*SHAPE, 3), np.int16)),
-        r"images/2\.nii\.gz must have 3 axes, got 16x16x6x3; take one time point",
+        r"images/2\.nii\.gz must have 3 axes, got 16x16x6x3; use one time point",
     ),
     (
         nifti,
@@ -105,12 +109,12 @@ WRONG: list[tuple[Callable[[Path], SegmentationData], Change, str]] = [
     (
         nifti,
         volume(LABEL, np.full(SHAPE, 7, np.uint8)),
-        r"masks/2\.nii\.gz must hold the label ids 0, 1, got 7 too",
+        r"masks/2\.nii\.gz must hold only the label ids 0, 1, got 7",
     ),
     (
         nifti,
         volume("images/2.nii.gz", np.zeros(SHAPE, np.int16), stated=False),
-        r"images/2\.nii\.gz must say how its axes run, its sform and qform are both empty",
+        r"images/2\.nii\.gz must state the orientation of its axes, its sform and qform are both empty",
     ),
     (
         nifti,
@@ -121,7 +125,7 @@ WRONG: list[tuple[Callable[[Path], SegmentationData], Change, str]] = [
     (
         dicom,
         remove("3/DICOM_anon/i4.dcm", "3/Ground/liver_GT_003.png"),
-        r"3/DICOM_anon must hold slices at even distances, got 8 mm from i5\.dcm to i3\.dcm where 4 mm",
+        r"3/DICOM_anon must hold equidistant slices, got 8 mm from i5\.dcm to i3\.dcm instead of 4 mm",
     ),
     (
         dicom,
@@ -176,7 +180,7 @@ def test_letters_for_axes_are_checked(tmp_path: Path) -> None:
         save(tmp_path / kind / "2.nii.gz", values, stated=False)
     data = Nifti(root=str(tmp_path), members=2, nonmembers=2, unoriented="LLS")
     with pytest.raises(
-        InputError, match="unoriented must be a letter each of L R, P A and I S, .* got 'LLS'"
+        InputError, match="unoriented must have one letter each of L R, P A and I S, .* got 'LLS'"
     ):
         data.prepare_data()
 

@@ -197,7 +197,7 @@ def save_turned(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.tif", save_stack, "must hold one picture, got 3 pages; save each"),
+        ("a.tif", save_stack, "must hold one image, got 3 pages; save each"),
         ("a.tif", save_cmyk, "must have 8 or 16 bits, grey or RGB, .* got 8 bits of kind CMYK; convert"),
         (
             "a.tif",
@@ -368,7 +368,7 @@ def test_folders_that_do_not_list_are_refused(tmp_path: Path, names: list[str], 
 def test_links_out_of_a_folder_or_to_one_are_refused(tmp_path: Path, target: str) -> None:
     touch(tmp_path, "outside.png", "outside/b.png", "folder/inner/a.png")
     (tmp_path / "folder" / "link.png").symlink_to(tmp_path / target)
-    with pytest.raises(InputError, match=r"link\.png must not be a link out of .*; put the files there"):
+    with pytest.raises(InputError, match=r"link\.png must not be a link out of .*; copy the files there"):
         list_files(tmp_path / "folder")
 
 
@@ -404,5 +404,5 @@ def test_class_ids_are_not_taken_from_a_jpeg(tmp_path: Path) -> None:
     ids = np.zeros((64, 64), np.uint8)
     ids[10:30, 10:30] = 1
     PillowImage.fromarray(ids).save(tmp_path / "a.jpg", quality=75)
-    with pytest.raises(InputError, match=r"a\.jpg must hold class ids, which a JPEG does not keep"):
+    with pytest.raises(InputError, match=r"a\.jpg must hold class ids, which JPEG"):
         read_mask(tmp_path / "a.jpg", threshold=None, classes=2)

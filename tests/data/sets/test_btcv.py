@@ -48,7 +48,7 @@ def test_targets_leave_organs_to_the_background(tmp_path: Path) -> None:
 def test_other_names_and_ids_are_refused(tmp_path: Path) -> None:
     root = make(tmp_path / "btcv")
     save(root / "label" / "label0002.nii.gz", np.full((16, 16, 6), 14, np.uint8))
-    with pytest.raises(InputError, match=r"label0002.nii.gz must hold the label ids 0, .*, 13, got 14 too"):
+    with pytest.raises(InputError, match=r"label0002.nii.gz must hold only the label ids 0, .*, 13, got 14"):
         small(root)
     (root / "label" / "label0002.nii.gz").rename(root / "label" / "img0002.nii.gz")
     with pytest.raises(

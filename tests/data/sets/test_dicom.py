@@ -115,7 +115,7 @@ def test_the_grid_is_that_of_the_same_volume_in_nifti(tmp_path: Path) -> None:
     assert check_same(image, label).shape == SHAPE
     assert np.array_equal(image.read().plane("coronal", 2), label.read().plane("coronal", 2))
     affine[0, 3] += 1
-    with pytest.raises(InputError, match="label must lie where its image lies"):
+    with pytest.raises(InputError, match="label must have its image's position"):
         check_same(image, NiftiFile(save(tmp_path / "b.nii.gz", ramp(), affine=affine)))
 
 
@@ -185,8 +185,8 @@ def _cut(part: float) -> Callable[[DicomSeries], DicomSeries]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_gap, "slices at even distances, got 8 mm from i4.dcm to i2.dcm where 4 mm is usual; add"),
-        (_twice, "slices at even distances, got 0 mm from i1.dcm to j.dcm where 4 mm is usual; add"),
+        (_gap, "equidistant slices, got 8 mm from i4.dcm to i2.dcm instead of 4 mm; add"),
+        (_twice, "equidistant slices, got 0 mm from i1.dcm to j.dcm instead of 4 mm; add"),
         (
             _edited(Rows=4),
             "one series of one size, i2.dcm has another Rows than the first file, got 4 and 5; keep",
@@ -199,11 +199,11 @@ def _cut(part: float) -> Callable[[DicomSeries], DicomSeries]:
         (_edited(PixelSpacing=[3, 3]), "i2.dcm has another PixelSpacing"),
         (
             _edited(ImagePositionPatient=None),
-            "i2.dcm must state ImagePositionPatient, it does not; leave out",
+            "i2.dcm must state ImagePositionPatient, found none; remove",
         ),
         (_edited(PhotometricInterpretation="MONOCHROME1"), "must be a grey slice .* got 1 frames of kind"),
         (_edited(NumberOfFrames=3), "must be a grey slice .* got 3 frames"),
-        (_edited(ImagePositionPatient=["nan", "1", "1"]), "must say how its axes run"),
+        (_edited(ImagePositionPatient=["nan", "1", "1"]), "must state the orientation of its axes"),
         (_cut(0.0), "i2.dcm cannot be read as DICOM"),
         (_cut(0.1), "i2.dcm cannot be read as DICOM"),
         (_cut(0.5), "i2.dcm (must state|cannot be read as DICOM)"),
@@ -255,7 +255,7 @@ def test_a_nifti_label_and_other_folders_do_too(tmp_path: Path) -> None:
     assert source.classes == 3
     assert source.ids[:2] == ("p0/axial_001", "p0/axial_002")
     assert [int(source.decode(i)[1][-1, -1]) for i in range(2)] == [1, 2]
-    with pytest.raises(InputError, match="label.nii.gz must hold the label ids 0, 3, got 4 too"):
+    with pytest.raises(InputError, match="label.nii.gz must hold only the label ids 0, 3, got 4"):
         small(root, **(options | {"organs": [[3]]}))
     assert small(root, **(options | {"organs": [[3]], "unlisted": "background"}), members=1, nonmembers=1)
 

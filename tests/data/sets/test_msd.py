@@ -90,7 +90,7 @@ def test_the_data_is_found_under_the_variable(
 
 def test_its_absence_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="get Task03_Liver from medicaldecathlon.com, lay it out as imagesTr/NAME"
+        InputError, match="get Task03_Liver from medicaldecathlon.com, arrange it as imagesTr/NAME"
     ):
         small(None)
     (tmp_path / "empty").mkdir()
@@ -101,7 +101,7 @@ def test_its_absence_says_where_to_get_it(tmp_path: Path) -> None:
 def test_a_volume_without_label_and_an_unknown_id_are_refused(tmp_path: Path) -> None:
     root = decathlon(tmp_path / "msd", count=2)
     save(root / "labelsTr" / "liver_2.nii.gz", np.full((16, 16, 6), 3, np.uint8))
-    with pytest.raises(InputError, match=r"liver_2.nii.gz must hold the label ids 0, 1, 2, got 3 too"):
+    with pytest.raises(InputError, match=r"liver_2.nii.gz must hold only the label ids 0, 1, 2, got 3"):
         small(root)
     (root / "labelsTr" / "liver_2.nii.gz").unlink()
     with pytest.raises(
@@ -136,9 +136,9 @@ def test_the_exports_patients_are_in_its_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             small(root, layout="export", patient=pattern)
-    with pytest.raises(InputError, match="layout export has axial slices alone, got axis=coronal"):
+    with pytest.raises(InputError, match="layout export has only axial slices, got axis=coronal"):
         small(root, layout="export", axis="coronal")
-    with pytest.raises(InputError, match="patient is for layout export"):
+    with pytest.raises(InputError, match="patient applies to layout export"):
         small(root, patient="(p)")
 
 

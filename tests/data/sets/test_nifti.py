@@ -34,7 +34,9 @@ def test_organs_are_classes(tmp_path: Path, options: dict[str, Any], classes: in
 
 def test_ids_without_a_class_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
     root = patients(tmp_path / "own", "images/{}.nii", "masks/{}.nii")
-    with pytest.raises(InputError, match="must hold the label ids 0, 1, got 2 too; give them a class"):
+    with pytest.raises(
+        InputError, match="must hold only the label ids 0, 1, got 2 as well; assign them a class"
+    ):
         small(root)
     with pytest.raises(InputError, match="paths must stay inside"):
         small(root, images="..")

@@ -132,7 +132,7 @@ def test_a_cache_is_not_mistaken_for_another() -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_too_few_patients_are_refused_with_what_is_there() -> None:
-    with pytest.raises(InputError, match="12 in 4 groups are there"):
+    with pytest.raises(InputError, match="12 in 4 groups are available"):
         small(patients=8, members=9).setup()
 
 

@@ -71,7 +71,7 @@ def test_frames_of_a_sequence_and_known_duplicates_are_never_parted(tmp_path: Pa
 def test_frames_without_a_sequence_are_refused_or_said_to_be_independent(tmp_path: Path) -> None:
     root = benchmark(tmp_path)
     parts: list[Part] = ["train", "CVC-300"]
-    with pytest.raises(InputError, match=r"2 of 14 are not there \(149, 150\)"):
+    with pytest.raises(InputError, match=r"2 of 14 are missing \(149, 150\)"):
         ready(root, parts=parts)
     (root / "all.csv").write_text(
         "part,frame_id,sequence_id\nCVC-300,149,1\nCVC-300,150,1\n" + "".join(f",{n},1\n" for n in FRAMES)
@@ -109,7 +109,7 @@ def test_clinicdb_in_its_own_layout_keeps_its_videos_together(
         save(tmp_path / f"{inner}Original" / f"{n}{suffix}", n)
         save(tmp_path / f"{inner}Ground Truth" / f"{n}{suffix}", n, mask=True)
     data = ClinicDB(root=str(tmp_path), size=16, members=3, nonmembers=3)
-    with pytest.raises(InputError, match=r"metadata\.csv must say which belong together"):
+    with pytest.raises(InputError, match=r"metadata\.csv must give the sequence"):
         data.setup()
     (tmp_path / "metadata.csv").write_text(CSV)
     data.setup()

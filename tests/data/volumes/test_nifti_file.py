@@ -70,7 +70,7 @@ def test_axes_of_one_voxel_at_the_end_do_no_harm(tmp_path: Path) -> None:
 def test_other_numbers_of_axes_are_refused(tmp_path: Path, shape: tuple[int, ...], got: str) -> None:
     path = save(tmp_path / "a.nii.gz", np.zeros(shape, np.int16))
     for read in (read_volume, lambda path: NiftiFile(path).grid()):
-        with pytest.raises(InputError, match=f"must have 3 axes, got {got}; take one time point"):
+        with pytest.raises(InputError, match=f"must have 3 axes, got {got}; use one time point"):
             read(path)
 
 
@@ -100,9 +100,7 @@ def test_half_a_file_is_one_clear_line(tmp_path: Path, keep: float, ending: str)
     path = save(tmp_path / f"a{ending}", rng.integers(-999, 999, (12, 12, 12)).astype(np.int16))
     data = path.read_bytes()
     path.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
-    with pytest.raises(
-        InputError, match=r"a\.nii.* cannot be read as NIfTI \(.*\); is it complete\? Copy"
-    ) as caught:
+    with pytest.raises(InputError, match=r"a\.nii.* cannot be read as NIfTI \(.*\); .* copy") as caught:
         read_volume(path)
     assert "\n" not in str(caught.value)
 
@@ -133,7 +131,7 @@ def test_a_header_that_promises_too_much_is_one_clear_line(tmp_path: Path) -> No
 def test_a_file_that_does_not_say_how_it_lies_needs_to_be_told(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", ramp(), "LPS", stated=False)
     with pytest.raises(
-        InputError, match="sform and qform are both empty; .* or say how they run: unoriented LAS"
+        InputError, match="sform and qform are both empty; .* or set the orientation: unoriented LAS"
     ):
         read_volume(path)
     told = NiftiFile(path, "LPS")
@@ -147,7 +145,9 @@ def test_a_file_that_does_not_say_how_it_lies_needs_to_be_told(tmp_path: Path) -
 @pytest.mark.parametrize("letters", ["", "LA", "LLS", "LRS", "xyz", "LASR"])
 def test_letters_that_are_no_orientation_are_refused(tmp_path: Path, letters: str) -> None:
     path = save(tmp_path / "a.nii.gz", ramp(), stated=False)
-    with pytest.raises(InputError, match=f"a letter each of L R, P A and I S, such as LAS, got '{letters}'"):
+    with pytest.raises(
+        InputError, match=f"one letter each of L R, P A and I S, such as LAS, got '{letters}'"
+    ):
         NiftiFile(path, letters).grid()
 
 
@@ -157,7 +157,7 @@ def test_a_matrix_without_three_directions_is_refused(tmp_path: Path, broken: np
     data = bytearray(path.read_bytes())
     data[280:328] = broken[:3].astype("<f4").tobytes()  # srow_x, srow_y, srow_z
     path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="got a matrix without three directions; correct its header"):
+    with pytest.raises(InputError, match="got a singular matrix; correct its header"):
         NiftiFile(path).grid()
 
 

@@ -120,5 +120,7 @@ def test_sform_and_qform_that_turn_it_differently_are_refused(tmp_path: Path) ->
     assert np.array_equal(read_volume(quaternion(tmp_path / "a.nii", sform=1, b=0, qfac=1)), ramp())
     path = quaternion(tmp_path / "b.nii", sform=1, b=1, qfac=1)
     for read in (read_volume, lambda path: NiftiFile(path).grid()):
-        with pytest.raises(InputError, match=r"b\.nii must say one way .* got RAS by its sform and RPI by"):
+        with pytest.raises(
+            InputError, match=r"b\.nii must state one orientation .* got RAS in its sform and RPI in"
+        ):
             read(path)

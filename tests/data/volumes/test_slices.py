@@ -113,7 +113,9 @@ def test_slices_are_resized_like_images(tmp_path: Path, axis: Axis) -> None:
 
 def test_unknown_ids_are_refused_or_background(tmp_path: Path) -> None:
     one = case(tmp_path)
-    with pytest.raises(InputError, match=r"one_label.nii.gz must hold the label ids 0, 1, got 2 too; give"):
+    with pytest.raises(
+        InputError, match=r"one_label.nii.gz must hold only the label ids 0, 1, got 2 as well; assign"
+    ):
         make(one, labels={1: 1})
     source = make(one, labels={1: 1}, unlisted="background", minimum=0)
     assert source.classes == 2
@@ -128,10 +130,10 @@ def test_unknown_ids_are_refused_or_background(tmp_path: Path) -> None:
         ({"minimum": -1}, "minimum must be at least 0, .* got -1, 1 and None"),
         ({"every": 0}, "every and size at least 1, got 1, 0 and None"),
         ({"size": 0}, "got 1, 1 and 0"),
-        ({"labels": {}}, "labels must give label ids a class of 0 to 254, got {}"),
-        ({"labels": {1: 0, 2: 0}}, "labels must give label ids a class"),
-        ({"labels": {1: 300, 2: 0}}, "labels must give label ids a class"),
-        ({"labels": {1: -1, 2: 1}}, "labels must give label ids a class"),
+        ({"labels": {}}, "labels must map label ids to classes from 0 to 254, got {}"),
+        ({"labels": {1: 0, 2: 0}}, "labels must map label ids to classes"),
+        ({"labels": {1: 300, 2: 0}}, "labels must map label ids to classes"),
+        ({"labels": {1: -1, 2: 1}}, "labels must map label ids to classes"),
         (
             {"labels": {1: 0, 2: 0, 7: 1}},
             "must have 1 pixels of the label ids 7, got none in 1 volumes; lower",
@@ -146,7 +148,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, options: dict[str, Any], m
 
 
 def test_volumes_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names of their own, got one twice"):
+    with pytest.raises(InputError, match="unique names, got one twice"):
         make(case(tmp_path), case(tmp_path))
 
 

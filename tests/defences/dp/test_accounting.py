@@ -272,7 +272,9 @@ def test_without_noise_no_step_is_within_any_budget() -> None:
 @pytest.mark.usefixtures("at_most_80_looks")
 @both
 def test_what_no_noise_reaches_is_refused_in_one_line(accountant: Accountant) -> None:
-    with pytest.raises(InputError, match="epsilon 0.001 is out of reach .*; ask for more epsilon") as refusal:
+    with pytest.raises(
+        InputError, match="epsilon 0.001 cannot be reached .*; choose a larger epsilon"
+    ) as refusal:
         noise_for(0.001, delta=1e-3, rate=1.0, steps=1000, accountant=accountant)
     assert "\n" not in str(refusal.value)
 

@@ -54,4 +54,4 @@ def test_a_membership_attack_on_a_private_victim_compares_what_it_proves(
     assert summary["privacy"] == promise
     assert summary["certified"]["unit"] == "image"
     assert summary["certified"]["delta"] == promise["delta"]
-    assert f"{promise['epsilon']:.3g} was promised" in capsys.readouterr().out
+    assert f"the guarantee is {promise['epsilon']:.3g}" in capsys.readouterr().out

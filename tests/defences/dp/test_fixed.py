@@ -121,7 +121,7 @@ def test_an_encoder_that_has_seen_no_images_is_refused(
     torch.save(public | {variance: torch.ones_like(public[variance])}, tmp_path / "partly.pth")
     for weights in ([], [f"--model.encoder_weights={tmp_path / 'partly.pth'}"]):
         line = refusal(["fit", "--config", str(tiny), *KNOWN, *FIXED, FROZEN, *weights], capsys)
-        assert "fixed statistics need a pre-trained encoder, got one that has seen no images" in line
+        assert "fixed statistics need a pre-trained encoder, got random weights" in line
         assert "--model.encoder_weights" in line
 
 

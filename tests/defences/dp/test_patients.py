@@ -45,7 +45,7 @@ def test_a_promise_for_patients_draws_clips_and_counts_patients(
 ) -> None:
     done = run(["fit", "--config", str(grouped), *KNOWN, *UNLIMITED, PATIENT])
     promise = privacy(done.folder)
-    assert "the promise is for single images" not in caplog.text
+    assert "the guarantee is per image" not in caplog.text
     assert (promise["unit"], promise["units"], promise["delta"]) == ("patient", 4, 1 / 40)
     assert (promise["rate"], promise["steps"]) == (0.5, 6)
     whose = done.datamodule.source.groups
@@ -87,4 +87,4 @@ def test_a_promise_for_images_warns_where_patients_have_several(
 ) -> None:
     assert main(["fit", "--config", str(grouped), *KNOWN, *UNLIMITED, ONE_EPOCH]) == 0
     said = capsys.readouterr().err
-    assert "the promise is for single images, but groups (patients) have up to 3 of them" in said
+    assert "the guarantee is per image, but groups (patients) have up to 3 images" in said

@@ -32,7 +32,7 @@ from tests.defences.dp.helpers import KNOWN, UNLIMITED, option, refusal, with_ne
         ({"population": 0}, "population must be at least 1, got 0"),
         ({"epsilon": None}, "DP-SGD needs epsilon or noise, got neither"),
         ({"epsilon": math.inf}, "DP-SGD needs epsilon or noise, got neither"),
-        ({"noise": 0.0}, "noise 0 promises nothing, got epsilon 8.5 with it"),
+        ({"noise": 0.0}, "noise 0 gives no guarantee, got epsilon 8.5 with it"),
         ({"noise": -1.0}, "noise must be 0 or more and finite, got -1"),
         ({"noise": math.inf}, "noise must be 0 or more and finite, got inf"),
         ({"noise": math.nan}, "noise must be 0 or more and finite, got nan"),
@@ -40,7 +40,7 @@ from tests.defences.dp.helpers import KNOWN, UNLIMITED, option, refusal, with_ne
         ({"clip": math.nan}, "clip must be above 0 and finite, got nan"),
         ({"lr_factor": 0.0}, "lr_factor must be above 0 and finite, got 0"),
         ({"physical_batch": 0}, "physical_batch must be at least 1, got 0"),
-        ({"gradients": "fused", "unit": "patient"}, "fused gradients are of single images"),
+        ({"gradients": "fused", "unit": "patient"}, "fused gradients are per image"),
     ],
 )
 def test_numbers_that_promise_nothing_are_refused(settings: dict[str, Any], telling: str) -> None:
@@ -56,7 +56,7 @@ def test_numbers_that_promise_nothing_are_refused(settings: dict[str, Any], tell
         (option("epsilon", 0), "epsilon must be above 0 and finite, got 0"),
         (option("delta", -0.1), "delta must be above 0 and finite, got -0.1"),
         (option("epsilon", ".inf"), "DP-SGD needs epsilon or noise, got neither"),
-        (option("noise", 0), "noise 0 promises nothing, got epsilon 8.5 with it; set epsilon to .inf"),
+        (option("noise", 0), "noise 0 gives no guarantee, got epsilon 8.5 with it; set epsilon to .inf"),
     ],
 )
 def test_a_number_that_promises_nothing_is_one_line_before_anything_is_written(
@@ -83,10 +83,10 @@ def test_a_number_that_promises_nothing_is_one_line_before_anything_is_written(
         (["--trainer.precision=bf16-mixed"], "DP-SGD needs precision 32-true, got bf16-mixed"),
         (["--trainer.precision=16-mixed"], "DP-SGD needs precision 32-true, got "),
         (["--trainer.overfit_batches=1"], "--trainer.overfit_batches must be 0, got 1"),
-        (["--trainer.min_epochs=1"], "min_epochs and min_steps cannot be kept"),
-        (["--trainer.max_epochs=-1"], "the noise follows from the planned number of steps, got no end"),
-        ([option("epsilon", 1e-3), option("delta", 1e-6)], "epsilon 0.001 is out of reach"),
-        ([option("epsilon", 0.1), option("noise", 1)], "does not last for one step with noise 1"),
+        (["--trainer.min_epochs=1"], "min_epochs and min_steps contradict"),
+        (["--trainer.max_epochs=-1"], "the noise depends on the planned number of steps, got no limit"),
+        ([option("epsilon", 1e-3), option("delta", 1e-6)], "epsilon 0.001 cannot be reached"),
+        ([option("epsilon", 0.1), option("noise", 1)], "does not suffice for one step with noise 1"),
     ],
 )
 def test_what_would_void_the_promise_is_refused_before_training(
@@ -123,7 +123,7 @@ def test_a_loss_over_the_batch_is_found_before_training(
 
     monkeypatch.setitem(cast(Any, LOSSES), "dice", over_the_batch)
     line = refusal(["fit", "--config", str(small), *KNOWN, *UNLIMITED, "--model.loss=dice"], capsys)
-    assert "DP-SGD needs a loss that keeps samples apart" in line
+    assert "DP-SGD needs a per-sample loss" in line
 
 
 def test_data_that_draws_no_coins_is_refused(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,14 +146,14 @@ class Penalty(Defence):
     [
         (MixUp(), "a sample's gradient must not depend on others"),
         (MinMax(), "a sample's gradient must not depend on others"),
-        (Distil(), "the teacher has learnt from the members without noise"),
-        (Penalty(), "a penalty on the whole batch is not clipped per unit"),
-        (DPSGD(), "it can stand there once"),
+        (Distil(), "the teacher was trained on the members without noise"),
+        (Penalty(), "a penalty on the whole batch"),
+        (DPSGD(), "it may be given only once"),
     ],
 )
 def test_what_couples_samples_does_not_go_with_privacy(other: Defence, telling: str) -> None:
     for pair in ([DPSGD(), other], [other, DPSGD()]):
-        with pytest.raises(InputError, match=f"do not go together: .*{telling}.*; leave one out") as caught:
+        with pytest.raises(InputError, match=f"are incompatible: .*{telling}.*; leave one out") as caught:
             check_together(pair)
         assert "\n" not in str(caught.value)
 
@@ -162,7 +162,7 @@ def test_privacy_and_what_couples_samples_are_refused_before_anything_is_written
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refusal(["fit", "--config", str(tiny), "--defence", "dp", "--defence", "mixup"], capsys)
-    assert "DPSGD and MixUp do not go together" in line
+    assert "DPSGD and MixUp are incompatible" in line
     assert not Path("runs").exists()
 
 

@@ -135,7 +135,7 @@ def test_a_resumed_run_keeps_the_population_that_was_declared(
     """Six are trained on and twenty declared: rate, steps, delta and divisor are those of twenty."""
     declared = "--model.defences.population=20"
     folder = fit(small, *UNLIMITED, ONE_EPOCH, "--data.batch_size=5", declared)
-    assert "a population of 20 images is declared, and 6 are trained on" in capsys.readouterr().err
+    assert "the declared population is 20 images, the training set has 6" in capsys.readouterr().err
     begun = privacy(folder)
     assert (begun["units"], begun["declared"], begun["rate"], begun["steps"]) == (20, True, 0.25, 4)
     assert (begun["delta"], begun["batch"]) == (1 / 200, 5)
@@ -150,15 +150,15 @@ def test_a_resumed_run_keeps_the_population_that_was_declared(
         capsys.readouterr()
         assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=3"]) == 2
         line = one_error(capsys)
-        assert "began with population 20, batch_size 5" in line
-        assert "would go on with population 6, batch_size 5" in line
+        assert "must keep its settings, population 20, batch_size 5" in line
+        assert "got population 6, batch_size 5" in line
         assert_close(weights(folder), before, rtol=0, atol=0)
 
 
 def test_a_run_of_a_version_whose_divisor_followed_the_data_is_not_gone_on_with() -> None:
     begun = {"steps": 3, "noise": 1.0, "rate": 0.5, "delta": 0.1, "accountant": "rdp"}
     now: PublicNumbers = {"units": 10, "batch": 5, "rate": 0.5, "delta": 0.1}
-    with pytest.raises(InputError, match="began with an earlier version, .*; train it anew"):
+    with pytest.raises(InputError, match="began with an earlier version, .*; train again"):
         _require_same(cast(DPState, begun), now)
     _require_same(cast(DPState, {**begun, **now}), now)
 
@@ -175,7 +175,7 @@ def test_a_resumed_run_keeps_the_rate_it_was_accounted_with(
     assert main(["fit", "--resume", str(folder), "--trainer.max_epochs=2"]) == 2
     line = one_error(capsys)
     assert (
-        "began with population 6, batch_size 2, sampling rate 0.3333 and delta 0.0167, and would go on with "
+        "must keep its settings, population 6, batch_size 2, sampling rate 0.3333 and delta 0.0167, got "
         "population 6, batch_size 3, sampling rate 0.5 and delta 0.0167"
     ) in line
     assert_close(weights(folder), before, rtol=0, atol=0)

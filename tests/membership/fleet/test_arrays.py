@@ -24,9 +24,9 @@ def test_some_samples_may_tell_the_level() -> None:
 
 
 def test_signals_without_spread_have_no_scale() -> None:
-    with pytest.raises(InputError, match="those of network 1 are equal for half"):
+    with pytest.raises(InputError, match="got equal ones on half of the samples or more for network 1"):
         standardised(np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 3.0]]))
-    with pytest.raises(InputError, match="level must name a sample"):
+    with pytest.raises(InputError, match="level must select a sample"):
         standardised(np.ones((1, 3)), np.zeros(3, dtype=bool))
     with pytest.raises(InputError, match="give a row for each network"):
         standardised(np.ones(3))

@@ -68,7 +68,7 @@ def test_a_config_names_them_with_the_sign_of_a_loss() -> None:
     assert LogCrossEntropy()(logits, image, masks).item() == pytest.approx(-expected()[0])
     assert CrossEntropy()(logits, image, masks).item() == pytest.approx(math.exp(-expected()[0]))
     assert LogCrossEntropy(released="labels").attacker_knowledge == "released labels, true mask"
-    with pytest.raises(InputError, match="names must be some of"):
+    with pytest.raises(InputError, match="names must be among"):
         Confidences(names=("loss",))
 
 

@@ -177,12 +177,12 @@ def test_a_complement_among_the_references_would_show_what_is_not_there() -> Non
 @pytest.mark.parametrize(
     ("target", "signals", "seen", "telling"),
     [
-        (TARGET[:2], SIGNALS, SEEN, "target and each reference must have the same samples"),
+        (TARGET[:2], SIGNALS, SEEN, "target and references must have the same samples"),
         (TARGET, SIGNALS, SEEN.astype(float), "inside bool"),
         (TARGET, SIGNALS[0], SEEN[0], r"signals must be \(networks, n\)"),
         (TARGET, np.where(SEEN, np.nan, SIGNALS), SEEN, "must be finite, 9 of 18 are not"),
         (TARGET, SIGNALS[:3], SEEN[:3], "not trained on it, 1 of 3 have fewer among 3"),
-        (TARGET, SIGNALS[:0], SEEN[:0], "must hold a network and a sample"),
+        (TARGET, SIGNALS[:0], SEEN[:0], "must have at least one network and one sample"),
         (TARGET[:, None], SIGNALS, SEEN, "takes one signal"),
         (TARGET, SIGNALS[[0, 3]], np.array([[1, 1, 1], [0, 0, 0]], dtype=bool), "variance between networks"),
     ],
@@ -195,7 +195,7 @@ def test_refuses(
 
 
 def test_each_samples_own_variance_needs_two_networks_and_a_name_must_be_known() -> None:
-    with pytest.raises(InputError, match="2 or more reference networks trained on it, 1 of 3"):
+    with pytest.raises(InputError, match="at least 2 reference networks trained on it, 1 of 3"):
         lira_online(TARGET, SIGNALS[[0, 1, 3, 5]], SEEN[[0, 1, 3, 5]], variance="per_sample")
     with pytest.raises(InputError, match="variance must be one of"):
         lira_offline(TARGET, SIGNALS, SEEN, variance="none")  # type: ignore[arg-type]

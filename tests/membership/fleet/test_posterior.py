@@ -56,5 +56,5 @@ def test_tails_stay_apart() -> None:
 
 
 def test_equal_signals_have_no_density() -> None:
-    with pytest.raises(InputError, match="whose signals differ"):
+    with pytest.raises(InputError, match="of different signals"):
         fitted_prior(np.ones((4, 3)), np.ones((4, 3), dtype=bool))

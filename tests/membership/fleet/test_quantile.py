@@ -43,9 +43,9 @@ def test_held_out_nonmembers_are_called_as_often_as_stated() -> None:
 
 def test_refuses() -> None:
     signals, features, public, public_features, _ = world(0.0, 2)
-    with pytest.raises(InputError, match="200 or more certain non-members, got 100"):
+    with pytest.raises(InputError, match="at least 200 known non-members, got 100"):
         quantile_scores(signals, features, public[:100], public_features[:100])
-    with pytest.raises(InputError, match="as many features, got 2 and 3"):
+    with pytest.raises(InputError, match="same number of features, got 2 and 3"):
         quantile_scores(signals, features[:, :2], public, public_features)
     with pytest.raises(InputError, match="a row of features for each"):
         quantile_scores(signals, features[:9], public, public_features)

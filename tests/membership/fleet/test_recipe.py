@@ -48,7 +48,7 @@ def test_patients_are_means_of_their_samples() -> None:
     assert means.tolist() == [[5, 2], [6, 5]]
     assert members.tolist() == [[False, True], [True, False]]
     assert by_patient(np.stack([values, -values], axis=2), inside, ["b", "a", "b"])[0].shape == (2, 2, 2)
-    with pytest.raises(InputError, match="1 of 1 are partly so"):
+    with pytest.raises(InputError, match="1 of 1 are split"):
         by_patient(values, inside, ["a", "a", "a"])
 
 

@@ -85,11 +85,11 @@ def test_rmia_orders_as_base_up_to_its_steps(a: float | None) -> None:
 
 def test_too_few_shadows_are_one_line() -> None:
     victim, shadows, _, _ = fleet(4)
-    with pytest.raises(InputError, match="needs 2 or more shadows, got 1"):
+    with pytest.raises(InputError, match="needs at least 2 shadows, got 1"):
         Lira().fit(shadows[:1])
     scorer = Lira()
     scorer.fit(shadows[:2])
-    with pytest.raises(InputError, match="each judged sample needs 2 or more shadows"):
+    with pytest.raises(InputError, match="each target sample needs at least 2 shadows"):
         scorer.score(victim, shadows[:2])
 
 

@@ -98,9 +98,9 @@ def test_refuses() -> None:
     inside = members_of(np.random.default_rng(9), 4, 6)
     with pytest.raises(InputError, match="takes several signals"):
         lira_vector(np.ones(6), np.ones((4, 6)), inside)
-    with pytest.raises(InputError, match="same under all"):
+    with pytest.raises(InputError, match="equal for all"):
         lira_vector(np.ones((6, 2)), np.ones((4, 6, 2)), inside)
-    with pytest.raises(InputError, match="covariance needs samples with 2"):
+    with pytest.raises(InputError, match="covariance needs samples inside, or outside, 2"):
         lira_vector(np.ones((6, 2)), np.ones((2, 6, 2)), inside[:2])
     with pytest.raises(InputError, match="fewer cells"):
         pooled_cells(np.ones((2, 4, 4)), cells=5)
