@@ -279,7 +279,7 @@ def _check_fleet(settings: Settings) -> None:
     weights = settings.victim.weights if isinstance(settings.victim, Training) else None
     if weights is not None or (Path(victim).exists() and not _is_config(victim)):
         raise InputError(
-            f"a fleet is trained by the victim's config, {weights or victim} is trained already; leave out "
+            f"a fleet is trained by the victim's config, {weights or victim} is already trained; leave out "
             "fleet, or name a config"
         )
 

@@ -324,7 +324,7 @@ def test_an_audit_trains_what_it_needs_once(
     assert one["attack"]["init_args"]["weights"] == other["attack"]["init_args"]["weights"] == str(run)
     assert len(other["strengths"]) == 2
     (again,) = audited(place.run, adain(file))
-    assert f"taken from {run}" in capsys.readouterr().out
+    assert f"reused from {run}" in capsys.readouterr().out
     assert again["results"] == one["results"]
     assert [each.name for each in run.parent.iterdir()] == ["version_0"]
 
