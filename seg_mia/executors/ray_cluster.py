@@ -84,14 +84,19 @@ class RayCluster(Closing):
             raise InputError(f"{name}: cancelled") from None
         except failures.RayTaskError as error:
             raise InputError(
-                f"{name} cannot run on a node of the cluster ({reason_of(error.cause)}); every node needs this "
-                "environment, and the working folder at the same path"
+                f"{name} cannot run on a node of the cluster ({reason_of(error.cause)}); every node needs "
+                "this environment, and the working folder at the same path"
             ) from error
         except failures.RayError as error:
             raise InputError(died(name, f"Ray's {type(error).__name__}", log)) from None
 
     def _connect(self, address: str | None) -> None:
-        settings = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))}
+        settings = {
+            # As in the present process; Ray would set the cores of a task.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+            # Else Lightning takes a job's nodes for those of each training.
+            "SLURM_JOB_NAME": "interactive",
+        }
         try:
             self._ray.init(
                 address=address or "local",
