@@ -294,6 +294,7 @@ class AuditRunner:
         victim, shadows = self._folders(step)
         options = list(attack.options)
         if on_shadow(attack):
+            options = [option for option in options if option.name != "attack.surrogate"]
             options.append(Option("--attack.surrogate", str(shadows[0])))
         if (preparation := prepares(attack)) is not None:
             options.append(Option(f"--attack.{preparation.option}", str(_folder(self.prepared[preparation]))))

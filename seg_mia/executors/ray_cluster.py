@@ -91,7 +91,12 @@ class RayCluster(Closing):
             raise InputError(died(name, f"Ray's {type(error).__name__}", log)) from None
 
     def _connect(self, address: str | None) -> None:
-        settings = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))}
+        settings = {
+            # As in the present process; Ray would set the cores of a task.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+            # Else Lightning takes a job's nodes for those of each training.
+            "SLURM_JOB_NAME": "interactive",
+        }
         try:
             self._ray.init(
                 address=address or "local",

@@ -79,6 +79,7 @@ data:
 version: 1
 victim: {victim}
 shadow: {{config: {victim}, options: {{data.role: shadow}}}}
+scorer: {{architecture: test_resnet, epochs: 1}}
 seeds: [0, 1]
 attacks:
   - mia-global-loss
@@ -129,7 +130,7 @@ def test_ray_gives_the_same(run: Callable[..., dict[str, Any]]) -> None:
     from ray.cluster_utils import Cluster
 
     alone = run("one", "--workers", "1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     try:
         assert run("ray", "--executor", "ray", "--address", cluster.address) == alone
