@@ -162,8 +162,8 @@ def test_a_caveat_of_two_recipes_stands_once() -> None:
     numbered = with_risk(recipe(row=2, defence="dp"), numbered=200)
     lines = report(recipe(), recipe(row=1, defence="crop"), numbered).caveats
     assert [line for line in lines if "fewer than 16 networks" in line] == [
-        'The recipes "none" and "crop": 200 of 200 patients have fewer than 16 networks with or without them, '
-        "so that they have a rank and no AUC of their own: its standard error would be above 0.1."
+        'The recipes "none" and "crop": 200 of 200 patients have fewer than 16 networks with or without '
+        "them, so that they have a rank and no AUC of their own: its standard error would be above 0.1."
     ]
     assert sum("rates there are rough" in line for line in lines) == 1
 
