@@ -147,8 +147,8 @@ def test_a_count_of_shadows_is_read(tmp_path: Path) -> None:
         checkpoint.touch()
     assert shadow_count(replace(settings, shadow=str(tmp_path / "fleet"))) == 2
     for shadow, telling in (
-        (f"{{config: {tmp_path / 'fleet'}, count: 2}}", "got 2 where .*fleet already trained"),
-        ("{config: phantom_shadow, count: 2, weights: net.pth}", "got 2 where net.pth already trained"),
+        (f"{{config: {tmp_path / 'fleet'}, count: 2}}", "got 2 where .*fleet is already trained"),
+        ("{config: phantom_shadow, count: 2, weights: net.pth}", "got 2 where net.pth is already trained"),
     ):
         with pytest.raises(InputError, match=telling):
             read_settings(["--config", str(file), f"--shadow={shadow}"])
