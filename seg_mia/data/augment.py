@@ -1,4 +1,4 @@
-"""Random changes of training samples that depend on seed, epoch and sample alone."""
+"""Training augmentation, determined by seed, epoch and sample alone."""
 
 import os
 from random import Random

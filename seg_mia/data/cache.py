@@ -35,10 +35,10 @@ _TRIES = 5  # builds, should other processes keep replacing the folder
 
 @dataclass(frozen=True, eq=False)
 class Cached:
-    """All samples of a source, read-only and mapped into memory; pickled by its path, not its pixels.
+    """All samples of a source, read-only and memory-mapped; pickled by path, not by content.
 
     Attributes:
-        folder: where the arrays lie.
+        folder: folder of the arrays.
         fingerprint: see `seg_mia.data.fingerprint.fingerprint`.
         images: (n, H, W, C), uint8 or float32 in [0, 1].
         masks: (n, h, w), uint8 class ids.
@@ -54,7 +54,7 @@ class Cached:
 
 
 class _FloatFoundError(Exception):
-    """A sample is float32 while 8 bits were hoped for."""
+    """A sample is float32 in a cache begun with 8 bits."""
 
 
 def default_folder() -> Path:
@@ -66,16 +66,16 @@ def default_folder() -> Path:
 
 
 def open_cache(source: Source, folder: Path, *, progress: Progress | None = None) -> Cached:
-    """Return a source's decoded samples, decoding them if no process has before.
+    """Return a source's decoded samples, decoding them if there is no cache yet.
 
-    The cache's name is a hash of ids, groups, contents and settings. It is built beside its place and renamed
-    into it when whole, so that any number of processes may build at once and be killed at any moment. Images
-    are float32 if any of them is, else uint8.
+    The cache's name is a hash of ids, groups, contents and settings. It is built in a temporary folder
+    and renamed when complete, so that any number of processes may build at once and be killed at any moment.
+    Images are float32 if any of them is, else uint8.
 
     Args:
-        source: what to decode, from several threads at once.
-        folder: holds all caches; made if missing.
-        progress: called with the samples done and their total after each; may start over once.
+        source: samples to decode, on several threads.
+        folder: folder of all caches, created if missing.
+        progress: called after each sample with the numbers of decoded and all samples; may restart once.
 
     Raises:
         InputError: if there are no samples, their shapes differ, a sample is outside the contract of
@@ -120,7 +120,7 @@ def _checked(cached: Cached, source: Source) -> Cached:
 
 
 def _move_aside(path: Path) -> None:
-    """Remove a damaged cache, by a rename first, so that no process meets half of it."""
+    """Remove a damaged cache, after a rename, so that no process reads part of it."""
     aside = _partial(path)
     try:
         path.rename(aside)
@@ -200,7 +200,7 @@ def _started(path: Path, first: NDArray[Any], count: int) -> FileIO:
 
 
 def _put(file: FileIO, data: memoryview) -> None:
-    """Write all of it; a single write may stop short without an error."""
+    """Write all bytes; a single write may be incomplete without an error."""
     remaining = data.cast("B")
     while remaining:
         remaining = remaining[file.write(remaining) :]
@@ -230,7 +230,7 @@ def _as(image: Image, dtype: DTypeLike) -> Image:
 
 
 def _check(image: Image, mask: Mask, source: Source, index: int) -> None:
-    """Refuse a sample that `Source.decode` must not return."""
+    """Raise InputError for a sample outside the contract of `Source.decode`."""
     name = source.ids[index]
     if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != source.channels:
         raise InputError(
@@ -260,14 +260,14 @@ def _check_shapes(
 
 
 def _remove_old_partials(folder: Path) -> None:
-    """Remove what builds that were killed a day ago or earlier left behind."""
+    """Remove the remains of builds killed a day ago or earlier."""
     for path in folder.iterdir():
         if _PARTIAL.fullmatch(path.name) and path.is_dir() and _age(path) > _DAY:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _age(folder: Path) -> float:
-    """Return the seconds since anything in a folder was written; 0 if it went away meanwhile."""
+    """Return the seconds since the last change in a folder; 0 if it has disappeared."""
     try:
         return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
     except FileNotFoundError:

@@ -29,7 +29,7 @@ WHITE = 0.4
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What is looked at: a source, the facts on its samples, and who of them is in the half at hand."""
+    """Input of the checks: a source, statistics of its samples, and a half's samples."""
 
     source: Source
     facts: SampleFacts
@@ -38,17 +38,17 @@ class Sight:
     options: Collection[str]
 
     def names(self, which: NDArray[np.bool_]) -> tuple[str, ...]:
-        """Return the ids of some samples of the half, `which` over all of the source's, (n,)."""
+        """Return the ids of samples of the half selected by `which`, bool over all samples, (n,)."""
         return tuple(self.source.ids[i] for i in sorted(self.half) if which[i])
 
     @property
     def size(self) -> int:
-        """Return how many samples the half has."""
+        """Return the number of samples in the half."""
         return len(tuple(self.half))
 
     @property
     def coding(self) -> str:
-        """Return what decides the class of a mask's values."""
+        """Return the coding of mask values, in words."""
         named = [f"--data.{name}" for name in ("threshold", "classes", "organs") if name in self.options]
         return "the masks' values" + (f" and {', '.join(named)}" if named else "")
 
@@ -60,15 +60,14 @@ def examine(
 
     Args:
         source: all samples.
-        facts: on all of them.
+        facts: statistics of all samples.
         half: the split.
-        role: whose half it is.
-        options: settings that the data module has, which an error may name.
+        role: role of the half.
+        options: settings of the data module, for remedies in errors.
 
     Raises:
-        InputError: masks coded otherwise than the settings say, members or non-members of which none has a
-            labelled pixel, members without any foreground or any background, or a half most of whose images
-            are of one grey each.
+        InputError: masks in another coding than set, members or non-members without a single labelled pixel,
+            members without foreground or background, or a half with mostly constant images.
     """
     sight = Sight(source, facts, half, role, options)
     _refuse_coding(sight)
@@ -83,9 +82,9 @@ def log_notes(notes: Sequence[Note], role: str, folder: str) -> None:
     """Log notes on the samples of a half, once per process.
 
     Args:
-        notes: of `examine`.
-        role: whose half it is.
-        folder: where its data lies decoded.
+        notes: from `examine`.
+        role: role of the half.
+        folder: folder of its decoded data.
     """
     for note in notes:
         if (folder, note.line) not in _LOGGED:
@@ -94,7 +93,7 @@ def log_notes(notes: Sequence[Note], role: str, folder: str) -> None:
 
 
 def _refuse_coding(sight: Sight) -> None:
-    """Refuse masks of class ids where black and white ones are read: all of them would count as empty."""
+    """Raise InputError for masks of class ids read as black and white ones: all would count as empty."""
     source, facts = sight.source, sight.facts
     faint = np.flatnonzero((facts.lost > 0) & (facts.lost < GREY_LEVELS))
     if len(faint):
@@ -210,7 +209,7 @@ def _of_images(sight: Sight) -> list[Note]:
 
 
 def _values(sight: Sight, indices: NDArray[np.int64]) -> str:
-    """Return between which values images lie, and what to do."""
+    """Return the range of values in images, and a remedy."""
     source = sight.source
     if not source.window:
         low, high = sight.facts.low[indices].min(), sight.facts.high[indices].max()
@@ -225,5 +224,5 @@ def _values(sight: Sight, indices: NDArray[np.int64]) -> str:
 
 
 def _some(indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
-    """Return three of some samples, first, middle and last, to be read again."""
+    """Return the first, middle and last of some samples."""
     return sorted({int(indices[0]), int(indices[len(indices) // 2]), int(indices[-1])})

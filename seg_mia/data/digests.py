@@ -1,4 +1,4 @@
-"""Digests of files that need not be read again, because nothing about them has changed."""
+"""Persistent digests of files, recomputed only for files that have changed."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ _used = set[str]()  # for whose digests, since `persistent_digests` was entered
 
 @contextmanager
 def persistent_digests(file: Path) -> Iterator[None]:
-    """Believe the digests that a file holds within, and write what is found out to it at the end.
+    """Use the digests stored in a file, and store new ones there at the end.
 
-    A digest is believed as long as the size, times and inode of what it was read from stay, as git does; one
-    of a file that was written in the last two seconds is not kept. The file of digests is replaced by a
-    rename, so that no process meets half of it; of two that write at once, one may have to read again what
-    the other found out. It may be missing, damaged or not writable: then more is read.
+    As in git, a digest is valid while size, times and inode of its file are unchanged. Digests of files
+    modified in the last two seconds are not stored. The file of digests is replaced atomically; of two
+    concurrent writers one may lose entries, which are computed again. A missing, damaged or read-only file
+    only costs time.
     """
     before = _read(file)
     for path, row in before.items():
@@ -40,10 +40,10 @@ def persistent_digests(file: Path) -> Iterator[None]:
 
 
 def content_digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file's bytes, of one that has not changed without reading it.
+    """Return the SHA-256 of a file, from the stored digests if the file is unchanged.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     began, stamp = time.time(), _stamp(path)
     name = str(path.absolute())
@@ -63,13 +63,13 @@ def content_digest(path: Path) -> bytes:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Return what changes when a file's bytes do; its change time is the system's and cannot be set."""
+    """Return size, times and inode of a file; its change time is set by the system alone."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _bytes(text: str) -> bytes:
-    """Return a digest; raise ValueError or TypeError for what is none."""
+    """Return a digest; raise ValueError or TypeError for an invalid one."""
     digest = bytes.fromhex(text)
     if len(digest) != hashlib.sha256().digest_size:
         raise ValueError("not a SHA-256")
@@ -77,7 +77,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
-    """Return what was kept; nothing where it is missing or damaged."""
+    """Return the stored digests; none if the file is missing or damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         rows = content["files"] if content["format"] == _FORMAT else {}
@@ -87,7 +87,7 @@ def _read(file: Path) -> dict[str, list[Any]]:
 
 
 def _write(file: Path, rows: dict[str, list[Any]]) -> None:
-    """Add rows to what others have kept meanwhile, and leave out files that are gone."""
+    """Merge rows into the current file, without entries of deleted files."""
     stored = {path: row for path, row in _read(file).items() if Path(path).exists()}
     with suppress(OSError), written_whole(file) as store:
         store.write(json.dumps({"format": _FORMAT, "files": {**stored, **rows}}).encode())

@@ -1,4 +1,4 @@
-"""Duplicates, exact and near, that a split must keep on one side."""
+"""Exact and near duplicates, which a split keeps on one side."""
 
 import json
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ def join_duplicates(
     near: Sequence[Sequence[str]],
     duplicate_positions: Sequence[Sequence[int]],
 ) -> Positions | None:
-    """Return the sets that three lists make together, each ascending and none overlapping; None for none.
+    """Return the union of three lists of sets as disjoint sorted sets; None without any.
 
     Args:
         ids: of all samples.
-        duplicates: sets of ids, as the user lists them.
-        near: sets of ids, as `near_duplicates` returns them.
-        duplicate_positions: sets of places, as this function returned them for the same ids.
+        duplicates: sets of ids given by the user.
+        near: sets of ids from `near_duplicates`.
+        duplicate_positions: sets of positions, from an earlier call with the same ids.
 
     Raises:
-        InputError: an id or a place that is not there.
+        InputError: an unknown id or position.
     """
     names = sorted(ids)
     known = set(names)
@@ -50,15 +50,15 @@ def join_duplicates(
 
 
 def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[list[str]]:
-    """Return the pairs of near duplicates in a file that `prepare` wrote.
+    """Return the pairs of near duplicates in a file written by `prepare`.
 
     Args:
-        file: a `prepare.json`; pairs that are none may have been taken out of it.
+        file: a `prepare.json`, from which false pairs may have been removed.
         ids: of all samples.
         fingerprint: of the data.
 
     Raises:
-        InputError: no such file, of another kind, or made for other data.
+        InputError: no such file, another kind of file, or a file for other data.
     """
     content = _read(file)
     if content["fingerprint"] != fingerprint:
@@ -79,7 +79,7 @@ def near_duplicates(file: Path, ids: Sequence[str], fingerprint: str) -> list[li
 
 
 def equal_files(source: Source) -> list[list[str]]:
-    """Return the ids of samples with the same image, which no split may part, whatever their masks."""
+    """Return the ids of samples with equal images, whatever their masks."""
     by_digest: dict[str, list[str]] = {}
     for index, name in enumerate(source.ids):
         by_digest.setdefault(source.image_digest(index), []).append(name)
@@ -87,7 +87,7 @@ def equal_files(source: Source) -> list[list[str]]:
 
 
 def _read(file: Path) -> DataReport:
-    """Return a report's content, having checked what is read of it."""
+    """Return the checked content of a report."""
     if not file.is_file():
         raise InputError(
             f"near_duplicates must be a prepare.json, {str(file)!r} is no file; write it with `python -m "

@@ -23,7 +23,7 @@ def hashed(ids: Iterable[str], salt: bytes) -> tuple[str, ...]:
 
 
 def fingerprint(source: Source) -> str:
-    """Return one SHA-256 of all ids, groups, stated parts and contents, whatever their order and decoding."""
+    """Return the SHA-256 of all ids, groups, predefined parts and contents, independent of their order."""
     rows = sorted(
         (name, source.groups[i], source.digest(i), *_stated(source, i)) for i, name in enumerate(source.ids)
     )

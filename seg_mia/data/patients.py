@@ -1,4 +1,4 @@
-"""Patient identifiers from file names and headers, by which samples are grouped."""
+"""Patient identifiers from file names and headers, for grouping samples."""
 
 import logging
 import re
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class Patients:
-    """Patients' names, taken out of the names of their files.
+    """Patient identifiers in file names.
 
     Args:
-        text: a regular expression whose first group, matched from a name's start, is the patient; None takes
-            each name for a patient.
+        text: a regular expression, matched from the start of a name, whose first group is the patient;
+            None takes each name as a patient.
 
     Raises:
-        InputError: no regular expression, or one without a group.
+        InputError: an invalid regular expression, or one without a group.
     """
 
     def __init__(self, text: str | None) -> None:
@@ -38,10 +38,10 @@ class Patients:
             )
 
     def of(self, name: str) -> str:
-        """Return whose file a name is.
+        """Return the patient of a file name.
 
         Raises:
-            InputError: a name that is not matched, or of which the group takes nothing.
+            InputError: a name without a match, or with an empty group.
         """
         if not self.stated:
             return name
@@ -55,14 +55,14 @@ class Patients:
 
 
 def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
-    """Return the patient of each folder by the name of the first that shows him, and tell of those joined.
+    """Return the patient of each folder, named by the patient's first folder; log the joined folders.
 
     Args:
-        stated: the identifier in each folder's headers; empty where there is none.
-        root: where they lie, for the line.
+        stated: the identifier in each folder's headers; empty if missing.
+        root: their parent folder, for the message.
 
     Raises:
-        InputError: all folders state one identifier, and it is not a word that a de-identified copy has.
+        InputError: all folders have one identifier that is not a placeholder of de-identified data.
     """
     folders = sorted(stated)
     first = {identifier: folder for folder in reversed(folders) if (identifier := stated[folder])}
@@ -87,7 +87,7 @@ def same_patients(stated: Mapping[str, str], root: Path) -> dict[str, str]:
 
 
 def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
-    """Refuse one identifier for all folders; a word without a number is what de-identification leaves."""
+    """Raise InputError for one identifier in all folders, unless it is a placeholder without digits."""
     number = identifier.partition("/")[2]
     if any(letter.isdigit() for letter in number):
         raise InputError(
@@ -103,5 +103,5 @@ def _check_constant(identifier: str, folders: list[str], root: Path) -> None:
 @cache
 @rank_zero_only
 def _log_once(line: str) -> None:
-    """Log a line, once in a process."""
+    """Log a line once per process."""
     log.info(line)

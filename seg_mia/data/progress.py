@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class DecodingBar:
-    """A progress bar that appears with the first sample; nothing is shown when the cache is already there."""
+    """A progress bar that appears with the first sample, so that nothing is shown for an existing cache."""
 
     def __init__(self, description: str = "decoding into the cache", unit: str = "sample") -> None:
         self.description, self.unit = description, unit

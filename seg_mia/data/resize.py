@@ -1,4 +1,4 @@
-"""Bringing images and masks of any size to one."""
+"""Resizing of images and masks."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from seg_mia.data.source import Image, Mask
 
 
 def resized(image: Image, height: int, width: int) -> Image:
-    """Resize (H, W, C): first what shrinks, by area, then what grows, bilinearly."""
+    """Resize (H, W, C): first the shrinking axes by area, then the growing ones bilinearly."""
     pixels: NDArray[Any] = image
     smaller = (min(pixels.shape[1], width), min(pixels.shape[0], height))
     pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
@@ -20,6 +20,6 @@ def resized(image: Image, height: int, width: int) -> Image:
 
 
 def resized_mask(mask: Mask, height: int, width: int) -> Mask:
-    """Resize class ids (h, w), each pixel by its nearest."""
+    """Resize class ids (h, w) by nearest neighbours."""
     nearest = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return nearest.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Bins of the foreground's share, for stratified splits."""
+"""Bins of the foreground fraction for stratified splits."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ from seg_mia.metrics.labels import IGNORE
 
 
 def foreground_strata(masks: Iterable[NDArray[np.uint8]], bins: int) -> list[int]:
-    """Return the bin of each mask (h, w) by the share of its pixels that are not class 0, (n,), from 0.
+    """Return the bin of each mask (h, w) by its fraction of pixels other than class 0, (n,), from 0.
 
-    Bins hold as nearly equally many masks as can be without parting those of one share; pixels to ignore do
-    not count, and a mask of nothing else has a share of 0.
+    Bins have nearly equal counts; masks of equal fraction share a bin. Ignored pixels do not count, and a
+    mask without others has a fraction of 0.
     """
     shares = np.array([_share(mask) for mask in masks])
     if not shares.size:

@@ -40,7 +40,7 @@ def units_of(
 
 
 def _positions(ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
-    """Return the index of each id, after checking that there is one of each, and one group for it."""
+    """Return the index of each id; raise InputError for repeated ids, or groups of another number."""
     if len(ids) != len(groups):
         raise InputError(f"each id must have a group, got {len(ids)} and {len(groups)}; give one each")
     position = dict[str, int]()
@@ -51,28 +51,28 @@ def _positions(ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
 
 
 def stream(seed: int, *numbers: int) -> np.random.PCG64:
-    """Return the generator of one decision: NumPy promises to keep this stream."""
+    """Return the generator of one decision; NumPy guarantees this stream."""
     if seed < 0:
         raise InputError(f"the seed must be 0 or more, got {seed}; choose another")
     return np.random.PCG64([seed, *numbers])
 
 
 def shuffled(items: Sequence[T], bits: np.random.PCG64) -> list[T]:
-    """Sort by raw 64-bit numbers: unlike `Generator.shuffle`, the same in every release of NumPy."""
+    """Shuffle by raw 64-bit numbers; unlike `Generator.shuffle`, stable over releases of NumPy."""
     return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable")]
 
 
 def shuffled_units(
     units: list[list[int]], bits: np.random.PCG64, strata: Sequence[int] | None
 ) -> list[list[int]]:
-    """Shuffle the units and, so that a unit that is cut keeps no particular samples, each of them."""
+    """Shuffle the units, and the samples within each, so that a truncated unit keeps random ones."""
     order = shuffled(units, bits)
     mixed = [shuffled(unit, bits) for unit in order]
     return mixed if strata is None else _interleaved(mixed, strata, bits)
 
 
 def _interleaved(units: Sequence[list[int]], strata: Sequence[int], bits: np.random.PCG64) -> list[list[int]]:
-    """Return shuffled units in an order of which every run holds the strata in nearly the same proportions.
+    """Return shuffled units with nearly the same proportions of strata in every run.
 
     This is systematic sampling: the units of a stratum keep their order and lie, as wide as they have
     samples, from 0 to 1; each counts at one point of its width, drawn once for the stratum. A unit is in the
@@ -90,13 +90,13 @@ def _interleaved(units: Sequence[list[int]], strata: Sequence[int], bits: np.ran
 
 
 def check_strata(strata: Sequence[int] | None, ids: Sequence[str]) -> None:
-    """Raise InputError unless there is a stratum for each id."""
+    """Raise InputError unless each id has a stratum."""
     if strata is not None and len(strata) != len(ids):
         raise InputError(f"each id must have a stratum, got {len(ids)} and {len(strata)}; give one each")
 
 
 def reachable(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64]:
-    """For each total up to `limit`, return how many leading sizes it takes to make it of some of them, or -1.
+    """Return for each total up to `limit` the least number of leading sizes with a subset of that sum, or -1.
 
     Once `aim` is made, totals that would need more sizes are left at -1.
     """
@@ -115,7 +115,7 @@ def reachable(sizes: Sequence[int], aim: int, *, limit: int) -> NDArray[np.int64
 
 
 def take(units: Sequence[list[int]], reach: NDArray[np.int64], total: int) -> list[int]:
-    """Return the places of the units that make `total`; each step needs fewer leading units than the last."""
+    """Return positions of units with the sum `total`; each step needs fewer leading units than the last."""
     positions = list[int]()
     while total > 0:
         position = int(reach[total]) - 1
