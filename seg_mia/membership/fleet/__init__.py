@@ -8,6 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
+from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
     lira_offline,
@@ -46,6 +47,7 @@ from seg_mia.membership.fleet.vectors import dense_lira, lira_vector, pooled_cel
 
 __all__ = [
     "CurvePoint",
+    "FoldRanks",
     "PatientRisk",
     "Population",
     "QuantileScores",
@@ -61,6 +63,8 @@ __all__ = [
     "confidences",
     "dense_lira",
     "difficulty_calibrated",
+    "fold_differences",
+    "fold_ranks",
     "image_logit",
     "less_population",
     "lira_offline",
