@@ -8,6 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
+from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
     lira_offline,
@@ -52,6 +53,7 @@ from seg_mia.membership.fleet.vectors import dense_lira, lira_vector, pooled_cel
 
 __all__ = [
     "CurvePoint",
+    "FoldRanks",
     "PatientRisk",
     "Population",
     "QuantileScores",
@@ -69,6 +71,8 @@ __all__ = [
     "decided_rate",
     "dense_lira",
     "difficulty_calibrated",
+    "fold_differences",
+    "fold_ranks",
     "image_logit",
     "less_population",
     "lira_offline",

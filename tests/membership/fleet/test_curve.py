@@ -87,7 +87,7 @@ def test_the_number_of_references_does_not_tell_members() -> None:
     def counted(
         target: NDArray[np.float64], _: NDArray[np.float64], seen: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        return np.asarray(1e-9 * target + seen.sum(axis=0), dtype=np.float64)
+        return np.asarray(1e-9 * target + seen.sum(axis=0))
 
     for attack, least in ((counted, 0), (base, 0), (lira_online, 2)):
         for point in network_curve(

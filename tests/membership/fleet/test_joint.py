@@ -91,7 +91,7 @@ def heavy(generator: np.random.Generator, inside: Inside) -> Values:
     """Return signals with one effect and variances without a fourth moment."""
     spread = np.sqrt(0.5 / generator.gamma(1.5, 1.0, inside.shape[1]))
     easy = generator.normal(0, 3, inside.shape[1])
-    return np.asarray(easy + 1.5 * inside + spread * generator.normal(size=inside.shape), dtype=np.float64)
+    return np.asarray(easy + 1.5 * inside + spread * generator.normal(size=inside.shape))
 
 
 def varying(generator: np.random.Generator, inside: Inside) -> Values:
@@ -99,7 +99,7 @@ def varying(generator: np.random.Generator, inside: Inside) -> Values:
     spread = np.sqrt(1 / generator.gamma(3.0, 0.5, inside.shape[1]))
     effect = spread * generator.exponential(1.5, inside.shape[1])
     easy = generator.normal(0, 3, inside.shape[1])
-    return np.asarray(easy + effect * inside + spread * generator.normal(size=inside.shape), dtype=np.float64)
+    return np.asarray(easy + effect * inside + spread * generator.normal(size=inside.shape))
 
 
 @pytest.mark.parametrize("world", [heavy, varying])
