@@ -1,6 +1,7 @@
 """Signals of victim and shadows, as inputs of scorers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.classifier import signal_loader
 from seg_mia.membership.answers import Answers
+from seg_mia.membership.features import sample_statistics
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.runs import run_of
 
@@ -62,7 +64,19 @@ def _asked(
     return SignalSamples(data, indices, members, answers)
 
 
-def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, whose: str) -> Answers:
+def nonmember_answers(
+    signal: Signal, asked: TrainedModel, shadow: TrainedModel, device: torch.device
+) -> Answers:
+    """Return a network's signals and features on samples of the shadow's half that it was not trained on."""
+    samples = side_samples(shadow, asked, signal, device)
+    unseen = np.flatnonzero(~seen_by(asked)[samples.indices])
+    answers = answers_of(signal, samples.part(unseen), device, whose="victim", features=True)
+    return replace(answers, members=np.zeros(len(unseen), dtype=np.bool_))
+
+
+def answers_of(
+    signal: Signal, samples: SignalSamples, device: torch.device, *, whose: str, features: bool = False
+) -> Answers:
     """Return the signal of some samples: numbers, or maps computed on access.
 
     Args:
@@ -70,6 +84,7 @@ def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, 
         samples: samples with the network's outputs.
         device: device of the signal computation.
         whose: the network's role, for errors.
+        features: whether to add statistics of images and masks.
 
     Raises:
         InputError: a network with other classes than the data, a signal that is not finite.
@@ -86,6 +101,7 @@ def answers_of(signal: Signal, samples: SignalSamples, device: torch.device, *, 
         members=samples.members,
         judged=np.ones(len(samples), dtype=np.bool_),
         signal=samples if signal.maps else _numbers(signal, samples, device),
+        features=_features(samples) if features else None,
     )
 
 
@@ -125,6 +141,18 @@ def fleet_answers(
             )
         )
     return fleet
+
+
+def _features(samples: SignalSamples) -> Scores:
+    """Return statistics of each image and mask, in the samples' order, (n, features)."""
+    classes = samples.data.source.classes
+    return np.stack(
+        [
+            sample_statistics(image, mask, classes)
+            for batch in signal_loader(samples, 32)
+            for image, mask in zip(batch.image.numpy(), batch.mask.numpy(), strict=True)
+        ]
+    )
 
 
 def _numbers(signal: Signal, samples: SignalSamples, device: torch.device) -> Scores:

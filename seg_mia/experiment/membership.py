@@ -31,7 +31,7 @@ from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
-from seg_mia.experiment.answers import answers_of, fleet_answers, seen_by, side_samples
+from seg_mia.experiment.answers import answers_of, fleet_answers, nonmember_answers, seen_by, side_samples
 from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
@@ -75,12 +75,14 @@ def infer(
     first = trainer(0)
     device = first.strategy.root_device
     judged = side_samples(victim, queried, attack.signal, device, limited=True)
-    if needs.queries_judged:
+    if attack.scorer.by_nonmembers:
+        learn = [nonmember_answers(attack.signal, queried, shadow, device) for shadow in shadows]
+    elif needs.queries_judged:
         learn = fleet_answers(attack.signal, victim, shadows, judged.indices, device)
     else:
         samples_of_shadows = [side_samples(shadow, shadow, attack.signal, device) for shadow in shadows]
         learn = [answers_of(attack.signal, samples, device, whose="shadow") for samples in samples_of_shadows]
-    judge = answers_of(attack.signal, judged, device, whose="victim")
+    judge = answers_of(attack.signal, judged, device, whose="victim", features=attack.scorer.by_nonmembers)
     learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
