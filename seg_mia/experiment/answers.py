@@ -1,6 +1,7 @@
 """Signals of victim and shadows, as inputs of scorers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from seg_mia.data.augment import Augmentation
 from seg_mia.data.predictions import FOLDER, SignalSamples, check_classes, predictions
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
+from seg_mia.experiment.classifier import signal_loader
 from seg_mia.membership.answers import Answers
+from seg_mia.membership.features import sample_statistics
 from seg_mia.membership.signals import Signal
 from seg_mia.runs import run_of
 
@@ -49,6 +52,17 @@ def side_samples(
     return SignalSamples(data, indices, members, answers)
 
 
+def nonmember_answers(
+    signal: Signal, asked: TrainedModel, shadow: TrainedModel, device: torch.device
+) -> Answers:
+    """Return a network's signals and features on samples of the shadow's half that it was not trained on."""
+    samples = side_samples(shadow, asked, device, query=False)
+    unseen = np.flatnonzero(~seen_by(asked)[samples.indices])
+    known = samples.part(unseen)
+    answers = answers_of(signal, asked, known, device, augment=asked.data.augment, features=True)
+    return replace(answers, members=np.zeros(len(unseen), dtype=np.bool_))
+
+
 def answers_of(
     signal: Signal,
     asked: TrainedModel,
@@ -56,6 +70,7 @@ def answers_of(
     device: torch.device,
     *,
     augment: Augmentation = "none",
+    features: bool = False,
 ) -> Answers:
     """Return the signal of some samples: numbers, or maps computed on access.
 
@@ -65,6 +80,7 @@ def answers_of(
         samples: samples with the network's outputs if the signal is a map.
         device: device of the computation.
         augment: augmentation of the attacked network's training.
+        features: whether to add statistics of images and masks.
 
     Raises:
         InputError: a network with other classes than the data, a signal that is not finite.
@@ -81,6 +97,7 @@ def answers_of(
         members=samples.members,
         judged=np.ones(len(samples), dtype=np.bool_),
         signal=samples if numbers is None else numbers,
+        features=_features(samples) if features else None,
     )
 
 
@@ -136,3 +153,15 @@ def fleet_answers(
             )
         )
     return fleet
+
+
+def _features(samples: SignalSamples) -> NDArray[np.float64]:
+    """Return statistics of each image and mask, in the samples' order, (n, features)."""
+    classes = samples.data.source.classes
+    return np.stack(
+        [
+            sample_statistics(image, mask, classes)
+            for batch in signal_loader(samples, 32)
+            for image, mask in zip(batch.image.numpy(), batch.mask.numpy(), strict=True)
+        ]
+    )

@@ -32,7 +32,14 @@ from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
-from seg_mia.experiment.answers import answers_of, fleet_answers, own_answers, seen_by, side_samples
+from seg_mia.experiment.answers import (
+    answers_of,
+    fleet_answers,
+    nonmember_answers,
+    own_answers,
+    seen_by,
+    side_samples,
+)
 from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
@@ -77,8 +84,11 @@ def infer(
     device = first.strategy.root_device
     signal = attack.signal
     judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
-    judge = answers_of(signal, queried, judged, device, augment=victim.data.augment)
-    if needs.queries_judged:
+    features = attack.scorer.by_nonmembers
+    judge = answers_of(signal, queried, judged, device, augment=victim.data.augment, features=features)
+    if attack.scorer.by_nonmembers:
+        learn = [nonmember_answers(signal, queried, shadow, device) for shadow in shadows]
+    elif needs.queries_judged:
         learn = fleet_answers(signal, victim, shadows, judged.indices, device)
     else:
         learn = [own_answers(signal, shadow, device) for shadow in shadows]

@@ -31,6 +31,7 @@ class Answers:
         judged: evaluation samples, which show how the network treats members and non-members, bool (n,).
             Other samples are only queried, such as the victim's samples on a shadow model.
         signal: float64 (n, ...), or maps. Lower numbers indicate members.
+        features: statistics of images and masks, float64 (n, features), for scorers that use them.
     """
 
     ids: NDArray[np.str_]
@@ -38,6 +39,7 @@ class Answers:
     members: Members
     judged: Members
     signal: Values | Maps
+    features: Values | None = None
 
     @property
     def numbers(self) -> Values:

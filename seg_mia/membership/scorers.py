@@ -44,9 +44,12 @@ class Scorer(ABC):
         maps: whether signals are maps; otherwise numbers.
         needs: required number of shadows, and whether they may be trained on evaluation samples.
         standardise: whether signals are compared after `standardised`.
+        by_nonmembers: whether the attack learns from the victim's own signals on known non-members, samples
+            of the shadows' half, with features of image and mask; the shadows are not queried.
     """
 
     maps: ClassVar[bool] = False
+    by_nonmembers: ClassVar[bool] = False
     needs: ClassVar[Fleet] = Fleet()
     standardise: bool = False
 
@@ -66,7 +69,8 @@ class Scorer(ABC):
 
         Args:
             shadows: signals of each shadow, `needs.count` or more, all on the same samples if
-                `needs.queries_judged`.
+                `needs.queries_judged`; with `by_nonmembers`, those of the victim on samples that it was not
+                trained on.
             learner: trains classifiers; required if `training` is not None.
         """
 

@@ -67,3 +67,24 @@ def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureF
     few = [word for shadow in fleet[1:3] for word in ("--shadow", str(shadow))]
     assert main(["test", "--attack", "mine.yaml", "--victim", str(fleet[0]), *few]) == 2
     assert "each target sample needs at least 2 shadows not trained on it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_quantile_regression_learns_from_the_shadows_samples(
+    tiny: Path, folder: Callable[..., Path], trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(count=430)
+    tiny.write_text(tiny.read_text().replace("batch_size: 2", "batch_size: 25"))
+    victim = trained(tiny, "--data.members=6", "--data.nonmembers=6")
+    words = ["--data.role=shadow", "--data.members=150", "--seed_everything=1"]
+    few, enough = (trained(tiny, *words, f"--data.nonmembers={number}") for number in (49, 60))
+    command = ["test", "--attack", "mia-quantile", "--victim", str(victim), "--shadow"]
+    assert main([*command, str(few)]) == 2
+    assert "needs 200 or more certain non-members, got 199" in capsys.readouterr().err
+    assert main([*command, str(enough)]) == 0
+    printed = capsys.readouterr()
+    assert "6 members, 6 non-members: AUC" in printed.out
+    assert "quantile regression on 210 non-members: FPR" in printed.out + printed.err
+    # A control queries the shadow, which was trained on 150 of its 210 samples.
+    assert main([*command, str(enough), "--control"]) == 2
+    assert "certain non-members, got 60" in capsys.readouterr().err

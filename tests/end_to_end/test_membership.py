@@ -19,8 +19,8 @@ from seg_mia.experiment.plan import is_membership, plan
 from seg_mia.experiment.request import requested
 from tests.trained_runs import Trained
 
-MANY = ["mia-lira"]
-"""Attacks by several shadows, see test_fleet_attacks.py."""
+MANY = ["mia-lira", "mia-quantile"]
+"""Attacks by several shadows or many non-members, see test_fleet_attacks.py."""
 ATTACKS = [name for name in known("attack") if name.startswith("mia-") and name not in MANY]
 NUMBERS = ["mia-base", "mia-calibrated", "mia-entropy", "mia-global-loss", "mia-rmia"]
 SMALL = [

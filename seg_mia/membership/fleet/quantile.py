@@ -33,6 +33,12 @@ class Coverage:
     achieved: float
     nonmembers: int
 
+    @property
+    def covers(self) -> bool:
+        """Whether the achieved rate is one that the nominal rate gives in 99 % of cases, by the binomial."""
+        count = round(self.achieved * self.nonmembers)
+        return bool(stats.binomtest(count, self.nonmembers, self.nominal).pvalue >= 0.01)
+
 
 @dataclass(frozen=True)
 class QuantileScores:

@@ -1,21 +1,27 @@
 """Configurable forms of attacks with reference networks: the shadows are the references."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from scipy import stats
 
+from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.fleet.arrays import Inside, Values, mates, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
+from seg_mia.membership.fleet.quantile import quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, rmia
 from seg_mia.membership.fleet.vectors import lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -191,3 +197,63 @@ class Rmia(ByReferences):
         """Return `rmia`."""
         population = Population(target, references, inside)
         return rmia(target, references, inside, population, gamma=self.gamma, offline_a=self.offline_a)
+
+
+@dataclass(kw_only=True)
+class Quantile(Scorer):
+    """The victim's signal relative to its prediction from image and mask (`quantile_scores`).
+
+    The regression is fitted to the victim's signals on the shadow's samples, 200 or more, which the victim
+    was not trained on; no shadow is queried. A sample is called a member above the normal quantile of `fpr`.
+    A warning is logged if held-out non-members exceed it more or less often than chance explains.
+
+    Args:
+        ridge: as in `quantile_scores`.
+        folds: as in `quantile_scores`.
+        fpr: nominal false positive rate of the decision, in (0, 0.5].
+    """
+
+    by_nonmembers: ClassVar[bool] = True
+    ridge: float = 1.0
+    folds: int = 5
+    fpr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fpr <= 0.5:
+            raise InputError(f"fpr must be above 0 and at most 0.5, got {self.fpr}; 0.1 is usual")
+
+    def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
+        """Check the number of shadows; the regression is fitted with the victim's samples."""
+        self.needs.check_count(len(shadows))
+
+    def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
+        """Return the scores of `quantile_scores`."""
+        known = shadows[0]
+        if victim.features is None or known.features is None:
+            raise TypeError("quantile regression needs features of image and mask, got none")
+        result = quantile_scores(
+            -victim.numbers,
+            victim.features,
+            -known.numbers,
+            known.features,
+            ridge=self.ridge,
+            folds=self.folds,
+            fprs=(self.fpr,),
+        )
+        coverage = result.coverage[0]
+        log.info(
+            "quantile regression on %d non-members: FPR %.3f at nominal %.3g on held-out ones; features "
+            "explain %.0f %% of the variance",
+            coverage.nonmembers,
+            coverage.achieved,
+            coverage.nominal,
+            100 * result.explained,
+        )
+        if not coverage.covers:
+            log.warning(
+                "quantile regression: held-out non-members exceed the quantile of FPR %.3g at a rate of "
+                "%.3f; scores keep their order, thresholds do not hold",
+                coverage.nominal,
+                coverage.achieved,
+            )
+        return Guesses(result.scores, float(stats.norm.isf(self.fpr)))

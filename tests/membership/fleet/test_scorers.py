@@ -1,5 +1,7 @@
 """Attacks by references as a config names them: what they score, and where they decide."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,9 +9,16 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 from seg_mia.membership import auc
 from seg_mia.membership.answers import Answers
-from seg_mia.membership.fleet import base, lira_offline, lira_online, lira_vector, standardised
+from seg_mia.membership.fleet import (
+    base,
+    lira_offline,
+    lira_online,
+    lira_vector,
+    quantile_scores,
+    standardised,
+)
 from seg_mia.membership.fleet.joint import fitted_joint
-from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Rmia
+from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
 from tests.membership.fleet.worlds import members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
@@ -120,3 +129,50 @@ def test_the_number_of_references_does_not_tell_a_shadows_members() -> None:
     scorer = Recorded()
     scorer.fit(shadows)
     assert [counts.tolist() for counts in scorer.counts] == [[3] * 200] * 8
+
+
+def regression(skewed: bool) -> tuple[Answers, Answers, NDArray[np.bool_]]:
+    """Return a victim's answers on 200 samples and on 500 non-members, and its members."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(700, 3))
+    noise = generator.exponential(size=700) ** 3 if skewed else generator.normal(size=700)
+    members = np.arange(700) < 100
+    numbers = features[:, 0] - (features[:, 1] + noise + 2 * members)
+    names = np.array([f"s{number:03}" for number in range(700)])
+    known = np.zeros(500, dtype=np.bool_)
+    return (
+        Answers(names[:200], names[:200], members[:200], ~known[:200], numbers[:200], features[:200]),
+        Answers(names[200:], names[200:], known, ~known, numbers[200:], features[200:]),
+        members[:200],
+    )
+
+
+def test_quantile_regression_is_the_function_and_decides_at_the_nominal_rate() -> None:
+    victim, known, members = regression(skewed=False)
+    scorer = Quantile(fpr=0.05)
+    scorer.fit([known])
+    guesses = scorer.score(victim, [known])
+    assert victim.features is not None
+    assert known.features is not None
+    expected = quantile_scores(-victim.numbers, victim.features, -known.numbers, known.features)
+    np.testing.assert_allclose(guesses.scores, expected.scores)
+    assert guesses.threshold == pytest.approx(1.6449, abs=1e-4)
+    assert ((guesses.scores >= guesses.threshold)[~members]).mean() < 0.15
+    assert auc(guesses.scores, members) > 0.85
+
+
+@pytest.mark.parametrize("skewed", [True, False])
+def test_a_quantile_that_does_not_hold_is_a_warning(skewed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    victim, known, _ = regression(skewed)
+    with caplog.at_level("INFO"):
+        Quantile(fpr=0.3).score(victim, [known])
+    assert "quantile regression on 500 non-members: FPR 0." in caplog.text
+    assert ("thresholds do not hold" in caplog.text) == skewed
+
+
+def test_quantile_regression_refuses() -> None:
+    with pytest.raises(InputError, match="fpr must be above 0"):
+        Quantile(fpr=0.6)
+    victim, known, _ = regression(skewed=False)
+    with pytest.raises(TypeError, match="needs features"):
+        Quantile().score(replace(victim, features=None), [known])

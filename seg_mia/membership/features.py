@@ -1,0 +1,51 @@
+"""Statistics of an image and its mask that predict how hard the sample is for any network."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from seg_mia.membership.arrays import Values
+from seg_mia.metrics.labels import IGNORE
+
+
+def sample_statistics(image: NDArray[np.floating], mask: NDArray[np.integer], classes: int) -> Values:
+    """Return statistics of an image and its mask, (3 C + 1 + 6 (classes - 1),).
+
+    Of each channel: mean, standard deviation, and log of the mean absolute second difference (sharpness).
+    The fraction of ignored pixels. Of each foreground class: the square root of its fraction of the valid
+    pixels; the length of its border and its number of components, as log(1 + number); the differences of mean
+    and standard deviation inside and outside, averaged over channels; and the mean gradient on its border
+    over that of the image. The last three are 0 for a class that is absent or fills the image.
+
+    Args:
+        image: in [0, 1], (C, *S).
+        mask: class ids (*S), 255 where ignored.
+        classes: number of classes, with the background as 0.
+    """
+    pixels, valid = np.asarray(image, dtype=np.float64), mask != IGNORE
+    gradient = sum(np.abs(np.gradient(pixels, axis=axis)) for axis in range(1, pixels.ndim))
+    slope = np.asarray(gradient).mean(axis=0)
+    curved = [np.abs(ndimage.laplace(channel)).mean() for channel in pixels]
+    space = tuple(range(1, pixels.ndim))
+    general = [*pixels.mean(axis=space), *pixels.std(axis=space), *np.log(np.array(curved) + 1e-6)]
+    numbers = [*general, float(1 - valid.mean())]
+    for number in range(1, classes):
+        numbers += _of_class(pixels, slope, mask == number, valid)
+    return np.array(numbers, dtype=np.float64)
+
+
+def _of_class(
+    pixels: Values, slope: Values, inner: NDArray[np.bool_], valid: NDArray[np.bool_]
+) -> list[float]:
+    """Return the statistics of a class's pixels."""
+    outer = valid & ~inner
+    border = inner & ~ndimage.binary_erosion(inner, border_value=1)
+    fraction = float(inner.sum() / max(1, int(valid.sum())))
+    size = [fraction**0.5, float(np.log1p(border.sum())), float(np.log1p(ndimage.label(inner)[1]))]
+    if not inner.any() or not outer.any():
+        return [*size, 0.0, 0.0, 0.0]
+    inside, outside = pixels[:, inner], pixels[:, outer]
+    contrast = np.abs(inside.mean(axis=1) - outside.mean(axis=1)).mean()
+    texture = (inside.std(axis=1) - outside.std(axis=1)).mean()
+    edge = slope[border].mean() / (slope.mean() + 1e-6) if border.any() else 0.0
+    return [*size, float(contrast), float(texture), float(edge)]
