@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import seg_mia.experiment.lightning_cli  # so that each child begins with everything imported
-from seg_mia.audit import stage_cache
+import seg_mia.audit.run  # so that each child begins with everything imported
+import seg_mia.experiment.lightning_cli
+from seg_mia.audit import stage_cache, stage_key
 from seg_mia.cli import main
 from seg_mia.results import files as tables
 from seg_mia.tasks.segmentation import Segmentation
 
+assert seg_mia.audit.run
 assert seg_mia.experiment.lightning_cli
+stage_key._tool()  # and with the digest of the code, which is computed once per process
 
 
 def kill() -> None:

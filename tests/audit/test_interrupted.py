@@ -42,7 +42,7 @@ victim: {victim}
 shadow: {{config: {victim}, options: {{data.role: shadow}}}}
 scorer: {{architecture: test_resnet, epochs: 2}}
 control: true
-attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}, data: {{limit: 2}}}}]
+attacks: [mia-type2, {{attack: asma, settings: {{steps: 2}}, data: {{limit: 2}}}}]
 defences: [none, distilled]
 """)
     return file
@@ -85,9 +85,14 @@ def versions(place: Path) -> list[str]:
     )
 
 
-def test_killed_at_every_boundary_and_inside_stages(audit: Path, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+def test_killed_or_run_twice_at_once_an_audit_ends_as_it_would_have(audit: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
     assert run(whole, audit, "") == [0]
+    killed_at_every_boundary_and_inside_stages(audit, whole, tmp_path / "broken")
+    two_at_once_share_what_they_make(audit, whole, tmp_path / "shared")
+
+
+def killed_at_every_boundary_and_inside_stages(audit: Path, whole: Path, broken: Path) -> None:
     inside = ["step:6", "step:3", "record:2", "step:5", "record:2", "step:9", "step:3"]
     boundaries = ["record-before:2", "table:3", "record:2", "record:3", "table:2"] * 20
     modes = [*inside, *boundaries]
@@ -100,9 +105,7 @@ def test_killed_at_every_boundary_and_inside_stages(audit: Path, tmp_path: Path)
     assert told(broken) == told(whole)
 
 
-def test_two_audits_at_once_share_what_they_make(audit: Path, tmp_path: Path) -> None:
-    whole, shared = tmp_path / "whole", tmp_path / "shared"
-    assert run(whole, audit, "") == [0]
+def two_at_once_share_what_they_make(audit: Path, whole: Path, shared: Path) -> None:
     shared.mkdir()
     words = [sys.executable, str(KILLER), "", "audit", "--config", str(audit)]
     both = [

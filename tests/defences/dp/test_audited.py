@@ -10,7 +10,7 @@ from seg_mia.cli import main
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"size": 64, "patients": 700, "slices": 1, "members": 32, "nonmembers": 32, "batch_size": 16}
+SMALL = {"size": 32, "patients": 700, "slices": 1, "members": 32, "nonmembers": 32, "batch_size": 16}
 NETWORK = {"encoder": "tu-tf_efficientnet_lite0", "depth": 3, "decoder_channels": [32, 16, 8]}
 COMMAND = [
     *("fit", "--config", "phantom_victim", "--trainer.max_epochs=40", "--model.lr=1e-2"),
