@@ -59,3 +59,13 @@ def endless(file: Path) -> None:
     partial.write_text(str(os.getpid()))
     partial.rename(file)
     time.sleep(600)
+
+
+def slow(number: int, folder: Path) -> int:
+    """Leave a trace of each begin, take a moment, return the number."""
+    begun = len(list(folder.glob(f"begin_{number}_*")))
+    partial = folder / f"partial_{number}_{begun}"
+    partial.write_text(str(os.getpid()))
+    partial.rename(folder / f"begin_{number}_{begun}")
+    time.sleep(3)
+    return number

@@ -52,10 +52,15 @@ def test_tasks_survive_the_death_of_their_process_and_their_node(
         assert unlucky.result() == RETRIES
         with pytest.raises(InputError, match=r"asma: its process ended 3 times .*WorkerCrashedError"):
             executor.submit(partial(jobs.killed, 99, tmp_path), "asma", tmp_path / "log").result()
-        node = cluster.add_node(num_cpus=2)
-        with pytest.raises(InputError, match="takes 3 cores"):
-            executor_of("ray", threads=3, address=cluster.address)
+        node = cluster.add_node(num_cpus=1)
+        slow = [executor.submit(partial(jobs.slow, n, tmp_path), "slow", tmp_path / "log") for n in range(3)]
+        for number in range(3):  # one on each node
+            appears(tmp_path / f"begin_{number}_0")
         cluster.remove_node(node)
+        assert [future.result() for future in slow] == [0, 1, 2]
+        assert len(list(tmp_path.glob("begin_*_1"))) == 1
+    with pytest.raises(InputError, match="takes 3 cores"):
+        executor_of("ray", threads=3, address=cluster.address)
 
 
 @pytest.mark.parametrize("mark", [pytest.param(None, marks=needs_ray)])
