@@ -125,7 +125,7 @@ def test_trust_names_one_class_and_no_other(tmp_path: Path, trap: Path) -> None:
         ({"widths": "many"}, "not a"),
         ({"channels": 2.5}, "not a"),
         ({"channels": True}, "not a"),
-        ({"speed": 1}, "it takes"),
+        ({"speed": 1}, "which takes"),
         ({"widths": [2, 2, 2, 2, {"class_path": "seg_mia.models.unpadded_unet.UnpaddedUNet"}]}, "not a"),
     ],
 )

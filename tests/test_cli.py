@@ -49,7 +49,7 @@ def test_the_whole_path(victim: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["test", "--attack.steps", "3", "--attack", "asma", "--save_images", "true"]) == 0
     said = capsys.readouterr().out
     assert f"victim: {RUN}" in said
-    assert "asma (sees weights), 2 images" in said
+    assert "asma (attacker knowledge: weights), 2 images" in said
     results = victim / "asma" / "version_0"
     table = rows(results / "per_image.csv")
     assert len(table) == 2

@@ -234,7 +234,7 @@ def checked(signal: Tensor, name: str) -> Tensor:
     if not torch.isfinite(signal).all():
         wrong = int((~torch.isfinite(signal)).sum())
         raise InputError(
-            f"{name} must be finite, got {wrong} of {signal.numel()} other values; check the network first "
+            f"{name} must be finite, {wrong} of {signal.numel()} values are not; check the network first "
             "(seg_mia validate)"
         )
     return signal

@@ -157,8 +157,9 @@ def recipe_headline(result: RecipeResult) -> list[str]:
     ]
     null = risk.worst_decile_null
     return [
-        f"recipe, {result.label} ({result.sampling}, sees {result.attacker_knowledge}), each of "
-        f"{counted(result.networks, 'network')} in turn the victim, {counted(result.patients, 'patient')}: "
+        f"recipe, {result.label} ({result.sampling}, attacker knowledge: {result.attacker_knowledge}), each "
+        f"of {counted(result.networks, 'network')} in turn the victim, "
+        f"{counted(result.patients, 'patient')}: "
         f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",
         f"  TPR at 1 % FPR {', '.join(at_1)}",
         f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "

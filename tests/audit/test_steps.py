@@ -181,7 +181,7 @@ def test_mappings_of_classes_stay_mappings() -> None:
         ),
         (
             {"victim": Training("phantom_victim", {"data.role": "shadow"}), "shadow": "phantom_victim"},
-            "got data.role shadow .* options: {data.role: victim}",
+            "got data.role shadow .*options: {data.role: victim}",
         ),
         (
             {"shadow": Shadows("phantom_victim", {"data.shadow_pool": "victim"}, count=2)},

@@ -168,7 +168,7 @@ def test_few_canaries_prove_nothing_and_are_refused(count: int) -> None:
 
 def test_a_reference_of_too_few_groups_is_refused_and_nothing_is_inserted() -> None:
     for options, message in (
-        ({"reference": 12}, r"8 canaries need 16 groups in the reference, .*, got \d+; lower"),
+        ({"reference": 12}, r"canaries need 16 groups in the reference, got \d+; lower"),
         ({"reference": 0}, "no reference images, and canaries are taken from them"),
     ):
         data = ready(**options)

@@ -199,7 +199,7 @@ def test_the_map_that_leads_on_labelled_images_is_the_one_that_is_audited(
     made: list[str], capsys: pytest.CaptureFixture[str], order: str, head: int | str
 ) -> None:
     assert main([*made, f"--model.network.order={order}"]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "decides" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "is evaluated" in line]
     assert len(said) == 1
     assert f"; {head} is evaluated: it has the highest Dice on 6 labelled images" in said[0]
     file = checkpoint_file("runs/tiny/version_0")

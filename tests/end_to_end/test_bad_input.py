@@ -208,7 +208,7 @@ def test_each_kind_of_file_is_told_from_the_other(said: Said, tiny: Path, tmp_pa
     own.write_text("victim: {config: phantom_dp, options: {}}\nattacks: [asma]\n")
     assert "such as its victim's, phantom_dp" in said("fit", "--config", str(own))
     line = said("audit", "--config", str(tiny))
-    assert f"{tiny} is a training config, run by `python -m seg_mia fit --config {tiny}` runs" in line
+    assert f"{tiny} is a training config, run by `python -m seg_mia fit --config {tiny}`" in line
     assert f"--victim {tiny} --attacks" in line
     assert "audit needs --config NAME, or --victim and --attacks; known names: acdc_audit" in said("audit")
     assert "no config sets the class of LightningModule" in said("fit", "--model.lr=1")
@@ -243,7 +243,9 @@ class TestOnAVictim:
     def test_refusals(self, said: Said, tmp_path: Path) -> None:
         assert "neither a file nor a folder" in said("test", "--attack", "asma", "--victim", "nowhere")
         (tmp_path / "empty").mkdir()
-        assert "holds no" in said("test", "--attack", "asma", "--victim", str(tmp_path / "empty"))
+        assert "with checkpoints/last.ckpt" in said(
+            "test", "--attack", "asma", "--victim", str(tmp_path / "empty")
+        )
         assert "asma" in said("test")
         assert "speed" in said("test", "--attack", "asma", "--attack.speed", "3")
         assert "steps" in said("test", "--attack", "asma", "--attack.steps=-1")

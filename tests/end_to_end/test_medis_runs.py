@@ -60,7 +60,7 @@ def test_what_a_run_leaves(victim: Path, root: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     table, rates, summary, folder = attacked("--attack.target", "nearest", "--attack.success", "0.6")
     said = capsys.readouterr().out
-    assert "medis (sees weights), 4 images" in said
+    assert "medis (attacker knowledge: weights), 4 images" in said
     assert any(line.split()[:2] == ["nearest", "fused"] for line in said.splitlines())
 
     ids = [row["id"] for row in table]

@@ -63,7 +63,7 @@ def test_every_membership_attack_needs_only_its_name(
     victim, shadow = pair
     assert f"victim: {victim}" in said
     assert f"shadow: {shadow}" in said
-    assert f"{name} (sees " in said
+    assert f"{name} (attacker knowledge: " in said
     assert "6 members, 6 non-members: AUC" in said
     folder = victim / name / "version_0"
     expected = {"scores.csv", "summary.json", "roc.png", "histogram.png", "exposed.png", "config.yaml"}

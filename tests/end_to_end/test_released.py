@@ -106,7 +106,9 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     victim = Path("runs/tiny-mixup-poisoned/version_0")
     for words in ([], ["--release", "argmax"]):
         assert main(["test", "--attack", "mia-global-loss", *words]) == 0
-    assert "mia-global-loss-argmax (sees released labels, true mask)" in (capsys.readouterr().out)
+    assert "mia-global-loss-argmax (attacker knowledge: released labels, true mask)" in (
+        capsys.readouterr().out
+    )
     plain, limited = (
         json.loads((victim / name / "version_0" / "summary.json").read_text())
         for name in ("mia-global-loss", "mia-global-loss-argmax")

@@ -128,7 +128,7 @@ def test_what_a_run_leaves(place: Place, capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
     table, summary, folder = place.attack("--save_images", "true")
     said = capsys.readouterr().out
-    assert "adain (sees true mask), 4 images" in said
+    assert "adain (attacker knowledge: true mask), 4 images" in said
     assert "Dice to the truth" in said
     assert summary["attacker_knowledge"] == "true mask"
     assert summary["images"] == len(table) == 4
@@ -159,7 +159,7 @@ def test_what_a_run_leaves(place: Place, capsys: pytest.CaptureFixture[str]) -> 
 def test_lists_are_tried_in_all_pairs(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ["--attack.noise_mu", "[0.3, 1.0]", "--attack.noise_sigma", "[0.5, 0.7, 1.0]"]
     table, summary, folder = place.attack(*grid, "--data.batch_size", "3", "--attack.ssim_floor", "-1")
-    assert "adain (sees true mask, labels)" in capsys.readouterr().out
+    assert "adain (attacker knowledge: true mask, labels)" in capsys.readouterr().out
     assert not (folder / "history.csv").exists()
     tried = rows(folder / "strengths.csv")
     pairs = list(product((0.3, 1.0), (0.5, 0.7, 1.0)))

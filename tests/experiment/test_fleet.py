@@ -84,7 +84,7 @@ def trainer(_number: int = 0) -> Trainer:
     )
 
 
-ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated())
+ATTACK = Membership(signal=ImageLoss(loss="cross_entropy"), scorer=Calibrated(standardise=False))
 
 
 def losses(side: TrainedModel, indices: list[int], data: SegmentationData) -> NDArray[np.float64]:

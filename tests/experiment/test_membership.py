@@ -334,7 +334,7 @@ class TestRefusals:
         self.refused(
             side(root, "victim", Random()),
             side(root, "shadow", Three()),
-            "shadow's network tells 3 classes apart",
+            "same classes, got 3 and 2",
         )
 
     def test_a_classifier_for_other_maps(self, root: Path) -> None:
@@ -360,7 +360,7 @@ class TestRefusals:
             infer(attack, side(root, "victim"), [side(root, "shadow")], trainer=trainer, seed=0)
 
     def test_signal_and_scorer_that_do_not_fit(self) -> None:
-        with pytest.raises(InputError, match="ImageLoss is a number, Classifier takes a map"):
+        with pytest.raises(InputError, match="ImageLoss, a number, and Classifier, which takes a map"):
             Membership(signal=ImageLoss(), scorer=Classifier())
-        with pytest.raises(InputError, match="LossMap is a map, Threshold takes a number"):
+        with pytest.raises(InputError, match="LossMap, a map, and Threshold, which takes a number"):
             Membership(signal=LossMap(), scorer=Threshold())

@@ -189,7 +189,7 @@ def test_what_fused_refuses_loop_gives(kind: str) -> None:
     network, name = ELSEWHERE[kind]
     network = network.double()
     objective, parameters = losses_of(network, draw(4, 6)), trained(network)
-    with pytest.raises(UnknownUseError, match=rf"parameter {name} (is used by|sees)"):
+    with pytest.raises(UnknownUseError, match=rf"parameter {name} (is used by|has)"):
         clipped(objective, parameters, 4)
     found = clipped(objective, parameters, 4, mode="loop")
     assert_same(found, by_autograd(objective, parameters, torch.arange(4), 1.0))

@@ -274,7 +274,7 @@ def test_looking_at_a_parameter_is_no_use() -> None:
 )
 def test_another_axis_than_the_batch_is_refused(windows: nn.Module) -> None:
     network = windows.double()
-    with pytest.raises(UnknownUseError, match="the batch's 3 samples .* parameter a.weight sees (1|6)$"):
+    with pytest.raises(UnknownUseError, match="the batch's 3 samples .* parameter a.weight has (1|6)$"):
         record(network, draw(3, 6), dict(network.named_parameters()))
 
 

@@ -47,7 +47,7 @@ def test_calibration_finds_samples_by_their_names() -> None:
         answers(ids, signal, [name in own for name in ids], [name not in "ab" for name in ids])
         for ids, (signal, own) in rows.items()
     ]
-    scorer = Calibrated()
+    scorer = Calibrated(standardise=False)
     scorer.fit(fleet)
     guesses = scorer.score(answers("ba", [2.0, 1.5], [True, False]), fleet)
     np.testing.assert_allclose(guesses.scores, [1.0, -0.5])
@@ -57,7 +57,7 @@ def test_calibration_finds_samples_by_their_names() -> None:
 def test_the_victims_membership_is_not_looked_at() -> None:
     shadow = answers("abcd", [1, 2, 3, 4], [0, 0, 0, 0], [0, 0, 1, 1])
     for members in ([True, False], [False, True]):
-        scorer = Calibrated()
+        scorer = Calibrated(standardise=False)
         scorer.fit([shadow])
         np.testing.assert_allclose(scorer.score(answers("ab", [0, 0], members), [shadow]).scores, [1, 2])
 

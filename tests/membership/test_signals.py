@@ -149,5 +149,5 @@ def test_one_hot_of_two_classes_is_the_foreground() -> None:
 
 
 def test_what_is_not_finite_is_refused() -> None:
-    with pytest.raises(InputError, match="LossMap must be finite, got 1 of 2 values"):
+    with pytest.raises(InputError, match="LossMap must be finite, 1 of 2 values"):
         checked(torch.tensor([1.0, float("nan")]), "LossMap")

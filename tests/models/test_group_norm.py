@@ -69,5 +69,5 @@ def test_refuses_a_layer_it_does_not_know() -> None:
     class Odd(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(InputError, match="got a Odd"):
+    with pytest.raises(InputError, match="unsupported Odd"):
         with_group_norm(nn.Sequential(Odd(4)))

@@ -100,4 +100,4 @@ def test_a_caveat_stands_where_it_holds_alone(said: str, with_it: list[Any], wit
 
 def test_a_defence_that_the_attacker_does_not_know_is_named() -> None:
     rows = [compared(), compared(1, "crop"), compared(2, "mixup", shadow="defended")]
-    assert 'Behind "crop" the attacker' in caveats(guess(), defences=rows)
+    assert 'For "crop" the attacker' in caveats(guess(), defences=rows)

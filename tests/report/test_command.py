@@ -39,7 +39,7 @@ def test_a_failed_gate_is_an_exit_code_of_1(capsys: pytest.CaptureFixture[str]) 
     assert main(["report", "runs/my_audit", "--fail-on", "mia.auc>0.9", "--fail-on=epsilon>9"]) == 0
     assert main(["report", "runs/my_audit", "--fail-on", "mia.auc>0.9", "--fail-on=epsilon>=8"]) == 1
     out = capsys.readouterr().out
-    assert "gate epsilon>=8: epsilon is 8 (promised per image on epsilon 8, seed 7)" in out
+    assert "gate epsilon>=8: epsilon is 8 (guaranteed per image on epsilon 8, seed 7)" in out
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_failed_gate_is_an_exit_code_of_1(capsys: pytest.CaptureFixture[str]) 
         ([], "required: RUN"),
         (["nowhere"], "there is no folder nowhere"),
         (["runs/my_audit/version_7"], "there is no folder runs/my_audit/version_7"),
-        (["runs/my_audit/version_0/audit.json"], "audit.json is no folder"),
+        (["runs/my_audit/version_0/audit.json"], "audit.json is not a folder"),
         (["runs"], "runs holds no audit.json"),
         (["runs/my_audit", "--images"], "unrecognized arguments"),
         (["runs/my_audit", "--fail-on", "mia.auc"], "a gate is METRIC OP NUMBER"),

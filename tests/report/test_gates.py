@@ -123,7 +123,7 @@ def test_a_rate_that_samples_do_not_resolve_fails_whatever_it_is() -> None:
         rate = {"value": 0.0, "low": 0.0, "high": 0.05, "resolvable": name == "many"}
         result["results"]["tpr_at_fpr_0.01"] = rate
     for end in ("", ".low", ".high"):
-        assert "too few non-members" in of(f"mia.tpr_at_fpr_0.01{end}>0.5", few)[0]
+        assert "non-members are too few" in of(f"mia.tpr_at_fpr_0.01{end}>0.5", few)[0]
         assert not of(f"mia.tpr_at_fpr_0.01{end}>0.5", many)
 
 
@@ -193,5 +193,5 @@ def test_what_is_no_number_fails() -> None:
 def test_a_promise_without_noise_is_infinite() -> None:
     content = audit([guess()], defences=[compared(privacy=promise(None))])
     assert check([read_gate("epsilon>1000")], report(content)) == [
-        "gate epsilon>1000: epsilon is inf (promised per image on none, seed 7)"
+        "gate epsilon>1000: epsilon is inf (guaranteed per image on none, seed 7)"
     ]

@@ -308,7 +308,7 @@ def test_the_page_says_what_holds_of_this_audit(page: Page) -> None:
         "from an earlier run",
         "python -m seg_mia fit --config v",
         "With 4 non-members a false positive rate of 1 % cannot be resolved: it needs at least 100.",
-        'Behind "epsilon 8" the attacker does not know the defence',
+        'For "epsilon 8" the attacker does not know the defence',
         "Over several seeds",
     ):
         assert said in text, said

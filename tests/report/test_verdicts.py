@@ -319,10 +319,10 @@ def test_what_a_promise_permits_stands_beside_it() -> None:
     for changes, expected in (
         (
             {"permitted": permitted},
-            "Promised per image at delta 0.02, which permits AUC up to 0.655, TPR up to 0.125 at 1 % FPR and "
-            "0.400 at 10 % (exact",
+            "Guaranteed per image at delta 0.02, which permits AUC up to 0.655, TPR up to 0.125 at 1 % FPR "
+            "and 0.400 at 10 % (exact",
         ),
-        ({}, "Promised per image at delta 0.02."),
+        ({}, "Guaranteed per image at delta 0.02."),
     ):
         stated = promise(math.log(3), delta=0.02, **changes)
         why = told(guess(privacy=stated), defences=[compared(privacy=stated)]).verdicts[0].privacy.why

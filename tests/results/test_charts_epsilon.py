@@ -92,7 +92,7 @@ def test_every_number_is_said_in_words() -> None:
     title = auc.drawing.title
     assert "v0, epsilon 1: mia-type2 0.500 [0.400, 0.600]" in title
     assert "v1, epsilon infinite: mia-type2 0.600 [0.500, 0.700]" in title
-    assert "v2, no promise: mia-type2 0.700 [0.600, 0.800]" in title
+    assert "v2, no guarantee: mia-type2 0.700 [0.600, 0.800]" in title
     assert 'from left to right "v1", "v2"' in auc.drawing.caption
     assert "Dotted: guessing" in auc.drawing.caption
     assert "Dotted" not in dice.drawing.caption

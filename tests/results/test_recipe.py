@@ -135,7 +135,7 @@ def test_the_headline_and_the_table_have_the_numbers() -> None:
     headline = recipe_headline(first)
     assert f"AUC {first.auc.value:.3f} [{first.auc.low:.3f}, {first.auc.high:.3f}]" in headline[0]
     assert headline[0].startswith(
-        "recipe, mia-lira (online, sees probabilities and true mask), each of 16 networks"
+        "recipe, mia-lira (online, attacker knowledge: probabilities and true mask), each of 16 networks"
     )
     assert f"{first.tpr_at_1.value:.3f}" in headline[1]
     assert headline[2].startswith(f"  {first.risk.significant} of 200 patients more exposed than by chance")

@@ -92,7 +92,7 @@ def test_rates_that_cannot_be_resolved_are_marked() -> None:
 
 def test_a_table_says_what_each_attacker_sees() -> None:
     lines = outcomes([result(0.4, 0.6), result(0.8, 1.0, name="mia-long")])
-    assert lines[0].split() == ["attack", "the", "attacker", "sees", "outcome"]
+    assert lines[0].split() == ["attack", "attacker", "knowledge", "outcome"]
     assert "AUC 0.500 [0.400, 0.600]" in lines[1]
     assert lines[2].startswith("mia-long  released probabilities  AUC 0.900")
 

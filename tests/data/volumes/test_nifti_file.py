@@ -180,7 +180,7 @@ def test_labels_are_whole_numbers(tmp_path: Path) -> None:
         values[0, 0, 2] = wrong
         bad = NiftiFile(save(tmp_path / "b.nii", values)).read()
         with pytest.raises(
-            InputError, match=f"whole numbers of 0 to 65535, got {shown} in axial slice 2; take"
+            InputError, match=f"whole numbers of 0 to 65535, got {shown} in axial slice 2; use"
         ):
             bad.labels("axial", 2)
 
@@ -192,7 +192,7 @@ def test_image_and_label_must_be_one_grid(tmp_path: Path) -> None:
     moved[0, 3] = 0.1
     check_same(image, NiftiFile(save(tmp_path / "b.nii", ramp(), affine=moved)))
     moved[0, 3] = 2
-    with pytest.raises(InputError, match=r"c\.nii is 1 voxels off .*image\.nii; resample"):
+    with pytest.raises(InputError, match=r"c\.nii is 1 voxels away .*image\.nii; resample"):
         check_same(image, NiftiFile(save(tmp_path / "c.nii", ramp(), affine=moved)))
     with pytest.raises(InputError, match=r"got 6x5x3 for .*d\.nii and 6x5x4 for .*image\.nii, right x front"):
         check_same(image, NiftiFile(save(tmp_path / "d.nii", ramp()[..., :3])))

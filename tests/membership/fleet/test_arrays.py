@@ -50,7 +50,7 @@ def test_networks_of_the_split_module_are_mates_and_share_a_fold() -> None:
     assert (fold == fold[mates(inside)]).all()
     assert len(np.unique(fold)) == 3
     assert len(np.unique(pair_folds(inside, 2))) == 2
-    with pytest.raises(InputError, match="at most the 3 pairs of networks, got 4"):
+    with pytest.raises(InputError, match="the 3 pairs of networks, got 4"):
         pair_folds(inside, 4)
 
 
