@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -98,6 +99,8 @@ class RayCluster(Closing):
             "SLURM_JOB_NAME": "interactive",
         }
         try:
+            if address is not None:
+                _reach(address)
             self._ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -127,6 +130,13 @@ class RayCluster(Closing):
                 "--threads"
             )
         return share
+
+
+def _reach(address: str) -> None:
+    """Raise OSError unless something listens at HOST:PORT; Ray would try for minutes."""
+    host, separator, port = address.rpartition("/")[2].rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _run(task: Task[T], folder: str, path: str) -> Outcome[T]:
