@@ -78,7 +78,7 @@ def test_every_membership_attack_needs_only_its_name(
     assert summary["results"]["tpr_at_fpr_0.1"]["resolvable"] is False
     assert sum(summary["results"]["confusion"].values()) == 12
     events = EventAccumulator(str(folder)).Reload()
-    assert {"membership/roc", "membership/histogram", "membership/members_most_exposed"} <= set(
+    assert {"membership/roc", "membership/histogram", "membership/most_exposed_members"} <= set(
         events.Tags()["images"]
     )
     assert "membership/auc" in events.Tags()["scalars"]
