@@ -23,9 +23,7 @@ from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import load_weights
-from seg_mia.config.composition import plain_layer
 from seg_mia.config.messages import one_line
-from seg_mia.config.options import Option
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
 from seg_mia.data.base import SegmentationData
@@ -45,7 +43,7 @@ from seg_mia.experiment.membership import (
     unseen_of,
 )
 from seg_mia.experiment.modules import DataModules
-from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.plan import Plan, plan, teacher_plan
 from seg_mia.experiment.recipe import keep_signals
 from seg_mia.experiment.request import requested
 from seg_mia.experiment.trainer_checks import (
@@ -63,7 +61,7 @@ from seg_mia.models.user_errors import input_errors
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
-from seg_mia.runs import CHECKPOINTS, LAST, TEACHER_SEED, make, read_run, remove, unbegun
+from seg_mia.runs import CHECKPOINTS, LAST, make, read_run, remove, unbegun
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
@@ -304,15 +302,8 @@ class Experiment(LightningCLI):
         """Train an undefended network with this run's settings and another seed, to checkpoint `last`."""
         write_config(self.trainer, self.model, "fit")  # an interrupted run is resumed by it
         seed = int(self._get(self.config, "seed_everything"))
-        settings = (
-            plain_layer(str(self.folder / "config.yaml")),
-            Option("--model.defences", "null"),
-            Option("--seed_everything", str(seed + TEACHER_SEED)),
-        )
         log.info("training the %s first", name)
-        resumed = last if last.is_file() else None
-        training = Plan(self.plan.request, "fit", settings, self.folder, version=name, checkpoint=resumed)
-        Experiment(training, self.modules)
+        Experiment(teacher_plan(self.plan, self.folder, name, seed, last), self.modules)
         seed_everything(seed, verbose=False)
 
     def validate(self, model: LightningModule, datamodule: SegmentationData, verbose: bool = False) -> None:

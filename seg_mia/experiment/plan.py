@@ -21,6 +21,7 @@ from seg_mia.runs import (
     CHECKPOINTS,
     LAST,
     SALT,
+    TEACHER_SEED,
     checkpoint_file,
     free_version,
     newest,
@@ -118,6 +119,25 @@ def plan(request: RunRequest) -> Plan:
         return _training(request)
     _refuse(request, verb, "resume", "defences", "role", *(() if verb == "test" else ("shadows", "control")))
     return _on_victim(request, verb)
+
+
+def teacher_plan(planned: Plan, folder: Path, name: str, seed: int, last: Path) -> Plan:
+    """Return the training of an undefended network with a run's settings and another seed.
+
+    Args:
+        planned: the run that needs it.
+        folder: its folder.
+        name: name of the network's folder below it.
+        seed: the run's seed.
+        last: the network's last checkpoint, to resume from if it exists.
+    """
+    settings = (
+        plain_layer(str(folder / "config.yaml")),
+        Option("--model.defences", "null"),
+        Option("--seed_everything", str(seed + TEACHER_SEED)),
+    )
+    resumed = last if last.is_file() else None
+    return Plan(planned.request, "fit", settings, folder, version=name, checkpoint=resumed)
 
 
 def _refuse(request: RunRequest, subject: str, *names: str) -> None:

@@ -33,22 +33,20 @@ from seg_mia.membership.fleet.recipe import (
 )
 from seg_mia.membership.fleet.risk import (
     PatientRisk,
-    Stability,
     Subgroup,
     Survival,
     benjamini_hochberg,
     mean_p_value,
-    network_halves,
     null_areas,
     patient_auc,
     patient_p_values,
     patient_risk,
     simes,
-    stability,
     subgroups,
     survival,
     worst_decile,
 )
+from seg_mia.membership.fleet.stability import Stability, network_halves, stability
 from seg_mia.membership.fleet.vectors import dense_lira, lira_vector, pooled_cells
 
 __all__ = [

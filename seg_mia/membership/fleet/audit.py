@@ -20,16 +20,8 @@ from seg_mia.membership.fleet.recipe import (
     pooled_roc,
     transferred_rates,
 )
-from seg_mia.membership.fleet.risk import (
-    PatientRisk,
-    Stability,
-    Subgroup,
-    network_halves,
-    patient_auc,
-    patient_risk,
-    stability,
-    subgroups,
-)
+from seg_mia.membership.fleet.risk import PatientRisk, Subgroup, patient_auc, patient_risk, subgroups
+from seg_mia.membership.fleet.stability import Stability, network_halves, stability
 from seg_mia.membership.intervals import Interval
 from seg_mia.membership.roc import Roc, auc
 
