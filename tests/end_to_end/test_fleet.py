@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seg_mia.cli import main
+from tests.trained_runs import Trained
 
 
 def table_of(file: Path) -> list[dict[str, str]]:
@@ -16,16 +17,14 @@ def table_of(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def fleet(tiny: Path, folder: Callable[..., Path]) -> list[Path]:
+def fleet(tiny: Path, folder: Callable[..., Path], trained: Trained) -> list[Path]:
     """A victim, and two shadows that share its members and non-members."""
     folder(count=24)
     tiny.write_text(tiny.read_text().replace("members: 4, nonmembers: 2", "members: 6, nonmembers: 6"))
-    assert main(["fit", "--config", str(tiny)]) == 0
+    victim = trained(tiny)
     shared = ["--data.role=shadow", "--data.shadow_pool=victim"]
-    for number in range(2):
-        words = [*shared, f"--data.shadow={number}", f"--seed_everything={number + 1}"]
-        assert main(["fit", "--config", str(tiny), *words]) == 0
-    return [Path(f"runs/tiny/version_{number}") for number in range(3)]
+    words = [[*shared, f"--data.shadow={number}", f"--seed_everything={number + 1}"] for number in range(2)]
+    return [victim, *(trained(tiny, *each) for each in words)]
 
 
 def test_calibration_finds_them_and_others_do_not(

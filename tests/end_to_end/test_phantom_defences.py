@@ -10,9 +10,20 @@ from seg_mia.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
+OPTIONS = {
+    "data.size": 48,
+    "data.members": 32,
+    "data.nonmembers": 32,
+    "model.network.init_args.depth": 3,
+    "model.network.init_args.decoder_channels": [64, 32, 16],
+    "model.lr": 2e-3,
+    "trainer.max_epochs": 40,
+    "trainer.check_val_every_n_epoch": 20,
+}
+QUICK = {"config": "phantom_victim", "options": OPTIONS}
 AUDIT = {
-    "victim": {"config": "phantom_victim", "options": {"trainer.max_epochs": 20}},
-    "shadow": {"config": "phantom_victim", "options": {"trainer.max_epochs": 20}},
+    "victim": QUICK,
+    "shadow": QUICK,
     "attacks": ["mia-global-loss"],
     "defences": ["none", "argmax", "distilled", "poisoned"],
 }

@@ -2,18 +2,58 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from seg_mia.cli import main
+from seg_mia.config.files import find_config, read_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
+QUICK = {
+    "data.size": 48,
+    "data.members": 32,
+    "data.nonmembers": 32,
+    "model.network.init_args.depth": 3,
+    "model.network.init_args.decoder_channels": [64, 32, 16],
+    "model.lr": 2e-3,
+    "trainer.max_epochs": 40,
+    "trainer.check_val_every_n_epoch": 20,
+}
+"""A smaller network of the shipped kind, and half of the slices."""
+SCORER = {"architecture": "test_resnet", "lr": 3e-3, "batch_size": 8, "epochs": 15}
+LIMITS = {"asma": 4, "medis": 2, "adain": 2}
+TEXTURES = """
+base: texture_quick
+trainer: {max_epochs: 1, limit_train_batches: 2, limit_val_batches: 1}
+data: {init_args: {size: 48}}
+"""
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    """Write the shipped audit with all of its attacks, on smaller images and few of them."""
+    content: dict[str, Any] = read_yaml(str(find_config("phantom_audit", "audit")))
+    for role in ("victim", "shadow"):
+        content[role] = {"config": content[role], "options": QUICK}
+    for entry in content["attacks"]:
+        if isinstance(entry, dict):
+            entry["data"]["limit"] = LIMITS[entry["attack"]]
+            if "weights" in entry["settings"]:
+                assert entry["settings"]["weights"] == "texture_quick"
+                entry["settings"]["weights"] = str(tmp_path / "textures.yaml")
+    (tmp_path / "textures.yaml").write_text(TEXTURES)
+    file = tmp_path / "phantom_audit.yaml"
+    file.write_text(yaml.safe_dump({**content, "scorer": SCORER}))
+    return file
+
 
 def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
-    capsys: pytest.CaptureFixture[str],
+    audit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["audit", "--config", "phantom_audit"]) == 0
+    assert main(["audit", "--config", str(audit)]) == 0
     said = capsys.readouterr().out
     assert "tensorboard --logdir runs" in said
     run = Path("runs/phantom_victim/version_0")

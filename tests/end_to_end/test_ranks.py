@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from seg_mia.cli import main
+from tests.trained_runs import Trained
 
 pytestmark = pytest.mark.slow
 
@@ -79,8 +80,8 @@ def versions(folder: Path) -> list[str]:
     [["validate"], ["test", "--attack", "asma", "--attack.steps=4", "--attack.history_every=2"]],
     ids=["validate", "asma"],
 )
-def test_two_processes_measure_what_one_does(config: Path, words: list[str]) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+def test_two_processes_measure_what_one_does(config: Path, trained: Trained, words: list[str]) -> None:
+    trained(config)
     assert main(words) == 0
     said = on_two(*words)
     name = "asma" if "asma" in words else "validate"
@@ -100,14 +101,14 @@ def test_two_processes_measure_what_one_does(config: Path, words: list[str]) -> 
         assert_same_table(table(one, "history.csv"), table(two, "history.csv"))
 
 
-def test_one_image_is_enough_for_two_processes(config: Path) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+def test_one_image_is_enough_for_two_processes(config: Path, trained: Trained) -> None:
+    trained(config)
     on_two("validate", "--data.limit=1")
     assert len(table(RUN / "validate" / "version_0")) == 1
 
 
-def test_two_processes_predict_every_image_into_one_folder(config: Path) -> None:
-    assert main(["fit", "--config", str(config)]) == 0
+def test_two_processes_predict_every_image_into_one_folder(config: Path, trained: Trained) -> None:
+    trained(config)
     on_two("predict")
     assert versions(RUN / "predict") == ["version_0"]
     assert len(list((RUN / "predict" / "version_0" / "masks").glob("*.png"))) == 5
@@ -159,9 +160,9 @@ def test_a_rank_that_fails_at_the_end_is_no_success(config: Path, monkeypatch: p
     assert "rank 1 of 2 failed (exit code 2)" in said
 
 
-def test_two_processes_guess_about_every_sample_once(config: Path) -> None:
+def test_two_processes_guess_about_every_sample_once(config: Path, trained: Trained) -> None:
     for words in ([], ["--data.role=shadow", "--seed_everything=1"]):
-        assert main(["fit", "--config", str(config), *words]) == 0
+        trained(config, *words)
     small = [
         "--attack.scorer.architecture=test_resnet",
         "--attack.scorer.epochs=2",
@@ -223,20 +224,13 @@ def test_two_processes_keep_one_promise_with_the_same_weights(
     assert set(first["state_dict"]) == set(second["state_dict"])
     for name, weight in first["state_dict"].items():
         torch.testing.assert_close(second["state_dict"][name], weight, rtol=1e-4, atol=1e-4)
+    # An image that was drawn twice in an epoch counts once, whichever process drew it.
+    judged = {name for name in logged(one)[0] if unit == "image" or not name.startswith("train/")}
+    assert {"val/dice", "privacy/epsilon", "privacy/steps"} <= judged
+    assert ("train/dice" in judged) == (unit == "image")
     for mine, theirs in zip(logged(one), logged(two), strict=True):
-        judged = [name for name in mine if not name.startswith("train/")]
-        assert {"val/dice", "privacy/epsilon", "privacy/steps"} <= set(judged)
+        assert set(mine) == set(theirs)
         assert_same({name: mine[name] for name in judged}, {name: theirs[name] for name in judged})
-
-
-def test_two_processes_measure_a_private_training_as_one_does(
-    config: Path, folder: Callable[..., Path]
-) -> None:
-    """An image that was drawn twice in an epoch counts once, whichever process drew it."""
-    one, two = trained_privately(config, folder, "image")
-    assert "train/dice" in logged(one)[0]
-    for mine, theirs in zip(logged(one), logged(two), strict=True):
-        assert_same(mine, theirs)
 
 
 def test_a_process_that_never_draws_a_unit_keeps_nobody_waiting(config: Path) -> None:

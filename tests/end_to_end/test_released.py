@@ -99,10 +99,10 @@ def test_gradients_go_back_through_the_crop_that_decides(tiny: Path, trained: Tr
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
-    tiny: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", "--config", str(tiny), "--defence", "mixup", "--defence=poisoned"]) == 0
-    assert main(["fit", "--config", str(tiny), "--data.role=shadow", "--seed_everything=1"]) == 0
+    trained(tiny, "--defence", "mixup", "--defence=poisoned")
+    trained(tiny, "--data.role=shadow", "--seed_everything=1")
     victim = Path("runs/tiny-mixup-poisoned/version_0")
     for words in ([], ["--release", "argmax"]):
         assert main(["test", "--attack", "mia-global-loss", *words]) == 0
@@ -135,9 +135,10 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_validate_measures_what_is_given_out(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--config", str(tiny)]) == 0
-    folder = Path("runs/tiny/version_0")
+def test_validate_measures_what_is_given_out(
+    tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tiny)
     for words in ([], ["--release", "rounded", "--release.digits", "0"], ["--release=noisy"]):
         assert main(["validate", *words, *SHORT]) == 0
     plain, rounded, noisy = (
