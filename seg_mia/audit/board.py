@@ -25,8 +25,6 @@ LAYOUT = {
     "privacy": {
         "AUC of membership inference by victim": ["Multiline", ["privacy/auc/.*"]],
         "TPR at 1 % FPR by victim": ["Multiline", ["privacy/tpr/.*"]],
-        "AUC over a recipe's networks": ["Multiline", ["recipe/auc/.*"]],
-        "TPR at 1 % FPR over a recipe's networks": ["Multiline", ["recipe/tpr/.*"]],
         "AUC of a membership classifier in training": ["Multiline", ["val/auc"]],
     },
     "robustness": {
@@ -35,6 +33,13 @@ LAYOUT = {
     },
 }
 """TensorBoard's custom scalars: a card per chart, a line per matching tag."""
+RECIPE_LAYOUT = {
+    "recipe": {
+        "AUC over a recipe's networks": ["Multiline", ["recipe/auc/.*"]],
+        "TPR at 1 % FPR over a recipe's networks": ["Multiline", ["recipe/tpr/.*"]],
+    },
+}
+"""Further ones of an audit with a fleet."""
 
 AttackResult = MembershipResult | PerturbationResult
 
@@ -58,7 +63,7 @@ def show_audit(
     board = folder / BOARD
     shutil.rmtree(board, ignore_errors=True)
     with SummaryWriter(str(board)) as writer:
-        writer.add_custom_scalars(LAYOUT)
+        writer.add_custom_scalars(LAYOUT | (RECIPE_LAYOUT if recipes else {}))
         for tag, drawing in _figures(recipes).items():
             writer.add_image(tag, pixels(drawing), 0, dataformats="HWC")
     for victim in victims:
