@@ -137,7 +137,7 @@ def on_numbers(attacks: Mapping[str, Perturbation | Membership]) -> dict[str, Me
     chosen = {
         name: attack
         for name, attack in attacks.items()
-        if isinstance(attack, Membership) and not attack.signal.maps
+        if isinstance(attack, Membership) and attack.scorer.audits_recipes
     }
     return chosen or {name: recipe_attack(name) for name in ("mia-global-loss", "mia-lira")}
 
@@ -145,9 +145,9 @@ def on_numbers(attacks: Mapping[str, Perturbation | Membership]) -> dict[str, Me
 def recipe_attack(name: str) -> Membership:
     """Return a shipped attack, or a file's, on numbers; raise InputError for another one."""
     attack = built_attack(find_file(name, "attack"), [])
-    if not isinstance(attack, Membership) or attack.signal.maps:
+    if not isinstance(attack, Membership) or not attack.scorer.audits_recipes:
         raise InputError(
-            f"a recipe is audited by membership attacks on numbers, got {name}; name some of "
+            f"a recipe is audited by membership attacks that compare networks, got {name}; name some of "
             f"{', '.join(ATTACKS)}"
         )
     return attack

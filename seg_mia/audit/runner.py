@@ -234,7 +234,11 @@ class AuditRunner:
     def _network(self, step: AuditStep) -> RunRequest:
         """Return the training of one network of a row's fleet."""
         recipe = self._source(AuditStep("victim", 0, step.row, ""))
-        assert isinstance(recipe, RunRequest)
+        if not isinstance(recipe, RunRequest):
+            raise InputError(
+                f"a fleet is trained by a row's config, row {self.rows[step.row].label} names {recipe}, "
+                "which is already trained; leave out fleet, or name a config"
+            )
         assert self.settings.fleet is not None
         options = tuple(option for option in recipe.options if option.name != "data.role")
         requests = fleet_requests(replace(recipe, options=options), self.settings.fleet.count, "victim")

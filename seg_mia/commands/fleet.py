@@ -47,6 +47,7 @@ it stopped, and a larger one keeps the networks of a smaller one.
   --attacks NAME         attack to audit the recipe by; may be repeated. Default: {attacks}
   --defence NAME         train with a defence; may be repeated
   --runs FOLDER          folder of runs
+  --trust CLASS          class path outside seg_mia that checkpoints may name; may be repeated
   --fresh                train again, whatever is there
   --workers N            trainings at once, in processes of this machine; as many as have --threads cores
   --threads N            CPU threads of each training, on which rounding depends; a quarter of the cores
@@ -81,6 +82,7 @@ class FleetSettings:
         fresh: train again.
         threads: CPU threads of each training; None for the default.
         execution: further arguments of `seg_mia.executors.choice.executor_of`.
+        trust: class paths outside seg_mia allowed in checkpoints.
     """
 
     recipe: RunRequest
@@ -91,6 +93,7 @@ class FleetSettings:
     fresh: bool
     threads: int | None
     execution: ExecutionSettings
+    trust: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -130,7 +133,8 @@ def _audited(
     """Audit the recipe; write its results and return lines with them."""
     if len(stages) < LEAST_NETWORKS:
         return [f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(stages)} are trained"]
-    networks = open_fleet([stage.folder for stage in stages], cache.modules, first)
+    folders = [stage.folder for stage in stages]
+    networks = open_fleet(folders, cache.modules, first, trust=settings.trust)
     results = audited_recipe(settings.attacks, networks, own_salt(folder), folder=str(folder))
     write_recipes(folder, results)
     lines = [line for result in results for line in recipe_headline(result)]
@@ -153,8 +157,9 @@ def read_settings(words: Sequence[str]) -> FleetSettings:
         gpus_per_stage=flags.gpus_per_stage,
         address=flags.address,
     )
+    trust = tuple(flags.trust)
     return FleetSettings(
-        recipe, name, flags.count, flags.pool, attacks, flags.fresh, flags.threads, execution
+        recipe, name, flags.count, flags.pool, attacks, flags.fresh, flags.threads, execution, trust
     )
 
 
@@ -165,6 +170,7 @@ def _flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--attacks", action="append")
     parser.add_argument("--defence", action="append", default=[])
     parser.add_argument("--runs")
+    parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--executor", choices=("local", "ray"), default="local")
     parser.add_argument("--workers", type=int)

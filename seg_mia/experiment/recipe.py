@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seg_mia.checkpoint import network_spec
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
+from seg_mia.data.predictions import is_reproducible
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
@@ -115,6 +116,8 @@ def keep_signals(
         return
     _, card = read_run(file, tuple(trust))
     side = TrainedModel(lambda: task.network, data, file, network_spec(card), unseen_of(card, data))
+    if not is_reproducible(side.built):  # its outputs may change, and are never kept
+        return
     signal_values(side, KEPT, data, pool_of(side), task.device, augment=data.augment)
 
 

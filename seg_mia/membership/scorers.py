@@ -74,6 +74,11 @@ class Scorer(ABC):
             learner: trains classifiers; required if `training` is not None.
         """
 
+    @property
+    def audits_recipes(self) -> bool:
+        """Whether it can score one network of a fleet by the others (`compare`)."""
+        return type(self).compare is not Scorer.compare
+
     def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
         """Return scores of a target's samples, (n,), by other networks of its recipe.
 

@@ -82,8 +82,9 @@ class TestFleet:
     [
         (["--count", "1"], "2 networks or more, got --count 1"),
         (["--count", "many"], "--count"),
-        (["--attacks", "mia-type2"], "attacks on numbers, got mia-type2"),
-        (["--attacks", "asma"], "attacks on numbers, got asma"),
+        (["--attacks", "mia-type2"], "compare networks, got mia-type2"),
+        (["--attacks", "asma"], "compare networks, got asma"),
+        (["--attacks", "mia-quantile"], "compare networks, got mia-quantile"),
         (["--data.shadow", "3"], "leave out --data.shadow"),
         (["--pool", "both"], "--pool"),
     ],
@@ -113,5 +114,5 @@ def test_a_record_names_runs_beside_it_only(tmp_path: Path) -> None:
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fleet", "--help"]) == 0
     printed = capsys.readouterr().out
-    for option in ("--config", "--count", "--pool", "--attacks", "--defence", "--runs", "--fresh"):
+    for option in ("--config", "--count", "--pool", "--attacks", "--defence", "--runs", "--trust", "--fresh"):
         assert option in printed

@@ -50,7 +50,7 @@ def audit(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_small_network_overfits_64_slices_and_the_audit_shows_it(
+def test_a_small_network_overfits_32_slices_and_the_audit_shows_it(
     audit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["audit", "--config", str(audit)]) == 0
