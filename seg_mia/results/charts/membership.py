@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -42,6 +44,27 @@ def roc_of(results: Sequence[MembershipSummary], scores: Mapping[str, Scored]) -
     return roc_drawing(scores, aucs, descriptions)
 
 
+def lowest_rate(nonmembers: int) -> float:
+    """Return the lower end of a ROC's axes; a logarithmic axis has no 0, half a non-member stands for it."""
+    return min(0.001, 0.5 / nonmembers)
+
+
+def roc_axes(nonmembers: int) -> tuple[Figure, Axes]:
+    """Return logarithmic axes of a ROC: chance, usual rates, and those that so many non-members resolve."""
+    low = lowest_rate(nonmembers)
+    figure, axes = framed(4.4)
+    axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.axvspan(low, 1 / nonmembers, color=INK, alpha=0.08, lw=0)
+    for rate in FPRS:
+        axes.axvline(rate, color=INK, alpha=0.25, lw=0.6)
+    axes.plot([low, 1], [low, 1], color=INK, lw=1, ls=(0, (1, 2)))
+    return figure, axes
+
+
 def roc_drawing(
     curves: Mapping[str, Scored], aucs: Mapping[str, str], descriptions: Mapping[str, str]
 ) -> Drawing:
@@ -54,18 +77,9 @@ def roc_drawing(
     """
     points = {name: roc(scored.scores, scored.members) for name, scored in curves.items()}
     nonmembers = min(int((~scored.members).sum()) for scored in curves.values())
-    low = min(0.001, 0.5 / nonmembers)  # a logarithmic axis has no 0: half a non-member stands for it
+    low = lowest_rate(nonmembers)
     with style():
-        figure, axes = framed(4.4)
-        axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-            axis.set_minor_formatter(NullFormatter())
-        axes.axvspan(low, 1 / nonmembers, color=INK, alpha=0.08, lw=0)
-        for rate in FPRS:
-            axes.axvline(rate, color=INK, alpha=0.25, lw=0.6)
-        axes.plot([low, 1], [low, 1], color=INK, lw=1, ls=(0, (1, 2)))
+        figure, axes = roc_axes(nonmembers)
         for number, curve in enumerate(points.values()):
             axes.plot(
                 *staircase(curve, low),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from seg_mia.membership.roc import Roc
 from seg_mia.results.base import Measure
@@ -24,8 +24,7 @@ from seg_mia.results.charts.drawing import (
     stroke,
     style,
 )
-from seg_mia.results.charts.membership import percents, staircase
-from seg_mia.results.membership import FPRS
+from seg_mia.results.charts.membership import lowest_rate, percents, roc_axes, staircase
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.tables import counted, interval
 
@@ -38,19 +37,10 @@ APART = 0.05
 def recipe_roc_drawing(results: Sequence[RecipeResult]) -> Drawing:
     """Return the ROCs of attacks on one recipe over all decisions, on logarithmic axes."""
     nonmembers = min(result.nonmembers for result in results)
-    low = min(0.001, 0.5 / nonmembers)
+    low = lowest_rate(nonmembers)
     with style():
-        figure, axes = framed(4.4)
-        axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1))
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-            axis.set_minor_formatter(NullFormatter())
+        figure, axes = roc_axes(nonmembers)
         axes.axvspan(low, 5 / nonmembers, color=INK, alpha=0.05, lw=0)
-        axes.axvspan(low, 1 / nonmembers, color=INK, alpha=0.08, lw=0)
-        for rate in FPRS:
-            axes.axvline(rate, color=INK, alpha=0.25, lw=0.6)
-        axes.plot([low, 1], [low, 1], color=INK, lw=1, ls=(0, (1, 2)))
         for number, result in enumerate(results):
             points = np.array(result.roc.fpr), np.array(result.roc.tpr)
             axes.plot(
