@@ -1,16 +1,22 @@
 """Likelihood ratios of several signals, a vector or a coarse map, with a pooled covariance."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target
+from seg_mia.membership.fleet.covariance import pooled_covariance, shrunk_covariance
 from seg_mia.membership.fleet.gaussian import residuals, side_means
+from seg_mia.membership.fleet.joint_vector import vector_moments, vector_predictives
+
+VectorVariance = Literal["bayesian", "pooled"]
 
 
-def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
+def lira_vector(
+    target: Numbers, references: Numbers, inside: Inside, *, variance: VectorVariance = "bayesian"
+) -> Values:
     """Return the log likelihood ratio of a vector of signals, (n,): LiRA with a covariance on each side.
 
     log N(phi; mu_in, S_in) - log N(phi; mu_out, S_out), where the means are each sample's and the
@@ -20,6 +26,9 @@ def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
         target: signals of the target network, (n, signals).
         references: (networks, n, signals).
         inside: bool (networks, n).
+        variance: `pooled`, these densities; `bayesian`, the predictive multivariate t of
+            `seg_mia.membership.fleet.joint_vector`, which shrinks means and differences to their distribution
+            over samples and lets covariances differ by a factor.
 
     Raises:
         InputError: incompatible shapes, signals that are not finite, a sample without a network on either
@@ -27,6 +36,9 @@ def lira_vector(target: Numbers, references: Numbers, inside: Inside) -> Values:
     """
     target, references = check_target(_vector(target), references, inside)
     check_counts(inside, least_in=1, least_out=1)
+    if variance == "bayesian":
+        outside, within = vector_predictives(vector_moments(references, inside))
+        return within.logpdf(target) - outside.logpdf(target)
     log_in = _log_density(target, references, inside)
     return log_in - _log_density(target, references, ~inside)
 
@@ -56,7 +68,7 @@ def dense_lira(target: Numbers, references: Numbers, inside: Inside) -> Values:
         [residuals(references, side)[side & (side.sum(axis=0) > 1)] for side in (inside, ~inside)]
     )
     freedom = sum(int(np.maximum(side.sum(axis=0) - 1, 0).sum()) for side in (inside, ~inside))
-    covariance = _shrunk(strayed, freedom)
+    covariance = shrunk_covariance(strayed, freedom)
     difference = _drawn_together(mean_in - mean_out, inside, float(np.diag(covariance).mean()))
     weights = np.linalg.solve(covariance, difference.T).T
     return np.asarray((weights * (target - (mean_in + mean_out) / 2)).sum(axis=1), dtype=np.float64)
@@ -91,51 +103,6 @@ def pooled_cells(
     sums, counts = (_cell_sums(each, cells) for each in (values, counted.astype(np.float64)))
     overall = sums.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
     return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
-
-
-def pooled_covariance(references: Values, side: Inside) -> Values:
-    """Return the covariance within samples over networks of a side, (signals, signals).
-
-    sum (phi - mean_i)(phi - mean_i)^T / sum (n_i - 1), shrunk to its diagonal by the weight that
-    minimises the expected squared error (Ledoit and Wolf 2004, Journal of Multivariate Analysis 88:365; for
-    this target Schäfer and Strimmer 2005, table 2, D).
-
-    Args:
-        references: (networks, n, signals).
-        side: networks of the side, bool (networks, n).
-
-    Raises:
-        InputError: fewer residuals than signals, or a signal that is constant over networks.
-    """
-    several = side & (side.sum(axis=0) > 1)
-    freedom = int(np.maximum(side.sum(axis=0) - 1, 0).sum())
-    return _shrunk(residuals(references, side)[several], freedom)
-
-
-def _shrunk(strayed: Values, freedom: int) -> Values:
-    """Return the shrunk covariance of residuals (m, signals) with the given degrees of freedom."""
-    if freedom < 2:
-        raise InputError(
-            f"a covariance needs samples inside, or outside, 2 or more networks, got {freedom} degrees of "
-            "freedom; train more networks"
-        )
-    covariance = strayed.T @ strayed / freedom
-    if (np.diag(covariance) <= 0).any():
-        raise InputError(
-            "each signal must differ between networks, got one that is equal for all of them; leave it out"
-        )
-    # In units of each signal's deviation, so that a signal's scale does not choose the weight.
-    deviation = np.sqrt(np.diag(covariance))
-    scaled = strayed / deviation
-    off = ~np.eye(len(covariance), dtype=np.bool_)
-    correlation = covariance / np.outer(deviation, deviation)
-    fourth = (scaled**2).T @ scaled**2 / freedom
-    noise = float((fourth - correlation**2)[off].sum() / freedom)
-    size = float((correlation**2)[off].sum())
-    weight = min(1.0, max(0.0, noise / size)) if size > 0 else 0.0
-    shrunk = np.where(off, (1 - weight) * covariance, covariance)
-    # Signals that repeat each other leave a direction without variance.
-    return np.asarray(shrunk + 1e-9 * np.diag(np.diag(covariance)), dtype=np.float64)
 
 
 def _log_density(target: Values, references: Values, side: Inside) -> Values:

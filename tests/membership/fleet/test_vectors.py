@@ -1,6 +1,7 @@
 """Several signals at once, against another library's densities and in worlds of known best attack."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership import auc
 from seg_mia.membership.fleet import dense_lira, lira_online, lira_vector, pooled_cells
-from seg_mia.membership.fleet.vectors import pooled_covariance
+from seg_mia.membership.fleet.covariance import pooled_covariance
+from seg_mia.membership.fleet.vectors import VectorVariance
 from tests.membership.fleet.worlds import coins, members_of
 
 COVARIANCE = np.array([[1.0, 0.8, 0.0], [0.8, 2.0, 0.3], [0.0, 0.3, 0.5]])
@@ -34,7 +36,7 @@ def test_the_ratio_is_that_of_two_normal_densities() -> None:
         for sample in range(50):
             mean = signals[side[:, sample], sample].mean(axis=0)
             expected[sample] += sign * stats.multivariate_normal.logpdf(target[sample], mean, covariance)
-    np.testing.assert_allclose(lira_vector(target, signals, inside), expected)
+    np.testing.assert_allclose(lira_vector(target, signals, inside, variance="pooled"), expected)
 
 
 def test_the_pooled_covariance_is_that_within_samples() -> None:
@@ -62,7 +64,8 @@ def test_many_networks_reach_the_best_attack_and_one_signal_does_not() -> None:
     distance = EFFECT @ np.linalg.solve(COVARIANCE, EFFECT)
     best = stats.norm.cdf(math.sqrt(distance / 2))
     rest = signals[0], signals[1:], inside[1:]
-    assert auc(lira_vector(*rest), inside[0]) == pytest.approx(best, abs=0.025)
+    for variance in get_args(VectorVariance):
+        assert auc(lira_vector(*rest, variance=variance), inside[0]) == pytest.approx(best, abs=0.025)
     assert auc(dense_lira(*rest), inside[0]) == pytest.approx(best, abs=0.025)
     alone = auc(lira_online(signals[0, :, 0], signals[1:, :, 0], inside[1:]), inside[0])
     assert alone == pytest.approx(stats.norm.cdf(0.6 / math.sqrt(2)), abs=0.03)
