@@ -13,6 +13,7 @@ from seg_mia.callbacks.outputs import Findings, Scores
 from seg_mia.callbacks.panels import show
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.compare import Scored
+from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.membership.roc import auc, confusion
 from seg_mia.models.heads import predicted
 from seg_mia.results.charts.membership import histogram_drawing, roc_of
@@ -25,6 +26,7 @@ from seg_mia.results.membership import (
     LastEpochs,
     MembershipScores,
     MembershipSummary,
+    RegressionFit,
     SeedValues,
 )
 from seg_mia.results.pictures import Tile, overlay, picture, png
@@ -48,6 +50,18 @@ def summarise(findings: Findings, privacy: DPGuarantee | None = None) -> Members
         certified=certified(scores, members, groups, privacy),
         seeds=_over_seeds(findings) if len(findings.seeds) > 1 else None,
         published_mean_of_last_epochs=_last_epochs(findings) if findings.last else None,
+        regression=None if findings.regression is None else _regression(findings.regression),
+    )
+
+
+def _regression(fit: QuantileScores) -> RegressionFit:
+    coverage = fit.coverage[0]
+    return RegressionFit(
+        nonmembers=coverage.nonmembers,
+        explained=fit.explained,
+        nominal_fpr=coverage.nominal,
+        achieved_fpr=coverage.achieved,
+        covers=coverage.covers,
     )
 
 

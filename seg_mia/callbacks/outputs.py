@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seg_mia.attacks.base import Adversarial
 from seg_mia.data.predictions import SignalSamples
+from seg_mia.membership.fleet.quantile import QuantileScores
 
 Scores = NDArray[np.float64]
 
@@ -55,6 +56,7 @@ class Findings:
         threshold: least score classified as member.
         seeds: scores and threshold of each seed.
         last: scores after each of the last epochs of the first seed, if requested.
+        regression: fit to known non-members, if the attack is one.
     """
 
     samples: SignalSamples
@@ -62,3 +64,4 @@ class Findings:
     threshold: float
     seeds: list[tuple[Scores, float]] = field(default_factory=list)
     last: list[Scores] = field(default_factory=list)
+    regression: QuantileScores | None = None

@@ -95,7 +95,9 @@ def infer(
     learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
-    return Findings(judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last)
+    return Findings(
+        judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last, guesses.regression
+    )
 
 
 def controlled(

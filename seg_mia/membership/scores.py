@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import check_matrix
 from seg_mia.membership.arrays import Members, Values
+from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.membership.roc import best_threshold, check_scores
 
 Rule = Literal["shadow_mean", "shadow_roc"]
@@ -27,12 +28,14 @@ class Guesses:
         threshold: lowest score called a member.
         seeds: scores and threshold of each seed, if several were trained.
         last: scores after each of the last epochs of the first seed, if requested.
+        regression: fit to known non-members, if the attack is one.
     """
 
     scores: Values
     threshold: float
     seeds: list[tuple[Values, float]] = field(default_factory=list)
     last: list[Values] = field(default_factory=list)
+    regression: QuantileScores | None = None
 
 
 def loss_threshold(

@@ -83,6 +83,24 @@ class LastEpochs(Result):
     f1: float
 
 
+class RegressionFit(Result):
+    """The fit of a quantile regression to known non-members, each held out once.
+
+    Attributes:
+        nonmembers: number of known non-members.
+        explained: fraction of their signal's variance that the features explain.
+        nominal_fpr: false positive rate at the threshold, by the fit.
+        achieved_fpr: fraction of held-out non-members above it.
+        covers: whether the nominal rate explains the achieved one, by the binomial at 1 %.
+    """
+
+    nonmembers: int
+    explained: float
+    nominal_fpr: float
+    achieved_fpr: float
+    covers: bool
+
+
 class MembershipScores(Result):
     """All that follows from the scores of one attack.
 
@@ -92,6 +110,7 @@ class MembershipScores(Result):
         certified: the epsilon that the scores prove.
         seeds: of the classifier, where there are several.
         published_mean_of_last_epochs: where it was asked for.
+        regression: of an attack that is one.
     """
 
     results: MembershipMeasures
@@ -99,6 +118,7 @@ class MembershipScores(Result):
     certified: EpsilonLowerBound | None
     seeds: ClassifierSeeds | None
     published_mean_of_last_epochs: LastEpochs | None
+    regression: RegressionFit | None = None
 
 
 class ScoredData(Result):

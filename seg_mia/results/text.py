@@ -200,4 +200,10 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
             f"  mean over the last {last.epochs} epochs, as published: accuracy {last.accuracy:.3f}, "
             f"F1 {last.f1:.3f}"
         )
+    if (fit := summary.regression) is not None:
+        held = "" if fit.covers else "WARNING: the threshold does not hold: "
+        lines.append(
+            f"  {held}FPR {fit.achieved_fpr:.3f} at nominal {fit.nominal_fpr:.3g} on {fit.nonmembers} "
+            f"held-out non-members; image and mask explain {fit.explained:.0%} of their variance"
+        )
     return lines

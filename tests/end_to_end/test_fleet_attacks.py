@@ -84,7 +84,12 @@ def test_quantile_regression_learns_from_the_shadows_samples(
     assert main([*command, str(enough)]) == 0
     printed = capsys.readouterr()
     assert "6 members, 6 non-members: AUC" in printed.out
-    assert "quantile regression on 210 non-members: FPR" in printed.out + printed.err
+    assert "on 210 held-out non-members" in printed.out
+    (file,) = victim.glob("**/mia-quantile/*/summary.json")
+    fit = json.loads(file.read_text())["regression"]
+    assert fit["nonmembers"] == 210
+    assert fit["nominal_fpr"] == 0.1
+    assert 0 <= fit["achieved_fpr"] <= 1
     # A control queries the shadow, which was trained on 150 of its 210 samples.
     assert main([*command, str(enough), "--control"]) == 2
     assert "known non-members, got 60" in capsys.readouterr().err

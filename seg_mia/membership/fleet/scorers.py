@@ -1,6 +1,5 @@
 """Configurable forms of attacks with reference networks: the shadows are the references."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from seg_mia.membership.fleet.vectors import lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -205,7 +202,7 @@ class Quantile(Scorer):
 
     The regression is fitted to the victim's signals on the shadow's samples, 200 or more, which the victim
     was not trained on; no shadow is queried. A sample is called a member above the normal quantile of `fpr`.
-    A warning is logged if held-out non-members exceed it more or less often than chance explains.
+    The results state how often held-out non-members exceed it.
 
     Args:
         ridge: as in `quantile_scores`.
@@ -240,20 +237,4 @@ class Quantile(Scorer):
             folds=self.folds,
             fprs=(self.fpr,),
         )
-        coverage = result.coverage[0]
-        log.info(
-            "quantile regression on %d non-members: FPR %.3f at nominal %.3g on held-out ones; features "
-            "explain %.0f %% of the variance",
-            coverage.nonmembers,
-            coverage.achieved,
-            coverage.nominal,
-            100 * result.explained,
-        )
-        if not coverage.covers:
-            log.warning(
-                "quantile regression: held-out non-members exceed the quantile of FPR %.3g at a rate of "
-                "%.3f; scores keep their order, thresholds do not hold",
-                coverage.nominal,
-                coverage.achieved,
-            )
-        return Guesses(result.scores, float(stats.norm.isf(self.fpr)))
+        return Guesses(result.scores, float(stats.norm.isf(self.fpr)), regression=result)

@@ -162,12 +162,12 @@ def test_quantile_regression_is_the_function_and_decides_at_the_nominal_rate() -
 
 
 @pytest.mark.parametrize("skewed", [True, False])
-def test_a_quantile_that_does_not_hold_is_a_warning(skewed: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_result_states_whether_a_quantile_holds(skewed: bool) -> None:
     victim, known, _ = regression(skewed)
-    with caplog.at_level("INFO"):
-        Quantile(fpr=0.3).score(victim, [known])
-    assert "quantile regression on 500 non-members: FPR 0." in caplog.text
-    assert ("thresholds do not hold" in caplog.text) == skewed
+    fit = Quantile(fpr=0.3).score(victim, [known]).regression
+    assert fit is not None
+    assert (fit.coverage[0].nonmembers, fit.coverage[0].nominal) == (500, 0.3)
+    assert fit.coverage[0].covers != skewed
 
 
 def test_quantile_regression_refuses() -> None:
