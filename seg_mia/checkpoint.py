@@ -248,6 +248,13 @@ def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
     return [value.detach().double().flatten() for value in tensors]
 
 
+def drop_optimiser(path: Path) -> None:
+    """Rewrite a completed training's checkpoint without the states of optimisers, twice the weights' size."""
+    content = read(path)
+    with written_whole(path) as file:
+        torch.save(content | {"optimizer_states": [], "lr_schedulers": []}, file)
+
+
 def export(path: str | Path, out: str | Path) -> Path:
     """Write a checkpoint for sharing: weights and architecture; no split, paths or data settings.
 

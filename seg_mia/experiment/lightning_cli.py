@@ -22,7 +22,7 @@ from seg_mia.callbacks.membership_results import write_membership
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import load_weights
+from seg_mia.checkpoint import drop_optimiser, load_weights
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import class_paths
@@ -44,7 +44,7 @@ from seg_mia.experiment.membership import (
 )
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan, teacher_plan
-from seg_mia.experiment.recipe import keep_signals
+from seg_mia.experiment.recipe import in_fleet, keep_signals
 from seg_mia.experiment.request import requested
 from seg_mia.experiment.trainer_checks import (
     Bars,
@@ -61,7 +61,7 @@ from seg_mia.models.user_errors import input_errors
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
-from seg_mia.runs import CHECKPOINTS, LAST, make, read_run, remove, unbegun
+from seg_mia.runs import BEST, CHECKPOINTS, LAST, make, read_run, remove, unbegun
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
@@ -281,7 +281,9 @@ class Experiment(LightningCLI):
             )
         self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
         file = self.folder / CHECKPOINTS / LAST
-        if file.is_file() and self.trainer.is_global_zero:
+        if file.is_file() and self.trainer.is_global_zero and in_fleet(datamodule):
+            drop_optimiser(file)
+            file.with_name(BEST).unlink(missing_ok=True)
             keep_signals(file, model, datamodule, trust=class_paths(self.config.as_dict()))
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:

@@ -101,10 +101,15 @@ def fleet_signals(
     )
 
 
+def in_fleet(data: LightningDataModule) -> bool:
+    """Return whether a training's members are drawn from the pool of a fleet."""
+    return isinstance(data, SegmentationData) and data.shadow is not None
+
+
 def keep_signals(
     file: Path, task: LightningModule, data: LightningDataModule, *, trust: Collection[str]
 ) -> None:
-    """Cache a trained network's signals on its pool if it belongs to a fleet: all attacks by it need them.
+    """Cache the signals of a fleet's trained network on its pool: all attacks by the fleet need them.
 
     Args:
         file: its checkpoint.
@@ -112,7 +117,7 @@ def keep_signals(
         data: its training data.
         trust: class paths outside seg_mia allowed in the metadata.
     """
-    if not isinstance(task, Segmentation) or not isinstance(data, SegmentationData) or data.shadow is None:
+    if not isinstance(task, Segmentation) or not isinstance(data, SegmentationData):
         return
     _, card = read_run(file, tuple(trust))
     side = TrainedModel(lambda: task.network, data, file, network_spec(card), unseen_of(card, data))

@@ -77,6 +77,11 @@ def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) ->
     """
     done = int(content["epoch"]) + 1
     if epochs is None or epochs < 0 or done < epochs:
+        if not content.get("optimizer_states"):
+            raise InputError(
+                f"a fleet's network ends with its planned epochs, {file} completed its {done} and holds no "
+                "optimiser's state; train another fleet with more"
+            )
         return
     if done > epochs:
         raise InputError(

@@ -58,6 +58,20 @@ class TestFleet:
         assert len(shadow_files(FOLDER)) == 8
         assert {file: time for file, time in times(RUNS).items() if file in before} == before
 
+    def test_a_finished_network_holds_weights_and_no_optimiser(
+        self, recipe: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = trained(recipe, "--role", "shadow", "--data.shadow", "0", "--data.shadow_pool", "victim")
+        assert [file.name for file in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+        assert read(run / "checkpoints" / "last.ckpt")["optimizer_states"] == []
+        whole = trained(recipe, "--role", "shadow")
+        size, with_states = ((each / "checkpoints" / "last.ckpt").stat().st_size for each in (run, whole))
+        assert size < 0.6 * with_states
+        # Ended between the last epoch and its record in the fleet: begun again, it has nothing to train.
+        assert main(["fit", "--resume", str(run)]) == 0
+        assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 2
+        assert "train another fleet with more" in capsys.readouterr().err
+
     def test_a_fleet_stands_for_its_networks(
         self, recipe: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
     ) -> None:
