@@ -75,7 +75,7 @@ def read_fleet(folder: Path, root: str | None) -> list[TrainedModel]:
     kind = resolve(spec["class_path"])
     if not issubclass(kind, SegmentationData):
         raise SystemExit(f"{files[0]} must name seg_mia's data, got {spec['class_path']}")
-    data = kind(**spec["init_args"], **({} if root is None else {"root": root}))
+    data = kind(**(spec["init_args"] | ({} if root is None else {"root": root})))
     data.prepare_data()
     data.setup()
     modules = DataModules()

@@ -18,6 +18,7 @@ from seg_mia.audit.submission import submitted
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.options import Option
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.executors.base import Executor
@@ -158,6 +159,7 @@ def audited_recipe(
     networks: Sequence[TrainedModel],
     salt: bytes,
     *,
+    subgroups: Sequence[str] = (),
     row: int = 0,
     defence: str = "none",
     folder: str = "",
@@ -168,6 +170,7 @@ def audited_recipe(
         attacks: attacks on numbers, by name.
         networks: from `open_fleet`.
         salt: as in `recipe_results`, also for the further arguments.
+        subgroups: as in `fleet_signals`.
         row: as there.
         defence: as there.
         folder: as there.
@@ -176,10 +179,19 @@ def audited_recipe(
         InputError: too few trained networks.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    signals = fleet_signals(attacks, networks, device)
+    signals = fleet_signals(attacks, networks, device, subgroups=subgroups)
     for number in signals.untrained:
         log.warning("network %d of the fleet did not train and is left out", number)
     return recipe_results(attacks, signals, salt, row=row, defence=defence, folder=folder)
+
+
+def opened(first: RunRequest, modules: DataModules) -> SegmentationData:
+    """Return the data of a fleet's first training, with its samples listed."""
+    data = modules.of_plan(plan(first))
+    if data is None:
+        raise InputError("a fleet needs data; name it with --data CLASS or a config")
+    data.prepare_data()
+    return data
 
 
 def open_fleet(
@@ -196,10 +208,7 @@ def open_fleet(
     Raises:
         InputError: an unreadable checkpoint, networks of other data.
     """
-    data = modules.of_plan(plan(first))
-    if data is None:
-        raise InputError("a fleet needs data; name it with --data CLASS or a config")
-    data.prepare_data()
+    data = opened(first, modules)
     data.setup()
     files = [checkpoint_file(folder, SHADOW) for folder in folders]
     return [

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, assert_never
 from seg_mia.attacks.base import Preparation
 from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
-from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet
+from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
 from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
 from seg_mia.audit.stage_cache import StageCache, StageResult
@@ -25,6 +25,7 @@ from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
 from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
@@ -242,6 +243,8 @@ class AuditRunner:
         assert self.settings.fleet is not None
         options = tuple(option for option in recipe.options if option.name != "data.role")
         requests = fleet_requests(replace(recipe, options=options), self.settings.fleet.count, "victim")
+        if step.shadow == 0 and self.settings.fleet.subgroups:  # refused before a fleet is trained
+            check_columns(opened(requests[0], self.cache.modules), self.settings.fleet.subgroups)
         return requests[step.shadow]
 
     def _add_recipe(self, step: AuditStep) -> None:
@@ -250,8 +253,14 @@ class AuditRunner:
         listed = {attack.label: attack.instance for attack in self.attacks if not attack.control}
         first = self._network(replace(step, shadow=0))
         networks = open_fleet(folders, self.cache.modules, first, trust=self.settings.trust)
+        assert self.settings.fleet is not None
         self.recipes += audited_recipe(
-            on_numbers(listed), networks, own_salt(folders[0]), row=step.row, defence=row.label
+            on_numbers(listed),
+            networks,
+            own_salt(folders[0]),
+            subgroups=self.settings.fleet.subgroups,
+            row=step.row,
+            defence=row.label,
         )
 
     def _folders(self, step: AuditStep) -> tuple[Path, list[Path]]:

@@ -76,9 +76,11 @@ class FleetEntry:
 
     Args:
         count: number of networks, an even one so that each sample is in half of them; 6 or more.
+        subgroups: columns of the manifest by which patients are compared, such as the site.
     """
 
     count: int = 16
+    subgroups: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from seg_mia.audit.fleet import (
     audited_recipe,
     fleet_requests,
     open_fleet,
+    opened,
     recipe_attack,
     seed_of,
     train_fleet,
@@ -24,7 +25,7 @@ from seg_mia.config.files import find_file, known, named
 from seg_mia.config.options import options_in, taken
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName, executor_of, threads_per_task
-from seg_mia.experiment.recipe import LEAST_NETWORKS
+from seg_mia.experiment.recipe import LEAST_NETWORKS, check_columns
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.files import write_text
@@ -46,6 +47,7 @@ it stopped, and a larger one keeps the networks of a smaller one.
                          attacker without the victim's samples
   --attacks NAME         attack to audit the recipe by; may be repeated. Default: {attacks}
   --defence NAME         train with a defence; may be repeated
+  --subgroups COLUMN     also compare patients by a column of the manifest, such as the site; may be repeated
   --runs FOLDER          folder of runs
   --trust CLASS          class path outside seg_mia that checkpoints may name; may be repeated
   --fresh                train again, whatever is there
@@ -83,6 +85,7 @@ class FleetSettings:
         threads: CPU threads of each training; None for the default.
         execution: further arguments of `seg_mia.executors.choice.executor_of`.
         trust: class paths outside seg_mia allowed in checkpoints.
+        subgroups: columns of the manifest that patients are compared by.
     """
 
     recipe: RunRequest
@@ -94,6 +97,7 @@ class FleetSettings:
     threads: int | None
     execution: ExecutionSettings
     trust: tuple[str, ...] = ()
+    subgroups: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -109,6 +113,8 @@ def fleet(words: Sequence[str], *, say: Callable[[str], None]) -> list[str]:
     requests = fleet_requests(settings.recipe, settings.count, settings.pool)
     with executor_of(threads=threads_per_task(settings.threads), **settings.execution) as executor:
         cache = StageCache(runs, say=say, fresh=settings.fresh, device=executor.device)
+        if settings.subgroups:  # refused before anything is trained
+            check_columns(opened(requests[0], cache.modules), settings.subgroups)
         stages = train_fleet(requests, settings.name, cache, executor, say)
     with cache.held(settings.name, [settings.name, settings.pool, stages[0].key]) as folder:
         record = FleetRecord(
@@ -135,7 +141,9 @@ def _audited(
         return [f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(stages)} are trained"]
     folders = [stage.folder for stage in stages]
     networks = open_fleet(folders, cache.modules, first, trust=settings.trust)
-    results = audited_recipe(settings.attacks, networks, own_salt(folder), folder=str(folder))
+    results = audited_recipe(
+        settings.attacks, networks, own_salt(folder), subgroups=settings.subgroups, folder=str(folder)
+    )
     write_recipes(folder, results)
     lines = [line for result in results for line in recipe_headline(result)]
     return [*aligned(recipe_table(results)), "", *lines]
@@ -159,7 +167,16 @@ def read_settings(words: Sequence[str]) -> FleetSettings:
     )
     trust = tuple(flags.trust)
     return FleetSettings(
-        recipe, name, flags.count, flags.pool, attacks, flags.fresh, flags.threads, execution, trust
+        recipe,
+        name,
+        flags.count,
+        flags.pool,
+        attacks,
+        flags.fresh,
+        flags.threads,
+        execution,
+        trust,
+        tuple(flags.subgroups),
     )
 
 
@@ -169,6 +186,7 @@ def _flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--pool", choices=("victim", "shadow"), default="victim")
     parser.add_argument("--attacks", action="append")
     parser.add_argument("--defence", action="append", default=[])
+    parser.add_argument("--subgroups", action="append", default=[])
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--fresh", action="store_true")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from seg_mia.config.spec import parameters
+from seg_mia.data.altered import with_altered
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.checks import examine, log_notes
@@ -61,6 +62,7 @@ class SegmentationData(LightningDataModule):
             ids); not to be set by hand.
         stratify: number of bins of the foreground fraction for a stratified split, in which members and
             non-members have similar fractions; no stratification if not given.
+        altered: fraction of the patients with an altered, exposed sample (`seg_mia.data.altered`).
 
     Attributes:
         batches: sampler of training batches, if set by a defence.
@@ -98,6 +100,7 @@ class SegmentationData(LightningDataModule):
         near_duplicates: str | None = None,
         duplicate_positions: list[list[int]] | None = None,
         stratify: int | None = None,
+        altered: float = 0.0,
     ) -> None:
         super().__init__()
         self._check_counts(batch_size, limit, workers)
@@ -108,11 +111,10 @@ class SegmentationData(LightningDataModule):
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
         self._split_settings()  # rejects incompatible settings before any sample is read
         self.subset, self.limit = subset, limit
-        self.batch_size, self.workers, self.augment = batch_size, workers, augment
-        self.cache = cache
+        self.batch_size, self.workers, self.augment, self.cache = batch_size, workers, augment, cache
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
         self.duplicate_positions: Positions | None = duplicate_positions
-        self.stratify = stratify
+        self.stratify, self.altered = stratify, altered
         self._ready = False
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
@@ -222,7 +224,7 @@ class SegmentationData(LightningDataModule):
         self._store_positions()
 
     def _read(self) -> None:
-        self.source = self.read_source()
+        self.source = with_altered(self.read_source(), self.altered)
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Source(ABC):
         predefined_split: part of each sample in the data's own split, one of PARTS; None for a random
             split.
         notes: remarks from listing the samples.
+        columns: further facts of each sample by name, as text, empty where unknown: subgroups of an audit.
     """
 
     ids: tuple[str, ...]
@@ -50,6 +52,7 @@ class Source(ABC):
     classes: int
     predefined_split: tuple[str, ...] | None = None
     notes: tuple[Note, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @abstractmethod
     def digest(self, index: int) -> str:

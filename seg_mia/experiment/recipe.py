@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 
 from seg_mia.checkpoint import network_spec
+from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
 from seg_mia.data.predictions import is_reproducible
@@ -32,6 +33,8 @@ from seg_mia.tasks.segmentation import Segmentation
 QUALITY: Final = ImageDice()
 KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
 """Signals kept of each network of a fleet, those of the shipped attacks."""
+FOREGROUND: Final = "foreground"
+"""Column of the fraction of an image that is foreground."""
 LEAST_NETWORKS: Final = 6
 """Without a target and its complement each sample then has two references on either side."""
 
@@ -46,6 +49,7 @@ class FleetSignals:
         inside: training set of each network, bool (networks, n).
         values: signals of each attack, higher for members, (networks, n) or (networks, n, signals).
         dice: Dice of each network on each sample, (networks, n).
+        columns: values of each sample by column, as text, (n,) each.
         untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
             other fields.
     """
@@ -55,11 +59,22 @@ class FleetSignals:
     inside: NDArray[np.bool_]
     values: Mapping[str, NDArray[np.float64]]
     dice: NDArray[np.float64]
+    columns: Mapping[str, Sequence[str]]
     untrained: tuple[int, ...] = ()
+
+    @property
+    def altered(self) -> NDArray[np.bool_] | None:
+        """Altered samples, bool (n,); None if there are none."""
+        kinds = self.columns.get(COLUMN)
+        return None if kinds is None else np.array([kind != UNALTERED for kind in kinds])
 
 
 def fleet_signals(
-    attacks: Mapping[str, Membership], fleet: Sequence[TrainedModel], device: torch.device
+    attacks: Mapping[str, Membership],
+    fleet: Sequence[TrainedModel],
+    device: torch.device,
+    *,
+    subgroups: Sequence[str] = (),
 ) -> FleetSignals:
     """Return the signals of each attack, of all networks on the fleet's pool.
 
@@ -68,11 +83,13 @@ def fleet_signals(
         fleet: networks with members drawn from one pool; they are loaded one at a time, where their signals
             are not cached.
         device: device of the queries.
+        subgroups: columns of the data set's list of samples, such as the site.
 
     Raises:
-        InputError: networks of several pools, an attack on maps, too few networks.
+        InputError: networks of several pools, an attack on maps, too few networks, an unknown column.
     """
     pool = _common_pool(fleet)
+    columns = _columns(fleet[0].data, pool, subgroups)
     for name, attack in attacks.items():
         if attack.signal.maps:
             raise InputError(f"a fleet is attacked by numbers, {name} takes maps; leave it out")
@@ -97,8 +114,29 @@ def fleet_signals(
         inside=inside[~failed],
         values={name: -np.stack([row[i] for row in kept]) for i, name in enumerate(attacks, start=1)},
         dice=dice[~failed],
+        columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
     )
+
+
+def check_columns(data: SegmentationData, names: Sequence[str]) -> None:
+    """Raise InputError for a name that is no column of the opened data's manifest."""
+    known = data.source.columns
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(
+            f"subgroups must be columns of the manifest, {', '.join(known) or 'which has no further ones'}, "
+            f"got {unknown[0]}; correct it, or leave it out"
+        )
+
+
+def _columns(data: SegmentationData, pool: NDArray[np.int64], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the named columns of a pool's samples, the foreground's fraction, and which are altered."""
+    check_columns(data, names)
+    known = data.source.columns
+    chosen = [*names, *(name for name in (COLUMN,) if name in known)]
+    labelled = np.maximum(data.facts.pixels[pool, :-1].sum(axis=1), 1)
+    sizes = {FOREGROUND: [f"{share:.6g}" for share in data.facts.foreground[pool] / labelled]}
+    return {name: [known[name][i] for i in pool] for name in dict.fromkeys(chosen)} | sizes
 
 
 def in_fleet(data: LightningDataModule) -> bool:
@@ -166,7 +204,9 @@ def recipe_results(
     for name, attack in attacks.items():
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.compare
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
-        audit = recipe_audit(*arrays, standardise=standardise)
+        audit = recipe_audit(
+            *arrays, standardise=standardise, columns=signals.columns, altered=signals.altered
+        )
         least_in = needs.count if needs.sampling == "online" else 0
         curve = (
             network_curve(*arrays, least_in=least_in, least_out=needs.count, standardise=standardise)

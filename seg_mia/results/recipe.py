@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.audit import RecipeAudit
+from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import EXACT, Measure, Number, Result
@@ -94,6 +94,20 @@ class NetworkPoint(Result):
     tpr: Measure
 
 
+class AlteredSamples(Result):
+    """An attack on a recipe, evaluated on altered samples alone (`seg_mia.data.altered`).
+
+    Attributes:
+        samples: number of altered samples.
+        auc: over all decisions on them.
+        rates: at one threshold, chosen on these decisions.
+    """
+
+    samples: int
+    auc: Measure
+    rates: list[RecipeRate]
+
+
 class RecipeResult(Result):
     """One attack on a recipe: each network of a fleet in turn the victim, others the attacker's.
 
@@ -120,6 +134,7 @@ class RecipeResult(Result):
         rates: at low false positive rates.
         risk: by patient.
         curve: the same attack with fewer networks, by rising number.
+        altered: the attack on altered samples alone, if there are any.
         folder: folder of its files, empty without.
     """
 
@@ -144,6 +159,7 @@ class RecipeResult(Result):
     rates: RecipeRates
     risk: RecipeRisk
     curve: list[NetworkPoint] = Field(default_factory=list)
+    altered: AlteredSamples | None = None
     folder: str = ""
 
     @property
@@ -219,6 +235,7 @@ def recipe_result(
         ),
         risk=recipe_risk(audit, ids),
         curve=[_point(point) for point in curve],
+        altered=None if audit.altered is None else _altered(audit.altered),
         folder=folder,
     )
 
@@ -260,6 +277,11 @@ def _rate(rate: Rate) -> RecipeRate:
         tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
         ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
     )
+
+
+def _altered(audit: AlteredAudit) -> AlteredSamples:
+    rates = [_rate(rate) for rate in audit.pooled]
+    return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
 
 
 def _point(point: FewerNetworks) -> NetworkPoint:

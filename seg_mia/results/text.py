@@ -8,7 +8,7 @@ from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.recipe import RecipeResult, rate_at
+from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
 from seg_mia.results.tables import (
     aligned,
     counted,
@@ -156,6 +156,7 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         )
     ]
     null = risk.worst_decile_null
+    altered = result.altered
     return [
         f"recipe, {result.label} ({result.sampling}, attacker knowledge: {result.attacker_knowledge}), each "
         f"of {counted(result.networks, 'network')} in turn the victim, "
@@ -164,7 +165,16 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"  TPR at 1 % FPR {', '.join(at_1)}",
         f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
         f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
+        *([] if altered is None else [altered_headline(altered)]),
     ]
+
+
+def altered_headline(altered: AlteredSamples) -> str:
+    """Return the line on altered samples."""
+    return (
+        f"  on {altered.samples} altered samples: AUC {interval(altered.auc)}, TPR at 1 % FPR "
+        f"{recipe_rate(rate_at(altered.rates, 0.01))}"
+    )
 
 
 def without_gradient(attacker_knowledge: str, stopped: int, images: int) -> str:

@@ -72,6 +72,28 @@ class TestFleet:
         assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 2
         assert "train another fleet with more" in capsys.readouterr().err
 
+    def test_patients_are_compared_by_columns_and_altered_samples_alone(
+        self, recipe: Path, folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = folder(count=40)
+        names = sorted(file.stem for file in (root / "images").iterdir())
+        rows = [f"{name}.png,{'north' if number % 2 else 'south'}" for number, name in enumerate(names)]
+        (root / "list.csv").write_text("\n".join(["image,site", *rows]))
+        words = ["fleet", "--config", str(recipe), "--count", "6", "--attacks", "mia-global-loss"]
+        words += ["--data.members", "10", "--data.nonmembers", "10", "--data.manifest", "list.csv"]
+        words += ["--trainer.max_epochs", "4", "--data.altered", "0.25", "--subgroups"]
+        assert main([*words, "sex"]) == 2
+        assert "columns of the manifest, site, altered, got sex" in capsys.readouterr().err
+        assert not RUNS.exists()
+        assert main([*words, "site"]) == 0
+        assert "altered samples: AUC" in capsys.readouterr().out
+        (file,) = RUNS.parent.glob("tiny-fleet/*/recipe*.json")
+        (result,) = json.loads(file.read_text())["recipes"]
+        groups = result["risk"]["subgroups"]
+        assert {group["value"] for group in groups if group["column"] == "site"} == {"north", "south"}
+        assert {group["column"] for group in groups} == {"site", "altered"}  # all squares have one size
+        assert result["altered"]["samples"] >= 2
+
     def test_a_fleet_stands_for_its_networks(
         self, recipe: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
     ) -> None:

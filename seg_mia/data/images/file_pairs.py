@@ -1,7 +1,8 @@
 """Samples of one image file and one mask file each, and their common source class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from seg_mia.data.images.mask_coding import largest_lost
@@ -11,13 +12,14 @@ from seg_mia.errors import InputError
 
 
 class Sample(NamedTuple):
-    """Files of one sample, and its group, which stays on one side of the split."""
+    """Files of one sample, its group, which stays on one side of the split, and further columns of a list."""
 
     name: str
     image: Path
     mask: Path
     group: str
     part: str | None = None
+    columns: Mapping[str, str] = MappingProxyType({})
 
 
 class FilePairs(Source):

@@ -21,7 +21,8 @@ class Row(NamedTuple):
     image: str
     mask: str | None
     group: str | None
-    part: str | None = None
+    part: str | None
+    columns: Mapping[str, str]
 
 
 class FolderSource(FilePairs):
@@ -86,6 +87,8 @@ class FolderSource(FilePairs):
             self.samples = _by_patient(self.samples, Patients(patient), root)
         self.ids = tuple(sample.name for sample in self.samples)
         self.groups = tuple(sample.group for sample in self.samples)
+        names = self.samples[0].columns if self.samples else ()
+        self.columns = {name: tuple(sample.columns[name] for sample in self.samples) for name in names}
         if split_column is not None:
             self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
@@ -151,6 +154,7 @@ def _rows(
             raise InputError(
                 f"{manifest} must have one column {column!r}, got {header.count(column)}; rename the others"
             )
+    further = [name for name in header if name not in {image_column, masks, groups, split_column}]
     if not lines:
         raise InputError(f"{manifest} must list samples, got none; add a line for each")
     return [
@@ -160,6 +164,7 @@ def _rows(
             None if masks is None else _cell(where, row, masks),
             None if groups is None else _cell(where, row, groups),
             None if split_column is None else _part(where, row, split_column),
+            {name: str(row[name] or "").strip() for name in further},
         )
         for where, row in lines
     ]
@@ -215,7 +220,7 @@ def _by_path(row: Row, root: Path) -> Sample:
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")
         regular(path)
     name = image.relative_to(root.resolve()).with_suffix("").as_posix()
-    return Sample(name, image, mask, row.group or name, row.part)
+    return Sample(name, image, mask, row.group or name, row.part, row.columns)
 
 
 def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Sample:
@@ -224,4 +229,4 @@ def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) ->
     for kind, files in (("image", images), ("mask", masks)):
         if name not in files:
             raise InputError(f"{row.where} must name an image and a mask, found no {kind} {name}; correct it")
-    return Sample(name, images[name], masks[name], row.group or name, row.part)
+    return Sample(name, images[name], masks[name], row.group or name, row.part, row.columns)

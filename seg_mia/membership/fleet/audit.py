@@ -49,6 +49,7 @@ class RecipeAudit:
         risk: risk of each patient.
         stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
         subgroups: risk of the subgroups, by column.
+        altered: the attack on altered samples alone, if there are any.
     """
 
     networks: int
@@ -66,6 +67,22 @@ class RecipeAudit:
     risk: PatientRisk
     stability: Stability | None
     subgroups: Mapping[str, Sequence[Subgroup]]
+    altered: "AlteredAudit | None" = None
+
+
+@dataclass(frozen=True)
+class AlteredAudit:
+    """Results of an attack on altered samples, by the same scores.
+
+    Attributes:
+        samples: number of altered samples.
+        auc: over all decisions on them, clustered by patient.
+        pooled: rates at one threshold, chosen on these decisions.
+    """
+
+    samples: int
+    auc: Interval
+    pooled: Sequence[Rate]
 
 
 def recipe_audit(
@@ -76,6 +93,7 @@ def recipe_audit(
     *,
     standardise: bool = True,
     columns: Mapping[str, Sequence[str]] | None = None,
+    altered: Inside | None = None,
     fprs: Sequence[float] = FPRS,
     resamples: int = 1000,
     permutations: int = 200,
@@ -96,6 +114,7 @@ def recipe_audit(
             `rmia`) are used unchanged.
         columns: columns of the manifest that divide patients into subgroups, such as the site: value of each
             sample, (n,) each (`patient_labels`).
+        altered: samples that are also evaluated alone, one by one instead of by patient, bool (n,).
         fprs: nominal false positive rates, in [0, 1].
         resamples: number of bootstrap resamples.
         permutations: permutations for the null band of the survival curve.
@@ -136,6 +155,19 @@ def recipe_audit(
             name: subgroups(risk.auc, patient_labels(name, labels, groups), seed=seed)
             for name, labels in (columns or {}).items()
         },
+        altered=None if altered is None else _altered(values, inside, attack, altered, fprs),
+    )
+
+
+def _altered(
+    values: Values, inside: Inside, attack: FleetAttack, altered: Inside, fprs: Sequence[float]
+) -> AlteredAudit | None:
+    """Return the results on single altered samples; None with fewer than two."""
+    if altered.sum() < 2:
+        return None
+    scores, members = attacked(values, inside, attack)[:, altered], inside[:, altered]
+    return AlteredAudit(
+        int(altered.sum()), pooled_auc(scores, members), pooled_rates(scores, members, fprs=fprs)
     )
 
 

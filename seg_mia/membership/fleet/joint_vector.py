@@ -82,9 +82,7 @@ def vector_moments(references: Values, inside: Inside) -> VectorMoments:
     shape = prior + freedom / 2
     return VectorMoments(
         counts=np.stack([side.sum(axis=0).astype(np.float64) for side in sides]),
-        means=np.stack(
-            [np.where(side.any(axis=0)[:, None], side_means(references, side), 0) for side in sides]
-        ),
+        means=np.stack([side_means(references, side) for side in sides]),
         covariances=covariances,
         shape=shape,
         factor=(prior - 1 + squares / 2) / shape,
@@ -95,7 +93,8 @@ def vector_predictives(moments: VectorMoments) -> tuple[VectorPredictive, Vector
     """Return the predictive distributions of the next network without and with each sample."""
     size = moments.means.shape[2]
     middle, between = _between(moments)
-    precision = _blocks(np.linalg.inv(moments.covariances), moments.counts / moments.factor)
+    inverse = np.asarray(np.linalg.inv(moments.covariances), dtype=np.float64)
+    precision = _blocks(inverse, moments.counts / moments.factor)
     spread = between @ precision
     gain = spread @ np.linalg.inv(np.eye(2 * size) + spread)
     strayed = _pairs(moments.means) - middle

@@ -90,3 +90,26 @@ def test_few_networks_have_no_stability() -> None:
     names = np.arange(60).astype(str)
     audit = recipe_audit(signals, inside, names, difficulty_calibrated, resamples=20, permutations=5)
     assert audit.stability is None
+
+
+def test_altered_samples_are_scored_alone() -> None:
+    generator = np.random.default_rng(5)
+    inside = members_of(generator, 16, 200)
+    altered = np.arange(200) < 20
+    signals = signals_of(generator, inside, effect=0.2) + 3 * inside * altered
+    names = np.arange(200).astype(str)
+    audit = recipe_audit(
+        signals, inside, names, difficulty_calibrated, altered=altered, resamples=5, permutations=5
+    )
+    assert audit.altered is not None
+    assert audit.altered.samples == 20
+    assert audit.auc.value < 0.7
+    # An effect of 3.2 against the noise of the target and of the mean of seven references.
+    assert audit.altered.auc.value == pytest.approx(
+        stats.norm.cdf(3.2 / math.sqrt(2 * (1 + 1 / 7))), abs=0.02
+    )
+    assert [rate.expected_false_positives for rate in audit.altered.pooled] == [16, 1.6, 0.16]
+    none = recipe_audit(
+        signals, inside, names, difficulty_calibrated, altered=altered & False, resamples=5, permutations=5
+    )
+    assert none.altered is None
