@@ -12,6 +12,7 @@ class DecodingBar:
     def __init__(self, description: str = "decoding into the cache", unit: str = "sample") -> None:
         self.description, self.unit = description, unit
         self.bar: tqdm[Never] | None = None
+        self.done = 0
 
     def __enter__(self) -> Self:
         return self
@@ -19,8 +20,9 @@ class DecodingBar:
     def __call__(self, done: int, total: int) -> None:
         """Show `done` of `total`."""
         if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.description, unit=self.unit, leave=False)
-        self.bar.update(done - self.bar.n)
+            self.bar = tqdm(total=total, desc=self.description, unit=self.unit, leave=False, disable=None)
+        self.bar.update(done - self.done)
+        self.done = done
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

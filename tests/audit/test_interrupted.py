@@ -41,7 +41,6 @@ version: 1
 victim: {victim}
 shadow: {{config: {victim}, options: {{data.role: shadow}}}}
 scorer: {{architecture: test_resnet, epochs: 2}}
-control: true
 attacks: [mia-type2, {{attack: asma, settings: {{steps: 2}}, data: {{limit: 2}}}}]
 defences: [none, distilled]
 """)

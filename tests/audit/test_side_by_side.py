@@ -111,16 +111,54 @@ def epochs(folder: Path) -> list[str]:
     return sorted((folder / "epochs").read_text().splitlines())
 
 
-def test_any_number_of_workers_gives_the_same(
-    run: Callable[..., dict[str, Any]], capfd: pytest.CaptureFixture[str]
+def test_workers_and_their_deaths_change_nothing(
+    audit: Path, run: Callable[..., dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     alone = run("one", "--workers", "1")
+    trained = epochs(tmp_path)
+    three_of_which_one_is_killed(run, tmp_path, alone, trained, capfd)
+    the_driver_is_killed(audit, run, tmp_path, alone, trained)
+
+
+def three_of_which_one_is_killed(
+    run: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    alone: dict[str, Any],
+    trained: list[str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "epochs").unlink()
+    (tmp_path / "worker").touch()
     capfd.readouterr()
     assert run("three", "--workers", "3") == alone
+    assert not (tmp_path / "worker").exists()
+    again = epochs(tmp_path)
+    assert len(again) == len(trained) + 1  # the epoch of the kill was begun twice, no other
+    assert set(again) == set(trained)
     lines = capfd.readouterr().out.splitlines()
     done = [line for line in lines if line.startswith("stage ")]
     assert [line.partition(" done: ")[0] for line in done] == [f"stage {n} of 22" for n in range(1, 23)]
     assert run("three", "--workers", "2") == alone  # from the cache
+
+
+def the_driver_is_killed(
+    audit: Path,
+    run: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    alone: dict[str, Any],
+    trained: list[str],
+) -> None:
+    (tmp_path / "epochs").unlink()
+    (tmp_path / "driver").touch()
+    (tmp_path / "killed").mkdir()
+    words = ["-m", "seg_mia", "audit", "--config", str(audit), "--workers", "2", "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path / "killed", env=environment, check=False)
+    assert done.returncode == -9
+    assert run("killed", "--workers", "2") == alone
+    again = epochs(tmp_path)
+    assert set(again) == set(trained)
+    assert len(again) <= len(trained) + 2  # two trainings ran, each in one epoch
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray, an extra, is not installed")
@@ -135,38 +173,6 @@ def test_ray_gives_the_same(run: Callable[..., dict[str, Any]]) -> None:
         assert run("ray", "--executor", "ray", "--address", cluster.address) == alone
     finally:
         cluster.shutdown()
-
-
-def test_a_training_whose_process_is_killed_goes_on(
-    run: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    alone = run("one", "--workers", "1")
-    trained = epochs(tmp_path)
-    (tmp_path / "epochs").unlink()
-    (tmp_path / "worker").touch()
-    assert run("killed", "--workers", "2") == alone
-    assert not (tmp_path / "worker").exists()
-    again = epochs(tmp_path)
-    assert len(again) == len(trained) + 1  # the epoch of the kill was begun twice, no other
-    assert set(again) == set(trained)
-
-
-def test_an_audit_that_is_killed_goes_on(
-    audit: Path, run: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    alone = run("one", "--workers", "1")
-    trained = epochs(tmp_path)
-    (tmp_path / "epochs").unlink()
-    (tmp_path / "driver").touch()
-    (tmp_path / "killed").mkdir()
-    words = ["-m", "seg_mia", "audit", "--config", str(audit), "--workers", "2", "--threads", "1"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path / "killed", env=environment, check=False)
-    assert done.returncode == -9
-    assert run("killed", "--workers", "2") == alone
-    again = epochs(tmp_path)
-    assert set(again) == set(trained)
-    assert len(again) <= len(trained) + 2  # two trainings ran, each in one epoch
 
 
 def test_an_error_in_a_stage_is_one_line(

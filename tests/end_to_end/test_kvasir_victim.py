@@ -11,7 +11,7 @@ from seg_mia.cli import main
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_cores")]
 
 RUN = Path("runs/kvasir_victim/version_0")
-SMALL = ["--data.size=96", "--data.members=200", "--data.nonmembers=150", "--trainer.max_epochs=15"]
+SMALL = ["--data.size=64", "--data.members=200", "--data.nonmembers=120", "--trainer.max_epochs=12"]
 
 
 def results(name: str) -> dict[str, Any]:
@@ -24,22 +24,23 @@ def test_a_victim_learns_polyps_is_fooled_and_leaks(shared: Path) -> None:
     data, start = f"--data.root={shared / 'data' / 'kvasir_seg'}", f"--model.encoder_weights={weights}"
     assert main(["fit", "--config", "kvasir_victim", data, start, *SMALL]) == 0
     last = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["val/dice"] >= 0.72
+    assert last["val/dice"] >= 0.65
     assert last["train/dice"] > last["val/dice"] + 0.1  # members and non-members can be told apart
     it_is_fooled()
     assert main(["fit", "--config", "kvasir_shadow", data, start, *SMALL]) == 0
-    it_leaks(["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"])
+    pretrained = ["--attack.scorer.architecture=tf_efficientnet_lite0", f"--attack.scorer.weights={weights}"]
+    it_leaks([*pretrained, "--attack.scorer.epochs=8"])
 
 
 def it_is_fooled() -> None:
-    assert main(["test", "--attack", "asma", "--data.limit=12"]) == 0
+    assert main(["test", "--attack", "asma", "--data.limit=4"]) == 0
     summary = results("asma")
     mean = {name: value["mean"] for name, value in summary["results"].items()}
-    assert (summary["images"], summary["unchanged"]) == (12, 0)
+    assert (summary["images"], summary["unchanged"]) == (4, 0)
     assert mean["iou_before"] < 0.3
-    assert mean["iou"] >= 0.95
+    assert mean["iou"] >= 0.9
     assert mean["l2"] <= 1.2
-    assert mean["iou_8bit"] > 0.9
+    assert mean["iou_8bit"] > 0.85
     assert mean["dice_adversarial"] < mean["dice_clean"] - 0.3
 
 

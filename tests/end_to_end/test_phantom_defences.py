@@ -14,17 +14,19 @@ OPTIONS = {
     "data.size": 48,
     "data.members": 32,
     "data.nonmembers": 32,
+    "data.reference": 96,
     "model.network.init_args.depth": 3,
     "model.network.init_args.decoder_channels": [64, 32, 16],
     "model.lr": 2e-3,
-    "trainer.max_epochs": 40,
-    "trainer.check_val_every_n_epoch": 20,
+    "trainer.max_epochs": 30,
+    "trainer.check_val_every_n_epoch": 15,
 }
 QUICK = {"config": "phantom_victim", "options": OPTIONS}
 AUDIT = {
     "victim": QUICK,
     "shadow": QUICK,
     "attacks": ["mia-global-loss"],
+    "scorer": {"architecture": "test_resnet", "epochs": 3},
     "defences": ["none", "argmax", "distilled", "poisoned"],
 }
 
