@@ -22,6 +22,7 @@ from seg_mia.config.spec import resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
+from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
 from seg_mia.experiment.membership import load_shadow
 from seg_mia.experiment.modules import DataModules
@@ -136,16 +137,20 @@ def attacks(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
             yield f"first {count}{view}, LiRA, pooled covariance", leveled[..., :count], pooled
 
 
-def mean_rates(values: Values, inside: Inside, attack: FleetAttack, references: int) -> tuple[float, float]:
+def cell(values: Values, inside: Inside, attack: FleetAttack, references: int) -> str:
     """Return mean AUC and TPR at 1 % FPR over targets, in consecutive groups of `references` + 2 networks."""
     size = references + 2
     areas, rates = list[float](), list[float]()
     for start in range(0, len(values) - size + 1, size):
         part = slice(start, start + size)
-        for scores, members in zip(attacked(values[part], inside[part], attack), inside[part], strict=True):
+        try:
+            table = attacked(values[part], inside[part], attack)
+        except InputError:  # too few references for this attack
+            return "-"
+        for scores, members in zip(table, inside[part], strict=True):
             areas.append(auc(scores, members))
             rates.append(tpr_at_fpr(scores, members, 0.01))
-    return float(np.mean(areas)), float(np.mean(rates))
+    return f"{np.mean(areas):.3f}, {np.mean(rates):.3f}"
 
 
 def main() -> None:
@@ -166,8 +171,8 @@ def main() -> None:
     print(f"| attack |{''.join(f' {count} references |' for count in counts)}")
     print(f"| --- |{' --- |' * len(counts)}")
     for name, values, attack in attacks(signals):
-        cells = [mean_rates(values, signals.inside, attack, count) for count in counts]
-        print(f"| {name} | {' | '.join(f'{area:.3f}, {tpr:.3f}' for area, tpr in cells)} |", flush=True)
+        cells = [cell(values, signals.inside, attack, count) for count in counts]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
