@@ -21,6 +21,7 @@ Does a segmentation model leak its training patients, and can it be fooled?
 
 commands
   audit     --config phantom_audit.yaml      train a victim and a shadow, attack, write a report
+  audit     --predictions release.csv --classes 2    audit released predictions, without the network
   report    runs/phantom_audit               rewrite an audit's report (--fail-on 'mia.auc>0.6')
   fit       --config kvasir_victim.yaml      train a network (--resume RUN: an interrupted one)
   fit       --config ... --defence crop      train a defended or poisoned network
@@ -183,11 +184,18 @@ def _use(done: "Experiment") -> str:
 
 
 def _audit(words: list[str]) -> int:
+    from seg_mia.audit.reading import is_of_predictions
     from seg_mia.audit.run import audit
     from seg_mia.audit.settings import read_settings
 
     _quiet()
-    result = audit(read_settings(words), say=print)
+    if is_of_predictions(words):
+        from seg_mia.audit.predictions.run import audit_predictions
+        from seg_mia.audit.predictions.settings import read_prediction_settings
+
+        result = audit_predictions(read_prediction_settings(words), words, say=print)
+    else:
+        result = audit(read_settings(words), say=print)
     print(f"\naudit in {result.folder}")
     for line in result.headline():
         print(line)

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
 from seg_mia.audit.settings import AttackEntry, Settings, shadow_count
-from seg_mia.config.files import find_config
+from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Option, options_of, words_of
 from seg_mia.errors import InputError
@@ -47,7 +47,7 @@ class PreparedAttack:
 def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     """Return the attacks to run, the blind baseline first; raise InputError for invalid ones."""
     entries = [AttackEntry(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
-    attacks = _labelled([_checked(entry, settings) for entry in entries], entries)
+    attacks = labelled([checked(entry, settings.scorer, settings.data) for entry in entries], entries)
     inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
     if settings.shadow is None and any(map(on_shadow, attacks)):
         raise InputError(
@@ -65,7 +65,7 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
             "name one in the audit, `shadow: CONFIG` or a checkpoint"
         )
     blind = [attack for attack in inferring if not queries_victim(attack)]
-    blind = blind or [_checked(AttackEntry(BLIND), settings)]
+    blind = blind or [checked(AttackEntry(BLIND), settings.scorer, settings.data)]
     controls = [
         replace(attack, control=True, label=f"{attack.label}, control")
         for attack in inferring
@@ -83,15 +83,15 @@ def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:
     )
 
 
-def _labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
+def labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
     """Return attacks with unique labels."""
-    names, labelled = [attack.name for attack in attacks], list[PreparedAttack]()
+    names, unique = [attack.name for attack in attacks], list[PreparedAttack]()
     for attack, entry in zip(attacks, entries, strict=True):
         details = ", ".join(f"{name} {value}" for name, value in {**entry.settings, **entry.data}.items())
         label = f"{attack.label} ({details})" if names.count(attack.name) > 1 and details else attack.label
-        count = sum(earlier.label.partition(" #")[0] == label for earlier in labelled)
-        labelled.append(replace(attack, label=f"{label} #{count + 1}" if count else label))
-    return labelled
+        count = sum(earlier.label.partition(" #")[0] == label for earlier in unique)
+        unique.append(replace(attack, label=f"{label} #{count + 1}" if count else label))
+    return unique
 
 
 def queries_victim(attack: PreparedAttack) -> bool:
@@ -107,19 +107,26 @@ def _controllable(attack: PreparedAttack, settings: Settings) -> bool:
     return not compared or shadow_count(settings) > 1
 
 
-def _checked(entry: AttackEntry, settings: Settings) -> PreparedAttack:
+def checked(entry: AttackEntry, scorer: Config, data: Config) -> PreparedAttack:
+    """Return an attack of an audit file, built once; raise InputError for an invalid one.
+
+    Args:
+        entry: name and settings.
+        scorer: options of every membership classifier.
+        data: options of the data module for every stage.
+    """
     file = str(find_config(entry.attack, "attack"))
     options = options_of("attack.", entry.settings)
     instance = built_attack(file, [])
     if isinstance(instance, Membership) and instance.scorer.training:
-        options = [*options_of("attack.scorer.", settings.scorer), *options]
+        options = [*options_of("attack.scorer.", scorer), *options]
     instance = built_attack(file, options)
     if isinstance(instance, Membership) and instance.scorer.training:
         _try(instance.scorer.training)
     if isinstance(instance, Perturbation) and instance.prepares() is None:
         instance.check()
-    data = options_of("data.", {**settings.data, **entry.data})
-    return PreparedAttack(entry.attack, file, (*options, *data), instance, label=Path(file).stem)
+    of_data = options_of("data.", {**data, **entry.data})
+    return PreparedAttack(entry.attack, file, (*options, *of_data), instance, label=Path(file).stem)
 
 
 def on_shadow(attack: PreparedAttack) -> bool:

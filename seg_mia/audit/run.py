@@ -131,7 +131,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     threads = threads_per_task(settings.threads)
     settings = replace(settings, threads=threads)
     attacks, compared = prepared_attacks(settings), rows(settings)
-    _check_gates(gates, attacks, compared, has_fleet=settings.fleet is not None)
+    check_gates(gates, attacks, compared, has_fleet=settings.fleet is not None)
     for preparation in map(prepares, attacks):
         if preparation is not None:
             check(preparation)
@@ -155,7 +155,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     with cache.audit(settings.name, asdict(settings), keys) as folder:
         write_json(folder / "audit.json", content.plain())
         for number, seed in enumerate(settings.seeds):
-            _write_round(folder, seed, number, content, compares=bool(settings.defences))
+            write_round(folder, seed, number, content, compares=bool(settings.defences))
         for row in dict.fromkeys(result.row for result in runner.recipes):
             chosen = [result for result in runner.recipes if result.row == row]
             write_recipes(folder / f"recipe_{row}", chosen)
@@ -164,10 +164,10 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     done = Audit(
         folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
     )
-    return _held(done, gates, say)
+    return held_gates(done, gates, say)
 
 
-def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Audit:
+def held_gates(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Audit:
     """Return an audit with its failed gates; print the results before refusing a gate without values."""
     try:
         return replace(done, failed=failed_gates(gates, done.report))
@@ -177,15 +177,24 @@ def _held(done: Audit, gates: Sequence[Gate], say: Callable[[str], None]) -> Aud
         raise
 
 
-def _check_gates(
+def check_gates(
     gates: Sequence[Gate],
     attacks: Sequence[PreparedAttack],
     compared: Sequence[VictimRow],
     *,
     has_fleet: bool,
+    further: Sequence[str] = (),
 ) -> None:
-    """Raise InputError before any training for a gate without possible values in this audit."""
-    families, guessing = {"utility", "epsilon", "canaries"}, set[str]()
+    """Raise InputError before any training for a gate without possible values in this audit.
+
+    Args:
+        gates: the gates.
+        attacks: attacks of the audit.
+        compared: its victims.
+        has_fleet: whether recipes are audited.
+        further: names of further results of membership attacks.
+    """
+    families, guessing = {"utility", "epsilon", "canaries"}, set(further)
     families |= {"recipe"} if has_fleet else set()
     for attack in attacks:
         if not isinstance(attack.instance, Membership):
@@ -282,7 +291,7 @@ def _tool(settings: Settings) -> Config:
     }
 
 
-def _write_round(folder: Path, seed: int, number: int, content: AuditResult, *, compares: bool) -> None:
+def write_round(folder: Path, seed: int, number: int, content: AuditResult, *, compares: bool) -> None:
     """Write the tables and figures of one seed."""
     first = [result for result in content.attacks if (result.round, result.row) == (number, 0)]
     rows, names = success_of(first)

@@ -1,19 +1,15 @@
 """Settings of an audit file."""
 
-import argparse
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
 
-from seg_mia.config.composition import refuse_training
-from seg_mia.config.files import Config, find_config, inline, is_inline, known, named, read_yaml
-from seg_mia.config.messages import near, one_line
-from seg_mia.config.options import Layer, options_in, taken, words_of
+from seg_mia.audit.reading import audit_options, check_name, parsed_settings
+from seg_mia.config.files import Config, find_config, known, named
+from seg_mia.config.messages import near
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
@@ -22,7 +18,6 @@ from seg_mia.runs import shadow_files
 
 VERSION = 1
 MAPPINGS = ("data", "model", "scorer")
-LISTS = ("attacks", "defences", "seeds", "trust", "fail_on")
 
 
 @dataclass(frozen=True)
@@ -192,35 +187,16 @@ def shadow_count(settings: Settings) -> int:
 
 def read_settings(words: Sequence[str]) -> Settings:
     """Return the settings of an audit's command line; raise InputError for invalid ones."""
-    # A mapping in a file must not become an object: stages build what it names, from their own command line.
-    set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
-    parser = ArgumentParser(
-        prog="seg_mia audit",
-        description="Train a victim and a shadow, attack the victim, write a report.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-c", "--config", action="config", help="Audit file: a name in lightning_configs, or a path."
-    )
-    parser.add_class_arguments(Settings)
-    files, options = taken(options_in(_listed(words)), "config")
-    args = [*(f"--config={file}" for file in files), *words_of(options)]
-    needed = ("--victim", "--attacks", "-h", "--help")
-    if not files and not any(word.startswith(needed) for word in args):
+    files, options = audit_options(words)
+    needed = ("victim", "attacks", "help")
+    if not files and not any(option.name in needed or option.flag == "-h" for option in options):
         audits = ", ".join(known("audit"))
-        raise InputError(f"audit needs --config NAME, or --victim and --attacks; known names: {audits}")
-    for file in files:
-        refuse_training(Layer(file, read_yaml(file)))
-    if stems := [Path(file).stem for file in files if not is_inline(file)]:
-        parser.set_defaults({"name": stems[-1]})
-    try:
-        parsed = parser.instantiate(parser.parse_args(args))
-    except argparse.ArgumentError as error:
-        names = {*Settings.__dataclass_fields__, "config", "fail-on"}
-        raise InputError(one_line(str(error), names)) from None
-    settings = Settings(
-        **{key: value for key, value in parsed.as_dict().items() if key in Settings.__dataclass_fields__}
+        raise InputError(
+            f"audit needs --config NAME, or --victim and --attacks, or --predictions FILE; known names: "
+            f"{audits}"
+        )
+    settings = parsed_settings(
+        Settings, files, options, "Train a victim and a shadow, attack the victim, write a report."
     )
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
@@ -247,10 +223,7 @@ def _check(settings: Settings) -> None:
     seeds = settings.seeds
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
         raise InputError(f"seeds must be one or more distinct numbers from 0 to {2**31 - 1}, got {seeds}")
-    if not re.fullmatch(r"\w[\w.-]*", settings.name):
-        raise InputError(
-            f"an audit's name may hold letters, digits, _, - and dots, got {settings.name!r}; change --name"
-        )
+    check_name(settings.name)
     if not settings.attacks:
         raise InputError(
             "an audit needs at least one attack, got none; name some: --attacks '[asma, mia-type2]'"
@@ -307,42 +280,6 @@ def _refuse_mapping(name: str, text: str, kind: type) -> None:
                 f"{near(str(unknown[0]), takes) or '; correct it'}"
             )
     raise InputError(f"--{name}: expected a name or a mapping of {', '.join(takes)}, got {text}; correct it")
-
-
-def _listed(words: Sequence[str]) -> list[str]:
-    """Return the words with each `--trust WORD` and similar as a list of one, or one more list entry.
-
-    The first replaces the file's whole list; only gates are added to the file's.
-    """
-    args, pending, begun = list[str](), "", {"fail_on"}
-    for word in words:
-        flag, equals, value = word.partition("=")
-        name = flag.removeprefix("--").replace("fail-on", "fail_on") if flag.startswith("--") else ""
-        if pending and flag.startswith("--"):
-            break
-        if pending or (name in LISTS and equals):
-            args.append(_entry(pending or name, word if pending else value, begun))
-            pending = ""
-        elif name in LISTS:
-            pending = name
-        else:
-            args.append(word)
-    if pending == "fail_on":
-        raise InputError('--fail-on needs an expression, such as "mia.auc>0.6"')
-    if pending:
-        raise InputError(f"--{pending} needs a value, or several, [A, B]")
-    return args
-
-
-def _entry(name: str, value: str, begun: set[str]) -> str:
-    """Return a list, or one entry of it, as one word."""
-    if value.startswith("[") or value == "null":
-        return f"--{name}={value}"
-    is_begun = name in begun
-    begun.add(name)
-    if is_begun:
-        return f"--{name}+={value}"
-    return f"--{name}=[{value}]" if is_inline(value) else f"--{name}={inline([value])}"
 
 
 def rows(settings: Settings) -> list[VictimRow]:

@@ -53,7 +53,7 @@ class Findings:
     Attributes:
         samples: scored samples, with outputs of the queried network.
         scores: (n,), higher for members; the mean over seeds.
-        threshold: least score classified as member.
+        threshold: least score classified as member; NaN where no shadow decides it.
         seeds: scores and threshold of each seed.
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.

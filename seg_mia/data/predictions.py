@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -34,7 +35,30 @@ class SignalBatch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
 
 
-class SignalSamples(Dataset[SignalBatch]):
+class SignalMaps(Dataset[SignalBatch], ABC):
+    """Samples for a classifier of maps, read by (epoch, position).
+
+    Attributes:
+        indices: a number for each sample, unique, (n,).
+        members: membership of each sample, (n,).
+        groups: patient or video of each sample, (n,).
+        workers: processes that read samples.
+    """
+
+    indices: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    groups: NDArray[np.str_]
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @abstractmethod
+    def part(self, positions: NDArray[np.int64]) -> Self:
+        """Return some of the samples."""
+
+
+class SignalSamples(SignalMaps):
     """Samples with cached outputs of a network.
 
     Args:
@@ -57,9 +81,7 @@ class SignalSamples(Dataset[SignalBatch]):
         self.rows = np.arange(len(indices)) if rows is None else rows
         self.samples = data.dataset(indices)
         self.groups = np.array([data.source.groups[i] for i in indices])
-
-    def __len__(self) -> int:
-        return len(self.indices)
+        self.workers = data.workers
 
     def __getitem__(self, draw: tuple[int, int]) -> SignalBatch:
         """Return the sample at (epoch, position)."""
@@ -68,10 +90,10 @@ class SignalSamples(Dataset[SignalBatch]):
         logits = torch.from_numpy(np.array(self.logits[self.rows[position]]))
         return SignalBatch(logits, image, mask, torch.tensor(bool(self.members[position])), index)
 
-    def part(self, positions: NDArray[np.int64]) -> "SignalSamples":
+    def part(self, positions: NDArray[np.int64]) -> Self:
         """Return some of the samples."""
         indices, members, rows = self.indices[positions], self.members[positions], self.rows[positions]
-        return SignalSamples(self.data, indices, members, self.logits, rows)
+        return type(self)(self.data, indices, members, self.logits, rows)
 
 
 def predictions(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Scores
 from seg_mia.data.base import run_seed
-from seg_mia.data.predictions import SignalBatch, SignalSamples
+from seg_mia.data.predictions import SignalBatch, SignalMaps
 from seg_mia.data.samples import EpochSampler
 from seg_mia.data.splits import hold_out
 from seg_mia.errors import InputError
@@ -87,14 +87,14 @@ class TrainedClassifier:
         return scores
 
 
-def samples_of(answers: Answers) -> SignalSamples:
+def samples_of(answers: Answers) -> SignalMaps:
     """Return the samples behind signals that are maps."""
-    assert isinstance(answers.signal, SignalSamples)
+    assert isinstance(answers.signal, SignalMaps)
     return answers.signal
 
 
 def signal_loader(
-    samples: SignalSamples, size: int, *, shuffle: bool = False, trainer: Trainer | None = None
+    samples: SignalMaps, size: int, *, shuffle: bool = False, trainer: Trainer | None = None
 ) -> DataLoader[SignalBatch]:
     """Return a loader of samples with their network's outputs, in order unless shuffled."""
     rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
@@ -103,13 +103,13 @@ def signal_loader(
         samples,
         batch_size=size,
         sampler=sampler,
-        num_workers=samples.data.workers,
+        num_workers=samples.workers,
         # A last batch of one has no batch statistics.
         drop_last=shuffle and len(sampler) % size == 1 and len(sampler) > size,
     )
 
 
-def _scored(trainer: Trainer, task: MembershipTask, samples: SignalSamples) -> Scores:
+def _scored(trainer: Trainer, task: MembershipTask, samples: SignalMaps) -> Scores:
     """Return each sample's score, in order, for any number of ranks."""
     trainer.test(task, signal_loader(samples, task.settings.batch_size, trainer=trainer), verbose=False)
     table = _curves(trainer).table
@@ -129,7 +129,7 @@ def _curves(trainer: Trainer) -> MembershipCurves:
     return curves
 
 
-def _statistics(signal: Signal, samples: SignalSamples) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(signal: Signal, samples: SignalMaps) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and standard deviation of each channel, (C,), float64."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in signal_loader(samples, 32):

@@ -38,8 +38,8 @@ def intervals(
 ) -> dict[str, Interval]:
     """Return confidence intervals of an attack's results.
 
-    The keys are auc, accuracy, balanced_accuracy and f1 at `threshold`, and tpr_at_fpr_X for each X of
-    `fprs`. Their coverage is measured in benchmarks/interval_coverage.py.
+    The keys are auc, accuracy, balanced_accuracy and f1 at `threshold` if there is one, and tpr_at_fpr_X for
+    each X of `fprs`. Their coverage is measured in benchmarks/interval_coverage.py.
 
     - auc: `auc_bounds`.
     - accuracy, balanced_accuracy, f1: functions of the true and the false positive rate. Each rate has the
@@ -53,7 +53,7 @@ def intervals(
         scores: float (n,), higher for members.
         members: bool (n,).
         groups: patient or video of each sample, if samples of one are dependent.
-        threshold: decision rule: member if score >= threshold.
+        threshold: decision rule: member if score >= threshold; NaN for none.
         fprs: false positive rates; the TPR is never interpolated.
         level: coverage of the intervals.
 
@@ -64,6 +64,19 @@ def intervals(
     unit = _units(scores, members, groups)
     value = auc(scores, members)
     result = {"auc": Interval(value, *auc_bounds(scores, members, groups, tail=tail))}
+    if not math.isnan(threshold):
+        result |= _decided(scores, members, unit, threshold, tail)
+    for fpr in fprs:
+        rate = tpr_at_fpr(scores, members, fpr)
+        low, high = tpr_bounds(scores, members, groups, fpr=fpr, tail=tail)
+        result[f"tpr_at_fpr_{fpr:g}"] = Interval(rate, min(low, rate), max(high, rate))
+    return result
+
+
+def _decided(
+    scores: Scores, members: Members, unit: Units, threshold: float, tail: float
+) -> dict[str, Interval]:
+    """Return accuracy, balanced accuracy and F1 of the decisions at a threshold."""
     confused = confusion(scores, members, threshold)
     positive = scores.astype(np.float64) >= threshold
     member_sample, nonmember_sample = (
@@ -84,13 +97,10 @@ def intervals(
             2 * tpr * member_count / (tpr * member_count + fpr * nonmember_count + member_count)
         ),
     }
-    for name, statistic in decided.items():
-        result[name] = Interval(getattr(confused, name), *_combined(statistic, rates, ends))
-    for fpr in fprs:
-        rate = tpr_at_fpr(scores, members, fpr)
-        low, high = tpr_bounds(scores, members, groups, fpr=fpr, tail=tail)
-        result[f"tpr_at_fpr_{fpr:g}"] = Interval(rate, min(low, rate), max(high, rate))
-    return result
+    return {
+        name: Interval(getattr(confused, name), *_combined(statistic, rates, ends))
+        for name, statistic in decided.items()
+    }
 
 
 def auc_bounds(

@@ -25,7 +25,7 @@ class Guesses:
 
     Attributes:
         scores: float64 (n,), higher for members.
-        threshold: lowest score called a member.
+        threshold: lowest score called a member; NaN where no shadow decides it.
         seeds: scores and threshold of each seed, if several were trained.
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.

@@ -29,6 +29,7 @@ class Victim(VictimRecord):
         about: what its checkpoint says: network, data, split, training.
         has_canaries: whether canaries were put into its training.
         canaries: what they prove, where the training has said so.
+        from_predictions: only its predictions are given; nothing is known of its training.
     """
 
     victim: str
@@ -38,6 +39,7 @@ class Victim(VictimRecord):
     about: Settings
     has_canaries: bool = False
     canaries: CanaryResult | None = None
+    from_predictions: bool = False
 
     def dice(self, subset: str) -> float | None:
         """Return the mean Dice on members or non-members."""

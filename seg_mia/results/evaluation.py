@@ -1,19 +1,35 @@
 """Evaluation of membership scores, by image and by group."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.membership.certify import epsilon_lower_bound
+from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.membership.intervals import intervals
-from seg_mia.membership.roc import check_scores, confusion, pooled, resolvable
-from seg_mia.results.membership import FPRS, MembershipMeasures
+from seg_mia.membership.roc import auc, check_scores, confusion, pooled, resolvable
+from seg_mia.membership.scores import Guesses
+from seg_mia.results.base import Measure
+from seg_mia.results.membership import (
+    FPRS,
+    ClassifierSeeds,
+    LastEpochs,
+    MembershipMeasures,
+    MembershipScores,
+    RegressionFit,
+    SeedValues,
+)
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 
 Scores = NDArray[np.float64]
 Members = NDArray[np.bool_]
 Groups = NDArray[np.str_]
+
+DECIDED = ("accuracy", "balanced_accuracy", "f1")
+"""Measures of decisions at a threshold."""
 
 
 def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: float) -> MembershipMeasures:
@@ -23,7 +39,7 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
         scores: higher for members, (n,).
         members: membership of each sample, (n,).
         groups: patient or video of each sample, (n,); intervals are clustered by group.
-        threshold: lowest score called a member.
+        threshold: lowest score called a member; NaN for none.
 
     Returns:
         the measures; rates are `resolvable` if there are enough non-members (units of FPR).
@@ -32,7 +48,8 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
         InputError: scores that are not finite, or fewer than two members or non-members.
     """
     check_scores(scores, members, groups)
-    measures = {
+    decides, undecided = not math.isnan(threshold), asdict(Measure(None))
+    measures = {name: undecided for name in DECIDED if not decides} | {
         name: asdict(interval)
         for name, interval in intervals(scores, members, groups, threshold=threshold, fprs=FPRS).items()
     }
@@ -40,7 +57,7 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
     for fpr in FPRS:
         measures[f"tpr_at_fpr_{fpr:g}"]["resolvable"] = resolvable(nonmembers, fpr)
     counts = {
-        "confusion": confusion(scores, members, threshold),
+        "confusion": confusion(scores, members, threshold) if decides else None,
         "members": int(members.sum()),
         "nonmembers": nonmembers,
         "groups": len(np.unique(groups)),
@@ -79,6 +96,61 @@ def certified(
         delta = 1 / (10 * int(unit_members.sum()))
     bound = asdict(epsilon_lower_bound(unit_scores, unit_members, delta=delta))
     return EpsilonLowerBound(unit="image" if by_group is None else "patient", delta=delta, **bound)
+
+
+def membership_scores(
+    guesses: Guesses, members: Members, groups: Groups, guarantee: DPGuarantee | None = None
+) -> MembershipScores:
+    """Return all measures: over images and groups, of epsilon, over seeds and over the last epochs.
+
+    Args:
+        guesses: scores of the samples, and their threshold.
+        members: membership of each sample, (n,).
+        groups: patient or video of each sample, (n,).
+        guarantee: differential privacy guarantee of the victim's training.
+    """
+    scores, threshold = guesses.scores, guesses.threshold
+    return MembershipScores(
+        results=evaluate(scores, members, groups, threshold=threshold),
+        groups=evaluate_groups(scores, members, groups, threshold=threshold),
+        certified=certified(scores, members, groups, guarantee),
+        seeds=_over_seeds(guesses, members) if len(guesses.seeds) > 1 else None,
+        published_mean_of_last_epochs=_last_epochs(guesses, members) if guesses.last else None,
+        regression=None if guesses.regression is None else _regression(guesses.regression),
+    )
+
+
+def _regression(fit: QuantileScores) -> RegressionFit:
+    coverage = fit.coverage[0]
+    return RegressionFit(
+        nonmembers=coverage.nonmembers,
+        explained=fit.explained,
+        nominal_fpr=coverage.nominal,
+        achieved_fpr=coverage.achieved,
+        covers=coverage.covers,
+    )
+
+
+def _over_seeds(guesses: Guesses, members: Members) -> ClassifierSeeds:
+    decided = [confusion(scores, members, threshold) for scores, threshold in guesses.seeds]
+    return ClassifierSeeds(
+        auc=_spread([auc(scores, members) for scores, _ in guesses.seeds]),
+        balanced_accuracy=_spread([counts.balanced_accuracy for counts in decided]),
+    )
+
+
+def _last_epochs(guesses: Guesses, members: Members) -> LastEpochs:
+    # The published metric uses a logit threshold of 0, regardless of the threshold chosen here.
+    counts = [confusion(scores, members, 0.0) for scores in guesses.last]
+    return LastEpochs(
+        epochs=len(counts),
+        accuracy=float(np.mean([count.accuracy for count in counts])),
+        f1=float(np.mean([count.f1 for count in counts])),
+    )
+
+
+def _spread(values: Sequence[float]) -> SeedValues:
+    return SeedValues(mean=float(np.mean(values)), std=float(np.std(values, ddof=1)), values=list(values))
 
 
 def _pooled(scores: Scores, members: Members, groups: Groups) -> tuple[Scores, Members, Groups] | None:

@@ -26,17 +26,17 @@ class MembershipMeasures(Result):
 
     Attributes:
         auc: area under the ROC.
-        accuracy: at the threshold.
+        accuracy: at the threshold; without one it has no value, nor have the next two.
         balanced_accuracy: the same, as if there were as many members as non-members.
         f1: at the threshold.
         tpr_at_10: true positive rate at a false positive rate of 10 %.
         tpr_at_1: at 1 %.
         tpr_at_01: at 0.1 %.
-        confusion: counts at the threshold.
+        confusion: counts at the threshold; None without one.
         members: how many were scored.
         nonmembers: how many were scored.
         groups: how many patients or videos they come from.
-        threshold: the least score of what is called a member.
+        threshold: the least score of what is called a member; None where no shadow decides it.
     """
 
     model_config = ConfigDict(alias_generator=_in_file, populate_by_name=True)
@@ -48,7 +48,7 @@ class MembershipMeasures(Result):
     tpr_at_10: Measure
     tpr_at_1: Measure
     tpr_at_01: Measure
-    confusion: Confusion
+    confusion: Confusion | None
     members: int
     nonmembers: int
     groups: int

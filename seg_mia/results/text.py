@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_mia.membership.tradeoff import Permitted
-from seg_mia.results.membership import MembershipSummary
+from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
@@ -192,8 +192,8 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
     shadows = f"{len(summary.shadows)} shadows, " if len(summary.shadows) > 1 else ""
     lines = [
         f"{name} (attacker knowledge: {summary.attacker_knowledge}{queried}), {shadows}{measures.members} "
-        f"members, {measures.nonmembers} non-members: AUC {interval(measures.auc)}, balanced accuracy "
-        f"{interval(measures.balanced_accuracy)}, TPR {low_fpr(measures)}"
+        f"members, {measures.nonmembers} non-members: AUC {interval(measures.auc)}, {_decided(measures)}, "
+        f"TPR {low_fpr(measures)}"
     ]
     lines += [f"WARNING: {line}" for line in membership_warnings(summary, name)]
     if summary.certified is not None and summary.role == "attack":
@@ -217,3 +217,10 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
             f"held-out non-members; image and mask explain {fit.explained:.0%} of their variance"
         )
     return lines
+
+
+def _decided(measures: MembershipMeasures) -> str:
+    """Return the balanced accuracy at the threshold, if there is one."""
+    if measures.threshold is None:
+        return "no threshold"
+    return f"balanced accuracy {interval(measures.balanced_accuracy)}"

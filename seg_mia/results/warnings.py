@@ -47,8 +47,8 @@ def membership_warnings(result: MembershipSummary, name: str, seed: int | None =
         yield (
             f"Membership numbers are void: {name} separates members from non-members without querying the "
             f"victim ({auc}). The split itself leaks, or it is a fair split whose interval lies above 0.5 by "
-            "chance, at most one in forty over images and over patients each. Run the audit with another "
-            "split_seed."
+            "chance, at most one in forty over images and over patients each. "
+            f"{_other_split(result)}"
         )
     else:
         yield (
@@ -56,6 +56,13 @@ def membership_warnings(result: MembershipSummary, name: str, seed: int | None =
             f"that the queried network never saw ({auc}). Members of this split are easier by chance, or the "
             "split is flawed. Compare another split_seed."
         )
+
+
+def _other_split(result: MembershipSummary) -> str:
+    """Return how to get another split; a stated one has no seed."""
+    if result.data.split_seed is None:
+        return "Give members and non-members of one pool: of the same time, place and scanner."
+    return "Run the audit with another split_seed."
 
 
 def same_start(victims: Sequence[str] = ()) -> str:

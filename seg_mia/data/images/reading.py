@@ -111,6 +111,17 @@ def read_mask(
     return values.astype(np.uint8)
 
 
+def read_values(path: Path) -> NDArray[Any]:
+    """Read a PNG, TIFF or BMP file as stored, (h, w) or (h, w, 3): palette files by their indices.
+
+    Raises:
+        InputError: the file is unreadable, truncated, multi-page, transparent or a JPEG.
+    """
+    if path.suffix.lower() in {".jpg", ".jpeg"}:
+        raise InputError(f"{path} must hold exact values, which JPEG compression changes; save it as PNG")
+    return _read(path, indices=True)
+
+
 def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
     """Return the files below a folder, keyed and sorted by path without suffix.
 

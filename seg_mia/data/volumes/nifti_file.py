@@ -65,6 +65,36 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     return values
 
 
+def read_array(path: Path, *, turned: bool) -> NDArray[Any]:
+    """Return the values of a NIfTI file with any number of axes, scaled by its header.
+
+    Args:
+        path: the file.
+        turned: whether the first three axes are brought into the orientation nearest to RAS; otherwise all
+            are as stored. A file of two axes, or without orientation, always is as stored.
+
+    Raises:
+        InputError: an unreadable file, colours or complex numbers.
+    """
+    import nibabel
+
+    with _reading(path):
+        image: Any = nibabel.load(path)
+        if image.get_data_dtype().kind not in "iuf" or 0 in image.shape:
+            raise InputError(
+                f"{path} must hold numbers, got {image.get_data_dtype()} of shape {image.shape}; convert it"
+            )
+        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+        values = _unscaled(image, path).reshape(image.shape, order="F")
+        if (slope, intercept) != (1, 0):
+            values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        header = image.header
+        oriented = "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"])
+        if turned and values.ndim > 2 and oriented:
+            values, _ = canonical(values, np.asarray(image.affine, dtype=np.float64), path)
+        return values
+
+
 def axial(volume: NDArray[np.float32], number: int) -> NDArray[np.float32]:
     """Return an axial slice (H, W) in radiological view: front up, the patient's right on the left.
 
@@ -153,7 +183,7 @@ def canonical(
     """Return a view of voxels in the orientation nearest to RAS, and its matrix.
 
     Args:
-        values: (X, Y, Z) in any order.
+        values: (X, Y, Z, ...) in any order.
         affine: matrix (4, 4) from their indices to mm in RAS.
         path: file, for error messages.
 
@@ -171,7 +201,7 @@ def canonical(
             f"{path} must state the orientation of its axes, got a singular matrix; correct its header"
         )
     turned: NDArray[Any] = turning.apply_orientation(values, orientation)
-    return turned, affine @ turning.inv_ornt_aff(orientation, values.shape)
+    return turned, affine @ turning.inv_ornt_aff(orientation, values.shape[:3])
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def caveats(
 ) -> list[str]:
     """Return the caveats, from leakage to adversarial attacks."""
     lines = [
-        *_selection_caveats(membership),
+        *_selection_caveats(victims, membership),
         *_sample_caveats(membership),
         *_data_caveats(membership),
         *_shadow_caveats(victims, membership),
@@ -105,7 +105,12 @@ def _same_seed(membership: Sequence[MembershipResult]) -> Iterator[str]:
         yield same_start(sorted(defences))
 
 
-def _selection_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
+def _selection_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
+    if any(victim.from_predictions for victim in victims):
+        yield (
+            "Only predictions are given. Whether they are those of the deployed network, and whether the "
+            "parts state truly who was trained on, nobody has checked."
+        )
     per_victim = Counter(result.key for result in membership if result.role == "attack")
     if attack_count := max(per_victim.values(), default=0):
         if attack_count > 1:
@@ -120,8 +125,9 @@ def _selection_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
                 "unknown."
             )
         if not any(result.role == "control" for result in membership):
+            how = "" if any(victim.from_predictions for victim in victims) else " (control: true)"
             yield (
-                "No negative control was run (control: true): a split whose members are easier by chance "
+                f"No negative control was run{how}: a split whose members are easier by chance "
                 "would go unnoticed unless the blind baseline detects it."
             )
     for result in membership:
@@ -172,7 +178,13 @@ def _data_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
 
 
 def _shadow_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
-    if any(result.role == "attack" for result in membership):
+    attacks = [result for result in membership if result.role == "attack"]
+    if any(result.results.threshold is None for result in attacks):
+        yield (
+            "No shadow's predictions are given, so there are no decision thresholds, no accuracies and no "
+            "classifiers: an attacker with a shadow may find more."
+        )
+    if any(result.shadows for result in attacks):
         yield (
             "The attacker is assumed to train the shadow on data of the victim's distribution, the other "
             "part of the same data set. An attacker with other data may find less."
@@ -188,7 +200,8 @@ def _shadow_caveats(victims: Sequence[Victim], membership: Sequence[MembershipRe
 
 def _privacy_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
     several = len({victim.row for victim in victims}) > 1
-    unprotected = list(dict.fromkeys(victim.defence for victim in victims if victim.privacy is None))
+    known = [victim for victim in victims if not victim.from_predictions]
+    unprotected = list(dict.fromkeys(victim.defence for victim in known if victim.privacy is None))
     if unprotected and membership:
         subject = (
             f"{_quoted(unprotected)} {'was' if len(unprotected) == 1 else 'were'}"

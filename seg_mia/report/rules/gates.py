@@ -161,7 +161,9 @@ def readings(report: Report) -> Iterator[Reading]:
 
 
 def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
-    measures = {"auc": result.auc, "balanced_accuracy": result.results.balanced_accuracy}
+    measures = {"auc": result.auc}
+    if result.results.threshold is not None:
+        measures["balanced_accuracy"] = result.results.balanced_accuracy
     measures |= {f"tpr_at_fpr_{fpr}": rate for fpr, rate in result.rates.items()}
     if result.pooled is not None:
         measures["groups.auc"] = result.pooled

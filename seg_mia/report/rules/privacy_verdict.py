@@ -35,9 +35,10 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
             why = f"{_promised(refutation.guarantee)} {subject} at least {refutation.bound.epsilon:.2f}."
             return Verdict("bad", "Broken", "epsilon", Measure(refutation.guarantee.epsilon), why)
     if not guarantees:
-        return Verdict(
-            "none", "No guarantee", "epsilon", None, f"Not trained with differential privacy.{bounds}"
-        )
+        known = not any(victim.from_predictions for victim in victims)
+        word = "No guarantee" if known else "Unknown"
+        why = "Not trained with differential privacy." if known else "Only predictions are given."
+        return Verdict("none", word, "epsilon", None, f"{why}{bounds}")
     worst = max(guarantees, key=spent)
     if worst.epsilon is None:
         return Verdict(

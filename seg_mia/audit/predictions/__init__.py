@@ -1,0 +1,1 @@
+"""Audit of predictions in files, without the network that made them."""
