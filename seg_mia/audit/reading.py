@@ -34,7 +34,13 @@ def is_of_predictions(words: Sequence[str]) -> bool:
 
 
 def parsed_settings(
-    kind: type[Kind], files: Sequence[str], options: Sequence[Option], description: str, name: str = ""
+    kind: type[Kind],
+    files: Sequence[str],
+    options: Sequence[Option],
+    description: str,
+    *,
+    name: str = "",
+    further: Sequence[str] = (),
 ) -> Kind:
     """Return the settings in audit files and options, which take precedence.
 
@@ -44,6 +50,7 @@ def parsed_settings(
         options: other options of the command line.
         description: of the command, for its help.
         name: name of the audit without a file; that of the settings if empty.
+        further: further options, as candidates for a misspelt one.
 
     Raises:
         InputError: a training config, an unknown or invalid setting.
@@ -66,7 +73,7 @@ def parsed_settings(
         parsed = parser.instantiate(parser.parse_args(args))
     except argparse.ArgumentError as error:
         names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-        raise InputError(one_line(str(error), {*names, "config", "fail-on"})) from None
+        raise InputError(one_line(str(error), {*names, *further, "config", "fail-on"})) from None
     values: dict[str, Any] = parsed.as_dict()
     return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 

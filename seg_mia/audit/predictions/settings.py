@@ -54,7 +54,8 @@ def read_prediction_settings(words: Sequence[str]) -> PredictionSettings:
         files,
         options,
         "Audit the predictions of a network on its members and non-members, without the network.",
-        tables[-1] if tables else "",
+        name=tables[-1] if tables else "",
+        further=[*FIELDS, *(f"{PREDICTIONS}.{name}" for name in FIELDS)],
     )
     check_name(settings.name)
     if settings.version != VERSION:

@@ -144,7 +144,7 @@ def test_sigmoid_channels_of_class_ids_are_one_against_the_rest(tmp_path: Path) 
     ("values", "settings", "message"),
     [
         (np.full((2, 2, 3), np.nan), {}, "finite numbers, got 12 NaN"),
-        (BOTH - 1, {}, r"in \[0, 1\], got -0.875 to 0"),
+        (BOTH - 1, {}, r"in \[0, 1\], got -0.875 to -0.125"),
         (np.log(BOTH), {}, "apply softmax or sigmoid"),
         (BOTH * 0.9, {}, "sum to 1 over 2 channels, got sums up to 0.1 off"),
         (BOTH[:, :, :2], {}, "shape of .*m.npy, 2x3, with or without a class axis, got 2x2x2"),

@@ -68,17 +68,17 @@ def test_a_case_is_named_by_its_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (changed(0, part="val"), r"line 2 must have a part of train, test, shadow_train, shadow_test, got 'val'"),
+        (changed(0, part="val"), r"line 2 must have a part of train, test, shadow_train, .*, got 'val'"),
         (changed(1, prediction=""), r"line 3 must have a value for 'prediction'"),
         (changed(2, mask="nowhere.npy"), r"line 4: .*nowhere.npy must be a file"),
         (changed(3, prediction="../p.npy"), r"line 5: paths must stay inside"),
-        (changed(2, patient="p0"), r"line 4 must have the part of its patient's other rows, got patient 'p0'"),
+        (changed(2, patient="p0"), r"line 4 must have the part of its patient's other rows, got .*'p0'"),
         (changed(1, case="c0"), r"line 3 must list a case once for each network, got 'c0' as in .*line 2"),
         (changed(1, patient="p0"), "at least 2 patients it was trained on and 2 others, got 1 and 2"),
-        (lambda rows: [row | {"image": "p.npy" if row["case"] == "c1" else ""} for row in rows], "line 2 must name"),
+        (lambda rows: [row | {"image": row["mask"] * (row["case"] == "c1")} for row in rows], "line 2 must"),
         (lambda rows: [row | {"network": "a"} for row in rows], "must list predictions of the victim"),
-        (lambda rows: references(rows)[:-1], r"network 'b' must predict each case of the victim, 1 of 4 .*c3"),
-        (lambda rows: changed(5, patient="p9")(references(rows)), "line 7: a reference must predict the victim's"),
+        (lambda rows: references(rows)[:-1], "network 'b' must predict each case .*, 1 of 4 .*c3"),
+        (lambda rows: changed(5, patient="p9")(references(rows)), "line 7: a reference must predict"),
         (lambda rows: [row | {"network": "shadow"} for row in rows], "the shadow's parts are"),
         (
             lambda rows: [*rows, *(row | {"part": f"shadow_{row['part']}", "case": f"s{i}"}
