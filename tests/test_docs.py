@@ -24,6 +24,7 @@ from nbclient import NotebookClient
 import seg_mia
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.feature_statistics import Texture
+from seg_mia.audit.predictions.settings import FIELDS
 from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
@@ -229,7 +230,7 @@ def of_command(command: str) -> set[str]:
         return {*OWN, *NAMED}
     fields = list[str]()
     if command == "audit":
-        fields = [*Settings.__dataclass_fields__, "fail-on"]
+        fields = [*Settings.__dataclass_fields__, *FIELDS, "predictions", "seed", "fail-on"]
     if command == "texture":
         fields = list(Texture.__dataclass_fields__)
     return {*source_options(command), *(f"--{name}" for name in fields)}
