@@ -268,8 +268,10 @@ def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
 
 def _unknown_members(card: Mapping[str, Any]) -> bool:
     """Return whether unchecked metadata is of an external network with randomly drawn members."""
-    training = card.get("training")
-    return _half(card) == "shadow" and isinstance(training, dict) and bool(training.get("adopted"))
+    training, split = card.get("training"), card.get("split")
+    if not isinstance(training, dict) or not isinstance(split, dict):
+        return False
+    return split.get("role") == "shadow" and bool(training.get("adopted")) and not split.get("stated")
 
 
 def _half(card: Mapping[str, Any]) -> str | None:

@@ -167,10 +167,17 @@ class AuditRunner:
     def _check_members_known(self, step: AuditStep, file: Path) -> None:
         """Raise InputError, before any training, for an external shadow with unknown members."""
         card = read_card(file, trust=self.settings.trust)
-        if step.kind == "shadow" and adopted(card) and (card.split or {}).get("role") == "shadow":
+        split = card.split or {}
+        if (
+            step.kind == "shadow"
+            and adopted(card)
+            and split.get("role") == "shadow"
+            and not split.get("stated")
+        ):
             raise InputError(
                 f"shadow {file} was trained elsewhere, so its members are unknown and those of this split "
-                "are arbitrary; name a config to train a shadow with"
+                "are arbitrary; state them (--data.parts, shadow_train and shadow_test) and adopt it "
+                "again, or name a config to train a shadow with"
             )
 
     def may_have(self, defence: GatedDefence, row: int) -> bool:

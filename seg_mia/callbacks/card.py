@@ -150,7 +150,7 @@ class CardWriter(Callback):
 
 
 def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[str]]:
-    """Return the role, a shadow's number and pool, a digest of the split, and salted hashes of its ids."""
+    """Return the role, whether members are stated, a shadow's number and pool, a digest, and hashed ids."""
     parts = {
         "members": data.splits.members,
         "nonmembers": data.splits.nonmembers,
@@ -160,6 +160,7 @@ def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[
     content = json.dumps([data.role, named]).encode("utf-8", "surrogateescape")
     return {
         "role": data.role,
+        **({"stated": True} if data.states_members else {}),
         **({} if data.shadow is None else {"shadow": data.shadow, "pool": data.shadow_pool}),
         "digest": hashlib.sha256(content).hexdigest(),
         **{name: list(hashed([data.source.ids[i] for i in part], salt)) for name, part in parts.items()},
@@ -202,6 +203,6 @@ def check_data(
         raise InputError(
             f"the split must be that of the {role}'s training, got another, which would mix members and "
             "non-members; leave out --data.members, nonmembers, reference, role, shadow, shadow_pool, "
-            "split_seed, shadow_share, duplicates, near_duplicates and stratify"
+            "parts, mixed_patients, split_seed, shadow_share, duplicates, near_duplicates and stratify"
         )
     return True

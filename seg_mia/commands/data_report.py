@@ -12,9 +12,11 @@ from scipy.sparse.csgraph import connected_components
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.checks import ONE_GREY
-from seg_mia.data.report_types import ClassShare, DataReport, NearDuplicates, NearPair, Spread
+from seg_mia.data.report_types import ClassShare, DataReport, NearDuplicates, NearPair, PartSize, Spread
+from seg_mia.data.source import PARTS
 from seg_mia.data.survey import Pair, Survey, equal
 from seg_mia.data.units import units_of
+from seg_mia.errors import InputError
 
 LISTED = 1000
 """Maximum number of listed pairs within groups; all are counted."""
@@ -82,12 +84,30 @@ def data_report(
         "ignored": float(measured.pixels[:, -1].sum() / measured.pixels.sum()),
         "split": {part: findings.parts.count(part) for part in dict.fromkeys(findings.parts)}
         or findings.misfit,
+        "parts": _parts(data),
         "refused": findings.misfit if findings.parts else "",
         "notes": [{"text": note.text, "names": list(note.names)} for note in data.notes],
         "suspicious": _suspicious(findings, full),
         "equal": [[findings.ids[i] for i in duplicates] for duplicates in equal(measured.digests)],
         "near": _near(findings, distance, similarity),
     }
+
+
+def _parts(data: SegmentationData) -> list[PartSize]:
+    """Return the stated parts as they are used; none for a random split, or one that is refused."""
+    try:
+        used = data.used_parts()
+    except InputError:
+        return []
+    source, sizes = data.source, list[PartSize]()
+    for part in PARTS if used is not None else ():
+        chosen = [i for i, name in enumerate(used or ()) if name == part]
+        if chosen:
+            patients, cases = ({names[i] for i in chosen} for names in (source.groups, source.case_names))
+            sizes.append(
+                {"part": part, "cases": len(cases), "patients": len(patients), "samples": len(chosen)}
+            )
+    return sizes
 
 
 def _spread(values: NDArray[Any]) -> Spread:

@@ -26,6 +26,11 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
         f"the others {share['smallest']:.2%} to {share['largest']:.2%} are not class 0, median "
         f"{share['median']:.2%}",
         f"- split: {_split(content['split'])}",
+        *(
+            f"- stated part {row['part']}: {row['samples']} samples of {row['cases']} cases, "
+            f"{row['patients']} patients"
+            for row in content["parts"]
+        ),
         *([f"- **training is refused**: {content['refused']}"] if content["refused"] else []),
         *(f"- {note['text']}: {_named(note['names'])}" for note in content["notes"]),
         "",

@@ -46,7 +46,8 @@ class AlteredSource(Source):
         self.source, self.share = source, share
         self.ids, self.groups = source.ids, source.groups
         self.channels, self.classes = source.channels, source.classes
-        self.predefined_split, self.notes = source.predefined_split, source.notes
+        self.predefined_split, self.empty_cases = source.predefined_split, source.empty_cases
+        self.notes = source.notes
         first: dict[str, int] = {}
         for index, group in enumerate(source.groups):
             first.setdefault(group, index)
@@ -62,6 +63,11 @@ class AlteredSource(Source):
         self._donors = dict(zip(chosen, [*chosen[1:], chosen[0]], strict=True))
         labels = (self.kinds.get(index, UNALTERED) for index in range(len(source.ids)))
         self.columns = {**source.columns, COLUMN: tuple(labels)}
+
+    @property
+    def case_names(self) -> tuple[str, ...]:
+        """As of the source."""
+        return self.source.case_names
 
     def digest(self, index: int) -> str:
         """Return a digest of the sample and its alteration."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
@@ -21,10 +20,11 @@ from seg_mia.data.checks import examine, log_notes
 from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
-from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples
+from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, spread
 from seg_mia.data.source import Note, Source
 from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
+from seg_mia.data.stated_parts import MixedPatients, Stated, moved_patients, read_parts
 from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
 
@@ -37,9 +37,16 @@ class SegmentationData(LightningDataModule):
     """Images and masks of one data set, split into victim and shadow halves of members and non-members.
 
     Args:
-        members: number of training samples.
-        nonmembers: number of held-out samples of the same half, for validation and as non-members of attacks.
+        members: number of training samples; null for all of a stated part.
+        nonmembers: number of held-out samples of the same half, for validation and as non-members of attacks;
+            null for all of a stated part.
         reference: number of samples reserved for defences; the rest of the half if not given.
+        parts: a stated split: a CSV file below the data's root with the columns `part` and `case` or
+            `patient` or both, or a mapping of parts to text files, or `{nnunet: splits_final.json, fold: 0}`
+            (`seg_mia.data.stated_parts.read_parts`). Parts are train, test, reference; shadow, or
+            shadow_train and shadow_test. Drawn at random if not given.
+        mixed_patients: treatment of patients in several stated parts: an error, or counting them as
+            reference.
         role: half of the split used by this run: victim or shadow.
         shadow: number of the shadow model, from 0, among several: each trains on a random half (whole
             patients) of the members and non-members of its pool, and each sample is in half of the shadows
@@ -82,9 +89,11 @@ class SegmentationData(LightningDataModule):
     def __init__(
         self,
         *,
-        members: int,
-        nonmembers: int,
+        members: int | None,
+        nonmembers: int | None,
         reference: int | None = None,
+        parts: Stated | None = None,
+        mixed_patients: MixedPatients = "refuse",
         role: Role = "victim",
         shadow: int | None = None,
         shadow_pool: Role = "shadow",
@@ -106,7 +115,10 @@ class SegmentationData(LightningDataModule):
         self._check_counts(batch_size, limit, workers)
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
+        if parts is None and mixed_patients != "refuse":
+            raise InputError("mixed_patients applies to stated parts, got none; set parts, or leave it out")
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
+        self.parts, self.mixed_patients = parts, mixed_patients
         self.shadow, self.shadow_pool = shadow, shadow_pool
         self.role, self.split_seed, self.shadow_share = role, split_seed, shadow_share
         self._split_settings()  # rejects incompatible settings before any sample is read
@@ -125,8 +137,6 @@ class SegmentationData(LightningDataModule):
 
         Args:
             settings: its constructor arguments, for checkpoints.
-            subset: as in the constructor.
-            limit: as in the constructor.
 
         Raises:
             InputError: a limit below 1.
@@ -149,6 +159,12 @@ class SegmentationData(LightningDataModule):
     @abstractmethod
     def read_source(self) -> Source:
         """Return the samples; raise InputError if they are missing or invalid."""
+
+    def find(self) -> Path:
+        """Return the folder of the data; raise InputError if it is missing, or the data has none."""
+        raise InputError(
+            f"parts are read below a folder, which {type(self).__name__} has not; leave them out"
+        )
 
     def known_duplicates(self) -> list[list[str]]:
         """Return the known duplicates of the data set as lists of ids, which must stay on one side."""
@@ -186,7 +202,8 @@ class SegmentationData(LightningDataModule):
             return
         self._open()
         self.splits = self._split()
-        self.notes = tuple(examine(self.source, self.facts, self.splits, self.role, parameters(type(self))))
+        notes = examine(self.source, self.facts, self.splits, self.role, parameters(type(self)))
+        self.notes = (*notes, *moved_patients(self.source, self.used_parts()))
         log_notes(self.notes, self.role, str(self.cached.folder))
         if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
             raise InputError(
@@ -209,7 +226,17 @@ class SegmentationData(LightningDataModule):
             members=self.members,
             nonmembers=self.nonmembers,
             reference=self.reference,
+            mixed_patients=self.mixed_patients,
         )
+
+    def used_parts(self) -> tuple[str, ...] | None:
+        """Return the stated part of each sample as used, after opening; None for a random split."""
+        return self._split_settings().parts(self.source, self.duplicate_groups())
+
+    @property
+    def states_members(self) -> bool:
+        """Return whether the members of this half are stated, not drawn, after opening."""
+        return self._split_settings().states_members(self.source)
 
     def _open(self) -> None:
         if self._opened is not None:
@@ -224,7 +251,10 @@ class SegmentationData(LightningDataModule):
         self._store_positions()
 
     def _read(self) -> None:
-        self.source = with_altered(self.read_source(), self.altered)
+        source = self.read_source()
+        if self.parts is not None:
+            read_parts(self.parts, self.find()).assign(source)
+        self.source = with_altered(source, self.altered)
         folder = Path(self.cache) if self.cache else default_folder()
         with DecodingBar() as bar:
             cached = open_cache(self.source, folder, progress=bar)
@@ -251,13 +281,8 @@ class SegmentationData(LightningDataModule):
 
     def indices(self, subset: Subset) -> NDArray[np.int64]:
         """Return the data-set indices of a subset of this role's half, ascending."""
-        parts = {
-            "members": self.splits.members,
-            "nonmembers": self.splits.nonmembers,
-            "reference": self.splits.reference,
-            "all": (*self.splits.members, *self.splits.nonmembers, *self.splits.reference),
-        }
-        return np.array(sorted(parts[subset]), dtype=np.int64)
+        chosen = tuple(self.splits) if subset == "all" else getattr(self.splits, subset)
+        return np.array(sorted(chosen), dtype=np.int64)
 
     def scored(self, subset: Subset) -> NDArray[np.int64]:
         """Return the `indices` with a labelled pixel; others can be neither evaluated nor learnt."""
@@ -282,25 +307,8 @@ class SegmentationData(LightningDataModule):
         return chosen
 
     def limited(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return at most `limit` of the given indices, ascending, from as many groups as possible.
-
-        Groups alternate in the order of their first sample; samples of a group follow an order drawn with a
-        fixed seed, as the first slices of a volume all show one end of it.
-        """
-        if self.limit is None or len(indices) <= self.limit:
-            return indices
-        turns: dict[str, list[int]] = {}
-        for index in indices.tolist():
-            turns.setdefault(self.source.groups[index], []).append(index)
-        for samples in turns.values():
-            np.random.default_rng(0).shuffle(samples)
-        dealt = [
-            samples[turn]
-            for turn in range(max(map(len, turns.values())))
-            for samples in turns.values()
-            if turn < len(samples)
-        ]
-        return np.array(sorted(dealt[: self.limit]), dtype=np.int64)
+        """Return at most `limit` of the given indices, ascending, from as many groups as possible."""
+        return indices if self.limit is None else spread(indices, self.source.groups, self.limit)
 
     def _remedy(self) -> str:
         """Return the remedy for an empty evaluation; the split of a trained network is fixed."""
@@ -362,9 +370,7 @@ class SegmentationData(LightningDataModule):
     def _refuse_judged(self, indices: NDArray[np.int64]) -> None:
         judged = set(self.indices("members")) | set(self.indices("nonmembers"))
         if judged & set(indices.tolist()):
-            raise InputError(
-                "additional training samples must come from the reference, got evaluated samples"
-            )
+            raise InputError("further training samples must come from the reference, got evaluated samples")
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluated subset in a fixed order."""
@@ -383,14 +389,7 @@ class SegmentationData(LightningDataModule):
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
         # Lightning builds the loader before it sets the epoch of a resumed run on the sampler.
         sampler.set_epoch(self._begin if shuffle else 0)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(run_seed()),
-        )
+        return loader_of(dataset, sampler, batch_size=self.batch_size, workers=self.workers, seed=run_seed())
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

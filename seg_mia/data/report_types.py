@@ -75,6 +75,15 @@ class NearDuplicates(TypedDict):
     loose: list[list[str]]
 
 
+class PartSize(TypedDict):
+    """A stated part as it is used, and how many cases, patients and samples it holds."""
+
+    part: str
+    cases: int
+    patients: int
+    samples: int
+
+
 class DataReport(TypedDict):
     """Full report of `prepare` on a data set."""
 
@@ -88,6 +97,7 @@ class DataReport(TypedDict):
     classes: list[ClassShare]
     ignored: float
     split: dict[str, int] | str
+    parts: list[PartSize]
     refused: str
     notes: list[NoteContent]
     suspicious: dict[str, list[str]]

@@ -1,7 +1,7 @@
 """Cached samples and their sampling order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,47 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter([(self.epoch, int(position)) for position in self._order()])
+
+
+def loader_of(
+    samples: Samples, sampler: EpochSampler, *, batch_size: int, workers: int, seed: int
+) -> DataLoader[Batch]:
+    """Return a loader of samples in the order of a sampler."""
+    return DataLoader(
+        samples,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def spread(indices: NDArray[np.int64], groups: Sequence[str], limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` indices, ascending, from as many groups as possible.
+
+    Groups alternate in the order of their first sample; samples of a group follow an order drawn with a fixed
+    seed, as the first slices of a volume all show one end of it.
+
+    Args:
+        indices: ascending.
+        groups: group of each sample of the data set.
+        limit: at least 1.
+    """
+    if len(indices) <= limit:
+        return indices
+    turns: dict[str, list[int]] = {}
+    for index in indices.tolist():
+        turns.setdefault(groups[index], []).append(index)
+    for samples in turns.values():
+        np.random.default_rng(0).shuffle(samples)
+    dealt = [
+        samples[turn]
+        for turn in range(max(map(len, turns.values())))
+        for samples in turns.values()
+        if turn < len(samples)
+    ]
+    return np.array(sorted(dealt[:limit]), dtype=np.int64)
 
 
 class Batches(ABC):

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 Mask = NDArray[np.uint8]
-PARTS = ("train", "test", "reference", "shadow")
-"""Parts of a predefined split: victim's members, non-members and reference, or shadow."""
+PARTS = ("train", "test", "reference", "shadow", "shadow_train", "shadow_test")
+"""Parts of a stated split: the victim's members, non-members and reference; samples of the shadow to draw its
+members from, or its members and non-members.
+"""
 
 
 class Note(NamedTuple):
@@ -40,8 +42,8 @@ class Source(ABC):
             sample's own id where samples are independent.
         channels: image channels.
         classes: number of classes, background included; 2 for a binary mask.
-        predefined_split: part of each sample in the data's own split, one of PARTS; None for a random
-            split.
+        predefined_split: part of each sample in a stated split, one of PARTS; None for a random split.
+        empty_cases: names of cases that give no sample.
         notes: remarks from listing the samples.
         columns: further facts of each sample by name, as text, empty where unknown: subgroups of an audit.
     """
@@ -51,8 +53,14 @@ class Source(ABC):
     channels: int
     classes: int
     predefined_split: tuple[str, ...] | None = None
+    empty_cases: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    @property
+    def case_names(self) -> tuple[str, ...]:
+        """Return the case of each sample, a file or folder of the data: of slices the volume."""
+        return self.ids
 
     @abstractmethod
     def digest(self, index: int) -> str:

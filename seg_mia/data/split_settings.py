@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seg_mia.data.source import Source
-from seg_mia.data.splits import Split, divide, predefined_split, shadow_split, victim_shadow_split
+from seg_mia.data.splits import Split, divide, shadow_split, stated_split, victim_shadow_split
+from seg_mia.data.stated_parts import MixedPatients, unmixed
 from seg_mia.errors import InputError
 
 Role = Literal["victim", "shadow"]
@@ -21,9 +22,10 @@ class SplitSettings:
         shadow_pool: pool of numbered shadow models.
         seed: seed of all draws.
         shadow_share: fraction of samples in the shadow's half.
-        members: number of training images.
-        nonmembers: number of held-out images.
+        members: number of training images; None for all of a stated part.
+        nonmembers: number of held-out images; None for all of a stated part.
         reference: number of images for defences; None for the rest.
+        mixed_patients: what becomes of patients in several stated parts.
     """
 
     role: Role
@@ -31,9 +33,10 @@ class SplitSettings:
     shadow_pool: Role
     seed: int
     shadow_share: float
-    members: int
-    nonmembers: int
+    members: int | None
+    nonmembers: int | None
     reference: int | None
+    mixed_patients: MixedPatients = "refuse"
 
     def __post_init__(self) -> None:
         """Raise InputError for a number or a pool without a shadow that it belongs to."""
@@ -72,7 +75,7 @@ class SplitSettings:
         self, role: Role, source: Source, duplicates: Sequence[Sequence[str]], strata: Sequence[int] | None
     ) -> Split:
         """Return the random or predefined split of a role's half."""
-        ids, groups, parts = source.ids, source.groups, source.predefined_split
+        ids, groups, parts = source.ids, source.groups, self.parts(source, duplicates)
         if parts is None:
             both = victim_shadow_split(
                 ids,
@@ -84,22 +87,50 @@ class SplitSettings:
             )
             indices = both[0 if role == "victim" else 1]
         else:
-            counts = {
-                name: parts.count(part) for name, part in (("members", "train"), ("nonmembers", "test"))
-            }
-            if role == "victim":
-                counts = {"members": self.members, "nonmembers": self.nonmembers}
-            half, indices = predefined_split(parts, ids, groups, duplicates=duplicates, **counts)
-            if role == "victim":
-                return half
+            stated = stated_split(parts, role, members=self.members, nonmembers=self.nonmembers)
+            if stated is not None:
+                return stated
+            indices = tuple(i for i, part in enumerate(parts) if part == "shadow")
         return divide(
             indices,
             ids,
             groups,
             seed=self.seed,
-            members=self.members,
-            nonmembers=self.nonmembers,
+            members=_counted(self.members, "members"),
+            nonmembers=_counted(self.nonmembers, "nonmembers"),
             reference=self.reference,
             duplicates=duplicates,
             strata=strata,
         )
+
+    def states_members(self, source: Source) -> bool:
+        """Return whether the members of this run are stated, not drawn."""
+        stated = source.predefined_split
+        if stated is None or self.shadow is not None:
+            return False
+        return self.role == "victim" or "shadow_train" in stated
+
+    def parts(self, source: Source, duplicates: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
+        """Return the stated part of each sample, with patients in several moved; None for a random split.
+
+        Raises:
+            InputError: patients in several parts that are not to be moved.
+        """
+        if source.predefined_split is None:
+            return None
+        return unmixed(
+            source.predefined_split,
+            source.ids,
+            source.groups,
+            duplicates=duplicates,
+            mixed=self.mixed_patients,
+        )
+
+
+def _counted(count: int | None, name: str) -> int:
+    """Return a number of samples to draw; raise InputError if it is not given."""
+    if count is None:
+        raise InputError(
+            f"{name} must be a number where they are drawn at random, got null; set --data.{name}"
+        )
+    return count

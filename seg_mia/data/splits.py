@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.source import PARTS
 from seg_mia.data.units import check_strata, reachable, shuffled, shuffled_units, stream, take, units_of
 from seg_mia.errors import InputError
 
@@ -135,44 +135,36 @@ def divide(
     raise InputError(_too_few(needs, units, every))
 
 
-def predefined_split(
-    parts: Sequence[str],
-    ids: Sequence[str],
-    groups: Sequence[str],
-    *,
-    members: int,
-    nonmembers: int,
-    duplicates: Iterable[Sequence[str]] = (),
-) -> tuple[Split, tuple[int, ...]]:
-    """Return the predefined victim half of a data set, and the samples left to the shadow model.
+def stated_split(
+    parts: Sequence[str], role: Literal["victim", "shadow"], *, members: int | None, nonmembers: int | None
+) -> Split | None:
+    """Return the stated half of a role; None for a shadow whose members are not stated.
 
     Args:
-        parts: one of `seg_mia.data.source.PARTS` for each sample.
-        ids: one name per sample, unique.
-        groups: what must stay on one side, one name per sample.
-        members: expected number of `train` samples, a check against settings of a random split.
-        nonmembers: expected number of `test` samples.
-        duplicates: as given to `victim_shadow_split`.
+        parts: one of `seg_mia.data.source.PARTS` for each sample; no group is in two.
+        role: victim, with the parts train, test and reference, or shadow, with shadow_train and shadow_test,
+            and shadow as reference.
+        members: expected number of training samples, a check against settings of a random split; None for
+            any.
+        nonmembers: expected number of held-out samples; None for any.
 
     Raises:
-        InputError: numbers differ, or a group or set of duplicates spans several parts.
+        InputError: numbers differ, or no sample is trained on.
     """
-    for unit in units_of(ids, groups, duplicates):
-        differing = next((i for i in unit if parts[i] != parts[unit[0]]), None)
-        if differing is not None:
-            first = unit[0]
+    names = ("train", "test", "reference") if role == "victim" else ("shadow_train", "shadow_test", "shadow")
+    if role == "shadow" and not set(names[:2]) & set(parts):
+        return None
+    chosen = [tuple(i for i, part in enumerate(parts) if part == name) for name in names]
+    counts = len(chosen[0]), len(chosen[1])
+    for count, expected in zip(counts, (members, nonmembers), strict=True):
+        if expected not in {None, count}:
             raise InputError(
-                f"samples of one patient or one image must be in one part, got {ids[first]} in "
-                f"{parts[first]} and {ids[differing]} in {parts[differing]}, which makes membership "
-                "undefined; put both in one part, or leave one out"
+                f"{counts[0]} samples are in the part {names[0]} and {counts[1]} in {names[1]}, but members "
+                f"and nonmembers are {members} and {nonmembers}; set them to these numbers, or to null"
             )
-    by_part = {name: tuple(i for i, part in enumerate(parts) if part == name) for name in PARTS}
-    if (len(by_part["train"]), len(by_part["test"])) != (members, nonmembers):
-        raise InputError(
-            f"{len(by_part['train'])} samples are in the part train and {len(by_part['test'])} in test, but "
-            f"members and nonmembers are {members} and {nonmembers}; set them to these numbers"
-        )
-    return Split(by_part["train"], by_part["test"], by_part["reference"]), by_part["shadow"]
+    if not counts[0]:
+        raise InputError(f"the part {names[0]} must have a sample, got none; correct --data.parts")
+    return Split(*chosen)
 
 
 def shadow_split(

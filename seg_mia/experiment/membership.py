@@ -298,30 +298,31 @@ def unseen_of(card: Card, data: SegmentationData) -> tuple[int, ...]:
 
 
 def check_members(data: SegmentationData, name: str) -> None:
-    """Raise InputError for an externally trained network with unknown members.
-
-    A predefined split defines only the victim's half: members of the shadow's half are drawn at random.
+    """Raise InputError for an externally trained network whose members are drawn, not stated.
 
     Args:
         data: the network's half of the split, with its samples open.
         name: name of the network, for the message.
     """
-    if data.source.predefined_split is not None and data.role == "victim":
+    if data.states_members:
         return
     reason = f"{name} was trained elsewhere, and the members of this split are drawn at random"
+    try:
+        data.find()
+    except InputError:
+        raise InputError(
+            f"{reason}, so an AUC would be meaningless; adopt it on the data it was trained on, whose split "
+            "can be stated"
+        ) from None
     if data.role == "shadow":
         raise InputError(
-            f"{reason}, as in every shadow's half, so there is no membership to infer; train a network on "
-            "that half here: python -m seg_mia fit --role shadow"
+            f"{reason}, so there is no membership to infer; state them (--data.parts, with shadow_train and "
+            "shadow_test) and adopt it again, or train a network on that half here: python -m seg_mia fit "
+            "--role shadow"
         )
-    how = (
-        "--data.split_column"
-        if "split_column" in parameters(type(data))
-        else "split_column of seg_mia.data.sets.folder.Folder, which reads a list of files; this data set "
-        "has no such option"
-    )
     raise InputError(
-        f"{reason}, so an AUC would be meaningless; state its training samples ({how}) and adopt it again"
+        f"{reason}, so an AUC would be meaningless; state its training samples (--data.parts) and adopt it "
+        "again"
     )
 
 

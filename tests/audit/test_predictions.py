@@ -75,7 +75,7 @@ def test_written_probabilities_give_the_auc_of_the_network(
     data.setup()
     network, rows = load_victim(checkpoint_file(run)).eval(), Rows()
     for part in ("members", "nonmembers"):
-        for index in data.indices(part):  # type: ignore[arg-type]
+        for index in data.indices(part):
             name = data.source.ids[index]
             image = data.dataset(np.array([index]))[0, 0].image[None]
             with torch.no_grad():

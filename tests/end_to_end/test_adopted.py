@@ -1,6 +1,7 @@
 """A network that was trained elsewhere: taken as it is, measured, attacked, never trained."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,8 @@ def known(tiny: Path, folder: Callable[..., Path]) -> Path:
     names = sorted(file.name for file in (folder() / "images").iterdir())
     parts = ["train"] * 4 + ["test"] * 2 + ["shadow"] * 6
     lines = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
-    (folder() / "list.csv").write_text("\n".join(["image,set", *lines]))
-    stated = "threshold: 127, manifest: list.csv, split_column: set,"
+    (folder() / "list.csv").write_text("\n".join(["case,part", *lines]))
+    stated = "threshold: 127, parts: list.csv,"
     tiny.write_text(tiny.read_text().replace("threshold: 127,", stated))
     return tiny
 
@@ -71,7 +72,7 @@ def test_members_that_are_drawn_are_not_those_it_was_trained_on(
     assert main(["adopt", "--config", str(tiny), f"--model.weights={elsewhere}"]) == 0
     trained(tiny, "--data.role=shadow")
     assert main(["test", "--attack", "mia-global-loss", "--victim", str(ADOPTED)]) == 2
-    assert "state its training samples (--data.split_column)" in capsys.readouterr().err.splitlines()[-1]
+    assert "state its training samples (--data.parts)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_shadow_from_elsewhere_is_refused(
@@ -86,6 +87,7 @@ def test_a_shadow_from_elsewhere_is_refused(
         assert main(["test", "--attack", attack, *both]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         assert "shadow runs/tiny/version_2/checkpoints/last.ckpt was trained elsewhere" in line
+        assert "state them (--data.parts, with shadow_train and shadow_test)" in line
         assert "fit --role shadow" in line
     # It is not taken for the newest shadow either.
     assert main(["test", "--attack", "mia-global-loss", both[0]]) == 2
@@ -94,6 +96,27 @@ def test_a_shadow_from_elsewhere_is_refused(
     turned = ["--victim=runs/tiny/version_2", "--shadow=runs/tiny/version_1"]
     assert main(["test", "--attack", "mia-global-loss", *turned]) == 2
     assert "victim runs/tiny/version_2/checkpoints/last.ckpt was" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_shadow_from_elsewhere_with_stated_members_is_taken(
+    known: Path, elsewhere: Path, trained: Trained, folder: Callable[..., Path]
+) -> None:
+    file = folder() / "list.csv"
+    parts = iter(["shadow_train"] * 3 + ["shadow_test"] * 3)
+    lines = [re.sub("shadow$", lambda _: next(parts), line) for line in file.read_text().splitlines()]
+    file.write_text("\n".join(lines))
+    trained(known)
+    whole = ["--data.role=shadow", "--data.members=null", "--data.nonmembers=null"]
+    assert main(["adopt", "--config", str(known), f"--model.weights={elsewhere}", *whole]) == 0
+    card = read_card(checkpoint_file("runs/tiny/version_2"))
+    assert card.split is not None
+    assert card.split["stated"] is True
+    assert [len(card.split[part]) for part in ("members", "nonmembers")] == [3, 3]
+    # The victim is version_1; the shadow is found by itself.
+    assert main(["test", "--attack", "mia-global-loss", "--victim=runs/tiny/version_1"]) == 0
+    found = json.loads(next(Path("runs/tiny/version_1").glob("mia-global-loss/*/summary.json")).read_text())
+    assert found["shadows"] == ["runs/tiny/version_2/checkpoints/last.ckpt"]
 
 
 def test_an_audit_refuses_it_before_any_training(
@@ -131,9 +154,9 @@ def test_a_shadow_of_the_victims_weights_is_refused(
 def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:
     data = Phantom(patients=40, size=32)
     data.prepare_data()
-    with pytest.raises(InputError, match="split_column of seg_mia.data.sets.folder.Folder") as refused:
+    with pytest.raises(InputError, match="adopt it on the data it was trained on") as refused:
         check_members(data, "victim x")
-    assert "--data.split_column" not in str(refused.value)
+    assert "--data" not in str(refused.value)
 
 
 @pytest.mark.usefixtures("undrawn")

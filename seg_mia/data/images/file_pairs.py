@@ -18,7 +18,6 @@ class Sample(NamedTuple):
     image: Path
     mask: Path
     group: str
-    part: str | None = None
     columns: Mapping[str, str] = MappingProxyType({})
 
 

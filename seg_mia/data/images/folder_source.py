@@ -10,7 +10,7 @@ from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import path_below, regular
-from seg_mia.data.source import PARTS, Image, Mask
+from seg_mia.data.source import Image, Mask
 from seg_mia.errors import InputError
 
 
@@ -21,7 +21,6 @@ class Row(NamedTuple):
     image: str
     mask: str | None
     group: str | None
-    part: str | None
     columns: Mapping[str, str]
 
 
@@ -47,8 +46,6 @@ class FolderSource(FilePairs):
             the column `group` if present, else every sample is independent.
         patient: regular expression matched against a sample's name; its first group is the split group. Only
             without a group column.
-        split_column: manifest column of a predefined split, one of `seg_mia.data.source.PARTS` per sample;
-            None draws the split at random.
 
     Raises:
         InputError: files, manifest and arguments are incompatible.
@@ -69,19 +66,17 @@ class FolderSource(FilePairs):
         mask_column: str = "mask",
         group_column: str | None = None,
         patient: str | None = None,
-        split_column: str | None = None,
     ) -> None:
         _check(channels, classes, threshold, size)
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         folder = Path(root)
         if manifest is None:
-            for name, column in (("group_column", group_column), ("split_column", split_column)):
-                if column is not None:
-                    raise InputError(f"{name}={column} needs a manifest, got none; set manifest")
+            if group_column is not None:
+                raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
             files = pairs(list_files(path_below(folder, images)), list_files(path_below(folder, masks)))
             self.samples = [Sample(*pair, group=pair[0]) for pair in files]
         else:
-            rows = _rows(path_below(folder, manifest), image_column, mask_column, group_column, split_column)
+            rows = _rows(path_below(folder, manifest), image_column, mask_column, group_column)
             self.samples = _listed(rows, folder, images, masks)
         if patient is not None:
             self.samples = _by_patient(self.samples, Patients(patient), root)
@@ -89,8 +84,6 @@ class FolderSource(FilePairs):
         self.groups = tuple(sample.group for sample in self.samples)
         names = self.samples[0].columns if self.samples else ()
         self.columns = {name: tuple(sample.columns[name] for sample in self.samples) for name in names}
-        if split_column is not None:
-            self.predefined_split = tuple(str(sample.part) for sample in self.samples)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return image and mask at `size`: image by area or bilinear, mask by nearest neighbour."""
@@ -137,24 +130,22 @@ def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any
         raise InputError(f"{manifest} must be a CSV file in UTF-8, got: {error}; correct manifest") from error
 
 
-def _rows(
-    manifest: Path, image_column: str, mask_column: str, group_column: str | None, split_column: str | None
-) -> list[Row]:
+def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str | None) -> list[Row]:
     """Return the lines of a manifest after checking that columns exist and are filled."""
     header, lines = _table(manifest)
     masks = None if mask_column == "mask" and "mask" not in header else mask_column
     groups = group_column or ("group" if "group" in header else None)
-    for column in (image_column, masks, groups, split_column):
+    for column in (image_column, masks, groups):
         if column is not None and column not in header:
             raise InputError(
                 f"{manifest} must have a column {column!r}, got {', '.join(header) or 'none'}; "
-                "set image_column, mask_column, group_column and split_column to its names"
+                "set image_column, mask_column and group_column to its names"
             )
         if header.count(column) > 1:
             raise InputError(
                 f"{manifest} must have one column {column!r}, got {header.count(column)}; rename the others"
             )
-    further = [name for name in header if name not in {image_column, masks, groups, split_column}]
+    further = [name for name in header if name not in {image_column, masks, groups}]
     if not lines:
         raise InputError(f"{manifest} must list samples, got none; add a line for each")
     return [
@@ -163,7 +154,6 @@ def _rows(
             _cell(where, row, image_column),
             None if masks is None else _cell(where, row, masks),
             None if groups is None else _cell(where, row, groups),
-            None if split_column is None else _part(where, row, split_column),
             {name: str(row[name] or "").strip() for name in further},
         )
         for where, row in lines
@@ -176,15 +166,6 @@ def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
     if not (text := str(row[column]).strip()):
         raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
     return text
-
-
-def _part(where: str, row: Mapping[Any, Any], column: str) -> str:
-    part = _cell(where, row, column)
-    if part not in PARTS:
-        raise InputError(
-            f"{where} must have one of {', '.join(PARTS)} for {column!r}, got {part!r}; correct it"
-        )
-    return part
 
 
 def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sample]:
@@ -220,7 +201,7 @@ def _by_path(row: Row, root: Path) -> Sample:
             raise InputError(f"{row.where} must name files below {root}, found no {path}; correct it")
         regular(path)
     name = image.relative_to(root.resolve()).with_suffix("").as_posix()
-    return Sample(name, image, mask, row.group or name, row.part, row.columns)
+    return Sample(name, image, mask, row.group or name, row.columns)
 
 
 def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Sample:
@@ -229,4 +210,4 @@ def _by_name(row: Row, images: Mapping[str, Path], masks: Mapping[str, Path]) ->
     for kind, files in (("image", images), ("mask", masks)):
         if name not in files:
             raise InputError(f"{row.where} must name an image and a mask, found no {kind} {name}; correct it")
-    return Sample(name, images[name], masks[name], row.group or name, row.part, row.columns)
+    return Sample(name, images[name], masks[name], row.group or name, row.columns)

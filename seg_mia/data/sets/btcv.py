@@ -60,8 +60,8 @@ class Btcv(Slices):
         width: float = 400.0,
         unoriented: str | None = None,
         patient: str | None = None,
-        members: int = 400,
-        nonmembers: int = 300,
+        members: int | None = 400,
+        nonmembers: int | None = 300,
         **slicing_split_and_loading: Any,
     ) -> None:
         super().__init__(

@@ -55,7 +55,7 @@ class Cityscapes(SegmentationData):
 
     Args:
         root: the folder with `leftImg8bit` and `gtFine`; if not given, `cityscapes` under $SEG_MIA_DATA.
-        parts: subsets to read: train (2975 images) and val (500); test has no public labels.
+        sets: subsets to read: train (2975 images) and val (500); test has no public labels.
         group: `city` keeps the images of a city (18 in train) on one side of the split, `image` counts each
             as independent.
         width: in pixels after resizing.
@@ -69,30 +69,34 @@ class Cityscapes(SegmentationData):
         self,
         *,
         root: str | None = None,
-        parts: list[Part] | None = None,
+        sets: list[Part] | None = None,
         group: Literal["image", "city"] = "image",
         width: int = 512,
         height: int = 256,
-        members: int = 1000,
-        nonmembers: int = 400,
+        members: int | None = 1000,
+        nonmembers: int | None = 400,
         reference: int | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
         self.save_hyperparameters(logger=False)
         chosen: list[Part] = ["train"]
-        self.root, self.parts, self.group = root, parts or chosen, group
+        self.root, self.sets, self.group = root, sets or chosen, group
         self.width, self.height = width, height
 
-    def read_source(self) -> Source:
-        """Return the pairs of the selected subsets, named `part/city/city_sequence_frame`."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("cityscapes", "Cityscapes"),
             get="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from www.cityscapes-dataset.com",
             layout=f"leftImg8bit/train/CITY/NAME{IMAGE}.png and gtFine/train/CITY/NAME{LABELS}.png",
         )
-        samples = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+
+    def read_source(self) -> Source:
+        """Return the pairs of the selected subsets, named `part/city/city_sequence_frame`."""
+        root = self.find()
+        samples = [sample for part in dict.fromkeys(self.sets) for sample in _part(root, part)]
         if self.group == "city":
             samples = [sample._replace(group=sample.name.rpartition("/")[0]) for sample in samples]
         return CityscapesSource(

@@ -34,8 +34,8 @@ class Dicom(Slices):
     def __init__(
         self,
         *,
-        members: int,
-        nonmembers: int,
+        members: int | None,
+        nonmembers: int | None,
         series: str = "DICOM_anon",
         label: str = "Ground",
         threshold: int | None = 127,

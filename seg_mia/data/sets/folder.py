@@ -1,5 +1,6 @@
 """Generic folder of images and masks."""
 
+from pathlib import Path
 from typing import Any
 
 from seg_mia.data.base import SegmentationData
@@ -26,9 +27,6 @@ class Folder(SegmentationData):
         group_column: manifest column of patients or videos; a group stays on one side of the split.
         patient: regular expression for data without a group column, matched against an image's name below
             `images` without suffix; its first group is the patient or video, e.g. `(.+)_[0-9]+`, `([^/]+)/`.
-        split_column: manifest column of a known split: `train` for the victim's members, `test` for its
-            non-members, `reference`, and `shadow` for samples of the shadow model, whose members are drawn
-            at random.
         members: see `SegmentationData`, also for all further arguments.
         nonmembers: see `SegmentationData`.
     """
@@ -36,8 +34,8 @@ class Folder(SegmentationData):
     def __init__(
         self,
         *,
-        members: int,
-        nonmembers: int,
+        members: int | None,
+        nonmembers: int | None,
         root: str | None = None,
         images: str = "images",
         masks: str = "masks",
@@ -50,7 +48,6 @@ class Folder(SegmentationData):
         mask_column: str = "mask",
         group_column: str | None = None,
         patient: str | None = None,
-        split_column: str | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
@@ -60,11 +57,11 @@ class Folder(SegmentationData):
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
-        self.group_column, self.patient, self.split_column = group_column, patient, split_column
+        self.group_column, self.patient = group_column, patient
 
-    def read_source(self) -> Source:
-        """Return the pairs under the root."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder."""
+        return find_root(
             self.root,
             ("folder",),
             get="your own data",
@@ -72,6 +69,10 @@ class Folder(SegmentationData):
             if self.manifest is None
             else f"{self.manifest} and the images and masks it lists",
         )
+
+    def read_source(self) -> Source:
+        """Return the pairs under the root."""
+        root = self.find()
         return FolderSource(
             root,
             images=self.images,
@@ -85,5 +86,4 @@ class Folder(SegmentationData):
             mask_column=self.mask_column,
             group_column=self.group_column,
             patient=self.patient,
-            split_column=self.split_column,
         )

@@ -87,8 +87,8 @@ class Fundus(SegmentationData):
         images: str = "image_samples",
         masks: str = "mask_samples",
         published_crop: bool = False,
-        members: int = 1,
-        nonmembers: int = 1,
+        members: int | None = 1,
+        nonmembers: int | None = 1,
         shadow_share: float = 0.0,
         **split_and_loading: Any,
     ) -> None:
@@ -98,13 +98,17 @@ class Fundus(SegmentationData):
         self.save_hyperparameters(logger=False)
         self.root, self.images, self.masks, self.published_crop = root, images, masks, published_crop
 
-    def read_source(self) -> Source:
-        """Return the pairs under the root."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("fundus", "rim_one"),
             get="RIM-ONE, or the samples in github.com/utkuozbulak/adaptive-segmentation-mask-attack",
             layout=f"{self.images}/NAME.png and {self.masks}/NAME.png",
         )
+
+    def read_source(self) -> Source:
+        """Return the pairs under the root."""
+        root = self.find()
         images, masks = (path_below(root, part) for part in (self.images, self.masks))
         return FundusSource(images, masks, published_crop=self.published_crop)

@@ -31,7 +31,7 @@ class Isic(SegmentationData):
     Args:
         root: the folder with `ISIC2018_Task1-2_Training_Input` and `ISIC2018_Task1_Training_GroundTruth`,
             or with `train/images` and `train/masks`; if not given, `ISIC2018` or `isic` under $SEG_MIA_DATA.
-        parts: subsets to read: train (2594 images), validation (100) and test (1000).
+        sets: subsets to read: train (2594 images), validation (100) and test (1000).
         size: side in pixels after resizing.
         members: see `SegmentationData`, also for all further arguments.
         nonmembers: see `SegmentationData`.
@@ -42,28 +42,32 @@ class Isic(SegmentationData):
         self,
         *,
         root: str | None = None,
-        parts: list[Part] | None = None,
+        sets: list[Part] | None = None,
         size: int = 256,
-        members: int = 500,
-        nonmembers: int = 500,
+        members: int | None = 500,
+        nonmembers: int | None = 500,
         reference: int | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
         self.save_hyperparameters(logger=False)
         chosen: list[Part] = ["train"]
-        self.root, self.parts, self.size = root, parts or chosen, size
+        self.root, self.sets, self.size = root, sets or chosen, size
 
-    def read_source(self) -> Source:
-        """Return the pairs of the selected subsets, named `part/ISIC_NUMBER`."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("ISIC2018", "isic2018", "isic"),
             get="ISIC 2018 task 1 from challenge.isic-archive.com/data",
             layout="ISIC2018_Task1-2_Training_Input/ISIC_NUMBER.jpg and "
             f"ISIC2018_Task1_Training_GroundTruth/ISIC_NUMBER{SUFFIX}.png",
         )
-        samples = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+
+    def read_source(self) -> Source:
+        """Return the pairs of the selected subsets, named `part/ISIC_NUMBER`."""
+        root = self.find()
+        samples = [sample for part in dict.fromkeys(self.sets) for sample in _part(root, part)]
         return Paired(samples, channels=3, classes=2, threshold=127, width=self.size, height=self.size)
 
 

@@ -1,5 +1,6 @@
 """Kvasir-SEG: 1000 colonoscopy images with polyp masks (Jha et al., MMM 2020), CC BY 4.0."""
 
+from pathlib import Path
 from typing import Any
 
 from seg_mia.data.base import SegmentationData
@@ -33,8 +34,8 @@ class Kvasir(SegmentationData):
         *,
         root: str | None = None,
         size: int = 128,
-        members: int = 300,
-        nonmembers: int = 200,
+        members: int | None = 300,
+        nonmembers: int | None = 200,
         reference: int | None = None,
         **split_and_loading: Any,
     ) -> None:
@@ -42,14 +43,18 @@ class Kvasir(SegmentationData):
         self.save_hyperparameters(logger=False)
         self.root, self.size = root, size
 
-    def read_source(self) -> Source:
-        """Return the pairs under the root."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("kvasir_seg", "Kvasir-SEG", "kvasir-seg"),
             get="Kvasir-SEG from datasets.simula.no/kvasir-seg",
             layout="images/NAME.jpg and masks/NAME.jpg",
         )
+
+    def read_source(self) -> Source:
+        """Return the pairs under the root."""
+        root = self.find()
         return FolderSource(root, channels=3, classes=2, threshold=127, size=self.size)
 
     def known_duplicates(self) -> list[list[str]]:

@@ -44,8 +44,8 @@ class MsdLiver(Slices):
         layout: Layout = "decathlon",
         patient: str | None = None,
         unoriented: str | None = None,
-        members: int = 500,
-        nonmembers: int = 500,
+        members: int | None = 500,
+        nonmembers: int | None = 500,
         **slicing_split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)

@@ -31,8 +31,8 @@ class Nifti(Slices):
     def __init__(
         self,
         *,
-        members: int,
-        nonmembers: int,
+        members: int | None,
+        nonmembers: int | None,
         images: str = "images",
         masks: str = "masks",
         organs: list[list[int]] | None = None,

@@ -85,8 +85,8 @@ class Phantom(SegmentationData):
         size: int = 128,
         task: Task = "liver",
         phantom_seed: int = 0,
-        members: int = 64,
-        nonmembers: int = 64,
+        members: int | None = 64,
+        nonmembers: int | None = 64,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)

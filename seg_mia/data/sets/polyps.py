@@ -33,7 +33,7 @@ class Polyps(SegmentationData):
     Args:
         root: the folder with `TrainDataset` and `TestDataset`; if not given, `polyps` or `PraNet` under
             $SEG_MIA_DATA.
-        parts: subsets to read: `train`, and folder names below `TestDataset`.
+        sets: subsets to read: `train`, and folder names below `TestDataset`.
         sequences: CSV file below the root with the columns frame_id and sequence_id, and part (a name below
             `TestDataset`) for data other than CVC-ClinicDB, whose frames are also in `train`; null treats
             frames as independent, so members and non-members may be neighbouring frames.
@@ -47,28 +47,32 @@ class Polyps(SegmentationData):
         self,
         *,
         root: str | None = None,
-        parts: list[Part] | None = None,
+        sets: list[Part] | None = None,
         sequences: str | None = "sequences.csv",
         size: int = 256,
-        members: int = 300,
-        nonmembers: int = 200,
+        members: int | None = 300,
+        nonmembers: int | None = 200,
         reference: int | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, reference=reference, **split_and_loading)
         self.save_hyperparameters(logger=False)
         chosen: list[Part] = ["train"]
-        self.root, self.parts, self.sequences, self.size = root, parts or chosen, sequences, size
+        self.root, self.sets, self.sequences, self.size = root, sets or chosen, sequences, size
 
-    def read_source(self) -> Source:
-        """Return the pairs of the selected subsets, named `part/file`."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("polyps", "PraNet", "polyp_benchmark"),
             get="the polyp benchmark from github.com/DengPingFan/PraNet",
             layout="TrainDataset/{images,masks} and TestDataset/NAME/{images,masks}",
         )
-        ungrouped = [sample for part in dict.fromkeys(self.parts) for sample in _part(root, part)]
+
+    def read_source(self) -> Source:
+        """Return the pairs of the selected subsets, named `part/file`."""
+        root = self.find()
+        ungrouped = [sample for part in dict.fromkeys(self.sets) for sample in _part(root, part)]
         frames = [_frame(sample.name) for sample in ungrouped]
         groups = sequences_of([frame for frame in frames if frame], root, self.sequences)
         samples = [
@@ -103,8 +107,8 @@ class ClinicDB(SegmentationData):
         root: str | None = None,
         sequences: str | None = "metadata.csv",
         size: int = 256,
-        members: int = 150,
-        nonmembers: int = 100,
+        members: int | None = 150,
+        nonmembers: int | None = 100,
         reference: int | None = None,
         **split_and_loading: Any,
     ) -> None:
@@ -112,14 +116,18 @@ class ClinicDB(SegmentationData):
         self.save_hyperparameters(logger=False)
         self.root, self.sequences, self.size = root, sequences, size
 
-    def read_source(self) -> Source:
-        """Return the frames in numerical order."""
-        root = find_root(
+    def find(self) -> Path:
+        """Return the given folder, or one found under a known name."""
+        return find_root(
             self.root,
             ("CVC-ClinicDB", "clinicdb"),
             get=GET_CLINIC,
             layout="Original/NUMBER.tif and 'Ground Truth'/NUMBER.tif (or .png)",
         )
+
+    def read_source(self) -> Source:
+        """Return the frames in numerical order."""
+        root = self.find()
         images = first_folder(root, ("Original", "PNG/Original", "TIF/Original"), content="the frames")
         masks = path_below(root, str(images.parent / "Ground Truth"))
         triples = pairs(list_files(images), list_files(masks))

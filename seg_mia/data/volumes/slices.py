@@ -127,6 +127,12 @@ class SliceSource(Source):
         axis = self.slicing.axis
         self.ids = tuple(f"{case.name}/{axis}_{number:03d}" for case, number in self.samples)
         self.groups = tuple(case.group for case, _ in self.samples)
+        self.empty_cases = tuple(sorted({*names} - {case.name for case, _ in self.samples}))
+
+    @property
+    def case_names(self) -> tuple[str, ...]:
+        """Return the volume of each slice."""
+        return tuple(case.name for case, _ in self.samples)
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
@@ -270,8 +276,8 @@ class Slices(SegmentationData):
     def __init__(
         self,
         *,
-        members: int,
-        nonmembers: int,
+        members: int | None,
+        nonmembers: int | None,
         root: str | None = None,
         level: float = 40.0,
         width: float = 400.0,

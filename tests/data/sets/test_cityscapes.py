@@ -93,7 +93,7 @@ def test_cities_stay_on_one_side_on_request(tmp_path: Path) -> None:
 def test_what_is_missing_is_said_with_its_place(tmp_path: Path) -> None:
     root = make(tmp_path)
     with pytest.raises(InputError, match="must hold the val part in leftImg8bit/val"):
-        small(root, parts=["val"]).read_source()
+        small(root, sets=["val"]).read_source()
     (root / "gtFine/train/ulm/ulm_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(InputError, match=r"1 of 12 images have no mask \(ulm/ulm_000000_000019\)"):
         small(root).read_source()

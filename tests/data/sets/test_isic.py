@@ -58,7 +58,7 @@ def test_both_layouts_give_images_their_masks(
 def test_several_parts_are_told_apart_by_their_names(tmp_path: Path) -> None:
     split(tmp_path)
     parts: list[Part] = ["train", "test"]
-    ids = Isic(root=str(tmp_path), parts=parts).read_source().ids
+    ids = Isic(root=str(tmp_path), sets=parts).read_source().ids
     assert len(ids) == 8
     assert ids[:2] == ("test/ISIC_0000006", "test/ISIC_0000007")
 
@@ -69,7 +69,7 @@ def test_what_is_missing_is_said_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 of 8 images have no mask \(ISIC_0000002\)"):
         Isic(root=str(tmp_path)).read_source()
     with pytest.raises(InputError, match="ISIC2018_Task1-2_Test_Input or test/images"):
-        Isic(root=str(tmp_path), parts=["test"]).read_source()
+        Isic(root=str(tmp_path), sets=["test"]).read_source()
     with pytest.raises(InputError, match=r"challenge\.isic-archive\.com"):
         Isic().read_source()
 

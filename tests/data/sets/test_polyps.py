@@ -72,11 +72,11 @@ def test_frames_without_a_sequence_are_refused_or_said_to_be_independent(tmp_pat
     root = benchmark(tmp_path)
     parts: list[Part] = ["train", "CVC-300"]
     with pytest.raises(InputError, match=r"2 of 14 are missing \(149, 150\)"):
-        ready(root, parts=parts)
+        ready(root, sets=parts)
     (root / "all.csv").write_text(
         "part,frame_id,sequence_id\nCVC-300,149,1\nCVC-300,150,1\n" + "".join(f",{n},1\n" for n in FRAMES)
     )
-    groups = ready(root, parts=parts, sequences="all.csv", shadow_share=0, nonmembers=2).source.groups
+    groups = ready(root, sets=parts, sequences="all.csv", shadow_share=0, nonmembers=2).source.groups
     assert sorted(set(groups))[:2] == ["CVC-300/sequence 1", "CVC-ClinicDB/sequence 1"]
     (root / "sequences.csv").unlink()
     with pytest.raises(InputError, match=r"--data\.sequences null"):
