@@ -25,7 +25,6 @@ FOLDER = Path(seg_mia.__file__).resolve().parents[1] / "docs"
 NETWORK = "my_network.SmallUNet"
 TINY = {"max_epochs: 30": "max_epochs: 2", "size: 128": "size: 32", "width: 16": "width: 4"}
 COUNTS = {"members: 100": "members: 8", "nonmembers: 100": "nonmembers: 8"}
-STATED = {"members: 120": "members: 9", "nonmembers: 80": "nonmembers: 6"}
 QUICK = ["--scorer.architecture=test_resnet", "--scorer.epochs=1", "--scorer.validation=0.5"]
 PARTS = ["train"] * 3 + ["test"] * 2 + ["reference"] + ["shadow"] * 8
 
@@ -83,14 +82,15 @@ def hospital(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     changes = {
         "my_victim.yaml": TINY | COUNTS,
         "my_audit.yaml": {"limit: 16": "limit: 2"},
-        "my_deployed.yaml": STATED,
         "my_deployed_audit.yaml": {f"data.{name}": f"data.{value}" for name, value in COUNTS.items()},
     }
     for name, text in files.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(replaced(text, changes.get(name, {})))
-    for manifest in ("hospital/samples.csv", "hospital/parts.csv"):
-        generate(Path(manifest), files[manifest])
+    generate(Path("hospital/samples.csv"), files["hospital/samples.csv"])
+    header, *_ = files["hospital/parts.csv"].splitlines()
+    lines = [f"p{number:03d},{part}" for number, part in enumerate(PARTS, start=1)]
+    Path("hospital/parts.csv").write_text("\n".join([header, *lines]))
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.delitem(sys.modules, "my_network", raising=False)
     yield
@@ -108,8 +108,6 @@ def generate(manifest: Path, text: str) -> None:
             name: value.replace("p001_045", f"{patient}_{number % 3:03d}").replace("p001", patient)
             for name, value in first.items()
         }
-        if "part" in row:
-            row["part"] = PARTS[number // 3]
         top, left, radius = *rng.integers(12, 28, 2), rng.integers(5, 10)
         mask = (y - top) ** 2 + (x - left) ** 2 < radius**2
         grey = rng.integers(0, 90, (40, 40)) + 120 * mask
@@ -135,13 +133,13 @@ def test_the_document_is_whole() -> None:
         "my_deployed_audit.yaml",
     }
     assert [words[0] for words in commands()] == [
-        "prepare", "audit", "test", "validate", "adopt", "audit",
+        "prepare", "audit", "test", "validate", "adopt", "prepare", "audit",
     ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_own_network_and_own_data_by_configs_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    run("prepare")
+    run("prepare", "--config", "my_victim.yaml")
     report = json.loads(Path("runs/prepare/my_victim/version_0/prepare.json").read_text())
     assert report["samples"] == 42
     assert report["groups"]["count"] == 14
@@ -181,6 +179,9 @@ def test_a_network_that_was_trained_elsewhere() -> None:
     (attack,) = attacks_of(said)
     assert counts(attack) == (9, 6)
 
+    run("prepare", "--config", "my_deployed.yaml")
+    parts = json.loads(Path("runs/prepare/my_deployed/version_0/prepare.json").read_text())["parts"]
+    assert [(row["part"], row["samples"]) for row in parts][:2] == [("train", 9), ("test", 6)]
     run("adopt")
     state = torch.load(checkpoint_file("runs/my_deployed/version_1"), weights_only=True)["state_dict"]
     for name, value in network.state_dict().items():
