@@ -24,7 +24,7 @@ from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_o
 from seg_mia.data.source import Note, Source
 from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
-from seg_mia.data.stated_parts import MixedPatients, Stated, moved_patients, read_parts
+from seg_mia.data.stated_parts import MixedPatients, Stated, check_mixed, moved_patients, read_parts
 from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
 
@@ -115,8 +115,7 @@ class SegmentationData(LightningDataModule):
         self._check_counts(batch_size, limit, workers)
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
-        if parts is None and mixed_patients != "refuse":
-            raise InputError("mixed_patients applies to stated parts, got none; set parts, or leave it out")
+        check_mixed(parts, mixed_patients)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.parts, self.mixed_patients = parts, mixed_patients
         self.shadow, self.shadow_pool = shadow, shadow_pool
@@ -127,16 +126,17 @@ class SegmentationData(LightningDataModule):
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
         self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify, self.altered = stratify, altered
-        self._ready = False
+        self._ready, self._begin = False, 0
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
-        self._begin = 0
 
     def viewed(self, settings: Mapping[str, Any], *, subset: Subset, limit: int | None) -> Self:
         """Return a module for another subset that shares the opened samples.
 
         Args:
             settings: its constructor arguments, for checkpoints.
+            subset: as in the constructor.
+            limit: as in the constructor.
 
         Raises:
             InputError: a limit below 1.

@@ -173,6 +173,12 @@ def unmixed(
     return tuple(result)
 
 
+def check_mixed(stated: Stated | None, mixed: MixedPatients) -> None:
+    """Raise InputError for a treatment of stated parts without any."""
+    if stated is None and mixed != "refuse":
+        raise InputError("mixed_patients applies to stated parts, got none; set parts, or leave it out")
+
+
 def moved_patients(source: Source, used: Sequence[str] | None) -> list[Note]:
     """Return a note on patients in several stated parts that count as reference.
 

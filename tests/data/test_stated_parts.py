@@ -262,7 +262,8 @@ def test_every_reader_takes_a_stated_split() -> None:
 
 
 def every(kind: type) -> set[type]:
-    return {sub for direct in kind.__subclasses__() for sub in (direct, *every(direct))}
+    direct: list[type] = kind.__subclasses__()
+    return {found for each in direct for found in (each, *every(each))}
 
 
 @pytest.mark.parametrize(
