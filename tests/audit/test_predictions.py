@@ -269,3 +269,26 @@ def test_a_file_says_the_same_as_the_command_line(tmp_path: Path) -> None:
     assert read_prediction_settings([*words, "--attacks", "mia-dice", "--name=mine"]) == expected
     with pytest.raises(InputError, match="did you mean --predictions.released"):
         read_prediction_settings([*words, "--predictions.relased=labels"])
+
+
+def test_sigmoid_channels_count_equally(tmp_path: Path) -> None:
+    """Overlapping labels of volumes: a number is the mean of the channels' numbers."""
+    rng, rows, expected = np.random.default_rng(0), Rows(), dict[str, float]()
+    for number in range(4):
+        p = rng.uniform(0.1, 0.9, (2, 5, 4, 3)).astype(np.float32)
+        masks = rng.integers(0, 2, p.shape).astype(np.uint8)
+        save(tmp_path / f"{number}.npy", p)
+        save(tmp_path / f"{number}_m.npy", masks)
+        for channel in range(2):
+            save(tmp_path / f"{number}_{channel}.npy", p[channel])
+            save(tmp_path / f"{number}_{channel}_m.npy", masks[channel])
+        parts = [{"prediction": f"{number}_{c}.npy", "mask": f"{number}_{c}_m.npy"} for c in range(2)]
+        expected[f"{number}_m"] = -float(np.mean([loss_of(tmp_path, part) for part in parts]))
+        row = {"prediction": f"{number}.npy", "mask": f"{number}_m.npy", "patient": str(number)}
+        rows.append(row | {"part": "train" if number < 2 else "test"})
+    words = ["--classes=3", "--released=sigmoid", "--attacks=[mia-global-loss, mia-entropy, mia-dice]"]
+    assert main(["audit", f"--predictions={table(tmp_path, rows)}", *words]) == 0
+    scored = read_scores("runs/release/version_0/mia-global-loss")
+    assert dict(zip(scored.ids.tolist(), scored.scores.tolist(), strict=True)) == pytest.approx(
+        expected, abs=1e-5
+    )
