@@ -175,9 +175,8 @@ class AuditRunner:
             and not split.get("stated")
         ):
             raise InputError(
-                f"shadow {file} was trained elsewhere, so its members are unknown and those of this split "
-                "are arbitrary; state them (--data.parts, shadow_train and shadow_test) and adopt it "
-                "again, or name a config to train a shadow with"
+                f"shadow {file} was trained elsewhere and its members are unknown; state them (--data.parts, "
+                "shadow_train and shadow_test) and adopt it again, or name a config to train a shadow with"
             )
 
     def may_have(self, defence: GatedDefence, row: int) -> bool:
