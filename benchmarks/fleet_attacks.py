@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from seg_mia.membership.fleet import (
 from seg_mia.membership.fleet.confidences import NAMES, Confidences, CrossEntropy
 from seg_mia.membership.fleet.ratios import Population
 from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.vectors import Density
 from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.runs import read_run, shadow_files
 
@@ -131,10 +132,11 @@ def attacks(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
             partial(lira_online, variance="fixed"),
         )
         yield f"{NAMES[0]}{view}, LiRA, levels left in", values[..., 0], lira_online
-        for count in (2, 3, 4):
-            yield f"first {count}{view}, LiRA", leveled[..., :count], lira_vector
-            pooled = partial(lira_vector, variance="pooled")
-            yield f"first {count}{view}, LiRA, pooled covariance", leveled[..., :count], pooled
+        for columns in ([0, 1], [0, 1, 3], [0, 1, 2, 3]):
+            names = " + ".join(NAMES[column] for column in columns)
+            for density in get_args(Density):
+                attack = partial(lira_vector, density=density)
+                yield f"{names}{view}, LiRA, {density}", leveled[..., columns], attack
 
 
 def cell(values: Values, inside: Inside, attack: FleetAttack, references: int) -> str:

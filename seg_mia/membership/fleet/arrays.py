@@ -131,6 +131,28 @@ def standardised(signals: Numbers, level: Inside | None = None) -> Values:
     return np.asarray((values - middle) / spread, dtype=np.float64)
 
 
+def informative(signals: Numbers) -> Values:
+    """Return the signals that differ between samples in every network, (networks, n, kept signals).
+
+    A signal may be constant for one kind of released output: labels have no entropy.
+
+    Args:
+        signals: (networks, n, signals).
+
+    Raises:
+        InputError: no signal differs.
+    """
+    values = finite(signals, "signals")
+    spread = np.median(np.abs(values - np.median(values, axis=1, keepdims=True)), axis=1)
+    kept = (spread > 0).all(axis=0)
+    if not kept.any():
+        raise InputError(
+            f"one of the {values.shape[2]} signals must differ between samples in every network, got equal "
+            "ones on half of the samples or more; use signals without rounding"
+        )
+    return values[:, :, kept]
+
+
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
     """Return which networks of a fleet failed to train, bool (networks,).
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_fleet, pair_folds, standardised
+from seg_mia.membership.fleet.arrays import (
+    Inside,
+    Numbers,
+    Values,
+    check_fleet,
+    informative,
+    pair_folds,
+    standardised,
+)
 from seg_mia.membership.fleet.columns import patient_labels
 from seg_mia.membership.fleet.recipe import (
     FPRS,
@@ -24,9 +32,6 @@ from seg_mia.membership.fleet.risk import PatientRisk, Subgroup, patient_auc, pa
 from seg_mia.membership.fleet.stability import Stability, network_halves, stability
 from seg_mia.membership.intervals import Interval
 from seg_mia.membership.roc import Roc, auc
-
-RISK_FOLDS = 2
-"""Folds for attacks whose scores are compared by patient: half of the networks attack the others."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,8 @@ def recipe_audit(
 ) -> RecipeAudit:
     """Return the results of an attack by patient, with each network in turn as target.
 
-    Signals are standardised per network and then averaged over a patient's samples. A single signal is
-    compared by patient directly, standardised in any case; several are compared by the attack's scores,
-    fitted on the other half of the fleet.
+    Signals are standardised per network and then averaged over a patient's samples. The risk of a patient is
+    that of the signal itself, standardised in any case, or of the mean of several.
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
@@ -124,18 +128,16 @@ def recipe_audit(
         InputError: incompatible shapes, values that are not finite, a patient partly inside a network, too
             few networks.
     """
-    values = standardised(signals) if standardise else check_fleet(signals, inside)
+    values = check_fleet(signals, inside)
+    values = informative(values) if values.ndim == 3 else values
+    values = standardised(values) if standardise else values
     units, members, names = by_patient(values, inside, groups)
     folds = pair_folds(members)
     scores = attacked(units, members, attack, folds)
-    compared, halves = units, None
-    if units.ndim == 2 and not standardise:
-        compared, _, _ = by_patient(standardised(values), inside, groups)
-    elif units.ndim == 3:
-        halves = pair_folds(members, RISK_FOLDS)
-        compared = attacked(units, members, attack, halves)
+    compared = units if standardise else by_patient(standardised(values), inside, groups)[0]
+    compared = compared.mean(axis=2) if compared.ndim == 3 else compared
     calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
-    risk = patient_risk(compared, members, halves, permutations=permutations, seed=seed)
+    risk = patient_risk(compared, members, permutations=permutations, seed=seed)
     return RecipeAudit(
         networks=len(values),
         references=len(values) - int(np.bincount(folds).max()),

@@ -128,7 +128,7 @@ class Confidences(LogCrossEntropy):
         names: selection from `NAMES`.
     """
 
-    names: Sequence[str] = ("log_cross_entropy", "logit_dice", "mean_margin")
+    names: Sequence[str] = ("log_cross_entropy", "logit_dice", "log_entropy")
 
     def __post_init__(self) -> None:
         if not self.names or set(self.names) - set(NAMES):

@@ -13,6 +13,7 @@ from seg_mia.membership.fleet.arrays import (
     Numbers,
     Values,
     check_fleet,
+    informative,
     pair_folds,
     standardised,
 )
@@ -84,7 +85,9 @@ def network_curve(
     """
     if not counts or min(counts) < 1 or draws < 1:
         raise InputError(f"counts and draws must be 1 or more, got {list(counts)} and {draws}; try 4 and 5")
-    values = standardised(signals) if standardise else check_fleet(signals, inside)
+    values = check_fleet(signals, inside)
+    values = informative(values) if values.ndim == 3 else values
+    values = standardised(values) if standardise else values
     units, members, _ = by_patient(values, inside, groups)
     fold = pair_folds(members)
     most = len(members) - int(np.bincount(fold).max())

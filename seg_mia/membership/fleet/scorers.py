@@ -10,12 +10,12 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Inside, Values, mates, standardised
+from seg_mia.membership.fleet.arrays import Inside, Values, informative, mates, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, rmia
-from seg_mia.membership.fleet.vectors import lira_vector
+from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
@@ -70,8 +70,8 @@ class ByReferences(Scorer):
         """Return the attack's scores."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        target = self._level(-victim.numbers[None])[0]
-        return Guesses(self.compare(target, self._level(-numbers), seen), self._threshold)
+        levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
+        return Guesses(self.compare(levels[0], levels[1:], seen), self._threshold)
 
     @property
     def least_inside(self) -> int:
@@ -84,29 +84,31 @@ class ByReferences(Scorer):
         return np.asarray(enough, dtype=np.bool_)
 
     def _level(self, signals: Values) -> Values:
-        return standardised(signals) if self.standardise else signals
+        values = informative(signals) if signals.ndim == 3 else signals
+        return standardised(values) if self.standardise else values
 
 
 @dataclass(kw_only=True)
 class Lira(ByReferences):
     """The likelihood ratio attack, online: with shadows trained and not trained on a sample (`lira_online`).
 
-    A vector of signals has a pooled covariance instead (`lira_vector`), and `variance` is ignored.
-
     Args:
         variance: as in `lira_online`.
         centre: as in `lira_online`.
+        density: of several signals, as in `lira_vector`.
     """
 
     needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="online")
     variance: Variance = "bayesian"
     centre: Centre = "mean"
+    density: Density = "separate"
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `lira_online`, or `lira_vector`."""
+        """Return `lira_online`, or `lira_vector` of several signals."""
+        settings = target, references, inside
         if target.ndim == 2:
-            return lira_vector(target, references, inside)
-        return lira_online(target, references, inside, variance=self.variance, centre=self.centre)
+            return lira_vector(*settings, density=self.density, variance=self.variance, centre=self.centre)
+        return lira_online(*settings, variance=self.variance, centre=self.centre)
 
 
 @dataclass(kw_only=True)

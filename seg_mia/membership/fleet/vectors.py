@@ -1,6 +1,6 @@
-"""Likelihood ratios of several signals, a vector or a coarse map, with a pooled covariance."""
+"""Likelihood ratios of several signals, a vector or a coarse map."""
 
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,39 +8,60 @@ from numpy.typing import NDArray
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target
 from seg_mia.membership.fleet.covariance import pooled_covariance, shrunk_covariance
-from seg_mia.membership.fleet.gaussian import residuals, side_means
+from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_online, residuals, side_means
 from seg_mia.membership.fleet.joint_vector import vector_moments, vector_predictives
 
-VectorVariance = Literal["bayesian", "pooled"]
+Density = Literal["separate", "joint", "pooled"]
 
 
 def lira_vector(
-    target: Numbers, references: Numbers, inside: Inside, *, variance: VectorVariance = "bayesian"
+    target: Numbers,
+    references: Numbers,
+    inside: Inside,
+    *,
+    density: Density = "separate",
+    variance: Variance = "bayesian",
+    centre: Centre = "mean",
 ) -> Values:
-    """Return the log likelihood ratio of a vector of signals, (n,): LiRA with a covariance on each side.
-
-    log N(phi; mu_in, S_in) - log N(phi; mu_out, S_out), where the means are each sample's and the
-    covariances those within samples, pooled over all samples (`pooled_covariance`).
+    """Return the log likelihood ratio of a vector of signals, (n,): LiRA with several signals.
 
     Args:
         target: signals of the target network, (n, signals).
         references: (networks, n, signals).
         inside: bool (networks, n).
-        variance: `pooled`, these densities; `bayesian`, the predictive multivariate t of
-            `seg_mia.membership.fleet.joint_vector`, which shrinks means and differences to their distribution
-            over samples and lets covariances differ by a factor.
+        density: `separate`, the sum of `lira_online` over the signals, as if they were independent: each has
+            its own variance for each sample, which on real networks is worth more than the correlation
+            (docs/results.md). `joint`, the predictive multivariate t of
+            `seg_mia.membership.fleet.joint_vector`, which shrinks means and effects to their distribution
+            over samples. `pooled`, log N(phi; mu_in, S_in) - log N(phi; mu_out, S_out), where the means are
+            each sample's and the covariances those within samples, pooled over all samples
+            (`pooled_covariance`).
+        variance: as in `lira_online`, of `separate` alone.
+        centre: likewise.
 
     Raises:
         InputError: incompatible shapes, signals that are not finite, a sample without a network on either
-            side, too few networks for a covariance.
+            side, too few networks.
     """
     target, references = check_target(_vector(target), references, inside)
     check_counts(inside, least_in=1, least_out=1)
-    if variance == "bayesian":
-        outside, within = vector_predictives(vector_moments(references, inside))
-        return within.logpdf(target) - outside.logpdf(target)
-    log_in = _log_density(target, references, inside)
-    return log_in - _log_density(target, references, ~inside)
+    match density:
+        case "separate":
+            ratios = [
+                lira_online(
+                    target[:, number], references[:, :, number], inside, variance=variance, centre=centre
+                )
+                for number in range(target.shape[1])
+            ]
+            return np.asarray(np.sum(ratios, axis=0), dtype=np.float64)
+        case "joint":
+            outside, within = vector_predictives(vector_moments(references, inside))
+            return within.logpdf(target) - outside.logpdf(target)
+        case "pooled":
+            log_in = _log_density(target, references, inside)
+            return log_in - _log_density(target, references, ~inside)
+        case _:
+            assert_never(density)
 
 
 def dense_lira(target: Numbers, references: Numbers, inside: Inside) -> Values:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seg_mia.membership.fleet import difficulty_calibrated, lira_online, lira_vector, recipe_audit
+from seg_mia.membership.fleet import (
+    difficulty_calibrated,
+    lira_online,
+    lira_vector,
+    patient_auc,
+    recipe_audit,
+    standardised,
+)
 from tests.membership.fleet.worlds import members_of, signals_of
 
 
@@ -36,14 +43,17 @@ def test_the_audit_finds_what_is_there(effect: float) -> None:
         assert audit.risk.significant.sum() <= 1
 
 
-def test_vectors_are_compared_by_scores_of_the_other_half() -> None:
+def test_patients_are_compared_by_the_mean_of_several_signals_without_a_constant_one() -> None:
     generator = np.random.default_rng(1)
     inside = members_of(generator, 16, 200)
     signals = np.stack([signals_of(generator, inside, effect=0) for _ in range(2)], axis=2)
-    names = np.arange(200).astype(str)
+    signals = np.concatenate([signals, np.ones((16, 200, 1))], axis=2)
+    names = np.char.zfill(np.arange(200).astype(str), 3)
     audit = recipe_audit(signals, inside, names, lira_vector, resamples=20, permutations=20)
     assert audit.auc.low <= 0.5 <= audit.auc.high
     assert audit.risk.auc.mean() == pytest.approx(0.5, abs=0.03)
+    levels = standardised(signals[:, :, :2]).mean(axis=2)
+    np.testing.assert_allclose(audit.risk.auc, patient_auc(levels, inside)[0])
 
 
 def test_patients_are_compared_without_the_networks_levels_under_any_attack() -> None:

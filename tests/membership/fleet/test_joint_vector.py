@@ -81,8 +81,8 @@ def test_with_few_networks_it_is_better_than_means_and_a_covariance(varying: flo
         signals = world(inside, seed, varying=varying, tails=tails)
         target, others, members = signals[0], signals[2:], inside[2:]
         attacks = (
-            lira_vector(target, others, members),
-            lira_vector(target, others, members, variance="pooled"),
+            lira_vector(target, others, members, density="joint"),
+            lira_vector(target, others, members, density="pooled"),
             lira_online(target[:, 0], others[:, :, 0], members),
         )
         areas.append(tuple(auc(scores, inside[0]) for scores in attacks))  # type: ignore[arg-type]  # three
@@ -97,5 +97,5 @@ def test_without_an_effect_there_is_no_leak() -> None:
     for seed in range(30):
         inside = members_of(generator, 8, 200)
         noise = world(np.zeros_like(inside), seed, tails=3.0)
-        areas.append(auc(lira_vector(noise[0], noise[2:], inside[2:]), inside[0]))
+        areas.append(auc(lira_vector(noise[0], noise[2:], inside[2:], density="joint"), inside[0]))
     assert np.mean(areas) == pytest.approx(0.5, abs=3 * 0.041 / np.sqrt(30))

@@ -59,7 +59,7 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
         np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
 
 
-def test_several_signals_have_a_covariance() -> None:
+def test_several_signals_are_scored_together() -> None:
     victim, shadows, numbers, inside = fleet(6, signals=3)
     levels = standardised(numbers)
     scorer = Lira()

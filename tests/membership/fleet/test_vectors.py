@@ -1,7 +1,6 @@
 """Several signals at once, against another library's densities and in worlds of known best attack."""
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from seg_mia.errors import InputError
 from seg_mia.membership import auc
 from seg_mia.membership.fleet import dense_lira, lira_online, lira_vector, pooled_cells
 from seg_mia.membership.fleet.covariance import pooled_covariance
-from seg_mia.membership.fleet.vectors import VectorVariance
 from tests.membership.fleet.worlds import coins, members_of
 
 COVARIANCE = np.array([[1.0, 0.8, 0.0], [0.8, 2.0, 0.3], [0.0, 0.3, 0.5]])
@@ -36,7 +34,19 @@ def test_the_ratio_is_that_of_two_normal_densities() -> None:
         for sample in range(50):
             mean = signals[side[:, sample], sample].mean(axis=0)
             expected[sample] += sign * stats.multivariate_normal.logpdf(target[sample], mean, covariance)
-    np.testing.assert_allclose(lira_vector(target, signals, inside, variance="pooled"), expected)
+    np.testing.assert_allclose(lira_vector(target, signals, inside, density="pooled"), expected)
+
+
+def test_separate_densities_are_those_of_single_signals_and_best_where_signals_are_independent() -> None:
+    generator = np.random.default_rng(10)
+    inside = coins(generator, 97, 2000)
+    noise = generator.normal(size=(*inside.shape, 2))
+    signals = generator.normal(0, 2, (2000, 2)) + inside[:, :, None] * np.array([1.0, 0.7]) + noise
+    scores = lira_vector(signals[0], signals[1:], inside[1:])
+    each = [lira_online(signals[0, :, i], signals[1:, :, i], inside[1:]) for i in range(2)]
+    np.testing.assert_allclose(scores, each[0] + each[1])
+    best = stats.norm.cdf(math.sqrt((1 + 0.49) / 2))
+    assert auc(scores, inside[0]) == pytest.approx(best, abs=0.025)
 
 
 def test_the_pooled_covariance_is_that_within_samples() -> None:
@@ -64,8 +74,8 @@ def test_many_networks_reach_the_best_attack_and_one_signal_does_not() -> None:
     distance = EFFECT @ np.linalg.solve(COVARIANCE, EFFECT)
     best = stats.norm.cdf(math.sqrt(distance / 2))
     rest = signals[0], signals[1:], inside[1:]
-    for variance in get_args(VectorVariance):
-        assert auc(lira_vector(*rest, variance=variance), inside[0]) == pytest.approx(best, abs=0.025)
+    for density in ("joint", "pooled"):
+        assert auc(lira_vector(*rest, density=density), inside[0]) == pytest.approx(best, abs=0.025)
     assert auc(dense_lira(*rest), inside[0]) == pytest.approx(best, abs=0.025)
     alone = auc(lira_online(signals[0, :, 0], signals[1:, :, 0], inside[1:]), inside[0])
     assert alone == pytest.approx(stats.norm.cdf(0.6 / math.sqrt(2)), abs=0.03)
@@ -102,9 +112,9 @@ def test_refuses() -> None:
     with pytest.raises(InputError, match="takes several signals"):
         lira_vector(np.ones(6), np.ones((4, 6)), inside)
     with pytest.raises(InputError, match="equal for all"):
-        lira_vector(np.ones((6, 2)), np.ones((4, 6, 2)), inside)
+        lira_vector(np.ones((6, 2)), np.ones((4, 6, 2)), inside, density="pooled")
     with pytest.raises(InputError, match="covariance needs samples inside, or outside, 2"):
-        lira_vector(np.ones((6, 2)), np.ones((2, 6, 2)), inside[:2])
+        lira_vector(np.ones((6, 2)), np.ones((2, 6, 2)), inside[:2], density="pooled")
     with pytest.raises(InputError, match="fewer cells"):
         pooled_cells(np.ones((2, 4, 4)), cells=5)
     with pytest.raises(InputError, match="1 of 2 have none"):
