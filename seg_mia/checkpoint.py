@@ -198,7 +198,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
     arguments = {
         name: build(value, trust=trust)
         if isinstance(value, dict) and "class_path" in value
-        else as_declared(value, declared[name])
+        else as_declared(value, declared.get(name, Any))
         for name, value in spec.get("init_args", {}).items()
     }
     with input_errors(

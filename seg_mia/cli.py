@@ -168,7 +168,7 @@ def _experiment(words: list[str]) -> None:
     for line in done.headline():
         print(line)
     if planned.command == "fit" and (done.folder / CHECKPOINTS / LAST).is_file():
-        print(f"next: python -m seg_mia test --attack {_use(done)} {done.folder}")
+        print(f"next: python -m seg_mia test --attack {_use(done)} {done.folder}{_trust(done)}")
     print(f"curves and images: tensorboard --logdir {planned.request.runs}")
 
 
@@ -181,6 +181,13 @@ def _use(done: "Experiment") -> str:
     if done.datamodule.shadow is not None:
         return "mia-calibrated --shadow"
     return "mia-type2 --shadow" if done.datamodule.role == "shadow" else "asma --victim"
+
+
+def _trust(done: "Experiment") -> str:
+    """Return the options that let a later command read this training's checkpoint."""
+    from seg_mia.callbacks.card import third_party
+
+    return "".join(f" --trust {path}" for path in third_party(done.model, done.datamodule))
 
 
 def _audit(words: list[str]) -> int:

@@ -89,6 +89,13 @@ def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[
     return spec
 
 
+def third_party(task: LightningModule, data: LightningDataModule) -> list[str]:
+    """Return the class paths in a checkpoint's metadata that `--trust` must allow, sorted."""
+    model = spec_of(task)
+    paths = {*class_paths(model), *class_paths(deployed_spec(task, model)), *class_paths(spec_of(data))}
+    return sorted(path for path in paths if not OWN.fullmatch(path))
+
+
 class CardWriter(Callback):
     """Write metadata into every checkpoint; reject unrestorable settings before training.
 

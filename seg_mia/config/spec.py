@@ -90,14 +90,16 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     if base is not None and not issubclass(kind, base):
         raise InputError(f"names {spec['class_path']!r} instead of a {base.__name__}")
     declared = parameters(kind)
+    others = not OWN.fullmatch(spec["class_path"]) and _passes_on(kind)
     for name, value in spec.get("init_args", {}).items():
-        if name not in declared:
+        if name not in declared and not others:
             raise InputError(
                 f"passes an argument {name!r} to {kind.__name__}, which takes {', '.join(declared) or 'none'}"
             )
-        if not _fits(value, declared[name]):
+        kind_of_value = declared.get(name, Any)
+        if not _fits(value, kind_of_value):
             raise InputError(
-                f"passes {kind.__name__}({name}={value!r}), not a {_name(declared[name])} of plain values"
+                f"passes {kind.__name__}({name}={value!r}), not a {_name(kind_of_value)} of plain values"
             )
 
 
@@ -116,6 +118,15 @@ def parameters(kind: type) -> dict[str, Any]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
             break
     return declared
+
+
+def _passes_on(kind: type) -> bool:
+    """Return whether a constructor takes arguments that it does not name.
+
+    `segmentation_models_pytorch.Unet` is an example: a parser reads their names off its source.
+    """
+    given = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in given)
 
 
 def _hints(owner: type) -> dict[str, Any]:

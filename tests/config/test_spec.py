@@ -16,6 +16,7 @@ from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
 
 PATH = f"{__name__}.Odd"
+OPEN = f"{__name__}.Open"
 NETWORK = """
 from torch import nn
 from seg_mia.errors import InputError
@@ -70,6 +71,28 @@ class Odd(nn.Module):
         self.given = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
 
 
+class Base(nn.Module):
+    """Takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Open(Base):
+    """Passes arguments on to a function, not to its base, as networks of segmentation_models_pytorch do."""
+
+    def __init__(self, width: int = 4, **others: Any) -> None:
+        super().__init__()
+        self.given = {"width": width, "depth": others.pop("depth", None), **others}
+
+
+class Closed(Open):
+    """Passes arguments on only to its base, and takes none besides."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(width)
+
+
 WRITTEN = {
     "act": ["relu", {"inplace": True}], "norm": "torch.nn.LayerNorm", "dtype": "torch.float32",
     "window": [7, 7], "features": [8, 16], "kind": "FIRST", "call": "builtins.max",
@@ -115,6 +138,18 @@ def test_what_is_read_back_has_the_type_that_was_declared(
     for name, value in built.items():
         assert found.given[name] == value
         assert type(found.given[name]) is type(value)
+
+
+def test_a_constructor_that_passes_arguments_on_takes_plain_values() -> None:
+    kept = restorable({"class_path": OPEN, "init_args": {"depth": None, "stride": 16, "mode": "word"}})
+    found: Any = build(kept, trust=[OPEN])
+    assert found.given == {"width": 4, "depth": None, "stride": 16, "mode": "word"}
+    for value in ("os.system", {"class_path": PATH}):
+        with pytest.raises(InputError, match="of plain values"):
+            check_spec({"class_path": OPEN, "init_args": {"mode": value}}, trust=[OPEN, PATH])
+    closed = f"{__name__}.Closed"
+    with pytest.raises(InputError, match="argument 'depth' to Closed, which takes width"):
+        check_spec({"class_path": closed, "init_args": {"depth": 3}}, trust=[closed])
 
 
 @pytest.mark.parametrize(
