@@ -133,7 +133,7 @@ def test_the_document_is_whole() -> None:
         "my_deployed_audit.yaml",
     }
     assert [words[0] for words in commands()] == [
-        "prepare", "audit", "test", "validate", "adopt", "prepare", "audit",
+        "prepare", "audit", "test", "validate", "adopt", "test", "prepare", "audit",
     ]  # fmt: skip
 
 
@@ -167,7 +167,7 @@ def test_own_network_and_own_data_by_configs_alone(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_network_that_was_trained_elsewhere() -> None:
+def test_a_network_that_was_trained_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(5)
     settings = yaml.safe_load(Path("my_victim.yaml").read_text())["model"]["init_args"]["network"]
     network = import_module("my_network").SmallUNet(**settings["init_args"])
@@ -183,6 +183,11 @@ def test_a_network_that_was_trained_elsewhere() -> None:
     parts = json.loads(Path("runs/prepare/my_deployed/version_0/prepare.json").read_text())["parts"]
     assert [(row["part"], row["samples"]) for row in parts][:2] == [("train", 9), ("test", 6)]
     run("adopt")
-    state = torch.load(checkpoint_file("runs/my_deployed/version_1"), weights_only=True)["state_dict"]
+    (advice,) = re.findall(r"^next: python -m seg_mia (.*)$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert advice == f"test --attack asma --victim runs/my_victim/version_0 --trust {NETWORK}"
+    state = torch.load(checkpoint_file("runs/my_victim/version_0"), weights_only=True)["state_dict"]
     for name, value in network.state_dict().items():
         assert torch.equal(state[f"network.{name}"], value), name
+    run("test", "--attack", "pgd", more=["--data.subset=all"])
+    folder = Path("runs/my_victim/version_0/pgd/version_0")
+    assert len((folder / "per_image.csv").read_text().splitlines()) > 2 * 8
