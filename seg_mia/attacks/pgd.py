@@ -1,19 +1,18 @@
-"""FGSM and its iterated form: Goodfellow et al., ICLR 2015; Kurakin et al. 2017; Madry et al., ICLR 2018."""
+"""Projected gradient steps: FGSM and PGD (Goodfellow et al. 2015; Madry et al. 2018), SegPGD and CosPGD."""
 
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from seg_mia.attacks.ball import Norm, check_ball, check_radius, direction, projected
 from seg_mia.attacks.base import Adversarial, attack_mode, check_inputs, check_output, input_gradient, usable
+from seg_mia.attacks.best import Best
+from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
 from seg_mia.attacks.targets import Directed
-from seg_mia.errors import InputError
-from seg_mia.losses import LOSSES, LossName
-from seg_mia.metrics.distance import l2_norm, linf_norm
-from seg_mia.metrics.shapes import per_image
 from seg_mia.models.heads import final
 
-Norm = Literal["linf", "l2"]
+Keep = Literal["best", "last"]
 
 
 def pgd(
@@ -26,7 +25,8 @@ def pgd(
     epsilon: float = 8 / 255,
     step_size: float = 2 / 255,
     steps: int = 10,
-    loss: LossName = "cross_entropy",
+    loss: ObjectiveName = "cross_entropy",
+    keep: Keep = "last",
 ) -> Adversarial:
     """Maximise the loss on the ground truth, or minimise it on a target mask, within a norm ball.
 
@@ -43,35 +43,42 @@ def pgd(
         epsilon: radius of the ball, in grey levels of [0, 1].
         step_size: step size, in the same unit.
         steps: iterations, at least 1.
-        loss: a name in `seg_mia.losses.LOSSES`.
+        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
+        keep: "last" returns the final iterate, "best" each image's iterate of lowest foreground Dice with the
+            truth (of highest with a target mask), of highest (lowest) loss among equals.
 
     Returns:
-        images, with notes `loss_clean` and `loss_adversarial`, the loss before and after.
+        images, with notes `loss_clean` and `loss_adversarial`, the loss before and after; for a loss that
+        depends on the step or leaves pixels out, the cross-entropy.
 
     Raises:
         InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
     check_ball(epsilon, step_size, steps, norm)
-    loss_of = LOSSES[loss]
+    objective, measure = OBJECTIVES[loss], comparable(loss)
+    step = -step_size if targeted else step_size
     with attack_mode(model):
         x, target = usable(x), usable(target)
-        image, first = x.clone(), None
-        for _ in range(steps):
+        image, best, first = x.clone(), Best(x, targeted=targeted), None
+        for n in range(steps):
             image.requires_grad_()
             logits = final(model(image))
             if first is None:
                 check_output(logits, target)
-            value = loss_of(logits, target)
-            first = value.detach() if first is None else first
-            gradient = input_gradient(value.sum(), image)
-            step = step_size if not targeted else -step_size
-            moved = image.detach() + step * direction(gradient, norm)
-            image = (x + within(moved - x, norm, epsilon)).clamp(0, 1)
+                first = measure(logits.detach(), target)
+            if keep == "best":
+                best.keep(n, image, logits, target, measure(logits.detach(), target))
+            gradient = input_gradient(objective(logits, target, n / steps, targeted).sum(), image)
+            image = projected(image.detach() + step * direction(gradient, norm), x, norm, epsilon)
         with torch.no_grad():
-            last = loss_of(final(model(image)), target)
+            logits = final(model(image))
+            last = measure(logits, target)
+        best.keep(steps, image, logits, target, last)
     assert first is not None
-    return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
+    if keep == "last":
+        return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
+    return Adversarial(best.image, {"loss_clean": first, "loss_adversarial": best.loss})
 
 
 def fgsm(
@@ -82,7 +89,7 @@ def fgsm(
     targeted: bool = False,
     norm: Norm = "linf",
     epsilon: float = 8 / 255,
-    loss: LossName = "cross_entropy",
+    loss: ObjectiveName = "cross_entropy",
 ) -> Adversarial:
     """Take one step of length epsilon: `pgd` with one step, same inputs and errors.
 
@@ -93,55 +100,77 @@ def fgsm(
         targeted: move to `target`; otherwise away from it.
         norm: norm of the step, over all channels and pixels of an image: "linf" or "l2".
         epsilon: length of the step, in grey levels of [0, 1].
-        loss: a name in `seg_mia.losses.LOSSES`.
+        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
     """
     return pgd(
         model, x, target, targeted=targeted, norm=norm, epsilon=epsilon, step_size=epsilon, steps=1, loss=loss
     )
 
 
-def direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the steepest ascent of unit length in a norm; 0 for a zero gradient."""
-    match norm:
-        case "linf":
-            return gradient.sign()
-        case "l2":
-            largest = per_image(linf_norm(gradient), gradient)
-            scaled = torch.where(largest > 0, gradient / largest, 0)  # 1e-26 squared would be 0 in float32
-            return torch.where(largest > 0, scaled / per_image(l2_norm(scaled), scaled), 0)
-        case _:
-            assert_never(norm)
+def segpgd(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    targeted: bool = False,
+    norm: Norm = "linf",
+    epsilon: float = 8 / 255,
+    step_size: float = 0.01,
+    steps: int = 20,
+    keep: Keep = "best",
+) -> Adversarial:
+    """Weight the cross-entropy of correct and wrong pixels by the step: `pgd` with loss "segpgd".
+
+    Correct pixels weigh 1 - n / 2T at step n of T, wrong ones n / 2T (Gu et al., ECCV 2022).
+
+    Args:
+        model: as in `pgd`.
+        x: as in `pgd`.
+        target: as in `pgd`.
+        targeted: move to `target`; otherwise away from it.
+        norm: norm of the ball, over all channels and pixels of an image: "linf" or "l2".
+        epsilon: radius of the ball, in grey levels of [0, 1].
+        step_size: step size, in the same unit.
+        steps: iterations, at least 1.
+        keep: as in `pgd`; published: "last".
+    """
+    return pgd(
+        model, x, target, targeted=targeted, norm=norm, epsilon=epsilon, step_size=step_size, steps=steps,
+        loss="segpgd", keep=keep,
+    )  # fmt: skip
 
 
-def within(change: Tensor, norm: Norm, epsilon: float) -> Tensor:
-    """Return the projection of a change onto the ball of radius epsilon."""
-    match norm:
-        case "linf":
-            return change.clamp(-epsilon, epsilon)
-        case "l2":
-            length = per_image(l2_norm(change), change)
-            return change * torch.where(length > epsilon, epsilon / length, 1)
-        case _:
-            assert_never(norm)
+def cospgd(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    targeted: bool = False,
+    norm: Norm = "linf",
+    epsilon: float = 8 / 255,
+    step_size: float = 0.01,
+    steps: int = 20,
+    keep: Keep = "best",
+) -> Adversarial:
+    """Weight the cross-entropy of a pixel by how well it agrees with the mask: `pgd` with loss "cospgd".
 
+    The weight is the cosine of probabilities and one-hot mask (Agnihotri et al., ICML 2024).
 
-def check_ball(epsilon: float, step_size: float, steps: int, norm: Norm) -> None:
-    """Raise InputError for options out of range."""
-    if not (0 < epsilon < float("inf") and 0 < step_size < float("inf")) or steps < 1:
-        raise InputError(
-            f"epsilon and step_size must be above 0 and finite, steps at least 1, got {epsilon}, {step_size} "
-            f"and {steps}; 8/255 is 0.0314"
-        )
-    for name, value in (("epsilon", epsilon), ("step_size", step_size)):
-        if norm == "linf" and value > 1:
-            raise InputError(
-                f"{name} must be at most 1 in L-infinity, for images in [0, 1], got {value:g}; "
-                f"{value:g}/255 is {value / 255:.4f}"
-            )
-
-
-def _check_step(epsilon: float, norm: Norm) -> None:
-    check_ball(epsilon, epsilon, 1, norm)
+    Args:
+        model: as in `pgd`.
+        x: as in `pgd`.
+        target: as in `pgd`.
+        targeted: move to `target`; otherwise away from it.
+        norm: norm of the ball, over all channels and pixels of an image: "linf" or "l2".
+        epsilon: radius of the ball, in grey levels of [0, 1].
+        step_size: step size, in the same unit.
+        steps: iterations, at least 1.
+        keep: as in `pgd`; published: "last".
+    """
+    return pgd(
+        model, x, target, targeted=targeted, norm=norm, epsilon=epsilon, step_size=step_size, steps=steps,
+        loss="cospgd", keep=keep,
+    )  # fmt: skip
 
 
 class Fgsm(Directed):
@@ -149,7 +178,7 @@ class Fgsm(Directed):
 
     attacker_knowledge = "weights"
     function = staticmethod(fgsm)
-    checks = (_check_step,)
+    checks = (check_radius,)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `fgsm`."""
@@ -166,3 +195,27 @@ class Pgd(Directed):
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `pgd`."""
         return pgd(self.differentiable(model), x, target, **self.knobs)
+
+
+class SegPgd(Directed):
+    """Configurable form of `segpgd`."""
+
+    attacker_knowledge = "weights"
+    function = staticmethod(segpgd)
+    checks = (check_ball,)
+
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `segpgd`."""
+        return segpgd(self.differentiable(model), x, target, **self.knobs)
+
+
+class CosPgd(Directed):
+    """Configurable form of `cospgd`."""
+
+    attacker_knowledge = "weights"
+    function = staticmethod(cospgd)
+    checks = (check_ball,)
+
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `cospgd`."""
+        return cospgd(self.differentiable(model), x, target, **self.knobs)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from seg_mia.attacks.pgd import Fgsm, Norm, Pgd, direction, fgsm, pgd, within
+from seg_mia.attacks.ball import Norm, direction, within
+from seg_mia.attacks.pgd import Fgsm, Pgd, fgsm, pgd
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.metrics.labels import IGNORE

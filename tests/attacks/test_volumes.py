@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.asma import asma
+from seg_mia.attacks.ball import Norm
 from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.medis import medis
-from seg_mia.attacks.pgd import Norm, fgsm, pgd
+from seg_mia.attacks.pgd import fgsm, pgd
 from seg_mia.attacks.targets import mean_iou_matrix
 from seg_mia.attacks.trigger import emptied, stamped, trigger
 from seg_mia.errors import InputError
