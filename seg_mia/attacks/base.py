@@ -74,7 +74,7 @@ class Perturbation(ABC):
     and docstring: `run` passes `self.knobs` on, and the command line reads the options off that call.
     """
 
-    attacker_knowledge: ClassVar[str]
+    attacker_knowledge: str
     """Attacker knowledge of the victim, as shown in result tables."""
     function: ClassVar[Callable[..., Adversarial]]
     """Function that implements the perturbation, as a static method."""

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from seg_mia.losses import cross_entropy_loss
+from seg_mia.losses import dice_cross_entropy_loss
 
 WEIGHTS = (3.0, -4.0)
 BIAS = 0.25
@@ -39,7 +39,7 @@ def linear_data(count: int = 3, size: int = 8) -> tuple[Tensor, Tensor]:
     return x, mask
 
 
-def discs(count: int, seed: int, size: int = 32) -> tuple[Tensor, Tensor]:
+def discs(count: int, seed: int, size: int = 24) -> tuple[Tensor, Tensor]:
     """Return noisy images of one bright disc each, and its mask."""
     draw = torch.Generator().manual_seed(seed)
     axis = torch.arange(size, dtype=torch.float32)
@@ -51,20 +51,26 @@ def discs(count: int, seed: int, size: int = 32) -> tuple[Tensor, Tensor]:
     return (0.4 + 0.12 * mask.unsqueeze(1) + noise).clamp(0, 1), mask
 
 
+class Centred(nn.Module):
+    """Grey levels as multiples of the discs' contrast, about its middle."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - 0.46) / 0.06
+
+
 @cache
 def trained() -> nn.Module:
     """Return a small network that finds the discs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = nn.Sequential(
-            nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU(),
-            nn.Conv2d(8, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 1, 1),
+            Centred(), nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(6, 1, 3, padding=1),
         )  # fmt: skip
-    x, mask = discs(64, 1)
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for step in range(120):
-        rows = slice(16 * (step % 4), 16 * (step % 4) + 16)
+    x, mask = discs(16, 1)
+    optimiser = torch.optim.Adam(network.parameters(), 2e-2)
+    for _ in range(40):
         optimiser.zero_grad()
-        cross_entropy_loss(network(x[rows]), mask[rows]).mean().backward()
+        dice_cross_entropy_loss(network(x), mask).mean().backward()
         optimiser.step()
     return network.eval()

@@ -1,0 +1,176 @@
+"""Square attack on segmentation, without gradients (Andriushchenko, Croce, Flammarion, Hein, ECCV 2020)."""
+
+from collections.abc import Callable
+from typing import Any, Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.ball import check_radius
+from seg_mia.attacks.base import (
+    Adversarial,
+    Perturbation,
+    attack_mode,
+    check_inputs,
+    check_output,
+    steps_bar,
+    usable,
+)
+from seg_mia.attacks.best import mask_dice
+from seg_mia.attacks.objectives import pixel_margin
+from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.shapes import axes, per_image
+from seg_mia.models.heads import final
+
+Access = Literal["scores", "labels"]
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Queries, of 10000, after which the changed share of the image is halved."""
+
+
+def square(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    access: Access = "scores",
+    epsilon: float = 8 / 255,
+    queries: int = 1000,
+    share: float = 0.8,
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> Adversarial:
+    """Try squares of +-epsilon per channel, and keep those that lower the objective, in an L-infinity ball.
+
+    The start is vertical stripes of +-epsilon. A square (in volumes a cube) covers `share` of the image,
+    halved at fixed parts of the queries. Objective: from scores the mean over pixels of the margin of the
+    true class, at least -1; from labels the foreground Dice. An image is finished at Dice 0. Positions and
+    signs are the same for all images.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first; it
+            need not have gradients.
+        x: images (N, C, *S) in [0, 1].
+        target: ground truth masks (N, *s), 255 where ignored.
+        access: what is read of the answer: "scores", or "labels", the most likely class of each pixel.
+        epsilon: radius of the ball, in grey levels of [0, 1].
+        queries: forward passes per image, at least 2.
+        share: part of the image that the first squares cover, in (0, 1].
+        seed: of positions and signs.
+        on_step: callback on_step(n) before query n.
+
+    Returns:
+        each image's lowest Dice, with notes `queries` used and `dice`.
+
+    Raises:
+        InputError: invalid inputs, or options out of range.
+    """
+    check_inputs(x, target)
+    check_square(epsilon, queries, share)
+    draw = torch.Generator().manual_seed(seed)
+    with attack_mode(model), torch.no_grad():
+        x, target = usable(x), usable(target)
+        logits = final(model(x))
+        check_output(logits, target)
+        state = _State(x, target, access, logits)
+        for n in range(1, queries):
+            if on_step is not None:
+                on_step(n)
+            going = (state.dice > 0).nonzero().flatten()
+            if not len(going):
+                break
+            width = side(tuple(x.shape[2:]), share, n, queries)
+            image = _stripes(x, epsilon, draw) if n == 1 else _moved(state.image, x, epsilon, draw, width)
+            state.ask(model, image, going)
+    return Adversarial(state.worst, {"queries": state.queries, "dice": state.dice})
+
+
+class _State:
+    """The search's image and objective, the image of lowest Dice, and the queries that each image took."""
+
+    def __init__(self, x: Tensor, target: Tensor, access: Access, logits: Tensor) -> None:
+        self.target, self.access = target, access
+        self.image, self.worst = x.clone(), x.clone()
+        self.dice = mask_dice(logits, target).nan_to_num(nan=0.0)
+        self.objective = objective(logits, target, access)
+        self.queries = torch.ones(len(x), dtype=torch.int64, device=x.device)
+
+    def ask(self, model: nn.Module, image: Tensor, going: Tensor) -> None:
+        """Show the images `going` (m,) to the network; keep those of a lower objective."""
+        image, target = image[going], self.target[going]
+        logits = final(model(image))
+        value = objective(logits, target, self.access)
+        better = value < self.objective[going]
+        self.image[going] = torch.where(per_image(better, image), image, self.image[going])
+        self.objective[going] = torch.where(better, value, self.objective[going])
+        dice = mask_dice(logits, target).to(self.dice)
+        lower = dice < self.dice[going]
+        self.worst[going] = torch.where(per_image(lower, image), image, self.worst[going])
+        self.dice[going] = torch.minimum(dice, self.dice[going])
+        self.queries[going] += 1
+
+
+def objective(logits: Tensor, target: Tensor, access: Access) -> Tensor:
+    """Return what the attack lowers, (N,): the mean margin of at least -1, or the foreground Dice."""
+    match access:
+        case "scores":
+            margin = pixel_margin(logits, target).clamp(min=-1)
+            space = axes(target, 1)
+            return margin.sum(space) / (target != IGNORE).sum(space).clamp(min=1)
+        case "labels":
+            return mask_dice(logits, target)
+        case _:
+            assert_never(access)
+
+
+def side(size: tuple[int, ...], share: float, query: int, queries: int) -> int:
+    """Return the side of the square, in pixels, at a query: the published schedule, scaled to `queries`."""
+    part = share / 2 ** sum(10_000 * query > bound * queries for bound in HALVINGS)
+    pixels = part * torch.Size(size).numel()
+    return min(max(1, round(pixels ** (1 / len(size)))), *size)
+
+
+def _signs(shape: tuple[int, ...], draw: torch.Generator, like: Tensor) -> Tensor:
+    return (2 * torch.randint(2, shape, generator=draw) - 1).to(like)
+
+
+def _stripes(x: Tensor, epsilon: float, draw: torch.Generator) -> Tensor:
+    """Return images with vertical stripes of +-epsilon, a pixel wide."""
+    shape = (1, x.shape[1], *[1] * (x.ndim - 3), x.shape[-1])
+    return (x + epsilon * _signs(shape, draw, x)).clamp(0, 1)
+
+
+def _moved(image: Tensor, x: Tensor, epsilon: float, draw: torch.Generator, width: int) -> Tensor:
+    """Return images with +-epsilon in one square of a side of `width` pixels."""
+    size = tuple(x.shape[2:])
+    corner = [int(torch.randint(length - width + 1, (1,), generator=draw)) for length in size]
+    window = (slice(None), slice(None), *(slice(start, start + width) for start in corner))
+    signs = _signs((1, x.shape[1], *[1] * len(size)), draw, x)
+    changed = image.clone()
+    changed[window] = (x[window] + epsilon * signs).clamp(0, 1)
+    return changed
+
+
+def check_square(epsilon: float, queries: int, share: float) -> None:
+    """Raise InputError for options out of range."""
+    check_radius(epsilon, "linf")
+    if queries < 2 or not 0 < share <= 1:
+        raise InputError(
+            f"queries must be at least 2, share in (0, 1], got {queries} and {share}; try 1000 and 0.8"
+        )
+
+
+class Square(Perturbation):
+    """Configurable form of `square`: it also attacks networks without gradients."""
+
+    function = staticmethod(square)
+    checks = (check_square,)
+
+    def __init__(self, **knobs: Any) -> None:
+        super().__init__(**knobs)
+        self.attacker_knowledge = "probabilities" if self.settings["access"] == "scores" else "labels"
+
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `square` with a progress bar."""
+        with steps_bar("square", self.settings["queries"]) as show:
+            return square(model, x, target, on_step=show, **self.knobs)
