@@ -67,7 +67,7 @@ def apgd(
 
     Returns:
         each image's iterate of lowest foreground Dice, of highest loss among equals, with notes `loss_clean`
-        and `loss_adversarial` (for a loss that depends on the step or leaves pixels out, the cross-entropy),
+        and `loss_adversarial` (for a loss that depends on the step or leaves pixels out, the soft Dice loss),
         and `dice`, which may be that of the image itself.
 
     Raises:

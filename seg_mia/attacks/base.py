@@ -127,6 +127,11 @@ class Perturbation(ABC):
         return False
 
     @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the attacks of an ensemble, which the note `member` is an index into; empty otherwise."""
+        return ()
+
+    @property
     def parallel_losses(self) -> ParallelLosses | None:
         """Losses run in parallel, if any."""
         return None

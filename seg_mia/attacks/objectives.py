@@ -125,22 +125,15 @@ OBJECTIVES: Final[Mapping[ObjectiveName, Objective]] = {
 }
 
 
-def all_balanced(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy averaged over each class's pixels, then over the classes of the mask."""
-    return (per_pixel_cross_entropy(logits, target) * _balance(logits, target)).sum(axes(target, 1))
-
-
 def comparable(name: ObjectiveName) -> Loss:
     """Return the loss that compares an attack's iterates: the objective, where it depends on the image alone.
 
-    Otherwise the cross-entropy, balanced or not: an objective over correct pixels falls to 0 as the attack
-    succeeds, and one with a schedule changes with the step.
+    Otherwise the soft Dice loss: an objective over correct pixels falls to 0 as the attack succeeds, and one
+    with a schedule changes with the step.
     """
     match name:
-        case "balanced_cross_entropy":
-            return all_balanced
-        case "segpgd" | "cospgd" | "masked_cross_entropy" | "tsallis":
-            return LOSSES["cross_entropy"]
+        case "segpgd" | "cospgd" | "masked_cross_entropy" | "balanced_cross_entropy" | "tsallis":
+            return LOSSES["dice"]
         case _:
             return lambda logits, target: OBJECTIVES[name](logits, target, 1.0, False)
 

@@ -49,7 +49,7 @@ def pgd(
 
     Returns:
         images, with notes `loss_clean` and `loss_adversarial`, the loss before and after; for a loss that
-        depends on the step or leaves pixels out, the cross-entropy.
+        depends on the step or leaves pixels out, the soft Dice loss.
 
     Raises:
         InputError: invalid inputs, or options out of range.

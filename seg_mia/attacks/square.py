@@ -126,8 +126,9 @@ def objective(logits: Tensor, target: Tensor, access: Access) -> Tensor:
 def side(size: tuple[int, ...], share: float, query: int, queries: int) -> int:
     """Return the side of the square, in pixels, at a query: the published schedule, scaled to `queries`."""
     part = share / 2 ** sum(10_000 * query > bound * queries for bound in HALVINGS)
-    pixels = part * torch.Size(size).numel()
-    return min(max(1, round(pixels ** (1 / len(size)))), *size)
+    pixels: float = part * torch.Size(size).numel()
+    length = round(float(pixels ** (1 / len(size))))
+    return min(max(1, length), *size)
 
 
 def _signs(shape: tuple[int, ...], draw: torch.Generator, like: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Targeted(WhiteBox):
         surrogate: checkpoint or run folder of the attacker's surrogate network; each image is also attacked
             on it, to evaluate transfer to the victim.
         replace: layers by class path, with the stand-in that provides the gradient of each.
+        sanity_images: on how many images to check that the victim's gradients can be followed; 0: none.
         knobs: options of the function.
     """
 
@@ -40,9 +41,10 @@ class Targeted(WhiteBox):
         target_seed: int = 0,
         surrogate: str | None = None,
         replace: dict[str, StandIn] | None = None,
+        sanity_images: int = 0,
         **knobs: Any,
     ) -> None:
-        self._follow(surrogate, replace)
+        self._follow(surrogate, replace, sanity_images)
         self.target: TargetKind = target
         self.target_class = target_class
         self.target_folder = target_folder

@@ -19,19 +19,28 @@ class WhiteBox(Perturbation):
             attack on the victim itself.
         replace: layers by class path, with the stand-in that provides the gradient of each:
             `{my_package.Jpeg: {class_path: seg_mia.models.replacement.Identity}}`.
+        sanity_images: on how many images of the first batch to check that the victim's gradients can be
+            followed (`seg_mia.attacks.sanity.sanity_check`); 0: none.
         knobs: options of the function.
     """
 
     def __init__(
-        self, *, surrogate: str | None = None, replace: dict[str, StandIn] | None = None, **knobs: Any
+        self,
+        *,
+        surrogate: str | None = None,
+        replace: dict[str, StandIn] | None = None,
+        sanity_images: int = 0,
+        **knobs: Any,
     ) -> None:
-        self._follow(surrogate, replace)
+        self._follow(surrogate, replace, sanity_images)
         self.knobs = knobs
         self.check_knobs()
 
-    def _follow(self, surrogate: str | None, replace: dict[str, StandIn] | None) -> None:
-        """Set the source of the gradients; raise InputError for anything but a layer."""
-        self.surrogate, self.replace = surrogate, dict(replace or {})
+    def _follow(self, surrogate: str | None, replace: dict[str, StandIn] | None, sanity_images: int) -> None:
+        """Set the source of the gradients and its check; raise InputError for anything but a layer."""
+        if sanity_images < 0:
+            raise InputError(f"sanity_images must be at least 0, got {sanity_images}; 4 are enough")
+        self.surrogate, self.replace, self.sanity_images = surrogate, dict(replace or {}), sanity_images
         for path in self.replace:
             kind = resolve(path)
             if not issubclass(kind, nn.Module):

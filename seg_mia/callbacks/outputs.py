@@ -10,6 +10,7 @@ from torch import Tensor
 from seg_mia.attacks.base import Adversarial
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.fleet.quantile import QuantileScores
+from seg_mia.results.robustness import SanityCheck
 
 Scores = NDArray[np.float64]
 
@@ -29,13 +30,14 @@ class StepOutput(TypedDict):
 
 
 class AttackOutput(TypedDict):
-    """One attacked batch: maps (N, h, w), output of the attack, and metrics per image (N,)."""
+    """One attacked batch: maps (N, h, w), the attack's output, metrics per image (N,), a check if made."""
 
     target: Tensor
     clean: Tensor
     prediction: Tensor
     adversarial: Adversarial
     measures: dict[str, Tensor]
+    sanity: SanityCheck | None
 
 
 class MembershipOutput(TypedDict):

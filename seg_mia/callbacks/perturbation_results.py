@@ -1,6 +1,7 @@
 """Result files and figures of an adversarial attack, in the victim's folder."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.base import Average
+from seg_mia.results.charts.png import pixels
+from seg_mia.results.charts.robustness import norms_drawing
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.results.perturbation import AttackedData, PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
+from seg_mia.results.robustness import MemberRow, MinimalNorms, SanityCheck, member_rows, minimal_norms
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
 from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
@@ -40,6 +44,7 @@ class PerturbationResults(Callback):
         attacker_knowledge: the attacker's knowledge of the victim (threat model).
         is_targeted: whether there is a target mask; otherwise the target is the ground truth.
         parallel_losses: losses run in parallel by the attack, if any.
+        members: attacks of an ensemble, if it is one.
         attack: settings of the attack as plain values, for the summary.
         victim: attacked checkpoint, for the summary.
         images: number of images in the panel: the first, or the first valid ones if the attack marks them.
@@ -53,6 +58,7 @@ class PerturbationResults(Callback):
         attacker_knowledge: str,
         is_targeted: bool = True,
         parallel_losses: ParallelLosses | None = None,
+        members: Sequence[str] = (),
         attack: Mapping[str, object],
         victim: str,
         images: int = 8,
@@ -63,6 +69,7 @@ class PerturbationResults(Callback):
             is_targeted,
             parallel_losses,
         )
+        self.members, self.sanity = tuple(members), list[SanityCheck]()
         self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
@@ -85,6 +92,7 @@ class PerturbationResults(Callback):
     ) -> None:
         """Store metrics, history and the first images."""
         output: AttackOutput = outputs
+        self.sanity += [output["sanity"]] if output["sanity"] is not None else []
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         notes = {
             name: value
@@ -123,7 +131,7 @@ class PerturbationResults(Callback):
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer)
-        labels = {"loss": self.losses} if self.losses else None
+        labels = {name: names for name, names in (("loss", self.losses), ("member", self.members)) if names}
         groups = [data.source.groups[i] for i in index.tolist()]
         write_rows(folder / "per_image.csv", data.source.ids, index, values, labels=labels)
         ran = self.parallel_losses
@@ -145,6 +153,11 @@ class PerturbationResults(Callback):
             results={name: _average(value) for name, value in values.items() if self._is_number(name)},
             success=success,
             strengths=_write_strengths(trainer, ids, curves) if curves and "step" not in curves else [],
+            members=_write_members(folder, values, self.members) if self.members else [],
+            minimal=_write_norms(trainer, values["minimal_linf"], len(set(groups)))
+            if "minimal_linf" in values
+            else None,
+            sanity=self.sanity[0] if self.sanity else None,
         )
         write_json(folder / "summary.json", self.summary.plain())
         if self.rows:
@@ -168,7 +181,11 @@ class PerturbationResults(Callback):
         """Say whether a mean over all images means something: not of an index, or where some do not count."""
         if name == "no_gradient":  # a count, but where rates of success are counted
             return bool(self.losses)
-        return "." not in name and not (self.losses and name in {"loss", "success", "steps"})
+        return (
+            "." not in name
+            and name != "member"
+            and not (self.losses and name in {"loss", "success", "steps"})
+        )
 
     def _succeeded(
         self, trainer: Trainer, values: Mapping[str, Tensor], ran: ParallelLosses, groups: Sequence[str]
@@ -245,6 +262,24 @@ def _write_strengths(
     write_bytes(folder / "strengths.png", png(sheet))
     show(trainer, "attack/strengths", sheet, 0)
     return [dict(row) for row in means]
+
+
+def _write_members(folder: Path, values: Mapping[str, Tensor], members: Sequence[str]) -> list[MemberRow]:
+    """Write what each member of an ensemble contributes."""
+    rows = member_rows(values, members)
+    columns = tuple(MemberRow.model_fields)
+    write_csv(folder / "members.csv", columns, [[getattr(row, name) for name in columns] for row in rows])
+    return rows
+
+
+def _write_norms(trainer: Trainer, values: Tensor, units: int) -> MinimalNorms | None:
+    """Draw the share of images that no change of a norm fools."""
+    norms = minimal_norms(values, units)
+    if norms is not None:
+        sheet = pixels(norms_drawing({"minimal norm": norms}))
+        write_bytes(run_folder(trainer) / "minimal_norms.png", png(sheet))
+        show(trainer, "attack/minimal_norms", sheet, 0)
+    return norms
 
 
 def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor], *, mask: str) -> None:

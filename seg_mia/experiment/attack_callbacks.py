@@ -41,6 +41,7 @@ def perturbation_results(
         attacker_knowledge=seen(attack.attacker_knowledge, release) if attack else "",
         is_targeted=attack is not None and attack.is_targeted,
         parallel_losses=attack.parallel_losses if attack else None,
+        members=attack.members if attack else (),
         attack=settings,
         victim=victim,
         save_images=save_images,

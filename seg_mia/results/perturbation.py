@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from seg_mia.results.base import AttackRecord, Average, Measure, Number, Result, Settings
+from seg_mia.results.robustness import MemberRow, MinimalNorms, SanityCheck
 
 FUSED = "fused"
 """The row of all losses together."""
@@ -75,6 +78,9 @@ class PerturbationSummary(Result):
         results: each measure's average over images.
         success: a row per loss, where rates were counted.
         strengths: a row per strength, where several were tried.
+        members: a row per member, of an ensemble of attacks.
+        minimal: the distribution of norms, of an attack that minimises them.
+        sanity: whether the victim's gradients can be followed, where it was checked.
     """
 
     kind: Literal["perturbation"] = "perturbation"
@@ -91,6 +97,9 @@ class PerturbationSummary(Result):
     results: dict[str, Average]
     success: list[SuccessRow]
     strengths: list[dict[str, Number]]
+    members: list[MemberRow] = Field(default_factory=list)
+    minimal: MinimalNorms | None = None
+    sanity: SanityCheck | None = None
 
     @property
     def untested(self) -> str:

@@ -7,6 +7,7 @@ from seg_mia.results.base import Measure
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
+from seg_mia.results.robustness import MemberRow
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -152,6 +153,14 @@ def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> li
         cells += [_number(row.transferred, 3)] if carried else []
         table.append([attacks[number], *cells] if attacks else cells)
     return table
+
+
+def member_table(rows: Sequence[MemberRow]) -> list[list[str]]:
+    """Return the cells of a table of an ensemble's members, its header first."""
+    header = ["loss", "images won", "Dice alone", "Dice without it"]
+    return [header] + [
+        [row.loss, _number(row.won, 3), _number(row.alone, 3), _number(row.without, 3)] for row in rows
+    ]
 
 
 def utility(victim: Victim) -> str:

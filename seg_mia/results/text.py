@@ -9,12 +9,14 @@ from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
+from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
     counted,
     interval,
     low_fpr,
     mask_lost,
+    member_table,
     perturbation_outcome,
     recipe_rate,
     success_table,
@@ -140,7 +142,22 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
         return _membership(name, summary)
     lines = [f"{name} (attacker knowledge: {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
     lines += [f"WARNING: {line}" for line in perturbation_warnings(summary, name)]
-    return lines + (aligned(success_table(summary.success), indent="  ") if summary.success else [])
+    if summary.minimal is not None:
+        lines.append(f"  {minimal_in_words(summary.minimal)}")
+    tables = [success_table(summary.success)] if summary.success else []
+    tables += [member_table(summary.members)] if summary.members else []
+    return [*lines, *(line for table in tables for line in aligned(table, indent="  "))]
+
+
+def minimal_in_words(norms: MinimalNorms) -> str:
+    """Return the median of minimal norms with its interval, and how many were found."""
+    median, low, high = (
+        "infinite" if norm is None else f"{255 * norm:.2f}/255"
+        for norm in (norms.quantiles["0.5"], norms.low, norms.high)
+    )
+    return (
+        f"smallest change found for {norms.found} of {norms.images} images, median {median} [{low}, {high}]"
+    )
 
 
 def recipe_headline(result: RecipeResult) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
+from seg_mia.results.sanity import signs_of_masking
 from seg_mia.results.tables import interval
 
 CHANCE = 0.5
@@ -89,6 +90,11 @@ def perturbation_warnings(result: PerturbationSummary, name: str) -> Iterator[st
             "more or larger steps."
         )
     yield from _below_floor(result, name)
+    for sign in signs_of_masking(result.sanity) if result.sanity is not None else ():
+        yield (
+            f"{name}: {sign}: gradients may be masked, and the result is weak evidence of robustness. "
+            "Replace the layer that hides them (--attack.replace), and compare with --attack square."
+        )
 
 
 def _no_gradient(result: PerturbationSummary, name: str) -> Iterator[str]:

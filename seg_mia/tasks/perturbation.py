@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
+from seg_mia.attacks.sanity import sanity_check
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
@@ -19,6 +20,7 @@ from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, p
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
+from seg_mia.results.robustness import SanityCheck
 from seg_mia.runs import checkpoint_file
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.targets import TargetMasks
@@ -68,7 +70,7 @@ class PerturbationTest(LightningModule):
         ]
         write_csv(run_folder(self.trainer) / "similarity.csv", ["id", *ids], rows)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:  # noqa: ARG002
+    def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
         target = self.targets(batch)
         adversarial = self.attack.judged(self.victim, batch.image, target, batch.mask)
@@ -94,6 +96,7 @@ class PerturbationTest(LightningModule):
             "prediction": then,
             "adversarial": adversarial,
             "measures": measures,
+            "sanity": self._checked(batch) if batch_idx == 0 else None,
         }
 
     def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
@@ -101,6 +104,14 @@ class PerturbationTest(LightningModule):
         if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
         return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
+
+    def _checked(self, batch: Batch) -> SanityCheck | None:
+        """Return whether the victim's gradients can be followed, on the first images, if asked for."""
+        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images:
+            return None
+        first = slice(self.attack.sanity_images)
+        model = self.attack.differentiable(self.victim)
+        return sanity_check(model, batch.image[first], batch.mask[first])
 
     def _transferred(self, batch: Batch, target: Tensor, classes: int) -> dict[str, Tensor]:
         """Return the effect on the victim of an attack on the surrogate."""

@@ -71,6 +71,6 @@ def trained() -> nn.Module:
     optimiser = torch.optim.Adam(network.parameters(), 2e-2)
     for _ in range(40):
         optimiser.zero_grad()
-        dice_cross_entropy_loss(network(x), mask).mean().backward()
+        dice_cross_entropy_loss(network(x), mask).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return network.eval()

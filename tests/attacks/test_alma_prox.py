@@ -16,7 +16,7 @@ from tests.attacks.networks import WEIGHTS, Linear, Quadratic, discs, linear_dat
 def test_the_exact_distance_to_a_linear_boundary(share: float, classes: int) -> None:
     # A pixel turns at |logit| / (3 + 4); the share-th smallest of these is the norm.
     x, mask = linear_data()
-    result = alma_prox(Linear(classes), x, mask, share=share, steps=200)
+    result = alma_prox(Linear(classes), x, mask, share=share, steps=200, step_size=0.002)
     for n in range(len(x)):
         distances = (Linear()(x)[n, 0].abs() / sum(map(abs, WEIGHTS)))[mask[n] != 255].sort().values
         exact = distances[math.ceil(share * len(distances)) - 1]
@@ -36,7 +36,7 @@ def test_the_exact_distance_to_a_quadratic_boundary(grey: float, distance: float
 
 def test_only_the_foreground_is_asked_for() -> None:
     x, mask = linear_data()
-    result = alma_prox(Linear(), x, mask, share=1.0, pixels="foreground", steps=200)
+    result = alma_prox(Linear(), x, mask, share=1.0, pixels="foreground", steps=200, step_size=0.002)
     logits = Linear()(x)[:, 0].masked_fill(mask != 1, 0)
     assert_close(result.notes["minimal_linf"], logits.amax((1, 2)) / 7, rtol=0.011, atol=0)
     left = Linear()(result.images)[:, 0]

@@ -24,7 +24,8 @@ class Hard(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen += len(x)
-        return (self.network(x) > 0).to(x) - 0.5
+        output: Tensor = self.network(x)
+        return (output > 0).to(x) - 0.5
 
 
 @pytest.mark.parametrize(

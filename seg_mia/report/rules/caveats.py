@@ -11,6 +11,7 @@ from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import DPGuarantee
+from seg_mia.results.sanity import contradictions
 from seg_mia.results.text import guarantee_in_words
 from seg_mia.results.warnings import CHANCE, fails, membership_warnings, perturbation_warnings, same_start
 
@@ -31,6 +32,7 @@ def warnings(
         *(line for result in membership for line in membership_warnings(result, result.label, result.seed)),
         *_same_seed(membership),
         *(line for result in perturbations for line in perturbation_warnings(result, result.title)),
+        *contradictions(perturbations),
     ]
     return list(dict.fromkeys(lines))
 

@@ -83,8 +83,11 @@ def robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
     """Yield the numbers of a perturbation that support a verdict.
 
     An attack without any gradient is uninformative unless its victim failed all the same, and so is one
-    without counted or changed images, or on a single image.
+    without counted or changed images, or on a single image. One that minimises the change reaches its aim by
+    construction: its norms are the result.
     """
+    if result.minimal is not None:
+        return
     evidence = _robustness_evidence(result)
     yield from (piece for piece in evidence if piece.strength) if result.untested else evidence
 

@@ -1,0 +1,164 @@
+"""Results of strong attacks: members of ensembles, minimal norms, checks, Dice over the radius."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from math import inf, isnan
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from seg_mia.results.base import Measure, Number, Result
+
+TAIL = 0.025
+"""Error probability at each end of a 95 % interval."""
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+class MemberRow(Result):
+    """What one member of an ensemble contributes.
+
+    Attributes:
+        loss: its name.
+        won: share of the images that it leaves the lowest Dice; ties go to the first.
+        alone: mean Dice that it leaves alone.
+        without: mean Dice that the ensemble leaves without it; None for a single member.
+    """
+
+    loss: str
+    won: Number
+    alone: Number
+    without: Number
+
+
+def member_rows(values: Mapping[str, Tensor], members: Sequence[str]) -> list[MemberRow]:
+    """Return a row per member of an ensemble.
+
+    Args:
+        values: by name, (n,): `member`, the index that an image was given, and NAME.dice.
+        members: names of the losses.
+    """
+    dice = torch.stack([values[f"{name}.dice"] for name in members])
+    return [
+        MemberRow(
+            loss=name,
+            won=float((values["member"] == number).double().mean()),
+            alone=float(dice[number].mean()),
+            without=_worst(dice[[other for other in range(len(members)) if other != number]]),
+        )
+        for number, name in enumerate(members)
+    ]
+
+
+def _worst(dice: Tensor) -> float | None:
+    return float(dice.amin(0).mean()) if len(dice) else None
+
+
+class MinimalNorms(Result):
+    """Distribution of the smallest changes that fool a victim; an image that none fooled counts as infinite.
+
+    Attributes:
+        images: how many were attacked.
+        found: for how many of them a change was found.
+        quantiles: norm below which this share of the images is fooled, None where it is infinite.
+        low: lower end of the median's 95 % interval, by the binomial distribution of ranks over patients.
+        high: its upper end; None where it is infinite.
+        norms: of the images, ascending; None where no change was found.
+    """
+
+    images: int
+    found: int
+    quantiles: dict[str, Number]
+    low: Number
+    high: Number
+    norms: list[Number]
+
+    def surviving(self, epsilon: float) -> float:
+        """Return the share of images that no change of at most epsilon fools."""
+        return sum(norm is None or norm > epsilon for norm in self.norms) / self.images
+
+
+def minimal_norms(values: Tensor, units: int) -> MinimalNorms | None:
+    """Return the distribution of minimal norms (n,), NaN where none was found; None for no image.
+
+    `units` is the number of patients: with several images each, ranks are as uncertain as theirs.
+    """
+    norms = sorted(inf if isnan(value) else value for value in values.tolist())
+    count = len(norms)
+    if not count:
+        return None
+    rank = int(stats.binom.ppf(TAIL, units, 0.5)) * count // units
+    return MinimalNorms(
+        images=count,
+        found=sum(norm < inf for norm in norms),
+        quantiles={f"{level:g}": norms[min(int(level * count), count - 1)] for level in LEVELS},
+        low=norms[rank - 1] if rank else 0.0,
+        high=norms[count - rank] if rank else None,
+        norms=list(norms),
+    )
+
+
+class SanityCheck(Result):
+    """A short series of attacks on a few images, each of which must not be weaker than another.
+
+    Attributes:
+        images: how many.
+        epsilon: radius of the ball in L-infinity.
+        zero_gradient: of how many the gradient of the cross-entropy is exactly zero everywhere.
+        dice_clean: mean Dice before.
+        dice: after few steps of PGD.
+        dice_more_steps: after twice as many.
+        dice_larger_radius: within twice the radius.
+        dice_best: the lowest of those in the ball.
+        dice_black_box: after a few queries without gradients.
+        dice_unbounded: without a bound.
+    """
+
+    images: int
+    epsilon: float
+    zero_gradient: int
+    dice_clean: Number
+    dice: Number
+    dice_more_steps: Number
+    dice_larger_radius: Number
+    dice_best: Number
+    dice_black_box: Number
+    dice_unbounded: Number
+
+
+class RobustnessPoint(Result):
+    """Mean Dice that is left within one radius, with its 95 % interval."""
+
+    epsilon: float
+    dice: Number
+    low: Number
+    high: Number
+
+    @property
+    def measure(self) -> Measure:
+        """The Dice with its interval."""
+        return Measure(self.dice, self.low, self.high)
+
+
+class RobustnessCurve(Result):
+    """Dice over the radius of the ball.
+
+    Attributes:
+        label: of the attack, or that of several together.
+        norm: of the ball.
+        points: by radius, ascending; the first is the clean Dice, at 0.
+    """
+
+    label: str
+    norm: str
+    points: list[RobustnessPoint]
+
+
+def worst_case(curves: Sequence[RobustnessCurve], label: str = "worst case") -> RobustnessCurve:
+    """Return the lowest point of several curves at each radius; all must be of one norm."""
+    points = sorted((point for curve in curves for point in curve.points), key=lambda point: point.epsilon)
+    lowest = [
+        min(same, key=lambda point: inf if point.dice is None else point.dice)
+        for _, same in groupby(points, key=lambda point: point.epsilon)
+    ]
+    return RobustnessCurve(label=label, norm=curves[0].norm, points=lowest)

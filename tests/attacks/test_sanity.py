@@ -1,0 +1,55 @@
+"""A check of gradients: silent for a network that can be followed, and not for those that hide them."""
+
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.sanity import sanity_check
+from seg_mia.results.sanity import signs_of_masking
+from tests.attacks.networks import discs, trained
+
+
+class Flat(nn.Module):
+    """The network's labels: gradients are zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = trained()(x)
+        return (output > 0).to(x) - 0.5 + 0 * output
+
+
+class Misleading(nn.Module):
+    """The network with a gradient of the wrong sign."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = trained()(x)
+        return 2 * output.detach() - output
+
+
+def test_a_network_that_can_be_followed_gives_no_sign() -> None:
+    x, mask = discs(3, 5)
+    check = sanity_check(trained(), x, mask, epsilon=0.03)
+    assert check.images == 3
+    assert check.zero_gradient == 0
+    assert (check.dice_unbounded, list(signs_of_masking(check))) == (0, [])
+    assert (check.dice_best or 1) < (check.dice_clean or 0)
+
+
+def test_a_network_without_gradients_is_told() -> None:
+    x, mask = discs(2, 5)
+    signs = " ".join(signs_of_masking(sanity_check(Flat(), x, mask, epsilon=0.06)))
+    assert "no gradient on 2 of 2 images" in signs
+    assert "without gradients is stronger" in signs
+    assert "unbounded attack leaves" in signs
+
+
+def test_a_misleading_gradient_is_told() -> None:
+    x, mask = discs(2, 5)
+    signs = list(signs_of_masking(sanity_check(Misleading(), x, mask, epsilon=0.06)))
+    assert any("without gradients is stronger" in sign for sign in signs)
+    assert any("unbounded" in sign for sign in signs)
+
+
+def test_images_without_a_labelled_pixel_are_no_sign() -> None:
+    x, mask = discs(2, 5)
+    mask[1] = 255
+    check = sanity_check(trained(), x, torch.as_tensor(mask), epsilon=0.03)
+    assert check.zero_gradient == 0

@@ -1,0 +1,132 @@
+"""Members of ensembles, minimal norms, contradictions between attacks, and figures, by hand."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+
+from seg_mia.results.base import Average
+from seg_mia.results.charts.png import pixels
+from seg_mia.results.charts.robustness import norms_drawing, robustness_drawing
+from seg_mia.results.charts.svg import inline
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.robustness import (
+    RobustnessCurve,
+    RobustnessPoint,
+    member_rows,
+    minimal_norms,
+    worst_case,
+)
+from seg_mia.results.sanity import contradictions
+from seg_mia.results.text import minimal_in_words
+
+
+def test_members_by_hand() -> None:
+    values = {
+        "member": torch.tensor([0, 1, 1, 0]),
+        "a.dice": torch.tensor([0.1, 0.8, 0.6, 0.3]),
+        "b.dice": torch.tensor([0.5, 0.2, 0.4, 0.3]),
+    }
+    first, second = member_rows(values, ["a", "b"])
+    assert (first.loss, first.won) == ("a", 0.5)
+    assert first.alone == pytest.approx(0.45)
+    assert first.without == pytest.approx(0.35)
+    assert second.without == pytest.approx(0.45)
+    (only,) = member_rows({"member": torch.zeros(2), "a.dice": torch.tensor([0.1, 0.3])}, ["a"])
+    assert only.without is None
+
+
+def test_minimal_norms_by_hand() -> None:
+    values = torch.arange(1, 21).double() / 100
+    values[18:] = torch.nan
+    norms = minimal_norms(values.flip(0), 20)
+    assert norms is not None
+    assert (norms.images, norms.found, norms.quantiles["0.5"], norms.quantiles["0.9"]) == (20, 18, 0.11, None)
+    # The interval of ranks 6 and 15 of 20 holds the median with probability 0.9586.
+    assert (norms.low, norms.high) == (0.06, 0.15)
+    assert stats.binom(20, 0.5).cdf(14) - stats.binom(20, 0.5).cdf(5) == pytest.approx(0.9586, abs=1e-3)
+    assert [norms.surviving(size) for size in (0.0, 0.05, 0.5)] == [1, 0.75, 0.1]
+    assert "18 of 20 images, median 28.05/255 [15.30/255, 38.25/255]" in minimal_in_words(norms)
+    few = minimal_norms(torch.tensor([0.1, 0.2]), 2)
+    assert few is not None
+    assert (few.low, few.high) == (0, None)
+    assert minimal_norms(torch.zeros(0), 0) is None
+
+
+def curve(label: str, *dice: float) -> RobustnessCurve:
+    points = [
+        RobustnessPoint(epsilon=n / 255, dice=value, low=value - 0.05, high=value + 0.05)
+        for n, value in enumerate(dice)
+    ]
+    return RobustnessCurve(label=label, norm="linf", points=points)
+
+
+def test_the_worst_case_is_the_lowest_at_each_radius() -> None:
+    worst = worst_case([curve("a", 0.9, 0.7, 0.6), curve("b", 0.9, 0.8, 0.2)])
+    assert [point.dice for point in worst.points] == [0.9, 0.7, 0.2]
+
+
+def test_figures_say_their_numbers_and_are_drawn_in_both_formats() -> None:
+    norms = minimal_norms(torch.tensor([0.01, 0.03, torch.nan]), 3)
+    assert norms is not None
+    for drawing, words in (
+        (robustness_drawing([curve("a", 0.9, 0.7)]), "a: 0.900 [0.850, 0.950] at 0/255"),
+        (norms_drawing({"alma-prox": norms}), "median 7.65/255, 2 of 3 images fooled"),
+    ):
+        assert words in drawing.title
+        assert "<svg" in inline(drawing, prefix="x")
+        assert pixels(drawing).ndim == 3
+
+
+def result(label: str, dice: float, *, l2: float | None = None, **settings: Any) -> PerturbationResult:
+    def mean(value: float) -> dict[str, float]:
+        return dict.fromkeys(Average.__dataclass_fields__, value)
+
+    plain = {
+        "kind": "perturbation",
+        "attack": {"class_path": f"x.{label.split(',', maxsplit=1)[0]}", "init_args": settings},
+        "attacker_knowledge": "weights",
+        "is_targeted": False,
+        "victim": "v",
+        "data": {"fingerprint": "f", "subset": "nonmembers", "role": "victim"},
+        "images": 4, "units": 4, "undefined": 0, "unchanged": 0, "no_gradient": 0,
+        "results": {
+            "dice_adversarial": mean(dice), "l2": mean(dice + 1 if l2 is None else l2),
+            "linf": mean(0.1), "ssim": mean(0.9),
+        },
+        "success": [], "strengths": [],
+        "seed": 0, "round": 0, "row": 0, "defence": "none",
+        "name": label, "label": label, "victim_run": "v", "folder": "f", "headline": [],
+    }  # fmt: skip
+    return PerturbationResult.read(json.loads(json.dumps(plain)), "a result")
+
+
+BALL = {"norm": "linf", "epsilon": 0.03}
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([result("pgd", 0.5, **BALL, steps=10), result("pgd, more", 0.6, **BALL, steps=20)], "more steps"),
+        ([result("pgd", 0.5, epsilon=0.03), result("pgd, wide", 0.6, epsilon=0.1)], "more radius"),
+        ([result("square", 0.3, epsilon=0.03, queries=9), result("pgd", 0.5, **BALL)], "uses no gradients"),
+        ([result("pgd", 0.3, norm="linf", epsilon=1.0)], "has no bound"),
+        ([result("pgd", 0.5, l2=1.0, **BALL), result("apgd", 0.5, l2=1.0, **BALL)], "share all digits"),
+    ],
+)
+def test_what_cannot_be_is_told(results: list[PerturbationResult], words: str) -> None:
+    (line,) = contradictions(results)
+    assert words in line
+
+
+def test_what_may_be_is_not_told() -> None:
+    results = [
+        result("pgd", 0.5, **BALL, steps=10), result("pgd, more", 0.51, **BALL, steps=20),
+        result("pgd, wide", 0.2, norm="linf", epsilon=0.1, steps=10),
+        result("square", 0.6, epsilon=0.03, queries=9),
+        result("pgd, free", 0.0, norm="linf", epsilon=1.0, steps=10),
+        result("pgd, l2", 0.8, norm="l2", epsilon=1.0),
+    ]  # fmt: skip
+    assert contradictions(results) == []
