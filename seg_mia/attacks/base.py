@@ -74,8 +74,6 @@ class Perturbation(ABC):
     and docstring: `run` passes `self.knobs` on, and the command line reads the options off that call.
     """
 
-    attacker_knowledge: str
-    """Attacker knowledge of the victim, as shown in result tables."""
     function: ClassVar[Callable[..., Adversarial]]
     """Function that implements the perturbation, as a static method."""
     checks: ClassVar[tuple[Callable[..., object], ...]] = ()
@@ -86,6 +84,11 @@ class Perturbation(ABC):
     def __init__(self, **knobs: Any) -> None:
         self.knobs = knobs
         self.check_knobs()
+
+    @property
+    @abstractmethod
+    def attacker_knowledge(self) -> str:
+        """Attacker knowledge of the victim, as shown in result tables; a class attribute if fixed."""
 
     @abstractmethod
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:

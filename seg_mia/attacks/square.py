@@ -1,7 +1,7 @@
 """Square attack on segmentation, without gradients (Andriushchenko, Croce, Flammarion, Hein, ECCV 2020)."""
 
 from collections.abc import Callable
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -167,9 +167,10 @@ class Square(Perturbation):
     function = staticmethod(square)
     checks = (check_square,)
 
-    def __init__(self, **knobs: Any) -> None:
-        super().__init__(**knobs)
-        self.attacker_knowledge = "probabilities" if self.settings["access"] == "scores" else "labels"
+    @property
+    def attacker_knowledge(self) -> str:
+        """What is read of the victim's answer."""
+        return "probabilities" if self.settings["access"] == "scores" else "labels"
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `square` with a progress bar."""

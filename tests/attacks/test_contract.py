@@ -126,7 +126,7 @@ def test_a_batch_gives_each_image_what_it_gets_alone(attack: Perturbation, model
         alone = attack.run(model, x[n : n + 1], target[n : n + 1])
         assert_close(together.images[n : n + 1], alone.images, atol=1e-9, rtol=0)
         for name, note in alone.notes.items():
-            assert_close(together.notes[name][n : n + 1], note, atol=1e-9, rtol=0)
+            assert_close(together.notes[name][n : n + 1], note, atol=1e-9, rtol=0, equal_nan=True)
 
 
 def test_a_model_that_fails_is_restored_too(attack: Perturbation, model: Small) -> None:
