@@ -45,7 +45,8 @@ def samples(run: str, count: int) -> tuple[nn.Module, Tensor, Tensor]:
     data.setup()
     chosen = data.indices("nonmembers")[:count]
     batch = [data.dataset(chosen)[0, row] for row in range(len(chosen))]
-    return load_victim(file), *(torch.stack([row[part] for row in batch]) for part in (0, 1))
+    x, masks = (torch.stack([row[part] for row in batch]) for part in (0, 1))
+    return load_victim(file), x, masks
 
 
 def left(victim: nn.Module, images: Tensor, masks: Tensor) -> float:

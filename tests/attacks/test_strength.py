@@ -13,6 +13,7 @@ from seg_mia.attacks.apgd import apgd, checkpoints, random_start, stages
 from seg_mia.attacks.ball import Norm
 from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.best import Best, mask_dice
+from seg_mia.attacks.objectives import ObjectiveName
 from seg_mia.attacks.pgd import cospgd, pgd, segpgd
 from seg_mia.attacks.sea import MEMBERS, Sea, sea
 from seg_mia.errors import InputError
@@ -123,7 +124,7 @@ def test_adaptive_steps_are_not_weaker_than_fixed_ones() -> None:
 
 def test_the_ensemble_is_its_members_worst() -> None:
     x, mask = discs(4, 5)
-    names = ("dice", "jensen_shannon", "tsallis")
+    names: tuple[ObjectiveName, ...] = ("dice", "jensen_shannon", "tsallis")
     alone = [apgd(trained(), x, mask, epsilon=0.04, steps=12, loss=name) for name in names]
     result = sea(trained(), x, mask, epsilon=0.04, steps=12, losses=names)
     dice = torch.stack([run.notes["dice"] for run in alone])

@@ -103,7 +103,7 @@ def result(label: str, dice: float, *, l2: float | None = None, **settings: Any)
     return PerturbationResult.read(json.loads(json.dumps(plain)), "a result")
 
 
-BALL = {"norm": "linf", "epsilon": 0.03}
+BALL: dict[str, Any] = {"norm": "linf", "epsilon": 0.03}
 
 
 @pytest.mark.parametrize(
