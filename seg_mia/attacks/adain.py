@@ -275,8 +275,8 @@ class Adain(Perturbation):
         self.check_knobs()
 
     @property
-    def attacker_knowledge(self) -> str:  # type: ignore[override]  # a single strength queries no victim
-        """Attacker knowledge of the victim (threat model)."""
+    def attacker_knowledge(self) -> str:
+        """Attacker knowledge of the victim: a single strength queries none."""
         settings = self.settings
         several = len(strengths_of(settings["noise_mu"], settings["noise_sigma"])) > 1
         return "true mask, labels" if several else "true mask"
