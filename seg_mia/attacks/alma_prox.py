@@ -176,20 +176,20 @@ class _Lagrangian:
         # a margin of 0 may be rounded to either class
         constraint = (constraint + 1e-4).double()
         value = constraint.detach()
-        kept = self.counted & ~self._hardest(value, n, steps)
+        counted = self.counted & ~self._hardest(value, n, steps)
         self.reached |= predicted(logits.detach()) != self.target
         if n == 0:
             self.before = value
         elif (n + 1) % CHECK_EVERY == 0:
-            improved = torch.where(kept, value, 0) <= TAU * self.before
+            improved = torch.where(counted, value, 0) <= TAU * self.before
             self.factor = torch.where(self.reached | improved, self.factor, GAMMA * self.factor)
             self.before, self.reached = value, torch.zeros_like(self.reached)
         if n:
-            slope = torch.where(kept, slope_of_penalty(value, self.factor, self.multiplier), 0)
+            slope = torch.where(counted, slope_of_penalty(value, self.factor, self.multiplier), 0)
             mixed = SMOOTHING * self.multiplier + (1 - SMOOTHING) * slope
             self.multiplier = mixed.clamp(LEAST_MULTIPLIER, 1)
         # a linear function of the slope has the gradient of the penalty
-        slope = torch.where(kept, slope_of_penalty(value, self.factor, self.multiplier), 0)
+        slope = torch.where(counted, slope_of_penalty(value, self.factor, self.multiplier), 0)
         return (slope * constraint).sum()
 
     def _hardest(self, value: Tensor, n: int, steps: int) -> Tensor:

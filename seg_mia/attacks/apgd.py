@@ -123,12 +123,12 @@ def check_steps(steps: int, staged: bool) -> None:
 
 def checkpoints(steps: int) -> list[int]:
     """Return the iterations at which step sizes are reconsidered: 0.22 of the steps, then ever closer."""
-    gap, least, closer = max(1, int(0.22 * steps)), max(1, int(0.06 * steps)), max(1, int(0.03 * steps))
-    found = [gap]
-    while found[-1] < steps:
-        gap = max(gap - closer, least)
-        found.append(found[-1] + gap)
-    return found
+    gap, shortest, closer = max(1, int(0.22 * steps)), max(1, int(0.06 * steps)), max(1, int(0.03 * steps))
+    points = [gap]
+    while points[-1] < steps:
+        gap = max(gap - closer, shortest)
+        points.append(points[-1] + gap)
+    return points
 
 
 @dataclass

@@ -105,8 +105,8 @@ def pixel_margin(logits: Tensor, target: Tensor) -> Tensor:
     maps = class_logits(logits)
     ignored = target == IGNORE
     index = target.masked_fill(ignored, 0).unsqueeze(1)
-    others = maps.scatter(1, index, -torch.inf).amax(1)
-    return (maps.gather(1, index).squeeze(1) - others).masked_fill(ignored, 0)
+    rivals = maps.scatter(1, index, -torch.inf).amax(1)
+    return (maps.gather(1, index).squeeze(1) - rivals).masked_fill(ignored, 0)
 
 
 def _stationary(loss: Loss) -> Objective:

@@ -90,9 +90,9 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     if base is not None and not issubclass(kind, base):
         raise InputError(f"names {spec['class_path']!r} instead of a {base.__name__}")
     declared = parameters(kind)
-    others = not OWN.fullmatch(spec["class_path"]) and _passes_on(kind)
+    forwards = not OWN.fullmatch(spec["class_path"]) and _passes_on(kind)
     for name, value in spec.get("init_args", {}).items():
-        if name not in declared and not others:
+        if name not in declared and not forwards:
             raise InputError(
                 f"passes an argument {name!r} to {kind.__name__}, which takes {', '.join(declared) or 'none'}"
             )

@@ -1,12 +1,12 @@
 """A stated split: the part of each case, from a table, from lists or from nnU-Net's folds."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.root import entries, path_below
 from seg_mia.data.source import PARTS, Note, Source
 from seg_mia.data.units import units_of
@@ -117,21 +117,21 @@ def read_parts(stated: Stated, root: Path) -> StatedParts:
             f"parts must be a CSV file, or a mapping of {', '.join(PARTS)} or of {', '.join(NNUNET)}, and "
             f"{OTHERS}, got {', '.join(unknown) or 'none of these'}; correct it"
         )
-    others = stated.get(OTHERS)
-    if others is not None:
-        others = _part(str(others), OTHERS)
-    found = dict[str, str]()
+    default = stated.get(OTHERS)
+    if default is not None:
+        default = _part(str(default), OTHERS)
+    assigned = dict[str, str]()
     where = [str(value) for value in lists.values()]
     if "nnunet" in stated:
         where.append(str(stated["nnunet"]))
-        _add(found, _of_nnunet(stated, root), where[-1])
+        _add(assigned, _of_nnunet(stated, root), where[-1])
     elif {"fold", "validation"} & stated.keys():
         raise InputError(
             "fold and validation belong to nnunet, a splits_final.json; name it, or leave them out"
         )
     for part, name in lists.items():
-        _add(found, dict.fromkeys(_listed_cases(path_below(root, str(name))), part), str(name))
-    return StatedParts(" and ".join(where), found, others=others)
+        _add(assigned, dict.fromkeys(_listed_cases(path_below(root, str(name))), part), str(name))
+    return StatedParts(" and ".join(where), assigned, others=default)
 
 
 def unmixed(
@@ -216,7 +216,7 @@ def _add(found: dict[str, str], further: Mapping[str, str], where: str) -> None:
 
 def _of_table(file: Path) -> StatedParts:
     """Return the parts in a CSV file."""
-    header, lines = _table(file)
+    header, lines = csv_lines(file, "parts")
     names = [name for name in ("case", "patient") if name in header]
     if "part" not in header or not names:
         raise InputError(
@@ -225,7 +225,7 @@ def _of_table(file: Path) -> StatedParts:
         )
     parts, patients = dict[str, str](), dict[str, str]()
     for where, line in lines:
-        cells = {name: (line.get(name) or "").strip() for name in (*names, "part")}
+        cells = {name: line[name] for name in (*names, "part")}
         if empty := [name for name, value in cells.items() if not value]:
             raise InputError(f"{where} must have a value for {empty[0]!r}, got none; fill it in")
         name = without_ending(cells["case"]) if "case" in cells else cells["patient"]
@@ -235,18 +235,6 @@ def _of_table(file: Path) -> StatedParts:
         if len(names) > 1:
             patients[name] = cells["patient"]
     return StatedParts(str(file), parts, patients, by_patient=names == ["patient"])
-
-
-def _table(file: Path) -> tuple[Sequence[str], list[tuple[str, dict[str, Any]]]]:
-    if not file.is_file():
-        raise InputError(f"{file} must be a CSV file in UTF-8, got: no file; correct parts")
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text, strict=True)
-            lines = [(f"{file} line {reader.line_num}", row) for row in reader]
-            return reader.fieldnames or (), lines
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file} must be a CSV file in UTF-8, got: {error}; correct it") from None
 
 
 def _listed_cases(path: Path) -> list[str]:

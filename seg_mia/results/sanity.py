@@ -1,9 +1,9 @@
 """Signs that an attack failed, not that a victim is robust (Athalye et al. 2018; Carlini et al. 2019)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations
-from typing import Any
 
+from seg_mia.results.base import Settings
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.robustness import SanityCheck
 
@@ -110,9 +110,9 @@ def _alike(first: PerturbationResult, second: PerturbationResult) -> bool:
     return (first.data, first.images, first.key) == (second.data, second.images, second.key)
 
 
-def _settings(result: PerturbationResult) -> Mapping[str, Any]:
+def _settings(result: PerturbationResult) -> Settings:
     arguments = result.attack.get("init_args")
-    return arguments if isinstance(arguments, Mapping) else {}
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def _ball(result: PerturbationResult) -> tuple[str, float] | None:

@@ -17,9 +17,9 @@ from seg_mia.cli import main
 from seg_mia.data.prediction_files.reader import Predictions
 from seg_mia.data.sets.folder import Folder
 from seg_mia.errors import InputError
-from seg_mia.losses import cross_entropy_loss
 from seg_mia.membership.compare import compare, read_scores
-from seg_mia.membership.fleet import lira_online, standardised
+from seg_mia.membership.fleet import lira_vector, standardised
+from seg_mia.membership.fleet.confidences import confidences
 from seg_mia.runs import checkpoint_file
 from tests.data.prediction_files.releases import save, table
 from tests.trained_runs import Trained
@@ -177,20 +177,21 @@ def test_reference_networks_are_those_of_the_table(tmp_path: Path) -> None:
     assert audit(table(tmp_path, rows), "--attacks=[mia-lira, mia-base, mia-rmia, mia-calibrated]") == 0
     scored = read_scores("runs/release/version_0/mia-lira")
     order = [row["mask"].removesuffix(".npy") for row in rows[:12]]
-    signals = np.array([log_cross_entropy(tmp_path, row) for row in rows]).reshape(7, 12)
+    signals = np.stack([signals_of(tmp_path, row) for row in rows]).reshape(7, 12, 3)
     sorted_columns = np.argsort(order)
     assert scored.ids.tolist() == sorted(order)
-    target, references = standardised(-signals[:1])[0], standardised(-signals[1:])
-    expected = lira_online(target, references, inside)[sorted_columns]
+    target, references = standardised(signals[:1])[0], standardised(signals[1:])
+    expected = lira_vector(target, references, inside)[sorted_columns]
     np.testing.assert_allclose(scored.scores, expected, rtol=1e-6)
     (lira,) = [one for one in report()["membership"] if one["name"] == "mia-lira"]
     assert len(lira["shadows"]) == 6
     assert lira["results"]["confusion"] is not None
 
 
-def log_cross_entropy(root: Path, row: dict[str, str]) -> float:
+def signals_of(root: Path, row: dict[str, str]) -> NDArray[np.float64]:
+    """Return log cross-entropy, logit of Dice and log entropy of a prediction, (3,), higher for members."""
     p, y = (torch.from_numpy(np.load(root / row[name]))[None] for name in ("prediction", "mask"))
-    return float(cross_entropy_loss(p.double().logit()[:, None], y.long()).log())
+    return confidences(p.double().logit()[:, None], y.long())[0, [0, 1, 3]]
 
 
 def test_two_releases_of_one_network_are_compared(tmp_path: Path) -> None:

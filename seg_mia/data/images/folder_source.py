@@ -1,10 +1,10 @@
 """Image and mask files in a folder, paired by name or by a CSV file."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.images.file_pairs import FilePairs, Sample
 from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
 from seg_mia.data.patients import Patients
@@ -117,26 +117,13 @@ def _check(channels: int, classes: int, threshold: int | None, size: int | None)
         raise InputError(f"size must be at least 1 pixel, got {size}; change it or leave it out")
 
 
-def _table(manifest: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
-    """Return header and lines of a CSV file, each line with its name in error messages."""
-    if not manifest.is_file():
-        raise InputError(f"{manifest} must be a CSV file in UTF-8, got: no file; correct manifest")
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            lines = [(f"{manifest} line {reader.line_num}", row) for row in reader]
-            return reader.fieldnames or (), lines
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{manifest} must be a CSV file in UTF-8, got: {error}; correct manifest") from error
-
-
 def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str | None) -> list[Row]:
     """Return the lines of a manifest after checking that columns exist and are filled."""
-    header, lines = _table(manifest)
+    header, lines = csv_lines(manifest, "manifest")
     masks = None if mask_column == "mask" and "mask" not in header else mask_column
     groups = group_column or ("group" if "group" in header else None)
-    for column in (image_column, masks, groups):
-        if column is not None and column not in header:
+    for column in (name for name in (image_column, masks, groups) if name is not None):
+        if column not in header:
             raise InputError(
                 f"{manifest} must have a column {column!r}, got {', '.join(header) or 'none'}; "
                 "set image_column, mask_column and group_column to its names"
@@ -154,16 +141,14 @@ def _rows(manifest: Path, image_column: str, mask_column: str, group_column: str
             _cell(where, row, image_column),
             None if masks is None else _cell(where, row, masks),
             None if groups is None else _cell(where, row, groups),
-            {name: str(row[name] or "").strip() for name in further},
+            {name: row[name] for name in further},
         )
         for where, row in lines
     ]
 
 
-def _cell(where: str, row: Mapping[Any, Any], column: str) -> str:
-    if None in row or None in row.values():
-        raise InputError(f"{where} must have as many cells as the header, got another number; quote commas")
-    if not (text := str(row[column]).strip()):
+def _cell(where: str, row: Mapping[str, str], column: str) -> str:
+    if not (text := row[column]):
         raise InputError(f"{where} must have a value for {column!r}, got none; fill it in")
     return text
 

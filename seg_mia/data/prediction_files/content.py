@@ -60,15 +60,15 @@ def fits(
             candidates.append((plain, False))
         elif plain.ndim == len(shape) + 1:
             candidates += [(plain, True), (np.moveaxis(plain, -1, 0), True)]
-    found = list[Fit]()
+    results = list[Fit]()
     for array, channels in candidates:
         space = array.shape[1:] if channels else array.shape
         if space == shape and reverse is not True:
-            found.append(Fit(array, channels, reversed=False))
+            results.append(Fit(array, channels, reversed=False))
         if space == shape[::-1] and reverse is not False:
             axes = (0, *range(array.ndim - 1, 0, -1)) if channels else tuple(range(array.ndim))[::-1]
-            found.append(Fit(array.transpose(axes), channels, reversed=True))
-    return found
+            results.append(Fit(array.transpose(axes), channels, reversed=True))
+    return results
 
 
 def kind_of(fit: Fit, classes: int) -> Released | None:

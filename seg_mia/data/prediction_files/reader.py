@@ -198,18 +198,20 @@ class PredictionFiles:
         axis = self.settings.channel_axis if channels else None
         if not channels and self.settings.channel_axis is not None:
             raise InputError(f"channel_axis applies to class channels, {released} have none; leave it out")
-        found = fits(values, shape, channel_axis=axis, reverse=reverse)
+        readings = fits(values, shape, channel_axis=axis, reverse=reverse)
         if released == "sigmoid" and count == 1:
-            found = [Fit(fit.values[None], True, fit.reversed) for fit in found if not fit.channels] or found
-        found = [
-            fit for fit in found if fit.channels == channels and (not channels or len(fit.values) == count)
+            readings = [
+                Fit(fit.values[None], True, fit.reversed) for fit in readings if not fit.channels
+            ] or readings
+        readings = [
+            fit for fit in readings if fit.channels == channels and (not channels or len(fit.values) == count)
         ]
-        if len(found) > 1:
+        if len(readings) > 1:
             raise InputError(
                 f"{row.prediction} fits with its channels first and last, got "
                 f"{'x'.join(map(str, values.shape))}; state channel_axis"
             )
-        return found[0] if found else None
+        return readings[0] if readings else None
 
     def _channel_masks(self, mask: Array, row: Row) -> NDArray[np.int64]:
         """Return one binary mask for each sigmoid channel, (C, *S)."""
@@ -225,16 +227,16 @@ class PredictionFiles:
         values = array_of(path, turned=turned)
         shape = fit.values.shape[1:] if fit.channels else fit.values.shape
         reverse = self.layout.reverse and _mixed(path, row.mask)
-        found = fits(values, shape, channel_axis=None, reverse=reverse)
-        if not found:
+        readings = fits(values, shape, channel_axis=None, reverse=reverse)
+        if not readings:
             raise InputError(
                 f"{path} must have the shape of {row.mask}, {'x'.join(map(str, shape))}, got "
                 f"{'x'.join(map(str, values.shape))}; correct the file"
             )
-        image = found[0].values.astype(np.float32)
+        image = readings[0].values.astype(np.float32)
         if not np.isfinite(image).all():
             raise InputError(f"{path} must hold finite values, got NaN or infinity; replace them first")
-        return image if found[0].channels else image[None]
+        return image if readings[0].channels else image[None]
 
     def _detected(self) -> Layout:
         """Return what the files hold: as stated, or by the first files that leave no choice."""
@@ -246,13 +248,13 @@ class PredictionFiles:
             if released is not None and reverse is not None:
                 break
             try:
-                found = self._readings(row, reverse)
+                readings = self._readings(row, reverse)
             except InputError as error:
                 raise InputError(f"{row.where}: {error}") from None
-            kinds = {kind_of(fit, self.settings.classes) for fit in found}
+            kinds = {kind_of(fit, self.settings.classes) for fit in readings}
             if released is None and len(kinds) == 1:
                 (released,) = kinds
-            orders = {fit.reversed for fit in found}
+            orders = {fit.reversed for fit in readings}
             if reverse is None and len(orders) == 1 and _mixed(row.prediction, row.mask):
                 (reverse,) = orders
         if reverse is None:
@@ -269,15 +271,15 @@ class PredictionFiles:
         if not _mixed(row.prediction, row.mask):
             reverse = False
         axis = self.settings.channel_axis
-        found = fits(values, shape, channel_axis=axis, reverse=reverse)
-        if not found:
+        readings = fits(values, shape, channel_axis=axis, reverse=reverse)
+        if not readings:
             raise InputError(
                 f"{row.prediction} must have the shape of {row.mask}, {'x'.join(map(str, shape))}, with or "
                 f"without a class axis, got {'x'.join(map(str, values.shape))}; correct the file, or state "
                 "released (sigmoid, where masks have a channel for each label)"
             )
         expected = {self.settings.classes, self.settings.classes - 1}
-        fitting = [fit for fit in found if not fit.channels or len(fit.values) in expected]
+        fitting = [fit for fit in readings if not fit.channels or len(fit.values) in expected]
         if not fitting:
             raise InputError(
                 f"{row.prediction} must have {self.settings.classes} class channels, got "

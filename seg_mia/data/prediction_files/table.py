@@ -1,11 +1,11 @@
 """The CSV file that lists predictions, and the membership of each case."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.root import path_below, regular
 from seg_mia.errors import InputError, name_some
 
@@ -82,14 +82,14 @@ def read_table(file: Path, root: Path) -> Table:
         InputError: an unreadable file, a missing column, an invalid row, a patient in two parts of a network,
             or networks with different cases.
     """
-    header, lines = _lines(file)
+    header, lines = csv_lines(file, "predictions")
     missing = [name for name in NEEDED if name not in header]
     if missing or len(set(header)) < len(header):
         raise InputError(
             f"{file} must have the columns {', '.join(NEEDED)} once each ({', '.join(OPTIONAL)} are "
             f"optional), got {', '.join(header) or 'none'}; correct its first line"
         )
-    rows = [_row(where, line, header, root) for where, line in lines]
+    rows = [_row(where, line, root) for where, line in lines]
     by_network: dict[str, list[Row]] = {}
     for row in rows:
         by_network.setdefault(row.network, []).append(row)
@@ -107,26 +107,7 @@ def read_table(file: Path, root: Path) -> Table:
     return Table(file, by_network, ignored)
 
 
-def _lines(file: Path) -> tuple[Sequence[str], list[tuple[str, dict[Any, Any]]]]:
-    if not file.is_file():
-        raise InputError(f"{file} must be a CSV file in UTF-8, got: no file; correct the path")
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text, strict=True)
-            lines = [(f"{file} line {reader.line_num}", row) for row in reader]
-            header = [name.strip() for name in reader.fieldnames or ()]
-            return header, [
-                (where, {name if name is None else name.strip(): value for name, value in row.items()})
-                for where, row in lines
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file} must be a CSV file in UTF-8, got: {error}; correct it") from None
-
-
-def _row(where: str, line: Mapping[str, Any], header: Sequence[str], root: Path) -> Row:
-    if None in line or None in line.values():
-        raise InputError(f"{where} must have {len(header)} cells, as the header, got another number")
-    cells = {name: str(value).strip() for name, value in line.items()}
+def _row(where: str, cells: Mapping[str, str], root: Path) -> Row:
     if empty := [name for name in NEEDED if not cells[name]]:
         raise InputError(f"{where} must have a value for {empty[0]!r}, got none; fill it in")
     part, network = cells["part"], cells.get("network", "")

@@ -144,13 +144,13 @@ def informative(signals: Numbers) -> Values:
     """
     values = finite(signals, "signals")
     spread = np.median(np.abs(values - np.median(values, axis=1, keepdims=True)), axis=1)
-    kept = (spread > 0).all(axis=0)
-    if not kept.any():
+    varying = (spread > 0).all(axis=0)
+    if not varying.any():
         raise InputError(
             f"one of the {values.shape[2]} signals must differ between samples in every network, got equal "
             "ones on half of the samples or more; use signals without rounding"
         )
-    return values[:, :, kept]
+    return values[:, :, varying]
 
 
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:
@@ -184,16 +184,16 @@ def mates(inside: Inside) -> Folds:
     Returns:
         int64 (networks,).
     """
-    other = np.full(len(inside), -1, np.int64)
+    complement = np.full(len(inside), -1, np.int64)
     rows: dict[bytes, list[int]] = {}
     for number, row in enumerate(inside):
         waiting = rows.get((~row).tobytes())
         if waiting:
-            other[number] = waiting.pop()
-            other[other[number]] = number
+            complement[number] = waiting.pop()
+            complement[complement[number]] = number
         else:
             rows.setdefault(row.tobytes(), []).append(number)
-    return other
+    return complement
 
 
 def pair_folds(inside: Inside, count: int | None = None) -> Folds:
@@ -212,8 +212,8 @@ def pair_folds(inside: Inside, count: int | None = None) -> Folds:
     Raises:
         InputError: fewer than two folds, or more than there are pairs.
     """
-    other = mates(inside)
-    first = np.where(other < 0, np.arange(len(inside)), np.minimum(np.arange(len(inside)), other))
+    complement = mates(inside)
+    first = np.where(complement < 0, np.arange(len(inside)), np.minimum(np.arange(len(inside)), complement))
     unit = np.unique(first, return_inverse=True)[1].astype(np.int64)
     units = int(unit.max()) + 1 if unit.size else 0
     folds = units if count is None else count

@@ -161,8 +161,8 @@ def _margins(logits: Tensor, mask: Tensor) -> Tensor:
     """Return z of the true class minus logsumexp of the others, (N, *S)."""
     maps = class_logits(logits)
     true_class = mask.masked_fill(mask == IGNORE, 0).unsqueeze(1)
-    others = maps.scatter(1, true_class, -torch.inf)
-    return (maps.gather(1, true_class) - others.logsumexp(dim=1, keepdim=True)).squeeze(1)
+    rivals = maps.scatter(1, true_class, -torch.inf)
+    return (maps.gather(1, true_class) - rivals.logsumexp(dim=1, keepdim=True)).squeeze(1)
 
 
 def _mean(maps: Tensor, valid: Tensor) -> Tensor:

@@ -110,9 +110,9 @@ def _drawn(fold: Folds, count: int, seed: Sequence[int]) -> list[NDArray[np.int6
     generator = np.random.default_rng(seed)
     chosen = list[NDArray[np.int64]]()
     for target in range(len(fold)):
-        others = generator.permutation(np.flatnonzero(fold != fold[target]))
+        candidates = generator.permutation(np.flatnonzero(fold != fold[target]))
         order = generator.permutation(int(fold.max()) + 1)
-        chosen.append(others[np.argsort(order[fold[others]], kind="stable")][:count])
+        chosen.append(candidates[np.argsort(order[fold[candidates]], kind="stable")][:count])
     return chosen
 
 

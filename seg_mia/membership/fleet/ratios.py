@@ -104,13 +104,13 @@ def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] =
     areas = np.zeros(len(grid))
     attacked = 0
     for number in range(len(references)):
-        others = np.arange(len(references)) != number
-        usable = (~inside[others]).any(axis=0)
+        remaining = np.arange(len(references)) != number
+        usable = (~inside[remaining]).any(axis=0)
         members = inside[number, usable]
         if min(int(members.sum()), int((~members).sum())) < 2:
             continue
         attacked += 1
-        known = references[number, usable], references[others][:, usable], inside[others][:, usable]
+        known = references[number, usable], references[remaining][:, usable], inside[remaining][:, usable]
         areas += [auc(log_ratio(*known, offline_a=value), members) for value in grid]
     if not attacked:
         raise InputError(

@@ -90,8 +90,8 @@ def attacked(signals: Numbers, inside: Inside, attack: FleetAttack, folds: Folds
     fold = _checked_folds(inside, folds)
     scores = np.empty(inside.shape)
     for number in range(len(values)):
-        others = fold != fold[number]
-        scores[number] = attack(values[number], values[others], inside[others])
+        attackers = fold != fold[number]
+        scores[number] = attack(values[number], values[attackers], inside[attackers])
     return scores
 
 
@@ -273,8 +273,10 @@ def transferred_rates(
     for fpr in fprs:
         called = np.empty(inside.shape, dtype=np.bool_)
         for number in np.unique(fold):
-            others = fold != number
-            called[~others] = scores[~others] >= threshold_at_fpr(scores[others], inside[others], fpr)
+            attackers = fold != number
+            called[~attackers] = scores[~attackers] >= threshold_at_fpr(
+                scores[attackers], inside[attackers], fpr
+            )
         result.append(decided_rate(fpr, called, inside))
     return result
 

@@ -31,8 +31,8 @@ def network_halves(inside: Inside) -> tuple[Folds, Folds]:
     Raises:
         InputError: fewer than two pairs or networks without complement.
     """
-    other = mates(inside)
-    first = np.array([min(number, mate) if mate >= 0 else number for number, mate in enumerate(other)])
+    complement = mates(inside)
+    first = np.array([min(number, mate) if mate >= 0 else number for number, mate in enumerate(complement)])
     units = np.unique(first)
     if len(units) < 2:
         raise InputError(

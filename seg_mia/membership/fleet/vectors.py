@@ -143,8 +143,8 @@ def _drawn_together(difference: Values, inside: Inside, within: float) -> Values
     middle = difference.mean(axis=0)
     if spread <= 0:
         return np.broadcast_to(middle, difference.shape)
-    kept = worth / (worth + within / spread)
-    return np.asarray(middle + kept[:, None] * (difference - middle), dtype=np.float64)
+    weight = worth / (worth + within / spread)
+    return np.asarray(middle + weight[:, None] * (difference - middle), dtype=np.float64)
 
 
 def _cell_sums(maps: Values, cells: int) -> Values:

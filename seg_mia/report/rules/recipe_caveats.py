@@ -80,9 +80,9 @@ def _order_caveats(result: RecipeResult) -> Iterator[str]:
     if stable is None:
         yield "networks are too few to compare the order of patients between two halves of them."
     elif result.risk.significant and (stable.spearman is None or stable.spearman < STABLE):
-        found = "cannot be compared" if stable.spearman is None else f"correlate at {stable.spearman:.2f}"
+        agreement = "cannot be compared" if stable.spearman is None else f"correlate at {stable.spearman:.2f}"
         yield (
-            f"the orders of patients by two halves of the networks {found}. A patient's rank "
+            f"the orders of patients by two halves of the networks {agreement}. A patient's rank "
             "means little; the number of exposed patients stands."
         )
 
