@@ -186,7 +186,7 @@ def test_options_that_do_not_fit(fit: Callable[..., str], words: list[str], tell
         (["--seed_everything=banana"], ["int", "got banana"]),
         (["--trainer.max_epochs=abc"], ["int or null", "got abc"]),
         (["--trainer.max_epoch=3"], ["did you mean --trainer.max_epochs?"]),
-        (["--data.member=3"], ["did you mean members? Folder takes augment"]),
+        (["--data.member=3"], ["did you mean members? Folder takes altered, augment"]),
         (["--model.network.encodr=resnet18"], ["--model.network", "did you mean encoder? Smp takes"]),
         (["--data.nonmembers=0"], ["validated on them: raise --data.nonmembers"]),
         (["--data.root=nowhere", "--data.manifest=list.csv"], ["it must hold list.csv and the images"]),
@@ -210,7 +210,10 @@ def test_each_kind_of_file_is_told_from_the_other(said: Said, tiny: Path, tmp_pa
     line = said("audit", "--config", str(tiny))
     assert f"{tiny} is a training config, run by `python -m seg_mia fit --config {tiny}`" in line
     assert f"--victim {tiny} --attacks" in line
-    assert "audit needs --config NAME, or --victim and --attacks; known names: acdc_audit" in said("audit")
+    assert (
+        "audit needs --config NAME, or --victim and --attacks, or --predictions FILE; known names: acdc_audit"
+        in said("audit")
+    )
     assert "no config sets the class of LightningModule" in said("fit", "--model.lr=1")
 
 

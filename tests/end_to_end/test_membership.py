@@ -22,7 +22,7 @@ from tests.trained_runs import Trained
 MANY = ["mia-lira", "mia-quantile"]
 """Attacks by several shadows or many non-members, see test_fleet_attacks.py."""
 ATTACKS = [name for name in known("attack") if name.startswith("mia-") and name not in MANY]
-NUMBERS = ["mia-base", "mia-calibrated", "mia-entropy", "mia-global-loss", "mia-rmia"]
+NUMBERS = ["mia-base", "mia-calibrated", "mia-dice", "mia-entropy", "mia-global-loss", "mia-rmia"]
 SMALL = [
     "--attack.scorer.architecture=test_resnet",
     "--attack.scorer.epochs=1",

@@ -309,6 +309,13 @@ def test_too_few_groups_or_levels_out_of_range_are_refused() -> None:
             paired_difference(scores, scores, members, level=level)
 
 
+def test_without_a_threshold_nothing_is_decided() -> None:
+    scores, members, _ = draw(0, 1)
+    decided, undecided = (intervals(scores, members, threshold=value) for value in (0.0, math.nan))
+    assert decided.keys() - undecided.keys() == {"accuracy", "balanced_accuracy", "f1"}
+    assert all(decided[name] == undecided[name] for name in undecided)
+
+
 def test_scores_that_do_not_fit_are_refused() -> None:
     scores, members, groups = draw(0, 1)
     with pytest.raises(InputError, match="1 of"):
@@ -317,7 +324,5 @@ def test_scores_that_do_not_fit_are_refused() -> None:
         paired_difference(scores, scores[1:], members)
     with pytest.raises(InputError, match="shape"):
         intervals(scores, members, groups[1:], threshold=0)
-    with pytest.raises(InputError, match="threshold must be a number"):
-        intervals(scores, members, threshold=math.nan)
     with pytest.raises(InputError, match=r"fpr must lie in \[0, 1\]"):
         intervals(scores, members, threshold=0, fprs=(2,))
