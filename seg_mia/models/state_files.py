@@ -22,6 +22,7 @@ _UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError, ValueError,
     AttributeError,
 )  # fmt: skip
+_ENDINGS = {".pt", ".pth", ".ckpt", ".safetensors", ".bin"}
 _BEHIND = {
     b"pytorch-lightning_version": '["state_dict"]',
     b"network_weights": '["network_weights"]',
@@ -34,15 +35,20 @@ _BEHIND = {
 def states(path: Path) -> dict[str, State]:
     """Return every state dict in a file (.pth, .pt, .ckpt, .safetensors), keyed by its location.
 
-    A state dict maps names to tensors only; the location "" is the whole file.
+    A state dict maps names to tensors only; the location "" is the whole file. NumPy scalars are skipped.
 
     Raises:
         InputError: missing file, no state dict, or objects other than tensors and plain values (never run).
     """
+    if path.is_dir():
+        inside = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.suffix in _ENDINGS)
+        raise InputError(
+            f"weights must be a file, {path} is a folder; give the weights in it"
+            f"{f': {name_some(inside)}' if inside else ', it has no file that looks like them'}"
+        )
     if not path.is_file():
         raise InputError(f"weights must be a file, found none at {path}; check the path")
-    safe = path.suffix == ".safetensors" or _is_safetensors(path)
-    content = _read_safetensors(path) if safe else _read(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else _read(path)
     state_dicts = dict(_state_dicts(content))
     if not state_dicts:
         raise InputError(
@@ -75,11 +81,32 @@ def _described(content: Any) -> str:
     return f"a {type(content).__name__} with {name_some(keys, 8)}"
 
 
+class _Skipped:
+    """Stand-in for a NumPy scalar or its type in a file: holds nothing, so that no NumPy object is built."""
+
+    def __init__(self, *content: object) -> None:
+        """Accept and forget the content."""
+
+    def __setstate__(self, state: object) -> None:
+        """Accept and forget the state."""
+
+
+_NUMPY: list[Any] = [
+    (_Skipped, name)
+    for name in ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
+]
+"""Names of NumPy scalars in files, such as nnU-Net's checkpoints, that keep them beside the weights."""
+
+
 def _read(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_NUMPY),
+            path.open("rb") as file,  # by a path torch goes by its ending
+        ):
             warnings.simplefilter("ignore")  # torch warns about files rejected below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise InputError(f"{path} {_kind(path)}") from error
 
@@ -104,9 +131,10 @@ def _kind(path: Path) -> str:
             "holds more than tensors or is cut short, so it was not read; copy it again, or save "
             "network.state_dict()"
         )
-    return (
-        "is no file of PyTorch or safetensors, or is damaged, so it was not read; save network.state_dict()"
-    )
+    remedy = (
+        "download it again" if path.suffix == ".safetensors" else "save network.state_dict()"
+    )  # safetensors cut within the header are nothing
+    return f"is no file of PyTorch or safetensors, so it was not read; {remedy}"
 
 
 def _kind_of_archive(path: Path) -> str:
@@ -141,8 +169,8 @@ def _of_objects(path: Path, pickled: bytes) -> str:
 
 
 def _objects(path: Path) -> str:
-    with suppress(*_UNREADABLE):
-        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    with suppress(*_UNREADABLE), torch.serialization.safe_globals(_NUMPY), path.open("rb") as file:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
         return name_some(names)
     return ""
 
@@ -178,5 +206,5 @@ def _read_safetensors(path: Path) -> State:
         return load_file(path, device="cpu")
     except SafetensorError as error:
         raise InputError(
-            f"{path} is not a safetensors file or is damaged; download or save it again"
+            f"{path} is a safetensors file that is cut short or damaged; download or save it again"
         ) from error

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from seg_mia.models.state_files import State
 
-OURS = "network."
-"""Name prefixes added by this package's own modules."""
 _MOST_FRONTS = 4
 _TRANSPARENT = (
     (),
@@ -25,7 +23,8 @@ class Match:
 
     Attributes:
         state: matching tensors, by the names of the network.
-        front: prefix removed from every name.
+        front: prefix removed from every name of the file.
+        ahead: prefix of every name of the network that the file lacks, such as that of a wrapper.
         between: parts removed within names.
         missing: names of the network absent from the file.
         unexpected: names of the file absent from the network.
@@ -34,6 +33,7 @@ class Match:
 
     state: State
     front: str
+    ahead: str
     between: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -49,18 +49,21 @@ class Match:
         """Distance from an exact match; smaller is closer."""
         return len(self.missing) + len(self.unexpected), len(self.shapes)
 
-    def dropped(self) -> str:
-        """Describe the parts removed from the file's names; empty if none."""
+    def changes(self) -> list[str]:
+        """Describe the parts removed from and added to the file's names; empty if none."""
         words = [f"{self.front!r} in front"] if self.front else []
         words += [f"{part!r} within" for part in self.between]
-        return " and ".join(words)
+        return [
+            *([f"without {' and '.join(words)}"] if words else []),
+            *([f"with {self.ahead!r} in front"] if self.ahead else []),
+        ]
 
 
 def matched(state: State, expected: Mapping[str, Tensor]) -> Match:
-    """Return the assignment of a state dict closest to the names and shapes of `wanted`.
+    """Return the assignment of a state dict closest to the names and shapes of `expected`.
 
-    One common prefix of all names, of any kind, and known inserted parts may be removed; names are never
-    replaced by others.
+    One common prefix of all names, of any kind, on either side, and known inserted parts may be removed;
+    names are never replaced by others.
     """
     tries = []
     for between in _TRANSPARENT:
@@ -97,6 +100,7 @@ def _match(
     return Match(
         matched_state,
         front,
+        next(iter(ours), "")[:depth],
         tuple(part for part in between if any(part in full.split(".") for full in state)),
         tuple(name for name in expected if name not in matched_state),
         tuple(full for full in state if full not in named),
@@ -110,10 +114,13 @@ def _bare(names: Collection[str], between: tuple[str, ...]) -> dict[str, str]:
 
 
 def _depths(names: Collection[str]) -> list[int]:
-    """Return the lengths of this package's own prefixes, 0 first."""
+    """Return the lengths of the prefixes that all names share, whole parts only, 0 first."""
+    first, *others = [name.split(".") for name in names] or [[""]]
     depths = [0]
-    while names and all(name.startswith(OURS, depths[-1]) for name in names):
-        depths.append(depths[-1] + len(OURS))
+    for position, part in enumerate(first[:-1]):
+        if len(depths) == _MOST_FRONTS or any(parts[position : position + 1] != [part] for parts in others):
+            break
+        depths.append(depths[-1] + len(part) + 1)
     return depths
 
 

@@ -59,35 +59,50 @@ def load_encoder(network: nn.Module, source: str | Path) -> None:
     encoder.load_state_dict(_only_encoder(Path(source), state_dicts, encoder.state_dict(), problem))
 
 
-def load_state(network: nn.Module, path: str | Path) -> str:
+def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> str:
     """Load a whole state dict into `network`, in place: every tensor or none.
 
     The file contains the state dict itself, or a dict with it at any key. Name prefixes and insertions by
-    DataParallel, torch.compile, Lightning and others are dropped, provided that all names and shapes then
-    match the network.
+    DataParallel, torch.compile, Lightning and others are dropped, and prefixes of wrappers in the network
+    added, provided that all names and shapes then match.
+
+    Args:
+        network: network to load into.
+        path: file of weights.
+        key: location of the state dict in the file, keys joined by dots; needed if several match and differ.
 
     Returns:
         description of the chosen state dict and dropped name parts; "" for an unmodified state dict.
 
     Raises:
-        InputError: missing file, content beyond tensors, mismatched names or shapes, or more than one
-            matching state dict.
+        InputError: missing file, content beyond tensors, no state dict at `key`, mismatched names or shapes,
+            or more than one matching state dict.
     """
     path, expected = Path(path), network.state_dict()
     problem = f"{path} does not fit {type(network).__name__}"
     path_in_file, match = _chosen(
-        path, {key: matched(state, expected) for key, state in states(path).items()}, problem
+        path, {place: matched(state, expected) for place, state in _at(path, key).items()}, problem
     )
     network.load_state_dict(match.state)
-    dropped = match.dropped()
-    taken = [
-        *([f"under {path_in_file!r}"] if path_in_file else []),
-        *([f"without {dropped}"] if dropped else []),
-    ]
+    taken = [*([f"under {path_in_file!r}"] if path_in_file else []), *match.changes()]
     report = f"{path}: weights loaded {', '.join(taken)}; all names and shapes match" if taken else ""
     if report:
         log.info(report)
     return report
+
+
+def _at(path: Path, key: str | None) -> dict[str, State]:
+    """Return the state dicts of a file, or only the one at `key`."""
+    state_dicts = states(path)
+    if key is None:
+        return state_dicts
+    if key not in state_dicts:
+        places = [repr(place) for place in _usual(state_dicts) if place]
+        found = f"under {name_some(places, 8)}" if places else "at the file's top level: leave it out"
+        raise InputError(
+            f"weights_key must be where {path} holds a state dict, got {key!r}; it has one {found}"
+        )
+    return {key: state_dicts[key]}
 
 
 def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, Match]:
@@ -99,15 +114,20 @@ def _chosen(path: Path, matches: dict[str, Match], problem: str) -> tuple[str, M
     first = fitting[0][1].state
     differing = [path_in_file for path_in_file, match in fitting[1:] if not _equal(first, match.state)]
     if differing:
-        raise ambiguous(path, [fitting[0][0], *differing])
+        raise ambiguous(path, [fitting[0][0], *differing], f"--model.weights_key {differing[-1]}")
     return fitting[0]
 
 
-def ambiguous(path: Path, places: Sequence[str]) -> InputError:
-    """Return the message for a file with several matching state dicts."""
+def ambiguous(path: Path, places: Sequence[str], option: str = "") -> InputError:
+    """Return the message for a file with several matching state dicts, with the choosing option, if any."""
+    key = places[-1].split(".")[0]
+    remedy = (
+        f"name the one that is deployed, {option}"
+        if option
+        else f"save only the one that is deployed, torch.save(torch.load(FILE)[{key!r}], NEW)"
+    )
     return InputError(
-        f"{path} holds {len(places)} matching state dicts that differ, under {', '.join(places)}; save only "
-        f"the one that is deployed, torch.save(torch.load(FILE)[{places[-1].split('.')[0]!r}], NEW)"
+        f"{path} holds {len(places)} matching state dicts that differ, under {', '.join(places)}; {remedy}"
     )
 
 

@@ -39,7 +39,7 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
         raise InputError(
             "defences apply to a training, and adopt trains nothing; leave out --defence and model.defences"
         )
-    load_state(bare(model.network), model.weights)
+    load_state(bare(model.network), model.weights, model.weights_key)
     check_restored(model)
     model.adopted = True
     doubt = None

@@ -49,6 +49,7 @@ class Segmentation(LightningModule):
         schedule: learning rate schedule: `cosine` decays to 0 over the whole training, or `constant`.
         encoder_weights: initial weights of the encoder: `imagenet` (downloads), a local file, or none.
         weights: local state dict with initial weights of the whole network.
+        weights_key: its location in the file, where several differ, such as `ema` or `state.model`.
         frozen: prefixes of parameters, such as `encoder.conv1`, that keep their initial values.
         head: deployed output map of a network with several, by key, field or position (-1 is the last);
             detected automatically if only one matches size and classes of the masks.
@@ -74,6 +75,7 @@ class Segmentation(LightningModule):
         schedule: Schedule = "constant",
         encoder_weights: str | None = None,
         weights: str | None = None,
+        weights_key: str | None = None,
         frozen: list[str] | None = None,
         head: int | str | None = None,
         defences: list[Defence] | None = None,
@@ -95,7 +97,7 @@ class Segmentation(LightningModule):
         _freeze(bare(self.network), frozen or [])
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
-        self.encoder_weights, self.weights = encoder_weights, weights
+        self.encoder_weights, self.weights, self.weights_key = encoder_weights, weights, weights_key
 
     def setup(self, stage: str) -> None:
         """Load the initial weights, unless a checkpoint provides them; test one sample."""
@@ -103,7 +105,7 @@ class Segmentation(LightningModule):
             if self.encoder_weights is not None:
                 load_encoder(bare(self.network), self.encoder_weights)
             if self.weights is not None:
-                load_state(bare(self.network), self.weights)
+                load_state(bare(self.network), self.weights, self.weights_key)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SegmentationData):
             if stage == "fit":

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -185,6 +186,46 @@ def test_what_stands_before_all_names_and_around_them_is_dropped_and_told(
     assert all(torch.equal(loaded[key], tensor) for key, tensor in source.state_dict().items())
 
 
+class Held(nn.Module):
+    """A network in a user's wrapper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.ModuleDict({"core": Network()})
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "core."])
+def test_a_wrapper_of_the_user_is_put_before_the_names_of_a_file_without_it(path: Path, prefix: str) -> None:
+    source, network = Network(), Held()
+    torch.save({prefix + key: tensor for key, tensor in source.state_dict().items()}, path)
+    told = load_state(network, path)
+    assert f"with {'net.' if prefix == 'core.' else 'net.core.'!r} in front" in told
+    assert ("without 'model.' in front" in told) == (prefix == "model.")
+    loaded = network.net["core"].state_dict()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in source.state_dict().items())
+
+
+def test_numpy_scalars_beside_the_weights_are_passed_over(path: Path) -> None:
+    source, network = Network(), Network()
+    logging = {"dice": [np.float32(0.5), np.float64(0.25)], "epoch": np.int64(3), "best": np.bool_(True)}
+    torch.save({"network_weights": source.state_dict(), "logging": logging, "init_args": {"fold": 0}}, path)
+    assert "under 'network_weights'" in load_state(network, path)
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in source.state_dict().items())
+
+
+class Scalar:
+    """An object behind NumPy's name for scalars: its type is pointers, its bytes are an address."""
+
+    def __reduce__(self) -> Any:
+        return np.float32(0).__reduce__()[0], (np.dtype("O"), b"12345678")
+
+
+def test_numpy_scalars_are_never_built(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"network_weights": Network().state_dict(), "logging": Scalar()}, path)
+    monkeypatch.setattr("numpy._core.multiarray.scalar", pytest.fail)
+    load_state(Network(), path)
+
+
 def test_what_compiling_and_parallel_parts_put_into_names_is_dropped(path: Path) -> None:
     source, network = Network(), Network()
     named = {
@@ -227,6 +268,37 @@ def test_of_several_state_dicts_nobody_but_the_user_chooses(path: Path) -> None:
             load(Network(), path)
     torch.save({"model": one, "copy": dict(one), "deep": {"encoder.0.weight": torch.ones(1)}}, path)
     assert "under 'model'" in load_state(Network(), path)
+
+
+def test_the_user_chooses_by_the_key(path: Path) -> None:
+    torch.manual_seed(0)
+    network, other = Network(), Network().state_dict()
+    torch.save({"model": Network().state_dict(), "ema": {"state": other}, "optimizer": {}}, path)
+    with pytest.raises(InputError, match=r"under model, ema\.state; .* --model\.weights_key ema\.state$"):
+        load_state(network, path)
+    assert "under 'ema.state'" in load_state(network, path, "ema.state")
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in other.items())
+    with pytest.raises(InputError, match=r"got 'ema'; it has one under 'model', 'ema\.state'$"):
+        load_state(network, path, "ema")
+    torch.save(other, path)
+    with pytest.raises(InputError, match="at the file's top level: leave it out"):
+        load_state(network, path, "ema")
+
+
+def test_a_folder_names_the_weights_in_it(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    with pytest.raises(InputError, match="no file that looks like them"):
+        load_state(Network(), tmp_path)
+    torch.save(Network().state_dict(), tmp_path / "models" / "model.pt")
+    with pytest.raises(InputError, match=r"is a folder; give the weights in it: models/model\.pt$"):
+        load_state(Network(), tmp_path)
+
+
+def test_a_wrong_ending_is_no_damage(tmp_path: Path) -> None:
+    source, network, path = Network(), Network(), tmp_path / "weights.safetensors"
+    torch.save(source.state_dict(), path)
+    load_state(network, path)
+    assert all(torch.equal(network.state_dict()[key], each) for key, each in source.state_dict().items())
 
 
 def test_a_file_that_holds_itself_is_refused(path: Path) -> None:
