@@ -78,6 +78,17 @@ def resolve(path: str) -> type:
     return candidate
 
 
+def check_classes(spec: object) -> None:
+    """Raise InputError if a class path names a function, which a checkpoint cannot name."""
+    for path in class_paths(spec):
+        module, _, name = path.rpartition(".")
+        if inspect.isfunction(getattr(sys.modules.get(module), name, None)):
+            raise InputError(
+                f"class_path must name a class, {path} is a function; write a class that calls "
+                "it and name that"
+            )
+
+
 def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     unknown = set(spec) - {"class_path", "init_args"}
     if (

@@ -25,7 +25,7 @@ from seg_mia.callbacks.standard import fit_callbacks
 from seg_mia.checkpoint import drop_optimiser, load_weights
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
-from seg_mia.config.spec import class_paths
+from seg_mia.config.spec import check_classes, class_paths
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.defences.base import Defence, wrapped
@@ -188,6 +188,7 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer, with one-line errors."""
+        check_classes(self._get(self.config, "model").as_dict())
         with input_errors("{} cannot be built", "change its arguments, or the class"), refusals():
             super().instantiate_classes()
 
@@ -270,7 +271,7 @@ class Experiment(LightningCLI):
             check_resumed(resume, content, self.trainer.max_epochs)
             check_data(datamodule, fingerprint=card.fingerprint, split=card.split)
             if isinstance(model, Segmentation):
-                model.resume_head(card.model["init_args"].get("head"))
+                model.resume_output(card.model["init_args"])
         model.resumed = resume is not None  # type: ignore[assignment]  # the tasks look at it in `setup`
         if isinstance(model, Segmentation) and isinstance(datamodule, SegmentationData):
             model.check(datamodule)

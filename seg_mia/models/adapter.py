@@ -9,15 +9,16 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
-from seg_mia.models.one_head import maps
+from seg_mia.models.one_head import maps, named
+from seg_mia.models.output_form import Gives, as_logits, resized
 
 
 class InputAdapter(nn.Module):
     """Normalise, resize and pad inside the network; return logits at the size of the image.
 
     Perturbations are thus measured in [0, 1] at the original size, and gradients pass through every step.
-    With `size=None` and `multiple=1` sizes do not change: the only valid setting for unpadded convolutions,
-    whose smaller output covers a smaller field of view.
+    Without `size`, `multiple` and `resize` sizes do not change: the only valid setting for unpadded
+    convolutions, whose smaller output covers a smaller field of view.
 
     Args:
         network: maps (N, C, H, W) to logits (N, K, h, w), or several in a tuple, mapping or object.
@@ -27,6 +28,10 @@ class InputAdapter(nn.Module):
         multiple: height and width are padded to a multiple of this at the bottom and right, by edge
             replication.
         channels: image channels; None takes the length of `mean` or `std`, if any.
+        output: the one map that is returned, by key, field or position (-1 is the last); None returns all.
+        gives: values of the network's maps: logits, probabilities that sum to 1 over the channels, or sigmoid
+            outputs. They are enlarged first and converted to logits then.
+        resize: enlarge maps of any size, such as a quarter, to the size of the image.
     """
 
     mean: Tensor
@@ -41,12 +46,16 @@ class InputAdapter(nn.Module):
         size: int | None = None,
         multiple: int = 1,
         channels: int | None = None,
+        output: int | str | None = None,
+        gives: Gives = "logits",
+        resize: bool = False,
     ) -> None:
         super().__init__()
         require_positive(size=size, multiple=multiple, channels=channels)
         self.network = network
         self.size = size
         self.multiple = multiple
+        self.output, self.gives, self.resize = output, gives, resize
         self.channels = _channels(mean, std, channels)
         self.register_buffer("mean", _per_channel(mean), persistent=False)
         self.register_buffer("std", _per_channel(std), persistent=False)
@@ -63,8 +72,12 @@ class InputAdapter(nn.Module):
         """
         require_images(x, self.channels)
         inner, padded = self._sizes(x)
-        seen = _pad(_resize((x - self.mean) / self.std, inner), padded)
+        seen = _pad(resized((x - self.mean) / self.std, inner), padded)
         logits = self.network(seen)
+        if self.output is not None:
+            maps_by_path = maps(logits)
+            chosen = named(maps_by_path, self.output, "output")
+            return self._restore(maps_by_path[chosen], inner, padded, x)
         match logits:
             case Tensor() if logits.ndim == 4:
                 return self._restore(logits, inner, padded, x)
@@ -72,8 +85,8 @@ class InputAdapter(nn.Module):
                 isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in logits
             ):
                 return tuple(self._restore(tensor, inner, padded, x) for tensor in logits)
-        if named := maps(logits):
-            return {name: self._restore(tensor, inner, padded, x) for name, tensor in named.items()}
+        if maps_by_path := maps(logits):
+            return {name: self._restore(tensor, inner, padded, x) for name, tensor in maps_by_path.items()}
         raise InputError(
             f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
             "wrap it in a module that returns them"
@@ -86,12 +99,13 @@ class InputAdapter(nn.Module):
     def _round_up(self, length: int) -> int:
         return math.ceil(length / self.multiple) * self.multiple
 
-    def _restore(self, logits: Tensor, inner: tuple[int, int], padded: tuple[int, int], x: Tensor) -> Tensor:
-        if self.size is None and self.multiple == 1:
-            return logits
-        _require_whole_view(logits, padded)
-        cropped = _resize(logits, padded)[..., : inner[0], : inner[1]]
-        return _resize(cropped, (x.shape[-2], x.shape[-1]))
+    def _restore(self, values: Tensor, inner: tuple[int, int], padded: tuple[int, int], x: Tensor) -> Tensor:
+        if self.size is not None or self.multiple > 1 or self.resize:
+            if not self.resize:
+                _require_whole_view(values, padded)
+            cropped = resized(values, padded)[..., : inner[0], : inner[1]]
+            values = resized(cropped, (x.shape[-2], x.shape[-1]))
+        return as_logits(values, self.gives)
 
 
 def require_images(x: Tensor, channels: int | None) -> None:
@@ -134,12 +148,6 @@ def _per_channel(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.get_default_dtype()).reshape(1, -1, 1, 1)
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(x.shape[-2:]) == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=False)
-
-
 def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     # Edge replication allows any width of padding; reflection requires a larger image.
@@ -151,5 +159,6 @@ def _require_whole_view(logits: Tensor, padded: tuple[int, int]) -> None:
     if padded[0] % height or padded[1] % width:
         raise InputError(
             f"maps must have the size of the network's input {padded[0]}x{padded[1]} or a whole fraction of "
-            f"it, got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1"
+            f"it, got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1, "
+            "for any other set resize=True"
         )

@@ -1,4 +1,4 @@
-"""Selection of the deployed output of a network with several heads."""
+"""Selection of the deployed output of a network, as logits of the masks' size."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -7,13 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from seg_mia.errors import InputError
+from seg_mia.models.output_form import Gives, as_logits, resized
 from seg_mia.models.wrapper import Wrapper
 
 _DEEPEST = 3
 
 
 class OneHead(Wrapper):
-    """Wrapper that returns the maps of a multi-head network, the deployed one first.
+    """Wrapper that returns the maps of a network as logits, the deployed one first.
 
     Maps that differ from the deployed one in size or channels are omitted; in training only those that differ
     in channels, as all heads are trained.
@@ -22,37 +23,58 @@ class OneHead(Wrapper):
         network: network with a tuple, list, mapping or object with fields as output; a stack (N, D, K, h, w)
             counts as D maps.
         head: deployed map: its key, field or position (-1 is the last). Nested positions are joined by dots,
-            `aux.0`.
+            `aux.0`. None is the first.
+        gives: values of the maps: logits, probabilities that sum to 1 over the channels, or sigmoid outputs.
+        resize: enlarge the maps to the size of the image.
     """
 
-    def __init__(self, network: nn.Module, *, head: int | str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: int | str | None = None,
+        gives: Gives = "logits",
+        resize: bool = False,
+    ) -> None:
         super().__init__(network)
-        self.head = head
+        self.head, self.gives, self.resize = head, gives, resize
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return maps (N, K, h, w) of images `x`, the deployed one first.
+        """Return logits (N, K, h, w) of images `x`, the deployed map first.
 
         Raises:
             InputError: the output has no map of that name.
         """
         maps_by_path = maps(self.network(x))
-        name = self._name(maps_by_path)
-        first = maps_by_path.pop(name)
-        same_classes = [logits for logits in maps_by_path.values() if logits.shape[1] == first.shape[1]]
-        return (first, *(logits for logits in same_classes if self.training or logits.shape == first.shape))
-
-    def _name(self, maps_by_path: Mapping[str, Tensor]) -> str:
-        names = list(maps_by_path)
-        if str(self.head) in maps_by_path:
-            return str(self.head)
-        if len(names) == 1:  # in evaluation, for a network with several outputs only in training
-            return names[0]
-        if type(self.head) is int and -len(names) <= self.head < len(names):
-            return names[self.head]
-        raise InputError(
-            f"head must be among the network's maps {', '.join(names) or 'none'}, got {self.head!r}; set "
-            "--model.head to one of them"
+        first = maps_by_path.pop(named(maps_by_path, self.head, "--model.head"))
+        same_classes = [values for values in maps_by_path.values() if values.shape[1] == first.shape[1]]
+        deployed = (
+            first,
+            *(values for values in same_classes if self.training or values.shape == first.shape),
         )
+        size = (x.shape[-2], x.shape[-1])
+        return tuple(
+            as_logits(resized(values, size) if self.resize else values, self.gives) for values in deployed
+        )
+
+
+def named(maps_by_path: Mapping[str, Tensor], head: int | str | None, option: str) -> str:
+    """Return the name of the map that `head` means: a name or a position; None is the first.
+
+    Raises:
+        InputError: no such map; the message names the `option` that sets it.
+    """
+    names = list(maps_by_path)
+    if str(head) in maps_by_path:
+        return str(head)
+    if len(names) == 1 or (names and head is None):  # one: in evaluation, of several only in training
+        return names[0]
+    if type(head) is int and -len(names) <= head < len(names):
+        return names[head]
+    raise InputError(
+        f"head must be among the network's maps {', '.join(names) or 'none'}, got {head!r}; set {option} to "
+        "one of them"
+    )
 
 
 def maps(output: object) -> dict[str, Tensor]:

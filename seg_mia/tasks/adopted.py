@@ -10,6 +10,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.weights import load_state
 from seg_mia.models.wrapper import bare
+from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -45,7 +46,8 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
     doubt = None
     if isinstance(data, SegmentationData):
         data.setup("validate")
-        model.choose_head(data, trained=True)
+        model.choose_output(data, trained=True)
+        check_one_sample(model.network, data)
         doubt = warning(model.network, data)
     trainer.validate(model, datamodule=data, verbose=False)
     trainer.save_checkpoint(file)

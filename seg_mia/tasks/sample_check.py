@@ -25,9 +25,9 @@ def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
     if outputs[0].shape[2:] != mask.shape:
         raise InputError(
             f"the network's logits are {tuple(outputs[0].shape[2:])} where the masks are "
-            f"{tuple(mask.shape)}; crop the masks to the network's output, or wrap it in "
-            "seg_mia.models.adapter.InputAdapter with its divisor as `multiple`, which gives logits of the "
-            "image's size"
+            f"{tuple(mask.shape)}; set --model.resize true to enlarge them, or crop the masks to the output "
+            "of a network with unpadded convolutions, or wrap it in seg_mia.models.adapter.InputAdapter with "
+            "its divisor as `multiple`"
         )
     for logits in outputs:
         if class_count(logits) != data.source.classes:

@@ -26,9 +26,11 @@ from seg_mia.losses import LOSSES, LossName
 from seg_mia.metrics.labels import labelled
 from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.one_head import OneHead
+from seg_mia.models.output_form import Gives
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
 from seg_mia.tasks.head_choice import choose_head
+from seg_mia.tasks.output_choice import detected_gives, detected_resize
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.smallest_batch import check_batches
 
@@ -53,6 +55,9 @@ class Segmentation(LightningModule):
         frozen: prefixes of parameters, such as `encoder.conv1`, that keep their initial values.
         head: deployed output map of a network with several, by key, field or position (-1 is the last);
             detected automatically if only one matches size and classes of the masks.
+        gives: values of the output: logits, probabilities that sum to 1 over the channels, or sigmoid
+            outputs; detected if not given.
+        resize: enlarge an output smaller than the image to its size; detected if not given.
         defences: defences on samples, batches, loss or network, applied in this order.
 
     Attributes:
@@ -78,6 +83,8 @@ class Segmentation(LightningModule):
         weights_key: str | None = None,
         frozen: list[str] | None = None,
         head: int | str | None = None,
+        gives: Gives | None = None,
+        resize: bool | None = None,
         defences: list[Defence] | None = None,
     ) -> None:
         super().__init__()
@@ -91,9 +98,8 @@ class Segmentation(LightningModule):
                 "a limit on the released output is set at test time, test --release NAME; leave it out"
             )
         self.network = wrapped(network, self.defences)
-        self.head: int | str | None = None
-        if head is not None:
-            self.take_head(head)
+        self.head, self.gives, self.resize = head, gives, resize
+        self._wrap_output()
         _freeze(bare(self.network), frozen or [])
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
@@ -111,7 +117,7 @@ class Segmentation(LightningModule):
             if stage == "fit":
                 self.check(data)
                 if not self.resumed:
-                    self.choose_head(data, trained=self.weights is not None)
+                    self.choose_output(data, trained=self.weights is not None)
             check_one_sample(self.network, data)
             if stage == "fit":
                 check_batches(self.network, data, self.trainer, changed=self._defended)
@@ -123,26 +129,48 @@ class Segmentation(LightningModule):
         for defence in self.defences:
             defence.check(data)
 
-    def choose_head(self, data: SegmentationData, *, trained: bool) -> None:
-        """Detect the deployed output map among several, unless configured."""
-        if self.head is None and (head := choose_head(bare(self.network), data, trained=trained)) is not None:
-            self.take_head(head)
+    def choose_output(self, data: SegmentationData, *, trained: bool) -> None:
+        """Detect the deployed output map among several, its values and size, unless configured."""
+        network = bare(self.network)
+        if self.head is None:
+            self.head = choose_head(network, data, trained=trained)
+        output = OneHead(network, head=self.head)
+        if self.gives is None:
+            self.gives = detected_gives(output, data, trained=trained)
+        if self.resize is None:
+            self.resize = detected_resize(output, data)
+        self._wrap_output()
 
-    def resume_head(self, head: int | str | None) -> None:
-        """Restore the head of the resumed training, if any."""
-        if head is not None and self.head is None:
-            self.take_head(head)
+    def resume_output(self, settings: Mapping[str, Any]) -> None:
+        """Restore what the resumed training, of these settings, read of the network's output."""
+        for name in ("head", "gives", "resize"):
+            if getattr(self, name) is None:
+                setattr(self, name, settings.get(name))
+        self._wrap_output()
 
-    def take_head(self, head: int | str) -> None:
-        """Select the deployed output map, inside all defence wrappers and in checkpoints."""
-        self.head = self.hparams["head"] = head
-        self.network = around_bare(self.network, lambda network: OneHead(network, head=head))
+    def _wrap_output(self) -> None:
+        """Convert the network's output, inside all defence wrappers and in checkpoints, where needed."""
+        self.hparams.update(head=self.head, gives=self.gives, resize=self.resize)
+        settings = self._output_settings()
+        wrapper = next((module for module in self.network.modules() if isinstance(module, OneHead)), None)
+        if wrapper is not None:
+            wrapper.head, wrapper.gives, wrapper.resize = self.head, self.gives or "logits", bool(self.resize)
+        elif settings:
+            self.network = around_bare(self.network, lambda network: OneHead(network, **settings))
+
+    def _output_settings(self) -> dict[str, Any]:
+        """Return the settings of the wrapper of the output; empty if it is taken as it is."""
+        return {
+            **({} if self.head is None else {"head": self.head}),
+            **({} if self.gives in (None, "logits") else {"gives": self.gives}),
+            **({"resize": True} if self.resize else {}),
+        }
 
     def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return class path and arguments of `self.network`, given those of the inner network."""
-        if self.head is not None:
+        if settings := self._output_settings():
             path = f"{OneHead.__module__}.{OneHead.__qualname__}"
-            network = {"class_path": path, "init_args": {"network": dict(network), "head": self.head}}
+            network = {"class_path": path, "init_args": {"network": dict(network), **settings}}
         return wrapped_spec(network, self.defences)
 
     def configure_callbacks(self) -> list[Callback]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
 from seg_mia.checkpoint import load_victim, read_card
@@ -182,7 +183,7 @@ attacks: [{{attack: asma, settings: {{steps: 1}}, data: {{limit: 1}}}}]
 
 
 HEADS = """
-from torch import nn, ones
+from torch import cat, nn, ones
 
 
 class Heads(nn.Module):
@@ -198,7 +199,9 @@ class Heads(nn.Module):
         good = self.gain * (grey * self.scale - 0.41 - self.offset) * 50
         poor = good.roll(8, 3)
         several = {"last": (poor, poor + 1, good), "twins": (good, good + 1)}
-        found = {**several, "alone": good, "nan": 0 * good / 0}
+        pair = cat((-good, good), 1) / 2
+        values = {"softmax": pair.softmax(1), "sigmoid": good.sigmoid(), "quarter": good[..., ::4, ::4]}
+        found = {**several, **values, "alone": good, "nan": 0 * good / 0}
         return {"aux": poor, "out": good} if self.order == "dict" else found[self.order]
 """
 
@@ -236,6 +239,46 @@ def test_the_map_that_leads_on_labelled_images_is_the_one_that_is_audited(
     assert main(["validate", *words]) == 0
     again = json.loads(Path("runs/tiny/version_0/validate/version_0/summary.json").read_text())
     assert again["dice"] == pytest.approx(card.training["metrics"]["val/dice"])
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("softmax", "gives probabilities, not logits: its values sum to 1 over 2 channels"),
+        ("sigmoid", "gives the result of a sigmoid, not logits: its values lie in [0, 1]"),
+        ("quarter", "has 1/4 of the image's size, (8, 8) for (32, 32), and is enlarged"),
+    ],
+)
+def test_probabilities_and_smaller_maps_are_understood_and_told(
+    made: list[str], capsys: pytest.CaptureFixture[str], order: str, said: str
+) -> None:
+    assert main([*made, f"--model.network.order={order}"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "the network" in line]
+    assert said in line
+    file, x = checkpoint_file("runs/tiny/version_0"), torch.rand(1, 3, 32, 32)
+    logits = load_victim(file, trust=["their_heads.Heads"])(x)[0]
+    z = (x.mean(1, keepdim=True) - 0.41) * 50
+    match order:
+        case "softmax":
+            assert_close(logits.softmax(1)[:, 1:], z.sigmoid())
+        case "sigmoid":
+            assert_close(logits.sigmoid(), z.sigmoid())
+        case _:
+            assert_close(logits, interpolate(z[..., ::4, ::4], (32, 32), mode="bilinear"))
+    assert main(["validate", "--victim=runs/tiny/version_0", "--trust=their_heads.Heads"]) == 0
+
+
+def test_what_was_found_may_be_overruled(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*made, "--model.network.order=softmax", "--model.gives=logits"]) == 0
+    assert "gives" not in capsys.readouterr().err
+    assert main([*made, "--model.network.order=quarter", "--model.resize=false"]) == 2
+    assert "set --model.resize true" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_function_is_no_class(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = "torchvision.models.segmentation.fcn_resnet50"
+    assert main([*made, f"--model.network={path}"]) == 2
+    assert f"{path} is a function; write a class that calls it" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_maps_that_are_as_good_are_asked_about(made: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     loader_of("val_dataloader")
     watch(segmentation, "check_one_sample", "check_one_sample")
     watch(segmentation, "choose_head", "head")
+    watch(segmentation, "detected_gives", "head")
+    watch(segmentation, "detected_resize", "head")
     watch(Distil, "learn", "choice")
     watch(InferenceAdversary, "on_train_epoch_start", "classifier")
     return seen
