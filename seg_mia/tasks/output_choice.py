@@ -54,7 +54,7 @@ def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -
 def detected_resize(network: OneHead, data: SegmentationData) -> bool | None:
     """Return True if the masks have the image's size, and a whole multiple of the output's; else None."""
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
-    (output, *_) = tried(network, image)  # type: ignore[misc]  # of OneHead
+    output: Tensor = tried(network, image)[0]  # type: ignore[index]  # of OneHead
     size, (height, width) = tuple(output.shape[2:]), mask.shape
     ratios = {height / size[0], width / size[1]}
     ratio = ratios.pop()

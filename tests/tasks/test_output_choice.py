@@ -34,7 +34,7 @@ class Two(SimpleNamespace):
 
     def dataset(self, indices: list[int]) -> Any:
         images = torch.rand(len(indices), 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        samples = [Batch(image, torch.zeros(self.side, self.side).long(), index)
+        samples = [Batch(image, torch.zeros(self.side, self.side).long(), torch.tensor(index))
                    for index, image in zip(indices, images, strict=True)]  # fmt: skip
 
         class Samples:
