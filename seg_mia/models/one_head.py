@@ -109,4 +109,6 @@ def _parts(output: Any) -> dict[Any, Any]:
         return dict(enumerate(output))
     if is_dataclass(output) and not isinstance(output, type):
         return {field.name: getattr(output, field.name) for field in fields(output)}
-    return {}
+    if isinstance(output, type | nn.Module):
+        return {}
+    return {name: part for name, part in getattr(output, "__dict__", {}).items() if not name.startswith("_")}

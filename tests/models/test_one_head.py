@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,10 @@ class Fixed(nn.Module):
         ([A, LABEL, B], ["0", "2"]),
         (OrderedDict(out=A, aux=B), ["out", "aux"]),
         (Output(A), ["logits"]),
+        (
+            SimpleNamespace(pred_masks=torch.stack([A, B], 1), iou_scores=LABEL),
+            ["pred_masks.0", "pred_masks.1"],
+        ),
         (Pair(A, B), ["coarse", "fine"]),
         ({"out": A, "deep": [B, SMALL]}, ["out", "deep.0", "deep.1"]),
         (torch.stack([A, B, C], dim=1), ["0", "1", "2"]),
