@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
@@ -11,6 +11,14 @@ from seg_mia.models.output_form import Gives, as_logits, resized
 from seg_mia.models.wrapper import Wrapper
 
 _DEEPEST = 3
+
+
+class OutputSettings(TypedDict, total=False):
+    """Arguments of `OneHead` besides the network."""
+
+    head: int | str
+    gives: Gives
+    resize: bool
 
 
 class OneHead(Wrapper):

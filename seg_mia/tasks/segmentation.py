@@ -25,7 +25,7 @@ from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.metrics.labels import labelled
 from seg_mia.models.heads import at_size, final, heads, predicted
-from seg_mia.models.one_head import OneHead
+from seg_mia.models.one_head import OneHead, OutputSettings
 from seg_mia.models.output_form import Gives
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
@@ -141,7 +141,7 @@ class Segmentation(LightningModule):
             self.resize = detected_resize(output, data)
         self._wrap_output()
 
-    def resume_output(self, settings: Mapping[str, Any]) -> None:
+    def resume_output(self, settings: Mapping[str, object]) -> None:
         """Restore what the resumed training, of these settings, read of the network's output."""
         for name in ("head", "gives", "resize"):
             if getattr(self, name) is None:
@@ -158,13 +158,16 @@ class Segmentation(LightningModule):
         elif settings:
             self.network = around_bare(self.network, lambda network: OneHead(network, **settings))
 
-    def _output_settings(self) -> dict[str, Any]:
+    def _output_settings(self) -> OutputSettings:
         """Return the settings of the wrapper of the output; empty if it is taken as it is."""
-        return {
-            **({} if self.head is None else {"head": self.head}),
-            **({} if self.gives in (None, "logits") else {"gives": self.gives}),
-            **({"resize": True} if self.resize else {}),
-        }
+        settings: OutputSettings = {}
+        if self.head is not None:
+            settings["head"] = self.head
+        if self.gives is not None and self.gives != "logits":
+            settings["gives"] = self.gives
+        if self.resize:
+            settings["resize"] = True
+        return settings
 
     def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return class path and arguments of `self.network`, given those of the inner network."""
