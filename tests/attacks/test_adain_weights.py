@@ -161,7 +161,7 @@ def test_a_truncated_file_is_named(own: tuple[TextureAutoEncoders, Path], left: 
     file = own[1] / "D4.pth"
     content = file.read_bytes()
     file.write_bytes(content[: int(left * len(content)) if isinstance(left, float) else left])
-    with pytest.raises(InputError, match=r"D4.pth is .*damaged, so it was not read"):
+    with pytest.raises(InputError, match=r"D4.pth is (.*damaged|no file of PyTorch.*), so it was not read"):
         load_pairs(own[1])
 
 
