@@ -283,8 +283,9 @@ class Experiment(LightningCLI):
         self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
         file = self.folder / CHECKPOINTS / LAST
         if file.is_file() and self.trainer.is_global_zero and in_fleet(datamodule):
-            drop_optimiser(file)
-            file.with_name(BEST).unlink(missing_ok=True)
+            if self.trainer.current_epoch == self.trainer.max_epochs:  # one that stopped early may go on
+                drop_optimiser(file)
+                file.with_name(BEST).unlink(missing_ok=True)
             keep_signals(file, model, datamodule, trust=class_paths(self.config.as_dict()))
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:

@@ -1,14 +1,13 @@
-"""Results of strong attacks: members of ensembles, minimal norms, checks, Dice over the radius."""
+"""Results of strong attacks: members of ensembles, minimal norms, checks."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from math import inf, isnan
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from seg_mia.results.base import Measure, Number, Result
+from seg_mia.results.base import Number, Result
 
 TAIL = 0.025
 """Error probability at each end of a 95 % interval."""
@@ -73,10 +72,6 @@ class MinimalNorms(Result):
     high: Number
     norms: list[Number]
 
-    def surviving(self, epsilon: float) -> float:
-        """Return the share of images that no change of at most epsilon fools."""
-        return sum(norm is None or norm > epsilon for norm in self.norms) / self.images
-
 
 def minimal_norms(values: Tensor, units: int) -> MinimalNorms | None:
     """Return the distribution of minimal norms (n,), NaN where none was found; None for no image.
@@ -124,41 +119,3 @@ class SanityCheck(Result):
     dice_best: Number
     dice_black_box: Number
     dice_unbounded: Number
-
-
-class RobustnessPoint(Result):
-    """Mean Dice that is left within one radius, with its 95 % interval."""
-
-    epsilon: float
-    dice: Number
-    low: Number
-    high: Number
-
-    @property
-    def measure(self) -> Measure:
-        """The Dice with its interval."""
-        return Measure(self.dice, self.low, self.high)
-
-
-class RobustnessCurve(Result):
-    """Dice over the radius of the ball.
-
-    Attributes:
-        label: of the attack, or that of several together.
-        norm: of the ball.
-        points: by radius, ascending; the first is the clean Dice, at 0.
-    """
-
-    label: str
-    norm: str
-    points: list[RobustnessPoint]
-
-
-def worst_case(curves: Sequence[RobustnessCurve], label: str = "worst case") -> RobustnessCurve:
-    """Return the lowest point of several curves at each radius; all must be of one norm."""
-    points = sorted((point for curve in curves for point in curve.points), key=lambda point: point.epsilon)
-    lowest = [
-        min(same, key=lambda point: inf if point.dice is None else point.dice)
-        for _, same in groupby(points, key=lambda point: point.epsilon)
-    ]
-    return RobustnessCurve(label=label, norm=curves[0].norm, points=lowest)

@@ -72,6 +72,11 @@ class TestFleet:
         assert main(["fit", "--resume", str(run), "--trainer.max_epochs=3"]) == 2
         assert "train another fleet with more" in capsys.readouterr().err
 
+    def test_a_network_that_stopped_early_may_go_on(self, recipe: Path, trained: Trained) -> None:
+        run = trained(recipe, "--role", "shadow", "--data.shadow", "0", "--data.shadow_pool", "victim",
+                      "--trainer.max_epochs=5", "--trainer.max_steps=4")  # fmt: skip
+        assert read(run / "checkpoints" / "last.ckpt")["optimizer_states"]
+
     def test_patients_are_compared_by_columns_and_altered_samples_alone(
         self, recipe: Path, folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
     ) -> None:

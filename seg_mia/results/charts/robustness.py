@@ -1,6 +1,6 @@
-"""Figures of the Dice that is left, and of the images that survive, over the size of the change."""
+"""Figure of the images that survive, over the size of the change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from seg_mia.results.charts.drawing import (
     DASHES,
@@ -8,44 +8,14 @@ from seg_mia.results.charts.drawing import (
     Drawing,
     Key,
     colour,
-    ends,
     framed,
-    marker,
     stroke,
     style,
 )
-from seg_mia.results.robustness import MinimalNorms, RobustnessCurve
-from seg_mia.results.tables import interval
+from seg_mia.results.robustness import MinimalNorms
 
 LEVELS = 255
-"""Radii are shown in grey levels of 8 bits."""
-
-
-def robustness_drawing(curves: Sequence[RobustnessCurve]) -> Drawing:
-    """Return the mean Dice left (y axis) over the radius of the ball in 1/255 (x axis), a line per attack."""
-    keys, words = [], []
-    with style():
-        figure, axes = framed(3.4)
-        for number, curve in enumerate(curves):
-            shown = [point for point in curve.points if point.dice is not None]
-            at = [LEVELS * point.epsilon for point in shown]
-            measures = [ends(point.measure) for point in shown]
-            bars = [[max(0.0, value - low) for value, low, _ in measures]]
-            bars += [[max(0.0, high - value) for value, _, high in measures]]
-            axes.errorbar(
-                at, [value for value, _, _ in measures], yerr=bars, color=colour(number), lw=1.2, capsize=2,
-                ls=DASHES[number % len(DASHES)], marker=marker(number), ms=4, clip_on=False,
-            )  # fmt: skip
-            keys.append(
-                Key(curve.label, colour(number), stroke(number), marker(number), filled=True, joined=True)
-            )
-            values = ", ".join(
-                f"{interval(point.measure)} at {LEVELS * point.epsilon:g}/255" for point in shown
-            )
-            words.append(f"{curve.label}: {values}")
-        axes.set(xlabel="radius, in 1/255", ylabel="Dice with the truth", ylim=(0, 1), xlim=(0, None))
-    caption = "Lower is a stronger attack. Bars: 95 % intervals over patients."
-    return Drawing(figure, f"Dice over the radius of the ball. {'; '.join(words)}", keys, caption)
+"""Sizes are shown in grey levels of 8 bits."""
 
 
 def norms_drawing(distributions: Mapping[str, MinimalNorms]) -> Drawing:
