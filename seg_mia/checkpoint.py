@@ -230,6 +230,9 @@ def same_weights(first_content: Mapping[str, object], second_content: Mapping[st
     Between trainings with two seeds some layer differs by more than a hundredth, even if both start from the
     same encoder weights, or keep these.
     """
+    files = [_files(content) for content in (first_content, second_content)]
+    if files[0] and files[0] == files[1]:
+        return True
     first, second = _weights(first_content), _weights(second_content)
     if not first or [len(value) for value in first] != [len(value) for value in second]:
         return False
@@ -246,6 +249,17 @@ def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
     values = [value for name, value in named if not str(name).endswith((".running_mean", ".running_var"))]
     tensors = [value for value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return [value.detach().double().flatten() for value in tensors]
+
+
+def _files(content: Mapping[str, object]) -> list[bytes]:
+    """Return the networks in a checkpoint's weights that are files."""
+    state = content.get("state_dict")
+    entries = (
+        [value.get("content") for value in state.values() if isinstance(value, dict)]
+        if isinstance(state, dict)
+        else []
+    )
+    return [entry.numpy().tobytes() for entry in entries if isinstance(entry, torch.Tensor)]
 
 
 def drop_optimiser(path: Path) -> None:

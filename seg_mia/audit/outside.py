@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seg_mia.config.spec import class_paths, resolve
+from seg_mia.config.spec import SERVICE, class_paths, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.models.heads import heads
 
@@ -50,8 +50,9 @@ _hooked = list[bool]()
 
 
 def foreign(value: object) -> list[str]:
-    """Return the third-party class paths in a specification, at any depth."""
-    return sorted({path for path in class_paths(value) if not path.startswith("seg_mia.")})
+    """Return the paths of third-party classes, and of services, in a specification, at any depth."""
+    paths = class_paths(value)
+    return sorted({path for path in paths if not path.startswith("seg_mia.") or path == SERVICE})
 
 
 def outside(named: Sequence[str], make: Callable[[], nn.Module], data: SegmentationData | None) -> object:

@@ -18,7 +18,7 @@ from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen_samples import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
-from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, restorable
+from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, paths_to_trust, restorable
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
 from seg_mia.errors import InputError
@@ -53,7 +53,7 @@ def check_restored(component: LightningModule) -> None:
     """
     model = spec_of(component)
     network = deployed_spec(component, model)
-    paths = {*class_paths(model), *class_paths(network)}
+    paths = {*class_paths(model), *class_paths(network), *paths_to_trust([model, network])}
     try:
         check_spec(model, trust=paths, base=nn.Module)
         if network:
@@ -92,8 +92,7 @@ def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[
 def third_party(task: LightningModule, data: LightningDataModule) -> list[str]:
     """Return the class paths in a checkpoint's metadata that `--trust` must allow, sorted."""
     model = spec_of(task)
-    paths = {*class_paths(model), *class_paths(deployed_spec(task, model)), *class_paths(spec_of(data))}
-    return sorted(path for path in paths if not OWN.fullmatch(path))
+    return sorted({*paths_to_trust([model, deployed_spec(task, model), spec_of(data)])})
 
 
 class CardWriter(Callback):

@@ -20,6 +20,9 @@ _PLAIN: dict[Any, set[type]] = {
     str: {str},
 }
 OWN = re.compile(r"seg_mia(\.[a-z_][a-z0-9_]*)+\.[A-Za-z]\w*")
+SERVICE = "seg_mia.models.service.Service"
+RUNS_CODE = {"seg_mia.models.file.TorchScript", "seg_mia.models.file.Exported", SERVICE}
+"""Classes of this package that run code, or reach a service, named by their arguments."""
 _LAYER = re.compile(r"torch\.nn(\.\w+)*\.[A-Z]\w*")
 """Classes permitted as an argument: torch's own layers, which are already imported."""
 _WORD = re.compile(r"(?!(null|none|true|false|yes|no|on|off|nan|inf|infinity|y|n)$)[a-z_][\w-]*", re.I | re.A)
@@ -45,6 +48,40 @@ def class_paths(value: object) -> list[str]:
     return []
 
 
+def paths_to_trust(value: object) -> list[str]:
+    """Return the paths in a specification, at any depth, that a checkpoint may name only if trusted.
+
+    They are classes outside `seg_mia` and those of `RUNS_CODE`; for a service, its function.
+    """
+    if isinstance(value, list | tuple):
+        return [path for item in value for path in paths_to_trust(item)]
+    if not isinstance(value, Mapping):
+        return []
+    nested = [path for item in value.values() for path in paths_to_trust(item)]
+    if "class_path" not in value:
+        return nested
+    path, arguments = str(value["class_path"]), value.get("init_args")
+    function = arguments.get("function") if isinstance(arguments, Mapping) and path == SERVICE else None
+    if function is not None:
+        return [str(function), *nested]
+    return nested if OWN.fullmatch(path) and path not in RUNS_CODE else [path, *nested]
+
+
+def is_self_contained(spec: object) -> bool:
+    """Return whether a network's outputs follow from its checkpoint.
+
+    All its classes are of this package, and a service has a version.
+    """
+    if isinstance(spec, list | tuple):
+        return all(map(is_self_contained, spec))
+    if not isinstance(spec, Mapping):
+        return True
+    path, arguments = str(spec.get("class_path", "seg_mia.")), spec.get("init_args")
+    if path == SERVICE and not (isinstance(arguments, Mapping) and arguments.get("version")):
+        return False
+    return path.startswith("seg_mia.") and all(map(is_self_contained, spec.values()))
+
+
 def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None = None) -> None:
     """Raise InputError unless `spec` has permitted classes with arguments they declare.
 
@@ -58,9 +95,10 @@ def check_spec(spec: object, *, trust: Collection[str] = (), base: type | None =
     trust = {trust} if isinstance(trust, str) else set(trust)
     if not isinstance(spec, Mapping) or not is_plain(dict(spec)):
         raise InputError("must hold plain values under class_path and init_args")
-    for path in class_paths(spec):
-        if path not in trust and not OWN.fullmatch(path):
-            raise InputError(f"names the class {path!r} outside seg_mia; if you trust it: --trust {path}")
+    for path in paths_to_trust(spec):
+        if path not in trust:
+            kind = "outside seg_mia" if path not in RUNS_CODE else "which runs code of a file or a service"
+            raise InputError(f"names the class {path!r} {kind}; if you trust it: --trust {path}")
     _check_arguments(spec, base)
 
 
@@ -103,6 +141,8 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
     declared = parameters(kind)
     forwards = not OWN.fullmatch(spec["class_path"]) and _passes_on(kind)
     for name, value in spec.get("init_args", {}).items():
+        if name in _in_weights(spec["class_path"]) and value is not None:
+            raise InputError(f"passes {name}={value!r} to {kind.__name__}, whose content the weights hold")
         if name not in declared and not forwards:
             raise InputError(
                 f"passes an argument {name!r} to {kind.__name__}, which takes {', '.join(declared) or 'none'}"
@@ -157,13 +197,18 @@ def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
         return dict(spec)
     given = dict(spec.get("init_args", {}))
-    left_out = unsayable(spec["class_path"], given)
+    left_out = unsayable(spec["class_path"], given) | _in_weights(spec["class_path"])
     restored = {
         name: restorable(value) if isinstance(value, Mapping) else value
         for name, value in given.items()
         if name not in left_out
     }
     return {**spec, "init_args": restored}
+
+
+def _in_weights(path: str) -> set[str]:
+    """Return arguments of a class of this package whose content its weights hold, such as a file."""
+    return set(getattr(resolve(path), "in_weights", ())) if path.startswith("seg_mia.models.") else set()
 
 
 def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import seg_mia
 from seg_mia.atomic import written_whole
-from seg_mia.config.spec import class_paths
+from seg_mia.config.spec import is_self_contained
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
@@ -108,8 +108,8 @@ def predictions(
 ) -> NDArray[np.float16]:
     """Return the network's logits on samples, (n, K, h, w), computed unless cached in `folder`.
 
-    A network class from outside this package is queried every time: its output may depend on files or
-    services outside its checkpoint.
+    A network class from outside this package, or a service without a version, is queried every time: its
+    output may depend on more than its checkpoint.
 
     Queries use evaluation mode, samples without augmentation, and float32.
 
@@ -137,8 +137,8 @@ def predictions(
 
 
 def is_reproducible(built: object) -> bool:
-    """Return whether a network's outputs follow from its checkpoint: all its classes are of this package."""
-    return all(path.startswith("seg_mia.") for path in class_paths(built))
+    """Return whether a network's outputs follow from its checkpoint."""
+    return is_self_contained(built)
 
 
 def cache_name(

@@ -338,6 +338,8 @@ class Experiment(LightningCLI):
         else:
             surrogate = load_surrogate(attack, trust=self.plan.request.trust)
             task = PerturbationTest(victim.network, attack, surrogate=surrogate)
+            if task.transfers_only:
+                self.results.attacker_knowledge = "a surrogate, no answer of the victim"
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.result = self.results.summary
         self.summary = self.result.plain() if self.result else {}

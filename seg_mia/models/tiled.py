@@ -79,8 +79,7 @@ class Tiled(Wrapper):
         before, padding = self._padding(x.shape[2:])
         padded = F.pad(x, padding) if any(padding) else x
         mean = self._mean(padded)
-        inside = (slice(start, start + length) for start, length in zip(before, x.shape[2:], strict=True))
-        return mean[(..., *inside)]
+        return mean[(slice(None), slice(None), *_slices(before, x.shape[2:]))]
 
     def _padding(self, image: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return the zeros before each axis, and the padding in torch's order, last axis first."""

@@ -24,7 +24,8 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
 
     Args:
         trainer: runs the evaluation and writes the checkpoint metadata of its callbacks.
-        model: task with the weights file as its `weights`.
+        model: task with the weights file as its `weights`; without, if the network has no weights of its own,
+            being a file or a service.
         data: data whose members are the network's training samples.
         file: path of the checkpoint.
 
@@ -32,15 +33,21 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
         InputError: missing or incompatible weights, unreadable checkpoint metadata, NaN or infinite outputs,
             or a task beyond plain segmentation.
     """
-    if not isinstance(model, Segmentation) or model.weights is None:
+    if not isinstance(model, Segmentation) or (model.weights is None and _has_weights(model)):
         raise InputError(
             "adopt needs the weights of a segmentation network, got none; set --model.weights FILE"
+        )
+    if model.weights is not None and not _has_weights(model):
+        raise InputError(
+            f"{type(bare(model.network)).__name__} has no weights of its own to load; leave out "
+            "--model.weights"
         )
     if model.defences:
         raise InputError(
             "defences apply to a training, and adopt trains nothing; leave out --defence and model.defences"
         )
-    load_state(bare(model.network), model.weights, model.weights_key)
+    if model.weights is not None:
+        load_state(bare(model.network), model.weights, model.weights_key)
     check_restored(model)
     model.adopted = True
     doubt = None
@@ -53,3 +60,7 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
     trainer.save_checkpoint(file)
     if doubt and trainer.is_global_zero:
         log.warning(doubt)
+
+
+def _has_weights(model: Segmentation) -> bool:
+    return any(True for _ in model.network.parameters())

@@ -18,6 +18,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
 from seg_mia.metrics.similarity import ssim
+from seg_mia.models.answers import check_gradients, gives_gradients
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import SanityCheck
@@ -34,6 +35,13 @@ class PerturbationTest(LightningModule):
         attack: the attack.
         surrogate: the attacker's own network; each image is also attacked on it, and the result transferred
             to the victim.
+
+    Attributes:
+        source: network on which the images are crafted: the surrogate if the attack needs gradients and the
+            victim gives none, else the victim.
+
+    Raises:
+        InputError: an attack with gradients on a victim without, and no surrogate.
     """
 
     def __init__(
@@ -43,6 +51,17 @@ class PerturbationTest(LightningModule):
         self.victim = victim
         self.attack = attack
         self.surrogate = surrogate
+        self.source = victim
+        if isinstance(attack, WhiteBox) and not gives_gradients(victim):
+            if surrogate is None:
+                check_gradients(victim, type(attack).__name__.lower())
+            else:
+                self.source = surrogate
+
+    @property
+    def transfers_only(self) -> bool:
+        """Whether the images are crafted on the surrogate, and shown to the victim afterwards."""
+        return self.source is not self.victim
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Raise InputError if there is no image to attack: Lightning would finish silently."""
@@ -57,7 +76,7 @@ class PerturbationTest(LightningModule):
         for network in (self.victim, self.surrogate):
             if network is not None:
                 check_one_sample(network, data)
-        self.attack.check(self.victim)
+        self.attack.check(self.source)
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
             self._write_similarity(data, self.targets.similarity)
@@ -73,7 +92,7 @@ class PerturbationTest(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
         target = self.targets(batch)
-        adversarial = self.attack.judged(self.victim, batch.image, target, batch.mask)
+        adversarial = self.attack.judged(self.source, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             clean, after, coarse = (
                 final(self.victim(images))
@@ -87,7 +106,7 @@ class PerturbationTest(LightningModule):
                 target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes
             ),
             **distortion(batch.image, adversarial.images),
-            **self._transferred(batch, target, classes),
+            **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
             **self._stopped(batch.image, adversarial),
         }
         return {
@@ -103,21 +122,23 @@ class PerturbationTest(LightningModule):
         """Return images without gradient, for gradient-based attacks that do not report them."""
         if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
-        return {"no_gradient": unreached(self.attack.differentiable(self.victim), images)}
+        return {"no_gradient": unreached(self.attack.differentiable(self.source), images)}
 
     def _checked(self, batch: Batch) -> SanityCheck | None:
         """Return whether the victim's gradients can be followed, on the first images, if asked for."""
         if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images:
             return None
         first = slice(self.attack.sanity_images)
-        model = self.attack.differentiable(self.victim)
+        model = self.attack.differentiable(self.source)
         return sanity_check(model, batch.image[first], batch.mask[first])
 
-    def _transferred(self, batch: Batch, target: Tensor, classes: int) -> dict[str, Tensor]:
-        """Return the effect on the victim of an attack on the surrogate."""
+    def _transferred(
+        self, batch: Batch, target: Tensor, classes: int, crafted: Adversarial | None
+    ) -> dict[str, Tensor]:
+        """Return the effect on the victim of an attack on the surrogate, `crafted` if it was run before."""
         if self.surrogate is None:
             return {}
-        crafted: Adversarial = self.attack.judged(self.surrogate, batch.image, target, batch.mask)
+        crafted = crafted or self.attack.judged(self.surrogate, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             surrogate_prediction, victim_prediction = (
                 predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim)

@@ -268,6 +268,11 @@ class Segmentation(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser, with a schedule over all steps if configured."""
+        if not self.trained_parameters():
+            raise InputError(
+                f"{type(bare(self.network)).__name__} has no weights to train; use adopt, and train a shadow "
+                "of a class with weights"
+            )
         lr = self.lr * math.prod(defence.lr_factor for defence in self.defences)
         optimizer = _optimizer(
             self.optimizer, self.trained_parameters().values(), lr=lr, weight_decay=self.weight_decay

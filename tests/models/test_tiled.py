@@ -63,10 +63,11 @@ def by_hand(network: nn.Module, x: Tensor, places: list[list[int]], weights: Ten
     """Average one image's windows at all `places` along each axis, one after the other."""
     total, sums = torch.zeros(()), torch.zeros(())
     for start in itertools.product(*places):
-        part = (..., *(slice(i, i + n) for i, n in zip(start, weights.shape, strict=True)))
+        inside = [slice(i, i + n) for i, n in zip(start, weights.shape, strict=True)]
+        part = (slice(None), slice(None), *inside)
         answer = network(x[part])
         mask, value = torch.zeros(x.shape[2:]).double(), x.new_zeros(1, answer.shape[1], *x.shape[2:])
-        mask[part[1:]], value[part] = weights.double(), weights * answer
+        mask[tuple(inside)], value[part] = weights.double(), weights * answer
         total, sums = total + value, sums + mask
     return total / sums
 
