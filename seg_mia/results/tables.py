@@ -84,11 +84,12 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
         if "transfer_iou" in mean
         else ""
     )
+    queries = f"; {mean['queries']} queries per image" if "queries" in mean else ""
     largest = result.mean("linf")
     return (
         f"{result.images} images{unchanged}: {overlap}{dice}, SSIM {mean['ssim']}, "
         f"L2 {_number(result.mean('l2'), 2)}, "
-        f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}"
+        f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}{queries}"
     )
 
 
