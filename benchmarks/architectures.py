@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/architectures.py [NAME ...]
 
-Each network trains for one epoch on a few images of 64 x 64, so that its numbers mean nothing: the table shows
-which steps work, and in words why one does not. Needs monai and transformers for the rows of their names.
+Each network trains for one epoch on a few images of 64 x 64, so that its numbers mean nothing: the table
+shows which steps work, and in words why one does not. Needs monai and transformers for their rows.
 """
 
 import contextlib

@@ -33,7 +33,7 @@ class Torchvision(nn.Module):
         super().__init__()
         from torchvision.models import list_models, segmentation
 
-        known = [name for name in list_models(segmentation)]
+        known = list_models(segmentation)
         if architecture not in known:
             raise InputError(
                 f"architecture must be one of torchvision's {', '.join(known)}, got {architecture!r}"
@@ -45,7 +45,7 @@ class Torchvision(nn.Module):
             self.network: nn.Module = getattr(segmentation, architecture)(**settings)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (N, K, H, W) of images `x` (N, 1 or 3, H, W); in training with those of the auxiliary head."""
+        """Return logits (N, K, H, W) of images `x` (N, 1 or 3, H, W); in training also an auxiliary map."""
         rgb = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
         outputs: Mapping[str, Tensor] = self.network(rgb)
         auxiliary = [outputs["aux"]] if "aux" in outputs and self.training else []
@@ -85,8 +85,13 @@ class Transformers(nn.Module):
         config = getattr(kind, "config_class", None)
         if config is None:
             raise InputError(
-                f"architecture must be a network of transformers whose name ends in {' or '.join(_KINDS)}, got "
+                f"architecture must be a network of transformers named ...{' or ...'.join(_KINDS)}, got "
                 f"{architecture!r}; take it from config.json"
+            )
+        if named := {"backbone", "use_pretrained_backbone"} & set(settings or {}):
+            raise InputError(
+                f"settings must not name weights or a backbone to download, got {', '.join(sorted(named))}; "
+                "give backbone_config"
             )
         with input_errors(f"{architecture} cannot be built", "take its settings from config.json"):
             self.network: nn.Module = kind(  # type: ignore[misc]  # a class: it has a config_class

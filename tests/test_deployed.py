@@ -1,0 +1,118 @@
+"""docs/deployed.md: every network that it shows is built and queried."""
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import seg_mia
+from seg_mia.checkpoint import build
+from seg_mia.config.parsing import import_all
+from seg_mia.config.spec import class_paths, paths_to_trust
+from seg_mia.models.heads import final
+from seg_mia.models.one_head import OneHead
+
+PAGE = Path(seg_mia.__file__).resolve().parents[1] / "docs" / "deployed.md"
+SIZE = 64
+
+if not PAGE.is_file():
+    pytest.skip("only a checkout has the documents", allow_module_level=True)
+
+TEXT = PAGE.read_text()
+NETWORKS = [
+    yaml.safe_load(block)["network"]
+    for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+]
+
+
+def name_of(spec: dict[str, Any]) -> str:
+    return "-".join(path.rpartition(".")[2] for path in class_paths(spec))
+
+
+def write_torchscript(network: nn.Module, images: torch.Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(network, images), "model.ts")
+
+
+def write_exported(network: nn.Module, images: torch.Tensor) -> None:
+    torch.export.save(torch.export.export(network, (images,)), "model.pt2")
+
+
+def write_onnx(network: nn.Module, images: torch.Tensor) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(network, (images,), dynamo=True, verbose=False)
+        assert program is not None
+        program.save("model.onnx")
+
+
+WRITERS: dict[str, Callable[[nn.Module, torch.Tensor], None]] = {
+    "TorchScript": write_torchscript,
+    "Exported": write_exported,
+    "Onnx": write_onnx,
+}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The page's `my_client.py` in the working folder."""
+    (text,) = re.findall(r"^`my_client.py`:\n\n```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    Path("my_client.py").write_text(text)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    yield
+    sys.modules.pop("my_client", None)
+
+
+def made(spec: dict[str, Any]) -> nn.Module:
+    """Build a network as a config would, its file given to it as one."""
+    kind = spec["class_path"].rpartition(".")[2]
+    if kind in WRITERS:
+        torch.manual_seed(0)
+        module = nn.Conv2d(1, 2, 3, padding=1).eval().requires_grad_(False)
+        WRITERS[kind](module, torch.rand(1, 1, SIZE, SIZE))
+        opened: nn.Module = vars(sys.modules["seg_mia.models.file"])[kind](**spec["init_args"])
+        return opened
+    return build(spec, trust=[*class_paths(spec), *paths_to_trust(spec)])
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("spec", NETWORKS, ids=[name_of(spec) for spec in NETWORKS])
+def test_every_shown_network_answers(spec: dict[str, Any]) -> None:
+    for path in class_paths(spec):
+        pytest.importorskip(path.partition(".")[0])
+    if spec["class_path"].endswith("Transformers"):
+        pytest.importorskip("transformers")
+    if spec["class_path"].endswith("Onnx"):
+        pytest.importorskip("onnxruntime")
+    import_all(seg_mia.models)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries
+        network = OneHead(made(spec), resize=True).eval()
+    if "url" in spec["init_args"]:
+        return  # nobody listens there
+    with torch.no_grad():
+        assert final(network(torch.rand(2, 1, SIZE, SIZE))).shape == (2, 2, SIZE, SIZE)
+
+
+def test_the_page_shows_every_kind() -> None:
+    kinds = {path.rpartition(".")[2] for spec in NETWORKS for path in class_paths(spec)}
+    assert kinds >= {
+        *WRITERS,
+        "Service",
+        "Tiled",
+        "InputAdapter",
+        "Torchvision",
+        "Transformers",
+        "UNet",
+        "Unet",
+    }
