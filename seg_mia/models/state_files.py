@@ -121,8 +121,8 @@ def _kind(path: Path) -> str:
         return "is an HDF5 file, as Keras saves it; give a state dict of PyTorch"
     if head.startswith(b"\x08") and _is_onnx(path, head):
         return (
-            "is an ONNX graph, whose weights have other names than the network's; save network.state_dict() "
-            "where it was trained"
+            "is an ONNX graph, whose weights have other names than the network's; audit it as the network "
+            "seg_mia.models.file.Onnx, or save network.state_dict() where it was trained"
         )
     if head.startswith(b"PK"):
         return "is cut short or damaged, so it was not read; copy it again"
@@ -143,11 +143,15 @@ def _kind_of_archive(path: Path) -> str:
         if "constants.pkl" in names or any(name.startswith("code/") for name in names):
             return (
                 "is a TorchScript archive, a program with its weights, so it was not read; save "
-                "torch.jit.load(FILE).state_dict()"
+                "torch.jit.load(FILE).state_dict(), or audit it as the network "
+                "seg_mia.models.file.TorchScript"
             )
         if any("archive_format" in name or name.startswith(("models/", "serialized_")) for name in
                [*names, *archive.namelist()]):  # fmt: skip
-            return "is a program of torch.export, so it was not read; save torch.export.load(FILE).state_dict"
+            return (
+                "is a program of torch.export, so it was not read; save torch.export.load(FILE).state_dict, "
+                "or audit it as the network seg_mia.models.file.Exported"
+            )
         pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
         if pickled is None:
             return "is an archive without weights of PyTorch; save network.state_dict()"

@@ -128,7 +128,7 @@ def changed(file: Path, entry: str, old: bytes, new: bytes) -> Path:
 def test_a_graph_that_calls_anything_but_operators_is_refused(tmp_path: Path, target: str) -> None:
     file = exported(tmp_path / "n.pt2", network(), free=False)
     forged = changed(file, "models/model.json", b"torch.ops.aten.conv2d.default", target.encode())
-    with pytest.raises(InputError, match=f"its graph calls '{target}'"):
+    with pytest.raises(InputError, match=f"its target '{target}' is more than"):
         Exported(str(forged))
 
 
@@ -139,8 +139,38 @@ def test_a_size_that_is_code_is_refused(tmp_path: Path) -> None:
         texts = json.dumps(json.loads(archive.read(entry)))
     assert "Symbol('s" in texts
     forged = changed(file, "models/model.json", b"Symbol(", b"exit() or Symbol(")
-    with pytest.raises(InputError, match="is not arithmetic"):
+    with pytest.raises(InputError, match="its expr_str .* is more than"):
         Exported(str(forged))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"guards_code": []', b'"guards_code": ["open(1)"]'),
+        (b'"name": "p_0_weight"', b'"name": "p=open(1)"'),
+        (b'"in_spec": "', b'"in_spec": "__enum__'),
+    ],
+)
+def test_text_that_torch_would_paste_into_code_is_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
+    file = exported(tmp_path / "n.pt2", network(), free=True)
+    with pytest.raises(InputError, match="and torch would run it"):
+        Exported(str(changed(file, "models/model.json", old, new)))
+    assert not Path("written").exists()
+
+
+def test_guards_of_torch_itself_pass(tmp_path: Path) -> None:
+    class Halved(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.interpolate(x[..., ::2, ::2], size=x.shape[-2:], mode="bilinear")
+
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64), 2: torch.export.Dim.AUTO},)
+    program = torch.export.export(Halved(), (images(2),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "n.pt2")
+    with zipfile.ZipFile(tmp_path / "n.pt2") as archive:
+        (entry,) = [name for name in archive.namelist() if name.endswith("models/model.json")]
+        assert json.loads(archive.read(entry))["guards_code"]
+    x = torch.rand(3, 1, SIZE + 4, SIZE)
+    assert_close(Exported(str(tmp_path / "n.pt2"))(x), Halved()(x))
 
 
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
@@ -158,6 +188,26 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pickled objects other than tensors"):
         Exported(str(tmp_path / "bad.pt2"))
     assert not Path("written").exists()
+
+
+def test_a_second_entry_of_one_name_is_refused(tmp_path: Path) -> None:
+    file = torchscript(tmp_path / "n.ts", network(), traced=True)
+    with zipfile.ZipFile(file, "a") as archive:
+        (entry,) = [name for name in archive.namelist() if name.endswith(".py")][:1]
+        archive.writestr(entry.upper(), "nothing")
+    with pytest.raises(InputError, match="two entries of one name"):
+        TorchScript(str(file))
+
+
+def test_pickled_weights_and_operators_as_arguments_are_refused(tmp_path: Path) -> None:
+    file = exported(tmp_path / "n.pt2", network(), free=False)
+    forged = changed(file, "model_weights_config.json", b'"use_pickle": false', b'"use_pickle": true')
+    with pytest.raises(InputError, match="it holds pickled weights"):
+        Exported(str(forged))
+    operator = b'{"as_operator": "torch.os.system"}'
+    forged = changed(file, "models/model.json", b'{"as_ints": [1, 1]}', operator)
+    with pytest.raises(InputError, match="its as_operator 'torch.os.system' is more than"):
+        Exported(str(forged))
 
 
 def test_other_files_are_named_in_one_line(tmp_path: Path) -> None:
