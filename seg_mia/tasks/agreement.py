@@ -34,7 +34,7 @@ class Agreement:
     Attributes:
         samples: number of compared samples with foreground in either mask.
         available: number of samples with a prediction of the deployed system.
-        dice: mean Dice of the two masks; 1 without any foreground.
+        dice: mean Dice of the two masks.
         lowest: lowest Dice.
         below: number of samples below `least`.
         least: lowest accepted mean.
@@ -76,8 +76,8 @@ def compared(references: Sequence[Reference], data: SegmentationData, least: flo
         least: lowest accepted mean Dice, in [0, 1].
 
     Raises:
-        InputError: masks that agree less, with the worst samples and usual causes; missing or invalid
-            predictions.
+        InputError: masks that agree less, with the worst samples and usual causes; masks without any
+            foreground; missing or invalid predictions.
     """
     if not 0 <= least <= 1:
         raise InputError(f"agreement must lie in [0, 1], got {least:g}; 0.99 is usual")
@@ -88,9 +88,14 @@ def compared(references: Sequence[Reference], data: SegmentationData, least: flo
         chosen = np.unique(np.linspace(0, len(files) - 1, min(MOST, len(files))).astype(np.int64))
         for index in np.array(sorted(files))[chosen].tolist():
             dice[data.source.ids[index]] = _dice(reference.network, data, index, files[index])
-    values = [value for value in dice.values() if not math.isnan(value)] or [1.0]
+    values = [value for value in dice.values() if not math.isnan(value)]
+    if not values:
+        raise InputError(
+            f"reference predictions must show foreground, {len(dice)} masks of both are empty, which proves "
+            "nothing; give predictions of other samples"
+        )
     agreement = Agreement(
-        samples=sum(not math.isnan(value) for value in dice.values()),
+        samples=len(values),
         available=available,
         dice=float(np.mean(values)),
         lowest=min(values),

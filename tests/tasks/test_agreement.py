@@ -70,8 +70,8 @@ def test_another_network_is_refused_with_the_worst_samples(data: Folder, tmp_pat
 
 def test_masks_that_are_both_empty_prove_nothing(data: Folder, tmp_path: Path) -> None:
     reference = saved(tmp_path / "saved", Bright(9), data, "labels")
-    agreement = compared([Reference(reference, Bright(9))], data, 0.99)
-    assert (agreement.samples, agreement.dice) == (0, 1)
+    with pytest.raises(InputError, match="must show foreground, 12 masks of both are empty"):
+        compared([Reference(reference, Bright(9))], data, 0.99)
 
 
 def test_files_that_do_not_fit_are_named(data: Folder, tmp_path: Path) -> None:
