@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from seg_mia.data.images.reading import digest, list_files, read_image, read_mask
@@ -124,12 +125,13 @@ class NnUNetSource(Source):
                 f"for {case.mask}; replace one"
             )
         margin = [(0, full - side) for full, side in zip(self.size, mask.shape, strict=True)]
-        return np.pad(image, [*margin, (0, 0)]), np.pad(mask, margin, constant_values=IGNORE)
+        padded: NDArray[Any] = np.pad(image, [*margin, (0, 0)])
+        return padded, np.pad(mask, margin, constant_values=IGNORE)
 
     def _image(self, case: NnUNetCase) -> Image:
         grey = len(case.images) > 1 or self.channels == 1
         parts = [read_image(path, 1 if grey else 3) for path in case.images]
-        image = np.concatenate(parts, axis=2)
+        image: NDArray[Any] = np.concatenate(parts, axis=2)
         if image.shape[2] != self.channels:
             raise InputError(
                 f"{case.images[0]} must hold {self.channels} channels with its further files, got "

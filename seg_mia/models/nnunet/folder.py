@@ -5,7 +5,8 @@ Nothing in these files is run or imported: names of classes select among known o
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -82,23 +83,34 @@ def read_folder(path: Path) -> NnUNetFolder:
             regions, other file readers.
     """
     plans, labels = (_json(path / name) for name in (PLANS, LABELS))
-    name = path.name.rpartition("__")[2]
-    if name not in plans.get("configurations", {}):
-        raise InputError(
-            f"{path} must end in __CONFIGURATION, one of "
-            f"{', '.join(plans.get('configurations', {})) or 'none'} in its "
-            f"plans.json, got {name!r}; name the folder TRAINER__PLANS__CONFIGURATION"
-        )
-    folder = NnUNetFolder(path, plans, labels, _configuration(plans, name, path), name)
-    try:
+    with _plain_errors(path):
+        folder = _folder(path, plans, labels)
         _check(folder)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    return folder
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Convert errors of values that plans and labels lack, or that are of other types, to InputErrors."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         raise InputError(
             f"{path} must hold plans and labels of nnU-Net v2, got {error!r}; copy them again"
         ) from None
-    return folder
+
+
+def _folder(path: Path, plans: Mapping[str, Any], labels: Mapping[str, Any]) -> NnUNetFolder:
+    """Return a training, of the configuration in its folder's name."""
+    name, known = path.name.rpartition("__")[2], plans["configurations"]
+    if name not in known:
+        raise InputError(
+            f"{path} must end in __CONFIGURATION, one of {', '.join(known) or 'none'} in its plans.json, got "
+            f"{name!r}; name the folder TRAINER__PLANS__CONFIGURATION"
+        )
+    return NnUNetFolder(path, plans, labels, _configuration(plans, name, path), name)
 
 
 def nnunet_files(path: Path) -> list[Path]:
@@ -140,20 +152,21 @@ def network_spec(
         raise InputError(
             f"folds of one training must allow the same mirroring, got {sorted(axes)}; name fewer --folds"
         )
-    arguments: dict[str, Any] = {
-        "architecture": _architecture(folder),
-        "channels": folder.channels,
-        "classes": folder.classes,
-        "patch": list(folder.configuration["patch_size"]),
-        "normalisation": _normalisation(folder),
-        "folds": list(folds),
-        "checkpoint": checkpoint,
-        "mirrored": list(axes.pop()) if mirroring else [],
-        "step": step,
-    }
-    spacing = folder.configuration.get("spacing", [1, 1])
-    if list(spacing) != [1, 1]:  # files without spacing count as 1
-        arguments["zoom"] = [1 / float(spacing[0]), 1 / float(spacing[1])]
+    with _plain_errors(folder.path):
+        arguments: dict[str, Any] = {
+            "architecture": _architecture(folder),
+            "channels": folder.channels,
+            "classes": folder.classes,
+            "patch": list(folder.configuration["patch_size"]),
+            "normalisation": _normalisation(folder),
+            "folds": list(folds),
+            "checkpoint": checkpoint,
+            "mirrored": list(axes.pop()) if mirroring else [],
+            "step": step,
+        }
+        spacing = folder.configuration.get("spacing", [1, 1])
+        if list(spacing) != [1, 1]:  # files without spacing count as 1
+            arguments["zoom"] = [1 / float(spacing[0]), 1 / float(spacing[1])]
     return {"class_path": "seg_mia.models.nnunet.network.NnUNet", "init_args": arguments}
 
 
@@ -163,8 +176,7 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{file} must be a JSON file of nnU-Net v2, got {type(error).__name__}; name the folder of a "
-            "training, "
-            "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
+            "training, nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"{file} must hold a mapping, got {type(content).__name__}; copy it again")
@@ -174,11 +186,12 @@ def _json(file: Path) -> dict[str, Any]:
 def _configuration(plans: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     """Return a configuration with the values that it inherits."""
     known, chain = plans["configurations"], list[str]()
-    while name is not None:
-        if name in chain or not isinstance(known.get(name), dict):
-            raise InputError(f"{path / 'plans.json'} must define configuration {name!r} once; copy it again")
-        chain.append(name)
-        name = known[name].get("inherits_from")
+    current: str | None = name
+    while current is not None:
+        if current in chain or not isinstance(known.get(current), dict):
+            raise InputError(f"{path / PLANS} must define configuration {current!r} once; copy it again")
+        chain.append(current)
+        current = known[current].get("inherits_from")
     merged = dict[str, Any]()
     for parent in reversed(chain):
         merged |= known[parent]

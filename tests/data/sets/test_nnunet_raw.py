@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,10 @@ from tests import nnunet_layout as layout
 PATIENT = r"(p\d+)_"
 
 
-def opened(place: Path, **settings: object) -> NnUNetRaw:
+def opened(place: Path, **settings: Any) -> NnUNetRaw:
     splits = place / "nnUNet_preprocessed" / layout.NAME / "splits_final.json"
-    data = NnUNetRaw(
-        root=str(place / "nnUNet_raw" / layout.NAME), **{"splits": str(splits), "patient": PATIENT} | settings
-    )
+    given: dict[str, Any] = {"splits": str(splits), "patient": PATIENT} | settings
+    data = NnUNetRaw(root=str(place / "nnUNet_raw" / layout.NAME), **given)
     data.setup()
     return data
 

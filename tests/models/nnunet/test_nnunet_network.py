@@ -133,7 +133,10 @@ def test_resampling_keeps_lines_and_limits() -> None:
     assert_close(wide[1:-1], (torch.arange(24.0)[1:-1] + 0.5) / 2 - 0.5)
     step = (torch.arange(12) > 5).float().expand(1, 6, 12)
     cubic = resampled(step, (9, 30), order=3)
-    assert (cubic.min(), cubic.max()) == (0, 1)  # limited to the image's own range, like nnU-Net's
+    assert (float(cubic.min()), float(cubic.max())) == (
+        0,
+        1,
+    )  # limited to the image's own range, like nnU-Net's
 
 
 def test_padding_that_is_cropped_changes_nothing(tmp_path: Path) -> None:
