@@ -25,10 +25,10 @@ def folds_verdict(results: Sequence[FoldsResult], *, least_dice: float) -> Verdi
         return None
     result = results[0]
     level, p_value = strength(result), adjusted(result)
+    expected = result.chance * result.patients
     why = (
-        f"{result.lowest} of {result.patients} patients are least well segmented by the network that left "
-        "them "
-        f"out, {result.chance * result.patients:.1f} expected; p = {p_value:.2g} as the better of two tests."
+        f"{result.lowest} of {result.patients} patients have the lowest confidence under the network that "
+        f"left them out, {expected:.1f} expected; p = {p_value:.2g} as the better of two tests."
     )
     dice = [quality.members or 0.0 for quality in result.quality]
     if sum(dice) / len(dice) < least_dice:
