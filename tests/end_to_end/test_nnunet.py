@@ -13,6 +13,7 @@ from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
 from seg_mia.membership.fleet.folds import fold_ranks
 from seg_mia.models.nnunet.network import NnUNet
+from seg_mia.models.nnunet.unet import UNet
 from tests import nnunet_layout as layout
 
 PATIENT = r"--data.patient=(p\d+)_"
@@ -30,7 +31,7 @@ def predicted(path: Path, name: str, fold: int) -> np.ndarray[tuple[int, ...], n
     )
     box = image[4:, :37].astype(np.float64)
     box = (box - box.mean()) / box.std()
-    network = layout.UNet(layout.architecture(), 1, 2).double().eval()
+    network = UNet(layout.architecture(), 1, 2).double().eval()
     network.load_state_dict(layout.weights(fold))
     distance = np.hypot(*np.meshgrid(np.arange(32) - 16, np.arange(32) - 16, indexing="ij"))
     weight = 10 * np.exp(-(distance**2) / (2 * 4**2))
