@@ -230,6 +230,19 @@ def newest_fitting(
     raise _unpaired(runs, victims[0], shadows, many=most != 1)
 
 
+def is_adopted(file: Path) -> bool:
+    """Return whether the network of a checkpoint was trained elsewhere."""
+    training = read(file)["seg_mia"].get("training")
+    return isinstance(training, dict) and bool(training.get("adopted"))
+
+
+def fitting_shadows(runs: Path, victim: Path) -> list[Path]:
+    """Return the newest shadow of a victim's data and split among runs; none if there is none."""
+    card = read(victim)["seg_mia"]
+    known = ((file, other) for file, other in _of_role(runs, "shadow") if not _unknown_members(other))
+    return [file for file, other in known if _fit(card, other, apart=True)][:1]
+
+
 def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
     """Return the newest of some shadows, the newest first, and those of the same fleet."""
     newest_file, newest_card = fitting[0]

@@ -29,6 +29,7 @@ from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
 from seg_mia.config.spec import resolve as class_at
+from seg_mia.experiment.nnunet import NnUNetTraining
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -189,7 +190,8 @@ def words_of(line: str) -> list[str]:
 NAMED = {"--config": "", "--attack": "attack", "--defence": "defence", "--release": "release"}
 OWN = {
     "--victim", "--shadow", "--runs", "--trust", "--resume", "--role", "--control", "--save_images", "--help",
-    "-c", "--seed_everything",
+    "-c", "--seed_everything", "--reference-predictions", "--agreement",
+    *(f"--{name}" for name in NnUNetTraining.__dataclass_fields__),
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")
 

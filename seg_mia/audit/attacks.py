@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
-from seg_mia.audit.settings import AttackEntry, Settings, shadow_count
+from seg_mia.audit.settings import AttackEntry, Settings, is_given, shadow_count
 from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Option, options_of, words_of
@@ -19,6 +19,8 @@ from seg_mia.membership.scorers import Classifier
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
 
 BLIND = "mia-blind"
+BLIND_STATISTICS = "mia-blind-statistics"
+"""The baseline that needs no shadow."""
 SHADOW = "shadow"
 """Value of an attack's `surrogate` that refers to the audit's own shadow."""
 
@@ -57,6 +59,8 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     if not inferring:
         return attacks
     learning = [attack for attack in inferring if not by_fleet(attack, settings)]
+    if settings.shadow is None and is_given(settings.victim):
+        return _without_shadow(settings, attacks, learning)
     if settings.shadow is None and not learning:
         return attacks
     if settings.shadow is None:
@@ -72,6 +76,24 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         if settings.control and queries_victim(attack) and _controllable(attack, settings)
     ]
     return [*blind, *(attack for attack in attacks if attack not in blind), *controls]
+
+
+def _without_shadow(
+    settings: Settings, attacks: Sequence[PreparedAttack], learning: Sequence[PreparedAttack]
+) -> list[PreparedAttack]:
+    """Return attacks on a trained victim without a shadow, a blind baseline first."""
+    instances = [(attack.name, attack.instance) for attack in learning]
+    needing = [name for name, instance in instances if isinstance(instance, Membership) and
+               not instance.scorer.needs.dispensable]  # fmt: skip
+    if needing or settings.control:
+        raise InputError(
+            f"no shadow model for {', '.join(sorted(needing)) or 'control: true'}; name one in the audit, "
+            "`shadow: "
+            "CONFIG` or a checkpoint, or leave them out"
+        )
+    blind = [attack for attack in learning if not queries_victim(attack)]
+    blind = blind or [checked(AttackEntry(BLIND_STATISTICS), settings.scorer, settings.data)]
+    return [*blind, *(attack for attack in attacks if attack not in blind)]
 
 
 def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:

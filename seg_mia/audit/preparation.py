@@ -1,7 +1,7 @@
 """Trainings required by an audit's attacks, cached for later audits."""
 
 from seg_mia.attacks.base import Preparation
-from seg_mia.audit.settings import Settings, Training
+from seg_mia.audit.settings import Settings
 from seg_mia.config.composition import last_value, stacked
 from seg_mia.config.files import find_config
 from seg_mia.config.options import options_of
@@ -25,7 +25,7 @@ def training(config: str, settings: Settings) -> RunRequest:
 
     All settings of the victim/shadow split are the victim's: no sample is both trained on and evaluated.
     """
-    victim = settings.victim.options if isinstance(settings.victim, Training) else {}
+    victim = {} if isinstance(settings.victim, str) else settings.victim.options
     of_victim = {
         name.removeprefix("data."): value for name, value in victim.items() if name.startswith("data.")
     }

@@ -43,7 +43,7 @@ class Progress:
             self.known[name_of(step)] = result.seconds
         if self.workers > 1:
             self._say_step(step)
-        if result is None and step.kind != "recipe":
+        if result is None and step.kind not in {"recipe", "folds"}:
             self.say("  already trained")
         elif result is not None and result.cached:
             self.say(f"  reused from {result.folder}: inputs unchanged ({in_time(result.seconds)})")

@@ -23,7 +23,7 @@ from seg_mia.audit.runner import AuditRunner, GatedDefence
 from seg_mia.audit.schedule import Schedule
 from seg_mia.audit.settings import Settings, VictimRow, rows
 from seg_mia.audit.stage_cache import EXECUTION, StageCache
-from seg_mia.audit.steps import steps
+from seg_mia.audit.steps import audits_folds, steps
 from seg_mia.config.files import Config
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import executor_of, threads_per_task
@@ -37,6 +37,7 @@ from seg_mia.results.audit import VERSION, AuditResult, Stage, Victim
 from seg_mia.results.charts.membership import roc_of
 from seg_mia.results.charts.png import pixels
 from seg_mia.results.files import write_bytes, write_csv, write_json
+from seg_mia.results.folds_files import write_folds
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult, SuccessRow
 from seg_mia.results.pictures import png
@@ -45,7 +46,7 @@ from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
 from seg_mia.results.tables import aligned, outcomes, recipe_table, success_table, utility
-from seg_mia.results.text import canary_headline, recipe_headline
+from seg_mia.results.text import canary_headline, folds_headline, recipe_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")
 """Data settings that contain sample names."""
@@ -55,6 +56,8 @@ MEASURES = re.compile(
 """Gate metrics of membership attacks."""
 OF_TRAINING = {"epsilon": ("epsilon", "epsilon.proved"), "canaries": ("canaries.auc", "canaries.epsilon")}
 """Gate metrics of privacy guarantees and canaries."""
+FOLD_METRICS = ("folds.auc", "folds.auc.low", "folds.auc.high", "folds.p_value")
+"""Gate metrics of the networks of a cross-validation."""
 NEEDED: dict[str, GatedDefence] = {
     "epsilon": "DPSGD",
     "canaries.auc": "Canaries",
@@ -104,6 +107,7 @@ class Audit:
             for victim in self.victims
             if victim.canaries is not None
         ]
+        lines += [line for result in self.report.folds for line in folds_headline(result)]
         recipes = self.report.recipes
         lines += [line for recipe in recipes for line in recipe_headline(recipe)]
         lines += ["", *aligned(recipe_table(recipes), indent="  ")] if len(recipes) > 1 else []
@@ -131,7 +135,13 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
     threads = threads_per_task(settings.threads)
     settings = replace(settings, threads=threads)
     attacks, compared = prepared_attacks(settings), rows(settings)
-    check_gates(gates, attacks, compared, has_fleet=settings.fleet is not None)
+    check_gates(
+        gates,
+        attacks,
+        compared,
+        has_fleet=settings.fleet is not None,
+        has_folds=audits_folds(settings),
+    )
     for preparation in map(prepares, attacks):
         if preparation is not None:
             check(preparation)
@@ -159,6 +169,8 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
         for row in dict.fromkeys(result.row for result in runner.recipes):
             chosen = [result for result in runner.recipes if result.row == row]
             write_recipes(folder / f"recipe_{row}", chosen)
+        for result in runner.folds:
+            write_folds(folder / f"folds_{result.row}", result)
         show_audit(folder, results, runner.victims, runner.recipes)
         report = write_report(folder, images=settings.images)
     done = Audit(
@@ -183,6 +195,7 @@ def check_gates(
     compared: Sequence[VictimRow],
     *,
     has_fleet: bool,
+    has_folds: bool = False,
     further: Sequence[str] = (),
 ) -> None:
     """Raise InputError before any training for a gate without possible values in this audit.
@@ -192,10 +205,12 @@ def check_gates(
         attacks: attacks of the audit.
         compared: its victims.
         has_fleet: whether recipes are audited.
+        has_folds: whether the networks of a cross-validation are audited.
         further: names of further results of membership attacks.
     """
     families, guessing = {"utility", "epsilon", "canaries"}, set(further)
     families |= {"recipe"} if has_fleet else set()
+    families |= {"folds"} if has_folds else set()
     for attack in attacks:
         if not isinstance(attack.instance, Membership):
             families |= {ALL_PERTURBATIONS, attack.label, attack.name}
@@ -208,7 +223,8 @@ def check_gates(
             (name for name in families | guessing if f"{gate.metric}.".startswith(f"{name}.")), None
         )
         measure = gate.metric.removeprefix(f"{family}.")
-        unknown = family in OF_TRAINING and gate.metric not in OF_TRAINING[family]
+        unknown = family == "folds" and gate.metric not in FOLD_METRICS
+        unknown |= family in OF_TRAINING and gate.metric not in OF_TRAINING[family]
         unknown |= gate.metric == "epsilon.proved" and "mia" not in guessing
         if family is None or unknown or (family in guessing and not MEASURES.fullmatch(measure)):
             raise InputError(
@@ -251,6 +267,7 @@ def _content(
         attacks=list(results),
         defences=runner.victims,
         recipes=runner.recipes,
+        folds=runner.folds,
         leaks=leaks(inferred),
         stages=[
             Stage(

@@ -9,9 +9,10 @@ from typing import Literal, TypedDict, assert_never
 from seg_mia.attacks.base import Preparation
 from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
+from seg_mia.audit.deployed import adoption, audited_folds, has_nonmembers
 from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
 from seg_mia.audit.preparation import training
-from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
+from seg_mia.audit.settings import NnUNetVictim, Settings, Training, VictimRow, shadow_count
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
@@ -29,6 +30,7 @@ from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import guarantee
@@ -64,6 +66,7 @@ class AuditRunner:
         cache: stage cache, which runs a stage or returns its cached result.
         attacks: attacks of the audit.
         recipes: one per attack on numbers and recipe.
+        folds: one for a victim of several folds.
         results: one per attack, in the order of the steps.
         victims: one per row and seed.
         stages: stages run or cached, in the order of the steps; none for a given checkpoint.
@@ -76,6 +79,7 @@ class AuditRunner:
     cache: StageCache
     attacks: Sequence[PreparedAttack] = ()
     recipes: list[RecipeResult] = field(default_factory=list)
+    folds: list[FoldsResult] = field(default_factory=list)
     results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
     stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
@@ -84,6 +88,8 @@ class AuditRunner:
 
     def inputs(self, step: AuditStep) -> list[Future[StageResult]]:
         """Return the trainings that must end before a step begins."""
+        if step.kind == "folds":
+            return [network for network in [self._trained(step)[0]] if isinstance(network, Future)]
         if step.kind == "recipe":
             return [network for network in self._fleet(step) if isinstance(network, Future)]
         if step.kind not in {"utility", "attack"}:
@@ -103,7 +109,7 @@ class AuditRunner:
                 return [] if isinstance(source, Path) else [source]
             case "network":
                 return [self._network(step)]
-            case "recipe":
+            case "recipe" | "folds":
                 return []
             case "utility":
                 return self._measurements(step, row)
@@ -136,6 +142,8 @@ class AuditRunner:
                 self._add_result(step, results[0])
             case "recipe":
                 self._add_recipe(step)
+            case "folds":
+                self._add_folds(step)
 
     def check(self, listed: Sequence[AuditStep]) -> None:
         """Raise InputError, before any training, for trainings and data inconsistent with their roles."""
@@ -193,8 +201,12 @@ class AuditRunner:
         row = row if step.kind == "victim" else shadow_row(row)
         entry = self.settings.victim if step.kind == "victim" else self.settings.shadow
         assert entry is not None
-        training = Training(entry) if isinstance(entry, str) else entry
-        training = Training(row.config) if row.config is not None else training
+        if row.config is not None:
+            training = Training(row.config)
+        elif isinstance(entry, NnUNetVictim):
+            return adoption(self.settings, entry, self.settings.seeds[step.round])
+        else:
+            training = Training(entry) if isinstance(entry, str) else entry
         path = Path(training.config)
         if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
             if training.options or training.weights or row.defence or row.options:
@@ -214,6 +226,8 @@ class AuditRunner:
             configs=(training.config,),
             defences=tuple(row.defence),
             role="shadow" if is_shadow else None,
+            reference=training.reference_predictions,
+            agreement=training.agreement,
             runs=self.settings.runs,
             options=(
                 *options_of("", {"seed_everything": seed}),
@@ -269,6 +283,13 @@ class AuditRunner:
             defence=row.label,
         )
 
+    def _add_folds(self, step: AuditStep) -> None:
+        """Audit the networks of a cross-validation."""
+        row = self.rows[step.row]
+        data = options_of("data.", self.settings.data)
+        request = self._on_victim("validate", self._folders(step)[0], row, data)
+        self.folds.append(audited_folds(request, self.cache.modules, row=step.row, defence=row.label))
+
     def _folders(self, step: AuditStep) -> tuple[Path, list[Path]]:
         """Return the checkpoints or run folders of the victim and the shadows of a step."""
         victim, shadows = self._trained(step)
@@ -278,14 +299,16 @@ class AuditRunner:
         """Return the validations of the deployed victim on non-members and members."""
         victim = _folder(self._trained(step)[0])
         request = self._on_victim("validate", victim, row, options_of("data.", self.settings.data))
-        options = [(*request.options, Option("--data.subset", subset)) for subset in SUBSETS]
+        card = read_card(checkpoint_file(victim), trust=self.settings.trust)
+        subsets = SUBSETS if has_nonmembers(card) else SUBSETS[1:]
+        options = [(*request.options, Option("--data.subset", subset)) for subset in subsets]
         return [replace(request, options=chosen) for chosen in options]
 
     def _add_victim(self, step: AuditStep, row: VictimRow, results: Sequence[StageResult]) -> None:
         """Start a row with the validation results."""
         victim, shadows = self._folders(step)
         utility = {}
-        for subset, result in zip(SUBSETS, results, strict=True):
+        for subset, result in zip(SUBSETS[-len(results) :], results, strict=True):
             measures = {name.removeprefix("val/"): value for name, value in result.summary.items()}
             utility[subset] = {name: value for name, value in measures.items() if name != "privacy"}
         card = read_card(checkpoint_file(victim), trust=self.settings.trust)

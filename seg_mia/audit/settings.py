@@ -13,6 +13,7 @@ from seg_mia.config.messages import near
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
+from seg_mia.experiment.nnunet import NnUNetTraining
 from seg_mia.experiment.recipe import LEAST_NETWORKS
 from seg_mia.runs import shadow_files
 
@@ -43,11 +44,46 @@ class Training:
         config: a name in lightning_configs, or a file.
         options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
         weights: weights of a network trained elsewhere, used instead of training one.
+        reference_predictions: folder of the deployed system's predictions, which that network's are compared
+            with.
+        agreement: lowest accepted agreement of the two, mean Dice; 0.99 if not given.
     """
 
     config: str
     options: Config = field(default_factory=dict)
     weights: str | None = None
+    reference_predictions: str | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NnUNetVictim(NnUNetTraining):
+    """A training of nnU-Net, audited as it lies on disk.
+
+    Args:
+        nnunet: folder of the training, such as nnUNet_results/Dataset101_X/nnUNetTrainer__nnUNetPlans__2d.
+        folds: folds whose networks are averaged: numbers, or `all` with a checkpoint. All of a
+            cross-validation are also audited together (`seg_mia.membership.fleet.folds`).
+        raw: folder of the raw data; found below $nnUNet_raw or beside nnUNet_results if not given.
+        splits: splits_final.json; found below $nnUNet_preprocessed or beside nnUNet_results if not given.
+        checkpoint: file of the weights in each fold's folder.
+        mirroring: average over mirror images as nnU-Net does unless told otherwise.
+        step: distance of patches as a fraction of their sides.
+        unseen: non-members: `validation` cases, labelled cases of `imagesTs`, or `both`.
+        options: command-line options by dotted name: {"data.patient": "(.+)_[0-9]+"}.
+        reference_predictions: folder of the deployed system's predictions, which the network's are compared
+            with; those of nnU-Net's own validation if not given.
+        agreement: lowest accepted agreement of the two, mean Dice; 0.99 if not given.
+    """
+
+    options: Config = field(default_factory=dict)
+    reference_predictions: str | None = None
+    agreement: float | None = None
+
+    @property
+    def training(self) -> NnUNetTraining:
+        """The training alone."""
+        return NnUNetTraining(**{item.name: getattr(self, item.name) for item in fields(NnUNetTraining)})
 
 
 @dataclass(frozen=True)
@@ -58,6 +94,9 @@ class Shadows(Training):
         config: a name in lightning_configs, or a file.
         options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
         weights: weights of a network trained elsewhere, used instead of training one.
+        reference_predictions: folder of the deployed system's predictions, which that network's are compared
+            with.
+        agreement: lowest accepted agreement of the two, mean Dice; 0.99 if not given.
         count: number of shadows. Several are numbered (`data.shadow`): each is trained on half of the members
             and non-members of its half, and attacks with one shadow use the first.
     """
@@ -117,7 +156,8 @@ class Settings:
     """Content of an audit file, version 1.
 
     Args:
-        victim: a config to train, with or without options, or a checkpoint or run folder.
+        victim: a config to train, with or without options, or a checkpoint or run folder, or a training of
+            nnU-Net, `{nnunet: FOLDER, folds: all}`.
         attacks: names of attacks, or mappings with `attack`, `settings` and `data`.
         shadow: shadow model of the membership attacks, which require one; same format as `victim`. A config,
             possibly the victim's, is trained in the role of the shadow: on the other half, with another seed.
@@ -150,7 +190,7 @@ class Settings:
         version: version of this file format.
     """
 
-    victim: str | Training
+    victim: str | Training | NnUNetVictim
     attacks: list[str | AttackEntry]
     shadow: str | Shadows | None = None
     fleet: FleetEntry | None = None
@@ -172,6 +212,15 @@ class Settings:
     address: str | None = None
     name: str = "audit"
     version: int = VERSION
+
+
+def is_given(victim: str | Training | NnUNetVictim) -> bool:
+    """Return whether a victim is trained already, here or elsewhere."""
+    if isinstance(victim, NnUNetVictim):
+        return True
+    if isinstance(victim, Training):
+        return victim.weights is not None
+    return Path(victim).exists() and not _is_config(victim)
 
 
 def shadow_count(settings: Settings) -> int:
@@ -207,7 +256,7 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 def _check(settings: Settings) -> None:
     kinds = {
-        "victim": Training,
+        "victim": NnUNetVictim if "nnunet" in str(settings.victim) else Training,
         "shadow": Shadows,
         "fleet": FleetEntry,
         "attacks": AttackEntry,
@@ -246,6 +295,10 @@ def _check_fleet(settings: Settings) -> None:
     """Raise InputError for a fleet that is too small, or of a victim that is trained already."""
     if settings.fleet is None:
         return
+    if isinstance(settings.victim, NnUNetVictim):
+        raise InputError(
+            "a fleet is trained by the victim's config, nnU-Net's folds are trained; leave out fleet"
+        )
     victim = settings.victim.config if isinstance(settings.victim, Training) else settings.victim
     if settings.fleet.count < LEAST_NETWORKS:
         raise InputError(
@@ -309,8 +362,13 @@ def _check_trainable(row: VictimRow, settings: Settings) -> None:
     if row.config is not None:
         return
     for training in (settings.victim, settings.shadow if row.adaptive else settings.victim):
+        if isinstance(training, NnUNetVictim) and (row.defence or row.options):
+            raise InputError(
+                f"{training.nnunet} is already trained, but row {row.label} needs a config to train with; "
+                "name one"
+            )
         config = training.config if isinstance(training, Training) else training
-        if config is None:
+        if config is None or isinstance(config, NnUNetVictim):
             continue
         trained = Path(config).exists() and not config.endswith((".yaml", ".yml"))
         if trained and (row.defence or row.options):

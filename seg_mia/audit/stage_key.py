@@ -25,6 +25,7 @@ from seg_mia.config.parsing import import_all
 from seg_mia.config.spec import class_paths
 from seg_mia.experiment.modules import DataModules, parsed_part
 from seg_mia.experiment.plan import Plan
+from seg_mia.models.nnunet.folder import PLANS, nnunet_files
 from seg_mia.models.style_autoencoder import EXPORT
 from seg_mia.runs import CHECKPOINTS, LAST, checkpoint_file
 
@@ -59,6 +60,7 @@ def key_of(plan: Plan, modules: DataModules, device: str = "cpu") -> str:
         plan.command,
         plan.adopts,
         plan.request.control,
+        [_reference(plan), plan.request.agreement],
         [_digested(setting) for setting in plan.settings if not _is_immaterial(setting)],
         [file_digest(file) for file in checkpoints if file],
         "" if data is None else data.fingerprint,
@@ -66,6 +68,12 @@ def key_of(plan: Plan, modules: DataModules, device: str = "cpu") -> str:
         [outside(paths, build, data) for paths, build in _networks(plan)],
     ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _reference(plan: Plan) -> object:
+    """Return the digest of the predictions that an adopted network is compared with."""
+    folder = plan.request.reference
+    return None if folder is None else _on_disk(Path(folder), folders=True)
 
 
 @cache
@@ -141,7 +149,10 @@ def _on_disk(path: Path, *, folders: bool) -> object:
         if folders and path.is_dir():
             last = path / CHECKPOINTS / LAST
             folder = path / EXPORT if (path / EXPORT).is_dir() else path
-            files = [last] if last.is_file() and folder == path else sorted(folder.rglob("*"))
+            if (path / PLANS).is_file():
+                files = nnunet_files(path)
+            else:
+                files = [last] if last.is_file() and folder == path else sorted(folder.rglob("*"))
             return [[file.name, file_digest(file)] for file in files if file.is_file()]
     except (OSError, ValueError):
         pass

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seg_mia.audit.attacks import PreparedAttack, is_run, prepares
-from seg_mia.audit.settings import Settings, Training, VictimRow, shadow_count
+from seg_mia.audit.settings import NnUNetVictim, Settings, Training, VictimRow, shadow_count
 from seg_mia.config.files import named
+from seg_mia.experiment.folds import LEAST_FOLDS
+from seg_mia.experiment.nnunet import fold_names
 
-Kind = Literal["victim", "shadow", "network", "preparation", "utility", "attack", "recipe"]
+Kind = Literal["victim", "shadow", "network", "preparation", "utility", "attack", "recipe", "folds"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,15 @@ def steps(
                 listed.append(AuditStep("attack", number, index, _title(settings, attack, row), attack))
             if row.release is None and any(step.kind == "network" for step in trainings):
                 listed.append(AuditStep("recipe", number, index, f"the recipe of {victim}"))
+            if number == index == 0 and audits_folds(settings):
+                listed.append(AuditStep("folds", number, index, f"the folds of {victim}"))
     return listed
+
+
+def audits_folds(settings: Settings) -> bool:
+    """Return whether the victim is a cross-validation with enough networks to audit these."""
+    victim = settings.victim
+    return isinstance(victim, NnUNetVictim) and len(fold_names(victim.training)) >= LEAST_FOLDS
 
 
 def _trainings(
@@ -92,7 +102,9 @@ def shadow_row(row: VictimRow) -> VictimRow:
     return row if row.adaptive else VictimRow()
 
 
-def _config_title(training: str | Training, row: VictimRow) -> str:
+def _config_title(training: str | Training | NnUNetVictim, row: VictimRow) -> str:
+    if isinstance(training, NnUNetVictim):
+        return training.name
     config = row.config or (training.config if isinstance(training, Training) else training)
     config = named(config) if config.endswith((".yaml", ".yml")) else config
     return ", ".join([config, *([" + ".join(map(named, row.defence))] if row.defence else [])])

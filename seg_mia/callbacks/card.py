@@ -150,9 +150,16 @@ class CardWriter(Callback):
                 "torch": str(torch.__version__),
                 "metrics": metrics,
                 **({"adopted": True} if getattr(pl_module, "adopted", False) else {}),
+                **_agreement(pl_module),
             },
             "privacy": guarantee,
         }
+
+
+def _agreement(task: LightningModule) -> dict[str, Any]:
+    """Return the comparison of an adopted network with the deployed system, if there was one."""
+    agreement = getattr(task, "agreement", None)
+    return {} if agreement is None else {"agreement": agreement}
 
 
 def split_of(data: SegmentationData, salt: bytes) -> dict[str, str | int | list[str]]:

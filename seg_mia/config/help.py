@@ -10,7 +10,20 @@ from seg_mia.config.options import options_in, taken
 
 ADOPT = (
     "adopt takes the options of fit except --defence and --resume. It trains nothing: --model.weights FILE "
-    "holds the weights of a network trained elsewhere."
+    "holds the weights of a network trained elsewhere.\n\n"
+    "  --reference-predictions FOLDER  masks or probabilities of the deployed system, named by sample: the\n"
+    "                                  network's masks must agree with them\n"
+    "  --agreement 0.99                lowest accepted agreement, mean Dice\n\n"
+    "A training of nnU-Net v2 in 2-D is adopted from its folder, without --config:\n\n"
+    "  --nnunet FOLDER                 nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION\n"
+    "  --folds 0                       folds whose networks are averaged: 0, or 0,1,2, or all (default)\n"
+    "  --raw FOLDER                    nnUNet_raw/DATASET; found below $nnUNet_raw or beside nnUNet_results\n"
+    "  --splits FILE                   splits_final.json; found likewise below nnUNet_preprocessed\n"
+    "  --checkpoint FILE               name in each fold's folder (default checkpoint_final.pth)\n"
+    "  --mirroring true                average over mirror images, as nnU-Net does\n"
+    "  --step 0.5                      distance of patches as a fraction of their sides\n"
+    "  --unseen both                   non-members: validation, imagesTs, or both; by default what exists\n"
+    "  --data.patient '(.+)_[0-9]+'    patient in a case's name; each case is a patient if not given"
 )
 PARTS = ("model", "data", "attack", "release")
 

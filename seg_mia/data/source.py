@@ -98,6 +98,10 @@ class Source(ABC):
         """
         return 0
 
+    def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
+        """Return height and width of a sample without padding below and on the right; None if it has none."""
+        return None
+
     def release(self) -> None:  # noqa: B027  # most sources keep nothing
         """Let go of what decoding keeps in memory; called when all samples are decoded."""
 

@@ -254,7 +254,7 @@ def _listed_cases(path: Path) -> list[str]:
 def _of_nnunet(stated: Mapping[str, str | int], root: Path) -> dict[str, str]:
     """Return the parts of the cases in nnU-Net's splits_final.json."""
     file = path_below(root, str(stated["nnunet"]))
-    folds = _folds(file)
+    folds = read_folds(file)
     fold = stated.get("fold")
     if fold == "all":
         return {case: "train" for each in folds for name in ("train", "val") for case in each[name]}
@@ -266,7 +266,12 @@ def _of_nnunet(stated: Mapping[str, str | int], root: Path) -> dict[str, str]:
     return parts
 
 
-def _folds(file: Path) -> list[dict[str, list[str]]]:
+def read_folds(file: Path) -> list[dict[str, list[str]]]:
+    """Return the folds in nnU-Net's splits_final.json, each with the cases of `train` and `val`.
+
+    Raises:
+        InputError: another file.
+    """
     try:
         folds: list[dict[str, list[str]]] = json.loads(file.read_text(encoding="utf-8"))
         valid = all(

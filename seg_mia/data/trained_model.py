@@ -84,7 +84,7 @@ def judged_data(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> Judged
         "limit": data.limit,
         "left_out": {
             "victim": victim.left_out,
-            "shadow": {why: sum(counts[why] for counts in without) for why in without[0]},
+            "shadow": {why: sum(counts[why] for counts in without) for why in victim.left_out},
         },
         "notes": [note.text for note in data.notes],
     }

@@ -114,4 +114,4 @@ def _family(plan: Plan) -> type | tuple[type, ...]:
     """Return the required base class of the attack; with two families, errors would name the wrong one."""
     if plan.checkpoint is None:
         return (Perturbation, Membership)
-    return Membership if plan.shadows else Perturbation
+    return Membership if plan.infers else Perturbation

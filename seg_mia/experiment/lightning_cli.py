@@ -260,7 +260,8 @@ class Experiment(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, from the start or from a checkpoint of the run."""
         if self.plan.adopts:
-            adopt(self.trainer, model, datamodule, self.folder / CHECKPOINTS / LAST)
+            request, file = self.plan.request, self.folder / CHECKPOINTS / LAST
+            adopt(self.trainer, model, datamodule, file, reference=request.reference, least=request.agreement)
             write_config(self.trainer, self.model, "fit")
             self._sum_up(None)
             return

@@ -76,6 +76,10 @@ def infer(
     """
     needs = attack.scorer.needs
     needs.check_count(len(shadows))
+    if not shadows and control:
+        raise InputError(
+            "a negative control queries a shadow, got none; name one, --shadow PATH, or leave it out"
+        )
     for shadow in shadows:
         check_pair(victim, shadow, needs)
     log_left_out(victim, shadows)
@@ -84,7 +88,7 @@ def infer(
     device = first.strategy.root_device
     signal = attack.signal
     judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
-    features = attack.scorer.by_nonmembers
+    features = attack.scorer.by_nonmembers or attack.scorer.by_features
     judge = answers_of(signal, queried, judged, device, augment=victim.data.augment, features=features)
     if attack.scorer.by_nonmembers:
         learn = [nonmember_answers(signal, queried, shadow, device) for shadow in shadows]
@@ -233,7 +237,9 @@ def load_shadow(
     kind = class_at(card.data["class_path"])
     if not issubclass(kind, SegmentationData):
         raise InputError(f"{found.file} is refused: its card names {kind.__name__} instead of data")
-    local = {name: data.hparams[name] for name in ("root", "cache", "workers") if name in data.hparams}
+    local = {
+        name: data.hparams[name] for name in ("root", "splits", "cache", "workers") if name in data.hparams
+    }
     arguments = without_machine(card.data)["init_args"] | local | {"batch_size": data.batch_size}
     if "root" not in local:
         arguments.pop("root", None)

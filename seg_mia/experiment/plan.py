@@ -12,6 +12,7 @@ from seg_mia.config.files import Config, find_file, inline, is_inline, known, na
 from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
+from seg_mia.experiment.nnunet import config_of
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
 from seg_mia.membership import scorers
@@ -23,7 +24,9 @@ from seg_mia.runs import (
     SALT,
     TEACHER_SEED,
     checkpoint_file,
+    fitting_shadows,
     free_version,
+    is_adopted,
     newest,
     newest_fitting,
     read_run,
@@ -33,6 +36,9 @@ from seg_mia.runs import (
 )
 
 Command = Literal["fit", "validate", "test", "predict"]
+
+PATHS = ("root", "splits")
+"""Settings of data modules that are paths on the machine of a run."""
 
 WITH_RESUME = (
     "--trainer.max_epochs",
@@ -70,6 +76,7 @@ class Plan:
         content: the victim's checkpoint, read safely.
         card: the victim's metadata, checked.
         shadows: shadow models of a membership attack.
+        infers: whether it is a membership attack.
     """
 
     request: RunRequest
@@ -81,6 +88,7 @@ class Plan:
     content: Config | None = None
     card: Card | None = None
     shadows: tuple[Shadow, ...] = ()
+    infers: bool = False
 
     @property
     def adopts(self) -> bool:
@@ -149,8 +157,13 @@ def _refuse(request: RunRequest, subject: str, *names: str) -> None:
 
 def _training(request: RunRequest) -> Plan:
     files = [find_file(config) for config in request.configs]
+    if request.nnunet is not None:
+        files.insert(0, inline(config_of(request.nnunet)))
     if not files and not any(option.flag.startswith("--model") for option in request.options):
-        raise InputError(f"fit needs --config NAME; known names: {', '.join(known())}")
+        folder = (
+            ", or the folder of a training of nnU-Net, --nnunet FOLDER" if request.verb == "adopt" else ""
+        )
+        raise InputError(f"{request.verb} needs --config NAME; known names: {', '.join(known())}{folder}")
     layers = stacked(files)
     options = with_defences(request.options, layers, request.defences)
     if last_value(layers, "resume"):
@@ -159,7 +172,8 @@ def _training(request: RunRequest) -> Plan:
     options = in_role(layers, options, request.role)
     runs = request.runs or _text(last_value(layers, "runs")) or "runs"
     named_files = [file for file in files if not is_inline(file)]
-    parts = [_run_name(Path(named_files[-1])) if named_files else "fit"]
+    of_nnunet = request.nnunet.name if request.nnunet is not None else "fit"
+    parts = [_run_name(Path(named_files[-1])) if named_files else of_nnunet]
     parts += [request.role] if request.role and not of_shadow(layers) else []
     parts += map(named, request.defences)
     request = replace(request, runs=runs)
@@ -241,6 +255,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
         content=content,
         card=card,
         shadows=tuple(Shadow(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows),
+        infers=membership,
     )
 
 
@@ -279,7 +294,8 @@ def _data(data: ClassSpec, run: Path) -> ClassSpec:
     """Return the data settings of checkpoint metadata; its paths count only where its run lies."""
     spec = without_machine(data)
     if not (run / SALT).is_file():
-        spec["init_args"].pop("root", None)
+        for name in PATHS:
+            spec["init_args"].pop(name, None)
     return spec
 
 
@@ -287,11 +303,15 @@ def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
     """Return the victim's checkpoint, and those of the shadows of a membership attack."""
     runs = Path(request.runs or "runs")
     victim = checkpoint_file(request.victim) if request.victim else None
-    if needs is None:
+    if needs is None or needs.maximum == 0:
         return victim or newest(runs, "victim"), []
     shadows = list(dict.fromkeys(file for path in request.shadows for file in shadow_files(path)))
     if shadows:
         needs.check_count(len(shadows))
+    if needs.optional and not shadows and not request.control:
+        adopted_victim = victim or newest(runs, "victim")
+        if is_adopted(adopted_victim):  # no shadow may exist: AUC and rates need none
+            return adopted_victim, fitting_shadows(runs, adopted_victim)
     return newest_fitting(runs, victim, shadows, most=needs.maximum, apart=not needs.queries_judged)
 
 

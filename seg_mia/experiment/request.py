@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, cast
 
 from seg_mia.config.options import Option, options_in, taken, words_of
 from seg_mia.errors import InputError
+from seg_mia.experiment.nnunet import NnUNetTraining, parsed_training
 from seg_mia.experiment.roles import SHADOW
 
 Verb = Literal["fit", "adopt", "validate", "test", "predict"]
@@ -32,6 +33,9 @@ class RunRequest:
         resume: folder of the run to resume.
         runs: folder of the runs.
         trust: class paths outside seg_mia allowed in checkpoint metadata.
+        nnunet: a training of nnU-Net to adopt.
+        reference: folder of the deployed system's predictions, which an adopted network is compared with.
+        agreement: lowest accepted agreement of the two.
     """
 
     verb: Verb
@@ -47,6 +51,9 @@ class RunRequest:
     resume: str | None = None
     runs: str | None = None
     trust: tuple[str, ...] = ()
+    nnunet: NnUNetTraining | None = None
+    reference: str | None = None
+    agreement: float | None = None
 
     @property
     def words(self) -> list[str]:
@@ -58,14 +65,18 @@ class RunRequest:
         flags += [Option("--control")] if self.control else []
         flags += [Option("--runs", self.runs)] if self.runs else []
         flags += [Option("--trust", path) for path in self.trust]
+        flags += [Option("--reference-predictions", self.reference)] if self.reference else []
+        flags += [Option("--agreement", f"{self.agreement:g}")] if self.agreement is not None else []
         named = [Option(o.flag, "...") if o.name in NAMES_SAMPLES else o for o in self.options]
-        return [self.verb, *words_of([*flags, *named])]
+        of_nnunet = self.nnunet.words if self.nnunet is not None else []
+        return [self.verb, *of_nnunet, *words_of([*flags, *named])]
 
 
 def requested(words: Sequence[str]) -> RunRequest:
     """Return the request of the words after `seg_mia`; raise InputError for invalid ones."""
     verb = cast(Verb, words[0])
-    flags, remaining = _own_flags(words[1:])
+    adopts = verb == "adopt"
+    flags, remaining = _own_flags(words[1:], adopts=adopts)
     configs, options = taken(options_in(remaining), "config")
     parts: dict[str, str | None] = {"attack": None, "release": None}
     for part in parts if verb not in {"fit", "adopt"} else ():
@@ -85,11 +96,35 @@ def requested(words: Sequence[str]) -> RunRequest:
         resume=flags.resume,
         runs=flags.runs,
         trust=tuple(flags.trust),
+        nnunet=_nnunet(flags) if adopts else None,
+        reference=flags.reference_predictions if adopts else None,
+        agreement=_agreement(flags) if adopts else None,
         **parts,
     )
 
 
-def _own_flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def _nnunet(flags: argparse.Namespace) -> NnUNetTraining | None:
+    """Return the training of nnU-Net in the options, if any."""
+    names = [field.name for field in fields(NnUNetTraining)]
+    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
+    if given and "nnunet" not in given:
+        raise InputError(f"--{min(given)} belongs to a training of nnU-Net; name its folder, --nnunet FOLDER")
+    return parsed_training(given) if given else None
+
+
+def _agreement(flags: argparse.Namespace) -> float | None:
+    """Return the lowest accepted agreement, if given."""
+    if flags.agreement is None:
+        return None
+    try:
+        return float(flags.agreement)
+    except ValueError:
+        raise InputError(
+            f"agreement must be a number in [0, 1], got {flags.agreement!r}; 0.99 is usual"
+        ) from None
+
+
+def _own_flags(words: Sequence[str], *, adopts: bool) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--victim")
     parser.add_argument("--shadow", action="append", default=[])
@@ -99,6 +134,11 @@ def _own_flags(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--defence", action="append", default=[])
+    if adopts:
+        for field in fields(NnUNetTraining):
+            parser.add_argument(f"--{field.name}")
+        parser.add_argument("--reference-predictions", "--reference_predictions")
+        parser.add_argument("--agreement")
     try:
         return parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:

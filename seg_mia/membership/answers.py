@@ -62,11 +62,18 @@ class Fleet:
         sampling: whether shadows may be trained on evaluation samples. `half`: never, and they are queried
             only on their own samples. `offline`: possibly, and only shadows not trained on a sample are used
             for it. `online`: every sample needs shadows trained on it and shadows not trained on it.
+        optional: whether scores need no shadow, only the decision threshold does.
     """
 
     count: int = 1
     maximum: int | None = 1
     sampling: Sampling = "half"
+    optional: bool = False
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether members can be ranked without any shadow."""
+        return self.optional or not self.count
 
     @property
     def queries_judged(self) -> bool:
@@ -75,7 +82,7 @@ class Fleet:
 
     def check_count(self, shadows: int) -> None:
         """Raise InputError for too few or too many shadows."""
-        if shadows < self.count:
+        if shadows < self.count and (shadows or not self.optional):
             raise InputError(
                 f"this attack needs at least {self.count} shadows, got {shadows}; train more: "
                 f"{_command(self.count)}"

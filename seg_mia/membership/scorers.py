@@ -11,6 +11,7 @@ import numpy as np
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.arrays import Members, Values
+from seg_mia.membership.blind import blind_scores
 from seg_mia.membership.fleet.arrays import standardised
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
@@ -46,10 +47,12 @@ class Scorer(ABC):
         standardise: whether signals are compared after `standardised`.
         by_nonmembers: whether the attack learns from the victim's own signals on known non-members, samples
             of the shadows' half, with features of image and mask; the shadows are not queried.
+        by_features: whether scores depend on features of image and mask.
     """
 
     maps: ClassVar[bool] = False
     by_nonmembers: ClassVar[bool] = False
+    by_features: ClassVar[bool] = False
     needs: ClassVar[Fleet] = Fleet()
     standardise: bool = False
 
@@ -112,8 +115,10 @@ class Threshold(Scorer):
     Args:
         rule: `shadow_mean`: at most the shadow's mean over its members, as published (Chobola et al. 2022),
             but in evaluation mode and per image; `shadow_roc`: at the shadow's highest balanced accuracy.
+            Without a shadow there is no threshold, and AUC and rates at few false positives need none.
     """
 
+    needs: ClassVar[Fleet] = Fleet(optional=True)
     rule: Rule = "shadow_mean"
 
     def __post_init__(self) -> None:
@@ -122,6 +127,8 @@ class Threshold(Scorer):
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadow's own samples."""
         self.needs.check_count(len(shadows))
+        if not shadows:
+            return
         shadow = shadows[0]
         known, members = shadow.numbers[shadow.judged], shadow.members[shadow.judged]
         self._threshold = shadow_threshold(known, members, rule=self.rule)
@@ -133,6 +140,34 @@ class Threshold(Scorer):
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
         """Return the negative numbers, as in `loss_threshold`."""
         return Guesses(-victim.numbers, self._threshold)
+
+
+@dataclass(kw_only=True)
+class CrossFitted(Scorer):
+    """Predict membership from statistics of image and mask alone, cross-fitted by patient (`blind_scores`).
+
+    A baseline that queries no network; there is no threshold.
+
+    Args:
+        seed: seed of the folds.
+    """
+
+    maps: ClassVar[bool] = True
+    by_features: ClassVar[bool] = True
+    needs: ClassVar[Fleet] = Fleet(count=0, maximum=0)
+    seed: int = 0
+
+    def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
+        """Learn nothing of shadows."""
+        self.needs.check_count(len(shadows))
+
+    def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
+        """Return out-of-fold scores."""
+        if victim.features is None:
+            raise TypeError(
+                "this scorer takes statistics of image and mask, got none; run it by `seg_mia test`"
+            )
+        return Guesses(blind_scores(victim.features, victim.members, victim.groups, seed=self.seed), math.nan)
 
 
 @dataclass(kw_only=True)

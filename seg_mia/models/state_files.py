@@ -32,6 +32,15 @@ _BEHIND = {
 """Usual keys of the weights within a file."""
 
 
+def content_of(path: Path) -> Any:
+    """Return all plain values and tensors of a file written by torch.save; NumPy scalars are skipped.
+
+    Raises:
+        InputError: an unreadable file, or objects other than tensors and plain values (never run).
+    """
+    return _read(path)
+
+
 def states(path: Path) -> dict[str, State]:
     """Return every state dict in a file (.pth, .pt, .ckpt, .safetensors), keyed by its location.
 

@@ -28,6 +28,14 @@ class Pretrained(Protocol):
         """Return the encoder's state dict for three channels, downloaded if necessary."""
 
 
+@runtime_checkable
+class ReadsWeights(Protocol):
+    """Network that reads its weights itself, from a folder or a file of its own layout."""
+
+    def read_weights(self, path: Path) -> str:
+        """Load the weights in place, and return a description."""
+
+
 def load_encoder(network: nn.Module, source: str | Path) -> None:
     """Load pre-trained weights into `network.encoder`, in place: every tensor or none.
 
@@ -78,7 +86,10 @@ def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> 
         InputError: missing file, content beyond tensors, no state dict at `key`, mismatched names or shapes,
             or more than one matching state dict.
     """
-    path, expected = Path(path), network.state_dict()
+    path = Path(path)
+    if isinstance(network, ReadsWeights):
+        return _own_reading(network, path, key)
+    expected = network.state_dict()
     problem = f"{path} does not fit {type(network).__name__}"
     path_in_file, match = _chosen(
         path, {place: matched(state, expected) for place, state in _at(path, key).items()}, problem
@@ -88,6 +99,14 @@ def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> 
     report = f"{path}: weights loaded {', '.join(taken)}; all names and shapes match" if taken else ""
     if report:
         log.info(report)
+    return report
+
+
+def _own_reading(network: ReadsWeights, path: Path, key: str | None) -> str:
+    if key is not None:
+        raise InputError(f"weights_key does not apply to {type(network).__name__}, got {key!r}; leave it out")
+    report = network.read_weights(path)
+    log.info(report)
     return report
 
 

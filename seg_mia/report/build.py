@@ -6,6 +6,7 @@ from dataclasses import replace
 from seg_mia.report.attack_files import AttackFiles, exposed, first_key, gather, sides, strongest_attack
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.caveats import caveats, warnings
+from seg_mia.report.rules.folds_rules import folds_caveats
 from seg_mia.report.rules.recipe_caveats import recipe_caveats
 from seg_mia.report.rules.verdicts import verdicts
 from seg_mia.results.audit import Victim
@@ -39,17 +40,26 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         images=images,
         tool=shareable.tool,
         warnings=warnings(shareable.defences, membership, shareable.perturbations),
-        verdicts=verdicts(shareable.defences, membership, shareable.perturbations, shareable.leaks, recipes),
+        verdicts=verdicts(
+            shareable.defences,
+            membership,
+            shareable.perturbations,
+            shareable.leaks,
+            recipes,
+            folds=shareable.folds,
+        ),
         victims=shareable.defences,
         leaks=shareable.leaks,
         membership=membership,
         recipes=recipes,
+        folds=shareable.folds,
         perturbations=shareable.perturbations,
         seeds=spread_over_seeds([*membership, *shareable.perturbations]),
         exposed=exposed(surest, files.scores),
         caveats=[
             *caveats(shareable.defences, membership, shareable.perturbations),
             *recipe_caveats(recipes),
+            *folds_caveats(shareable.folds),
         ],
         missing=[*files.missing, *_unread_canaries(shareable.defences)],
         settings=shareable.settings,

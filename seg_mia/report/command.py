@@ -56,6 +56,7 @@ def verdict_lines(content: Report) -> list[str]:
     return [
         f"{row.defence}: leak: {row.leak.word.lower()}; "
         f"{'' if row.recipe is None else f'leak of the recipe: {row.recipe.word.lower()}; '}"
+        f"{'' if row.folds is None else f'leak of the folds: {row.folds.word.lower()}; '}"
         f"robustness: {row.robustness.word.lower()}; privacy: {row.privacy.word.lower()}"
         for row in content.verdicts
     ]

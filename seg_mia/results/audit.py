@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from seg_mia.results.base import Number, Result, Settings, VictimRecord
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -101,6 +102,7 @@ class AuditResult(Result):
     defences: list[Victim]
     leaks: list[LeakResult]
     recipes: list[RecipeResult] = Field(default_factory=list)
+    folds: list[FoldsResult] = Field(default_factory=list)
     stages: list[Stage]
 
     @property

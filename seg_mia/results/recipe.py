@@ -229,9 +229,9 @@ def recipe_result(
         network_aucs=audit.target_aucs.tolist(),
         roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
         rates=RecipeRates(
-            pooled=[_rate(rate) for rate in audit.pooled],
-            calibrated=[_rate(rate) for rate in audit.calibrated],
-            transferred=[_rate(rate) for rate in audit.transferred],
+            pooled=[rate_of(rate) for rate in audit.pooled],
+            calibrated=[rate_of(rate) for rate in audit.calibrated],
+            transferred=[rate_of(rate) for rate in audit.transferred],
         ),
         risk=recipe_risk(audit, ids),
         curve=[_point(point) for point in curve],
@@ -267,7 +267,8 @@ def auc_p_value(auc: Interval, patients: int) -> float:
     return float(stats.t.sf(middle / error, patients - 1))
 
 
-def _rate(rate: Rate) -> RecipeRate:
+def rate_of(rate: Rate) -> RecipeRate:
+    """Return rates at a nominal false positive rate as a result."""
     return RecipeRate(
         fpr=rate.fpr,
         expected=rate.expected_false_positives,
@@ -280,7 +281,7 @@ def _rate(rate: Rate) -> RecipeRate:
 
 
 def _altered(audit: AlteredAudit) -> AlteredSamples:
-    rates = [_rate(rate) for rate in audit.pooled]
+    rates = [rate_of(rate) for rate in audit.pooled]
     return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
 
 

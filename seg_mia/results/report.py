@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from seg_mia.results.audit import Stage, Victim
 from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -48,6 +49,7 @@ class Verdicts(Result):
         robustness: of its victims.
         privacy: what its trainings promise.
         recipe: on the leak of any network of its recipe, None without a fleet.
+        folds: on the leak of the networks of its cross-validation, None without one.
     """
 
     row: int
@@ -56,6 +58,7 @@ class Verdicts(Result):
     robustness: Verdict
     privacy: Verdict
     recipe: Verdict | None = None
+    folds: Verdict | None = None
 
 
 class SeedSpread(Result):
@@ -104,6 +107,7 @@ class Report(Result):
         victims: one per row and seed.
         leaks: what membership attacks show together, for each row that they were run on.
         membership: results of membership attacks.
+        folds: results of attacks on the networks of a cross-validation.
         recipes: results of attacks on a recipe, each network of a fleet in turn the victim.
         perturbations: results of the others.
         seeds: spread over seeds, where there are several.
@@ -130,6 +134,7 @@ class Report(Result):
     leaks: list[LeakResult]
     membership: list[MembershipResult]
     recipes: list[RecipeResult] = Field(default_factory=list)
+    folds: list[FoldsResult] = Field(default_factory=list)
     perturbations: list[PerturbationResult]
     seeds: list[SeedSpread]
     exposed: list[Exposed]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from seg_mia.results.audit import AttackResult, Victim
 from seg_mia.results.base import Measure
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
@@ -116,6 +117,22 @@ def recipe_table(results: Sequence[RecipeResult]) -> list[list[str]]:
         cells += [recipe_rate(rate_at(column, 0.01)) for column in rates]
         table.append([*cells, f"{result.risk.significant} of {result.patients}"])
     return table
+
+
+def folds_table(results: Sequence[FoldsResult]) -> list[list[str]]:
+    """Return the cells of a table of cross-validations, its header first."""
+    header = ["victim", "networks", "patients", "lowest where left out", "p, exact", "AUC"]
+    return [header, *(
+        [
+            result.defence,
+            str(result.networks),
+            str(result.patients),
+            f"{result.lowest} ({result.chance * result.patients:.1f} expected)",
+            f"{result.p_value:.2g}",
+            interval(result.auc),
+        ]
+        for result in results
+    )]  # fmt: skip
 
 
 def recipe_rate(rate: RecipeRate | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_mia.membership.tradeoff import Permitted
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
@@ -158,6 +159,24 @@ def minimal_in_words(norms: MinimalNorms) -> str:
     return (
         f"smallest change found for {norms.found} of {norms.images} images, median {median} [{low}, {high}]"
     )
+
+
+def folds_headline(result: FoldsResult) -> list[str]:
+    """Return the audit of a cross-validation in lines."""
+    rates = ", ".join(
+        f"{interval(rate.tpr)} at {100 * rate.fpr:g} % FPR{' (rough)' if rate.flagged else ''}"
+        for rate in result.rates
+        if rate.resolvable
+    )
+    return [
+        f"folds (attacker knowledge: {result.attacker_knowledge}), {result.networks} networks, "
+        f"{counted(result.patients, 'patient')}: {result.lowest} have the lowest confidence under the "
+        "network "
+        f"that left them out, {result.chance * result.patients:.1f} expected (p = {result.p_value:.2g}, "
+        "exact)",
+        f"  a network trained on a patient against the one that was not: AUC {interval(result.auc)}; TPR "
+        f"{rates}",
+    ]
 
 
 def recipe_headline(result: RecipeResult) -> list[str]:

@@ -10,6 +10,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.weights import load_state
 from seg_mia.models.wrapper import bare
+from seg_mia.tasks.agreement import LEAST, HasReferences, Reference, compared
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
@@ -17,10 +18,19 @@ from seg_mia.tasks.segmentation import Segmentation
 log = logging.getLogger(__name__)
 
 
-def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, file: Path) -> None:
+def adopt(
+    trainer: Trainer,
+    model: LightningModule,
+    data: LightningDataModule,
+    file: Path,
+    *,
+    reference: str | None = None,
+    least: float | None = None,
+) -> None:
     """Load a task's weights, evaluate it on non-members, and write it as the last checkpoint of a run.
 
-    Logs a warning if the network segments nothing there.
+    Logs a warning if the network segments nothing there. Predictions of the deployed system, if given or
+    stored beside the weights, must agree with the network's.
 
     Args:
         trainer: runs the evaluation and writes the checkpoint metadata of its callbacks.
@@ -28,10 +38,12 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
             being a file or a service.
         data: data whose members are the network's training samples.
         file: path of the checkpoint.
+        reference: folder of the deployed system's predictions; those beside the weights if not given.
+        least: lowest accepted agreement, mean Dice; 0.99 if not given.
 
     Raises:
         InputError: missing or incompatible weights, unreadable checkpoint metadata, NaN or infinite outputs,
-            or a task beyond plain segmentation.
+            a task beyond plain segmentation, or masks other than the deployed system's.
     """
     if not isinstance(model, Segmentation) or (model.weights is None and _has_weights(model)):
         raise InputError(
@@ -55,6 +67,7 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
         data.setup("validate")
         model.choose_output(data, trained=True)
         check_one_sample(model.network, data)
+        _compare(model, data, reference, LEAST if least is None else least)
         doubt = warning(model.network, data)
     trainer.validate(model, datamodule=data, verbose=False)
     trainer.save_checkpoint(file)
@@ -64,3 +77,25 @@ def adopt(trainer: Trainer, model: LightningModule, data: LightningDataModule, f
 
 def _has_weights(model: Segmentation) -> bool:
     return any(True for _ in model.network.parameters())
+
+
+def _compare(model: Segmentation, data: SegmentationData, reference: str | None, least: float) -> None:
+    """Compare a network with predictions of the deployed system, if there are any."""
+    network = bare(model.network)
+    references = list[Reference]()
+    if reference is not None:
+        references = [Reference(Path(reference), model.network)]
+    elif isinstance(network, HasReferences):
+        references = [Reference(*pair) for pair in network.references(Path(model.weights or ""))]
+    if not references:
+        log.info("not compared with the deployed system: --reference-predictions FOLDER does")
+        return
+    agreement = compared(references, data, least)
+    log.info(
+        "masks agree with the deployed system's: Dice %.4f on %d of %d predictions, lowest %.3f",
+        agreement.dice,
+        agreement.samples,
+        agreement.available,
+        agreement.lowest,
+    )
+    model.agreement = agreement.plain()

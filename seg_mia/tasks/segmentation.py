@@ -64,10 +64,12 @@ class Segmentation(LightningModule):
         network: the deployed network, with the wrappers of the defences.
         resumed: weights will come from a checkpoint; Lightning reports this only after `setup`.
         adopted: whether the network was trained elsewhere.
+        agreement: comparison with the deployed system's predictions, as plain values, if there was one.
     """
 
     resumed = False
     adopted = False
+    agreement: dict[str, Any] | None = None
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Scorers on the answers of networks: what they learn, and which shadows they refuse."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered
-from seg_mia.membership.scorers import Calibrated, Classifier, Threshold
+from seg_mia.membership.scorers import Calibrated, Classifier, CrossFitted, Threshold
 
 Flags = Sequence[int]
 
@@ -96,10 +97,33 @@ def test_one_shadow_is_one() -> None:
     for scorer in (Threshold(), Classifier()):
         with pytest.raises(InputError, match="takes at most 1 shadow, got 2; name fewer"):
             scorer.fit([shadow, shadow])
-        with pytest.raises(InputError, match="at least 1 shadows, got 0; train more"):
-            scorer.fit([])
-        assert scorer.needs == Fleet()
+    with pytest.raises(InputError, match="at least 1 shadows, got 0; train more"):
+        Classifier().fit([])
+    assert Classifier().needs == Fleet()
     assert Threshold().training is None
+
+
+def test_numbers_rank_without_a_shadow_and_decide_nothing() -> None:
+    scorer = Threshold()
+    scorer.fit([])
+    guesses = scorer.score(answers("st", [2, 1], [True, False]), [])
+    assert guesses.scores.tolist() == [-2, -1]
+    assert math.isnan(guesses.threshold)
+
+
+def test_statistics_of_images_rank_members_where_the_split_is_unfair() -> None:
+    members = np.arange(40) % 2 == 0
+    victim = answers("".join(map(chr, range(200, 240))), [0.0] * 40, members.tolist())
+    features = np.stack([members + 0.1 * np.arange(40) / 40, np.ones(40)], axis=1)
+    scorer = CrossFitted()
+    scorer.fit([])
+    guesses = scorer.score(replace(victim, features=features), [])
+    assert guesses.scores[members].min() > guesses.scores[~members].max()
+    assert math.isnan(guesses.threshold)
+    with pytest.raises(InputError, match="at most 0 shadow"):
+        scorer.fit([victim])
+    with pytest.raises(TypeError, match="statistics"):
+        scorer.score(victim, [])
 
 
 SEEN = np.array([[True, False, False], [False, True, False]])

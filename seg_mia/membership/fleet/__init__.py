@@ -8,7 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
-from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks
+from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
     lira_offline,
@@ -72,6 +72,7 @@ __all__ = [
     "fold_differences",
     "fold_ranks",
     "image_logit",
+    "left_out_ranks",
     "less_population",
     "lira_offline",
     "lira_online",

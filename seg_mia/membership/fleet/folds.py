@@ -54,6 +54,27 @@ def fold_ranks(signals: Numbers, inside: Inside) -> FoldRanks:
     return FoldRanks(lowest, values.shape[1], chance, float(test.pvalue))
 
 
+def left_out_ranks(signals: Numbers, inside: Inside) -> Values:
+    """Return how many samples have each rank under the network that left them out, (networks,).
+
+    The first rank is the lowest signal. Ties are shared in equal parts. Without a leak the numbers are equal,
+    up to chance.
+
+    Args:
+        signals: as in `fold_ranks`.
+        inside: as in `fold_ranks`.
+
+    Raises:
+        InputError: errors of `fold_ranks`.
+    """
+    values, left_out = _checked(signals, inside)
+    outside = values[left_out, np.arange(values.shape[1])]
+    below, tied = (values < outside).sum(axis=0), (values == outside).sum(axis=0)
+    ranks = np.arange(len(values))[:, None]
+    shares = (ranks >= below) & (ranks < below + tied)
+    return np.asarray((shares / tied).sum(axis=1), dtype=np.float64)
+
+
 def fold_differences(signals: Numbers, inside: Inside) -> tuple[Values, Inside]:
     """Return scores of members and non-members with the same references, (2 (networks - 1), n), and members.
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from seg_mia.report.attack_files import AttackFiles
 from seg_mia.report.html.figures import histogram_figures, roc_figures, victim_figures
+from seg_mia.report.html.folds import folds_sections
 from seg_mia.report.html.formatting import FILTERS
 from seg_mia.report.html.recipe import SHOWN_PATIENTS, recipe_sections
 from seg_mia.report.html.tables import canary_rows, compared_labels, defence_rows, flattened, victim_facts
@@ -52,6 +53,7 @@ def page(report: Report, files: AttackFiles) -> str:
         trade_offs=victim_figures(report, trade_offs, "trade"),
         over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
         recipes=recipe_sections(report),
+        folds=folds_sections(report),
         shown_patients=SHOWN_PATIENTS,
         canaries=canary_rows(report),
         comparison=defence_rows(report),

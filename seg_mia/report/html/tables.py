@@ -118,10 +118,26 @@ def _card_facts(about: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, name in (("classes", "Classes"), ("channels", "Channels")):
         if key in about:
             yield name, in_words(about[key])
+    yield from _deployed(about.get("training"))
     if about.get("defences"):
         yield "Defences in training", in_words(about["defences"])
     if isinstance(fingerprint := about.get("fingerprint"), str):
         yield "Data fingerprint", fingerprint[:12]
+
+
+def _deployed(training: object) -> Iterator[tuple[str, str]]:
+    """Yield the comparison of an adopted network with the deployed system in words."""
+    if not isinstance(training, Mapping) or not training.get("adopted"):
+        return
+    agreement = training.get("agreement")
+    if not isinstance(agreement, Mapping):
+        yield "Deployed system", "trained elsewhere, not compared with the deployed system"
+        return
+    yield (
+        "Deployed system",
+        f"masks agree with the deployed system's: Dice {agreement.get('dice', 0.0):.4f} on "
+        f"{agreement.get('samples')} predictions, lowest {agreement.get('lowest', 0.0):.3f}",
+    )
 
 
 def _component(value: Any) -> str:

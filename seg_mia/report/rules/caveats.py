@@ -113,6 +113,7 @@ def _selection_caveats(victims: Sequence[Victim], membership: Sequence[Membershi
             "Only predictions are given. Whether they are those of the deployed network, and whether the "
             "parts state truly who was trained on, nobody has checked."
         )
+    yield from _deployment_caveats(victims)
     per_victim = Counter(result.key for result in membership if result.role == "attack")
     if attack_count := max(per_victim.values(), default=0):
         if attack_count > 1:
@@ -139,6 +140,17 @@ def _selection_caveats(victims: Sequence[Victim], membership: Sequence[Membershi
                 "scores would be better than chance. This does not count as a leak, since the direction is "
                 "fixed before the victim is queried."
             )
+
+
+def _deployment_caveats(victims: Sequence[Victim]) -> Iterator[str]:
+    """Yield a caveat for adopted networks that were not compared with the deployed system."""
+    trainings = [training for victim in victims if isinstance(training := victim.about.get("training"), dict)]
+    adopted = [training for training in trainings if training.get("adopted")]
+    if any("agreement" not in training for training in adopted):
+        yield (
+            "The network was trained elsewhere and not compared with the deployed system "
+            "(--reference-predictions): another preprocessing or checkpoint would go unnoticed."
+        )
 
 
 def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from seg_mia.report.rules.verdicts import networks_segment_nothing, segments_not
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.bounded_mean import dice_lost
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
@@ -32,6 +33,7 @@ GRAMMAR = re.compile(
 KINDS = {"attack": "mia", "blind": "blind", "control": "control"}
 ALL_PERTURBATIONS = "perturbation"
 RECIPE = "recipe"
+FOLDS = "folds"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Gate:
 
 
 class RecipeKey(NamedTuple):
-    """A recipe, judged by all networks of a fleet."""
+    """A recipe or a cross-validation, judged by all of its networks."""
 
     defence: str
     networks: int
@@ -156,6 +158,7 @@ def readings(report: Report) -> Iterator[Reading]:
             yield replace(reading, void=void)
     for recipe in report.recipes:
         yield from _recipe_readings(recipe)
+    yield from _folds_readings(report.folds)
     for victim in report.victims:
         yield from _victim_readings(victim)
 
@@ -177,6 +180,14 @@ def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
                 yield Reading(metric, _number(value), result.key, result.label, void)
     if result.certified is not None and result.role == "attack":
         yield Reading("epsilon.proved", _number(result.certified.epsilon), result.key, result.label)
+
+
+def _folds_readings(results: Sequence[FoldsResult]) -> Iterator[Reading]:
+    for result in results:
+        key = RecipeKey(result.defence, result.networks)
+        for metric, value in _ends(f"{FOLDS}.auc", result.auc):
+            yield Reading(metric, _number(value), key, FOLDS)
+        yield Reading(f"{FOLDS}.p_value", result.p_value, key, FOLDS)
 
 
 def _recipe_readings(result: RecipeResult) -> Iterator[Reading]:

@@ -6,6 +6,7 @@ samples may be too few, or a better attack may exist.
 
 from collections.abc import Collection, Sequence
 
+from seg_mia.report.rules.folds_rules import folds_verdict
 from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, leak
 from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, STRONG_EPSILON, privacy
 from seg_mia.report.rules.recipe_verdict import LEVEL, recipe_verdict
@@ -20,6 +21,7 @@ from seg_mia.report.rules.robustness_verdict import (
 )
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import RunKey
+from seg_mia.results.folds import FoldsResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -48,6 +50,19 @@ RULES = {
         f"segment, mean Dice below {LEAST_DICE} on members. It judges any network trained this way, not the "
         "victim."
     ),
+    "folds": (
+        "Each patient was left out by exactly one network of a cross-validation. Two p-values: of the "
+        "number of "
+        "patients whose confidence is lowest under that network, exact without a leak if folds were drawn "
+        "at random, "
+        "and of the AUC of telling a network trained on a patient from that one. A leak is claimed where "
+        "one is at "
+        f"most {LEVEL:g} after Bonferroni for both. Strong: the interval of the AUC begins at {STRONG_AUC} "
+        "or above. "
+        "Weak: it does not. Void: the networks hardly segment. It judges the networks one by one; their "
+        "mean, which "
+        "is deployed, usually discloses less."
+    ),
     "robustness": (
         f"Broken: for some attack, the interval of the share of Dice lost begins at {BROKEN_SHARE} or above, "
         f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
@@ -69,6 +84,8 @@ def verdicts(
     perturbations: Sequence[PerturbationResult],
     leaks: Sequence[LeakResult] = (),
     recipes: Sequence[RecipeResult] = (),
+    *,
+    folds: Sequence[FoldsResult] = (),
 ) -> list[Verdicts]:
     """Return the verdicts on each row of the comparison, over all of its seeds."""
     split = any(fails(result) for result in membership if result.role == "blind")
@@ -96,6 +113,7 @@ def verdicts(
                 recipe=recipe_verdict(
                     [result for result in recipes if result.row == row], least_dice=LEAST_DICE
                 ),
+                folds=folds_verdict([result for result in folds if result.row == row], least_dice=LEAST_DICE),
             )
         )
     return rows

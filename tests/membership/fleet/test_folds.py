@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.folds import fold_differences, fold_ranks
+from seg_mia.membership.fleet.folds import fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.recipe import pooled_auc
 
 
@@ -42,6 +42,14 @@ def test_by_hand() -> None:
 def test_ties_are_shared() -> None:
     inside = ~np.eye(3, dtype=bool)
     assert fold_ranks(np.ones((3, 3)), inside).lowest == 1
+    assert left_out_ranks(np.ones((3, 3)), inside).tolist() == [1, 1, 1]
+
+
+def test_ranks_are_those_of_the_network_that_left_the_sample_out() -> None:
+    # Columns: the lowest of three, the highest, and a tie with the lowest.
+    signals = np.array([[1.0, 5.0, 2.0], [4.0, 6.0, 3.0], [6.0, 3.0, 2.0]])
+    inside = np.array([[False, True, True], [True, False, True], [True, True, False]])
+    assert left_out_ranks(signals, inside).tolist() == [1.5, 0.5, 1]
 
 
 def test_nothing_is_found_where_nothing_is() -> None:

@@ -1,0 +1,1 @@
+"""nnU-Net v2 networks as deployed: architecture, preprocessing, patches, mirroring, ensembles of folds."""
