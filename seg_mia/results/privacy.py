@@ -99,6 +99,8 @@ class CanaryResult(Result):
         delta: at which epsilon is bounded.
         certified: by the rates at a threshold, as if the samples of one training were independent.
         one_run: by the number of right guesses, however these samples hang together.
+        gaussian: the same where each step uses all units with Gaussian noise, which permits a far greater
+            bound; None for any other training.
         privacy: what the training promises; None without a promise.
     """
 
@@ -110,13 +112,22 @@ class CanaryResult(Result):
     delta: Number
     certified: EpsilonLowerBound
     one_run: EpsilonLowerBound
+    gaussian: EpsilonLowerBound | None = None
     privacy: DPGuarantee | None
+
+    @property
+    def bounds(self) -> dict[str, EpsilonLowerBound]:
+        """All bounds, by their derivation."""
+        bounds = {"by a threshold": self.certified, "by the number of correct guesses": self.one_run}
+        if self.gaussian is not None:
+            bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
+        return bounds
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
         bounds = [
             value
-            for bound in (self.certified, self.one_run)
+            for bound in self.bounds.values()
             for value in (bound.epsilon, bound.attainable, bound.confidence)
         ]
         if any(value is None for value in (self.auc, self.delta, *bounds)):
