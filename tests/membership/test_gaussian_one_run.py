@@ -62,7 +62,9 @@ def test_error_chances_fall_and_average_to_the_best_test() -> None:
 
 def test_p_value_bounds_the_binomial_of_equal_errors() -> None:
     # Without privacy loss each guess is a coin toss: Chernoff's bound is above the binomial tail.
-    assert stats.binom.cdf(30, 100, 0.5) <= gaussian_p_value(100, 30, 1e-6) < 10 * stats.binom.cdf(30, 100, 0.5)
+    assert (
+        stats.binom.cdf(30, 100, 0.5) <= gaussian_p_value(100, 30, 1e-6) < 10 * stats.binom.cdf(30, 100, 0.5)
+    )
 
 
 @lru_cache
