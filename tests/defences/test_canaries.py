@@ -31,6 +31,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import run
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.tasks.segmentation import Segmentation
@@ -270,6 +271,19 @@ def test_a_private_training_counts_its_canaries_in_either_order(first: str, tiny
     assert privacy["delta"] == found["delta"] == 1 / (10 * units)
     assert privacy["steps"] == round(units / 9)
     assert found["privacy"] == privacy
+    assert found["gaussian"] is None
+
+
+def test_a_training_on_all_units_in_each_step_has_the_bound_of_a_gaussian_mechanism(tiny: Path) -> None:
+    done = run([*together(tiny, "dp", population=10), "--data.batch_size=10"])
+    found = json.loads((done.folder / "canaries.json").read_text())
+    scores = np.array([float(row["score"]) for row in table(done.folder)])
+    inserted = done.model.defences[1].inserted
+    assert found["privacy"]["rate"] == 1
+    expected = gaussian_one_run_bound(scores, inserted, delta=found["delta"])
+    assert found["gaussian"]["epsilon"] == pytest.approx(expected.epsilon)
+    assert found["gaussian"]["attainable"] == pytest.approx(expected.attainable)
+    assert found["gaussian"]["attainable"] > found["one_run"]["attainable"]
 
 
 @either_order
