@@ -155,8 +155,8 @@ class CanaryScores(Callback):
         samples = data.dataset(indices, labels=labels)
         training, losses = pl_module.training, []
         pl_module.eval()
-        for start in range(0, len(samples), data.batch_size):
-            rows = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
+        for start in range(0, len(samples), data.query_batch):
+            rows = [samples[0, row] for row in range(start, min(start + data.query_batch, len(samples)))]
             batch = Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
             losses.append(cast(_Judged, pl_module).forward_batch(batch)[0])
         pl_module.train(training)

@@ -153,7 +153,9 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
 
 
 def test_the_bound_of_a_gaussian_mechanism_refutes_where_the_others_cannot() -> None:
-    report = asked(epsilon=0.5, one_run=0.25, gaussian={"epsilon": 9.0, "attainable": 25.0, "confidence": 0.95})
+    report = asked(
+        epsilon=0.5, one_run=0.25, gaussian={"epsilon": 9.0, "attainable": 25.0, "confidence": 0.95}
+    )
     (warning,) = [text for text in report.warnings if "is broken" in text]
     assert "canaries in its training prove at least 9.00" in warning
     assert "no assumption on the dependence" in warning
