@@ -89,6 +89,20 @@ class EpsilonLowerBound(Result):
     threshold: Number = None
 
 
+class WhiteBoxCanaries(Result):
+    """What the noisy sums of all steps prove of the same canaries.
+
+    Attributes:
+        auc: of telling inserted ones from those left out.
+        gaussian: the bound of a Gaussian mechanism from the number of right guesses.
+    """
+
+    model_config = NAMED_ALONE
+
+    auc: float
+    gaussian: EpsilonLowerBound
+
+
 class CanaryResult(Result):
     """What mislabelled images, put into a training to be found again, prove of it.
 
@@ -101,6 +115,8 @@ class CanaryResult(Result):
         one_run: by the number of right guesses, however these samples hang together.
         gaussian: the same where each step uses all units with Gaussian noise, which permits a far greater
             bound; None for any other training.
+        white_box: from the noisy sums of all steps, which differential privacy assumes known; None if not
+            computed.
         privacy: what the training promises; None without a promise.
     """
 
@@ -113,6 +129,7 @@ class CanaryResult(Result):
     certified: EpsilonLowerBound
     one_run: EpsilonLowerBound
     gaussian: EpsilonLowerBound | None = None
+    white_box: WhiteBoxCanaries | None = None
     privacy: DPGuarantee | None
 
     @property
@@ -121,6 +138,8 @@ class CanaryResult(Result):
         bounds = {"by a threshold": self.certified, "by the number of correct guesses": self.one_run}
         if self.gaussian is not None:
             bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
+        if self.white_box is not None:
+            bounds["from the noisy sums of all steps"] = self.white_box.gaussian
         return bounds
 
     @model_validator(mode="after")

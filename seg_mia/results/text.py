@@ -125,7 +125,10 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
 
 def canary_headline(canaries: CanaryResult) -> str:
     """Return the detection rate of canaries, and the bound it proves."""
-    privacy, strongest = canaries.privacy, canaries.gaussian or canaries.one_run
+    privacy, strongest = (
+        canaries.privacy,
+        max(list(canaries.bounds.values())[1:], key=lambda bound: bound.epsilon or 0.0),
+    )
     epsilon = strongest.epsilon or 0.0
     limit = None if privacy is None else privacy.epsilon
     broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)

@@ -205,7 +205,7 @@ class Segmentation(LightningModule):
         """Return the mean loss with penalties of defences, and the per-image losses."""
         if len(batch.image):  # Poisson sampling draws empty batches
             batch = self._defended(batch)
-        with self._features():
+        with self.cached_features():
             gradient_computer = self.gradient_computer
             if gradient_computer is None:
                 return self._step(batch, self.defences)
@@ -249,10 +249,10 @@ class Segmentation(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
-        with self._features():
+        with self.cached_features():
             return self._step(batch)
 
-    def _features(self) -> AbstractContextManager[None]:
+    def cached_features(self) -> AbstractContextManager[None]:
         """Return the context in which the encoder answers from memory, if features are cached."""
         return nullcontext() if self._feature_cache is None else self._feature_cache.serving()
 

@@ -144,6 +144,7 @@ class DPGradient(GradientComputer):
         mode: method for gradients of single units.
         reduce: sums a tensor over processes, if there are several.
         norms: norms of the last batch's units on this process, before clipping.
+        sums: sum of the clipped gradients of the last batch on this process, by parameter, without noise.
     """
 
     def __init__(self, private: DPTraining) -> None:
@@ -196,7 +197,6 @@ class DPGradient(GradientComputer):
                 )
                 total = total + deviation * torch.from_numpy(noise).to(total)
             parameter.grad = total / private.drawn.expected
-        self.sums = {}
         private.steps += 1
 
 

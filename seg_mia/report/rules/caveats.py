@@ -71,8 +71,7 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
             " But the split itself separates members from non-members, which looks the same." if void else ""
         )
     elif canaries is not None and any(
-        bound is not None and (bound.epsilon or 0.0) > spent(refutation.guarantee)
-        for bound in (canaries.one_run, canaries.gaussian)
+        (bound.epsilon or 0.0) > spent(refutation.guarantee) for bound in list(canaries.bounds.values())[1:]
     ):
         # A one-run bound needs no independence, so it is the stronger of the two proofs.
         qualification = " This proof needs no assumption on the dependence of samples within one training."
