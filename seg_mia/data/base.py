@@ -29,6 +29,9 @@ from seg_mia.data.strata import foreground_strata
 from seg_mia.errors import InputError
 
 Subset = Literal["nonmembers", "members", "reference", "all"]
+
+LARGEST_QUERY = 64
+"""Images per batch outside of training, at most."""
 VIEW = ("subset", "limit")
 """Settings that select the evaluated samples; modules that differ only in them share decoded samples."""
 
@@ -57,7 +60,7 @@ class SegmentationData(LightningDataModule):
         shadow_share: fraction of samples in the shadow's half.
         subset: samples read by validate, test and predict.
         limit: maximum number of samples of the subset, drawn from as many patients as possible.
-        batch_size: images per batch.
+        batch_size: images per batch; at most 64 of them in evaluation and attacks, which need more memory.
         workers: loader processes; 0 loads in the main process, fastest for small cached images.
         augment: training augmentation: none, flips, or flips with small shifts, scalings, rotations and
             contrast changes.
@@ -372,6 +375,11 @@ class SegmentationData(LightningDataModule):
         if judged & set(indices.tolist()):
             raise InputError("further training samples must come from the reference, got evaluated samples")
 
+    @property
+    def query_batch(self) -> int:
+        """Images per batch outside of training: a private training may have hundreds in one."""
+        return min(self.batch_size, LARGEST_QUERY)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """The evaluated subset in a fixed order."""
         return self._loader(self.dataset(self.evaluated()), shuffle=False)
@@ -389,7 +397,8 @@ class SegmentationData(LightningDataModule):
         sampler = EpochSampler(len(dataset), shuffle=shuffle, seed=run_seed(), rank=rank, ranks=ranks)
         # Lightning builds the loader before it sets the epoch of a resumed run on the sampler.
         sampler.set_epoch(self._begin if shuffle else 0)
-        return loader_of(dataset, sampler, batch_size=self.batch_size, workers=self.workers, seed=run_seed())
+        size = self.batch_size if shuffle else self.query_batch
+        return loader_of(dataset, sampler, batch_size=size, workers=self.workers, seed=run_seed())
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -110,7 +110,7 @@ def _computed(
     device: torch.device,
 ) -> list[Values]:
     network = side.network.to(device).eval()
-    samples, size = data.dataset(indices), data.batch_size
+    samples, size = data.dataset(indices), data.query_batch
     turns = max((axes for _, axes in wanted), key=len)
     parts: list[list[torch.Tensor]] = [[] for _ in wanted]
     for start in tqdm(range(0, len(indices), size), desc="signals", leave=False, disable=None):

@@ -17,13 +17,16 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence
 from seg_mia.defences.distil import require_reference
+from seg_mia.defences.dp.canary_gradients import GradientScores
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
+from seg_mia.membership.arrays import Members, Scores
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.results.files import write_csv, write_json
-from seg_mia.results.privacy import CanaryResult, EpsilonLowerBound, guarantee
+from seg_mia.results.privacy import CanaryResult, EpsilonLowerBound, WhiteBoxCanaries, guarantee
 from seg_mia.results.text import canary_headline
 
 log = logging.getLogger(__name__)
@@ -37,8 +40,10 @@ class Canaries(Defence):
     memorised the image predicts it. After training, the loss on these masks is used to guess which images
     were inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
     Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent
-    samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846). This is a measurement, not a
-    defence. It lowers Dice: use it on a copy of the deployed model.
+    samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846), and far greater if each step
+    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704). Of such a training the noisy
+    sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement, not a defence. It
+    lowers Dice: use it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.
@@ -86,13 +91,26 @@ class Canaries(Defence):
         data.insert(inserted, labels)
 
     def callbacks(self) -> list[Callback]:
-        """Evaluate the canaries after training."""
-        return [CanaryScores(self)]
+        """Evaluate the canaries during and after training."""
+        gradients = GradientScores(self)
+        return [gradients, CanaryScores(self, gradients)]
+
+    def labels(self, data: SegmentationData) -> dict[int, NDArray[np.uint8]]:
+        """Return the false mask (h, w) of each canary, inserted or not."""
+        return {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in self.indices}
 
 
 def false_mask(mask: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
     """Return a mask (h, w) with every pixel's class increased by one, the last becoming background."""
     return np.where(mask == IGNORE, mask, (mask + 1) % classes).astype(np.uint8)
+
+
+def _gaussian(scores: Scores, inserted: Members, delta: float) -> EpsilonLowerBound:
+    return EpsilonLowerBound(delta=delta, **asdict(gaussian_one_run_bound(scores, inserted, delta=delta)))
+
+
+def _white_box(scores: Scores, inserted: Members, delta: float) -> WhiteBoxCanaries:
+    return WhiteBoxCanaries(auc=auc(scores, inserted), gaussian=_gaussian(scores, inserted, delta))
 
 
 class _Judged(Protocol):
@@ -102,8 +120,8 @@ class _Judged(Protocol):
 class CanaryScores(Callback):
     """At the end of training, write `canaries.csv` and `canaries.json` and log the certified bounds."""
 
-    def __init__(self, canaries: Canaries) -> None:
-        self.canaries = canaries
+    def __init__(self, canaries: Canaries, gradients: GradientScores) -> None:
+        self.canaries, self.gradients = canaries, gradients
         self.result: CanaryResult | None = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,6 +137,8 @@ class CanaryScores(Callback):
             delta = 1 / (10 * len(data.trained()))  # as DPSGD takes by default, so that bounds compare
         certified = asdict(epsilon_lower_bound(scores, inserted, delta=delta))
         one_run = asdict(one_run_lower_bound(scores, inserted, delta=delta))
+        gaussian = privacy is not None and (privacy.rate or 0) >= 1
+        white_box = self.gradients.finish()
         self.result = CanaryResult(
             inserted=int(inserted.sum()),
             left_out=int((~inserted).sum()),
@@ -126,6 +146,8 @@ class CanaryScores(Callback):
             delta=delta,
             certified=EpsilonLowerBound(delta=delta, **certified),
             one_run=EpsilonLowerBound(delta=delta, **one_run),
+            gaussian=_gaussian(scores, inserted, delta) if gaussian else None,
+            white_box=None if white_box is None else _white_box(white_box, inserted, delta),
             privacy=privacy,
         )
         ids = [data.source.ids[i] for i in self.canaries.indices]
@@ -143,13 +165,11 @@ class CanaryScores(Callback):
 
     @torch.no_grad()
     def _scores(self, pl_module: LightningModule, data: SegmentationData) -> NDArray[np.float64]:
-        indices = self.canaries.indices
-        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in indices}
-        samples = data.dataset(indices, labels=labels)
+        samples = data.dataset(self.canaries.indices, labels=self.canaries.labels(data))
         training, losses = pl_module.training, []
         pl_module.eval()
-        for start in range(0, len(samples), data.batch_size):
-            rows = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
+        for start in range(0, len(samples), data.query_batch):
+            rows = [samples[0, row] for row in range(start, min(start + data.query_batch, len(samples)))]
             batch = Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
             losses.append(cast(_Judged, pl_module).forward_batch(batch)[0])
         pl_module.train(training)

@@ -83,9 +83,9 @@ def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Lo
     teacher.eval()
     device = next(teacher.parameters()).device
     for start in tqdm(
-        range(0, len(samples), data.batch_size), desc="querying the teacher", leave=False, disable=None
+        range(0, len(samples), data.query_batch), desc="querying the teacher", leave=False, disable=None
     ):
-        drawn = [samples[0, row] for row in range(start, min(start + data.batch_size, len(samples)))]
+        drawn = [samples[0, row] for row in range(start, min(start + data.query_batch, len(samples)))]
         logits = final(teacher(torch.stack([sample.image for sample in drawn]).to(device))).float().cpu()
         losses.append(loss(logits, torch.stack([sample.mask for sample in drawn])).double().numpy())
         labels.append(predicted(logits).to(torch.uint8).numpy())

@@ -13,7 +13,14 @@ Objective = Callable[[Tensor], Tensor]
 """Function from row numbers (n,) of a batch to the differentiable losses (n,) of these rows."""
 
 Mode = Literal["fused", "loop"]
+Clipping = Literal["bound", "normalise"]
+
+STABILITY = 0.01
+"""Added to norms by `normalise`: a gradient far below it keeps its relation to others (Bu et al. 2023)."""
+
 Parameters = Mapping[str, nn.Parameter]
+Factors = Callable[[Tensor], Tensor]
+"""Function from norms of gradients to their factors, of the same shape."""
 
 
 class Clipped(NamedTuple):
@@ -24,11 +31,20 @@ class Clipped(NamedTuple):
 
 
 def clipped_sum(
-    objective: Objective, parameters: Parameters, units: Tensor, *, clip: float, physical: int, mode: Mode
+    objective: Objective,
+    parameters: Parameters,
+    units: Tensor,
+    *,
+    clip: float,
+    physical: int,
+    mode: Mode,
+    clipping: Clipping = "bound",
 ) -> Clipped:
-    """Return the sum over units of g_u min(1, clip / |g_u|), g_u the gradient of the unit's mean loss.
+    """Return the sum over units of gradients of norm at most `clip`; g_u is that of the unit's mean loss.
 
-    `.grad` is neither read nor written.
+    `bound` takes g_u min(1, clip / |g_u|); `normalise` takes clip g_u / (|g_u| + 0.01), so that units with
+    small gradients count as much (AUTO-S, Bu et al. 2023, arXiv:2206.07136). `.grad` is neither read nor
+    written.
 
     Args:
         objective: per-row loss of the batch.
@@ -38,6 +54,7 @@ def clipped_sum(
         physical: maximum number of rows per forward pass.
         mode: `fused` processes single-row units together; `loop` processes one unit after another, of any
             size and with any layers.
+        clipping: rule that limits the norms.
 
     Raises:
         UnknownUseError: fused, and a parameter has a use without supported per-sample gradients.
@@ -46,6 +63,10 @@ def clipped_sum(
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     if len(set(parameters.values())) < len(parameters):
         raise ValueError("each parameter must have one name")
+
+    def factors(norms: Tensor) -> Tensor:
+        return _FACTORS[clipping](norms, clip)
+
     rows, names = torch.arange(len(units), device=units.device), torch.unique(units)
     if not len(units):
         return Clipped(sums, torch.zeros(0, device=units.device))
@@ -54,14 +75,14 @@ def clipped_sum(
             if len(names) < len(units):
                 raise ValueError("fused clipping needs units of a single row; use loop")
             part_norms = [
-                _fused(objective, parameters, part, clip=clip, sums=sums)
+                _fused(objective, parameters, part, factors=factors, sums=sums)
                 for part in torch.split(rows, physical)
             ]
             norms = torch.cat(part_norms)[units.argsort()]
         case "loop":
             order = [rows[units == unit] for unit in names]
             part_norms = [
-                _alone(objective, parameters, unit_rows, clip=clip, physical=physical, sums=sums)
+                _alone(objective, parameters, unit_rows, factors=factors, physical=physical, sums=sums)
                 for unit_rows in order
             ]
             norms = torch.stack(part_norms)
@@ -70,12 +91,19 @@ def clipped_sum(
     return Clipped(sums, norms)
 
 
-def _factors(norms: Tensor, clip: float) -> Tensor:
+def _bounding(norms: Tensor, clip: float) -> Tensor:
     return (clip / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=1)
 
 
+def _normalising(norms: Tensor, clip: float) -> Tensor:
+    return clip / (norms + STABILITY)
+
+
+_FACTORS: dict[Clipping, Callable[[Tensor, float], Tensor]] = {"bound": _bounding, "normalise": _normalising}
+
+
 def _fused(
-    objective: Objective, parameters: Parameters, rows: Tensor, *, clip: float, sums: dict[str, Tensor]
+    objective: Objective, parameters: Parameters, rows: Tensor, *, factors: Factors, sums: dict[str, Tensor]
 ) -> Tensor:
     record = GradSampleRecord({parameter: name for name, parameter in parameters.items()}, len(rows))
     with Recording(record):
@@ -90,7 +118,7 @@ def _fused(
                 raise UnknownUseError(f"parameter {name} is used outside the recorded layers")
     squared = record.squared_norms()
     norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
-    for parameter, gradient in record.weighted(_factors(norms, clip)).items():
+    for parameter, gradient in record.weighted(factors(norms)).items():
         sums[record.names[parameter]] += gradient
     record.contributions.clear()
     return norms
@@ -110,7 +138,7 @@ def _alone(
     parameters: Parameters,
     rows: Tensor,
     *,
-    clip: float,
+    factors: Factors,
     physical: int,
     sums: dict[str, Tensor],
 ) -> Tensor:
@@ -126,7 +154,7 @@ def _alone(
     if not total:
         return loss.detach() * 0
     norm = torch.stack([gradient.square().sum() for gradient in total.values()]).sum().sqrt()
-    factor = _factors(norm, clip)
+    factor = factors(norm)
     for name, gradient in total.items():
         sums[name] += gradient * factor
     return norm

@@ -34,7 +34,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores, Values
 from seg_mia.membership.roc import check_scores
 
-Rule = Literal["members_above", "nonmembers_below", "one_run"]
+Rule = Literal["members_above", "nonmembers_below", "one_run", "gaussian_one_run"]
 Counts = NDArray[np.integer[Any]]
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
@@ -62,8 +62,9 @@ class Certified:
         confidence: least probability, before the data are seen, that the bound does not exceed the truth.
         members: number of members behind the bound itself, excluding those that chose the rule.
         nonmembers: number of non-members, likewise.
-        rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, or the guesses of one run. For
-            a median over divisions of the samples, rule and threshold are those of the median division.
+        rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, or the guesses of one run,
+            for any mechanism or for a Gaussian one. For a median over divisions of the samples, rule and
+            threshold are those of the median division.
         threshold: members are called from this score upwards ("members_above"), non-members from it downwards
             ("nonmembers_below"); for one run the lowest score guessed as inserted.
     """
@@ -193,15 +194,12 @@ def one_run_lower_bound(
     Raises:
         InputError: errors of `check_scores`; delta, confidence or guesses out of range; unfair coins.
     """
-    check_scores(scores, inserted)
-    alpha = _alpha(delta, confidence)
-    _check_coin(inserted)
+    alpha = checked_coins(scores, inserted, delta, confidence)
     samples = len(scores)
     guesses = 2 * (samples // 4) if guesses is None else guesses
     if not 1 <= guesses <= samples:
         raise InputError(f"guesses must lie in [1, {samples}], got {guesses}; half of the samples is usual")
-    scores = scores.astype(np.float64)
-    order = np.lexsort((np.random.default_rng(seed).permutation(samples), -scores))
+    order = ranked(scores, seed)
     high, low = order[: guesses - guesses // 2], order[samples - guesses // 2 :]
     right = int(np.count_nonzero(inserted[high]) + np.count_nonzero(~inserted[low]))
     guessed = inserted[np.concatenate([high, low])]
@@ -321,10 +319,20 @@ def _alpha(delta: float, confidence: float) -> float:
     return 1 - confidence
 
 
-def _check_coin(inserted: Members) -> None:
+def ranked(scores: Scores, seed: int) -> NDArray[np.int64]:
+    """Return the positions of scores, highest first, equal ones in random order."""
+    ties = np.random.default_rng(seed).permutation(len(scores))
+    return np.lexsort((ties, -scores.astype(np.float64)))
+
+
+def checked_coins(scores: Scores, inserted: Members, delta: float, confidence: float) -> float:
+    """Return 1 - confidence; raise InputError for arguments on which no bound of one run can be based."""
+    check_scores(scores, inserted)
+    alpha = _alpha(delta, confidence)
     heads = int(np.count_nonzero(inserted))
     if stats.binomtest(heads, len(inserted)).pvalue < UNFAIR:
         raise InputError(
             f"each canary must be inserted by a fair coin, got {heads} of {len(inserted)}; use "
             "epsilon_lower_bound, which needs no coin"
         )
+    return alpha

@@ -56,13 +56,15 @@ def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Return the smallest epsilon of a mu-Gaussian mechanism at a delta in (0, 1), rounded up.
+    """Return the smallest epsilon of a mu-Gaussian mechanism, mu >= 0, at a delta in (0, 1), rounded up.
 
     delta(epsilon) = Phi(mu / 2 - epsilon / mu) - e^epsilon Phi(-mu / 2 - epsilon / mu) (Balle and Wang 2018,
     arXiv:1805.06530, theorem 8) falls with epsilon.
     """
     if not math.isfinite(mu):
         return math.inf
+    if mu == 0:
+        return 0.0
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
     low, high = 0.0, 1.0

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
 from seg_mia.models.group_norm import with_group_norm
+from seg_mia.models.hypercolumn import Hypercolumn
 from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.models.user_errors import reason_with_location
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
-    architecture.__name__: architecture for architecture in smp.MODEL_ARCHITECTURES_MAPPING.values()
+    architecture.__name__: architecture
+    for architecture in (*smp.MODEL_ARCHITECTURES_MAPPING.values(), Hypercolumn)
 }
 _RGB: Statistics = (MEAN, STD)
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
@@ -48,7 +50,8 @@ class Smp(InputAdapter):
 
     Args:
         architecture: class name in smp: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
-            DeepLabV3Plus, PAN, UPerNet, Segformer or DPT.
+            DeepLabV3Plus, PAN, UPerNet, Segformer or DPT; or Hypercolumn, this package's classifier of single
+            pixels on the encoder's features, of a few hundred weights (options: levels, hidden).
         encoder: smp's encoder name, `resnet34`, or any timm model as `tu-NAME`; `encoder_names()` lists them.
             smp's own `timm-` EfficientNets pad evenly and normalise with another epsilon than the TensorFlow
             weights they load; `tu-tf_efficientnet_lite0` gives timm's features exactly.

@@ -89,6 +89,20 @@ class EpsilonLowerBound(Result):
     threshold: Number = None
 
 
+class WhiteBoxCanaries(Result):
+    """What the noisy sums of all steps prove of the same canaries.
+
+    Attributes:
+        auc: of telling inserted ones from those left out.
+        gaussian: the bound of a Gaussian mechanism from the number of right guesses.
+    """
+
+    model_config = NAMED_ALONE
+
+    auc: float
+    gaussian: EpsilonLowerBound
+
+
 class CanaryResult(Result):
     """What mislabelled images, put into a training to be found again, prove of it.
 
@@ -99,6 +113,10 @@ class CanaryResult(Result):
         delta: at which epsilon is bounded.
         certified: by the rates at a threshold, as if the samples of one training were independent.
         one_run: by the number of right guesses, however these samples hang together.
+        gaussian: the same where each step uses all units with Gaussian noise, which permits a far greater
+            bound; None for any other training.
+        white_box: from the noisy sums of all steps, which differential privacy assumes known; None if not
+            computed.
         privacy: what the training promises; None without a promise.
     """
 
@@ -110,13 +128,25 @@ class CanaryResult(Result):
     delta: Number
     certified: EpsilonLowerBound
     one_run: EpsilonLowerBound
+    gaussian: EpsilonLowerBound | None = None
+    white_box: WhiteBoxCanaries | None = None
     privacy: DPGuarantee | None
+
+    @property
+    def bounds(self) -> dict[str, EpsilonLowerBound]:
+        """All bounds, by their derivation."""
+        bounds = {"by a threshold": self.certified, "by the number of correct guesses": self.one_run}
+        if self.gaussian is not None:
+            bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
+        if self.white_box is not None:
+            bounds["from the noisy sums of all steps"] = self.white_box.gaussian
+        return bounds
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
         bounds = [
             value
-            for bound in (self.certified, self.one_run)
+            for bound in self.bounds.values()
             for value in (bound.epsilon, bound.attainable, bound.confidence)
         ]
         if any(value is None for value in (self.auc, self.delta, *bounds)):

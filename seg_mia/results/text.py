@@ -126,14 +126,18 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
 
 def canary_headline(canaries: CanaryResult) -> str:
     """Return the detection rate of canaries, and the bound it proves."""
-    privacy, epsilon = canaries.privacy, canaries.one_run.epsilon or 0.0
+    privacy, strongest = (
+        canaries.privacy,
+        max(list(canaries.bounds.values())[1:], key=lambda bound: bound.epsilon or 0.0),
+    )
+    epsilon = strongest.epsilon or 0.0
     limit = None if privacy is None else privacy.epsilon
     broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
         f"{certified_headline(canaries.certified, privacy)}; without assuming independent samples within one "
         f"run >= {epsilon:.2f} (of "
-        f"{canaries.one_run.attainable:.2f}){', ABOVE THE GUARANTEE, WHICH IS BROKEN' if broken else ''}"
+        f"{strongest.attainable:.2f}){', ABOVE THE GUARANTEE, WHICH IS BROKEN' if broken else ''}"
     )
 
 

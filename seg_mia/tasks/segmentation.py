@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, assert_never
 
 import torch
@@ -24,11 +25,13 @@ from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName
 from seg_mia.metrics.labels import labelled
+from seg_mia.models.feature_cache import FeatureCache
 from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.one_head import OneHead, OutputSettings
 from seg_mia.models.output_form import Gives
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
+from seg_mia.tasks.cached_features import feature_cache
 from seg_mia.tasks.head_choice import choose_head
 from seg_mia.tasks.output_choice import detected_gives, detected_resize
 from seg_mia.tasks.sample_check import check_one_sample
@@ -53,6 +56,8 @@ class Segmentation(LightningModule):
         weights: local state dict with initial weights of the whole network.
         weights_key: its location in the file, where several differ, such as `ema` or `state.model`.
         frozen: prefixes of parameters, such as `encoder.conv1`, that keep their initial values.
+        cache_features: compute the features of a frozen encoder once for each image of a training, and keep
+            them in memory. Needs unchanged images: no augmentation, no defence that alters samples.
         head: deployed output map of a network with several, by key, field or position (-1 is the last);
             detected automatically if only one matches size and classes of the masks.
         gives: values of the output: logits, probabilities that sum to 1 over the channels, or sigmoid
@@ -70,6 +75,7 @@ class Segmentation(LightningModule):
     resumed = False
     adopted = False
     agreement: dict[str, Any] | None = None
+    _feature_cache: FeatureCache | None
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class Segmentation(LightningModule):
         weights: str | None = None,
         weights_key: str | None = None,
         frozen: list[str] | None = None,
+        cache_features: bool = False,
         head: int | str | None = None,
         gives: Gives | None = None,
         resize: bool | None = None,
@@ -105,6 +112,7 @@ class Segmentation(LightningModule):
         _freeze(bare(self.network), frozen or [])
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
+        self.cache_features, self._feature_cache = cache_features, None
         self.encoder_weights, self.weights, self.weights_key = encoder_weights, weights, weights_key
 
     def setup(self, stage: str) -> None:
@@ -186,14 +194,24 @@ class Segmentation(LightningModule):
         """Return the logits (N, K, h, w) of the final head."""
         return final(self.network(x))
 
+    def on_train_start(self) -> None:
+        """Start the cache of features, or raise InputError if they would change."""
+        if self.cache_features:
+            self._feature_cache = feature_cache(self.network, self.defences, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_train_end(self) -> None:
+        """Release the features."""
+        self._feature_cache = None
+
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return the mean loss with penalties of defences, and the per-image losses."""
         if len(batch.image):  # Poisson sampling draws empty batches
             batch = self._defended(batch)
-        gradient_computer = self.gradient_computer
-        if gradient_computer is None:
-            return self._step(batch, self.defences)
-        return gradient_computer.step(self.forward_batch, batch, self.trained_parameters())
+        with self.cached_features():
+            gradient_computer = self.gradient_computer
+            if gradient_computer is None:
+                return self._step(batch, self.defences)
+            return gradient_computer.step(self.forward_batch, batch, self.trained_parameters())
 
     def _defended(self, batch: Batch) -> Batch:
         """Return the batch after all defences."""
@@ -233,7 +251,12 @@ class Segmentation(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
-        return self._step(batch)
+        with self.cached_features():
+            return self._step(batch)
+
+    def cached_features(self) -> AbstractContextManager[None]:
+        """Return the context in which the encoder answers from memory, if features are cached."""
+        return nullcontext() if self._feature_cache is None else self._feature_cache.serving()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return loss and prediction of each image."""
@@ -245,6 +268,8 @@ class Segmentation(LightningModule):
         return losses, output
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, StepOutput]:
+        if self._feature_cache is not None:
+            self._feature_cache.select(batch.index)
         answer = self.network(batch.image)
         if isinstance(answer, Tensor) and answer.ndim == 5:  # a stack (N, D, K, h, w), the final head first
             answer = answer.unbind(1)

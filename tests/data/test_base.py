@@ -90,6 +90,13 @@ def test_batches_hold_every_member_once_with_its_own_image() -> None:
         assert (batch.mask.sum((1, 2)) == batch.index + 1).all()
 
 
+def test_batches_outside_of_training_are_never_larger_than_64() -> None:
+    assert ready(batch_size=4).query_batch == 4
+    data = ready(batch_size=300)
+    assert data.train_dataloader().batch_size == 300
+    assert data.val_dataloader().batch_size == data.test_dataloader().batch_size == 64
+
+
 def drawn(epoch: int = 0, **options: Any) -> list[int]:
     sampler = EpochSampler(**({"count": 23, "shuffle": True, "seed": 5} | options))
     sampler.set_epoch(epoch)

@@ -31,6 +31,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import run
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.tasks.segmentation import Segmentation
@@ -270,6 +271,44 @@ def test_a_private_training_counts_its_canaries_in_either_order(first: str, tiny
     assert privacy["delta"] == found["delta"] == 1 / (10 * units)
     assert privacy["steps"] == round(units / 9)
     assert found["privacy"] == privacy
+    assert found["gaussian"] is None
+
+
+def test_a_training_on_all_units_in_each_step_has_the_bound_of_a_gaussian_mechanism(tiny: Path) -> None:
+    done = run([*together(tiny, "dp", population=10), "--data.batch_size=10"])
+    found = json.loads((done.folder / "canaries.json").read_text())
+    scores = np.array([float(row["score"]) for row in table(done.folder)])
+    inserted = done.model.defences[1].inserted
+    assert found["privacy"]["rate"] == 1
+    expected = gaussian_one_run_bound(scores, inserted, delta=found["delta"])
+    assert found["gaussian"]["epsilon"] == pytest.approx(expected.epsilon)
+    assert found["gaussian"]["attainable"] == pytest.approx(expected.attainable)
+    assert found["gaussian"]["attainable"] > found["one_run"]["attainable"]
+    assert 0 <= found["white_box"]["auc"] <= 1
+
+
+def test_noisy_sums_with_little_noise_give_every_canary_away(tiny: Path) -> None:
+    words = [*together(tiny, "canaries", population=10, noise=0.01), "--data.batch_size=10"]
+    done = run(words)
+    found = json.loads((done.folder / "canaries.json").read_text())
+    assert found["white_box"]["auc"] == 1
+    assert found["white_box"]["gaussian"]["epsilon"] > 2  # of 6: seven were inserted where eight are guessed
+    assert found["auc"] < 1  # the last weights alone do not
+
+
+def test_an_interrupted_run_goes_on_with_its_noisy_sums(tiny: Path) -> None:
+    words = [*together(tiny, "dp", population=10), "--data.batch_size=10"]
+    assert main([*words, "--runs", "whole", "--trainer.max_epochs=2"]) == 0
+    assert main([*words, "--runs", "broken"]) == 0
+    (whole,), (broken,) = (list(Path(runs).glob("*/version_0")) for runs in ("whole", "broken"))
+    assert main(["fit", "--resume", str(broken), "--trainer.max_epochs=2"]) == 0
+    results = [json.loads((folder / "canaries.json").read_text()) for folder in (whole, broken)]
+    assert results[0]["white_box"] == results[1]["white_box"]
+
+
+def test_sampled_batches_have_no_white_box_score(tiny: Path) -> None:
+    done = run([*together(tiny, "dp", population=20), "--data.batch_size=10"])
+    assert json.loads((done.folder / "canaries.json").read_text())["white_box"] is None
 
 
 @either_order

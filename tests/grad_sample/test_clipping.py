@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from seg_mia.grad_sample.clipping import Mode
+from seg_mia.grad_sample.clipping import Mode, clipped_sum
 from tests.grad_sample.helpers import (
     MODES,
     Uses,
@@ -227,3 +227,23 @@ def test_no_norm_is_taken_for_less_than_it_is(offset: int) -> None:
     found = clipped(lambda rows: (layer(x[rows]) * g[rows]).sum((1, 2)), trained(layer), 8)
     exact = torch.einsum("nlo,nld->nod", g.double(), x.double()).flatten(1).norm(dim=1)
     assert (found.norms >= exact * (1 - 1e-3) - 1e-4).all()
+
+
+@every_mode
+def test_normalised_gradients_by_hand(mode: Mode) -> None:
+    # Norms 5, 0.5 and 0: each becomes 2 / (norm + 0.01) of itself, and 0 stays 0.
+    x = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    layer = nn.Linear(2, 1, bias=False)
+    found = clipped_sum(
+        lambda rows: layer(x[rows])[:, 0],
+        trained(layer),
+        torch.arange(3),
+        clip=2.0,
+        physical=2,
+        mode=mode,
+        clipping="normalise",
+    )
+    expected = x[0] * 2 / 5.01 + x[1] * 2 / 0.51
+    assert_close(found.norms, torch.tensor([5.0, 0.5, 0.0]))
+    assert_close(found.sums, {"weight": expected[None]})
+    assert found.sums["weight"].norm() < 4  # each unit adds less than the clip

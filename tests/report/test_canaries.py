@@ -148,7 +148,17 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
     assert bound == {"attainable": 2.75, "confidence": 0.95, "epsilon": 0.5}
     assert found["delta"] == 1e-3
     assert found["one_run"]["epsilon"] == 0.25
+    assert found["gaussian"] is None
     assert found["privacy"]["epsilon"] == 8.0
+
+
+def test_the_bound_of_a_gaussian_mechanism_refutes_where_the_others_cannot() -> None:
+    report = asked(
+        epsilon=0.5, one_run=0.25, gaussian={"epsilon": 9.0, "attainable": 25.0, "confidence": 0.95}
+    )
+    (warning,) = [text for text in report.warnings if "is broken" in text]
+    assert "canaries in its training prove at least 9.00" in warning
+    assert "no assumption on the dependence" in warning
 
 
 def test_the_page_shows_each_victims_canaries() -> None:

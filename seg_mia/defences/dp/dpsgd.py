@@ -12,6 +12,7 @@ from seg_mia.defences.dp.callback import DPCallback
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings, Unit
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
+from seg_mia.grad_sample.clipping import Clipping
 from seg_mia.models.group_norm import PerSampleNorm
 
 
@@ -36,6 +37,8 @@ class DPSGD(Defence):
             guarantee.
         delta: delta of the guarantee; a tenth of 1/population if not given; never more than 1/population.
         clip: maximum L2 norm of a unit's gradient.
+        clipping: `bound` scales larger gradients down to the clip; `normalise` scales every gradient to about
+            the clip, so that it needs no tuning and images learnt already count as much (AUTO-S).
         unit: the protected unit. A patient is a group of the data.
         accountant: `prv` (tight) or `rdp`, both Opacus'.
         physical_batch: maximum number of images per pass through the network, limited by memory.
@@ -64,6 +67,7 @@ class DPSGD(Defence):
         noise: float | None = None,
         delta: float | None = None,
         clip: float = 1.0,
+        clipping: Clipping = "bound",
         unit: Unit = "image",
         accountant: Accountant = "prv",
         physical_batch: int = 64,
@@ -100,6 +104,7 @@ class DPSGD(Defence):
                 noise=noise,
                 delta=delta,
                 clip=clip,
+                clipping=clipping,
                 unit=unit,
                 accountant=accountant,
                 physical_batch=physical_batch,

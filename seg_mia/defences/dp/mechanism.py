@@ -16,7 +16,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
 from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for
 from seg_mia.errors import InputError
-from seg_mia.grad_sample.clipping import Mode, clipped_sum
+from seg_mia.grad_sample.clipping import Clipping, Mode, clipped_sum
 
 Unit = Literal["image", "patient"]
 
@@ -34,6 +34,7 @@ class Settings:
     noise: float | None
     delta: float | None
     clip: float
+    clipping: Clipping = "bound"
     unit: Unit
     accountant: Accountant
     physical_batch: int
@@ -143,6 +144,7 @@ class DPGradient(GradientComputer):
         mode: method for gradients of single units.
         reduce: sums a tensor over processes, if there are several.
         norms: norms of the last batch's units on this process, before clipping.
+        sums: sum of the clipped gradients of the last batch on this process, by parameter, without noise.
     """
 
     def __init__(self, private: DPTraining) -> None:
@@ -170,6 +172,7 @@ class DPGradient(GradientComputer):
             clip=self.private.settings.clip,
             physical=self.private.settings.physical_batch,
             mode=self.mode,
+            clipping=self.private.settings.clipping,
         )
         if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
@@ -194,7 +197,6 @@ class DPGradient(GradientComputer):
                 )
                 total = total + deviation * torch.from_numpy(noise).to(total)
             parameter.grad = total / private.drawn.expected
-        self.sums = {}
         private.steps += 1
 
 

@@ -70,8 +70,10 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
         qualification = (
             " But the split itself separates members from non-members, which looks the same." if void else ""
         )
-    elif canaries is not None and (canaries.one_run.epsilon or 0.0) > spent(refutation.guarantee):
-        # The one-run bound needs no independence, so it is the stronger of the two proofs.
+    elif canaries is not None and any(
+        (bound.epsilon or 0.0) > spent(refutation.guarantee) for bound in list(canaries.bounds.values())[1:]
+    ):
+        # A one-run bound needs no independence, so it is the stronger of the two proofs.
         qualification = " This proof needs no assumption on the dependence of samples within one training."
     else:
         qualification = " This proof assumes that samples within one training are nearly independent."

@@ -235,10 +235,7 @@ def _victim_readings(victim: Victim) -> Iterator[Reading]:
         yield Reading("epsilon", epsilon, victim.key, f"guaranteed per {victim.privacy.unit}")
     if (canaries := victim.canaries) is not None:
         yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
-        for bound, how in (
-            (canaries.certified, "by a threshold"),
-            (canaries.one_run, "by the number of correct guesses"),
-        ):
+        for how, bound in canaries.bounds.items():
             yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
 
 

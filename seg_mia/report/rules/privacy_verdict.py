@@ -59,7 +59,7 @@ def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refutation |
             bounds = comparable(victim.privacy, [attack]) if attack.key == victim.key else []
             proofs += [Refutation(victim.privacy, proved, attack.label) for proved in bounds]
     if victim.canaries is not None and victim.canaries.privacy is not None:
-        bounds = [victim.canaries.one_run, victim.canaries.certified]
+        bounds = list(victim.canaries.bounds.values())
         proofs += [Refutation(victim.canaries.privacy, proved, None) for proved in bounds]
     beyond = [proof for proof in proofs if (proof.bound.epsilon or 0.0) > spent(proof.guarantee)]
     return max(beyond, key=lambda proof: (proof.bound.epsilon or 0.0) - spent(proof.guarantee), default=None)
@@ -68,7 +68,7 @@ def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refutation |
 def _canary_sentence(victims: Sequence[Victim]) -> str:
     """Return the largest bound proved by canaries of one row's victims, as a sentence."""
     measured = [victim.canaries for victim in victims if victim.canaries is not None]
-    bounds = [bound.epsilon or 0.0 for result in measured for bound in (result.certified, result.one_run)]
+    bounds = [bound.epsilon or 0.0 for result in measured for bound in result.bounds.values()]
     if not bounds:
         return ""
     return (

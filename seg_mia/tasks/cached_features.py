@@ -1,0 +1,38 @@
+"""Conditions under which a training may keep the features of its images."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from seg_mia.data.base import SegmentationData
+from seg_mia.defences.base import Defence
+from seg_mia.errors import InputError
+from seg_mia.models.feature_cache import OFF, FeatureCache
+from seg_mia.models.wrapper import bare
+
+
+def feature_cache(
+    network: nn.Module, defences: Sequence[Defence], data: SegmentationData | None
+) -> FeatureCache:
+    """Return the cache of the network's encoder for a training on this data.
+
+    Raises:
+        InputError: images that change between epochs, a network without encoder, one that is trained, or
+            features that change.
+    """
+    if data is None or data.augment != "none":
+        got = "no data module" if data is None else f"--data.augment {data.augment}"
+        raise InputError(f"features can be cached if images do not change, got {got}; set none, {OFF}")
+    for defence in defences:
+        if type(defence).sample is not Defence.sample or type(defence).batch is not Defence.batch:
+            raise InputError(
+                f"features can be cached if images do not change, got defence {type(defence).__name__}, "
+                f"which changes them; leave it out, {OFF}"
+            )
+    encoder = getattr(bare(network), "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise InputError(
+            f"features can be cached of a network with an `encoder`, got {type(bare(network)).__name__}; "
+            f"take another network, {OFF}"
+        )
+    return FeatureCache(encoder)
