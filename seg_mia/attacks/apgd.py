@@ -87,7 +87,7 @@ def apgd(
         best.keep(0, x, logits, target, clean)
         start, done = random_start(x, norm, epsilon * (STAGES[0][0] if staged else 1), seed), 0
         for factor, budget in stages(steps, staged):
-            stage = _Stage(x, target, norm, factor * epsilon, loss, steps, done)
+            stage = Stage(x, target, norm, factor * epsilon, loss, steps, done)
             found = best if factor == 1 else Best(x)
             stage.run(model, projected(start, x, norm, factor * epsilon), budget, found, on_step)
             start, done = found.image, done + budget
@@ -132,8 +132,18 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass
-class _Stage:
-    """APGD in one ball; attributes as in `apgd`, `total` and `done` its steps in all and before the stage."""
+class Stage:
+    """APGD in one ball.
+
+    Attributes:
+        x: images, as in `apgd`.
+        target: as in `apgd`.
+        norm: as in `apgd`.
+        epsilon: radius of this ball.
+        loss: as in `apgd`.
+        total: steps of all stages, for losses with a schedule.
+        done: steps before this stage.
+    """
 
     x: Tensor
     target: Tensor
@@ -141,7 +151,7 @@ class _Stage:
     epsilon: float
     loss: ObjectiveName
     total: int
-    done: int
+    done: int = 0
 
     def run(
         self,
@@ -175,6 +185,7 @@ class _Stage:
 
     @property
     def measure(self) -> Loss:
+        """The loss that compares iterates."""
         return comparable(self.loss)
 
     def _moved(
