@@ -162,8 +162,9 @@ class Transfer(Perturbation):
     on_surrogate: ClassVar[bool] = True
 
     def __init__(self, *, surrogate: str | list[str] | None = None, **knobs: Any) -> None:
-        super().__init__(**knobs)
         self.surrogate = surrogate
+        self.knobs = knobs
+        self.check_knobs()
 
     def check(self, model: nn.Module | None = None) -> None:  # noqa: ARG002
         """Raise InputError without a surrogate."""

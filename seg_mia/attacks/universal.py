@@ -26,6 +26,7 @@ from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
 from seg_mia.losses import Loss
 from seg_mia.models.heads import final
+from seg_mia.models.replacement import StandIn
 
 PASS = 8
 """Images of one step; the last step of an epoch may have fewer."""
@@ -49,8 +50,8 @@ def universal(
     Signed steps on the sum of the loss over eight images at a time, in an order drawn for each epoch, within
     an L-infinity ball. Step sizes fall linearly to a tenth. The change is a square tile (in volumes a cube),
     repeated over the image from its first pixel on, so that it fits images of any size. Kept is the tile of
-    the epoch after which the mean foreground Dice of the images is lowest, of highest loss among equals. Images used to evaluate the change
-    must be others: see `fit_universal` and `tiled`.
+    the epoch after which the mean foreground Dice of the images is lowest, of highest loss among equals.
+    Images used to evaluate the change must be others: see `fit_universal` and `apply_universal`.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
@@ -156,9 +157,7 @@ def _gradient(
     return input_gradient(OBJECTIVES[loss](logits, target, progress, False).sum(), change)
 
 
-def _left(
-    model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: Loss
-) -> tuple[float, float]:
+def _left(model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: Loss) -> tuple[float, float]:
     """Return the mean Dice under a change, and the negative mean loss."""
     moved, rows = tiled(change, x.shape[2:]), []
     with torch.no_grad():
@@ -184,15 +183,29 @@ class Universal(WhiteBox):
 
     Args:
         fitted: a change fitted before, `universal.npy` of another run; none is fitted then.
-        knobs: options of the function, and of `WhiteBox`.
+        surrogate: checkpoint or run folder of the attacker's surrogate network; a change is also fitted to
+            it, to evaluate transfer to the victim.
+        replace: layers by class path, with the stand-in that provides the gradient of each.
+        sanity_images: on how many images to check that the victim's gradients can be followed; 0: none.
+        knobs: options of the function.
     """
 
     function = staticmethod(universal)
     checks = (check_universal,)
     fits: ClassVar[bool] = True
 
-    def __init__(self, *, fitted: str | None = None, **knobs: Any) -> None:
-        super().__init__(**knobs)
+    def __init__(
+        self,
+        *,
+        fitted: str | None = None,
+        surrogate: str | None = None,
+        replace: dict[str, StandIn] | None = None,
+        sanity_images: int = 0,
+        **knobs: Any,
+    ) -> None:
+        self._follow(surrogate, replace, sanity_images)
+        self.knobs = knobs
+        self.check_knobs()
         self.fitted = fitted
         self.changes: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
