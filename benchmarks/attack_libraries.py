@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attack_strength import samples
+from attack_strength import samples  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor, nn
 
 from seg_mia.attacks.alma_prox import alma_prox, wrong_share
@@ -139,7 +139,7 @@ def main() -> None:
             clean = float(mask_dice(network(pair[0]), pair[1]).mean())
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")
         print("| attack | Dice | time per gradient, of the first |\n| --- | --- | --- |")
-        in_ball(network.eval().requires_grad_(False), *pair, given.steps)
+        in_ball(network.eval().requires_grad_(False), pair[0], pair[1], given.steps)
     print(f"three classes, {SHARE:g} of the pixels wrong, {given.norm_steps} gradients")
     print("| attack | found | median, x 255 | time per gradient |\n| --- | --- | --- | --- |")
     smallest(small, *toy, given.norm_steps)

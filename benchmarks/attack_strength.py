@@ -101,8 +101,10 @@ def weak(table: Table, epsilon: float, others: Pair, surrogates: list[str]) -> N
     )
     table.line("frequency", lambda: frequency(victim, x, masks).images)
     table.line("frequency, a table per block", lambda: frequency(victim, x, masks, tables="block").images)
-    change = fit_universal(victim, *others, epsilon=epsilon)
-    table.line("universal, fitted to others", lambda: apply_universal(victim, x, masks, change).images)
+    table.line(
+        "universal, fitted to others",
+        lambda: apply_universal(victim, x, masks, fit_universal(victim, *others, epsilon=epsilon)).images,
+    )
     noise = epsilon * (2 * torch.randint(2, x.shape[1:], generator=torch.Generator().manual_seed(0)) - 1)
     table.line("random signs, the same for all", lambda: (x + noise).clamp(0, 1))
     networks = [load_victim(checkpoint_file(run)) for run in surrogates]

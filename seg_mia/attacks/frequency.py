@@ -126,27 +126,29 @@ class Blocks:
 
     def _turned(self, parts: Tensor, matrix: Tensor) -> Tensor:
         """Apply a matrix along each axis of the blocks."""
-        cubes = parts.unflatten(-1, [self.side] * len(self.space))
+        cubes = parts.reshape(*parts.shape[:-1], *[self.side] * len(self.space))
         for axis in range(len(self.space)):
             cubes = (cubes.movedim(-1 - axis, -1) @ matrix.T).movedim(-1, -1 - axis)
         return cubes.flatten(-len(self.space))
 
     def _split(self, whole: Tensor) -> Tensor:
-        parts = whole
-        for axis, count in enumerate(self.counts):
-            parts = parts.unflatten(2 + 2 * axis, (count, self.side))
+        """Return the blocks of whole images, (N, C, blocks, side ** axes)."""
+        parts = whole.reshape(
+            *whole.shape[:2], *(part for count in self.counts for part in (count, self.side))
+        )
         axes = len(self.counts)
         order = [0, 1, *range(2, 2 + 2 * axes, 2), *range(3, 3 + 2 * axes, 2)]
         return parts.permute(order).flatten(2 + axes).flatten(2, 1 + axes)
 
     def _joined(self, parts: Tensor) -> Tensor:
+        """Return the images of blocks, without what was added to whole blocks."""
         axes = len(self.counts)
-        cubes = parts.unflatten(2, self.counts).unflatten(-1, [self.side] * axes)
+        cubes = parts.reshape(*parts.shape[:2], *self.counts, *[self.side] * axes)
         order = [0, 1, *(part for axis in range(axes) for part in (2 + axis, 2 + axes + axis))]
         cubes = cubes.permute(order)
         for axis in range(axes):
             cubes = cubes.flatten(2 + axis, 3 + axis)
-        return cubes[(..., *(slice(size) for size in self.space))]
+        return cubes[(slice(None), slice(None), *(slice(size) for size in self.space))]
 
 
 def cosines(side: int, like: Tensor) -> Tensor:

@@ -103,8 +103,9 @@ def fit_universal(
             if on_step is not None:
                 on_step(epoch)
             size = step_size * (1 - 0.9 * epoch / max(epochs - 1, 1))
-            for rows in torch.randperm(len(x), generator=draw).split(PASS):
-                rows = rows.to(x.device)  # noqa: PLW2901
+            order = torch.randperm(len(x), generator=draw).to(x.device)
+            for begin in range(0, len(x), PASS):
+                rows = order[begin : begin + PASS]
                 gradient = _gradient(model, x[rows], target[rows], change, loss, epoch / epochs)
                 change = (change + size * gradient.sign()).clamp(-epsilon, epsilon)
             left = _left(model, x, target, change, comparable(loss))
@@ -145,7 +146,7 @@ def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor)
 def tiled(change: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return a tile (1, C, *T) repeated to a size, from the first pixel on, (1, C, *size)."""
     counts = [-(-whole // side) for whole, side in zip(size, change.shape[2:], strict=True)]
-    return change.repeat(1, 1, *counts)[(..., *(slice(whole) for whole in size))]
+    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(whole) for whole in size))]
 
 
 def _gradient(
@@ -161,7 +162,8 @@ def _left(model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: 
     """Return the mean Dice under a change, and the negative mean loss."""
     moved, rows = tiled(change, x.shape[2:]), []
     with torch.no_grad():
-        for part, mask in zip(x.split(PASS), target.split(PASS), strict=True):
+        for begin in range(0, len(x), PASS):
+            part, mask = x[begin : begin + PASS], target[begin : begin + PASS]
             logits = final(model((part + moved).clamp(0, 1)))
             rows.append(torch.stack((mask_dice(logits, mask).to(x.dtype), -measure(logits, mask))))
     dice, loss = torch.cat(rows, 1).nanmean(1).tolist()
