@@ -47,7 +47,7 @@ SINGLE: tuple[ObjectiveName, ...] = (
     "masked_cross_entropy",
     "balanced_cross_entropy",
 )
-KINDS = ("weak", "single", "staged", "ensemble", "curve", "square", "norms")
+KINDS = ("weak", "universal", "single", "staged", "ensemble", "curve", "square", "norms")
 RADII = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 Pair = tuple[Tensor, Tensor]
 
@@ -89,7 +89,7 @@ class Table:
         print(f"| {name} | {self.left(images):.3f} | {255 * largest:.1f} | {took:.0f} s |", flush=True)
 
 
-def weak(table: Table, epsilon: float, others: Pair, surrogates: list[str]) -> None:
+def weak(table: Table, epsilon: float, surrogates: list[str]) -> None:
     """Attacks as their papers or configs have them, and those that see less than the weights."""
     victim, x, masks = table.victim, table.x, table.masks
     targets = masks[random_other(len(masks), 0)]
@@ -101,12 +101,6 @@ def weak(table: Table, epsilon: float, others: Pair, surrogates: list[str]) -> N
     )
     table.line("frequency", lambda: frequency(victim, x, masks).images)
     table.line("frequency, a table per block", lambda: frequency(victim, x, masks, tables="block").images)
-    table.line(
-        "universal, fitted to others",
-        lambda: apply_universal(victim, x, masks, fit_universal(victim, *others, epsilon=epsilon)).images,
-    )
-    noise = epsilon * (2 * torch.randint(2, x.shape[1:], generator=torch.Generator().manual_seed(0)) - 1)
-    table.line("random signs, the same for all", lambda: (x + noise).clamp(0, 1))
     networks = [load_victim(checkpoint_file(run)) for run in surrogates]
     for count in sorted({1, len(networks)} if networks else ()):
         several = Surrogates(networks[:count])
@@ -114,6 +108,17 @@ def weak(table: Table, epsilon: float, others: Pair, surrogates: list[str]) -> N
     if networks:
         plain = lambda: pgd(networks[0], x, masks, epsilon=epsilon, steps=20, step_size=1 / 255).images  # noqa: E731
         table.line("PGD on 1, 20 steps of 1/255, last", plain)
+
+
+def fitted(table: Table, epsilon: float, others: Pair) -> None:
+    """One change for all images, and one of random signs."""
+    victim, x, masks = table.victim, table.x, table.masks
+    table.line(
+        "universal, fitted to others",
+        lambda: apply_universal(victim, x, masks, fit_universal(victim, *others, epsilon=epsilon)).images,
+    )
+    noise = epsilon * (2 * torch.randint(2, x.shape[1:], generator=torch.Generator().manual_seed(0)) - 1)
+    table.line("random signs, the same for all", lambda: (x + noise).clamp(0, 1))
 
 
 def _medis(victim: nn.Module, x: Tensor, masks: Tensor) -> Tensor:
@@ -222,7 +227,8 @@ def main() -> None:
     print("| attack | Dice | L-infinity x 255 | time |\n| --- | --- | --- | --- |")
     print(f"| none | {table.left(x):.3f} | | |")
     parts: dict[str, Callable[[], object]] = {
-        "weak": lambda: weak(table, given.epsilon, others, given.surrogates),
+        "weak": lambda: weak(table, given.epsilon, given.surrogates),
+        "universal": lambda: fitted(table, given.epsilon, others),
         "single": lambda: single(table, given.epsilon, given.steps),
         "staged": lambda: staged(table, given.epsilon, given.steps),
         "ensemble": lambda: ensemble(table, given.epsilon, given.steps),

@@ -1,6 +1,5 @@
 """One change for all images (Moosavi-Dezfooli, Fawzi, Fawzi, Frossard, CVPR 2017), by projected steps."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,9 +47,10 @@ def universal(
     """Fit one change to images, and add it to them.
 
     Signed steps on the sum of the loss over eight images at a time, in an order drawn for each epoch, within
-    an L-infinity ball. Step sizes fall linearly to a tenth. The change is a square tile (in volumes a cube),
-    repeated over the image from its first pixel on, so that it fits images of any size. Kept is the tile of
-    the epoch after which the mean foreground Dice of the images is lowest, of highest loss among equals.
+    an L-infinity ball, from random signs on its surface. Step sizes fall linearly to a tenth. The change is a
+    square tile (in volumes a cube), repeated over the image from its first pixel on, so that it fits images
+    of any size. Kept is the tile, of the start or after an epoch, of the lowest mean foreground Dice, of the
+    highest loss among equals.
     Images used to evaluate the change must be others: see `fit_universal` and `apply_universal`.
 
     Args:
@@ -62,7 +62,7 @@ def universal(
         step_size: size of the first steps, in the same unit.
         tile: side of the tile, in pixels.
         loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
-        seed: of the order.
+        seed: of the start and of the order.
         on_step: callback on_step(n) before epoch n.
 
     Returns:
@@ -94,21 +94,22 @@ def fit_universal(
     """Return the tile (1, C, *T) that `universal` adds; arguments and errors as there."""
     check_inputs(x, target)
     check_universal(epsilon, epochs, step_size, tile)
-    draw = torch.Generator().manual_seed(seed)
-    change = x.new_zeros(1, x.shape[1], *(min(tile, side) for side in x.shape[2:]))
-    best, lowest = change, (math.inf, math.inf)
+    draw, measure = torch.Generator().manual_seed(seed), comparable(loss)
+    size = (1, x.shape[1], *(min(tile, side) for side in x.shape[2:]))
+    change = epsilon * (2 * torch.randint(2, size, generator=draw) - 1).to(x)
     with attack_mode(model):
         x, target = usable(x), usable(target)
+        best, lowest = change, _left(model, x, target, change, measure)
         for epoch in range(epochs):
             if on_step is not None:
                 on_step(epoch)
-            size = step_size * (1 - 0.9 * epoch / max(epochs - 1, 1))
+            length = step_size * (1 - 0.9 * epoch / max(epochs - 1, 1))
             order = torch.randperm(len(x), generator=draw).to(x.device)
             for begin in range(0, len(x), PASS):
                 rows = order[begin : begin + PASS]
                 gradient = _gradient(model, x[rows], target[rows], change, loss, epoch / epochs)
-                change = (change + size * gradient.sign()).clamp(-epsilon, epsilon)
-            left = _left(model, x, target, change, comparable(loss))
+                change = (change + length * gradient.sign()).clamp(-epsilon, epsilon)
+            left = _left(model, x, target, change, measure)
             if left < lowest:
                 best, lowest = change, left
     return best
