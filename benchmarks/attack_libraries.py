@@ -1,7 +1,7 @@
-"""Attacks against those of torchattacks 3.5.1 and adversarial-library 0.2.8: Dice, norms, time per gradient.
+"""Attacks against PGD of torchattacks 3.5.1: Dice and time per gradient.
 
-python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
-TORCH_COMPILE_DISABLE=1 python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
+python -m pip install --no-deps torchattacks==3.5.1
+python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
 """
 
 import argparse
@@ -16,17 +16,14 @@ import torch
 from attack_strength import samples  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor, nn
 
-from seg_mia.attacks.alma_prox import alma_prox, wrong_share
 from seg_mia.attacks.apgd import apgd
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.errors import InputError
 from seg_mia.losses import dice_cross_entropy_loss
-from seg_mia.metrics.distance import linf_norm
 from seg_mia.models.heads import class_logits
 
 EPSILON, STEP = 8 / 255, 2 / 255
-SHARE = 0.99
 
 
 class Pair(nn.Module):
@@ -103,25 +100,6 @@ def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int) -> None:
         print(f"| {name} | {dice:.3f} | {seconds / first:.2f} |", flush=True)
 
 
-def smallest(network: nn.Module, x: Tensor, mask: Tensor, steps: int) -> None:
-    """Print the smallest changes with which a share of the pixels is wrong."""
-    other: Any = import_module("adv_lib.attacks.segmentation").alma_prox
-    attacks: dict[str, Callable[[], Tensor]] = {
-        "adversarial-library": lambda: other(network, x, mask, num_steps=steps, adv_threshold=SHARE),
-        "`alma-prox`": lambda: alma_prox(network, x, mask, share=SHARE, steps=steps).images,
-    }
-    norms, first = [], None
-    for name, attack in attacks.items():
-        images, seconds = timed(attack, steps)
-        first = first or seconds
-        met = wrong_share(network(images), mask, torch.ones_like(mask, dtype=torch.bool)) >= SHARE
-        norm = torch.where(met, linf_norm(images - x), torch.inf)
-        norms.append(norm)
-        middle = 255 * float(norm.median())
-        print(f"| {name} | {int(met.sum())} of {len(x)} | {middle:.1f} | {seconds / first:.2f} |", flush=True)
-    print(f"smaller than the first on {int((norms[1] < norms[0]).sum())} of {len(x)}")
-
-
 def main() -> None:
     """Attack and print."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -129,7 +107,6 @@ def main() -> None:
     parser.add_argument("victim")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--norm_steps", type=int, default=200)
     given = parser.parse_args()
     victim, (x, masks), _ = samples(given.victim, given.images)
     small = small_network()
@@ -140,15 +117,12 @@ def main() -> None:
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")
         print("| attack | Dice | time per gradient, of the first |\n| --- | --- | --- |")
         in_ball(network.eval().requires_grad_(False), pair[0], pair[1], given.steps)
-    print(f"three classes, {SHARE:g} of the pixels wrong, {given.norm_steps} gradients")
-    print("| attack | found | median, x 255 | time per gradient |\n| --- | --- | --- | --- |")
-    smallest(small, *toy, given.norm_steps)
 
 
 if __name__ == "__main__":
     try:
         main()
     except ImportError as error:
-        sys.exit(f"{Path(__file__).name}: error: {error}; install torchattacks and adv-lib as above")
+        sys.exit(f"{Path(__file__).name}: error: {error}; install torchattacks as above")
     except InputError as error:
         sys.exit(f"{Path(__file__).name}: error: {error}")

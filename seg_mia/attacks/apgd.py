@@ -50,8 +50,8 @@ def apgd(
     image returns to its iterate of highest loss, if fewer than 75 % of its steps raised the loss or neither
     step nor highest loss changed since the last checkpoint. Staged, as published for robustly trained
     networks: the first 30 % of the steps in a ball of 2 epsilon, the next 30 % in 1.5 epsilon, each stage
-    from the best iterate of the one before, projected. Against plainly trained networks that was weaker for
-    60 and for 300 steps: most steps then serve balls whose worst cases do not survive the projection.
+    from the best iterate of the one before, projected. Small plainly trained networks resisted that better,
+    with 60 and with 300 steps: most steps then serve balls whose worst cases do not survive the projection.
     Every image has its own step. One forward pass and one input gradient per step, one more forward pass per
     stage.
 
