@@ -172,6 +172,16 @@ def shadow_files(path: str | Path) -> list[Path]:
     return sorted(files, key=_by_number) or [checkpoint_file(path, "shadow")]
 
 
+def surrogate_files(named: str | Sequence[str]) -> list[Path]:
+    """Return the checkpoints of surrogates: files, runs, folders of runs or fleets; errors as above."""
+    paths = map(Path, [named] if isinstance(named, str) else named)
+    return [
+        file
+        for path in paths
+        for file in (shadow_files(path) if path.is_dir() else [checkpoint_file(path, "surrogate")])
+    ]
+
+
 def _fleet_files(folder: Path) -> list[Path]:
     """Return the checkpoints named by a fleet's record, all below the folder of its runs."""
     where = folder / FLEET

@@ -78,8 +78,12 @@ class Perturbation(ABC):
     """Function that implements the perturbation, as a static method."""
     checks: ClassVar[tuple[Callable[..., object], ...]] = ()
     """Validators of some of the options; they raise InputError for values out of range."""
-    surrogate: str | None = None
-    """Checkpoint or run folder of the attacker's surrogate network, if any."""
+    surrogate: str | list[str] | None = None
+    """Checkpoints or run folders of the attacker's surrogate networks, if any."""
+    on_surrogate: ClassVar[bool] = False
+    """Whether images are crafted on the surrogates alone."""
+    fits: ClassVar[bool] = False
+    """Whether the attack is fitted to one half of the patients (`fit`) and evaluated on the other."""
 
     def __init__(self, **knobs: Any) -> None:
         self.knobs = knobs
@@ -138,6 +142,24 @@ class Perturbation(ABC):
     def parallel_losses(self) -> ParallelLosses | None:
         """Losses run in parallel, if any."""
         return None
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Radii of an attack in several balls, in grey levels of 8 bits; empty otherwise."""
+        return ()
+
+    def fit(self, model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Fit the attack for one network to images that it is not evaluated on.
+
+        Args:
+            model: as in `run`.
+            x: as in `run`.
+            target: as in `run`.
+
+        Returns:
+            what was fitted, by the name of the file that holds it.
+        """
+        return {}
 
     def succeeded(self, reached: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return which mean IoUs with the target (N,) count as success; None if success is undefined."""

@@ -1,5 +1,8 @@
 """The strongest iterate of each image."""
 
+from copy import copy
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -43,6 +46,18 @@ class Best:
         self.dice = torch.where(better, dice, self.dice)
         self.loss = torch.where(better, loss.detach().to(self.loss), self.loss)
         self.step = torch.where(better, n, self.step)
+
+    def part(self, rows: Tensor) -> Self:
+        """Return the iterates of some images, by their indices (m,)."""
+        part = copy(self)
+        for name in ("image", "dice", "loss", "step"):
+            setattr(part, name, getattr(self, name)[rows])
+        return part
+
+    def update(self, rows: Tensor, part: Self) -> None:
+        """Take over the iterates of a `part`."""
+        for name in ("image", "dice", "loss", "step"):
+            setattr(self, name, getattr(self, name).index_copy(0, rows, getattr(part, name)))
 
 
 def mask_dice(logits: Tensor, target: Tensor) -> Tensor:

@@ -31,13 +31,15 @@ def sea(
     epsilon: float = 8 / 255,
     steps: int = 300,
     losses: Sequence[ObjectiveName] = MEMBERS,
+    staged: bool = False,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> Adversarial:
-    """Run `apgd` with staged radii on each loss, and keep each image's lowest foreground Dice.
+    """Run `apgd` on each loss, and keep each image's lowest foreground Dice.
 
     The published ensemble has the first three losses and the worst pixel accuracy, which small structures
-    hardly change; soft Dice and the Tsallis loss are added, and the worst case is that of Dice.
+    hardly change; soft Dice and the Tsallis loss are added, and the worst case is that of Dice. Its larger
+    balls first are an option (`apgd`).
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
@@ -45,8 +47,9 @@ def sea(
         target: ground truth masks (N, *s), 255 where ignored.
         norm: norm of the ball, over all channels and pixels of an image: "linf" or "l2".
         epsilon: radius of the ball, in grey levels of [0, 1].
-        steps: iterations of each loss, at least 4.
+        steps: iterations of each loss, at least 1, staged at least 4.
         losses: names in `seg_mia.attacks.objectives.OBJECTIVES`; ties go to the first.
+        staged: begin in larger balls, as published.
         seed: of the random start, which is the same for all images and losses.
         on_step: callback on_step(n) before iteration n of all.
 
@@ -57,7 +60,7 @@ def sea(
     Raises:
         InputError: invalid inputs, or options out of range.
     """
-    check_members(losses, steps)
+    check_members(losses, steps, staged)
     runs = []
     for number, loss in enumerate(losses):
 
@@ -67,7 +70,16 @@ def sea(
 
         runs.append(
             apgd(
-                model, x, target, norm=norm, epsilon=epsilon, steps=steps, loss=loss, seed=seed, on_step=show
+                model,
+                x,
+                target,
+                norm=norm,
+                epsilon=epsilon,
+                steps=steps,
+                loss=loss,
+                staged=staged,
+                seed=seed,
+                on_step=show,
             )
         )
     dice = torch.stack([run.notes["dice"] for run in runs])
@@ -79,9 +91,9 @@ def sea(
     return Adversarial(images, {"member": member, "dice": dice.amin(0), **alone})
 
 
-def check_members(losses: Sequence[ObjectiveName], steps: int) -> None:
+def check_members(losses: Sequence[ObjectiveName], steps: int, staged: bool) -> None:
     """Raise InputError for no loss, an unknown one, one named twice, or too few steps."""
-    check_steps(steps, staged=True)
+    check_steps(steps, staged)
     if not losses or len(set(losses)) < len(losses) or not set(losses) <= set(OBJECTIVES):
         raise InputError(f"losses must be different names of {', '.join(OBJECTIVES)}, got {list(losses)}")
 

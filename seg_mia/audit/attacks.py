@@ -23,6 +23,8 @@ BLIND_STATISTICS = "mia-blind-statistics"
 """The baseline that needs no shadow."""
 SHADOW = "shadow"
 """Value of an attack's `surrogate` that refers to the audit's own shadow."""
+FLEET = "fleet"
+"""The same for the networks of its fleet, of attacks from several surrogates."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         raise InputError(
             "an attack with a surrogate needs a shadow model; name one in the audit, `shadow: CONFIG` or a "
             "checkpoint"
+        )
+    if settings.fleet is None and any(map(on_fleet, attacks)):
+        raise InputError(
+            "an attack with the surrogate fleet needs one; add it to the audit, `fleet: {count: 6}`"
         )
     if not inferring:
         return attacks
@@ -97,12 +103,10 @@ def _without_shadow(
 
 
 def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:
-    """Return whether an attack's shadows are the networks of the audit's fleet."""
-    return (
-        settings.fleet is not None
-        and isinstance(attack.instance, Membership)
-        and attack.instance.scorer.needs.queries_judged
-    )
+    """Return whether an attack's shadows, or its surrogates, are the networks of the audit's fleet."""
+    if settings.fleet is None or not isinstance(attack.instance, Membership):
+        return on_fleet(attack)
+    return attack.instance.scorer.needs.queries_judged
 
 
 def labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
@@ -152,8 +156,18 @@ def checked(entry: AttackEntry, scorer: Config, data: Config) -> PreparedAttack:
 
 
 def on_shadow(attack: PreparedAttack) -> bool:
-    """Return whether an attack uses the audit's own shadow as surrogate."""
-    return isinstance(attack.instance, Perturbation) and attack.instance.surrogate == SHADOW
+    """Return whether an attack uses the audit's own shadow as surrogate, or all of its shadows."""
+    return isinstance(attack.instance, Perturbation) and attack.instance.surrogate in (SHADOW, [SHADOW])
+
+
+def on_fleet(attack: PreparedAttack) -> bool:
+    """Return whether an attack uses the networks of the audit's fleet as surrogates."""
+    instance = attack.instance
+    return (
+        isinstance(instance, Perturbation)
+        and instance.on_surrogate
+        and instance.surrogate in (FLEET, [FLEET])
+    )
 
 
 def prepares(attack: PreparedAttack) -> Preparation | None:

@@ -29,6 +29,7 @@ LAYOUT = {
     },
     "robustness": {
         "Dice under attack by victim": ["Multiline", ["robustness/dice/.*"]],
+        "Worst case by victim, over the radius": ["Multiline", ["robustness/radius/.*"]],
         "IoU with the attacker's target by victim": ["Multiline", ["robustness/iou/.*"]],
     },
 }
@@ -113,6 +114,10 @@ def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float
             numbers[f"privacy/tpr/{label}"] = result.results.tpr_at_1.value
         else:
             numbers[f"robustness/dice/{label}"] = result.mean("dice_adversarial")
+            if result.curve is not None:
+                numbers |= {
+                    f"robustness/radius/{label}/{point.radius:g}": point.dice for point in result.curve.points
+                }
             if result.is_targeted:
                 numbers[f"robustness/iou/{label}"] = result.mean("iou")
     return {name: value for name, value in numbers.items() if value is not None}

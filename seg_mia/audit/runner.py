@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
-from seg_mia.attacks.base import Preparation
-from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_shadow, prepares
+from seg_mia.attacks.base import Perturbation, Preparation
+from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import adoption, audited_folds, has_nonmembers
 from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
@@ -335,9 +335,9 @@ class AuditRunner:
         assert attack is not None
         victim, shadows = self._folders(step)
         options = list(attack.options)
-        if on_shadow(attack):
+        if on_shadow(attack) or on_fleet(attack):
             options = [option for option in options if option.name != "attack.surrogate"]
-            options.append(Option("--attack.surrogate", str(shadows[0])))
+            options += _surrogates(attack, shadows)
         if (preparation := prepares(attack)) is not None:
             options.append(Option(f"--attack.{preparation.option}", str(_folder(self.prepared[preparation]))))
         options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
@@ -381,6 +381,13 @@ class AuditRunner:
 def _folder(network: Network) -> Path:
     """Return a given checkpoint, or the folder of a training that has ended."""
     return network if isinstance(network, Path) else network.result().folder
+
+
+def _surrogates(attack: PreparedAttack, networks: Sequence[Path]) -> Sequence[Option]:
+    """Return the option that names the audit's own networks: all of them, or the first."""
+    several = isinstance(attack.instance, Perturbation) and attack.instance.on_surrogate
+    names = list(map(str, networks))
+    return options_of("attack.", {"surrogate": names if several else names[0]})
 
 
 def _preparation(step: AuditStep) -> Preparation:

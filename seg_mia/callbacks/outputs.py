@@ -10,7 +10,7 @@ from torch import Tensor
 from seg_mia.attacks.base import Adversarial
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.fleet.quantile import QuantileScores
-from seg_mia.results.robustness import SanityCheck
+from seg_mia.results.robustness import FittingSet, SanityCheck
 
 Scores = NDArray[np.float64]
 
@@ -30,7 +30,10 @@ class StepOutput(TypedDict):
 
 
 class AttackOutput(TypedDict):
-    """One attacked batch: maps (N, h, w), the attack's output, metrics per image (N,), a check if made."""
+    """One attacked batch: maps (N, h, w), the attack's output, metrics per image (N,).
+
+    And, where there are, a check of gradients and what a universal change was fitted to.
+    """
 
     target: Tensor
     clean: Tensor
@@ -38,6 +41,7 @@ class AttackOutput(TypedDict):
     adversarial: Adversarial
     measures: dict[str, Tensor]
     sanity: SanityCheck | None
+    fitted: FittingSet | None
 
 
 class MembershipOutput(TypedDict):

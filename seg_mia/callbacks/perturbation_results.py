@@ -1,7 +1,6 @@
 """Result files and figures of an adversarial attack, in the victim's folder."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,16 @@ from seg_mia.attacks.base import ParallelLosses
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
+from seg_mia.callbacks.robustness_files import write_curve, write_members, write_norms
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
-from seg_mia.results.base import Average
-from seg_mia.results.charts.png import pixels
-from seg_mia.results.charts.robustness import norms_drawing
+from seg_mia.results.averages import average
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.results.perturbation import AttackedData, PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.results.robustness import MemberRow, MinimalNorms, SanityCheck, member_rows, minimal_norms
+from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
 from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
@@ -45,6 +43,8 @@ class PerturbationResults(Callback):
         is_targeted: whether there is a target mask; otherwise the target is the ground truth.
         parallel_losses: losses run in parallel by the attack, if any.
         members: attacks of an ensemble, if it is one.
+        radii: radii of an attack in several balls, in grey levels of 8 bits.
+        fooled: share of its clean Dice below which such an attack counts an image as fooled.
         attack: settings of the attack as plain values, for the summary.
         victim: attacked checkpoint, for the summary.
         images: number of images in the panel: the first, or the first valid ones if the attack marks them.
@@ -59,6 +59,8 @@ class PerturbationResults(Callback):
         is_targeted: bool = True,
         parallel_losses: ParallelLosses | None = None,
         members: Sequence[str] = (),
+        radii: Sequence[float] = (),
+        fooled: float = 0.5,
         attack: Mapping[str, object],
         victim: str,
         images: int = 8,
@@ -70,6 +72,7 @@ class PerturbationResults(Callback):
             parallel_losses,
         )
         self.members, self.sanity = tuple(members), list[SanityCheck]()
+        self.radii, self.fooled, self.fitted = tuple(radii), fooled, list[FittingSet]()
         self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
         self.measures, self.history = PerImage(), PerImage()
         self.rows: list[list[Tile]] = []
@@ -93,6 +96,7 @@ class PerturbationResults(Callback):
         """Store metrics, history and the first images."""
         output: AttackOutput = outputs
         self.sanity += [output["sanity"]] if output["sanity"] is not None else []
+        self.fitted += [output["fitted"]] if output["fitted"] is not None else []
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         notes = {
             name: value
@@ -150,13 +154,17 @@ class PerturbationResults(Callback):
             undefined=len(data.indices(data.subset)) - len(data.scored(data.subset)),
             unchanged=int((values["l2"] == 0).sum()),
             no_gradient=stopped,
-            results={name: _average(value) for name, value in values.items() if self._is_number(name)},
+            results={name: average(value) for name, value in values.items() if self._is_number(name)},
             success=success,
             strengths=_write_strengths(trainer, ids, curves) if curves and "step" not in curves else [],
-            members=_write_members(folder, values, self.members) if self.members else [],
-            minimal=_write_norms(trainer, values["minimal_linf"], len(set(groups)))
+            members=write_members(folder, values, self.members) if self.members else [],
+            minimal=write_norms(trainer, values["minimal_linf"], len(set(groups)))
             if "minimal_linf" in values
             else None,
+            curve=write_curve(trainer, values, self.radii, fooled=self.fooled, units=len(set(groups)))
+            if self.radii
+            else None,
+            fitted=self.fitted[0] if self.fitted else None,
             sanity=self.sanity[0] if self.sanity else None,
         )
         write_json(folder / "summary.json", self.summary.plain())
@@ -237,20 +245,6 @@ def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str])
     ]
 
 
-def _average(values: Tensor) -> Average:
-    """Return the summary of values (n,), ignoring NaN such as a structure absent from an image."""
-    values = values[~values.isnan()]
-    if not len(values):
-        return Average(None, None, None, None, None)
-    return Average(
-        mean=float(values.mean()),
-        std=float(values.std(correction=0)),
-        min=float(values.min()),
-        median=float(values.median()),
-        max=float(values.max()),
-    )
-
-
 def _write_strengths(
     trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor]
 ) -> list[dict[str, float | None]]:
@@ -262,24 +256,6 @@ def _write_strengths(
     write_bytes(folder / "strengths.png", png(sheet))
     show(trainer, "attack/strengths", sheet, 0)
     return [dict(row) for row in means]
-
-
-def _write_members(folder: Path, values: Mapping[str, Tensor], members: Sequence[str]) -> list[MemberRow]:
-    """Write what each member of an ensemble contributes."""
-    rows = member_rows(values, members)
-    columns = tuple(MemberRow.model_fields)
-    write_csv(folder / "members.csv", columns, [[getattr(row, name) for name in columns] for row in rows])
-    return rows
-
-
-def _write_norms(trainer: Trainer, values: Tensor, units: int) -> MinimalNorms | None:
-    """Draw the share of images that no change of a norm fools."""
-    norms = minimal_norms(values, units)
-    if norms is not None:
-        sheet = pixels(norms_drawing({"minimal norm": norms}))
-        write_bytes(run_folder(trainer) / "minimal_norms.png", png(sheet))
-        show(trainer, "attack/minimal_norms", sheet, 0)
-    return norms
 
 
 def _write_history(trainer: Trainer, ids: Sequence[str], curves: Mapping[str, Tensor], *, mask: str) -> None:

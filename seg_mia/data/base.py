@@ -79,6 +79,7 @@ class SegmentationData(LightningDataModule):
         facts: statistics of every sample, after `setup`.
         notes: remarks on the samples of this half, after `setup`.
         untrained: members not seen by the teacher of the trained network, as indices.
+        withheld: samples that test does not read, as indices: an attack was fitted to them.
     """
 
     source: Source
@@ -87,6 +88,7 @@ class SegmentationData(LightningDataModule):
     facts: SampleFacts
     notes: tuple[Note, ...] = ()
     untrained: tuple[int, ...] = ()
+    withheld: tuple[int, ...] = ()
     _opened: "SegmentationData | None" = None
 
     def __init__(
@@ -293,8 +295,9 @@ class SegmentationData(LightningDataModule):
         return chosen[self.facts.labelled[chosen]]
 
     def attacked(self) -> NDArray[np.int64]:
-        """Return the data-set indices read by test, ascending: those with a labelled pixel."""
+        """Return the data-set indices read by test, ascending: with a labelled pixel, and not withheld."""
         chosen = self.limited(self.scored(self.subset))
+        chosen = chosen[~np.isin(chosen, self.withheld)]
         if not len(chosen):
             self.evaluated()
             raise InputError(

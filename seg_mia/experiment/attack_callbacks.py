@@ -42,6 +42,8 @@ def perturbation_results(
         is_targeted=attack is not None and attack.is_targeted,
         parallel_losses=attack.parallel_losses if attack else None,
         members=attack.members if attack else (),
+        radii=attack.radii if attack else (),
+        fooled=attack.settings["fooled"] if attack and attack.radii else 0.5,
         attack=settings,
         victim=victim,
         save_images=save_images,

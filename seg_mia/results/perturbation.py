@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_mia.results.base import AttackRecord, Average, Measure, Number, Result, Settings
-from seg_mia.results.robustness import MemberRow, MinimalNorms, SanityCheck
+from seg_mia.results.robustness import FittingSet, MemberRow, MinimalNorms, RobustnessCurve, SanityCheck
 
 FUSED = "fused"
 """The row of all losses together."""
@@ -80,6 +80,8 @@ class PerturbationSummary(Result):
         strengths: a row per strength, where several were tried.
         members: a row per member, of an ensemble of attacks.
         minimal: the distribution of norms, of an attack that minimises them.
+        curve: Dice over the radius, of an attack in several balls.
+        fitted: what a universal change was fitted to, in this run.
         sanity: whether the victim's gradients can be followed, where it was checked.
     """
 
@@ -99,6 +101,8 @@ class PerturbationSummary(Result):
     strengths: list[dict[str, Number]]
     members: list[MemberRow] = Field(default_factory=list)
     minimal: MinimalNorms | None = None
+    curve: RobustnessCurve | None = None
+    fitted: FittingSet | None = None
     sanity: SanityCheck | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Results of strong attacks: members of ensembles, minimal norms, checks."""
+"""Results of strong attacks: members of ensembles, minimal norms, Dice over the radius, checks."""
 
 from collections.abc import Mapping, Sequence
 from math import inf, isnan
@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from seg_mia.results.base import Number, Result
+from seg_mia.results.base import Measure, Number, Result
 
 TAIL = 0.025
 """Error probability at each end of a 95 % interval."""
@@ -91,6 +91,57 @@ def minimal_norms(values: Tensor, units: int) -> MinimalNorms | None:
         high=norms[count - rank] if rank else None,
         norms=list(norms),
     )
+
+
+class RobustnessPoint(Result):
+    """What the worst case of each image leaves in one ball.
+
+    Attributes:
+        radius: of the ball in L-infinity, in grey levels of 8 bits.
+        dice: mean Dice with the truth.
+        low: lower end of its 95 % interval over patients.
+        high: upper end.
+        fooled: share of the images with at most the part of their clean Dice that counts as fooled.
+    """
+
+    radius: float
+    dice: Number
+    low: Number
+    high: Number
+    fooled: Number
+
+    @property
+    def measure(self) -> Measure:
+        """The Dice with its interval."""
+        return Measure(self.dice, self.low, self.high)
+
+
+class RobustnessCurve(Result):
+    """Dice over the radius of the ball.
+
+    Attributes:
+        fooled: share of its clean Dice below which an image counts as fooled.
+        points: by radius, ascending; the first is the clean Dice, at 0.
+    """
+
+    fooled: float
+    points: list[RobustnessPoint]
+
+    def at(self, radius: float) -> RobustnessPoint | None:
+        """Return the point of a radius, None if it was not attacked."""
+        return next((point for point in self.points if abs(point.radius - radius) < 1e-3), None)
+
+
+class FittingSet(Result):
+    """What a universal change was fitted to: other patients than those it is evaluated on.
+
+    Attributes:
+        images: how many.
+        units: of how many patients.
+    """
+
+    images: int
+    units: int
 
 
 class SanityCheck(Result):

@@ -12,6 +12,7 @@ SLACK = 0.02
 UNBOUNDED = 1.0
 """In L-infinity, a ball of this radius holds every image."""
 EFFORT = ("steps", "queries")
+LEVELS = 255
 
 
 def signs_of_masking(check: SanityCheck) -> Iterator[str]:
@@ -35,8 +36,9 @@ def contradictions(results: Sequence[PerturbationResult]) -> list[str]:
     """Return what cannot be, if every attack on one victim did its work: a sentence each.
 
     Of two results on the same images that differ in their effort or radius alone, the larger must not be
-    weaker; an attack without gradients must not be stronger than all with them in the same ball; an attack
-    in a ball that holds every image must reach Dice 0; no two attacks share all digits.
+    weaker; an attack without the victim's gradients must not be stronger than all with them in the same ball;
+    an attack in a ball that holds every image must reach Dice 0; no two attacks share all digits. A curve
+    counts as an attack in each of its balls.
 
     Args:
         results: of attacks on one victim.
@@ -57,26 +59,24 @@ def _weaker(results: Sequence[PerturbationResult]) -> Iterator[str]:
 
 def _blind(results: Sequence[PerturbationResult]) -> Iterator[str]:
     for blind in results:
-        if not _queries(blind):
+        ball = _ball(blind)
+        if ball is None or not (_queries(blind) or blind.attacker_knowledge.startswith("none")):
             continue
-        seeing = [
-            other
-            for other in results
-            if _with_gradients(other) and _ball(other) == _ball(blind) and _alike(other, blind)
-        ]
-        if seeing and all(_above(_dice(other), _dice(blind)) for other in seeing):
-            best = min(seeing, key=lambda other: _dice(other) or 0.0)
+        left = {other.label: _dice_in(other, ball) for other in results if _alike(other, blind)}
+        seeing = {label: dice for label, dice in left.items() if dice is not None}
+        if seeing and all(_above(dice, _dice(blind)) for dice in seeing.values()):
+            best = min(seeing, key=lambda label: seeing[label])
             yield (
-                f"{blind.label}, which uses no gradients, leaves a lower Dice than {best.label} "
-                f"({_pair(_dice(blind), _dice(best))}): gradients are masked. Use --attack.replace, and do "
+                f"{blind.label}, which uses no gradients of the victim, leaves a lower Dice than {best} "
+                f"({_pair(_dice(blind), seeing[best])}): gradients are masked. Use --attack.replace, and do "
                 "not rely on attacks with gradients."
             )
 
 
 def _bounded(results: Sequence[PerturbationResult]) -> Iterator[str]:
     for result in results:
-        dice = _dice(result)
-        if _ball(result) == ("linf", UNBOUNDED) and _with_gradients(result) and dice and dice > SLACK:
+        dice = _dice_in(result, ("linf", UNBOUNDED))
+        if dice and dice > SLACK:
             yield (
                 f"{result.label} has no bound, and leaves a Dice of {dice:.3f}, not 0: it is too weak, or "
                 "gradients are masked."
@@ -125,8 +125,14 @@ def _queries(result: PerturbationResult) -> bool:
     return _ball(result) is not None and "queries" in _settings(result)
 
 
-def _with_gradients(result: PerturbationResult) -> bool:
-    return _ball(result) is not None and "queries" not in _settings(result)
+def _dice_in(result: PerturbationResult, ball: tuple[str, float]) -> float | None:
+    """Return the Dice left in a ball by an attack that follows each image's gradients; None for others."""
+    if not result.attacker_knowledge.startswith("weights") or result.fitted is not None:
+        return None
+    if result.curve is not None:
+        point = result.curve.at(LEVELS * ball[1]) if ball[0] == "linf" else None
+        return None if point is None else point.dice
+    return _dice(result) if _ball(result) == ball and not _queries(result) else None
 
 
 def _dice(result: PerturbationResult) -> float | None:

@@ -8,7 +8,7 @@ from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
-from seg_mia.results.robustness import MemberRow
+from seg_mia.results.robustness import MemberRow, RobustnessCurve
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "") -> list[str]:
@@ -178,6 +178,14 @@ def member_table(rows: Sequence[MemberRow]) -> list[list[str]]:
     header = ["loss", "images won", "Dice alone", "Dice without it"]
     return [header] + [
         [row.loss, _number(row.won, 3), _number(row.alone, 3), _number(row.without, 3)] for row in rows
+    ]
+
+
+def curve_table(curve: RobustnessCurve) -> list[list[str]]:
+    """Return the cells of a table of Dice over the radius, its header first."""
+    header = ["radius, of 255", "Dice, worst case", f"images at {curve.fooled:g} of their Dice or below"]
+    return [header] + [
+        [f"{point.radius:g}", interval(point.measure), _number(point.fooled, 3)] for point in curve.points
     ]
 
 

@@ -14,6 +14,7 @@ from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
     counted,
+    curve_table,
     interval,
     low_fpr,
     mask_lost,
@@ -147,10 +148,16 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
         return _membership(name, summary)
     lines = [f"{name} (attacker knowledge: {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
     lines += [f"WARNING: {line}" for line in perturbation_warnings(summary, name)]
+    if summary.fitted is not None:
+        lines.append(
+            f"  fitted to {counted(summary.fitted.images, 'image')} of "
+            f"{counted(summary.fitted.units, 'other patient')}"
+        )
     if summary.minimal is not None:
         lines.append(f"  {minimal_in_words(summary.minimal)}")
     tables = [success_table(summary.success)] if summary.success else []
     tables += [member_table(summary.members)] if summary.members else []
+    tables += [curve_table(summary.curve)] if summary.curve is not None else []
     return [*lines, *(line for table in tables for line in aligned(table, indent="  "))]
 
 

@@ -1,18 +1,21 @@
 """Evaluation of one adversarial attack on one victim model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
 from seg_mia.attacks.sanity import sanity_check
+from seg_mia.attacks.transfer import Surrogates
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.checkpoint import load_victim
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.halves import patient_halves
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
@@ -21,8 +24,8 @@ from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
-from seg_mia.results.robustness import SanityCheck
-from seg_mia.runs import checkpoint_file
+from seg_mia.results.robustness import FittingSet, SanityCheck
+from seg_mia.runs import surrogate_files
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.targets import TargetMasks
 
@@ -38,7 +41,7 @@ class PerturbationTest(LightningModule):
 
     Attributes:
         source: network on which the images are crafted: the surrogate if the attack needs gradients and the
-            victim gives none, else the victim.
+            victim gives none, or is an attack by transfer, else the victim.
 
     Raises:
         InputError: an attack with gradients on a victim without, and no surrogate.
@@ -51,12 +54,12 @@ class PerturbationTest(LightningModule):
         self.victim = victim
         self.attack = attack
         self.surrogate = surrogate
-        self.source = victim
-        if isinstance(attack, WhiteBox) and not gives_gradients(victim):
-            if surrogate is None:
-                check_gradients(victim, type(attack).__name__.lower())
-            else:
-                self.source = surrogate
+        self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+        self.fitted: FittingSet | None = None
+        blind = isinstance(attack, WhiteBox) and not gives_gradients(victim)
+        if blind and surrogate is None:
+            check_gradients(victim, type(attack).__name__.lower())
+        self.source = surrogate if surrogate is not None and (blind or attack.on_surrogate) else victim
 
     @property
     def transfers_only(self) -> bool:
@@ -64,11 +67,19 @@ class PerturbationTest(LightningModule):
         return self.source is not self.victim
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Raise InputError if there is no image to attack: Lightning would finish silently."""
+        """Divide the patients for an attack that is fitted; raise InputError if there is no image to attack.
+
+        Lightning would finish silently.
+        """
         if self.trainer.limit_test_batches == 0:
             raise InputError(
                 "an attack needs images, got none from --trainer.limit_test_batches 0; leave it out"
             )
+        if self.attack.fits and self.fitting is None:
+            data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
+            seed = self.attack.settings["seed"]
+            self.fitting, _ = patient_halves(data.attacked(), data.source.groups, seed)
+            data.withheld = tuple(self.fitting.tolist())
 
     def on_test_start(self) -> None:
         """Choose the target masks; write their similarities if these determine the choice."""
@@ -77,9 +88,24 @@ class PerturbationTest(LightningModule):
             if network is not None:
                 check_one_sample(network, data)
         self.attack.check(self.source)
+        if self.fitting is not None:
+            self._fit(data, self.fitting.tolist())
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
             self._write_similarity(data, self.targets.similarity)
+
+    def _fit(self, data: SegmentationData, chosen: Sequence[int]) -> None:
+        """Fit the attack to the chosen samples, for the victim and for the surrogate; write the former's."""
+        samples = data.dataset(np.array(chosen, dtype=np.int64))
+        batch = [samples[0, row] for row in range(len(samples))]
+        images, masks = (torch.stack([sample[part] for sample in batch]) for part in (0, 1))
+        for network in filter(None, (self.surrogate, self.victim)):
+            files = self.attack.fit(network, images.to(self.device), masks.to(self.device))
+        if self.trainer.is_global_zero:
+            for name, values in files.items():
+                np.save(run_folder(self.trainer) / f"{name}.npy", values.float().cpu().numpy())
+        groups = {data.source.groups[index] for index in chosen}
+        self.fitted = FittingSet(images=len(chosen), units=len(groups)) if files else None
 
     def _write_similarity(self, data: SegmentationData, similarity: Tensor) -> None:
         ids = [data.source.ids[index] for index in data.scored(data.subset)]
@@ -116,6 +142,7 @@ class PerturbationTest(LightningModule):
             "adversarial": adversarial,
             "measures": measures,
             "sanity": self._checked(batch) if batch_idx == 0 else None,
+            "fitted": self.fitted if batch_idx == 0 else None,
         }
 
     def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
@@ -136,7 +163,7 @@ class PerturbationTest(LightningModule):
         self, batch: Batch, target: Tensor, classes: int, crafted: Adversarial | None
     ) -> dict[str, Tensor]:
         """Return the effect on the victim of an attack on the surrogate, `crafted` if it was run before."""
-        if self.surrogate is None:
+        if self.surrogate is None or self.attack.on_surrogate:
             return {}
         crafted = crafted or self.attack.judged(self.surrogate, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -175,10 +202,17 @@ def unreached(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module | None:
-    """Return the surrogate network of an attack, if any."""
+    """Return the surrogate network of an attack, or its networks as one, if any."""
     if attack.surrogate is None:
         return None
-    return load_victim(checkpoint_file(attack.surrogate, "surrogate"), trust=trust)
+    files = surrogate_files(attack.surrogate)
+    if len(files) > 1 and not attack.on_surrogate:
+        raise InputError(
+            f"this attack takes one surrogate, got {len(files)} in {attack.surrogate}; name one, or use "
+            "--attack transfer"
+        )
+    networks = [load_victim(file, trust=trust) for file in files]
+    return networks[0] if len(networks) == 1 else Surrogates(networks)
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:

@@ -2,8 +2,10 @@
 
 from argparse import ArgumentError
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -13,6 +15,7 @@ from torch.testing import assert_close
 from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation, attack_mode
 from seg_mia.attacks.targets import Targeted
+from seg_mia.attacks.universal import Universal
 from seg_mia.config.files import find_config, known
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import is_membership
@@ -42,8 +45,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(
     params=[name for name in known("attack") if not is_membership(str(find_config(name, "attack")))]
 )
-def attack(request: pytest.FixtureRequest, weights: str) -> Perturbation:
+def attack(request: pytest.FixtureRequest, weights: str, tmp_path: Path) -> Perturbation:
     attack = configured(request.param)
+    if isinstance(attack, Universal):
+        change = np.random.default_rng(0).uniform(-0.03, 0.03, (1, 3, 8, 8)).astype(np.float32)
+        np.save(tmp_path / "universal.npy", change)
+        return configured(request.param, fitted=str(tmp_path / "universal.npy"))
     if isinstance(attack, Adain):
         return configured(request.param, weights=weights, organs="[6, 3]")
     return configured(request.param, steps=5) if "steps" in attack.settings else attack

@@ -181,7 +181,7 @@ def test_with_a_target_the_best_iterate_is_that_of_highest_dice() -> None:
     assert (reached[2] >= torch.maximum(reached[0], reached[1])).all()
 
 
-@pytest.mark.parametrize("knobs", [{"steps": 3}, {"steps": 0, "staged": False}, {"epsilon": 2.0}])
+@pytest.mark.parametrize("knobs", [{"steps": 3, "staged": True}, {"steps": 0}, {"epsilon": 2.0}])
 def test_knobs_outside_their_range_are_refused(knobs: dict[str, Any]) -> None:
     x, mask = discs(1, 5)
     with pytest.raises(InputError, match="at least|at most"):

@@ -9,11 +9,18 @@ from scipy import stats
 
 from seg_mia.results.base import Average
 from seg_mia.results.charts.png import pixels
-from seg_mia.results.charts.robustness import norms_drawing
+from seg_mia.results.charts.robustness import curve_drawing, norms_drawing
 from seg_mia.results.charts.svg import inline
 from seg_mia.results.perturbation import PerturbationResult
-from seg_mia.results.robustness import member_rows, minimal_norms
+from seg_mia.results.robustness import (
+    FittingSet,
+    RobustnessCurve,
+    RobustnessPoint,
+    member_rows,
+    minimal_norms,
+)
 from seg_mia.results.sanity import contradictions
+from seg_mia.results.tables import curve_table
 from seg_mia.results.text import minimal_in_words
 
 
@@ -96,6 +103,49 @@ BALL: dict[str, Any] = {"norm": "linf", "epsilon": 0.03}
 def test_what_cannot_be_is_told(results: list[PerturbationResult], words: str) -> None:
     (line,) = contradictions(results)
     assert words in line
+
+
+def with_curve(*dice: float) -> PerturbationResult:
+    points = [
+        RobustnessPoint(radius=radius, dice=value, low=None, high=None, fooled=0.0)
+        for radius, value in zip((0, 4, 8), dice, strict=True)
+    ]
+    curve = RobustnessCurve(fooled=0.5, points=points)
+    return result("robustness-curve", dice[-1], radii=[4, 8]).model_copy(update={"curve": curve})
+
+
+def seeing(knowledge: str, *results: PerturbationResult) -> list[PerturbationResult]:
+    first, *others = results
+    return [first.model_copy(update={"attacker_knowledge": knowledge}), *others]
+
+
+def test_a_curve_is_compared_in_each_of_its_balls() -> None:
+    square = result("square", 0.5, epsilon=4 / 255, queries=9)
+    (line,) = contradictions([square, with_curve(0.9, 0.7, 0.3)])
+    assert "lower Dice than robustness-curve (0.500 to 0.700)" in line
+    assert contradictions([square, with_curve(0.9, 0.5, 0.3)]) == []
+    wide = result("square", 0.1, epsilon=6 / 255, queries=9)
+    assert contradictions([wide, with_curve(0.9, 0.7, 0.3)]) == []
+
+
+def test_transfer_may_not_be_stronger_than_gradients_and_a_universal_change_proves_nothing() -> None:
+    pgd = result("pgd", 0.6, **BALL)
+    (line,) = contradictions(seeing("none of the victim", result("transfer", 0.4, **BALL), pgd))
+    assert "uses no gradients of the victim" in line
+    square = result("square", 0.3, epsilon=0.03, queries=9)
+    universal = result("universal", 0.6, **BALL)
+    fitted = universal.model_copy(update={"fitted": FittingSet(images=4, units=4)})
+    assert contradictions([square, fitted]) == []
+
+
+def test_the_curve_states_its_numbers_and_is_drawn_in_both_formats() -> None:
+    curve = with_curve(0.9, 0.7, 0.3).curve
+    assert curve is not None
+    drawing = curve_drawing({"victim": curve, "defended": curve})
+    assert "victim: 0.900 at 0/255, 0.700 at 4/255, 0.300 at 8/255; defended" in drawing.title
+    assert "<svg" in inline(drawing, prefix="x")
+    assert pixels(drawing).ndim == 3
+    assert curve_table(curve)[2] == ["4", "0.700", "0.000"]
 
 
 def test_what_may_be_is_not_told() -> None:

@@ -8,8 +8,10 @@ from markupsafe import Markup
 from seg_mia.membership.compare import Scored
 from seg_mia.results.charts.drawing import Chart, Drawing
 from seg_mia.results.charts.membership import histogram_drawing, roc_of
+from seg_mia.results.charts.robustness import curve_drawing, norms_drawing
 from seg_mia.results.charts.svg import inline
 from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.report import Report
 
 
@@ -54,6 +56,22 @@ def histogram_figures(results: Sequence[MembershipResult], scores: Mapping[str, 
             )
             figures.append(page_figure(Chart(result.label, drawing), f"scores{index}"))
     return figures
+
+
+def robustness_figures(report: Report) -> list[PageFigure]:
+    """Return Dice over the radius and the smallest changes that fool, of the first seed's victims."""
+    first = [result for result in report.perturbations if result.round == 0]
+    curves = {result.title: result.curve for result in first if result.curve is not None}
+    norms = {_aim(result): result.minimal for result in first if result.minimal is not None}
+    charts = [Chart("Dice over the radius", curve_drawing(curves))] if curves else []
+    charts += [Chart("Smallest changes that fool", norms_drawing(norms))] if norms else []
+    return [page_figure(chart, f"robust{index}") for index, chart in enumerate(charts)]
+
+
+def _aim(result: PerturbationResult) -> str:
+    """Return an attack's title, and what counts as fooled where it is a share of the Dice."""
+    curve = result.curve
+    return result.title if curve is None else f"{result.title}: at most {curve.fooled:g} of the Dice left"
 
 
 def victim_figures(report: Report, draw: Callable[..., list[Chart]], prefix: str) -> list[PageFigure]:

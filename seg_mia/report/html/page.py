@@ -8,7 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seg_mia.report.attack_files import AttackFiles
-from seg_mia.report.html.figures import histogram_figures, roc_figures, victim_figures
+from seg_mia.report.html.figures import (
+    histogram_figures,
+    robustness_figures,
+    roc_figures,
+    victim_figures,
+)
 from seg_mia.report.html.folds import folds_sections
 from seg_mia.report.html.formatting import FILTERS
 from seg_mia.report.html.recipe import SHOWN_PATIENTS, recipe_sections
@@ -51,6 +56,7 @@ def page(report: Report, files: AttackFiles) -> str:
         rocs=roc_figures(report, files.scores),
         histograms=histogram_figures(first_membership, files.scores),
         trade_offs=victim_figures(report, trade_offs, "trade"),
+        over_radius=robustness_figures(report),
         over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
         recipes=recipe_sections(report),
         folds=folds_sections(report),

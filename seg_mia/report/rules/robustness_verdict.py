@@ -84,9 +84,9 @@ def robustness_evidence(result: PerturbationResult) -> Iterator[Evidence]:
 
     An attack without any gradient is uninformative unless its victim failed all the same, and so is one
     without counted or changed images, or on a single image. One that minimises the change reaches its aim by
-    construction: its norms are the result.
+    construction: its norms are the result. A curve's evidence is that of its largest radius.
     """
-    if result.minimal is not None:
+    if result.minimal is not None and result.curve is None:
         return
     evidence = _robustness_evidence(result)
     yield from (piece for piece in evidence if piece.strength) if result.untested else evidence

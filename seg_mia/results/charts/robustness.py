@@ -1,6 +1,8 @@
-"""Figure of the images that survive, over the size of the change."""
+"""Figures of the Dice that is left, and of the images that survive, over the size of the change."""
 
 from collections.abc import Mapping
+
+import numpy as np
 
 from seg_mia.results.charts.drawing import (
     DASHES,
@@ -8,14 +10,47 @@ from seg_mia.results.charts.drawing import (
     Drawing,
     Key,
     colour,
+    ends,
     framed,
+    marker,
     stroke,
     style,
 )
-from seg_mia.results.robustness import MinimalNorms
+from seg_mia.results.robustness import MinimalNorms, RobustnessCurve
+from seg_mia.results.tables import interval
 
 LEVELS = 255
 """Sizes are shown in grey levels of 8 bits."""
+
+
+def curve_drawing(curves: Mapping[str, RobustnessCurve]) -> Drawing:
+    """Return the mean Dice (y axis) over the radius of the ball in 1/255 (x axis), a line for each label."""
+    keys, words = [], []
+    radii = sorted({point.radius for curve in curves.values() for point in curve.points})
+    with style():
+        figure, axes = framed(3.4)
+        for number, (label, curve) in enumerate(curves.items()):
+            at = [point.radius for point in curve.points]
+            middle, low, high = np.array([ends(point.measure) for point in curve.points]).T
+            axes.fill_between(at, low, high, color=colour(number), alpha=0.12, lw=0)
+            axes.plot(
+                at, middle, color=colour(number), ls=DASHES[number % len(DASHES)], lw=WIDTH,
+                marker=marker(number), ms=4, clip_on=False,
+            )  # fmt: skip
+            keys.append(Key(label, colour(number), stroke(number), marker(number), filled=True, joined=True))
+            numbers = (f"{interval(point.measure)} at {point.radius:g}/255" for point in curve.points)
+            words.append(f"{label}: {', '.join(numbers)}")
+        least = min((radius for radius in radii if radius), default=1.0)
+        axes.set_xscale("symlog", base=2, linthresh=least, linscale=1)
+        axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
+        axes.minorticks_off()
+        axes.set(xlabel="radius of the ball, in 1/255", ylabel="Dice with the truth", ylim=(0, 1))
+        axes.set_xlim(0, radii[-1])
+    caption = (
+        "Worst case of each image; lower is a stronger attack. Bands: 95 % intervals over patients. The axis "
+        "is linear up to the smallest radius, then logarithmic."
+    )
+    return Drawing(figure, f"Dice over the radius of the ball. {'; '.join(words)}", keys, caption)
 
 
 def norms_drawing(distributions: Mapping[str, MinimalNorms]) -> Drawing:

@@ -1,0 +1,191 @@
+"""Quantised frequencies: VAFA of Hanif, Naseer, Khan, Shah, Khan, MICCAI 2023, on images and volumes."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, assert_never
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor, nn
+
+from seg_mia.attacks.base import (
+    Adversarial,
+    attack_mode,
+    check_inputs,
+    check_output,
+    input_gradient,
+    steps_bar,
+    usable,
+)
+from seg_mia.attacks.best import Best
+from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
+from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.errors import InputError
+from seg_mia.metrics.shapes import per_image
+from seg_mia.metrics.similarity import WINDOW, ssim
+from seg_mia.models.heads import final
+
+Tables = Literal["image", "block"]
+LEVELS = 255
+
+
+def frequency(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    strongest: float = 20.0,
+    block: int = 8,
+    tables: Tables = "image",
+    steps: int = 20,
+    similarity: float = 1.0,
+    loss: ObjectiveName = "dice",
+    on_step: Callable[[int], None] | None = None,
+) -> Adversarial:
+    """Round an image's frequencies to multiples that mislead the network.
+
+    The discrete cosine transform of each block, in grey levels of 8 bits, is divided by a table q of steps,
+    rounded and multiplied by it, as JPEG does. Signed steps on q, from 1 up to `strongest`, maximise the loss
+    less `similarity` times 1 - SSIM. A rounded value r has the gradient of r + (v - r)^3. The change has no
+    bound but that of a frequency, strongest / 2 grey levels.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
+        x: images (N, C, *S) in [0, 1].
+        target: ground truth masks (N, *s), 255 where ignored.
+        strongest: largest step of a frequency, in grey levels of 8 bits, above 1.
+        block: side of a block, in pixels; images are continued to whole blocks by their border.
+        tables: one table for all blocks and channels of an "image" as published, or one for each "block".
+        steps: iterations, at least 1; a table moves by strongest / steps.
+        similarity: weight of 1 - SSIM, of volumes the mean over slices; ignored for images below 11 pixels.
+        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
+        on_step: callback on_step(n) before iteration n.
+
+    Returns:
+        each image's iterate of lowest foreground Dice, of highest loss among equals, with notes `dice` and
+        `step`, the mean of its table.
+
+    Raises:
+        InputError: invalid inputs, or options out of range.
+    """
+    check_inputs(x, target)
+    check_frequency(strongest, block, steps, similarity)
+    measure, size = comparable(loss), (strongest - 1) / steps
+    with attack_mode(model):
+        x, target = usable(x), usable(target)
+        blocks = Blocks(x, block)
+        table = blocks.table(tables)
+        best, kept = Best(x), table
+        for n in range(steps + 1):
+            if on_step is not None and n < steps:
+                on_step(n)
+            table = table.detach().requires_grad_()
+            image = blocks.rounded(table)
+            logits = final(model(image))
+            check_output(logits, target)
+            best.keep(n, image, logits, target, measure(logits.detach(), target))
+            kept = torch.where(per_image(best.step == n, table), table.detach(), kept)
+            if n < steps:
+                gain = OBJECTIVES[loss](logits, target, n / steps, False)
+                gain = gain - similarity * (1 - _similarity(image, x)).to(gain)
+                gradient = input_gradient(gain.sum(), table)
+                table = (table.detach() + size * gradient.sign()).clamp(1, strongest)
+    return Adversarial(best.image, {"dice": best.dice, "step": kept.flatten(1).mean(1)})
+
+
+class Blocks:
+    """Cosine transforms of the blocks of images; attributes: `values` (N, C, blocks, side ** axes)."""
+
+    def __init__(self, x: Tensor, side: int) -> None:
+        self.x, self.side = x, side
+        self.space = x.shape[2:]
+        pads = [(-size) % side for size in self.space]
+        whole = F.pad(x, [part for pad in reversed(pads) for part in (0, pad)], mode="replicate")
+        self.counts = [size // side for size in whole.shape[2:]]
+        self.matrix = cosines(side, x)
+        self.values = LEVELS * self._turned(self._split(whole), self.matrix)
+
+    def table(self, tables: Tables) -> Tensor:
+        """Return steps of 1, one per frequency of an image or of a block."""
+        ones = torch.ones_like(self.values)
+        match tables:
+            case "image":
+                return ones[:, :1, :1]
+            case "block":
+                return ones
+            case _:
+                assert_never(tables)
+
+    def rounded(self, table: Tensor) -> Tensor:
+        """Return the images with frequencies rounded to multiples of a table, in [0, 1]."""
+        scaled = self.values / table
+        nearest = scaled.detach().round()
+        smooth = nearest + (scaled - nearest) ** 3
+        value = nearest + smooth - smooth.detach()  # the value of rounding, the gradient of the cubic
+        return self._joined(self._turned(value * table / LEVELS, self.matrix.T)).clamp(0, 1)
+
+    def _turned(self, parts: Tensor, matrix: Tensor) -> Tensor:
+        """Apply a matrix along each axis of the blocks."""
+        cubes = parts.reshape(*parts.shape[:-1], *[self.side] * len(self.space))
+        for axis in range(len(self.space)):
+            cubes = (cubes.movedim(-1 - axis, -1) @ matrix.T).movedim(-1, -1 - axis)
+        return cubes.flatten(-len(self.space))
+
+    def _split(self, whole: Tensor) -> Tensor:
+        """Return the blocks of whole images, (N, C, blocks, side ** axes)."""
+        parts = whole.reshape(
+            *whole.shape[:2], *(part for count in self.counts for part in (count, self.side))
+        )
+        axes = len(self.counts)
+        order = [0, 1, *range(2, 2 + 2 * axes, 2), *range(3, 3 + 2 * axes, 2)]
+        return parts.permute(order).flatten(2 + axes).flatten(2, 1 + axes)
+
+    def _joined(self, parts: Tensor) -> Tensor:
+        """Return the images of blocks, without what was added to whole blocks."""
+        axes = len(self.counts)
+        cubes = parts.reshape(*parts.shape[:2], *self.counts, *[self.side] * axes)
+        order = [0, 1, *(part for axis in range(axes) for part in (2 + axis, 2 + axes + axis))]
+        cubes = cubes.permute(order)
+        for axis in range(axes):
+            cubes = cubes.flatten(2 + axis, 3 + axis)
+        return cubes[(slice(None), slice(None), *(slice(size) for size in self.space))]
+
+
+def cosines(side: int, like: Tensor) -> Tensor:
+    """Return the orthonormal matrix of the discrete cosine transform II, (side, side)."""
+    index = torch.arange(side, dtype=torch.float64)
+    matrix = torch.cos(math.pi / side * (index + 0.5) * index[:, None]) * math.sqrt(2 / side)
+    matrix[0] /= math.sqrt(2)
+    return matrix.to(like)
+
+
+def _similarity(image: Tensor, x: Tensor) -> Tensor:
+    """Return the structural similarity, (N,): of volumes the mean over slices, of small images 1."""
+    if min(x.shape[-2:]) < WINDOW:
+        return x.new_ones(len(x))
+    if x.ndim == 4:
+        return ssim(image, x)
+    slices = [part.movedim(2, 1).flatten(0, 1) for part in (image, x)]
+    return ssim(*slices).view(len(x), -1).mean(1)
+
+
+def check_frequency(strongest: float, block: int, steps: int, similarity: float) -> None:
+    """Raise InputError for options out of range."""
+    if not (1 < strongest < math.inf and 0 <= similarity < math.inf) or block < 2 or steps < 1:
+        raise InputError(
+            "strongest must be above 1, block at least 2, steps at least 1, similarity at least 0, got "
+            f"{strongest}, {block}, {steps} and {similarity}; try 20, 8, 20 and 1"
+        )
+
+
+class Frequency(WhiteBox):
+    """Configurable form of `frequency`."""
+
+    attacker_knowledge = "weights"
+    function = staticmethod(frequency)
+    checks = (check_frequency,)
+
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Run `frequency` with a progress bar."""
+        with steps_bar("frequency", self.settings["steps"]) as show:
+            return frequency(self.differentiable(model), x, target, on_step=show, **self.knobs)

@@ -1,0 +1,260 @@
+"""One change for all images (Moosavi-Dezfooli, Fawzi, Fawzi, Frossard, CVPR 2017), by projected steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seg_mia.attacks.ball import check_radius
+from seg_mia.attacks.base import (
+    Adversarial,
+    attack_mode,
+    check_inputs,
+    check_output,
+    input_gradient,
+    steps_bar,
+    usable,
+)
+from seg_mia.attacks.best import mask_dice
+from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
+from seg_mia.attacks.white_box import WhiteBox
+from seg_mia.errors import InputError
+from seg_mia.losses import Loss
+from seg_mia.models.heads import final
+from seg_mia.models.replacement import StandIn
+
+PASS = 8
+"""Images of one step; the last step of an epoch may have fewer."""
+
+
+def universal(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    epsilon: float = 8 / 255,
+    epochs: int = 10,
+    step_size: float = 2 / 255,
+    tile: int = 64,
+    loss: ObjectiveName = "balanced_cross_entropy",
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> Adversarial:
+    """Fit one change to images, and add it to them.
+
+    Signed steps on the sum of the loss over eight images at a time, in an order drawn for each epoch, within
+    an L-infinity ball, from random signs on its surface. Step sizes fall linearly to a tenth. The change is a
+    square tile (in volumes a cube), repeated over the image from its first pixel on, so that it fits images
+    of any size. Kept is the tile, of the start or after an epoch, of the lowest mean foreground Dice, of the
+    highest loss among equals.
+    Images used to evaluate the change must be others: see `fit_universal` and `apply_universal`.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
+        x: images (N, C, *S) in [0, 1].
+        target: ground truth masks (N, *s), 255 where ignored.
+        epsilon: radius of the ball in L-infinity, in grey levels of [0, 1].
+        epochs: passes over the images, at least 1; one input gradient and one more forward pass each.
+        step_size: size of the first steps, in the same unit.
+        tile: side of the tile, in pixels.
+        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
+        seed: of the start and of the order.
+        on_step: callback on_step(n) before epoch n.
+
+    Returns:
+        images, with note `dice`, their foreground Dice.
+
+    Raises:
+        InputError: invalid inputs, or options out of range.
+    """
+    change = fit_universal(
+        model, x, target, epsilon=epsilon, epochs=epochs, step_size=step_size, tile=tile, loss=loss,
+        seed=seed, on_step=on_step,
+    )  # fmt: skip
+    return apply_universal(model, x, target, change)
+
+
+def fit_universal(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    *,
+    epsilon: float = 8 / 255,
+    epochs: int = 10,
+    step_size: float = 2 / 255,
+    tile: int = 64,
+    loss: ObjectiveName = "balanced_cross_entropy",
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Return the tile (1, C, *T) that `universal` adds; arguments and errors as there."""
+    check_inputs(x, target)
+    check_universal(epsilon, epochs, step_size, tile)
+    draw, measure = torch.Generator().manual_seed(seed), comparable(loss)
+    size = (1, x.shape[1], *(min(tile, side) for side in x.shape[2:]))
+    change = epsilon * (2 * torch.randint(2, size, generator=draw) - 1).to(x)
+    with attack_mode(model):
+        x, target = usable(x), usable(target)
+        best, lowest = change, _left(model, x, target, change, measure)
+        for epoch in range(epochs):
+            if on_step is not None:
+                on_step(epoch)
+            length = step_size * (1 - 0.9 * epoch / max(epochs - 1, 1))
+            order = torch.randperm(len(x), generator=draw).to(x.device)
+            for begin in range(0, len(x), PASS):
+                rows = order[begin : begin + PASS]
+                gradient = _gradient(model, x[rows], target[rows], change, loss, epoch / epochs)
+                change = (change + length * gradient.sign()).clamp(-epsilon, epsilon)
+            left = _left(model, x, target, change, measure)
+            if left < lowest:
+                best, lowest = change, left
+    return best
+
+
+def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor) -> Adversarial:
+    """Add a fitted tile to images.
+
+    Args:
+        model: as in `universal`.
+        x: as in `universal`.
+        target: as in `universal`.
+        change: tile (1, C, *T).
+
+    Returns:
+        images, with note `dice`, their foreground Dice.
+
+    Raises:
+        InputError: invalid inputs, or a tile of other channels or axes than the images.
+    """
+    check_inputs(x, target)
+    if change.ndim != x.ndim or change.shape[1] != x.shape[1]:
+        raise InputError(
+            f"a universal change must have the images' {x.shape[1]} channels and {x.ndim - 2} axes, got "
+            f"{tuple(change.shape)}; fit one to such images"
+        )
+    with attack_mode(model), torch.no_grad():
+        x, target = usable(x), usable(target)
+        images = (x + tiled(change.to(x), x.shape[2:])).clamp(0, 1)
+        logits = final(model(images))
+        check_output(logits, target)
+        return Adversarial(images, {"dice": mask_dice(logits, target).to(x.dtype)})
+
+
+def tiled(change: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return a tile (1, C, *T) repeated to a size, from the first pixel on, (1, C, *size)."""
+    counts = [-(-whole // side) for whole, side in zip(size, change.shape[2:], strict=True)]
+    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(whole) for whole in size))]
+
+
+def _gradient(
+    model: nn.Module, x: Tensor, target: Tensor, change: Tensor, loss: ObjectiveName, progress: float
+) -> Tensor:
+    change = change.clone().requires_grad_()
+    logits = final(model((x + tiled(change, x.shape[2:])).clamp(0, 1)))
+    check_output(logits, target)
+    return input_gradient(OBJECTIVES[loss](logits, target, progress, False).sum(), change)
+
+
+def _left(model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: Loss) -> tuple[float, float]:
+    """Return the mean Dice under a change, and the negative mean loss."""
+    moved, rows = tiled(change, x.shape[2:]), []
+    with torch.no_grad():
+        for begin in range(0, len(x), PASS):
+            part, mask = x[begin : begin + PASS], target[begin : begin + PASS]
+            logits = final(model((part + moved).clamp(0, 1)))
+            rows.append(torch.stack((mask_dice(logits, mask).to(x.dtype), -measure(logits, mask))))
+    dice, loss = torch.cat(rows, 1).nanmean(1).tolist()
+    return dice, loss
+
+
+def check_universal(epsilon: float, epochs: int, step_size: float, tile: int) -> None:
+    """Raise InputError for options out of range."""
+    check_radius(epsilon, "linf")
+    if epochs < 1 or tile < 1 or not 0 < step_size <= 1:
+        raise InputError(
+            f"epochs and tile must be at least 1, step_size in (0, 1], got {epochs}, {tile} and {step_size}; "
+            "try 10, 64 and 0.0078"
+        )
+
+
+class Universal(WhiteBox):
+    """`universal`, fitted to one half of the patients and evaluated on the other.
+
+    Args:
+        fitted: a change fitted before, `universal.npy` of another run; none is fitted then.
+        surrogate: checkpoint or run folder of the attacker's surrogate network; a change is also fitted to
+            it, to evaluate transfer to the victim.
+        replace: layers by class path, with the stand-in that provides the gradient of each.
+        sanity_images: on how many images to check that the victim's gradients can be followed; 0: none.
+        knobs: options of the function.
+    """
+
+    function = staticmethod(universal)
+    checks = (check_universal,)
+    fits: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        fitted: str | None = None,
+        surrogate: str | None = None,
+        replace: dict[str, StandIn] | None = None,
+        sanity_images: int = 0,
+        **knobs: Any,
+    ) -> None:
+        self._follow(surrogate, replace, sanity_images)
+        self.knobs = knobs
+        self.check_knobs()
+        self.fitted = fitted
+        self.changes: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
+
+    @property
+    def attacker_knowledge(self) -> str:
+        """What is known of the victim: nothing where the change was fitted to another network."""
+        return "weights, other images" if self.fitted is None else "none: fitted to another network"
+
+    def check(self, model: nn.Module | None = None) -> None:
+        """Raise InputError for a file that is no change, or a victim without layers to be replaced."""
+        super().check(model)
+        if self.fitted is not None:
+            read_change(self.fitted)
+
+    def fit(self, model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Fit the change for one network with a progress bar, where none is given."""
+        if self.fitted is not None:
+            return {}
+        with steps_bar("universal", self.settings["epochs"]) as show:
+            change = fit_universal(self.differentiable(model), x, target, on_step=show, **self.knobs)
+        self.changes[model] = change
+        return {"universal": change}
+
+    def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
+        """Add the change fitted for this network, or the given one; raise InputError before `fit`."""
+        if self.fitted is not None:
+            return apply_universal(model, x, target, read_change(self.fitted))
+        if model not in self.changes:
+            raise InputError(
+                "a universal change must be fitted before it is evaluated, and is not; call fit with other "
+                "images"
+            )
+        return apply_universal(model, x, target, self.changes[model])
+
+
+def read_change(file: str) -> Tensor:
+    """Return a stored change (1, C, *T); raise InputError for a file that holds none."""
+    try:
+        values = np.load(Path(file), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} must be a universal.npy, and cannot be read: {error}; fit one") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim < 4 or len(values) != 1:
+        raise InputError(
+            f"{file} must hold one change, floats (1, channels, ...), got "
+            f"{getattr(values, 'shape', 'several')}; fit one"
+        )
+    if not np.isfinite(values).all():
+        raise InputError(f"{file} must hold finite values, got NaN or infinity; fit another")
+    return torch.from_numpy(values)
