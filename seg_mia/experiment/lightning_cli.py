@@ -339,7 +339,7 @@ class Experiment(LightningCLI):
         else:
             surrogate = load_surrogate(attack, trust=self.plan.request.trust)
             task = PerturbationTest(victim.network, attack, surrogate=surrogate)
-            if task.transfers_only:
+            if task.transfers_only and not attack.on_surrogate:
                 self.results.attacker_knowledge = "a surrogate, no answer of the victim"
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.result = self.results.summary
