@@ -66,15 +66,23 @@ def _rests_on(result: RecipeResult, attacks: int) -> str:
 
 
 def _power(result: RecipeResult, attacks: int) -> str:
-    """Return the AUC that would be detected with a probability of 80 %, by the width of the interval."""
+    """Return the detectable AUC in words."""
     proof = " A better attack, or more networks, may find what these did not."
+    area = detectable_auc(result, attacks)
+    return (
+        proof
+        if area is None
+        else (f" An AUC of {area:.2f} would have been found with a chance of 80 %.{proof}")
+    )
+
+
+def detectable_auc(result: RecipeResult, attacks: int) -> float | None:
+    """Return the AUC that would be detected with a probability of 80 %, by the width of the interval."""
     low, high = result.auc.low, result.auc.high
     if low is None or high is None or not 0 < low < high < 1:
-        return proof
+        return None
     freedom = result.patients - 1
     width = math.log(high / (1 - high)) - math.log(low / (1 - low))
     error = width / (2 * float(stats.t.isf(0.025, freedom)))
     reached = error * float(stats.t.isf(LEVEL / (2 * attacks), freedom) + stats.t.isf(0.2, freedom))
-    return (
-        f" An AUC of {1 / (1 + math.exp(-reached)):.2f} would have been found with a chance of 80 %.{proof}"
-    )
+    return 1 / (1 + math.exp(-reached))
