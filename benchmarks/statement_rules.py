@@ -145,7 +145,7 @@ def answers(shape: Shape, area: float, worlds: int, permutations: int) -> tuple[
             known.append(simulated(labels, level=level, power=power, seed=seed))
         return known[0]
 
-    leakage.detectable_auc = once  # type: ignore[assignment]
+    leakage.detectable_auc = once
     try:
         counts: Counter[str] = Counter()
         for seed in range(worlds):

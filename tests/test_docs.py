@@ -326,6 +326,7 @@ def every_option() -> frozenset[str]:
 def source_options(command: str) -> frozenset[str]:
     """Options of a command that reads its own words: those written in its module, and the fields it fills."""
     place = {"report": "report/command.py", "export": "cli.py", "compare": "cli.py", "audit": "cli.py"}
+    place |= {"verify": "report/verify.py"}
     text = text_of(ROOT / "seg_mia" / place.get(command, f"commands/{command}.py"))
     fields = re.findall(r"^ {4}(\w+): ", text, flags=re.MULTILINE)
     return frozenset({*re.findall(r'"(--?[\w-]+)"', text), *(f"--{name}" for name in fields), "--config"})

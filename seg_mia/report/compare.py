@@ -176,7 +176,7 @@ def _auc_change(
 
 
 def _scores(side: Side, result: MembershipResult) -> Scored | None:
-    """Return an attack's scores; None if they are gone, or not those whose digest the report has."""
+    """Return an attack's scores, None if they are gone or damaged."""
     folder = side.stored.locate(result.folder)
     try:
         return None if folder is None else read_scores(folder)

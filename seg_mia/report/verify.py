@@ -113,7 +113,9 @@ def _audited(folder: Path, identity: Identity) -> Iterator[Check]:
     }
     for name, digest in files.items():
         path = root / name
-        inside = not Path(name).is_absolute() and path.resolve().is_relative_to(root.resolve())
+        # A report shows a file elsewhere by the end of its path, behind three dots.
+        below = not Path(name).is_absolute() and not name.startswith(".../")
+        inside = below and path.resolve().is_relative_to(root.resolve())
         yield Check(name, _state(path, digest) if inside else "outside")
 
 

@@ -44,8 +44,8 @@ def write_report(
     texts |= {CARD: model_card(report, digest)} if "model-card" in annexes else {}
     for name, text in texts.items():
         write_text(stored.folder / name, text)
+    write_sums(stored.folder, list(texts), digest)
     if pdf and DPO in texts:
         print_page(stored.folder / DPO, stored.folder / DPO_PDF)
-    written = [*texts, *([DPO_PDF] if pdf and DPO in texts else [])]
-    write_sums(stored.folder, written, digest)
+        write_sums(stored.folder, [*texts, DPO_PDF], digest)
     return report

@@ -111,6 +111,10 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "I3": lambda: membership(nothing(), nonmembers=499),
     "I4": lambda: membership(nothing(), attack=at_1(0.05, 0.0, 0.1), nonmembers=500),
     "I5": lambda: membership(nothing(), attack=at_1(0.01, 0.0, 0.09), nonmembers=500),
+    "I6": lambda: membership(
+        of_attack(kind="tpr_at_fpr_0.01", value=0.1, low=0.0),
+        more=[guess("mia-type2-control", auc=(0.55, 0.51, 0.59), control=True)],
+    ),
     "R1": lambda: recipes(recipe(utility={"members": {"dice": 0.05}})),
     "R2": lambda: recipes(recipe()),
     "R3": lambda: recipes(quiet(Measure(0.5, 0.2, 0.8))),
@@ -145,6 +149,12 @@ def test_every_rule_has_a_victim_that_gets_it(rule: str) -> None:
 def test_a_promise_is_contradicted_by_canaries_even_where_the_split_is_faulty() -> None:
     row = compared(privacy=promise(), canaries=canaries(9.0))
     assert answers(audit([EASY, guess()], defences=[row]))["promise"].rule == "P1"
+
+
+def test_canaries_contradict_a_promise_even_beside_a_stronger_proof_of_a_faulty_split() -> None:
+    row = compared(privacy=promise(), canaries=canaries(9.0))
+    content = audit([EASY, guess(certified=certified(12.0, 13.0))], defences=[row])
+    assert answers(content)["promise"].rule == "P1"
 
 
 def test_a_promise_is_contradicted_by_an_area_above_its_curve() -> None:

@@ -14,7 +14,16 @@ from seg_mia.results.report import Report
 
 LINES = 12
 """Rows of a table that are printed; the page of the report has all."""
-TABLES = ("coverage", "threats", "scope", "units", "patients", "robustness", "utility")
+TABLES = {
+    "coverage": "kinds of attack",
+    "threats": "threat models",
+    "scope": "scopes",
+    "units": "results by patient",
+    "patients": "results of single patients",
+    "robustness": "perturbations",
+    "utility": "victims' measures",
+}
+"""Tables of so many rows at most, and what their rows are called."""
 SHOWN_PROMISES = 2
 """Promises that are printed, each with a figure."""
 LONGEST = 30
@@ -55,12 +64,13 @@ def annex(report: Report, files: AttackFiles, digest: str) -> str:
 def _shortened(report: Report) -> tuple[Report, list[str]]:
     """Return a report whose tables fit on the sheets, and how many rows of which were left out."""
     evidence, changes, left_out = report.evidence, dict[str, object](), list[str]()
-    most = dict.fromkeys(TABLES, LINES) | {"promises": SHOWN_PROMISES, "statements": LONGEST}
-    for name, count in most.items():
+    most = {name: (rows, LINES) for name, rows in TABLES.items()}
+    most |= {"promises": ("promises", SHOWN_PROMISES), "statements": ("statements", LONGEST)}
+    for name, (called, count) in most.items():
         rows = getattr(evidence, name)
         changes[name] = rows[:count]
         if len(rows) > count:
-            left_out.append(f"{len(rows) - count} of {name}")
+            left_out.append(f"{len(rows) - count} {called}")
     networks = evidence.identity.networks
     if len(networks) > LINES:
         left_out.append(f"{len(networks) - LINES} networks")

@@ -11,7 +11,8 @@ from seg_mia.results.evidence import AuditedNetwork, Statement
 from seg_mia.results.report import Report
 from seg_mia.results.tables import markdown
 
-MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~&$])")
+MARKUP = re.compile(r"(^[#+-]|[\\`*_\[\]<>|~&$])")
+"""Characters that are marks anywhere, or at the start of a line."""
 TASK = {"type": "image-segmentation", "name": "Image Segmentation"}
 
 

@@ -7,6 +7,7 @@ from seg_mia.report.evidence.attacks import (
     coverage,
     patients_at_risk,
     robustness_rows,
+    signs,
     threats,
     unit_results,
 )
@@ -21,7 +22,7 @@ from seg_mia.report.rules.verdicts import LEAST_DICE, judged_victims, networks_s
 from seg_mia.results.audit import AuditResult
 from seg_mia.results.evidence import Evidence, Promise, Statement
 from seg_mia.results.report import SCHEMA
-from seg_mia.results.sanity import contradictions, signs_of_masking
+from seg_mia.results.sanity import contradictions
 from seg_mia.results.warnings import fails
 
 SPLIT = " The split itself separates members from non-members."
@@ -78,10 +79,10 @@ def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[S
         void = f"The networks hardly segment, Dice below {LEAST_DICE} on members."
         hardly = any(networks_segment_nothing(result) for result in recipes)
         answers.append(recipe(place._replace(void=void if hardly else ""), recipes))
-    masked = [sign for result in perturbed if result.sanity for sign in signs_of_masking(result.sanity)]
+    failed = [f"{result.label}: {sign}." for result in perturbed for sign in signs(result)]
     own = [given for given in promised if given.row == row]
     return [
         *answers,
-        evasion(place._replace(void=nothing.strip()), perturbed, [*masked, *contradictions(perturbed)]),
+        evasion(place._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
         promise(place._replace(void=split.strip()), victims, attacks, own),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seg_mia.report.rules.levels import strongest_of
-from seg_mia.report.rules.privacy_verdict import refuted, spent
+from seg_mia.report.rules.privacy_verdict import Refutation, refuted, spent
 from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
 from seg_mia.report.rules.robustness_verdict import (
@@ -78,9 +78,6 @@ def evasion(row: Row, attacks: Sequence[PerturbationResult], signs: Sequence[str
     measured = ("Dice lost", None) if strongest is None else (strongest.measures, strongest.measure)
     if row.void:
         return statement(row, "evasion", "V1", "void", row.void, measured=measured)
-    tried = f"{strongest_of(len(attacks))} of them that counts".replace(
-        "the only attack of them", "the only attack"
-    )
     if strongest is not None and strongest.strength:
         degree = "broken" if strongest.strength == 2 else "weakened"
         why = f"{strongest.attack}, {strongest_of(len(attacks))}: the segmentation is {degree}."
@@ -98,7 +95,10 @@ def evasion(row: Row, attacks: Sequence[PerturbationResult], signs: Sequence[str
         return statement(
             row, "evasion", "V4", "unresolvable", why, measured=(reaching.measures, reaching.measure)
         )
-    why = f"{strongest.attack}, {tried}, has no effect, and all intervals exclude the threshold of broken."
+    why = (
+        f"{strongest.attack}, {strongest_of(len(attacks))}, shows no effect, and all intervals exclude the "
+        "threshold of broken."
+    )
     return statement(row, "evasion", "V5", "resistance", why, measured=measured)
 
 
@@ -126,41 +126,32 @@ def promise(
     worst = max(kept, key=lambda given: given.epsilon or 0.0)
     measured = ("epsilon", Measure(worst.epsilon))
     proofs = [proof for victim in victims if (proof := refuted(victim, attacks)) is not None]
-    proof = max(proofs, key=lambda proof: (proof.bound.epsilon or 0.0) - spent(proof.guarantee), default=None)
     above = [label for given in kept for label in given.above]
-    if proof is not None or above:
-        by_canaries = proof is not None and proof.attack is None
-        why = _contradiction(proof is not None, above, worst)
-        if proof is not None:
-            why = (
-                f"{proof.attack or 'Canaries'} proves at least epsilon {proof.bound.epsilon:.2f}, promised "
-                "are "
-                f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}. {why}"
-            )
-        if row.void and not by_canaries:
-            return statement(row, "promise", "P2", "void", f"{why} {row.void}", measured=measured)
-        return statement(
-            row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted"
-        )
-    able = [
-        audit
-        for given in kept
-        for audit in given.audits
-        if audit.comparable and (audit.ceiling or 0.0) > (given.epsilon or 0.0)
-    ]
-    unit = f"per {worst.unit}, epsilon {worst.epsilon:.3g}"
+    if not proofs and not above:
+        return _not_contradicted(row, kept, worst)
+    why = " ".join([*map(_proof_in_words, proofs[:1]), *_area_in_words(above, worst)])
+    by_canaries = any(refuted(victim, ()) is not None for victim in victims)
+    if row.void and not by_canaries:
+        return statement(row, "promise", "P2", "void", f"{why} {row.void}", measured=measured)
+    return statement(row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted")
+
+
+def _not_contradicted(row: Row, kept: Sequence[Promise], worst: Promise) -> Statement:
+    """Return the statement on a promise that nothing contradicts: whether anything could have."""
+    measured = ("epsilon", Measure(worst.epsilon))
+    audits = [(given, audit) for given in kept for audit in given.audits if audit.comparable]
+    able = [audit for given, audit in audits if (audit.ceiling or 0.0) > (given.epsilon or 0.0)]
+    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
     if not able:
-        ceilings = [audit.ceiling or 0.0 for given in kept for audit in given.audits if audit.comparable]
+        ceilings = [audit.ceiling or 0.0 for _, audit in audits]
         most = (
-            f"at most {max(ceilings):.2f} could be proved"
-            if ceilings
-            else "nothing was audited for this unit"
+            f"at most {max(ceilings):.2f} could be proved" if audits else "nothing was audited for this unit"
         )
-        why = f"Promised {unit}; {most}, so that the promise could not have been contradicted."
+        why = f"{promised}; {most}, so that the promise could not have been contradicted."
         return statement(row, "promise", "P3", "unresolvable", why, measured=measured)
     best = max(able, key=lambda audit: audit.ceiling or 0.0)
     why = (
-        f"Promised {unit}. {best.by} proves {best.proved or 0.0:.2f} and could have proved up to "
+        f"{promised}. {best.by} proves {best.proved or 0.0:.2f} and could have proved up to "
         f"{best.ceiling:.2f}. "
         "This is no proof of the promise."
     )
@@ -169,11 +160,18 @@ def promise(
     )
 
 
-def _contradiction(proved: bool, above: Sequence[str], worst: Promise) -> str:
-    if not above:
-        return ""
+def _proof_in_words(proof: Refutation) -> str:
+    subject = "Canaries prove" if proof.attack is None else f"{proof.attack} proves"
+    return (
+        f"{subject} at least epsilon {proof.bound.epsilon or 0.0:.2f}, promised are "
+        f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}."
+    )
+
+
+def _area_in_words(above: Sequence[str], worst: Promise) -> list[str]:
+    """Return the attacks above the permitted area as a sentence, none without any."""
     limit = "" if worst.permitted_auc is None else f" of {worst.permitted_auc:.3f}"
-    return f"{'Also, ' if proved else ''}{', '.join(dict.fromkeys(above))}: above the permitted AUC{limit}."
+    return [f"Above the permitted AUC{limit}: {', '.join(dict.fromkeys(above))}."] if above else []
 
 
 def _no_promise(row: Row, victims: Sequence[Victim], promises: Sequence[Promise]) -> Statement:

@@ -144,6 +144,8 @@ def _beside_control(
     result: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]
 ) -> str:
     """Return the consequence of a failed control of the same attack, over the same units."""
+    if not number.kind.endswith("auc"):
+        return ""
     highest, low = failed_control(result, number, controls), measure_of(result, number).low
     if highest is None or low is None:
         return ""
@@ -157,10 +159,9 @@ def failed_control(
     result: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]
 ) -> Measure | None:
     """Return the highest AUC above chance of the attack's controls, over the same units; None if none is."""
-    if not number.kind.endswith("auc"):
-        return None
     # An audit names the control of an attack after the attack.
     matching = [control for control in controls if control.name.removesuffix("-control") == result.name]
-    aucs = [control.pooled if number.kind == "groups.auc" else control.auc for control in matching]
+    over_groups = number.kind.startswith("groups.")
+    aucs = [control.pooled if over_groups else control.auc for control in matching]
     above = [auc for auc in aucs if auc is not None and auc.high is not None and above_chance(auc)]
     return max(above, key=lambda auc: auc.high or 0.0, default=None)

@@ -34,6 +34,9 @@ RULES = {
     "I4": "Individuals, not resolvable: nothing is claimed, but the interval of some attack's rate reaches "
     f"{RELEVANT_TPR}.",
     "I5": f"Individuals, resistance: nothing is claimed, and all intervals end below {RELEVANT_TPR}.",
+    "I6": "Individuals, not resolvable: it claims a rate, but the negative control of the same attack has "
+    "an AUC "
+    "above chance.",
     "R1": "Recipe, void: the mean Dice of the networks on members is below 0.1.",
     "R2": "Recipe, evidence of leakage: the AUC or the patients of some attack have a p-value of at most 5 "
     "%, "

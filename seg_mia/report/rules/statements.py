@@ -126,11 +126,11 @@ def individuals(
     if tested is None or not tested.tested:
         return _absent(row, "individuals", "I0", "TPR at 1 % FPR")
     top = _highest_rate(attacks, tested)
-    measured = (f"TPR at 1 % FPR{_over(tested)}", top)
+    measured = (f"TPR at 1 % FPR{_over(tested)}", top if top.resolvable else None)
     if row.void:
         return statement(row, "individuals", "I1", "void", row.void, measured=measured)
     if _of(tested, kinds) and strength(number := _strongest(tested, kinds), tested):
-        return _claimed(row, "individuals", ("I2", "I2"), number, (attacks, tested, controls))
+        return _claimed(row, "individuals", ("I2", "I6"), number, (attacks, tested, controls))
     expected = tested.nonmembers * float(LOW_FPR)
     if expected < ROUGH:
         unit = "patients" if tested.grouped else "images"
@@ -173,6 +173,9 @@ def _claimed(
     control = None if made is None else failed_control(made, number, controls)
     if control is None:
         return statement(row, question, rules[0], "evidence", why, measured=measured)
+    if not number.kind.endswith("auc"):
+        why += f" Its negative control is above chance, too: AUC {interval(control)}."
+        return statement(row, question, rules[1], "unresolvable", why, measured=measured)
     if measure.low is not None and measure.low > (control.high or 0.0):
         why += f" Its negative control reaches {interval(control)}, which is above chance, too."
         return statement(row, question, rules[0], "evidence", why, measured=measured)
