@@ -29,6 +29,7 @@ from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
 from seg_mia.config.spec import resolve as class_at
+from seg_mia.report.rules.statement_rules import RULES
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -338,6 +339,12 @@ def test_the_reference_lists_every_command_and_every_key_of_an_audit() -> None:
     keys = re.findall(r"^\| (`[^|]*) \|", text_of(ROOT / "docs" / "configs.md"), flags=re.MULTILINE)
     listed = {name for key in keys for name in re.findall(r"`(\w+)`", key)}
     assert set(Settings.__dataclass_fields__) <= listed
+
+
+def test_the_rules_of_statements_are_those_of_the_code() -> None:
+    text = text_of(ROOT / "docs" / "evidence.md")
+    listed = re.findall(r"^\| ([A-Z]\d) \| (.*) \|$", text, flags=re.MULTILINE)
+    assert dict(listed) == RULES
 
 
 def test_the_reference_lists_every_option_of_a_fleet() -> None:

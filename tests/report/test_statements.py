@@ -181,6 +181,15 @@ def test_a_number_above_a_failed_control_is_still_evidence() -> None:
     assert "Its negative control reaches 0.550 [0.510, 0.590]" in answer.why
 
 
+def test_a_failed_control_of_one_attack_leaves_the_evidence_of_another() -> None:
+    control = guess("mia-type2-control", auc=(0.7, 0.6, 0.9), control=True)
+    other = guess("mia-lira", auc=(0.72, 0.62, 0.82))
+    numbers = (of_attack(value=0.75, low=0.61), of_attack("mia-lira", value=0.72, low=0.55))
+    answer = answers(membership(*numbers, attack=guess(), more=[other, control]))["average"]
+    assert (answer.rule, answer.measure) == ("A2", Measure(0.72, 0.62, 0.82))
+    assert answer.why.startswith("mia-lira")
+
+
 def test_patients_are_judged_where_there_are_patients() -> None:
     measures = guess()["results"] | {"auc": {"value": 0.6, "low": 0.45, "high": 0.75}}
     content = membership(nothing(kind="groups.auc"), attack=guess(auc=CALM, groups=measures), grouped=True)

@@ -43,10 +43,9 @@ class Mapping(NamedTuple):
 OPINION, ACT, DP = "EDPB Opinion 28/2024", "EU AI Act", "NIST SP 800-226"
 AISVS = Reference("OWASP AISVS chapter C11", verified=True)
 NOTE = (
-    "* Read through summaries; check paragraph and wording before quoting. Unmarked: the text was read. No "
-    "paragraph "
-    "is listed that was not met; numbers of requirements within chapter C11 and sections of SP 800-226 "
-    "were not."
+    "* Read through summaries; check paragraph and wording before quoting. Unmarked: the text was read. "
+    "No paragraph is listed that was not met; numbers of requirements within chapter C11 and sections of "
+    "SP 800-226 were not."
 )
 
 MAPPING = (

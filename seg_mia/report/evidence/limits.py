@@ -7,14 +7,12 @@ from seg_mia.results.evidence import Coverage, Limits, Scope
 
 ALWAYS = (
     "A failed attack is evidence of resistance to that attack, in this setting, and of nothing else. It "
-    "shows neither "
-    "that the network is anonymous nor that a stronger attack would fail.",
-    "Averages over patients do not describe a single patient: one may be exposed although no average shows "
-    "it.",
+    "shows neither that the network is anonymous nor that a stronger attack would fail.",
+    "Averages over patients do not describe a single patient: one may be exposed although no average "
+    "shows it.",
     "The statements hold for the files whose digests are listed, and for the release as it is declared.",
     "Digests show that files have changed after the audit, not who wrote them: sign the digest of "
-    "report.json, or file "
-    "it elsewhere.",
+    "report.json, or file it elsewhere.",
 )
 CHANGES = (
     "A stronger attack, or an attacker with more networks, queries, or access than is listed.",
@@ -44,8 +42,8 @@ def _own(audit: AuditResult, coverage: Sequence[Coverage], scopes: Sequence[Scop
     lines = []
     if audit.release_context is None:
         lines.append(
-            "The release is not declared, so that nothing is known of who attacks with what access: "
-            "set release_context in the audit file."
+            "The release is not declared, so that nothing is known of who attacks with what access: set "
+            "release_context in the audit file."
         )
     untested = [row.kind for row in coverage if not row.tested]
     if untested:

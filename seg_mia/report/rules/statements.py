@@ -94,7 +94,7 @@ def average(
     if row.void:
         return statement(row, "average", "A1", "void", row.void, measured=(measure_name, top))
     if strength(number, tested):
-        return _claimed(row, "average", ("A2", "A3"), number, (attacks, tested, controls))
+        return _claimed(row, "average", ("A2", "A3"), kinds, (attacks, tested, controls))
     why = (
         f"{strongest_of(len(_attacks(tested))).capitalize()}: {number.label}, {_p_in_words(number, tested)}. "
     )
@@ -129,15 +129,14 @@ def individuals(
     measured = (f"TPR at 1 % FPR{_over(tested)}", top if top.resolvable else None)
     if row.void:
         return statement(row, "individuals", "I1", "void", row.void, measured=measured)
-    if _of(tested, kinds) and strength(number := _strongest(tested, kinds), tested):
-        return _claimed(row, "individuals", ("I2", "I6"), number, (attacks, tested, controls))
+    if any(strength(number, tested) for number in _of(tested, kinds)):
+        return _claimed(row, "individuals", ("I2", "I6"), kinds, (attacks, tested, controls))
     expected = tested.nonmembers * float(LOW_FPR)
     if expected < ROUGH:
         unit = "patients" if tested.grouped else "images"
         why = (
-            f"{tested.nonmembers} non-members ({unit}) give {expected:.2g} expected false positives at 1 "
-            "%; 5 are "
-            "needed. A leak of few patients may be missed."
+            f"{tested.nonmembers} non-members ({unit}) give {expected:.2g} expected false positives at 1 %; "
+            f"{ROUGH} are needed. A leak of few patients may be missed."
         )
         return statement(row, "individuals", "I3", "unresolvable", why, measured=measured)
     if top.high is None or top.high >= RELEVANT_TPR:
@@ -152,9 +151,19 @@ Tested = tuple[Sequence[MembershipResult], LeakResult, Sequence[MembershipResult
 
 
 def _claimed(
+    row: Row, question: Question, rules: tuple[str, str], kinds: Sequence[str], tested: Tested
+) -> Statement:
+    """Return the statement on the strongest claimed number that its negative control leaves standing."""
+    claimed = [number for number in _of(tested[1], kinds) if strength(number, tested[1])]
+    ordered = sorted(claimed, key=lambda number: _order(number, tested[1]), reverse=True)
+    answers = [_claim(row, question, rules, number, tested) for number in ordered]
+    return next((answer for answer in answers if answer.answer == "evidence"), answers[0])
+
+
+def _claim(
     row: Row, question: Question, rules: tuple[str, str], number: LeakNumber, tested: Tested
 ) -> Statement:
-    """Return the statement on a claimed number, and what its negative control makes of it."""
+    """Return the statement on one claimed number, and what its negative control makes of it."""
     attacks, joint, controls = tested
     made = next(
         (attack for attack in attacks if (attack.label, attack.seed) == (number.label, number.seed)), None
@@ -166,9 +175,8 @@ def _claimed(
         f"at least {number.low:.3f}" if number.high is None else f"in [{number.low:.3f}, {number.high:.3f}]"
     )
     why = (
-        f"{number.label}, {strongest_of(len(_attacks(joint)))}: {_p_in_words(number, joint)}. Corrected "
-        "for the "
-        f"choice, it is {bound}: a {degree} leak."
+        f"{number.label}, {strongest_of(len(_attacks(joint)))}: {_p_in_words(number, joint)}. Corrected for "
+        f"the choice, it is {bound}: a {degree} leak."
     )
     control = None if made is None else failed_control(made, number, controls)
     if control is None:
@@ -193,9 +201,12 @@ def _of(tested: LeakResult, kinds: Sequence[str]) -> list[LeakNumber]:
 
 
 def _strongest(tested: LeakResult, kinds: Sequence[str]) -> LeakNumber:
-    return max(
-        _of(tested, kinds), key=lambda number: (strength(number, tested), -number.adjusted, number.low)
-    )
+    return max(_of(tested, kinds), key=lambda number: _order(number, tested))
+
+
+def _order(number: LeakNumber, tested: LeakResult) -> tuple[float, ...]:
+    """Return the sort key of a number as evidence, the strongest last."""
+    return strength(number, tested), -number.adjusted, number.low
 
 
 def _attacks(tested: LeakResult) -> set[tuple[str, int]]:

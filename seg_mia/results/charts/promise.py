@@ -42,8 +42,7 @@ def promise_drawing(
     keys = [Key("largest rate that the promise permits", INK, "", "", filled=True, note=basis)]
     keys += [Key(name, colour(number), stroke(number), "", filled=True) for number, name in enumerate(curves)]
     caption = (
-        "No attack on one unit lies in the shaded part above the thick curve, if the promise holds. Single "
-        "points "
-        "may, by chance. Dotted: guessing."
+        "No attack on one unit lies in the shaded part above the thick curve, if the promise holds. "
+        "Single points may, by chance. Dotted: guessing."
     )
     return Drawing(figure, f"Promise and attacks. {description}", keys, caption)
