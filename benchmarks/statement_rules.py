@@ -44,7 +44,6 @@ class Shape(NamedTuple):
 SHAPES = (
     Shape("Kvasir-SEG", 300, 200, 1),
     Shape("ACDC, 15 + 15 patients", 150, 150, 10),
-    Shape("50 + 50 patients", 200, 200, 4),
 )
 
 
