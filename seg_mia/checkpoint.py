@@ -239,6 +239,17 @@ def same_weights(first_content: Mapping[str, object], second_content: Mapping[st
     return all(float((a - b).norm()) <= SAME * float(a.norm()) for a, b in zip(first, second, strict=True))
 
 
+def parameter_count(content: Mapping[str, object]) -> int:
+    """Return the number of floating-point values in the network of `read`'s content.
+
+    Batch statistics are excluded; buffers that never change, such as a normalisation's, are counted.
+    """
+    state = content.get("state_dict")
+    named = state.items() if isinstance(state, dict) else ()
+    network = {name: value for name, value in named if str(name).startswith(NETWORK)}
+    return sum(value.numel() for value in _weights({"state_dict": network}))
+
+
 def _weights(content: Mapping[str, object]) -> list[torch.Tensor]:
     """Return a checkpoint's weights, flattened and in order, regardless of wrappers of a defence.
 

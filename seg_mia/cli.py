@@ -22,7 +22,7 @@ Does a segmentation model leak its training patients, and can it be fooled?
 commands
   audit     --config phantom_audit.yaml      train a victim and a shadow, attack, write a report
   audit     --predictions release.csv --classes 2    audit released predictions, without the network
-  report    runs/phantom_audit               rewrite an audit's report (--fail-on 'mia.auc>0.6')
+  report    runs/phantom_audit               rewrite an audit's report (--fail-on 'mia.auc>0.6', --annex dpo)
   fit       --config kvasir_victim.yaml      train a network (--resume RUN: an interrupted one)
   fit       --config ... --defence crop      train a defended or poisoned network
   fit       --config ... --role shadow       train the attacker's shadow model on the other half
@@ -34,7 +34,8 @@ commands
   validate                                   Dice and IoU of each image (--victim PATH)
   predict                                    predicted masks as PNG (--victim PATH)
   fleet     --config phantom_victim.yaml     train 16 networks on random halves, audit the recipe (--count)
-  compare   FOLDER FOLDER                    difference in leakage between two victims
+  compare   FOLDER FOLDER                    difference in leakage between two victims, or between two reports
+  verify    runs/phantom_audit               compare a report's digests with its files
   prepare   --config kvasir_victim.yaml      decode the data once, report contents, duplicates, errors
   texture   --image F --label F --weights D  re-texture one image, as the published script does
   export    CHECKPOINT FILE                  a file to share: weights without split, paths and settings
@@ -112,7 +113,7 @@ def _dispatch(words: list[str]) -> int:
         case _:
             raise InputError(
                 f"unknown command {words[0]!r}; commands are audit, fleet, report, fit, adopt, test, "
-                "validate, predict, compare, prepare, texture and export (--help describes them)"
+                "validate, predict, compare, verify, prepare, texture and export (--help describes them)"
             )
     return 0
 
@@ -263,18 +264,32 @@ def _export(words: list[str]) -> None:
     print(f"written: {export(checkpoint_file(words[0]), words[1])}")
 
 
-def _compare(words: list[str]) -> None:
+def _verify(words: list[str]) -> int:
+    from seg_mia.report.verify import USAGE, verify
+
     if {"-h", "--help"} & set(words):
-        print(
-            "usage: python -m seg_mia compare FIRST SECOND\n\nPrint the AUC of a membership attack on one "
-            "victim minus its AUC on another, with a 95 % interval of"
-        )
-        print(
-            "the paired difference. FIRST and SECOND are folders of results, such as RUN/mia-type2/version_0."
-        )
+        print(USAGE, end="")
+        return 0
+    result = verify(words)
+    for line in result.lines():
+        print(line)
+    return 1 if result.failed else 0
+
+
+def _compare(words: list[str]) -> None:
+    from seg_mia.report.compare import USAGE, are_reports, compare_reports
+
+    if {"-h", "--help"} & set(words):
+        print(USAGE, end="")
         return
     if len(words) != 2 or any(word.startswith("-") for word in words):
-        raise InputError(f"compare takes two folders of membership results, got {len(words)} arguments")
+        raise InputError(
+            f"compare takes two folders of membership results, or two reports, got {len(words)} arguments"
+        )
+    if are_reports(words):
+        for line in compare_reports(*words).lines():
+            print(line)
+        return
     from seg_mia.membership.compare import compare
 
     difference = compare(*words)
@@ -322,5 +337,6 @@ PLAIN: dict[str, Callable[[list[str]], int | None]] = {
     "texture": _texture,
     "export": _export,
     "compare": _compare,
+    "verify": _verify,
 }
 """Commands other than methods of Lightning's trainer; each may return an exit code."""

@@ -30,6 +30,7 @@ from seg_mia.cli import PLAIN
 from seg_mia.config.files import find_config, known, read_yaml
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.experiment.nnunet import NnUNetTraining
+from seg_mia.report.rules.statement_rules import RULES
 
 ROOT = Path(seg_mia.__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -328,6 +329,7 @@ def every_option() -> frozenset[str]:
 def source_options(command: str) -> frozenset[str]:
     """Options of a command that reads its own words: those written in its module, and the fields it fills."""
     place = {"report": "report/command.py", "export": "cli.py", "compare": "cli.py", "audit": "cli.py"}
+    place |= {"verify": "report/verify.py"}
     text = text_of(ROOT / "seg_mia" / place.get(command, f"commands/{command}.py"))
     fields = re.findall(r"^ {4}(\w+): ", text, flags=re.MULTILINE)
     return frozenset({*re.findall(r'"(--?[\w-]+)"', text), *(f"--{name}" for name in fields), "--config"})
@@ -339,6 +341,12 @@ def test_the_reference_lists_every_command_and_every_key_of_an_audit() -> None:
     keys = re.findall(r"^\| (`[^|]*) \|", text_of(ROOT / "docs" / "configs.md"), flags=re.MULTILINE)
     listed = {name for key in keys for name in re.findall(r"`(\w+)`", key)}
     assert set(Settings.__dataclass_fields__) <= listed
+
+
+def test_the_rules_of_statements_are_those_of_the_code() -> None:
+    text = text_of(ROOT / "docs" / "evidence.md")
+    listed = re.findall(r"^\| ([A-Z]\d) \| (.*) \|$", text, flags=re.MULTILINE)
+    assert dict(listed) == RULES
 
 
 def test_the_reference_lists_every_option_of_a_fleet() -> None:

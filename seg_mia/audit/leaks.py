@@ -47,6 +47,7 @@ def _tested(row: int, results: Sequence[MembershipResult]) -> LeakResult:
                 kind=number.kind,
                 value=number.value,
                 low=number.low,
+                high=number.high,
                 p_value=number.p_value,
                 adjusted=min(1.0, number.adjusted * len(parts)),
             )

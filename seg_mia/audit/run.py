@@ -15,13 +15,14 @@ from lightning import __version__ as lightning
 from seg_mia import __version__
 from seg_mia.audit.attacks import PreparedAttack, prepared_attacks, prepares, queries_victim
 from seg_mia.audit.board import show_audit
+from seg_mia.audit.identity import hashed_files
 from seg_mia.audit.leaks import leaks
 from seg_mia.audit.matrix import defence_table, side_by_side, with_differences, write_matrix
 from seg_mia.audit.preparation import check
 from seg_mia.audit.progress import Progress
 from seg_mia.audit.runner import AuditRunner, GatedDefence
 from seg_mia.audit.schedule import Schedule
-from seg_mia.audit.settings import Settings, VictimRow, rows
+from seg_mia.audit.settings import Settings, VictimRow, declared, rows
 from seg_mia.audit.stage_cache import EXECUTION, StageCache
 from seg_mia.audit.steps import audits_folds, steps
 from seg_mia.config.files import Config
@@ -280,6 +281,8 @@ def _content(
             )
             for step, stage in runner.stages
         ],
+        release_context=declared(settings.release_context),
+        files=hashed_files((stage.folder for _, stage in runner.stages), Path(settings.runs)),
     )
 
 

@@ -11,15 +11,14 @@ from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_fleet, on_shadow,
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import adoption, audited_folds, has_nonmembers
 from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
+from seg_mia.audit.identity import about, weights_identity
 from seg_mia.audit.preparation import training
 from seg_mia.audit.settings import NnUNetVictim, Settings, Training, VictimRow, shadow_count
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
 from seg_mia.callbacks.card import own_salt
-from seg_mia.callbacks.seen_samples import UNSEEN
-from seg_mia.checkpoint import Card, read_card
-from seg_mia.config.files import Config
+from seg_mia.checkpoint import read_card
 from seg_mia.config.options import Option, options_of
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries
@@ -311,7 +310,8 @@ class AuditRunner:
         for subset, result in zip(SUBSETS[-len(results) :], results, strict=True):
             measures = {name.removeprefix("val/"): value for name, value in result.summary.items()}
             utility[subset] = {name: value for name, value in measures.items() if name != "privacy"}
-        card = read_card(checkpoint_file(victim), trust=self.settings.trust)
+        file = checkpoint_file(victim)
+        card = read_card(file, trust=self.settings.trust)
         has_canaries = Canaries.__name__ in defence_names(card)
         self.victims.append(
             Victim(
@@ -323,6 +323,10 @@ class AuditRunner:
                 about=about(card),
                 has_canaries=has_canaries,
                 canaries=read_canaries(victim) if has_canaries else None,
+                weights=weights_identity(file, Path(self.settings.runs)),
+                utility_folders={
+                    subset: str(result.folder) for subset, result in zip(SUBSETS, results, strict=True)
+                },
             )
         )
 
@@ -409,22 +413,3 @@ def _check_half(step: AuditStep, data: SegmentationData) -> None:
             "the shadows of an audit must be trained on the shadow's half of the data, got data.shadow_pool "
             "victim; leave it out, and run attacks that need it with `seg_mia test`"
         )
-
-
-def about(card: Card) -> Config:
-    """Return a checkpoint's metadata without the hashes of its samples."""
-    split = card.split or {}
-    counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
-    missing = {UNSEEN: len(split[UNSEEN])} if split.get(UNSEEN) else {}
-    arguments = card.data["init_args"] if card.data else {}
-    return {
-        "network": card.network or card.model["init_args"].get("network"),
-        "task": card.model,
-        "data": card.data,
-        "split": counts | missing | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
-        "classes": card.classes,
-        "channels": card.channels,
-        "fingerprint": card.fingerprint,
-        "training": card.training,
-        "defences": defence_names(card),
-    }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,7 @@ from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
 from seg_mia.experiment.nnunet import NnUNetTraining
 from seg_mia.experiment.recipe import LEAST_NETWORKS
+from seg_mia.results.release_context import Access, ReleaseContext
 from seg_mia.runs import shadow_files
 
 VERSION = 1
@@ -118,6 +119,22 @@ class FleetEntry:
 
 
 @dataclass(frozen=True)
+class ReleaseDeclaration:
+    """How the audited network is given out, as its owner declares; the report never infers it.
+
+    Args:
+        access: `internal`, `api_logits` (scores or probabilities), `api_masks` (labels alone) or
+            `open_weights`.
+        queried_by: who may query the network, such as "radiologists of two hospitals".
+        rate_limit: how many queries are allowed, such as "100 per account and day".
+    """
+
+    access: Access
+    queried_by: str = ""
+    rate_limit: str = ""
+
+
+@dataclass(frozen=True)
 class VictimRow:
     """One row of a comparison: a victim with another training or deployment.
 
@@ -177,6 +194,8 @@ class Settings:
         trust: class paths outside seg_mia allowed in checkpoint metadata.
         fail_on: gates such as "mia.auc>0.6": the exit code is 1 if any result meets one; also --fail-on,
             which may be repeated.
+        release_context: how the network is given out, for the report: internal, api_logits, api_masks or
+            open_weights, or a mapping with `access`, `queried_by` and `rate_limit`.
         images: show images and names of patients in the report.
         fresh: run every stage again; by default, stages with unchanged inputs are cached.
         executor: where stages run: `local`, processes of this machine, or `ray`, a Ray cluster.
@@ -203,6 +222,7 @@ class Settings:
     runs: str = "runs"
     trust: list[str] = field(default_factory=list)
     fail_on: list[str] = field(default_factory=list)
+    release_context: Access | ReleaseDeclaration | None = None
     images: bool = True
     fresh: bool = False
     executor: ExecutorName = "local"
@@ -221,6 +241,17 @@ def is_given(victim: str | Training | NnUNetVictim) -> bool:
     if isinstance(victim, Training):
         return victim.weights is not None
     return Path(victim).exists() and not _is_config(victim)
+
+
+def declared(release: Access | ReleaseDeclaration | None) -> ReleaseContext | None:
+    """Return a declaration as the audit stores it."""
+    if release is None:
+        return None
+    return (
+        ReleaseContext(**asdict(release))
+        if isinstance(release, ReleaseDeclaration)
+        else ReleaseContext(access=release)
+    )
 
 
 def shadow_count(settings: Settings) -> int:

@@ -16,7 +16,7 @@ split treats sizes.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ class Tested:
         kind: the AUC or the TPR at 1 % FPR, over images or over groups.
         value: value of the statistic.
         low: its lower bound, simultaneous for all tested statistics at the test's confidence.
+        high: its upper bound, likewise.
         p_value: p-value of this statistic alone.
         adjusted: probability, without leakage, that any of the statistics is as extreme.
     """
@@ -68,8 +69,16 @@ class Tested:
     kind: Kind
     value: float
     low: float
+    high: float
     p_value: float
     adjusted: float
+
+
+class Ends(TypedDict):
+    """Bounds of a statistic."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ def leak_test(
             attack=attack,
             kind=kind,
             value=float(reached[0]),
-            low=_low(attacks[attack], kind, tail),
+            **_ends(attacks[attack], kind, float(reached[0]), tail),
             p_value=float(p_value),
             adjusted=float(np.mean(smallest_p <= p_value)),
         )
@@ -298,14 +307,15 @@ def _critical(smallest_p: Values, alpha: float) -> float:
     return float(ordered[fitting[-1]]) if len(fitting) else 1 / len(ordered)
 
 
-def _low(scored: Scored, kind: Kind, tail: float) -> float:
-    """Return the lower bound of a statistic, one-sided at `tail`."""
+def _ends(scored: Scored, kind: Kind, value: float, tail: float) -> Ends:
+    """Return both bounds of a statistic, each one-sided at `tail`."""
     if kind.startswith("groups."):
         scores, members, names = pooled(scored.scores, scored.members, scored.groups)
         groups = np.array(names)
     else:
         scores, members, groups = scored.scores, scored.members, scored.groups
     if kind.endswith("auc"):
-        return auc_bounds(scores, members, groups, tail=tail)[0]
-    # Two bounds make one: of the threshold and of the rate there.
-    return tpr_bounds(scores, members, groups, fpr=LOW_FPR, tail=tail / 2)[0]
+        low, high = auc_bounds(scores, members, groups, tail=tail)
+    else:  # Two bounds make one: of the threshold and of the rate there.
+        low, high = tpr_bounds(scores, members, groups, fpr=LOW_FPR, tail=tail / 2)
+    return {"low": min(low, value), "high": max(high, value)}

@@ -42,7 +42,7 @@ def of_gaussian(mu: float) -> Permitted:
 
     TPR = Phi(Phi^-1(FPR) + mu), AUC = Phi(mu / sqrt(2)); mu may be infinite.
     """
-    tpr_at_10, tpr_at_1 = (float(ndtr(ndtri(fpr) + mu)) for fpr in (0.1, 0.01))
+    tpr_at_10, tpr_at_1 = gaussian_limit(np.array([0.1, 0.01]), mu).tolist()
     return Permitted(float(ndtr(mu / math.sqrt(2))), tpr_at_10, tpr_at_1, "gaussian")
 
 
@@ -50,8 +50,8 @@ def of_points(points: Sequence[tuple[float, float]], by: str) -> Permitted:
     """Return the bounds of pairs (epsilon, delta), all valid for one training; infinite ones are ignored."""
     known = [(epsilon, delta) for epsilon, delta in points if math.isfinite(epsilon)]
     middles = (np.arange(STRIPS) + 0.5) / STRIPS
-    auc = float(_tpr_limit(middles, known).mean())
-    tpr_at_10, tpr_at_1 = (float(rate) for rate in _tpr_limit(np.array([0.1, 0.01]), known))
+    auc = float(tpr_limit(middles, known).mean())
+    tpr_at_10, tpr_at_1 = (float(rate) for rate in tpr_limit(np.array([0.1, 0.01]), known))
     return Permitted(max(auc, 0.5), tpr_at_10, tpr_at_1, by)
 
 
@@ -81,7 +81,13 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     return float(above - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu)))
 
 
-def _tpr_limit(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+def gaussian_limit(fpr: NDArray[np.float64], mu: float) -> NDArray[np.float64]:
+    """Return the maximum true positive rates under mu-Gaussian privacy, (n,): Phi(Phi^-1(FPR) + mu)."""
+    limit: NDArray[np.float64] = np.where(fpr > 0, ndtr(ndtri(fpr) + mu), 1.0 if math.isinf(mu) else 0.0)
+    return limit
+
+
+def tpr_limit(fpr: NDArray[np.float64], points: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
     """Return the maximum true positive rates at given false positive rates, (n,).
 
     TPR <= e^epsilon FPR + delta, and the same with members and non-members exchanged:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seg_mia.report.attack_files import AttackFiles, exposed, first_key, gather, sides, strongest_attack
+from seg_mia.report.evidence.build import evidence
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.caveats import caveats, warnings
 from seg_mia.report.rules.folds_rules import folds_caveats
@@ -39,6 +40,7 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         seconds=shareable.seconds,
         images=images,
         tool=shareable.tool,
+        evidence=evidence(stored, shareable, files.scores),
         warnings=warnings(shareable.defences, membership, shareable.perturbations),
         verdicts=verdicts(
             shareable.defences,

@@ -1,5 +1,6 @@
 """An audit's file, and the location of its folders."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,12 @@ class StoredAudit:
     Attributes:
         folder: folder of `audit.json`.
         audit: its content.
+        digest: SHA-256 of the file.
     """
 
     folder: Path
     audit: AuditResult
+    digest: str = ""
 
     @property
     def root(self) -> Path:
@@ -65,6 +68,9 @@ class StoredAudit:
             entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
         for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
             entry["victim"] = self.display_path(victim.victim)
+            entry["utility_folders"] = {
+                subset: self.display_path(folder) for subset, folder in victim.utility_folders.items()
+            }
         for entry, recipe in zip(plain["recipes"], self.audit.recipes, strict=True):
             entry["folder"] = self.display_path(recipe.folder) if recipe.folder else ""
         for entry, stage in zip(plain["stages"], self.audit.stages, strict=True):
@@ -91,10 +97,11 @@ def read_audit(run: str | Path) -> StoredAudit:
     Raises:
         InputError: no such folder, no audit in it, or a file of another version.
     """
-    folder = _newest(Path(run))
+    folder = newest(Path(run))
     file = folder / FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
+        content = json.loads(text.decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         raise InputError(f"{file} must be valid JSON, and is not; repeat the audit") from None
     if not isinstance(content, dict) or not isinstance(content.get("attacks"), list):
@@ -102,10 +109,12 @@ def read_audit(run: str | Path) -> StoredAudit:
     if content.get("version") != VERSION:
         version = repr(content.get("version"))[:40]
         raise InputError(f"{file} must have version {VERSION}, got {version}; repeat the audit")
-    return StoredAudit(folder.absolute(), AuditResult.read(content, str(file)))
+    audit = AuditResult.read(content, str(file))
+    return StoredAudit(folder.absolute(), audit, hashlib.sha256(text).hexdigest())
 
 
-def _newest(run: Path) -> Path:
+def newest(run: Path) -> Path:
+    """Return an audit's folder: the one given, or the newest version in it; raise InputError without one."""
     if not run.is_dir():
         problem = f"{run} is not a folder" if run.exists() else f"there is no folder {run}"
         raise InputError(

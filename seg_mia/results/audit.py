@@ -6,11 +6,13 @@ from pydantic import Field, TypeAdapter
 
 from seg_mia.results.base import Number, Result, Settings, VictimRecord
 from seg_mia.results.folds import FoldsResult
+from seg_mia.results.identity import HashedFile, WeightsIdentity
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
 from seg_mia.results.recipe import RecipeResult
+from seg_mia.results.release_context import ReleaseContext
 
 VERSION: Literal[3] = 3
 """Of the layout of audit.json."""
@@ -31,6 +33,8 @@ class Victim(VictimRecord):
         has_canaries: whether canaries were put into its training.
         canaries: what they prove, where the training has said so.
         from_predictions: only its predictions are given; nothing is known of its training.
+        weights: identity of the attacked weights; None if only predictions are given.
+        utility_folders: folder of the measures of each image, on `nonmembers` and `members`.
     """
 
     victim: str
@@ -41,6 +45,8 @@ class Victim(VictimRecord):
     has_canaries: bool = False
     canaries: CanaryResult | None = None
     from_predictions: bool = False
+    weights: WeightsIdentity | None = None
+    utility_folders: dict[str, str] = Field(default_factory=dict)
 
     def dice(self, subset: str) -> float | None:
         """Return the mean Dice on members or non-members."""
@@ -89,6 +95,8 @@ class AuditResult(Result):
         leaks: what membership attacks show together, for each row that they were run on.
         recipes: attacks on the recipe of a row, by a fleet.
         stages: what was run, or taken from an earlier run.
+        release_context: how the network is given out, None if not declared.
+        files: digests of checkpoints, scores and results.
     """
 
     version: Literal[3]
@@ -104,6 +112,8 @@ class AuditResult(Result):
     recipes: list[RecipeResult] = Field(default_factory=list)
     folds: list[FoldsResult] = Field(default_factory=list)
     stages: list[Stage]
+    release_context: ReleaseContext | None = None
+    files: list[HashedFile] = Field(default_factory=list)
 
     @property
     def membership(self) -> list[MembershipResult]:

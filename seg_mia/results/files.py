@@ -37,7 +37,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write plain values; NaN and infinity become null, which every reader of JSON accepts."""
-    write_text(path, json.dumps(plain(content), indent=2) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, object]) -> str:
+    """Return plain values as the text of a JSON file; NaN and infinity become null."""
+    return json.dumps(plain(content), indent=2) + "\n"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -13,6 +13,7 @@ class LeakNumber(Result):
         kind: auc or tpr_at_fpr_0.01, over images, or with groups. before it over patients.
         value: the number.
         low: its lower bound, which holds for all numbers of the test at once.
+        high: its upper bound, likewise; None in audits of an earlier version.
         p_value: of this number alone.
         adjusted: for the best of all numbers.
     """
@@ -24,6 +25,7 @@ class LeakNumber(Result):
     low: float
     p_value: float
     adjusted: float
+    high: Number = None
 
 
 class LeakResult(Result):

@@ -7,13 +7,14 @@ from pydantic.dataclasses import dataclass
 
 from seg_mia.results.audit import Stage, Victim
 from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
+from seg_mia.results.evidence import Evidence
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
 
-SCHEMA: Literal["urn:seg_mia:report:2"] = "urn:seg_mia:report:2"
+SCHEMA: Literal["urn:seg_mia:report:3"] = "urn:seg_mia:report:3"
 """Identifier of the layout of report.json; the same as `$id` in schema.json."""
 
 Level = Literal["good", "fair", "bad", "void", "none"]
@@ -102,6 +103,7 @@ class Report(Result):
         seconds: that it took.
         images: whether it shows and names samples.
         tool: versions and machine.
+        evidence: ten groups of fields, and the answer to each question by a written rule.
         warnings: what makes other numbers void, or less than they seem.
         verdicts: one per row.
         victims: one per row and seed.
@@ -122,12 +124,13 @@ class Report(Result):
         alias_generator=lambda field: "schema" if field == "layout" else field, populate_by_name=True
     )
 
-    layout: Literal["urn:seg_mia:report:2"] = SCHEMA
+    layout: Literal["urn:seg_mia:report:3"] = SCHEMA
     name: str
     created: str
     seconds: Number
     images: bool
     tool: Settings
+    evidence: Evidence
     warnings: list[str]
     verdicts: list[Verdicts]
     victims: list[Victim]

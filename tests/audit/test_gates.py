@@ -104,7 +104,9 @@ def test_a_gate_that_is_refused_at_the_end_hides_no_result(
     lines = said.out.splitlines()
     assert "audit in runs/gated/version_0" in lines
     assert any(line.startswith("asma ") for line in lines), "the table is printed"
-    assert any(line.startswith("none: leak: not tested; ") for line in lines), "and the verdicts"
+    assert any(line.startswith("none: members on average: not run: no evidence (A0); ") for line in lines), (
+        "and the verdicts"
+    )
     assert "asma.iuo>0.5' matches nothing in this audit: metrics here are asma.dice_adversarial" in said.err
     assert Path("runs/gated/version_0/report.html").is_file()
     assert main(["audit", "--config", str(file), "--fail-on", "asma.iou>2"]) == 0

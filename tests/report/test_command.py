@@ -12,7 +12,10 @@ def test_a_report_is_written_beside_the_audit(capsys: pytest.CaptureFixture[str]
     assert main(["report", "runs/my_audit"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].endswith("runs/my_audit/version_0/report.html")
-    assert said[2] == "none: leak: weak leak; robustness: broken; privacy: no guarantee"
+    assert said[3] == (
+        "none: members on average: evidence of leakage (A2); single patients: not resolvable (I3); "
+        "changed images: evidence of vulnerability (V2); promise of privacy: no promise (P0)"
+    )
     assert (folder / "report.json").is_file()
 
 
@@ -23,8 +26,11 @@ def test_a_victim_that_segments_nothing_is_a_warning_before_the_verdicts(
     write_audit(audit([guess()], defences=[compared(utility=utility)]))
     assert main(["report", "runs/my_audit"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[2].startswith('WARNING: The victim "none" (seed 7) hardly segments: Dice 0.000 on its')
-    assert said[3] == "none: leak: void; robustness: not tested; privacy: no guarantee"
+    assert said[3].startswith('WARNING: The victim "none" (seed 7) hardly segments: Dice 0.000 on its')
+    assert said[4] == (
+        "none: members on average: void (A1); single patients: void (I1); changed images: not run: no "
+        "evidence (V0); promise of privacy: no promise (P0)"
+    )
 
 
 def test_images_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:

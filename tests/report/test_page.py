@@ -289,7 +289,7 @@ def test_a_split_names_the_reference_as_such() -> None:
 def test_a_victim_that_segments_nothing_is_read_first() -> None:
     utility = {"nonmembers": {"dice": 0.0}, "members": {"dice": 0.02}}
     page = Page(written(audit([guess(), fool()], defences=[compared(utility=utility)]))[0])
-    first, _, rest = page.text().partition("Verdict")
+    first, _, rest = page.text().partition("For the attacked victim")
     assert "Read this first" in first
     assert "hardly segments: Dice 0.020 on its own members, below 0.1" in first
     assert rest.count("Void") >= 2

@@ -187,8 +187,8 @@ def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
     assert "16 networks were trained alike, each on a random half of 200 patients." in shown
     assert f"picks the right one in {100 * (best.auc.value or 0):.0f} of 100 cases" in shown
     assert f"{best.risk.significant} of 200 patients are more exposed than chance explains" in shown
-    assert "Does this victim leak its training samples?" in shown
-    assert "Does this recipe leak them?" in shown
+    assert "Does any network trained this way disclose its patients?" in shown
+    assert "Rule R2." in shown
     titles = " ".join(text for tag, text in own.texts if tag == "title")
     assert f"{best.risk.significant} significant" in titles
     plain = " ".join(Page(page(audit([guess()]))[0]).text().split())
@@ -260,7 +260,7 @@ def test_a_summary_has_lines_of_the_recipe_and_its_verdict() -> None:
     results = two_attacks()
     content = report(*results)
     (line,) = verdict_lines(content)
-    assert line.startswith("none: leak: weak leak; leak of the recipe: strong leak; robustness: not tested;")
+    assert "recipe: evidence of leakage (R2); changed images: not run: no evidence (V0);" in line
     done = Audit(Path(), Path(), [], [], compared=False, report=content, failed=[])
     lines = done.headline()
     for result in results:

@@ -15,6 +15,7 @@ import torch
 
 from seg_mia import __version__
 from seg_mia.audit.board import show_audit
+from seg_mia.audit.identity import hashed_files
 from seg_mia.audit.leaks import leaks
 from seg_mia.audit.predictions.attacks import PossibleAttacks, membership_of, possible_attacks
 from seg_mia.audit.predictions.evidence import Evidence, gathered
@@ -22,7 +23,7 @@ from seg_mia.audit.predictions.guesses import Guesser
 from seg_mia.audit.predictions.results import ResultWriter
 from seg_mia.audit.predictions.settings import PredictionSettings
 from seg_mia.audit.run import Audit, check_gates, held_gates, write_round
-from seg_mia.audit.settings import VictimRow
+from seg_mia.audit.settings import VictimRow, declared
 from seg_mia.data.prediction_files.reader import PredictionFiles
 from seg_mia.data.prediction_files.table import SHADOW, VICTIM
 from seg_mia.errors import InputError
@@ -159,4 +160,6 @@ def _content(
         defences=[victim],
         leaks=leaks(results),
         stages=[stage],
+        release_context=declared(settings.release_context),
+        files=hashed_files((Path(result.folder) for result in results), Path(settings.runs)),
     )

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from seg_mia.audit.reading import PREDICTIONS, audit_options, check_name, parsed_settings
-from seg_mia.audit.settings import VERSION, AttackEntry
+from seg_mia.audit.settings import VERSION, AttackEntry, ReleaseDeclaration
 from seg_mia.config.files import Config, is_inline
 from seg_mia.config.options import Option
 from seg_mia.config.parsing import plain_settings
 from seg_mia.data.prediction_files.reader import Predictions
 from seg_mia.errors import InputError
+from seg_mia.results.release_context import Access
 
 FIELDS = tuple(setting.name for setting in fields(Predictions))
 
@@ -28,6 +29,8 @@ class PredictionSettings:
         seed: seed of classifiers, and of the folds of the blind baseline.
         runs: folder of the results.
         fail_on: gates such as "mia.auc>0.6"; also --fail-on, which may be repeated.
+        release_context: how the network is given out, for the report: internal, api_logits, api_masks or
+            open_weights, or a mapping with `access`, `queried_by` and `rate_limit`.
         images: show images, masks and names of cases in the report.
         name: name of the audit's folder; the name of the config or of the table if not given.
         version: version of this file format.
@@ -39,6 +42,7 @@ class PredictionSettings:
     seed: int = 0
     runs: str = "runs"
     fail_on: list[str] = field(default_factory=list)
+    release_context: Access | ReleaseDeclaration | None = None
     images: bool = True
     name: str = "predictions"
     version: int = VERSION

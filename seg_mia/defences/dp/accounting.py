@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.errors import InputError
-from seg_mia.membership.tradeoff import Permitted, gaussian_epsilon, of_gaussian, of_points
+from seg_mia.membership.tradeoff import (
+    Permitted,
+    gaussian_epsilon,
+    gaussian_limit,
+    of_gaussian,
+    of_points,
+    tpr_limit,
+)
 
 Accountant = Literal["prv", "rdp"]
 
@@ -98,9 +105,23 @@ class Mechanism:
             return of_gaussian(math.inf)
         if self.rate >= 1:
             return of_gaussian(math.sqrt(steps) / self._counted)
-        points = _rdp_curve(self._counted, self.rate, steps)
+        return of_points(*self._points(steps))
+
+    def limit(self, fpr: NDArray[np.float64], steps: int) -> tuple[NDArray[np.float64], str]:
+        """Return the maximum true positive rates (n,) at false positive rates (n,), and their basis.
+
+        The curve whose area and points `permitted` states: steps above 0, noise above `NO_NOISE`.
+        """
+        if self.rate >= 1:
+            return gaussian_limit(fpr, math.sqrt(steps) / self._counted), "gaussian"
+        points, by = self._points(steps)
+        return tpr_limit(fpr, points), by
+
+    def _points(self, steps: int) -> tuple[list[tuple[float, float]], str]:
+        """Return valid pairs (epsilon, delta) after a number of steps, and the accountant that gave them."""
+        points = list(_rdp_curve(self._counted, self.rate, steps))
         tight = self._tight(steps) if self.accountant == "prv" else None
-        return of_points(points, "rdp") if tight is None else of_points([*points, *tight.points], "prv")
+        return (points, "rdp") if tight is None else ([*points, *tight.points], "prv")
 
     def _tight(self, steps: int) -> Composed | None:
         """Return the result of `prv`; None if it would be uninformative or slow."""

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from seg_mia.membership.compare import Scored
+from seg_mia.membership.roc import pooled
 from seg_mia.results.charts.drawing import Chart, Drawing
 from seg_mia.results.charts.membership import histogram_drawing, roc_of
+from seg_mia.results.charts.promise import promise_drawing
 from seg_mia.results.charts.robustness import curve_drawing, norms_drawing
 from seg_mia.results.charts.svg import inline
 from seg_mia.results.membership import MembershipResult
@@ -78,6 +81,43 @@ def victim_figures(report: Report, draw: Callable[..., list[Chart]], prefix: str
     """Return figures of the first seed's victims."""
     charts = draw([victim for victim in report.victims if victim.round == 0], report.membership)
     return [page_figure(chart, f"{prefix}{index}") for index, chart in enumerate(charts)]
+
+
+def promise_figures(report: Report, scores: Mapping[str, Scored]) -> dict[tuple[int, int], PageFigure]:
+    """Return the trade-off curve of each promise over the attacks on its unit, by row and seed."""
+    figures = {}
+    for number, promise in enumerate(report.evidence.promises):
+        if promise.curve:
+            attacks = [
+                result
+                for result in report.membership
+                if (result.row, result.seed, result.role) == (promise.row, promise.seed, "attack")
+                and result.folder in scores
+            ]
+            drawing = promise_drawing(
+                promise.curve,
+                _on_unit(attacks, scores, promise.unit),
+                basis=promise.curve_by,
+                description=f"{promise.defence}, seed {promise.seed}",
+            )
+            chart = Chart(promise.defence, drawing)
+            figures[promise.row, promise.seed] = page_figure(chart, f"promise{number}")
+    return figures
+
+
+def _on_unit(
+    attacks: Sequence[MembershipResult], scores: Mapping[str, Scored], unit: str
+) -> dict[str, Scored]:
+    """Return the scores of a promise's unit: none of images for a promise on images of grouped data."""
+    curves = {}
+    for attack in attacks:
+        scored = scores[attack.folder]
+        if attack.groups is None:
+            curves[attack.label] = scored
+        elif unit == "patient":
+            values, members, names = pooled(scored.scores, scored.members, scored.groups)
+            curves[attack.label] = Scored(np.array(names), np.array(names), members, values)
+    return curves
 
 
 def page_figure(chart: Chart, prefix: str) -> PageFigure:

@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime
 
 from seg_mia.results.base import Average, Measure
+from seg_mia.results.evidence import Statement
 from seg_mia.results.report import Verdict
 from seg_mia.results.tables import interval
 
@@ -20,6 +21,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def amount(value: float | None) -> str:
+    """Return a count, or an expected one, to three significant digits."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
 def signed(value: Measure | None) -> str:
     """Return a difference with its sign and interval."""
     if value is None or value.value is None or value.low is None or value.high is None:
@@ -27,7 +33,7 @@ def signed(value: Measure | None) -> str:
     return f"{value.value:+.3f} [{value.low:+.3f}, {value.high:+.3f}]".replace("-", MINUS)
 
 
-def bound(verdict: Verdict) -> str:
+def bound(verdict: Verdict | Statement) -> str:
     """Return the number behind a verdict; an epsilon to three significant digits."""
     value = verdict.measure.value if verdict.measure else None
     if verdict.measures == "epsilon" and value is not None:
@@ -70,6 +76,6 @@ def moment(created: str) -> str:
 
 FILTERS = {
     filter_.__name__: filter_
-    for filter_ in (measure, number, percent, average, duration, moment, signed, bound)
+    for filter_ in (amount, measure, number, percent, average, duration, moment, signed, bound)
 }
 """By name in templates."""

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from seg_mia.report.attack_files import AttackFiles
 from seg_mia.report.html.figures import (
     histogram_figures,
+    promise_figures,
     robustness_figures,
     roc_figures,
     victim_figures,
@@ -18,17 +19,30 @@ from seg_mia.report.html.folds import folds_sections
 from seg_mia.report.html.formatting import FILTERS
 from seg_mia.report.html.recipe import SHOWN_PATIENTS, recipe_sections
 from seg_mia.report.html.tables import canary_rows, compared_labels, defence_rows, flattened, victim_facts
+from seg_mia.report.rules.statement_rules import RULES as STATEMENT_RULES
 from seg_mia.report.rules.verdicts import RULES
 from seg_mia.results.bounded_mean import dice_after
 from seg_mia.results.charts.defences import trade_offs
 from seg_mia.results.charts.epsilon import epsilon_charts
+from seg_mia.results.evidence import Question
 from seg_mia.results.report import Report
 from seg_mia.results.text import guarantee_in_words
 
+QUESTIONS: dict[Question, str] = {
+    "average": "Are training patients told from others?",
+    "individuals": "Are single patients identified with near certainty?",
+    "recipe": "Does any network trained this way disclose its patients?",
+    "folds": "Do the networks of its cross-validation disclose their patients?",
+    "evasion": "Can changed images fool it?",
+    "promise": "Does its promise of privacy hold?",
+}
+MARKS = {"average": 0.5, "individuals": 0.01, "recipe": 0.5, "folds": 0.5, "evasion": 0.0}
+"""Value of an attack without any effect, by question."""
 
-def page(report: Report, files: AttackFiles) -> str:
-    """Return the page's text."""
-    environment = Environment(
+
+def environment() -> Environment:
+    """Return the environment of the templates: everything is escaped, and a missing value is an error."""
+    made = Environment(
         loader=PackageLoader("seg_mia.report.html", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -36,39 +50,56 @@ def page(report: Report, files: AttackFiles) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= FILTERS
+    made.filters |= FILTERS
+    return made
+
+
+def page(report: Report, files: AttackFiles, digest: str) -> str:
+    """Return the page's text; `digest` is that of report.json."""
     templates = resources("seg_mia.report.html") / "templates"
     # Inlined and allowed by hash: the page must work from a mail attachment, without a server.
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("style.css", "sort.js"))
     first_membership = [result for result in report.membership if result.row == 0]
-    return environment.get_template("page.html.j2").render(
-        report=report,
-        files=files,
-        rules=RULES,
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        first_membership=first_membership,
-        first_perturbations=[result for result in report.perturbations if result.row == 0],
-        victim=min(report.victims, key=lambda victim: victim.order, default=None),
-        several_rows=len(report.verdicts) > 1,
-        several_seeds=len({victim.round for victim in report.victims}) > 1,
-        rocs=roc_figures(report, files.scores),
-        histograms=histogram_figures(first_membership, files.scores),
-        trade_offs=victim_figures(report, trade_offs, "trade"),
-        over_radius=robustness_figures(report),
-        over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
-        recipes=recipe_sections(report),
-        folds=folds_sections(report),
-        shown_patients=SHOWN_PATIENTS,
-        canaries=canary_rows(report),
-        comparison=defence_rows(report),
-        headers=compared_labels(report),
-        facts=victim_facts(report),
-        flattened=flattened,
-        guarantee_in_words=guarantee_in_words,
-        unresolved=any(not rate.resolvable for result in report.membership for rate in result.rates.values()),
-        dice_after=dice_after,
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            files=files,
+            digest=digest,
+            rules=RULES,
+            statement_rules=STATEMENT_RULES,
+            questions=QUESTIONS,
+            marks=MARKS,
+            first_statements=[statement for statement in report.evidence.statements if statement.row == 0],
+            promise_figures=promise_figures(report, files.scores),
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            first_membership=first_membership,
+            first_perturbations=[result for result in report.perturbations if result.row == 0],
+            victim=min(report.victims, key=lambda victim: victim.order, default=None),
+            several_rows=len(report.verdicts) > 1,
+            several_seeds=len({victim.round for victim in report.victims}) > 1,
+            rocs=roc_figures(report, files.scores),
+            histograms=histogram_figures(first_membership, files.scores),
+            trade_offs=victim_figures(report, trade_offs, "trade"),
+            over_radius=robustness_figures(report),
+            over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
+            recipes=recipe_sections(report),
+            folds=folds_sections(report),
+            shown_patients=SHOWN_PATIENTS,
+            canaries=canary_rows(report),
+            comparison=defence_rows(report),
+            headers=compared_labels(report),
+            facts=victim_facts(report),
+            flattened=flattened,
+            guarantee_in_words=guarantee_in_words,
+            unresolved=any(
+                not rate.resolvable for result in report.membership for rate in result.rates.values()
+            ),
+            dice_after=dice_after,
+        )
     )
 
 

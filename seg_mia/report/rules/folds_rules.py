@@ -30,8 +30,7 @@ def folds_verdict(results: Sequence[FoldsResult], *, least_dice: float) -> Verdi
         f"{result.lowest} of {result.patients} patients have the lowest confidence under the network that "
         f"left them out, {expected:.1f} expected; p = {p_value:.2g} as the better of two tests."
     )
-    dice = [quality.members or 0.0 for quality in result.quality]
-    if sum(dice) / len(dice) < least_dice:
+    if segment_nothing(result, least_dice):
         return Verdict("void", "Void", "AUC", result.auc, f"{why} The networks hardly segment.")
     if level == 0:
         why += " More networks or another attack may find what these did not."
@@ -43,6 +42,12 @@ def strength(result: FoldsResult) -> Strength:
     if adjusted(result) > LEVEL:
         return 0
     return 2 if (result.auc.low or 0.0) >= STRONG_AUC else 1
+
+
+def segment_nothing(result: FoldsResult, least_dice: float = 0.1) -> bool:
+    """Return whether the mean Dice of the networks on members is below a limit."""
+    dice = [quality.members or 0.0 for quality in result.quality]
+    return sum(dice) / len(dice) < least_dice
 
 
 def adjusted(result: FoldsResult) -> float:

@@ -146,16 +146,22 @@ def _beside_control(
     """Return the consequence of a failed control of the same attack, over the same units."""
     if not number.kind.endswith("auc"):
         return ""
-    pooled = number.kind == "groups.auc"
-    # An audit names the control of an attack after the attack.
-    matching = [control for control in controls if control.name.removesuffix("-control") == result.name]
-    aucs = [control.pooled if pooled else control.auc for control in matching]
-    above = [auc for auc in aucs if auc is not None and auc.high is not None and above_chance(auc)]
-    low = measure_of(result, number).low
-    if not above or low is None:
+    highest, low = failed_control(result, number, controls), measure_of(result, number).low
+    if highest is None or low is None:
         return ""
-    highest = max(above, key=lambda auc: auc.high or 0.0)
-    over = " over patients" if pooled else ""
+    over = " over patients" if number.kind == "groups.auc" else ""
     if low > (highest.high or 0.0):
         return f" Its negative control reaches {interval(highest)}{over}."
     return f" It does not exceed its negative control{over}, {interval(highest)}."
+
+
+def failed_control(
+    result: MembershipResult, number: LeakNumber, controls: Sequence[MembershipResult]
+) -> Measure | None:
+    """Return the highest AUC above chance of the attack's controls, over the same units; None if none is."""
+    # An audit names the control of an attack after the attack.
+    matching = [control for control in controls if control.name.removesuffix("-control") == result.name]
+    over_groups = number.kind.startswith("groups.")
+    aucs = [control.pooled if over_groups else control.auc for control in matching]
+    above = [auc for auc in aucs if auc is not None and auc.high is not None and above_chance(auc)]
+    return max(above, key=lambda auc: auc.high or 0.0, default=None)

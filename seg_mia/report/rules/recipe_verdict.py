@@ -7,6 +7,7 @@ from scipy import stats
 
 from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, WORDS
 from seg_mia.report.rules.levels import LEVELS, Strength, strongest_of
+from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.report import Verdict
 from seg_mia.results.tables import interval
@@ -66,15 +67,23 @@ def _rests_on(result: RecipeResult, attacks: int) -> str:
 
 
 def _power(result: RecipeResult, attacks: int) -> str:
-    """Return the AUC that would be detected with a probability of 80 %, by the width of the interval."""
+    """Return the detectable AUC in words."""
     proof = " A better attack, or more networks, may find what these did not."
-    low, high = result.auc.low, result.auc.high
+    area = detectable_auc(result.auc, result.patients, attacks)
+    return (
+        proof
+        if area is None
+        else (f" An AUC of {area:.2f} would have been found with a chance of 80 %.{proof}")
+    )
+
+
+def detectable_auc(auc: Measure, patients: int, attacks: int) -> float | None:
+    """Return the AUC that would be detected with a probability of 80 %, by the width of the interval."""
+    low, high = auc.low, auc.high
     if low is None or high is None or not 0 < low < high < 1:
-        return proof
-    freedom = result.patients - 1
+        return None
+    freedom = patients - 1
     width = math.log(high / (1 - high)) - math.log(low / (1 - low))
     error = width / (2 * float(stats.t.isf(0.025, freedom)))
     reached = error * float(stats.t.isf(LEVEL / (2 * attacks), freedom) + stats.t.isf(0.2, freedom))
-    return (
-        f" An AUC of {1 / (1 + math.exp(-reached)):.2f} would have been found with a chance of 80 %.{proof}"
-    )
+    return 1 / (1 + math.exp(-reached))

@@ -93,7 +93,7 @@ def verdicts(
     rows = []
     for row in sorted({victim.row for victim in victims}):
         of_row = [victim for victim in victims if victim.row == row]
-        judged, void = _judged(of_row)
+        judged, void = judged_victims(of_row)
         attacks = [result for result in membership if result.row == row and result.role == "attack"]
         # Of any row: an audit runs controls on the first victim alone.
         controls = [result for result in membership if result.role == "control"]
@@ -104,7 +104,7 @@ def verdicts(
                 defence=of_row[0].defence,
                 leak=leak(
                     attacks,
-                    _restricted(leaks, row, {key.seed for key in judged}),
+                    restricted(leaks, row, {key.seed for key in judged}),
                     controls=controls,
                     void=void + split_leaks,
                 ),
@@ -119,7 +119,7 @@ def verdicts(
     return rows
 
 
-def _restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -> LeakResult | None:
+def restricted(leaks: Sequence[LeakResult], row: int, seeds: Collection[int]) -> LeakResult | None:
     """Return one row's test with the numbers of some seeds only, still adjusted for the others."""
     tested = next((leak_test for leak_test in leaks if leak_test.row == row), None)
     if tested is None:
@@ -139,7 +139,7 @@ def networks_segment_nothing(result: RecipeResult) -> bool:
     return dice is not None and dice < LEAST_DICE
 
 
-def _judged(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
+def judged_victims(victims: Sequence[Victim]) -> tuple[list[RunKey], str]:
     """Return the evaluated victims of one row, and the reason if none segments anything."""
     judged = [victim.key for victim in victims if not segments_nothing(victim)]
     if judged:

@@ -1,0 +1,1 @@
+"""Annexes of a report: a page for the data protection officer, a model card."""

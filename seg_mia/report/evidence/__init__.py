@@ -1,0 +1,1 @@
+"""Evidence of an audit: its groups of fields, and the statements that follow by rules."""

@@ -1,0 +1,90 @@
+"""All groups of the evidence, and the statements that follow."""
+
+from collections.abc import Mapping, Sequence
+
+from seg_mia.membership.compare import Scored
+from seg_mia.report.evidence.attacks import (
+    coverage,
+    patients_at_risk,
+    robustness_rows,
+    signs,
+    threats,
+    unit_results,
+)
+from seg_mia.report.evidence.limits import limits
+from seg_mia.report.evidence.networks import identity, scopes
+from seg_mia.report.evidence.promises import promises
+from seg_mia.report.evidence.utility import utilities
+from seg_mia.report.load import StoredAudit
+from seg_mia.report.rules.folds_statement import folds
+from seg_mia.report.rules.further_statements import evasion, promise, recipe
+from seg_mia.report.rules.statements import Row, average, individuals
+from seg_mia.report.rules.verdicts import LEAST_DICE, judged_victims, networks_segment_nothing, restricted
+from seg_mia.results.audit import AuditResult
+from seg_mia.results.evidence import Evidence, Promise, Statement
+from seg_mia.results.report import SCHEMA
+from seg_mia.results.sanity import contradictions
+from seg_mia.results.warnings import fails
+
+SPLIT = " The split itself separates members from non-members."
+
+
+def evidence(stored: StoredAudit, shareable: AuditResult, scores: Mapping[str, Scored]) -> Evidence:
+    """Return the evidence of an audit.
+
+    Args:
+        stored: the audit.
+        shareable: the same without absolute paths.
+        scores: scores of membership attacks by their folder in `stored`.
+    """
+    covered = coverage(shareable)
+    scoped = scopes(shareable.leaks, shareable.membership, shareable.defences)
+    promised = promises(shareable.defences, shareable.membership, shareable.leaks)
+    return Evidence(
+        statements=statements(shareable, promised),
+        identity=identity(shareable, SCHEMA, stored.digest),
+        release=shareable.release_context,
+        coverage=covered,
+        threats=threats(shareable),
+        scope=scoped,
+        units=unit_results(shareable.membership, shareable.leaks),
+        patients=patients_at_risk(shareable.recipes),
+        promises=promised,
+        robustness=robustness_rows(shareable.perturbations),
+        utility=utilities(stored, stored.audit.membership, scores),
+        limits=limits(shareable, covered, scoped),
+    )
+
+
+def statements(audit: AuditResult, promised: Sequence[Promise]) -> list[Statement]:
+    """Return the answers to all questions, row by row."""
+    rows = sorted({victim.row for victim in audit.defences})
+    return [answer for row in rows for answer in _of_row(audit, row, promised)]
+
+
+def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[Statement]:
+    victims = [victim for victim in audit.defences if victim.row == row]
+    judged, nothing = judged_victims(victims)
+    split = SPLIT if any(fails(result) for result in audit.membership if result.role == "blind") else ""
+    attacks = [result for result in audit.membership if result.row == row and result.role == "attack"]
+    controls = [result for result in audit.membership if result.role == "control"]
+    tested = restricted(audit.leaks, row, {key.seed for key in judged})
+    perturbed = [result for result in audit.perturbations if result.key in judged]
+    recipes = [result for result in audit.recipes if result.row == row]
+    place = Row(row, victims[0].defence, f"{nothing}{split}".strip())
+    answers = [
+        average(place, attacks, tested, controls),
+        individuals(place, attacks, tested, controls),
+    ]
+    if recipes:
+        void = f"The networks hardly segment, Dice below {LEAST_DICE} on members."
+        hardly = any(networks_segment_nothing(result) for result in recipes)
+        answers.append(recipe(place._replace(void=void if hardly else ""), recipes))
+    answers += [folds(place, result) for result in audit.folds if result.row == row]
+    failed = [f"{result.label}: {sign}." for result in perturbed for sign in signs(result)]
+    own = [given for given in promised if given.row == row]
+    return [
+        *answers,
+        evasion(place._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
+        promise(place._replace(void=split.strip()), victims, attacks, own),
+    ]

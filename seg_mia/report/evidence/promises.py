@@ -1,0 +1,140 @@
+"""Group 7 of the evidence: guarantees of privacy, their trade-off curves, attempts to refute them."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from seg_mia.defences.dp.accounting import LEAST_NOISE, MOST_NOISE, Mechanism
+from seg_mia.membership.tradeoff import tpr_limit
+from seg_mia.report.rules.privacy_verdict import comparable
+from seg_mia.results.audit import Victim
+from seg_mia.results.evidence import CurvePoint, Promise, PromiseAudit
+from seg_mia.results.leaks import LeakResult
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+
+FPR = np.concatenate([[0.0], np.logspace(-4, 0, 41)])
+"""False positive rates of a drawn curve."""
+MOST_STEPS = 10_000_000
+"""More steps than any training takes: a stranger's checkpoint may claim what no accountant can compute."""
+CURVES = {
+    "gaussian": "exact for this mechanism",
+    "prv": "the accountant's curve",
+    "rdp": "the accountant's curve (Renyi)",
+    "point": "epsilon and delta alone, which permit the most",
+}
+"""What a curve follows from, in words."""
+
+
+def promises(
+    victims: Sequence[Victim], membership: Sequence[MembershipResult], leaks: Sequence[LeakResult]
+) -> list[Promise]:
+    """Return each victim's guarantee with its curve and the attempts to contradict it."""
+    rows = []
+    for victim in victims:
+        if victim.privacy is not None:
+            attacks = [
+                result for result in membership if result.key == victim.key and result.role == "attack"
+            ]
+            tested = next((leak for leak in leaks if leak.row == victim.row), None)
+            rows.append(_promise(victim, victim.privacy, attacks, tested))
+    return rows
+
+
+def _promise(
+    victim: Victim, given: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None
+) -> Promise:
+    curve, by = promise_curve(given)
+    permitted = None if given.permitted is None else given.permitted.auc
+    return Promise(
+        row=victim.row,
+        defence=victim.defence,
+        seed=victim.seed,
+        unit=given.unit,
+        adjacency=given.neighbours or "",
+        epsilon=given.epsilon,
+        delta=given.delta,
+        accountant=given.accountant or "",
+        sampling=_sampling(given),
+        declared=given.declared,
+        permitted_auc=permitted,
+        curve=curve,
+        curve_by=by,
+        audits=list(_audits(victim, given, attacks)),
+        above=[] if permitted is None else list(_above(given, attacks, tested, permitted)),
+    )
+
+
+def promise_curve(given: DPGuarantee) -> tuple[list[CurvePoint], str]:
+    """Return the largest true positive rate at each of `FPR` that a guarantee permits, and its basis.
+
+    From the mechanism where the guarantee states it (Dong, Roth, Su 2022), and never more than epsilon and
+    delta permit, which are promised, too; empty for an infinite epsilon.
+    """
+    if given.epsilon is None:
+        return [], ""
+    limits, by = np.ones_like(FPR), ""
+    if given.delta is not None:
+        limits, by = tpr_limit(FPR, [(given.epsilon, given.delta)]), "point"
+    mechanism = _mechanism(given)
+    if mechanism is not None and given.steps is not None:
+        exact, by = mechanism.limit(FPR, given.steps)
+        limits = np.minimum(limits, exact)
+    if not by:
+        return [], ""
+    points = zip(FPR.tolist(), np.clip(limits, FPR, 1.0).tolist(), strict=True)
+    return [CurvePoint(fpr=fpr, tpr=tpr) for fpr, tpr in points], CURVES[by]
+
+
+def _mechanism(given: DPGuarantee) -> Mechanism | None:
+    """Return the mechanism that a guarantee states, None if it states none that can be computed."""
+    noise, rate, delta, steps = given.noise, given.rate, given.delta, given.steps
+    if noise is None or rate is None or delta is None or steps is None:
+        return None
+    usable = LEAST_NOISE <= noise <= MOST_NOISE and 0 < rate <= 1 and 0 < delta < 1
+    if not usable or not 0 < steps <= MOST_STEPS or given.accountant not in {"prv", "rdp"}:
+        return None
+    return Mechanism(noise, rate, delta, "rdp" if given.accountant == "rdp" else "prv")
+
+
+def _sampling(given: DPGuarantee) -> str:
+    """Return sampling and noise as they were used, in words."""
+    parts = [
+        ("Poisson sampling at rate", given.rate),
+        ("steps", given.steps),
+        ("noise multiplier", given.noise),
+        ("clip", given.clip),
+    ]
+    return ", ".join(f"{name} {value:.4g}" for name, value in parts if value is not None)
+
+
+def _audits(
+    victim: Victim, given: DPGuarantee, attacks: Sequence[MembershipResult]
+) -> Iterator[PromiseAudit]:
+    for attack in attacks:
+        if attack.certified is not None:
+            yield _audit(attack.label, attack.certified, is_comparable=bool(comparable(given, [attack])))
+    if victim.canaries is not None:
+        yield _audit("canaries", victim.canaries.certified, is_comparable=True)
+        yield _audit("canaries, one run", victim.canaries.one_run, is_comparable=True)
+
+
+def _audit(by: str, bound: EpsilonLowerBound, *, is_comparable: bool) -> PromiseAudit:
+    return PromiseAudit(by=by, proved=bound.epsilon, ceiling=bound.attainable, comparable=is_comparable)
+
+
+def _above(
+    given: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None, permitted: float
+) -> Iterator[str]:
+    """Yield attacks on the guarantee's unit whose AUC exceeds the permitted one, for all numbers at once.
+
+    A guarantee bounds the mean rates over units, too, since the trade-off curve is concave. With several
+    images of a patient, only a guarantee for patients bounds attacks.
+    """
+    if tested is None or (tested.grouped and given.unit != "patient"):
+        return
+    kind = "groups.auc" if tested.grouped else "auc"
+    labels = {(attack.label, attack.seed) for attack in attacks}
+    for number in tested.tested:
+        if number.kind == kind and (number.label, number.seed) in labels and number.low > permitted:
+            yield number.label

@@ -1,0 +1,183 @@
+"""Statements on a recipe, on perturbations and on guarantees, by the rules in `statements`."""
+
+from collections.abc import Sequence
+
+from seg_mia.report.rules.levels import strongest_of
+from seg_mia.report.rules.privacy_verdict import Refutation, refuted, spent
+from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc
+from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
+from seg_mia.report.rules.robustness_verdict import (
+    BROKEN_IOU,
+    BROKEN_SHARE,
+    BROKEN_SUCCESS,
+    Evidence,
+    robustness_evidence,
+)
+from seg_mia.report.rules.statement_rules import RELEVANT_AUC
+from seg_mia.report.rules.statements import Row, statement
+from seg_mia.results.audit import Victim
+from seg_mia.results.base import Measure
+from seg_mia.results.evidence import Promise, Statement
+from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.recipe import RecipeResult
+from seg_mia.results.tables import interval
+
+BROKEN = {
+    "share of Dice lost": BROKEN_SHARE,
+    "success rate": BROKEN_SUCCESS,
+    "IoU with the attacker's mask": BROKEN_IOU,
+}
+"""Effect that resistance must exclude, by the measure."""
+VULNERABLE = "Evidence of vulnerability"
+
+
+def recipe(row: Row, results: Sequence[RecipeResult]) -> Statement:
+    """Answer whether networks of a recipe disclose their patients, from one attack or more."""
+    count = len(results)
+    strongest = max(
+        results,
+        key=lambda result: (recipe_strength(result, count), -adjusted(result, count), result.auc.value or 0),
+    )
+    measured = ("AUC over all networks", strongest.auc)
+    if row.void:
+        return statement(row, "recipe", "R1", "void", row.void, measured=measured)
+    p_value = adjusted(strongest, count)
+    p_words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    why = (
+        f"{strongest.label}, {strongest_of(count)}: {p_words} as the best of {2 * count} numbers; "
+        f"{strongest.risk.significant} of {strongest.patients} patients are more exposed than by chance."
+    )
+    if (level := recipe_strength(strongest, count)) > 0:
+        why += f" A {'strong' if level == 2 else 'weak'} leak of any network trained this way."
+        return statement(row, "recipe", "R2", "evidence", why, measured=measured)
+    area = detectable_auc(strongest.auc, strongest.patients, count)
+    why += "" if area is None else f" An AUC of {area:.2f} would be found with a chance of 80 %."
+    if area is None or area > RELEVANT_AUC:
+        return statement(row, "recipe", "R3", "unresolvable", why, measured=measured)
+    top = max((result.auc for result in results), key=lambda auc: 1.0 if auc.high is None else auc.high)
+    if top.high is None or top.high >= RELEVANT_AUC:
+        why += f" The interval {interval(top)} does not exclude {RELEVANT_AUC}."
+        return statement(row, "recipe", "R4", "unresolvable", why, measured=measured)
+    return statement(row, "recipe", "R5", "resistance", why, measured=measured)
+
+
+def evasion(row: Row, attacks: Sequence[PerturbationResult], signs: Sequence[str]) -> Statement:
+    """Answer whether changed images fool a victim.
+
+    Args:
+        row: the row; its reason for void is that its victims hardly segment.
+        attacks: perturbations of the row's victims.
+        signs: signs that an attack failed, in words.
+    """
+    if not attacks:
+        why = "No perturbation was run on this victim."
+        return statement(row, "evasion", "V0", "absent", why, measured=("Dice lost", None))
+    pieces = [piece for result in attacks for piece in robustness_evidence(result)]
+    strongest = max(pieces, key=lambda piece: piece.rank, default=None)
+    measured = ("Dice lost", None) if strongest is None else (strongest.measures, strongest.measure)
+    if row.void:
+        return statement(row, "evasion", "V1", "void", row.void, measured=measured)
+    if strongest is not None and strongest.strength:
+        degree = "broken" if strongest.strength == 2 else "weakened"
+        why = f"{strongest.attack}, {strongest_of(len(attacks))}: the segmentation is {degree}."
+        return statement(row, "evasion", "V2", "evidence", why, measured=measured, word=VULNERABLE)
+    if strongest is None or signs:
+        why = " ".join(signs) or "No image counts: no gradient, no change, or one image."
+        return statement(row, "evasion", "V3", "unresolvable", why, measured=measured)
+    reaching = next((piece for piece in pieces if _reaches(piece)), None)
+    if reaching is not None:
+        limit = BROKEN[reaching.measures]
+        why = (
+            f"No effect was shown, but the interval of {reaching.attack}, {reaching.measures} "
+            f"{interval(reaching.measure)}, does not exclude {limit}."
+        )
+        return statement(
+            row, "evasion", "V4", "unresolvable", why, measured=(reaching.measures, reaching.measure)
+        )
+    why = (
+        f"{strongest.attack}, {strongest_of(len(attacks))}, shows no effect, and all intervals exclude the "
+        "threshold of broken."
+    )
+    return statement(row, "evasion", "V5", "resistance", why, measured=measured)
+
+
+def _reaches(piece: Evidence) -> bool:
+    return piece.measure.high is None or piece.measure.high >= BROKEN[piece.measures]
+
+
+def promise(
+    row: Row,
+    victims: Sequence[Victim],
+    attacks: Sequence[MembershipResult],
+    promises: Sequence[Promise],
+) -> Statement:
+    """Answer whether a guarantee of differential privacy was contradicted.
+
+    Args:
+        row: the row; its reason for void is a split that separates members from non-members.
+        victims: victims of the row.
+        attacks: membership attacks on them.
+        promises: their guarantees.
+    """
+    kept = [given for given in promises if given.epsilon is not None]
+    if not kept:
+        return _no_promise(row, victims, promises)
+    worst = max(kept, key=lambda given: given.epsilon or 0.0)
+    measured = ("epsilon", Measure(worst.epsilon))
+    proofs = [proof for victim in victims if (proof := refuted(victim, attacks)) is not None]
+    above = [label for given in kept for label in given.above]
+    if not proofs and not above:
+        return _not_contradicted(row, kept, worst)
+    why = " ".join([*map(_proof_in_words, proofs[:1]), *_area_in_words(above, worst)])
+    by_canaries = any(refuted(victim, ()) is not None for victim in victims)
+    if row.void and not by_canaries:
+        return statement(row, "promise", "P2", "void", f"{why} {row.void}", measured=measured)
+    return statement(row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted")
+
+
+def _not_contradicted(row: Row, kept: Sequence[Promise], worst: Promise) -> Statement:
+    """Return the statement on a promise that nothing contradicts: whether anything could have."""
+    measured = ("epsilon", Measure(worst.epsilon))
+    audits = [(given, audit) for given in kept for audit in given.audits if audit.comparable]
+    able = [audit for given, audit in audits if (audit.ceiling or 0.0) > (given.epsilon or 0.0)]
+    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
+    if not able:
+        ceilings = [audit.ceiling or 0.0 for _, audit in audits]
+        most = (
+            f"at most {max(ceilings):.2f} could be proved" if audits else "nothing was audited for this unit"
+        )
+        why = f"{promised}; {most}, so that the promise could not have been contradicted."
+        return statement(row, "promise", "P3", "unresolvable", why, measured=measured)
+    best = max(able, key=lambda audit: audit.ceiling or 0.0)
+    why = (
+        f"{promised}. {best.by} proves {best.proved or 0.0:.2f} and could have proved up to "
+        f"{best.ceiling:.2f}. "
+        "This is no proof of the promise."
+    )
+    return statement(
+        row, "promise", "P4", "resistance", why, measured=measured, word="Promise not contradicted"
+    )
+
+
+def _proof_in_words(proof: Refutation) -> str:
+    subject = "Canaries prove" if proof.attack is None else f"{proof.attack} proves"
+    return (
+        f"{subject} at least epsilon {proof.bound.epsilon or 0.0:.2f}, promised are "
+        f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}."
+    )
+
+
+def _area_in_words(above: Sequence[str], worst: Promise) -> list[str]:
+    """Return the attacks above the permitted area as a sentence, none without any."""
+    limit = "" if worst.permitted_auc is None else f" of {worst.permitted_auc:.3f}"
+    return [f"Above the permitted AUC{limit}: {', '.join(dict.fromkeys(above))}."] if above else []
+
+
+def _no_promise(row: Row, victims: Sequence[Victim], promises: Sequence[Promise]) -> Statement:
+    known = not any(victim.from_predictions for victim in victims)
+    why = "Not trained with differential privacy." if known else "Only predictions are given."
+    if promises:
+        why = "Clipped without noise: no guarantee."
+    word = "No promise" if known else "Unknown"
+    return statement(row, "promise", "P0", "absent", why, measured=("epsilon", None), word=word)
