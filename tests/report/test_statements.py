@@ -63,9 +63,10 @@ def at_1(value: float, low: float, high: float, *, resolvable: bool = True) -> d
     return calm
 
 
-def folded(
-    *, dice: float = 0.9, p_value: float = 0.5, auc: Measure = Measure(0.52, 0.47, 0.57)
-) -> dict[str, Any]:
+NARROW = Measure(0.52, 0.47, 0.57)
+
+
+def folded(*, dice: float = 0.9, p_value: float = 0.5, auc: Measure = NARROW) -> dict[str, Any]:
     """Return an audit of a cross-validation of five networks."""
     result = FoldsResult(
         defence="none",
@@ -149,7 +150,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "F2": lambda: folded(p_value=0.001),
     "F3": lambda: folded(auc=Measure(0.5, 0.2, 0.8)),
     "F4": lambda: folded(auc=Measure(0.62, 0.5, 0.72)),
-    "F5": lambda: folded(),
+    "F5": folded,
     "V0": lambda: audit([guess()]),
     "V1": lambda: audit([fool()], defences=[compared(utility=BLANK)]),
     "V2": lambda: audit([harmless(0.5)]),

@@ -19,7 +19,8 @@ def folds(row: Row, result: FoldsResult) -> Statement:
     p_words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     why = (
         f"{result.lowest} of {result.patients} patients have the lowest confidence under the network that "
-        f"left them out, {result.chance * result.patients:.1f} expected; {p_words} as the better of two tests."
+        f"left them out, {result.chance * result.patients:.1f} expected; {p_words} as the better of two "
+        "tests."
     )
     if level := strength(result):
         why += f" A {'strong' if level == 2 else 'weak'} leak of the single networks."
