@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
 from seg_mia.attacks.base import Preparation
+from seg_mia.attacks.certify import Certification
+from seg_mia.audit.about import about
 from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
@@ -16,9 +18,7 @@ from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
 from seg_mia.callbacks.card import own_salt
-from seg_mia.callbacks.seen_samples import UNSEEN
-from seg_mia.checkpoint import Card, read_card
-from seg_mia.config.files import Config
+from seg_mia.checkpoint import read_card
 from seg_mia.config.options import Option, options_of
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries
@@ -29,6 +29,7 @@ from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import guarantee
@@ -65,6 +66,7 @@ class AuditRunner:
         attacks: attacks of the audit.
         recipes: one per attack on numbers and recipe.
         results: one per attack, in the order of the steps.
+        certificates: one per certification, likewise.
         victims: one per row and seed.
         stages: stages run or cached, in the order of the steps; none for a given checkpoint.
         networks: networks of each round, role and training.
@@ -77,6 +79,7 @@ class AuditRunner:
     attacks: Sequence[PreparedAttack] = ()
     recipes: list[RecipeResult] = field(default_factory=list)
     results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
+    certificates: list[CertificateResult] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
     stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
     networks: dict[tuple[int, str, str], list[Network]] = field(default_factory=dict)
@@ -334,6 +337,9 @@ class AuditRunner:
             "headline": result.headline,
         }
         values = {**self._position(step), **added, **result.summary}
+        if isinstance(step.attack.instance, Certification):
+            self.certificates.append(CertificateResult.model_validate(values))
+            return
         self.results.append(ATTACK_RESULT.validate_python(values))
 
     def _name(self, step: AuditStep, folder: str) -> str:
@@ -379,22 +385,3 @@ def _check_half(step: AuditStep, data: SegmentationData) -> None:
             "the shadows of an audit must be trained on the shadow's half of the data, got data.shadow_pool "
             "victim; leave it out, and run attacks that need it with `seg_mia test`"
         )
-
-
-def about(card: Card) -> Config:
-    """Return a checkpoint's metadata without the hashes of its samples."""
-    split = card.split or {}
-    counts = {part: len(split[part]) for part in ("members", "nonmembers", "reference") if part in split}
-    missing = {UNSEEN: len(split[UNSEEN])} if split.get(UNSEEN) else {}
-    arguments = card.data["init_args"] if card.data else {}
-    return {
-        "network": card.network or card.model["init_args"].get("network"),
-        "task": card.model,
-        "data": card.data,
-        "split": counts | missing | {"role": split.get("role"), "split_seed": arguments.get("split_seed")},
-        "classes": card.classes,
-        "channels": card.channels,
-        "fingerprint": card.fingerprint,
-        "training": card.training,
-        "defences": defence_names(card),
-    }

@@ -150,7 +150,7 @@ class PerturbationResults(Callback):
             undefined=len(data.indices(data.subset)) - len(data.scored(data.subset)),
             unchanged=int((values["l2"] == 0).sum()),
             no_gradient=stopped,
-            results={name: _average(value) for name, value in values.items() if self._is_number(name)},
+            results={name: average(value) for name, value in values.items() if self._is_number(name)},
             success=success,
             strengths=_write_strengths(trainer, ids, curves) if curves and "step" not in curves else [],
             members=_write_members(folder, values, self.members) if self.members else [],
@@ -237,7 +237,7 @@ def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str])
     ]
 
 
-def _average(values: Tensor) -> Average:
+def average(values: Tensor) -> Average:
     """Return the summary of values (n,), ignoring NaN such as a structure absent from an image."""
     values = values[~values.isnan()]
     if not len(values):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from seg_mia.results.base import Number, Result, Settings, VictimRecord
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -87,6 +88,7 @@ class AuditResult(Result):
         defences: one victim per row and seed.
         leaks: what membership attacks show together, for each row that they were run on.
         recipes: attacks on the recipe of a row, by a fleet.
+        certificates: what is certain of smoothed predictions, in the order of the steps.
         stages: what was run, or taken from an earlier run.
     """
 
@@ -101,6 +103,7 @@ class AuditResult(Result):
     defences: list[Victim]
     leaks: list[LeakResult]
     recipes: list[RecipeResult] = Field(default_factory=list)
+    certificates: list[CertificateResult] = Field(default_factory=list)
     stages: list[Stage]
 
     @property

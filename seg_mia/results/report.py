@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from seg_mia.results.audit import Stage, Victim
 from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -106,6 +107,7 @@ class Report(Result):
         membership: results of membership attacks.
         recipes: results of attacks on a recipe, each network of a fleet in turn the victim.
         perturbations: results of the others.
+        certificates: what is certain of smoothed predictions.
         seeds: spread over seeds, where there are several.
         exposed: samples that the strongest membership attack is surest of.
         caveats: what to bear in mind of this audit.
@@ -131,6 +133,7 @@ class Report(Result):
     membership: list[MembershipResult]
     recipes: list[RecipeResult] = Field(default_factory=list)
     perturbations: list[PerturbationResult]
+    certificates: list[CertificateResult] = Field(default_factory=list)
     seeds: list[SeedSpread]
     exposed: list[Exposed]
     caveats: list[str]

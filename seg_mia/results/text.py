@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_mia.membership.tradeoff import Permitted
+from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
@@ -12,6 +13,7 @@ from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
 from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
+    certificate_outcome,
     counted,
     interval,
     low_fpr,
@@ -21,7 +23,12 @@ from seg_mia.results.tables import (
     recipe_rate,
     success_table,
 )
-from seg_mia.results.warnings import membership_warnings, perturbation_warnings, same_start
+from seg_mia.results.warnings import (
+    certificate_warnings,
+    membership_warnings,
+    perturbation_warnings,
+    same_start,
+)
 
 BOUNDS = {
     "gaussian": "exact for this mechanism",
@@ -136,8 +143,12 @@ def canary_headline(canaries: CanaryResult) -> str:
     )
 
 
-def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary) -> list[str]:
+def attack_headline(
+    name: str, summary: MembershipSummary | PerturbationSummary | CertificateSummary
+) -> list[str]:
     """Return one line on an attack's result and attacker knowledge, then its limitations."""
+    if isinstance(summary, CertificateSummary):
+        return _certificate(name, summary)
     if isinstance(summary, MembershipSummary):
         return _membership(name, summary)
     lines = [f"{name} (attacker knowledge: {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
@@ -147,6 +158,12 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
     tables = [success_table(summary.success)] if summary.success else []
     tables += [member_table(summary.members)] if summary.members else []
     return [*lines, *(line for table in tables for line in aligned(table, indent="  "))]
+
+
+def _certificate(name: str, summary: CertificateSummary) -> list[str]:
+    lines = [f"{name}, {certificate_outcome(summary)}"]
+    lines += [f"WARNING: {line}" for line in certificate_warnings(summary, name)]
+    return lines
 
 
 def minimal_in_words(norms: MinimalNorms) -> str:
