@@ -4,7 +4,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +74,12 @@ def gather(
 def add_certificates(
     stored: StoredAudit, certificates: Sequence[CertificateResult], files: AttackFiles
 ) -> None:
-    """Add the pictures of the first victim's certificates."""
-    first = first_key([result.key for result in certificates])
+    """Add the pictures of the first seed's certificates."""
+    first = min((result.round for result in certificates), default=0)
     for result in certificates:
-        if result.key == first:
+        if result.round == first:
             sheet = _sheet(stored, result, "panel.png", files)
-            files.certificates += [] if sheet is None else [sheet]
+            files.certificates += [] if sheet is None else [replace(sheet, label=result.title)]
 
 
 def first_key(keys: Sequence[RunKey]) -> RunKey | None:
