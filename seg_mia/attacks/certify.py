@@ -6,13 +6,14 @@ Schiele, Fritz, ICML 2024).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seg_mia.attacks.base import attack_mode, check_inputs, steps_bar, usable
+from seg_mia.attacks.base import attack_mode, check_inputs, check_output, steps_bar, usable
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import holm
 from seg_mia.metrics.labels import IGNORE
@@ -57,13 +58,11 @@ def certify(
     """Certify the predictions of a network under Gaussian noise.
 
     `first` draws choose a class for each pixel, `draws` further ones test that it has a probability of at
-    least tau: exact binomial tests, all pixels of an image together wrong with a probability of at most alpha
-    (`seg_mia.metrics.certificates.holm`). Then no change of the image of an L2 norm below sigma Phi^-1(tau)
-    alters the class that the smoothed network predicts most often. Pixels whose test fails are abstained.
-
+    least tau (`seg_mia.metrics.certificates.holm`). If so, no change of the image of an L2 norm below sigma
+    Phi^-1(tau) alters the class that the smoothed network predicts most often. Other pixels are abstained.
     With `groups`, a pixel whose two most probable classes differ by less than thresholds[0] in mean
-    probability over the first draws is tested for a group of the partition groups[0], by less than
-    thresholds[1] of groups[1], and so on; the last that applies is taken.
+    probability over the first draws is tested for a group of groups[0], by less than thresholds[1] of
+    groups[1], and so on.
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *S), or to a tuple of them with the final head first.
@@ -86,33 +85,20 @@ def certify(
     check_inputs(x, mask)
     check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
     check_groups(groups, thresholds)
-    chosen, voted = [], []
+    sets, levels, counts = [], [], []
     with attack_mode(model), torch.no_grad():
         for n, image in enumerate(usable(x)):
-            choice, probabilities = class_votes(
-                model, image, sigma=sigma, draws=first, seed=seed, stream=FIRST, batch=batch
-            )
-            votes, _ = class_votes(
-                model, image, sigma=sigma, draws=draws, seed=seed, stream=DRAWS, batch=batch
-            )
-            chosen.append(tested_classes(choice, probabilities, groups, thresholds))
-            voted.append(votes)
+            ask = partial(class_votes, model, image, sigma=sigma, seed=seed, batch=batch)
+            tested, level = tested_classes(*ask(draws=first, stream=FIRST), groups, thresholds)
+            sets, levels = [*sets, tested], [*levels, level]
+            counts.append(ask(draws=draws, stream=DRAWS)[0])
             if on_image is not None:
                 on_image(n + 1)
-    sets, counts = torch.stack([part for part, _ in chosen]), torch.stack(voted)
-    if counts.shape[2:] != mask.shape[1:]:
-        raise InputError(
-            f"the network's logits must have the masks' size {tuple(mask.shape[1:])}, got "
-            f"{tuple(counts.shape[2:])}; crop or resize the masks to the network's output"
-        )
-    tested = (counts * sets).sum(1)
-    certain = holm(tested, usable(mask) != IGNORE, draws=draws, tau=tau, alpha=alpha)
-    return Certificate(
-        possible=sets | ~certain.unsqueeze(1),
-        prediction=counts.argmax(1),
-        votes=tested,
-        level=torch.stack([level for _, level in chosen]),
-    )
+    votes, chosen = torch.stack(counts), torch.stack(sets)
+    check_output(votes.double(), usable(mask))
+    agreeing = (votes * chosen).sum(1)
+    certain = holm(agreeing, usable(mask) != IGNORE, draws=draws, tau=tau, alpha=alpha)
+    return Certificate(chosen | ~certain.unsqueeze(1), votes.argmax(1), agreeing, torch.stack(levels))
 
 
 def tested_classes(
