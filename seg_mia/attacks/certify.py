@@ -85,7 +85,7 @@ def certify(
     check_inputs(x, mask)
     check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
     check_groups(groups, thresholds)
-    sets, levels, counts = [], [], []
+    sets, levels, counts = list[Tensor](), list[Tensor](), list[Tensor]()
     with attack_mode(model), torch.no_grad():
         for n, image in enumerate(usable(x)):
             ask = partial(class_votes, model, image, sigma=sigma, seed=seed, batch=batch)
