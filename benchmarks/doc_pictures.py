@@ -8,8 +8,8 @@ python benchmarks/doc_pictures.py runs/phantom_victim/version_0 runs/phantom_vic
     --poisoned runs/phantom_victim-poisoned/version_0 --minmax runs/phantom_victim-minmax/version_0
 
 About a minute on one CPU core besides the trainings; without --poisoned and --minmax their pictures stay as
-they are. The panels of ASMA and of the texture attack are the first rows of `panel.png` in those attacks'
-folders.
+they are. The panels of ASMA, of certify and of the texture attack are the first rows of `panel.png` in those
+attacks' folders.
 """
 
 import argparse

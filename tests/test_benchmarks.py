@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
         ("asma_settings", ["nosuch"], "victim 'nosuch' is neither"),
         ("membership_settings", ["nosuch", "s", "--weights=w"], "victim 'nosuch' is neither"),
         ("medis_fusion", ["nosuch"], "victim 'nosuch' is neither"),
+        ("defended_strength", ["nosuch"], "victim 'nosuch' is neither"),
         ("audit_table", ["nosuch"], "error: nosuch holds no report.json"),
         ("audit_table", ["."], "error: . holds no report.json"),
     ],

@@ -23,6 +23,7 @@ from nbclient import NotebookClient
 
 import seg_mia
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
 from seg_mia.attacks.feature_statistics import Texture
 from seg_mia.audit.predictions.settings import FIELDS
 from seg_mia.audit.settings import Settings, VictimRow
@@ -279,7 +280,7 @@ def arguments(path: str) -> set[str]:
     if path.startswith(("seg_mia.defences", "seg_mia.membership.scorers")):
         return arguments_in(ROOT / (module.replace(".", "/") + ".py"), name)
     kind = class_at(path)
-    if issubclass(kind, Perturbation):
+    if issubclass(kind, Perturbation | Certification):
         return set(ArgumentParser().add_class_arguments(kind))  # those of its function too
     return set(inspect.signature(kind).parameters)
 

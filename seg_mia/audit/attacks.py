@@ -8,12 +8,13 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
+from seg_mia.attacks.certify import Certification
 from seg_mia.audit.settings import AttackEntry, Settings, is_given, shadow_count
 from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Option, options_of, words_of
 from seg_mia.errors import InputError
-from seg_mia.experiment.plan import is_membership
+from seg_mia.experiment.plan import is_certification, is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
@@ -43,7 +44,7 @@ class PreparedAttack:
     name: str
     file: str
     options: tuple[Option, ...]
-    instance: Perturbation | Membership
+    instance: Perturbation | Membership | Certification
     control: bool = False
     label: str = ""
 
@@ -183,13 +184,13 @@ def _try(scorer: Classifier) -> None:
         load_classifier(network, scorer.weights)
 
 
-def built_attack(file: str, options: Sequence[Option]) -> Perturbation | Membership:
+def built_attack(file: str, options: Sequence[Option]) -> Perturbation | Membership | Certification:
     """Return the attack of a config with options; raise InputError for invalid ones."""
-    family = Membership if is_membership(file) else Perturbation
+    family = Membership if is_membership(file) else Certification if is_certification(file) else Perturbation
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(family, "attack")
     try:
-        built: Perturbation | Membership = parser.instantiate(
+        built: Perturbation | Membership | Certification = parser.instantiate(
             parser.parse_args([f"--attack={file}", *words_of(options)])
         )["attack"]
     except (argparse.ArgumentError, ValueError) as error:
@@ -197,8 +198,13 @@ def built_attack(file: str, options: Sequence[Option]) -> Perturbation | Members
     return built
 
 
-def is_run(attack: PreparedAttack, row: int) -> bool:
-    """Return whether an attack is run on a row: all on the first, on others those a defence may affect."""
+def is_run(attack: PreparedAttack, row: int, *, released: bool = False) -> bool:
+    """Return whether an attack is run on a row: all on the first, on others those a defence may affect.
+
+    A certification depends on the network alone, not on what is released of its output.
+    """
+    if isinstance(attack.instance, Certification) and released:
+        return False
     return (
         row == 0
         or not isinstance(attack.instance, Membership)

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from seg_mia.callbacks.hyperparameters import write_session
 from seg_mia.results.audit import Victim
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.charts.drawing import Drawing
 from seg_mia.results.charts.png import pixels
 from seg_mia.results.membership import MembershipResult
@@ -30,6 +31,7 @@ LAYOUT = {
     "robustness": {
         "Dice under attack by victim": ["Multiline", ["robustness/dice/.*"]],
         "Worst case by victim, over the radius": ["Multiline", ["robustness/radius/.*"]],
+        "Certified Dice by victim": ["Multiline", ["robustness/certified_dice/.*"]],
         "IoU with the attacker's target by victim": ["Multiline", ["robustness/iou/.*"]],
     },
 }
@@ -50,6 +52,7 @@ def show_audit(
     results: Sequence[AttackResult],
     victims: Sequence[Victim],
     recipes: Sequence[RecipeResult] = (),
+    certificates: Sequence[CertificateResult] = (),
 ) -> None:
     """Write an audit for TensorBoard below its folder, replacing earlier files.
 
@@ -60,6 +63,7 @@ def show_audit(
         results: one per attack.
         victims: one per row and seed.
         recipes: one per attack and recipe.
+        certificates: one per certification.
     """
     board = folder / BOARD
     shutil.rmtree(board, ignore_errors=True)
@@ -79,7 +83,7 @@ def show_audit(
         attacks = [result for result in results if result.key == victim.key]
         with SummaryWriter(str(board / folder_name)) as writer:
             write_session(writer, settings)
-            for tag, value in measures(victim, attacks).items():
+            for tag, value in measures(victim, attacks, certificates).items():
                 writer.add_scalar(tag, value, victim.row)
     for result in recipes:
         with SummaryWriter(str(board / _tag(f"{result.row}_{result.defence}_recipe"))) as writer:
@@ -104,7 +108,9 @@ def _figures(recipes: Sequence[RecipeResult]) -> dict[str, Drawing]:
     return figures
 
 
-def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float]:
+def measures(
+    victim: Victim, results: Sequence[AttackResult], certificates: Sequence[CertificateResult] = ()
+) -> dict[str, float]:
     """Return the values of a victim's charts, by tag."""
     numbers = {f"utility/dice_{subset}": victim.dice(subset) for subset in victim.utility}
     for result in results:
@@ -120,4 +126,8 @@ def measures(victim: Victim, results: Sequence[AttackResult]) -> dict[str, float
                 }
             if result.is_targeted:
                 numbers[f"robustness/iou/{label}"] = result.mean("iou")
+    for certificate in certificates:
+        if certificate.key == victim.key:
+            label = _tag(certificate.label)
+            numbers[f"robustness/certified_dice/{label}"] = certificate.mean("dice_certified")
     return {name: value for name, value in numbers.items() if value is not None}

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 
-from seg_mia.attacks.base import Perturbation
 from seg_mia.audit.attacks import built_attack
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.submission import submitted
@@ -133,7 +132,7 @@ def train_fleet(
         raise
 
 
-def on_numbers(attacks: Mapping[str, Perturbation | Membership]) -> dict[str, Membership]:
+def on_numbers(attacks: Mapping[str, object]) -> dict[str, Membership]:
     """Return the attacks that can audit a recipe; the loss threshold and LiRA if there are none."""
     chosen = {
         name: attack

@@ -13,6 +13,7 @@ import torch
 from lightning import __version__ as lightning
 
 from seg_mia import __version__
+from seg_mia.attacks.certify import Certification
 from seg_mia.audit.attacks import PreparedAttack, prepared_attacks, prepares, queries_victim
 from seg_mia.audit.board import show_audit
 from seg_mia.audit.identity import hashed_files
@@ -31,7 +32,7 @@ from seg_mia.executors.choice import executor_of, threads_per_task
 from seg_mia.membership.base import Membership
 from seg_mia.membership.compare import read_scores
 from seg_mia.report.command import verdict_lines
-from seg_mia.report.rules.gates import ALL_PERTURBATIONS, Gate, read_gate
+from seg_mia.report.rules.gates import ALL_PERTURBATIONS, CERTIFICATE, Gate, read_gate
 from seg_mia.report.rules.gates import check as failed_gates
 from seg_mia.report.write import write_report
 from seg_mia.results.audit import VERSION, AuditResult, Stage, Victim
@@ -46,7 +47,14 @@ from seg_mia.results.recipe_files import write_recipes
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_in_words
 from seg_mia.results.success import COLUMNS, cells_of
-from seg_mia.results.tables import aligned, outcomes, recipe_table, success_table, utility
+from seg_mia.results.tables import (
+    aligned,
+    certificate_outcome,
+    outcomes,
+    recipe_table,
+    success_table,
+    utility,
+)
 from seg_mia.results.text import canary_headline, folds_headline, recipe_headline
 
 HIDDEN = ("duplicates", "duplicate_positions")
@@ -97,7 +105,7 @@ class Audit:
         firsts = [victim for victim in self.victims if victim.row == 0]
         for first in firsts:
             attacks = [result for result in self.results if result.key == first.key]
-            lines += [f"victim {first.victim}: {utility(first)}", *outcomes(attacks)]
+            lines += [f"victim {first.victim}: {utility(first)}", *(outcomes(attacks) if attacks else [])]
             rows, names = success_of(attacks)
             lines += ["", *aligned(success_table(rows, names), indent="  ")] if rows else []
             if self.compared:
@@ -109,6 +117,8 @@ class Audit:
             if victim.canaries is not None
         ]
         lines += [line for result in self.report.folds for line in folds_headline(result)]
+        certificates = self.report.certificates
+        lines += [f"{result.title}, {certificate_outcome(result)}" for result in certificates]
         recipes = self.report.recipes
         lines += [line for recipe in recipes for line in recipe_headline(recipe)]
         lines += ["", *aligned(recipe_table(recipes), indent="  ")] if len(recipes) > 1 else []
@@ -172,7 +182,7 @@ def audit(settings: Settings, *, say: Callable[[str], None]) -> Audit:
             write_recipes(folder / f"recipe_{row}", chosen)
         for result in runner.folds:
             write_folds(folder / f"folds_{result.row}", result)
-        show_audit(folder, results, runner.victims, runner.recipes)
+        show_audit(folder, results, runner.victims, runner.recipes, runner.certificates)
         report = write_report(folder, images=settings.images)
     done = Audit(
         folder, Path(settings.runs), results, runner.victims, bool(settings.defences), report, failed=[]
@@ -213,7 +223,9 @@ def check_gates(
     families |= {"recipe"} if has_fleet else set()
     families |= {"folds"} if has_folds else set()
     for attack in attacks:
-        if not isinstance(attack.instance, Membership):
+        if isinstance(attack.instance, Certification):
+            families |= {CERTIFICATE, attack.label, attack.name}
+        elif not isinstance(attack.instance, Membership):
             families |= {ALL_PERTURBATIONS, attack.label, attack.name}
         else:
             kind = "control" if attack.control else "mia" if queries_victim(attack) else "blind"
@@ -269,6 +281,7 @@ def _content(
         defences=runner.victims,
         recipes=runner.recipes,
         folds=runner.folds,
+        certificates=runner.certificates,
         leaks=leaks(inferred),
         stages=[
             Stage(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
 from seg_mia.attacks.base import Perturbation, Preparation
+from seg_mia.attacks.certify import Certification
 from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_fleet, on_shadow, prepares
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import adoption, audited_folds, has_nonmembers
@@ -29,6 +30,7 @@ from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -67,6 +69,7 @@ class AuditRunner:
         recipes: one per attack on numbers and recipe.
         folds: one for a victim of several folds.
         results: one per attack, in the order of the steps.
+        certificates: one per certification, likewise.
         victims: one per row and seed.
         stages: stages run or cached, in the order of the steps; none for a given checkpoint.
         networks: networks of each round, role and training.
@@ -80,6 +83,7 @@ class AuditRunner:
     recipes: list[RecipeResult] = field(default_factory=list)
     folds: list[FoldsResult] = field(default_factory=list)
     results: list[MembershipResult | PerturbationResult] = field(default_factory=list)
+    certificates: list[CertificateResult] = field(default_factory=list)
     victims: list[Victim] = field(default_factory=list)
     stages: list[tuple[AuditStep, StageResult]] = field(default_factory=list)
     networks: dict[tuple[int, str, str], list[Network]] = field(default_factory=dict)
@@ -361,6 +365,9 @@ class AuditRunner:
             "headline": result.headline,
         }
         values = {**self._position(step), **added, **result.summary}
+        if isinstance(step.attack.instance, Certification):
+            self.certificates.append(CertificateResult.model_validate(values))
+            return
         self.results.append(ATTACK_RESULT.validate_python(values))
 
     def _name(self, step: AuditStep, folder: str) -> str:

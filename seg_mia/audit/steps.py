@@ -45,7 +45,9 @@ def steps(
             listed += trainings
             victim = row.label if settings.defences else "the victim"
             listed.append(AuditStep("utility", number, index, f"segmentation quality of {victim}"))
-            for attack in (attack for attack in attacks if is_run(attack, index)):
+            for attack in (
+                attack for attack in attacks if is_run(attack, index, released=row.release is not None)
+            ):
                 preparation = prepares(attack)
                 if preparation is not None and preparation not in trained:
                     trained.add(preparation)

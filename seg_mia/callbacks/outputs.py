@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.attacks.base import Adversarial
+from seg_mia.attacks.certify import Certificate
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.results.robustness import FittingSet, SanityCheck
@@ -42,6 +43,13 @@ class AttackOutput(TypedDict):
     measures: dict[str, Tensor]
     sanity: SanityCheck | None
     fitted: FittingSet | None
+
+
+class CertificateOutput(TypedDict):
+    """One certified batch, with metrics per image (N,)."""
+
+    certificate: Certificate
+    measures: dict[str, Tensor]
 
 
 class MembershipOutput(TypedDict):

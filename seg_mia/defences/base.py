@@ -97,6 +97,11 @@ class Defence:
         del network
         return batch
 
+    def perturb(self, batch: Batch, network: nn.Module) -> Batch:
+        """Return the batch with its images perturbed against the network, after every `batch`."""
+        del network
+        return batch
+
     def penalty(self, logits: Tensor, batch: Batch, network: nn.Module) -> Tensor | None:
         """Return each image's contribution, (N,), to the mean loss of the batch, or None."""
         del logits, batch, network

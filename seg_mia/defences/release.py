@@ -9,6 +9,7 @@ from torch import nn
 from seg_mia.defences.base import Defence, Wrapping
 from seg_mia.defences.traits import Trait
 from seg_mia.models.released import ArgmaxNetwork, NoisyNetwork, Released, RoundedNetwork, TopNetwork
+from seg_mia.models.smoothing import Output, SmoothedNetwork
 
 
 class Release(Defence, ABC):
@@ -85,3 +86,44 @@ class NoisyRelease(Release):
     def __init__(self, *, sigma: float = 0.1, seed: int = 0) -> None:
         super().__init__(sigma=sigma, seed=seed)
         self.shows = f"probabilities with noise of {sigma:g}"
+
+
+class SmoothedRelease(Release):
+    """Classes certified by the predictions on noisy copies of the image: randomised smoothing.
+
+    For a network trained with the same noise, `--defence noise`. Each query costs `first` + `draws` forward
+    passes.
+
+    Args:
+        sigma: standard deviation of the noise, in grey levels of [0, 1].
+        tau: probability that a certified class has at least under noise.
+        alpha: probability that an image has a wrong certificate, at most.
+        first: draws that choose the class of a pixel.
+        draws: draws that test it.
+        output: `certified` withholds what is not certified, `votes` gives out all shares.
+        gradient_draws: draws behind an attacker's gradient.
+        seed: secret seed of the deployer.
+        batch: noisy images at once.
+    """
+
+    kind = SmoothedNetwork
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 0.25,
+        tau: float = 0.75,
+        alpha: float = 1e-3,
+        first: int = 10,
+        draws: int = 100,
+        output: Output = "certified",
+        gradient_draws: int = 8,
+        seed: int = 0,
+        batch: int = 32,
+    ) -> None:
+        super().__init__(
+            sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, output=output,
+            gradient_draws=gradient_draws, seed=seed, batch=batch,
+        )  # fmt: skip
+        what = "classes certified by" if output == "certified" else "votes of"
+        self.shows = f"{what} {draws} draws of noise of {sigma:g}"

@@ -19,7 +19,11 @@ class Trait(Enum):
     NEEDS_WHOLE_SAMPLES = auto()
     """It requires single, unchanged samples."""
     ALTERS_SAMPLES = auto()
-    """The network trains on parts or mixtures of samples."""
+    """The network trains on parts, mixtures or perturbations of samples."""
+    NEEDS_RANGE = auto()
+    """It requires images in [0, 1]."""
+    LEAVES_RANGE = auto()
+    """Its images may lie outside [0, 1]."""
     USES_REFERENCE = auto()
     """It uses the reference images for its own purpose."""
     MARKS_MEMBERS = auto()
@@ -57,6 +61,7 @@ RULES = (
         "differential privacy needs clipping per unit, which a penalty on the whole batch does not allow",
     ),
     Rule(Trait.NEEDS_WHOLE_SAMPLES, Trait.ALTERS_SAMPLES, "{first}, but {second}"),
+    Rule(Trait.NEEDS_RANGE, Trait.LEAVES_RANGE, "{first}, but {second}"),
     Rule(
         Trait.USES_REFERENCE,
         Trait.USES_REFERENCE,

@@ -5,9 +5,11 @@ from typing import Literal, Union, get_args
 from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
 from seg_mia.config.files import known
+from seg_mia.config.options import Layer
 from seg_mia.defences.release import Release
-from seg_mia.experiment.plan import Plan
+from seg_mia.experiment.plan import Plan, is_certification
 from seg_mia.membership.base import Membership
 from seg_mia.runs import SHADOW_SEED
 
@@ -111,7 +113,14 @@ def _add_attack(parser: ArgumentParser, plan: Plan) -> None:
 
 
 def _family(plan: Plan) -> type | tuple[type, ...]:
-    """Return the required base class of the attack; with two families, errors would name the wrong one."""
+    """Return the required base class of the attack; with several, errors would name the wrong one."""
     if plan.checkpoint is None:
-        return (Perturbation, Membership)
+        return (Perturbation, Membership, Certification)
+    given = [
+        setting.content.get("attack") if isinstance(setting, Layer) else setting.value
+        for setting in plan.settings
+        if isinstance(setting, Layer) or setting.flag == "--attack"
+    ]
+    if any(map(is_certification, given)):
+        return Certification
     return Membership if plan.infers else Perturbation

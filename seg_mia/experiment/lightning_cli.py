@@ -14,6 +14,7 @@ from torch import nn
 
 from seg_mia import attacks, data, defences, membership, tasks
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
 from seg_mia.callbacks.card import check_data
 from seg_mia.callbacks.config_file import ConfigFile, write_config
 from seg_mia.callbacks.folder import OneFolder, run_folder
@@ -32,7 +33,7 @@ from seg_mia.defences.base import Defence, wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment.arguments import add_options
-from seg_mia.experiment.attack_callbacks import membership_callbacks, perturbation_results
+from seg_mia.experiment.attack_callbacks import image_results, image_task, membership_callbacks
 from seg_mia.experiment.membership import (
     behind_release,
     check_victim,
@@ -58,12 +59,12 @@ from seg_mia.experiment.trainer_checks import (
 )
 from seg_mia.membership.base import Membership
 from seg_mia.models.user_errors import input_errors
+from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
 from seg_mia.runs import BEST, CHECKPOINTS, LAST, make, read_run, remove, unbegun
 from seg_mia.tasks.adopted import adopt
-from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
 from seg_mia.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Experiment(LightningCLI):
         # A string in a card must not become a class: values without a declared type are never built.
         set_parsing_settings(instantiate_subclass_spec_in_any=False, validate_subclass_spec_in_any=False)
         self.summary: dict[str, Any] = {}
-        self.result: MembershipSummary | PerturbationSummary | None = None
+        self.result: MembershipSummary | PerturbationSummary | CertificateSummary | None = None
         self._known, self._made = set[str](), False
         try:
             self._build_and_run()
@@ -233,11 +234,11 @@ class Experiment(LightningCLI):
                 assert_never(self.plan.command)
 
     @property
-    def attack(self) -> Perturbation | Membership | None:
+    def attack(self) -> Perturbation | Membership | Certification | None:
         """The requested attack."""
         if self.plan.command != "test":
             return None
-        return cast("Perturbation | Membership | None", self._get(self.config_init, "attack"))
+        return cast("Perturbation | Membership | Certification | None", self._get(self.config_init, "attack"))
 
     @property
     def release(self) -> Release | None:
@@ -248,7 +249,7 @@ class Experiment(LightningCLI):
         attack = self.attack
         if isinstance(attack, Membership):
             return membership_callbacks(attack.scorer)
-        self.results = perturbation_results(
+        self.results = image_results(
             attack,
             self.release,
             settings=plain_settings(self._get(self.config, "attack")) or {},
@@ -337,9 +338,8 @@ class Experiment(LightningCLI):
         if isinstance(attack, Membership):
             self._infer(attack, victim.network, datamodule)
         else:
-            surrogate = load_surrogate(attack, trust=self.plan.request.trust)
-            task = PerturbationTest(victim.network, attack, surrogate=surrogate)
-            if task.transfers_only and not attack.on_surrogate:
+            task = image_task(victim.network, attack, trust=self.plan.request.trust)
+            if getattr(task, "transfers_only", False) and not getattr(attack, "on_surrogate", False):
                 self.results.attacker_knowledge = "a surrogate, no answer of the victim"
             self.trainer.test(task, datamodule=datamodule, verbose=verbose)
             self.result = self.results.summary

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from seg_mia.attacks.certify import Certification
 from seg_mia.checkpoint import Card, ClassSpec, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
@@ -338,12 +339,21 @@ def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
 
 def is_membership(attack: object) -> bool:
     """Return whether an attack, given as file, class path or inline mapping, is a membership attack."""
+    return _is_of(attack, Membership)
+
+
+def is_certification(attack: object) -> bool:
+    """Return whether an attack, given in the same ways, is no attack but a certification."""
+    return _is_of(attack, Certification)
+
+
+def _is_of(attack: object, base: type) -> bool:
     attack = _read(attack)
     if isinstance(attack, dict):
         attack = attack.get("class_path")
     if not isinstance(attack, str) or "." not in attack:
         return False
-    return issubclass(class_at(attack), Membership)
+    return issubclass(class_at(attack), base)
 
 
 def _read(part: object) -> object:

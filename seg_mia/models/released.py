@@ -29,10 +29,14 @@ class Released(Wrapper):
         if self.training:
             output: Tensor | tuple[Tensor, ...] = self.network(x)
             return output
-        logits = final(self.network(x))
+        logits = self.carrier(x)
         exact = logits.detach()
         released = self.released_logits(exact.float(), x.detach())
         return released + (logits - exact)
+
+    def carrier(self, x: Tensor) -> Tensor:
+        """Return the logits whose gradient an attacker is given."""
+        return final(self.network(x))
 
     @abstractmethod
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -108,10 +112,14 @@ class NoisyNetwork(Released):
         return _logits(p + self.sigma * noise.to(p), logits)
 
     def _draw(self, image: Tensor, shape: torch.Size) -> Tensor:
-        content = image.float().cpu().contiguous().numpy().tobytes()
-        digest = hashlib.sha256(f"{self.seed} ".encode() + content).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=content_generator(image, str(self.seed)))
+
+
+def content_generator(image: Tensor, name: str) -> torch.Generator:
+    """Return a generator on the CPU, seeded by a name and the content of an image."""
+    content = image.float().cpu().contiguous().numpy().tobytes()
+    digest = hashlib.sha256(f"{name} ".encode() + content).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
 def label_logits(logits: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from seg_mia.membership.roc import check_scores
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.robustness_verdict import robustness_evidence
 from seg_mia.results.base import Measure, RunKey, Spread
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.exposed import extremes
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -44,6 +45,7 @@ class AttackFiles:
 
     scores: dict[str, Scored] = field(default_factory=dict)
     panels: list[Sheet] = field(default_factory=list)
+    certificates: list[Sheet] = field(default_factory=list)
     exposed: Sheet | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -67,6 +69,17 @@ def gather(
         attack = strongest_attack(membership, first)
         files.exposed = None if attack is None else _sheet(stored, attack, "exposed.png", files)
     return files
+
+
+def add_certificates(
+    stored: StoredAudit, certificates: Sequence[CertificateResult], files: AttackFiles
+) -> None:
+    """Add the pictures of the first seed's certificates."""
+    first = min((result.round for result in certificates), default=0)
+    for result in certificates:
+        if result.round == first:
+            sheet = _sheet(stored, result, "panel.png", files)
+            files.certificates += [] if sheet is None else [replace(sheet, label=result.title)]
 
 
 def first_key(keys: Sequence[RunKey]) -> RunKey | None:
@@ -152,7 +165,10 @@ def _spread(scores: NDArray[np.float64]) -> Spread:
 
 
 def _sheet(
-    stored: StoredAudit, result: MembershipResult | PerturbationResult, name: str, files: AttackFiles
+    stored: StoredAudit,
+    result: MembershipResult | PerturbationResult | CertificateResult,
+    name: str,
+    files: AttackFiles,
 ) -> Sheet | None:
     folder = stored.locate(result.folder)
     sheet = None if folder is None else _png(folder / name, result.label)

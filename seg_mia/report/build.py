@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from seg_mia.report.attack_files import AttackFiles, exposed, first_key, gather, sides, strongest_attack
+from seg_mia.report.attack_files import (
+    AttackFiles,
+    add_certificates,
+    exposed,
+    first_key,
+    gather,
+    sides,
+    strongest_attack,
+)
 from seg_mia.report.evidence.build import evidence
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.caveats import caveats, warnings
@@ -14,6 +22,7 @@ from seg_mia.results.audit import Victim
 from seg_mia.results.recipe import without_ids
 from seg_mia.results.report import Report
 from seg_mia.results.seeds import spread_over_seeds
+from seg_mia.results.warnings import certificate_warnings
 
 
 def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
@@ -26,6 +35,8 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
     audit, shareable = stored.audit, stored.shareable()
     files = gather(stored, audit.membership, audit.perturbations, images=images)
     first = first_key([result.key for result in audit.membership])
+    if images:
+        add_certificates(stored, audit.certificates, files)
     surest = strongest_attack(audit.membership, first) if images else None
     membership = [
         public.model_copy(update={"scores": sides(files.scores[result.folder])})
@@ -56,12 +67,18 @@ def build(stored: StoredAudit, *, images: bool) -> tuple[Report, AttackFiles]:
         recipes=recipes,
         folds=shareable.folds,
         perturbations=shareable.perturbations,
+        certificates=shareable.certificates,
         seeds=spread_over_seeds([*membership, *shareable.perturbations]),
         exposed=exposed(surest, files.scores),
         caveats=[
             *caveats(shareable.defences, membership, shareable.perturbations),
             *recipe_caveats(recipes),
             *folds_caveats(shareable.folds),
+            *(
+                line
+                for result in shareable.certificates
+                for line in certificate_warnings(result, result.title)
+            ),
         ],
         missing=[*files.missing, *_unread_canaries(shareable.defences)],
         settings=shareable.settings,

@@ -66,6 +66,9 @@ class StoredAudit:
         plain = self.without_absolute_paths(self.audit.plain())
         for entry, result in zip(plain["attacks"], self.audit.attacks, strict=True):
             entry |= {name: self.display_path(getattr(result, name)) for name in ("folder", "victim_run")}
+        for entry, certificate in zip(plain["certificates"], self.audit.certificates, strict=True):
+            paths = ("folder", "victim_run")
+            entry |= {name: self.display_path(getattr(certificate, name)) for name in paths}
         for entry, victim in zip(plain["defences"], self.audit.defences, strict=True):
             entry["victim"] = self.display_path(victim.victim)
             entry["utility_folders"] = {

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from seg_mia.results.base import Number, Result, Settings, VictimRecord
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.identity import HashedFile, WeightsIdentity
 from seg_mia.results.leaks import LeakResult
@@ -94,6 +95,7 @@ class AuditResult(Result):
         defences: one victim per row and seed.
         leaks: what membership attacks show together, for each row that they were run on.
         recipes: attacks on the recipe of a row, by a fleet.
+        certificates: what is certain of smoothed predictions, in the order of the steps.
         stages: what was run, or taken from an earlier run.
         release_context: how the network is given out, None if not declared.
         files: digests of checkpoints, scores and results.
@@ -111,6 +113,7 @@ class AuditResult(Result):
     leaks: list[LeakResult]
     recipes: list[RecipeResult] = Field(default_factory=list)
     folds: list[FoldsResult] = Field(default_factory=list)
+    certificates: list[CertificateResult] = Field(default_factory=list)
     stages: list[Stage]
     release_context: ReleaseContext | None = None
     files: list[HashedFile] = Field(default_factory=list)

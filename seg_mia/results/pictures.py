@@ -28,6 +28,8 @@ COLOURS = np.array(
     dtype=np.float32,
 ) / np.float32(255)
 """Okabe and Ito's palette, suitable for colour-blind readers; background first."""
+ABSTAINED = np.array([1, 0, 1], dtype=np.float32)
+"""Magenta, which is no class's colour."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
     weight[_edge(labels)] = 1.0
     mixed = base * (1 - weight[..., None]) + colour * weight[..., None]
     return np.asarray(mixed, dtype=np.float32)
+
+
+def certified_overlay(image: Tensor, mask: Tensor, abstained: Tensor) -> Pixels:
+    """Return the image with a certified mask (h, w), and the abstained pixels (h, w) in their own colour."""
+    base = overlay(image, mask.masked_fill(abstained, 0))
+    chosen = abstained.detach().cpu().numpy()[..., None]
+    return np.where(chosen, 0.3 * base + 0.7 * ABSTAINED, base).astype(np.float32)
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:

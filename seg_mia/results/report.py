@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from seg_mia.results.audit import Stage, Victim
 from seg_mia.results.base import EXACT, Measure, Number, Result, Settings
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.evidence import Evidence
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.leaks import LeakResult
@@ -112,6 +113,7 @@ class Report(Result):
         folds: results of attacks on the networks of a cross-validation.
         recipes: results of attacks on a recipe, each network of a fleet in turn the victim.
         perturbations: results of the others.
+        certificates: what is certain of smoothed predictions.
         seeds: spread over seeds, where there are several.
         exposed: samples that the strongest membership attack is surest of.
         caveats: what to bear in mind of this audit.
@@ -139,6 +141,7 @@ class Report(Result):
     recipes: list[RecipeResult] = Field(default_factory=list)
     folds: list[FoldsResult] = Field(default_factory=list)
     perturbations: list[PerturbationResult]
+    certificates: list[CertificateResult] = Field(default_factory=list)
     seeds: list[SeedSpread]
     exposed: list[Exposed]
     caveats: list[str]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from seg_mia.results.audit import AttackResult, Victim
 from seg_mia.results.base import Measure
+from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
@@ -91,6 +92,23 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
         f"{result.images} images{unchanged}: {overlap}{dice}, SSIM {mean['ssim']}, "
         f"L2 {_number(result.mean('l2'), 2)}, "
         f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}{queries}"
+    )
+
+
+def certificate_outcome(result: CertificateSummary) -> str:
+    """Return what a certification found, and its cost."""
+    dice = ", ".join(
+        f"{words} {interval(result.measure(name))}"
+        for words, name in (
+            ("Dice", "dice_clean"),
+            ("smoothed", "dice_smoothed"),
+            ("certified", "dice_certified"),
+            ("abstained pixels", "abstained"),
+        )
+    )
+    return (
+        f"{result.images} images: {dice}; L2 radius {result.radius:.3f} at sigma {result.sigma:g}, "
+        f"{result.needed} of {result.draws} draws needed, {result.passes} passes per image"
     )
 
 

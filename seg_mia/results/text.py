@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_mia.membership.tradeoff import Permitted
+from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
@@ -13,6 +14,7 @@ from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
 from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
+    certificate_outcome,
     counted,
     curve_table,
     interval,
@@ -23,7 +25,12 @@ from seg_mia.results.tables import (
     recipe_rate,
     success_table,
 )
-from seg_mia.results.warnings import membership_warnings, perturbation_warnings, same_start
+from seg_mia.results.warnings import (
+    certificate_warnings,
+    membership_warnings,
+    perturbation_warnings,
+    same_start,
+)
 
 BOUNDS = {
     "gaussian": "exact for this mechanism",
@@ -142,8 +149,12 @@ def canary_headline(canaries: CanaryResult) -> str:
     )
 
 
-def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary) -> list[str]:
+def attack_headline(
+    name: str, summary: MembershipSummary | PerturbationSummary | CertificateSummary
+) -> list[str]:
     """Return one line on an attack's result and attacker knowledge, then its limitations."""
+    if isinstance(summary, CertificateSummary):
+        return _certificate(name, summary)
     if isinstance(summary, MembershipSummary):
         return _membership(name, summary)
     lines = [f"{name} (attacker knowledge: {summary.attacker_knowledge}), {perturbation_outcome(summary)}"]
@@ -159,6 +170,12 @@ def attack_headline(name: str, summary: MembershipSummary | PerturbationSummary)
     tables += [member_table(summary.members)] if summary.members else []
     tables += [curve_table(summary.curve)] if summary.curve is not None else []
     return [*lines, *(line for table in tables for line in aligned(table, indent="  "))]
+
+
+def _certificate(name: str, summary: CertificateSummary) -> list[str]:
+    lines = [f"{name}, {certificate_outcome(summary)}"]
+    lines += [f"WARNING: {line}" for line in certificate_warnings(summary, name)]
+    return lines
 
 
 def minimal_in_words(norms: MinimalNorms) -> str:

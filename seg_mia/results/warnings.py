@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from seg_mia.results.base import Measure
+from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.sanity import signs_of_masking
@@ -94,6 +95,25 @@ def perturbation_warnings(result: PerturbationSummary, name: str) -> Iterator[st
         yield (
             f"{name}: {sign}: gradients may be masked, and the result is weak evidence of robustness. "
             "Replace the layer that hides them (--attack.replace), and compare with --attack square."
+        )
+
+
+def certificate_warnings(result: CertificateSummary, name: str) -> Iterator[str]:
+    """Yield reasons why a certificate says little.
+
+    Args:
+        result: result of a certification.
+        name: its name, with its victim if there are several.
+    """
+    if result.needed > result.draws:
+        yield (
+            f"{name}: {result.draws} draws cannot certify a pixel of such images at alpha {result.alpha:g}. "
+            "Use more draws."
+        )
+    if result.not_trained_with_noise:
+        yield (
+            f"{name}: the victim segments noisy images poorly. Train it with noise of this sigma "
+            "(fit --defence noise)."
         )
 
 

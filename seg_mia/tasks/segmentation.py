@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal, assert_never
 
 import torch
@@ -38,7 +39,9 @@ from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.smallest_batch import check_batches
 
 Optimizer = Literal["nadam", "adam", "adamw", "sgd"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "poly"]
+WARM_UP, POWER = 0.1, 0.9
+"""Of the schedule `poly`: share of the steps with a rising rate, and power of the decay."""
 
 
 class Segmentation(LightningModule):
@@ -51,7 +54,8 @@ class Segmentation(LightningModule):
         optimizer: optimiser with its own defaults, except for the two settings below; sgd has momentum 0.9.
         lr: learning rate.
         weight_decay: weight decay as defined by the optimiser.
-        schedule: learning rate schedule: `cosine` decays to 0 over the whole training, or `constant`.
+        schedule: learning rate schedule: `constant`, `cosine` decays to 0 over the whole training, `poly`
+            rises linearly over the first tenth of the steps, then decays to 0 as (1 - t)^0.9.
         encoder_weights: initial weights of the encoder: `imagenet` (downloads), a local file, or none.
         weights: local state dict with initial weights of the whole network.
         weights_key: its location in the file, where several differ, such as `ema` or `state.model`.
@@ -219,6 +223,8 @@ class Segmentation(LightningModule):
             batch = defence.sample(batch, self.network)
         for defence in self.defences:
             batch = defence.batch(batch, self.network)
+        for defence in self.defences:
+            batch = defence.perturb(batch, self.network)
         return batch
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -311,8 +317,20 @@ class Segmentation(LightningModule):
                 steps = int(self.trainer.estimated_stepping_batches)
                 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            case "poly":
+                factor = partial(_poly, steps=max(int(self.trainer.estimated_stepping_batches), 1))
+                decay = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
             case _:
                 assert_never(self.schedule)
+
+
+def _poly(step: int, *, steps: int) -> float:
+    """Return the factor on the learning rate of step 0, 1, ... under the schedule `poly`."""
+    rising = max(1, round(WARM_UP * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return float((1 - (step - rising) / max(steps - rising, 1)) ** POWER) if step < steps else 0.0
 
 
 def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.universal import Universal
 from seg_mia.config.files import find_config, known
 from seg_mia.errors import InputError
-from seg_mia.experiment.plan import is_membership
+from seg_mia.experiment.plan import is_certification, is_membership
 from tests.texture_weights import by_rule
 
 
@@ -43,7 +43,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(
-    params=[name for name in known("attack") if not is_membership(str(find_config(name, "attack")))]
+    params=[
+        name
+        for name in known("attack")
+        for file in [str(find_config(name, "attack"))]
+        if not is_membership(file) and not is_certification(file)
+    ]
 )
 def attack(request: pytest.FixtureRequest, weights: str, tmp_path: Path) -> Perturbation:
     attack = configured(request.param)

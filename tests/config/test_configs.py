@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from seg_mia.attacks.base import Perturbation
+from seg_mia.attacks.certify import Certification
 from seg_mia.audit.settings import AttackEntry, read_settings, rows
 from seg_mia.cli import main
 from seg_mia.config import files as configs
@@ -22,7 +23,7 @@ from seg_mia.defences.base import Defence
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import Experiment
-from seg_mia.experiment.plan import is_membership
+from seg_mia.experiment.plan import is_certification, is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.tasks.segmentation import Segmentation
 from seg_mia.tasks.style_autoencoder import TextureTraining
@@ -130,7 +131,8 @@ def test_every_config_opens_with_its_command(name: str) -> None:
 def parse_attack(file: str, settings: Mapping[str, object]) -> None:
     """Raise an error unless a file names an attack with arguments that it takes."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Membership if is_membership(file) else Perturbation, "attack")
+    family = Certification if is_certification(file) else Perturbation
+    parser.add_subclass_arguments(Membership if is_membership(file) else family, "attack")
     parser.parse_args([f"--attack={file}", *(f"--attack.{name}={value}" for name, value in settings.items())])
 
 

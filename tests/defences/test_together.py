@@ -15,6 +15,7 @@ from seg_mia.checkpoint import build
 from seg_mia.config.files import config_folder, read_yaml
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
+from seg_mia.defences.adversarial import AdversarialTraining
 from seg_mia.defences.base import Defence, check_together, traits_of, wrapped, wrapped_spec
 from seg_mia.defences.canaries import Canaries
 from seg_mia.defences.crop import Crop
@@ -22,16 +23,41 @@ from seg_mia.defences.distil import Distil
 from seg_mia.defences.dp.dpsgd import DPSGD
 from seg_mia.defences.minmax import MinMax
 from seg_mia.defences.mixup import MixUp
+from seg_mia.defences.noise import GaussianNoise
 from seg_mia.defences.poison import Poison
-from seg_mia.defences.release import ArgmaxRelease, NoisyRelease, RoundedRelease, TopRelease
+from seg_mia.defences.release import (
+    ArgmaxRelease,
+    NoisyRelease,
+    RoundedRelease,
+    SmoothedRelease,
+    TopRelease,
+)
 from seg_mia.defences.traits import RULES, Trait
 from seg_mia.errors import InputError
 
-RELEASES: list[type[Defence]] = [ArgmaxRelease, TopRelease, RoundedRelease, NoisyRelease]
-ALL: list[type[Defence]] = [Crop, MixUp, MinMax, Distil, Poison, Canaries, DPSGD, *RELEASES]
+RELEASES: list[type[Defence]] = [ArgmaxRelease, TopRelease, RoundedRelease, NoisyRelease, SmoothedRelease]
+ALL: list[type[Defence]] = [
+    Crop,
+    MixUp,
+    MinMax,
+    Distil,
+    Poison,
+    Canaries,
+    DPSGD,
+    AdversarialTraining,
+    GaussianNoise,
+    *RELEASES,
+]
 REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
     (MinMax, Crop, "compares whole members with reference images, but crops show a part of each image"),
     (MinMax, MixUp, "compares whole members .*, but mix-up shows two images side by side"),
+    (MinMax, AdversarialTraining, "compares whole members .*, but adversarial training shows perturbed"),
+    (MinMax, GaussianNoise, "compares whole members .*, but noise changes every image"),
+    (
+        AdversarialTraining,
+        GaussianNoise,
+        r"adversarial training perturbs images within \[0, 1\], but noise leads out of it",
+    ),
     (
         MinMax,
         Distil,
@@ -186,6 +212,12 @@ BAD: list[tuple[type[Defence], str, list[float]]] = [
     (Distil, "max_loss", [0.0, NAN]),
     (RoundedRelease, "digits", [-1, 7]),
     (NoisyRelease, "sigma", [0.0, NAN]),
+    (GaussianNoise, "sigma", [0.0, -1.0, NAN]),
+    (AdversarialTraining, "epsilon", [0.0, NAN]),
+    (AdversarialTraining, "step_size", [-0.1, NAN]),
+    (AdversarialTraining, "steps", [0]),
+    (SmoothedRelease, "sigma", [0.0, NAN]),
+    (SmoothedRelease, "tau", [0.4, 1.0, NAN]),
 ]
 
 

@@ -3,8 +3,9 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 from seg_mia.errors import InputError
@@ -14,6 +15,7 @@ from seg_mia.report.rules.verdicts import networks_segment_nothing, segments_not
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.bounded_mean import dice_lost
+from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -34,6 +36,7 @@ KINDS = {"attack": "mia", "blind": "blind", "control": "control"}
 ALL_PERTURBATIONS = "perturbation"
 RECIPE = "recipe"
 FOLDS = "folds"
+CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def readings(report: Report) -> Iterator[Reading]:
         void = blank.get(perturbation.key, "") or perturbation.untested
         for reading in _perturbation_readings(perturbation):
             yield replace(reading, void=void)
+    yield from _certificate_readings(report.certificates, blank)
     for recipe in report.recipes:
         yield from _recipe_readings(recipe)
     yield from _folds_readings(report.folds)
@@ -223,6 +227,16 @@ def _perturbation_readings(result: PerturbationResult) -> Iterator[Reading]:
         for row in rows:
             for metric, end in _ends(f"{prefix}.success", row.measure):
                 yield Reading(metric, _number(end), result.key, f"{result.label}, {row.loss}")
+
+
+def _certificate_readings(
+    results: Sequence[CertificateResult], blank: Mapping[RunKey, str]
+) -> Iterator[Reading]:
+    for result in results:
+        void = blank.get(result.key, "")
+        for prefix, name in product(dict.fromkeys((CERTIFICATE, result.name)), result.results):
+            for metric, value in _ends(f"{prefix}.{name}", result.measure(name)):
+                yield Reading(metric, _number(value), result.key, result.label, void)
 
 
 def _victim_readings(victim: Victim) -> Iterator[Reading]:

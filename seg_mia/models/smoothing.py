@@ -1,0 +1,164 @@
+"""Randomised smoothing: what a network predicts on images with Gaussian noise (Cohen et al., ICML 2019).
+
+Noise is added to images in [0, 1] and not cut to that range. It is drawn on the CPU from a seed and the
+content of the image, so an answer depends on neither device nor batch, and repeated queries do not average it
+away. Memory is bounded by `batch` noisy images.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seg_mia.errors import InputError
+from seg_mia.metrics.certificates import holm
+from seg_mia.models.heads import class_count, final, predicted, probabilities
+from seg_mia.models.released import Released, content_generator
+
+Output = Literal["certified", "votes"]
+FIRST, DRAWS, GRADIENT = "first", "draws", "gradient"
+"""Names of independent streams of noise."""
+
+
+class SmoothedNetwork(Released):
+    """Network that answers by the votes of its predictions on noisy copies of the image.
+
+    Of `first` draws a pixel's class is the one predicted most often. It is released, with its share of
+    `draws` further ones, where these certify it (`seg_mia.metrics.certificates.holm`); elsewhere all classes
+    are equally likely, so that the background is predicted. An attacker's gradient is that of the logarithm
+    of the probabilities' mean over `gradient_draws` draws, new ones at every image (expectation over
+    transformation; Athalye et al., ICML 2018), while the output is exact.
+
+    Args:
+        network: network from images to logits.
+        sigma: standard deviation of the noise, in grey levels of [0, 1].
+        tau: probability that a certified class has at least under noise.
+        alpha: probability that an image has a wrong certificate, at most.
+        first: draws that choose the class.
+        draws: draws that test it.
+        output: `certified`, or `votes`: the shares of all classes, nothing withheld.
+        gradient_draws: draws behind a gradient.
+        seed: secret seed of the deployer.
+        batch: noisy images at once.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        sigma: float = 0.25,
+        tau: float = 0.75,
+        alpha: float = 1e-3,
+        first: int = 10,
+        draws: int = 100,
+        output: Output = "certified",
+        gradient_draws: int = 8,
+        seed: int = 0,
+        batch: int = 32,
+    ) -> None:
+        super().__init__(network)
+        check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
+        if gradient_draws < 1:
+            raise InputError(f"gradient_draws must be at least 1, got {gradient_draws}; try 8")
+        self.sigma, self.tau, self.alpha, self.first, self.draws = sigma, tau, alpha, first, draws
+        self.output, self.gradient_draws, self.seed, self.batch = output, gradient_draws, seed, batch
+
+    def carrier(self, x: Tensor) -> Tensor:
+        """Return the logits whose gradient an attacker is given, (N, K, *S)."""
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return final(self.network(x))
+        return torch.stack([self._expected(image) for image in x])
+
+    def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Return the logits of the certified classes, or of all votes."""
+        classes = class_count(logits)
+        counts = torch.stack([self._counts(image, DRAWS, self.draws) for image in x])
+        if self.output == "votes":
+            log_p = torch.log((counts + 0.5) / (self.draws + classes / 2))
+        else:
+            chosen = torch.stack([self._counts(image, FIRST, self.first) for image in x]).argmax(1, True)
+            votes = counts.gather(1, chosen).squeeze(1)
+            valid = torch.ones_like(votes, dtype=torch.bool)
+            certain = holm(votes, valid, draws=self.draws, tau=self.tau, alpha=self.alpha)
+            share = ((votes + 0.5) / (self.draws + 1)).unsqueeze(1)
+            others = torch.log((1 - share) / (classes - 1)).expand(-1, classes, *share.shape[2:])
+            log_p = others.scatter(1, chosen, share.log()) * certain.unsqueeze(1)
+        return (log_p[:, 1:] - log_p[:, :1] if logits.shape[1] == 1 else log_p).to(logits)
+
+    def _counts(self, image: Tensor, stream: str, draws: int) -> Tensor:
+        return class_votes(
+            self.network,
+            image,
+            sigma=self.sigma,
+            draws=draws,
+            seed=self.seed,
+            stream=stream,
+            batch=self.batch,
+        )[0]
+
+    def _expected(self, image: Tensor) -> Tensor:
+        """Return the log-odds or log-probabilities of the mean probabilities, (K, *S), with their graph."""
+        content = content_generator(image.detach(), f"{self.seed} {GRADIENT}")
+        logits = torch.cat(
+            [
+                final(self.network(copies)).float()
+                for copies in noisy(image, self.sigma, self.gradient_draws, content, self.batch)
+            ]
+        )
+        if logits.shape[1] == 1:
+            log_p = functional.logsigmoid(torch.stack((logits, -logits))).logsumexp(1)
+            return log_p[0] - log_p[1]
+        return logits.log_softmax(1).logsumexp(0)
+
+
+def noisy(
+    image: Tensor, sigma: float, draws: int, generator: torch.Generator, batch: int
+) -> Iterator[Tensor]:
+    """Yield noisy copies of an image (C, *S), at most `batch` at once."""
+    for start in range(0, draws, batch):
+        count = min(batch, draws - start)
+        # One by one: the numbers of a larger tensor are others.
+        noise = torch.stack([torch.randn(image.shape, generator=generator) for _ in range(count)])
+        yield image + sigma * noise.to(image)
+
+
+@torch.no_grad()
+def class_votes(
+    network: nn.Module, image: Tensor, *, sigma: float, draws: int, seed: int, stream: str, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Return how often each class is predicted under noise, int64 (K, *S), and the mean probabilities.
+
+    Args:
+        network: network from images to logits, in evaluation mode.
+        image: one image (C, *S) in [0, 1].
+        sigma: standard deviation of the noise.
+        draws: number of draws.
+        seed: of the noise.
+        stream: name of the stream of noise; different streams are independent.
+        batch: noisy images at once.
+    """
+    counts, total = torch.zeros((), dtype=torch.int64), torch.zeros(())
+    for copies in noisy(image, sigma, draws, content_generator(image, f"{seed} {stream}"), batch):
+        logits = final(network(copies)).float()
+        votes = functional.one_hot(predicted(logits), class_count(logits)).sum(0).movedim(-1, 0)
+        counts, total = votes + counts.to(votes.device), probabilities(logits).sum(0) + total.to(logits)
+    return counts, total / draws
+
+
+def check_smoothing(*, sigma: float, tau: float, alpha: float, first: int, draws: int, batch: int) -> None:
+    """Raise InputError for options out of range."""
+    if not 0 < sigma < float("inf"):
+        raise InputError(f"sigma must be above 0 and finite, got {sigma}; 0.25 is usual")
+    if not 0.5 <= tau < 1 or not 0 < alpha < 1:
+        raise InputError(
+            f"tau must lie in [0.5, 1) and alpha in (0, 1), got {tau} and {alpha}; 0.75 and 0.001 are usual"
+        )
+    if first < 1 or draws < 1 or batch < 1:
+        raise InputError(
+            f"first, draws and batch must be at least 1, got {first}, {draws} and {batch}; try 10, 100 and 32"
+        )
