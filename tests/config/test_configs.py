@@ -11,7 +11,7 @@ from torch import nn
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.certify import Certification
-from seg_mia.audit.settings import AttackEntry, read_settings, rows
+from seg_mia.audit.settings import AttackEntry, NnUNetVictim, read_settings, rows
 from seg_mia.cli import main
 from seg_mia.config import files as configs
 from seg_mia.config.files import BARE, config_folder, find_config, known, read_yaml
@@ -142,6 +142,7 @@ def test_every_audit_names_trainings_and_attacks_that_exist(name: str) -> None:
     assert settings.name == name
     for what in (settings.victim, settings.shadow):
         if what is not None:
+            assert not isinstance(what, NnUNetVictim)
             assert find_config(what if isinstance(what, str) else what.config).stem in EXPERIMENTS
     assert settings.attacks
     assert rows(settings)
