@@ -32,7 +32,8 @@ def images(count: int = 3) -> Tensor:
 def torchscript(path: Path, module: nn.Module, *, traced: bool) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises to use torch.export
-        scripted = torch.jit.trace(module, images()) if traced else torch.jit.script(module)
+        make = {True: lambda: torch.jit.trace(module, images()), False: lambda: torch.jit.script(module)}
+        scripted = make[traced]()  # type: ignore[no-untyped-call]
         torch.jit.save(scripted, path)
     return path
 
