@@ -32,8 +32,9 @@ def images(count: int = 3) -> Tensor:
 def torchscript(path: Path, module: nn.Module, *, traced: bool) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises to use torch.export
-        make = {True: lambda: torch.jit.trace(module, images()), False: lambda: torch.jit.script(module)}
-        scripted = make[traced]()  # type: ignore[no-untyped-call]
+        scripted = torch.jit.script(module)
+        if traced:
+            scripted = torch.jit.trace(module, images())  # type: ignore[no-untyped-call]
         torch.jit.save(scripted, path)
     return path
 
