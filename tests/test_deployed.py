@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 import seg_mia
+from seg_mia import models
 from seg_mia.checkpoint import build
 from seg_mia.config.parsing import import_all
 from seg_mia.config.spec import class_paths, paths_to_trust
@@ -39,7 +40,7 @@ def name_of(spec: dict[str, Any]) -> str:
 def write_torchscript(network: nn.Module, images: torch.Tensor) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(network, images), "model.ts")
+        torch.jit.save(torch.jit.trace(network, images), "model.ts")  # type: ignore[no-untyped-call]
 
 
 def write_exported(network: nn.Module, images: torch.Tensor) -> None:
@@ -94,7 +95,7 @@ def test_every_shown_network_answers(spec: dict[str, Any]) -> None:
         pytest.importorskip("transformers")
     if spec["class_path"].endswith("Onnx"):
         pytest.importorskip("onnxruntime")
-    import_all(seg_mia.models)
+    import_all(models)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries
         network = OneHead(made(spec), resize=True).eval()

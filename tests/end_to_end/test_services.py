@@ -128,7 +128,8 @@ def test_a_network_in_a_file_is_audited_like_itself(
     network = load_victim(checkpoint_file(own))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(network, torch.rand(1, 3, 32, 32)), tmp_path / "model.ts")
+        traced = torch.jit.trace(network, torch.rand(1, 3, 32, 32))  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, tmp_path / "model.ts")
     config = deployed(
         stated, f"{{class_path: seg_mia.models.file.TorchScript, init_args: {{file: {tmp_path}/model.ts}}}}"
     )

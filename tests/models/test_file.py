@@ -32,7 +32,9 @@ def images(count: int = 3) -> Tensor:
 def torchscript(path: Path, module: nn.Module, *, traced: bool) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises to use torch.export
-        scripted = torch.jit.trace(module, images()) if traced else torch.jit.script(module)
+        scripted = torch.jit.script(module)
+        if traced:
+            scripted = torch.jit.trace(module, images())  # type: ignore[no-untyped-call]
         torch.jit.save(scripted, path)
     return path
 
