@@ -6,14 +6,8 @@ from seg_mia.report.rules.statements import unit_auc, unit_rate
 from seg_mia.results.audit import AuditResult, Stage
 from seg_mia.results.base import Measure, Number
 from seg_mia.results.bounded_mean import dice_after, dice_lost
-from seg_mia.results.evidence import (
-    Coverage,
-    PatientsAtRisk,
-    RateAt,
-    Robustness,
-    ThreatModel,
-    UnitResult,
-)
+from seg_mia.results.evidence import Coverage, PatientsAtRisk, RateAt, ThreatModel, UnitResult
+from seg_mia.results.evidence_measures import Robustness
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import FPRS, RATES, MembershipResult
 from seg_mia.results.perturbation import PerturbationResult

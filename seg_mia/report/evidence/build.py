@@ -21,7 +21,8 @@ from seg_mia.report.rules.further_statements import evasion, promise, recipe
 from seg_mia.report.rules.statements import Row, average, individuals
 from seg_mia.report.rules.verdicts import LEAST_DICE, judged_victims, networks_segment_nothing, restricted
 from seg_mia.results.audit import AuditResult
-from seg_mia.results.evidence import Evidence, Promise, Statement
+from seg_mia.results.evidence import Evidence, Statement
+from seg_mia.results.evidence_measures import Promise
 from seg_mia.results.report import SCHEMA
 from seg_mia.results.sanity import contradictions
 from seg_mia.results.warnings import fails

@@ -8,7 +8,7 @@ from seg_mia.defences.dp.accounting import LEAST_NOISE, MOST_NOISE, Mechanism
 from seg_mia.membership.tradeoff import tpr_limit
 from seg_mia.report.rules.privacy_verdict import comparable
 from seg_mia.results.audit import Victim
-from seg_mia.results.evidence import CurvePoint, Promise, PromiseAudit
+from seg_mia.results.evidence_measures import CurvePoint, Promise, PromiseAudit
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound

@@ -15,7 +15,7 @@ from seg_mia.report.load import StoredAudit
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Average, Measure
 from seg_mia.results.bounded_mean import over_images
-from seg_mia.results.evidence import ExposedEffect, Utility
+from seg_mia.results.evidence_measures import ExposedEffect, Utility
 from seg_mia.results.membership import MembershipResult
 
 FILE = "per_image.csv"

@@ -17,7 +17,8 @@ from seg_mia.report.rules.statement_rules import RELEVANT_AUC
 from seg_mia.report.rules.statements import Row, statement
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure
-from seg_mia.results.evidence import Promise, Statement
+from seg_mia.results.evidence import Statement
+from seg_mia.results.evidence_measures import Promise
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult

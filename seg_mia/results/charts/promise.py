@@ -8,7 +8,7 @@ from seg_mia.membership.compare import Scored
 from seg_mia.membership.roc import roc
 from seg_mia.results.charts.drawing import DASHES, INK, WIDTH, Drawing, Key, colour, stroke, style
 from seg_mia.results.charts.membership import lowest_rate, roc_axes, staircase
-from seg_mia.results.evidence import CurvePoint
+from seg_mia.results.evidence_measures import CurvePoint
 
 
 def promise_drawing(

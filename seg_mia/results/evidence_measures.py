@@ -1,0 +1,145 @@
+"""Groups 7 to 9 of the evidence: guarantees, robustness, utility."""
+
+from typing import Literal
+
+from seg_mia.results.base import Measure, Number, Result
+
+
+class CurvePoint(Result):
+    """The most that a promise permits.
+
+    Attributes:
+        fpr: false positive rate.
+        tpr: largest true positive rate of any attack on one unit.
+    """
+
+    fpr: float
+    tpr: float
+
+
+class PromiseAudit(Result):
+    """One attempt to contradict a promise.
+
+    Attributes:
+        by: an attack's name, or canaries.
+        proved: largest epsilon that it proves.
+        ceiling: what perfect guesses on as many samples would prove.
+        comparable: whether it is for the unit of the promise.
+    """
+
+    by: str
+    proved: Number
+    ceiling: Number
+    comparable: bool
+
+
+class Promise(Result):
+    """Group 7: a guarantee of differential privacy, and the attempts to contradict it.
+
+    Attributes:
+        row: row of the comparison.
+        defence: name of the row in tables.
+        seed: seed of the victim.
+        unit: whose presence is protected.
+        adjacency: which data sets are told apart; empty if not recorded.
+        epsilon: privacy spent; None if infinite.
+        delta: of (epsilon, delta).
+        accountant: method of accounting; empty if not recorded.
+        sampling: sampling rate, steps and noise that were used, in words.
+        declared: whether the number of units was declared; else it is taken as public.
+        permitted_auc: largest AUC of any attack on one unit; None if not known.
+        curve: trade-off curve of the promise.
+        curve_by: what the curve follows from.
+        audits: attempts to contradict it.
+        above: attacks whose AUC exceeds `permitted_auc` by a bound that holds for all numbers at once.
+    """
+
+    row: int
+    defence: str
+    seed: int
+    unit: Literal["image", "patient"]
+    adjacency: str
+    epsilon: Number
+    delta: Number
+    accountant: str
+    sampling: str
+    declared: bool
+    permitted_auc: Number
+    curve: list[CurvePoint]
+    curve_by: str
+    audits: list[PromiseAudit]
+    above: list[str]
+
+
+class Robustness(Result):
+    """Group 8: one perturbation of one victim.
+
+    Attributes:
+        row: row of the comparison.
+        defence: name of the row in tables.
+        attack: name in tables.
+        seed: seed of the victim.
+        access: what the attacker sees of the victim.
+        budget: size of the allowed change, in words; empty if it is not bounded.
+        images: number of attacked images.
+        patients: number of their patients.
+        dice_before: mean Dice before.
+        dice_after: worst-case Dice after.
+        dice_lost: share of the Dice lost.
+        smallest_change: median of the smallest changes found, as a share of the grey range; None if unknown.
+        signs: signs that the attack failed, not that the victim is robust.
+    """
+
+    row: int
+    defence: str
+    attack: str
+    seed: int
+    access: str
+    budget: str
+    images: int
+    patients: int
+    dice_before: Number
+    dice_after: Measure | None
+    dice_lost: Measure | None
+    smallest_change: Measure | None
+    signs: list[str]
+
+
+class ExposedEffect(Result):
+    """What a defence does for the patients that were most exposed without it.
+
+    Attributes:
+        attack: the attack that ranks them.
+        patients: number of the most exposed members: a tenth of them, by the first row's scores.
+        before: share of them that the attack finds in the first row, at a false positive rate of 10 %.
+        after: the same share in this row.
+        all_after: share of all members that it finds in this row.
+    """
+
+    attack: str
+    patients: int
+    before: Measure
+    after: Measure
+    all_after: Measure
+
+
+class Utility(Result):
+    """Group 9: segmentation of one victim, at equal footing with the others.
+
+    Attributes:
+        row: row of the comparison.
+        defence: name of the row in tables.
+        seed: seed of the victim.
+        members: mean Dice on members.
+        nonmembers: mean Dice on non-members.
+        cost: Dice on non-members less that of the first row, on the same samples; None for the first row.
+        exposed: effect on the most exposed patients; None for the first row, or without scores.
+    """
+
+    row: int
+    defence: str
+    seed: int
+    members: Measure
+    nonmembers: Measure
+    cost: Measure | None
+    exposed: ExposedEffect | None
