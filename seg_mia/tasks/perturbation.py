@@ -40,8 +40,8 @@ class PerturbationTest(LightningModule):
             to the victim.
 
     Attributes:
-        source: network on which the images are crafted: the surrogate if the attack needs gradients and the
-            victim gives none, or is an attack by transfer, else the victim.
+        source: network on which the images are crafted: the surrogate of an attack on surrogates, or if the
+            attack needs gradients and the victim gives none, else the victim.
 
     Raises:
         InputError: an attack with gradients on a victim without, and no surrogate.
@@ -56,10 +56,14 @@ class PerturbationTest(LightningModule):
         self.surrogate = surrogate
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
-        blind = isinstance(attack, WhiteBox) and not gives_gradients(victim)
-        if blind and surrogate is None:
-            check_gradients(victim, type(attack).__name__.lower())
-        self.source = surrogate if surrogate is not None and (blind or attack.on_surrogate) else victim
+        self.source = victim
+        if attack.on_surrogate and surrogate is not None:
+            self.source = surrogate
+        elif isinstance(attack, WhiteBox) and not gives_gradients(victim):
+            if surrogate is None:
+                check_gradients(victim, type(attack).__name__.lower())
+            else:
+                self.source = surrogate
 
     @property
     def transfers_only(self) -> bool:
@@ -95,11 +99,12 @@ class PerturbationTest(LightningModule):
             self._write_similarity(data, self.targets.similarity)
 
     def _fit(self, data: SegmentationData, chosen: Sequence[int]) -> None:
-        """Fit the attack to the chosen samples, for the victim and for the surrogate; write the former's."""
+        """Fit the attack to the chosen samples, for the source and the surrogate; write the former's."""
         samples = data.dataset(np.array(chosen, dtype=np.int64))
         batch = [samples[0, row] for row in range(len(samples))]
         images, masks = (torch.stack([sample[part] for sample in batch]) for part in (0, 1))
-        for network in filter(None, (self.surrogate, self.victim)):
+        first = self.source if self.surrogate is None else self.surrogate
+        for network in dict.fromkeys((first, self.source)):
             files = self.attack.fit(network, images.to(self.device), masks.to(self.device))
         if self.trainer.is_global_zero:
             for name, values in files.items():
