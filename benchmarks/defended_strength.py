@@ -15,12 +15,12 @@ from seg_mia.attacks.apgd import apgd
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.attacks.sea import sea
-from seg_mia.callbacks.perturbation_results import average
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.config.spec import resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
+from seg_mia.results.averages import average
 from seg_mia.results.bounded_mean import over_images
 from seg_mia.results.tables import interval
 from seg_mia.runs import checkpoint_file

@@ -104,7 +104,7 @@ def test_an_audit_certifies_beside_its_attacks(tiny: Path, capsys: pytest.Captur
     assert [result["defence"] for result in stored["certificates"]] == ["none", "noise"]
     assert {result["kind"] for result in stored["attacks"]} == {"perturbation"}
     report, files = build(read_audit(folder), images=True)
-    text = page(report, files)
+    text = page(report, files, "0" * 64)
     assert '<h2 id="certain-h">Certificates</h2>' in text
     assert text.count('alt="What certify') == 2
     assert len(report.certificates) == 2
