@@ -43,7 +43,7 @@ def test_a_name_is_a_defence_a_release_or_none() -> None:
 def test_rows_that_say_what_is_not_done_are_refused(tmp_path: Path) -> None:
     run = str(tmp_path)
     for settings, telling in (
-        (said("nothing"), "known names are none, canaries, crop"),
+        (said("nothing"), "known names are none, adversarial, canaries, crop"),
         (said("crop", "crop"), "must differ"),
         (said(VictimRow(release="argmax", adaptive=True)), "leave out adaptive"),
         (said(VictimRow(config="no_such")), "no_such"),

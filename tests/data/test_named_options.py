@@ -48,6 +48,7 @@ def test_modules_name_options_of_their_own_data_sets(name: str) -> None:
             "images.paired",
             "root",
             "patients",
+            "reference_masks",
         }:  # these serve data sets that have the option
             assert named <= options_of(kind), kind
 

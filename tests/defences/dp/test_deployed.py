@@ -36,8 +36,9 @@ def test_a_private_victim_is_validated_attacked_and_loaded_with_group_norm(tiny:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         together, alone = victim(images), torch.cat([victim(image[None]) for image in images])
-        assert_close(victim.train()(images), together)  # nothing that depends on the mode is left
-    assert_close(together, alone)
+        # Nothing that depends on the mode is left. Sums of another batch size may be in another order.
+        assert_close(victim.train()(images), together)
+    assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
