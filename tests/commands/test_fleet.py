@@ -84,7 +84,7 @@ class TestFleet:
         names = sorted(file.stem for file in (root / "images").iterdir())
         rows = [f"{name}.png,{'north' if number % 2 else 'south'}" for number, name in enumerate(names)]
         (root / "list.csv").write_text("\n".join(["image,site", *rows]))
-        words = ["fleet", "--config", str(recipe), "--count", "6", "--attacks", "mia-global-loss"]
+        words = ["fleet", "--config", str(recipe), "--count", "8", "--attacks", "mia-global-loss"]
         words += ["--data.members", "10", "--data.nonmembers", "10", "--data.manifest", "list.csv"]
         words += ["--trainer.max_epochs", "4", "--data.altered", "0.25", "--subgroups"]
         assert main([*words, "sex"]) == 2

@@ -248,7 +248,8 @@ def test_a_volume_without_the_organ_may_be_listed(tmp_path: Path) -> None:
 
 
 READERS = (
-    Btcv, Cityscapes, ClinicDB, Dicom, Folder, Fundus, Isic, Kvasir, MsdLiver, Nifti, NnUNetRaw, Phantom, Polyps
+    Btcv, Cityscapes, ClinicDB, Dicom, Folder, Fundus, Isic, Kvasir, MsdLiver, Nifti, NnUNetRaw, Phantom,
+    Polyps,
 )  # fmt: skip
 
 
