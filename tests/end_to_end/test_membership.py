@@ -21,7 +21,10 @@ from tests.trained_runs import Trained
 
 MANY = ["mia-lira", "mia-quantile"]
 """Attacks by several shadows or many non-members, see test_fleet_attacks.py."""
-ATTACKS = [name for name in known("attack") if name.startswith("mia-") and name not in MANY]
+WITHOUT_SHADOW = "mia-blind-statistics"
+ATTACKS = [
+    name for name in known("attack") if name.startswith("mia-") and name not in {*MANY, WITHOUT_SHADOW}
+]
 NUMBERS = ["mia-base", "mia-calibrated", "mia-dice", "mia-entropy", "mia-global-loss", "mia-rmia"]
 SMALL = [
     "--attack.scorer.architecture=test_resnet",
@@ -83,6 +86,16 @@ def test_every_membership_attack_needs_only_its_name(
     )
     assert "membership/auc" in events.Tags()["scalars"]
     assert ("val/auc" in events.Tags()["scalars"]) == bool(own)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_blind_baseline_needs_no_shadow(victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--attack", WITHOUT_SHADOW]) == 0
+    said = capsys.readouterr().out
+    assert "shadow:" not in said
+    summary = json.loads((victim / WITHOUT_SHADOW / "version_0" / "summary.json").read_text())
+    assert 0 <= summary["results"]["auc"]["value"] <= 1
+    assert len(rows(victim / WITHOUT_SHADOW / "version_0" / "scores.csv")) == 12
 
 
 @pytest.mark.usefixtures("undrawn")
