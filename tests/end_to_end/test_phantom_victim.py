@@ -70,7 +70,7 @@ def test_a_small_network_overfits_32_slices_and_the_audit_shows_it(
     assert nonmembers > 0.85
     summary = json.loads((run / "asma" / "version_0" / "summary.json").read_text())["results"]
     assert summary["iou"]["mean"] > 0.85
-    assert summary["iou_before"]["mean"] < 0.7
+    assert summary["iou_before"]["mean"] < 0.75
     auc = {
         name: json.loads((run / name / "version_0" / "summary.json").read_text())["results"]["auc"]
         for name in ("mia-blind", "mia-global-loss", "mia-type1", "mia-type2", "mia-loss-map")
