@@ -49,10 +49,10 @@ class NnUNetTraining:
     @property
     def words(self) -> list[str]:
         """Equivalent words of a command line."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         default = {field.name: field.default for field in fields(self)}
         words = list[str]()
-        for name, value in given.items():
+        for name, value in values.items():
             if value != default[name]:
                 text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 words.append(f"--{name}={text.lower() if isinstance(value, bool) else text}")

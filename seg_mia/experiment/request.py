@@ -106,10 +106,12 @@ def requested(words: Sequence[str]) -> RunRequest:
 def _nnunet(flags: argparse.Namespace) -> NnUNetTraining | None:
     """Return the training of nnU-Net in the options, if any."""
     names = [field.name for field in fields(NnUNetTraining)]
-    given = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
-    if given and "nnunet" not in given:
-        raise InputError(f"--{min(given)} belongs to a training of nnU-Net; name its folder, --nnunet FOLDER")
-    return parsed_training(given) if given else None
+    chosen = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
+    if chosen and "nnunet" not in chosen:
+        raise InputError(
+            f"--{min(chosen)} belongs to a training of nnU-Net; name its folder, --nnunet FOLDER"
+        )
+    return parsed_training(chosen) if chosen else None
 
 
 def _agreement(flags: argparse.Namespace) -> float | None:

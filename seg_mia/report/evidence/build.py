@@ -83,9 +83,9 @@ def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[S
         answers.append(recipe(place._replace(void=void if hardly else ""), recipes))
     answers += [folds(place, result) for result in audit.folds if result.row == row]
     failed = [f"{result.label}: {sign}." for result in perturbed for sign in signs(result)]
-    own = [given for given in promised if given.row == row]
+    guarantees = [answer for answer in promised if answer.row == row]
     return [
         *answers,
         evasion(place._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
-        promise(place._replace(void=split.strip()), victims, attacks, own),
+        promise(place._replace(void=split.strip()), victims, attacks, guarantees),
     ]

@@ -37,8 +37,8 @@ def identity(audit: AuditResult, layout: str, digest: str) -> Identity:
 def _network(victim: Victim, membership: Sequence[MembershipResult]) -> AuditedNetwork:
     records, about = _records(victim), victim.about
     parameters = None if victim.weights is None else victim.weights.parameters
-    own = [result for result in membership if result.key == victim.key]
-    fingerprint = about.get("fingerprint") or next((result.data.fingerprint for result in own), "")
+    results = [result for result in membership if result.key == victim.key]
+    fingerprint = about.get("fingerprint") or next((result.data.fingerprint for result in results), "")
     return AuditedNetwork(
         row=victim.row,
         seed=victim.seed,
@@ -47,7 +47,7 @@ def _network(victim: Victim, membership: Sequence[MembershipResult]) -> AuditedN
         weights=victim.weights,
         architecture=architecture(about.get("network")),
         records=records,
-        patients=_patients(records, own),
+        patients=_patients(records, results),
         parameters_per_record=parameters / records if parameters and records else None,
         fingerprint=str(fingerprint),
     )
@@ -87,7 +87,7 @@ def scopes(
 
 
 def _scope(tested: LeakResult, membership: Sequence[MembershipResult], victims: Sequence[Victim]) -> Scope:
-    own = [result for result in membership if result.row == tested.row and result.role == "attack"]
+    results = [result for result in membership if result.row == tested.row and result.role == "attack"]
     of_row = [victim for victim in victims if victim.row == tested.row]
     checks = [result for result in membership if result.role != "attack"]
     return Scope(
@@ -96,7 +96,7 @@ def _scope(tested: LeakResult, membership: Sequence[MembershipResult], victims: 
         unit="patient" if tested.grouped else "image",
         members=tested.members,
         nonmembers=tested.nonmembers,
-        records=max((result.results.members + result.results.nonmembers for result in own), default=0),
+        records=max((result.results.members + result.results.nonmembers for result in results), default=0),
         seeds=[victim.seed for victim in of_row],
         false_positives={f"{fpr:g}": tested.nonmembers * fpr for fpr in FPRS},
         tests=len(tested.tested),
@@ -112,7 +112,7 @@ def _scope(tested: LeakResult, membership: Sequence[MembershipResult], victims: 
             )
             for result in checks
         ],
-        left_out=_left_out(own),
+        left_out=_left_out(results),
     )
 
 

@@ -42,43 +42,43 @@ def promises(
 
 
 def _promise(
-    victim: Victim, given: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None
+    victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None
 ) -> Promise:
-    curve, by = promise_curve(given)
-    permitted = None if given.permitted is None else given.permitted.auc
+    curve, by = promise_curve(promised)
+    permitted = None if promised.permitted is None else promised.permitted.auc
     return Promise(
         row=victim.row,
         defence=victim.defence,
         seed=victim.seed,
-        unit=given.unit,
-        adjacency=given.neighbours or "",
-        epsilon=given.epsilon,
-        delta=given.delta,
-        accountant=given.accountant or "",
-        sampling=_sampling(given),
-        declared=given.declared,
+        unit=promised.unit,
+        adjacency=promised.neighbours or "",
+        epsilon=promised.epsilon,
+        delta=promised.delta,
+        accountant=promised.accountant or "",
+        sampling=_sampling(promised),
+        declared=promised.declared,
         permitted_auc=permitted,
         curve=curve,
         curve_by=by,
-        audits=list(_audits(victim, given, attacks)),
-        above=[] if permitted is None else list(_above(given, attacks, tested, permitted)),
+        audits=list(_audits(victim, promised, attacks)),
+        above=[] if permitted is None else list(_above(promised, attacks, tested, permitted)),
     )
 
 
-def promise_curve(given: DPGuarantee) -> tuple[list[CurvePoint], str]:
+def promise_curve(promised: DPGuarantee) -> tuple[list[CurvePoint], str]:
     """Return the largest true positive rate at each of `FPR` that a guarantee permits, and its basis.
 
     From the mechanism where the guarantee states it (Dong, Roth, Su 2022), and never more than epsilon and
     delta permit, which are promised, too; empty for an infinite epsilon.
     """
-    if given.epsilon is None:
+    if promised.epsilon is None:
         return [], ""
     limits, by = np.ones_like(FPR), ""
-    if given.delta is not None:
-        limits, by = tpr_limit(FPR, [(given.epsilon, given.delta)]), "point"
-    mechanism = _mechanism(given)
-    if mechanism is not None and given.steps is not None:
-        exact, by = mechanism.limit(FPR, given.steps)
+    if promised.delta is not None:
+        limits, by = tpr_limit(FPR, [(promised.epsilon, promised.delta)]), "point"
+    mechanism = _mechanism(promised)
+    if mechanism is not None and promised.steps is not None:
+        exact, by = mechanism.limit(FPR, promised.steps)
         limits = np.minimum(limits, exact)
     if not by:
         return [], ""
@@ -86,34 +86,34 @@ def promise_curve(given: DPGuarantee) -> tuple[list[CurvePoint], str]:
     return [CurvePoint(fpr=fpr, tpr=tpr) for fpr, tpr in points], CURVES[by]
 
 
-def _mechanism(given: DPGuarantee) -> Mechanism | None:
+def _mechanism(promised: DPGuarantee) -> Mechanism | None:
     """Return the mechanism that a guarantee states, None if it states none that can be computed."""
-    noise, rate, delta, steps = given.noise, given.rate, given.delta, given.steps
+    noise, rate, delta, steps = promised.noise, promised.rate, promised.delta, promised.steps
     if noise is None or rate is None or delta is None or steps is None:
         return None
     usable = LEAST_NOISE <= noise <= MOST_NOISE and 0 < rate <= 1 and 0 < delta < 1
-    if not usable or not 0 < steps <= MOST_STEPS or given.accountant not in {"prv", "rdp"}:
+    if not usable or not 0 < steps <= MOST_STEPS or promised.accountant not in {"prv", "rdp"}:
         return None
-    return Mechanism(noise, rate, delta, "rdp" if given.accountant == "rdp" else "prv")
+    return Mechanism(noise, rate, delta, "rdp" if promised.accountant == "rdp" else "prv")
 
 
-def _sampling(given: DPGuarantee) -> str:
+def _sampling(promised: DPGuarantee) -> str:
     """Return sampling and noise as they were used, in words."""
     parts = [
-        ("Poisson sampling at rate", given.rate),
-        ("steps", given.steps),
-        ("noise multiplier", given.noise),
-        ("clip", given.clip),
+        ("Poisson sampling at rate", promised.rate),
+        ("steps", promised.steps),
+        ("noise multiplier", promised.noise),
+        ("clip", promised.clip),
     ]
     return ", ".join(f"{name} {value:.4g}" for name, value in parts if value is not None)
 
 
 def _audits(
-    victim: Victim, given: DPGuarantee, attacks: Sequence[MembershipResult]
+    victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult]
 ) -> Iterator[PromiseAudit]:
     for attack in attacks:
         if attack.certified is not None:
-            yield _audit(attack.label, attack.certified, is_comparable=bool(comparable(given, [attack])))
+            yield _audit(attack.label, attack.certified, is_comparable=bool(comparable(promised, [attack])))
     if victim.canaries is not None:
         yield _audit("canaries", victim.canaries.certified, is_comparable=True)
         yield _audit("canaries, one run", victim.canaries.one_run, is_comparable=True)
@@ -124,14 +124,14 @@ def _audit(by: str, bound: EpsilonLowerBound, *, is_comparable: bool) -> Promise
 
 
 def _above(
-    given: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None, permitted: float
+    promised: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None, permitted: float
 ) -> Iterator[str]:
     """Yield attacks on the guarantee's unit whose AUC exceeds the permitted one, for all numbers at once.
 
     A guarantee bounds the mean rates over units, too, since the trade-off curve is concave. With several
     images of a patient, only a guarantee for patients bounds attacks.
     """
-    if tested is None or (tested.grouped and given.unit != "patient"):
+    if tested is None or (tested.grouped and promised.unit != "patient"):
         return
     kind = "groups.auc" if tested.grouped else "auc"
     labels = {(attack.label, attack.seed) for attack in attacks}

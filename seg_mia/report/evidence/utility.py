@@ -47,7 +47,9 @@ def utilities(
     }
     rows = []
     for victim in stored.audit.defences:
-        members, others = (tables[victim.row, victim.round, subset] for subset in ("members", "nonmembers"))
+        members, nonmembers = (
+            tables[victim.row, victim.round, subset] for subset in ("members", "nonmembers")
+        )
         first = tables.get((0, victim.round, "nonmembers"), {})
         rows.append(
             Utility(
@@ -55,8 +57,8 @@ def utilities(
                 defence=victim.defence,
                 seed=victim.seed,
                 members=_mean(members, victim.dice("members"), groups),
-                nonmembers=_mean(others, victim.dice("nonmembers"), groups),
-                cost=difference(others, first, groups) if victim.row else None,
+                nonmembers=_mean(nonmembers, victim.dice("nonmembers"), groups),
+                cost=difference(nonmembers, first, groups) if victim.row else None,
                 exposed=_exposed(victim, membership, scores) if victim.row else None,
             )
         )
@@ -185,9 +187,11 @@ def exposed_effect(label: str, before: Scored, after: Scored) -> ExposedEffect |
 
 def _called(scores: NDArray[np.float64], is_member: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which patients have scores that at most a tenth of the non-members reach."""
-    others = np.sort(scores[~is_member])[::-1]
-    allowed = int(FALSE_POSITIVES * len(others) + 1e-9)
-    called: NDArray[np.bool_] = scores > (others[allowed] if allowed < len(others) else -math.inf)
+    negatives = np.sort(scores[~is_member])[::-1]
+    allowed = int(FALSE_POSITIVES * len(negatives) + 1e-9)
+    called: NDArray[np.bool_] = scores > (
+        nonmember_scores[allowed] if allowed < len(nonmember_scores) else -math.inf
+    )
     return called
 
 

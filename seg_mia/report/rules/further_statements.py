@@ -121,15 +121,15 @@ def promise(
         attacks: membership attacks on them.
         promises: their guarantees.
     """
-    kept = [given for given in promises if given.epsilon is not None]
-    if not kept:
+    bounded = [promised for promised in promises if promised.epsilon is not None]
+    if not bounded:
         return _no_promise(row, victims, promises)
-    worst = max(kept, key=lambda given: given.epsilon or 0.0)
+    worst = max(bounded, key=lambda promised: promised.epsilon or 0.0)
     measured = ("epsilon", Measure(worst.epsilon))
     proofs = [proof for victim in victims if (proof := refuted(victim, attacks)) is not None]
-    above = [label for given in kept for label in given.above]
+    above = [label for promised in bounded for label in promised.above]
     if not proofs and not above:
-        return _not_contradicted(row, kept, worst)
+        return _not_contradicted(row, bounded, worst)
     why = " ".join([*map(_proof_in_words, proofs[:1]), *_area_in_words(above, worst)])
     by_canaries = any(refuted(victim, ()) is not None for victim in victims)
     if row.void and not by_canaries:
@@ -137,11 +137,11 @@ def promise(
     return statement(row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted")
 
 
-def _not_contradicted(row: Row, kept: Sequence[Promise], worst: Promise) -> Statement:
+def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> Statement:
     """Return the statement on a promise that nothing contradicts: whether anything could have."""
     measured = ("epsilon", Measure(worst.epsilon))
-    audits = [(given, audit) for given in kept for audit in given.audits if audit.comparable]
-    able = [audit for given, audit in audits if (audit.ceiling or 0.0) > (given.epsilon or 0.0)]
+    audits = [(promised, audit) for promised in bounded for audit in promised.audits if audit.comparable]
+    able = [audit for promised, audit in audits if (audit.ceiling or 0.0) > (promised.epsilon or 0.0)]
     promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
     if not able:
         ceilings = [audit.ceiling or 0.0 for _, audit in audits]
