@@ -189,9 +189,7 @@ def _called(scores: NDArray[np.float64], is_member: NDArray[np.bool_]) -> NDArra
     """Return which patients have scores that at most a tenth of the non-members reach."""
     negatives = np.sort(scores[~is_member])[::-1]
     allowed = int(FALSE_POSITIVES * len(negatives) + 1e-9)
-    called: NDArray[np.bool_] = scores > (
-        nonmember_scores[allowed] if allowed < len(nonmember_scores) else -math.inf
-    )
+    called: NDArray[np.bool_] = scores > (negatives[allowed] if allowed < len(negatives) else -math.inf)
     return called
 
 
