@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -18,7 +19,7 @@ from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.recipe_files import recipe_figures
 
 BOARD = "tensorboard"
-LAYOUT = {
+LAYOUT: dict[str, dict[str, list[Any]]] = {
     "utility": {
         "Dice in training": ["Multiline", ["val/dice", "train/dice"]],
         "Dice by victim": ["Multiline", ["utility/dice_.*"]],
@@ -30,19 +31,21 @@ LAYOUT = {
     },
     "robustness": {
         "Dice under attack by victim": ["Multiline", ["robustness/dice/.*"]],
-        "Worst case by victim, over the radius": ["Multiline", ["robustness/radius/.*"]],
-        "Certified Dice by victim": ["Multiline", ["robustness/certified_dice/.*"]],
         "IoU with the attacker's target by victim": ["Multiline", ["robustness/iou/.*"]],
     },
 }
 """TensorBoard's custom scalars: a card per chart, a line per matching tag."""
-RECIPE_LAYOUT = {
+RECIPE_LAYOUT: dict[str, dict[str, list[Any]]] = {
     "recipe": {
         "AUC over a recipe's networks": ["Multiline", ["recipe/auc/.*"]],
         "TPR at 1 % FPR over a recipe's networks": ["Multiline", ["recipe/tpr/.*"]],
     },
 }
 """Further ones of an audit with a fleet."""
+
+CURVE = {"Worst case by victim, over the radius": ["Multiline", ["robustness/radius/.*"]]}
+CERTIFICATES = {"Certified Dice by victim": ["Multiline", ["robustness/certified_dice/.*"]]}
+"""Further charts of robustness: an empty one would show an error."""
 
 AttackResult = MembershipResult | PerturbationResult
 
@@ -68,7 +71,7 @@ def show_audit(
     board = folder / BOARD
     shutil.rmtree(board, ignore_errors=True)
     with SummaryWriter(str(board)) as writer:
-        writer.add_custom_scalars(LAYOUT | (RECIPE_LAYOUT if recipes else {}))
+        writer.add_custom_scalars(_layout(results, recipes, certificates))
         for tag, drawing in _figures(recipes).items():
             writer.add_image(tag, pixels(drawing), 0, dataformats="HWC")
     for victim in victims:
@@ -91,6 +94,20 @@ def show_audit(
             for name, rate in measured.items():
                 if rate is not None:
                     writer.add_scalar(f"recipe/{name}/{_tag(result.label)}", rate, result.row)
+
+
+def _layout(
+    results: Sequence[AttackResult],
+    recipes: Sequence[RecipeResult],
+    certificates: Sequence[CertificateResult],
+) -> dict[str, dict[str, list[Any]]]:
+    """Return the cards of charts for which there are numbers."""
+    robustness: dict[str, list[Any]] = {**LAYOUT["robustness"]}
+    if any(isinstance(result, PerturbationResult) and result.curve is not None for result in results):
+        robustness |= CURVE
+    if certificates:
+        robustness |= CERTIFICATES
+    return LAYOUT | {"robustness": robustness} | (RECIPE_LAYOUT if recipes else {})
 
 
 def _tag(name: str) -> str:
