@@ -67,15 +67,16 @@ class GradientScores(Callback):
     def __init__(self, canaries: _Canaries) -> None:
         self.canaries = canaries
         self.scores: NDArray[np.float64] | None = None
+        self._batch: Batch | None = None
         self._normal: Tensor | None = None
         self._right = torch.zeros(0)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the canaries' images."""
+    def _read(self, trainer: Trainer, pl_module: LightningModule) -> Batch:
+        """Return the canaries' images."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         samples = data.dataset(self.canaries.indices, labels=dict(self.canaries.labels(data)))
         rows = [samples[0, row] for row in range(len(samples))]
-        self._batch = Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
+        return Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
 
     def on_before_optimizer_step(
         self,
@@ -89,8 +90,10 @@ class GradientScores(Callback):
         if not self._applies(trainer, computer, parameters):
             return
         assert isinstance(computer, DPGradient)
+        if self._batch is None:
+            self._batch = self._read(trainer, pl_module)
         private, names = computer.private, list(parameters)
-        gradients = self._gradients(task, computer, parameters)
+        gradients = self._gradients(self._batch, task, computer, parameters)
         noisy = torch.cat([cast(Tensor, parameters[name].grad).flatten() for name in names])
         exact = torch.cat([computer.sums[name].flatten() for name in names]).double()
         inserted = torch.from_numpy(self.canaries.inserted).to(gradients.device)
@@ -107,6 +110,7 @@ class GradientScores(Callback):
         if self._normal is not None:
             prior = 4 * torch.eye(len(self._right), dtype=torch.float64)  # a fair coin has variance 1/4
             self.scores = torch.linalg.solve(self._normal + prior, self._right).numpy()
+        self._batch = None
         return self.scores
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,11 +139,13 @@ class GradientScores(Callback):
             )
         return size <= LARGEST
 
-    def _gradients(self, task: _Task, computer: DPGradient, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+    def _gradients(
+        self, images: Batch, task: _Task, computer: DPGradient, parameters: Mapping[str, nn.Parameter]
+    ) -> Tensor:
         """Return the clipped gradient of each canary at the current weights, float64 (n, d)."""
         settings, found = computer.private.settings, []
-        for row in range(len(self._batch.index)):
-            batch = Batch(*(part[row : row + 1] for part in self._batch))
+        for row in range(len(images.index)):
+            batch = Batch(*(part[row : row + 1] for part in images))
             with torch.enable_grad(), task.cached_features():
                 alone = clipped_sum(
                     partial(_losses, task, batch),
