@@ -21,9 +21,10 @@ from seg_mia.audit.leaks import leaks
 from seg_mia.audit.matrix import defence_table, side_by_side, with_differences, write_matrix
 from seg_mia.audit.preparation import check
 from seg_mia.audit.progress import Progress
+from seg_mia.audit.rows import rows
 from seg_mia.audit.runner import AuditRunner, GatedDefence
 from seg_mia.audit.schedule import Schedule
-from seg_mia.audit.settings import Settings, VictimRow, declared, rows
+from seg_mia.audit.settings import Settings, VictimRow, declared
 from seg_mia.audit.stage_cache import EXECUTION, StageCache
 from seg_mia.audit.steps import audits_folds, steps
 from seg_mia.config.files import Config

@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from torch import nn
 
+from seg_mia.audit.rows import row_key, rows
 from seg_mia.audit.settings import (
     AttackEntry,
     Settings,
@@ -12,8 +13,6 @@ from seg_mia.audit.settings import (
     Training,
     VictimRow,
     read_settings,
-    row_key,
-    rows,
     shadow_count,
 )
 from seg_mia.checkpoint import Card, ClassSpec

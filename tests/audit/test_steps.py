@@ -9,8 +9,9 @@ import pytest
 from seg_mia.audit.attacks import prepared_attacks
 from seg_mia.audit.board import measures
 from seg_mia.audit.progress import Progress
+from seg_mia.audit.rows import rows
 from seg_mia.audit.run import audit
-from seg_mia.audit.settings import AttackEntry, Settings, Shadows, Training, VictimRow, read_settings, rows
+from seg_mia.audit.settings import AttackEntry, Settings, Shadows, Training, VictimRow, read_settings
 from seg_mia.audit.stage_cache import StageResult
 from seg_mia.audit.steps import AuditStep, steps
 from seg_mia.errors import InputError

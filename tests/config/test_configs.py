@@ -11,7 +11,8 @@ from torch import nn
 
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.certify import Certification
-from seg_mia.audit.settings import AttackEntry, NnUNetVictim, read_settings, rows
+from seg_mia.audit.rows import rows
+from seg_mia.audit.settings import AttackEntry, NnUNetVictim, read_settings
 from seg_mia.cli import main
 from seg_mia.config import files as configs
 from seg_mia.config.files import BARE, config_folder, find_config, known, read_yaml
