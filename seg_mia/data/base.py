@@ -1,7 +1,6 @@
 """Data module base class: loaders of members, non-members and reference samples."""
 
 import copy
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +15,17 @@ from seg_mia.config.spec import parameters
 from seg_mia.data.altered import with_altered
 from seg_mia.data.augment import Augmentation, Augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
-from seg_mia.data.checks import examine, log_notes
+from seg_mia.data.checks import check_counts, examine, log_notes
 from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
-from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, spread
+from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, run_seed, spread
 from seg_mia.data.source import Note, Source
 from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
 from seg_mia.data.stated_parts import MixedPatients, Stated, check_mixed, moved_patients, read_parts
 from seg_mia.data.strata import foreground_strata
+from seg_mia.data.training_set import TrainingSet, check_unevaluated
 from seg_mia.errors import InputError
 
 Subset = Literal["nonmembers", "members", "reference", "all"]
@@ -117,9 +117,7 @@ class SegmentationData(LightningDataModule):
         altered: float = 0.0,
     ) -> None:
         super().__init__()
-        self._check_counts(batch_size, limit, workers)
-        if stratify is not None and stratify < 2:
-            raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
+        check_counts(batch_size=batch_size, limit=limit, workers=workers, stratify=stratify)
         check_mixed(parts, mixed_patients)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.parts, self.mixed_patients = parts, mixed_patients
@@ -132,7 +130,7 @@ class SegmentationData(LightningDataModule):
         self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify, self.altered = stratify, altered
         self._ready, self._begin = False, 0
-        self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
+        self._taught: TrainingSet | None = None
         self.batches: Batches | None = None
 
     def viewed(self, settings: Mapping[str, Any], *, subset: Subset, limit: int | None) -> Self:
@@ -146,20 +144,12 @@ class SegmentationData(LightningDataModule):
         Raises:
             InputError: a limit below 1.
         """
-        self._check_counts(self.batch_size, limit, self.workers)
+        check_counts(batch_size=self.batch_size, limit=limit, workers=self.workers)
         view = copy.copy(self)
         view._opened, view.subset, view.limit = self, subset, limit
         view.__dict__.pop("_hparams", None)  # the copy's own, not this one's
         view.save_hyperparameters(dict(settings), logger=False)
         return view
-
-    @staticmethod
-    def _check_counts(batch_size: int, limit: int | None, workers: int) -> None:
-        if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
-            raise InputError(
-                f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
-                f"{workers}"
-            )
 
     @abstractmethod
     def read_source(self) -> Source:
@@ -335,16 +325,20 @@ class SegmentationData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled and augmented training samples, by default the members."""
-        labels = self._taught[1] if self._taught else None
-        samples = self.dataset(self.trained(), augmented=True, labels=labels)
+        training = self.training_set()
+        samples = self.dataset(training.indices, augmented=True, labels=training.labels)
         if self.batches is None:
             return self._loader(samples, shuffle=True)
         rank, ranks = self._ranks()
         return self.batches.loader(samples, workers=self.workers, epoch=self._begin, rank=rank, ranks=ranks)
 
+    def training_set(self) -> TrainingSet:
+        """Return the training samples, by default the members with their ground truth."""
+        return self._taught or TrainingSet(self.indices("members"))
+
     def trained(self) -> NDArray[np.int64]:
         """Return the data-set indices of the training samples, by default the members."""
-        return self._taught[0] if self._taught else self.indices("members")
+        return self.training_set().indices
 
     def teach(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
         """Replace the members in training by other samples with masks other than the ground truth.
@@ -356,27 +350,17 @@ class SegmentationData(LightningDataModule):
         Raises:
             InputError: a sample is used for evaluation.
         """
-        self._refuse_judged(indices)
-        self._taught = indices, labels
+        check_unevaluated(indices, self._evaluable())
+        self._taught = TrainingSet(indices, labels)
 
     def insert(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
-        """Add training samples with masks other than the ground truth.
+        """Add training samples to those of the training; arguments and errors as for `teach`."""
+        check_unevaluated(indices, self._evaluable())
+        self._taught = self.training_set().extended(TrainingSet(indices, labels))
 
-        Args:
-            indices: data-set indices of the additional samples, (n,); none may be evaluated.
-            labels: a mask (h, w) for each of them.
-
-        Raises:
-            InputError: a sample is used for evaluation.
-        """
-        self._refuse_judged(indices)
-        before = self._taught[1] if self._taught else {}
-        self._taught = np.concatenate([self.trained(), indices]), {**before, **labels}
-
-    def _refuse_judged(self, indices: NDArray[np.int64]) -> None:
-        judged = set(self.indices("members")) | set(self.indices("nonmembers"))
-        if judged & set(indices.tolist()):
-            raise InputError("further training samples must come from the reference, got evaluated samples")
+    def _evaluable(self) -> set[int]:
+        """Return the data-set indices of all members and non-members of this half."""
+        return {*self.splits.members, *self.splits.nonmembers}
 
     @property
     def query_batch(self) -> int:
@@ -405,8 +389,3 @@ class SegmentationData(LightningDataModule):
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def run_seed() -> int:
-    """Return the seed of seed_everything: order and augmentation belong to the run, not to the split."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))

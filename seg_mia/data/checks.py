@@ -226,3 +226,21 @@ def _values(sight: Sight, indices: NDArray[np.int64]) -> str:
 def _some(indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
     """Return the first, middle and last of some samples."""
     return sorted({int(indices[0]), int(indices[len(indices) // 2]), int(indices[-1])})
+
+
+def check_counts(*, batch_size: int, limit: int | None, workers: int, stratify: int | None = None) -> None:
+    """Raise InputError for a number of a data module's settings outside its range.
+
+    Args:
+        batch_size: images per batch, at least 1.
+        limit: samples of a subset, at least 1; None for all.
+        workers: loader processes, at least 0.
+        stratify: bins of a stratified split, at least 2; None for a split that is not stratified.
+    """
+    if batch_size < 1 or workers < 0 or (limit is not None and limit < 1):
+        raise InputError(
+            f"batch_size and limit must be at least 1 and workers at least 0, got {batch_size}, {limit}, "
+            f"{workers}"
+        )
+    if stratify is not None and stratify < 2:
+        raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")

@@ -1,5 +1,6 @@
 """Cached samples and their sampling order."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -137,3 +138,8 @@ class Batches(ABC):
         self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
     ) -> DataLoader[Batch]:
         """Return the training loader of one of several ranks, which begins with an epoch."""
+
+
+def run_seed() -> int:
+    """Return the seed of seed_everything: order and augmentation belong to the run, not to the split."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))

@@ -12,7 +12,7 @@ from seg_mia.callbacks.history import History
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.perturbation_results import PerturbationResults
 from seg_mia.callbacks.randomness import EpochSeed
-from seg_mia.data.base import run_seed
+from seg_mia.data.samples import run_seed
 from seg_mia.defences.release import Release, seen
 from seg_mia.membership.scorers import Scorer
 from seg_mia.tasks.certification import CertificationTest

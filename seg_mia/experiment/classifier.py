@@ -10,9 +10,8 @@ from torch.utils.data import DataLoader
 
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Scores
-from seg_mia.data.base import run_seed
 from seg_mia.data.predictions import SignalBatch, SignalMaps
-from seg_mia.data.samples import EpochSampler
+from seg_mia.data.samples import EpochSampler, run_seed
 from seg_mia.data.splits import hold_out
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.randomness import EpochSeed
-from seg_mia.data.base import run_seed
+from seg_mia.data.samples import run_seed
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.splits import Split
 from seg_mia.data.trained_model import TrainedModel, judged_data

@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
-from seg_mia.data.base import SegmentationData, run_seed
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonBatches
+from seg_mia.data.samples import run_seed
 from seg_mia.defences.dp.accounting import Accountant, Mechanism
 from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number

@@ -1,0 +1,33 @@
+"""Samples that a network is trained on."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Training samples, and the masks that replace their ground truth.
+
+    Attributes:
+        indices: data-set indices of the samples, (n,).
+        labels: a mask (h, w) for each index trained on something other than its ground truth.
+    """
+
+    indices: NDArray[np.int64]
+    labels: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def extended(self, added: "TrainingSet") -> Self:
+        """Return these samples followed by further ones."""
+        return type(self)(np.concatenate([self.indices, added.indices]), {**self.labels, **added.labels})
+
+
+def check_unevaluated(indices: NDArray[np.int64], evaluated: Collection[int]) -> None:
+    """Raise InputError if further training samples are among those that attacks and validation evaluate."""
+    if not set(evaluated).isdisjoint(indices.tolist()):
+        raise InputError("further training samples must come from the reference, got evaluated samples")
