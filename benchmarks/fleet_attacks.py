@@ -24,9 +24,9 @@ from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
-from seg_mia.experiment.membership import load_shadow
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow
+from seg_mia.experiment.trained_networks import load_shadow
 from seg_mia.membership import auc, tpr_at_fpr
 from seg_mia.membership.fleet import (
     attacked,
@@ -73,7 +73,9 @@ def read_fleet(folder: Path, root: str | None) -> list[TrainedModel]:
     """Return the networks of a fleet, loaded on demand."""
     files = shadow_files(folder)
     cards = [read_run(file, ())[1] for file in files]
-    spec = without_machine(cards[0].data or {})
+    if cards[0].data is None:
+        raise SystemExit(f"{files[0]} must name its data, it was exported")
+    spec = without_machine(cards[0].data)
     kind = resolve(spec["class_path"])
     if not issubclass(kind, SegmentationData):
         raise SystemExit(f"{files[0]} must name seg_mia's data, got {spec['class_path']}")

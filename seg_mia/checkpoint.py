@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from seg_mia.atomic import written_whole
-from seg_mia.config.spec import as_declared, check_spec, parameters, resolve
+from seg_mia.config.spec import ClassSpec, as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
 from seg_mia.models.user_errors import input_errors
 
@@ -38,18 +38,6 @@ _UNREADABLE = (
 
 Content = dict[str, Any]
 """Tensors and plain values by name, in the form of a file: of any type until checked."""
-
-
-class ClassSpec(TypedDict):
-    """A class and its arguments.
-
-    Attributes:
-        class_path: module and name of the class.
-        init_args: its arguments by name; plain values, or specifications of the same form.
-    """
-
-    class_path: str
-    init_args: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -157,7 +145,7 @@ def _check_types(card: Card) -> None:
         raise InputError("describes its data without init_args")
 
 
-def without_machine(data: Mapping[str, Any]) -> ClassSpec:
+def without_machine(data: ClassSpec) -> ClassSpec:
     """Return a data module's specification without machine-specific settings, such as the cache folder.
 
     They are removed when metadata is written and again when it is read: untrusted metadata cannot set them.
@@ -190,13 +178,13 @@ def load_victim(
     return network.to(device).eval()
 
 
-def build(spec: Mapping[str, Any], *, trust: Collection[str] = ()) -> nn.Module:
+def build(spec: ClassSpec, *, trust: Collection[str] = ()) -> nn.Module:
     """Build the module of a checked specification, its nested modules first."""
     check_spec(spec, trust=trust, base=nn.Module)
     kind = resolve(spec["class_path"])
     declared = parameters(kind)
     arguments = {
-        name: build(value, trust=trust)
+        name: build(cast(ClassSpec, value), trust=trust)
         if isinstance(value, dict) and "class_path" in value
         else as_declared(value, declared.get(name, Any))
         for name, value in spec.get("init_args", {}).items()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -249,11 +249,15 @@ def is_adopted(file: Path) -> bool:
 def fitting_shadows(runs: Path, victim: Path) -> list[Path]:
     """Return the newest shadow of a victim's data and split among runs; none if there is none."""
     card = read(victim)["seg_mia"]
-    known = ((file, other) for file, other in _of_role(runs, "shadow") if not _unknown_members(other))
-    return [file for file, other in known if _fit(card, other, apart=True)][:1]
+    known = (
+        (file, shadow_card)
+        for file, shadow_card in _of_role(runs, "shadow")
+        if not _unknown_members(shadow_card)
+    )
+    return [file for file, shadow_card in known if _fit(card, shadow_card, apart=True)][:1]
 
 
-def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
+def _fleet(fitting: Sequence[tuple[Path, Mapping[str, object]]]) -> list[Path]:
     """Return the newest of some shadows, the newest first, and those of the same fleet."""
     newest_file, newest_card = fitting[0]
     fleet = dict[object, Path]()
@@ -265,7 +269,7 @@ def _fleet(fitting: Sequence[tuple[Path, Mapping[str, Any]]]) -> list[Path]:
 
 
 def _unpaired(
-    runs: Path, victim: tuple[Path, Mapping[str, Any]], shadows: Sequence[Path], *, many: bool
+    runs: Path, victim: tuple[Path, Mapping[str, object]], shadows: Sequence[Path], *, many: bool
 ) -> InputError:
     """Return the error message if no two networks are compatible."""
     if shadows:
@@ -285,11 +289,11 @@ def _unpaired(
     )
 
 
-def _named(file: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+def _named(file: Path | None) -> list[tuple[Path, dict[str, object]]]:
     return [(file, read(file)["seg_mia"])] if file else []
 
 
-def _unknown_members(card: Mapping[str, Any]) -> bool:
+def _unknown_members(card: Mapping[str, object]) -> bool:
     """Return whether unchecked metadata is of an external network with randomly drawn members."""
     training, split = card.get("training"), card.get("split")
     if not isinstance(training, dict) or not isinstance(split, dict):
@@ -297,25 +301,25 @@ def _unknown_members(card: Mapping[str, Any]) -> bool:
     return split.get("role") == "shadow" and bool(training.get("adopted")) and not split.get("stated")
 
 
-def _half(card: Mapping[str, Any]) -> str | None:
+def _half(card: Mapping[str, object]) -> str | None:
     """Return the half of the data used in a training, victim's or shadow's, if in the metadata."""
     split = card.get("split")
     return split.get("role") if isinstance(split, dict) else None
 
 
-def _pool(card: Mapping[str, Any]) -> object:
+def _pool(card: Mapping[str, object]) -> object:
     """Return the half that a network's members are drawn from: its own, or a numbered shadow's shared one."""
     split = card.get("split")
     return split.get("pool", split.get("role")) if isinstance(split, dict) else None
 
 
-def _number(card: Mapping[str, Any]) -> object:
+def _number(card: Mapping[str, object]) -> object:
     """Return the number of a shadow; None if it is trained on all members of its half."""
     split = card.get("split")
     return str(split.get("shadow")) if isinstance(split, dict) else None
 
 
-def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, object]]]:
     """Yield checkpoints and their unchecked metadata, the newest first."""
     files = sorted(
         runs.glob(f"*/*/{CHECKPOINTS}/{LAST}"), key=lambda file: file.stat().st_mtime, reverse=True
@@ -332,7 +336,7 @@ def _of_role(runs: Path, role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield file, card
 
 
-def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -> bool:
+def _fit(victim: Mapping[str, object], shadow: Mapping[str, object], *, apart: bool) -> bool:
     """Return whether two checkpoints have the two roles of one split; the data itself is compared later.
 
     Args:
@@ -346,7 +350,7 @@ def _fit(victim: Mapping[str, Any], shadow: Mapping[str, Any], *, apart: bool) -
     return same_data and split and roles and _source(victim) == _source(shadow)
 
 
-def _source(card: Mapping[str, Any]) -> object:
+def _source(card: Mapping[str, object]) -> object:
     """Return the data set's description in checkpoint metadata: samples, size, split."""
     data = card.get("data")
     arguments = data.get("init_args") if isinstance(data, dict) else None
@@ -356,7 +360,7 @@ def _source(card: Mapping[str, Any]) -> object:
     return data.get("class_path"), {name: given[name] for name in given if name not in OF_A_ROLE}
 
 
-def _like(victim: Path, card: Mapping[str, Any]) -> str:
+def _like(victim: Path, card: Mapping[str, object]) -> str:
     """Return the options that train a shadow for a victim: on the other half, with another seed."""
     role = "victim" if _half(card) == "shadow" else "shadow"
     training = card.get("training")
@@ -378,7 +382,7 @@ def defence_names(card: Card) -> list[str]:
     return _defences({"model": card.model})
 
 
-def _defences(card: Mapping[str, Any]) -> list[str]:
+def _defences(card: Mapping[str, object]) -> list[str]:
     """Return the class names of the defences in unchecked metadata, which may have any content."""
     model = card.get("model")
     arguments = model.get("init_args") if isinstance(model, dict) else None

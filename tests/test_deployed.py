@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ import seg_mia
 from seg_mia import models
 from seg_mia.checkpoint import build
 from seg_mia.config.parsing import import_all
-from seg_mia.config.spec import class_paths, paths_to_trust
+from seg_mia.config.spec import ClassSpec, class_paths, paths_to_trust
 from seg_mia.models.heads import final
 from seg_mia.models.one_head import OneHead
 
@@ -33,7 +32,7 @@ NETWORKS = [
 ]
 
 
-def name_of(spec: dict[str, Any]) -> str:
+def name_of(spec: ClassSpec) -> str:
     return "-".join(path.rpartition(".")[2] for path in class_paths(spec))
 
 
@@ -74,7 +73,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("my_client", None)
 
 
-def made(spec: dict[str, Any]) -> nn.Module:
+def made(spec: ClassSpec) -> nn.Module:
     """Build a network as a config would, its file given to it as one."""
     kind = spec["class_path"].rpartition(".")[2]
     if kind in WRITERS:
@@ -88,7 +87,7 @@ def made(spec: dict[str, Any]) -> nn.Module:
 
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("spec", NETWORKS, ids=[name_of(spec) for spec in NETWORKS])
-def test_every_shown_network_answers(spec: dict[str, Any]) -> None:
+def test_every_shown_network_answers(spec: ClassSpec) -> None:
     for path in class_paths(spec):
         pytest.importorskip(path.partition(".")[0])
     if spec["class_path"].endswith("Transformers"):

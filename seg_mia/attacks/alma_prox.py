@@ -195,12 +195,12 @@ class _Lagrangian:
     def _hardest(self, value: Tensor, n: int, steps: int) -> Tensor:
         """Return the pixels of largest constraint that may stay correct, 1 - share of them at the end."""
         allowed = ((1 - self.share) * self.total * n / max(steps - 1, 1)).long()
-        most = int(allowed.max())
-        if most == 0:
+        largest = int(allowed.max())
+        if largest == 0:
             return torch.zeros_like(self.counted)
         flat = value.masked_fill(~self.counted, -torch.inf).flatten(1)
-        top = flat.topk(most).indices
-        taken = torch.arange(most, device=flat.device) < allowed[:, None]
+        top = flat.topk(largest).indices
+        taken = torch.arange(largest, device=flat.device) < allowed[:, None]
         return torch.zeros_like(flat, dtype=torch.bool).scatter(1, top, taken).view_as(self.counted)
 
     def descended(self, change: Tensor, gradient: Tensor, size: Tensor, x: Tensor, n: int) -> Tensor:

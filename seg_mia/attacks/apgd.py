@@ -90,9 +90,9 @@ def apgd(
         start, done = random_start(x, norm, epsilon * (STAGES[0][0] if staged else 1), seed), 0
         for factor, budget in stages(steps, staged):
             stage = Stage(x, target, norm, factor * epsilon, loss, steps, done)
-            found = best if factor == 1 else Best(x)
-            stage.run(model, projected(start, x, norm, factor * epsilon), budget, found, on_step)
-            start, done = found.image, done + budget
+            stage_best = best if factor == 1 else Best(x)
+            stage.run(model, projected(start, x, norm, factor * epsilon), budget, stage_best, on_step)
+            start, done = stage_best.image, done + budget
     notes = {"loss_clean": clean, "loss_adversarial": best.loss, "dice": best.dice}
     return Adversarial(best.image, notes)
 

@@ -75,7 +75,7 @@ def frequency(
         x, target = usable(x), usable(target)
         blocks = Blocks(x, block)
         table = blocks.table(tables)
-        best, kept = Best(x), table
+        best, best_table = Best(x), table
         for n in range(steps + 1):
             if on_step is not None and n < steps:
                 on_step(n)
@@ -84,13 +84,13 @@ def frequency(
             logits = final(model(image))
             check_output(logits, target)
             best.keep(n, image, logits, target, measure(logits.detach(), target))
-            kept = torch.where(per_image(best.step == n, table), table.detach(), kept)
+            best_table = torch.where(per_image(best.step == n, table), table.detach(), best_table)
             if n < steps:
                 gain = OBJECTIVES[loss](logits, target, n / steps, False)
                 gain = gain - similarity * (1 - _similarity(image, x)).to(gain)
                 gradient = input_gradient(gain.sum(), table)
                 table = (table.detach() + size * gradient.sign()).clamp(1, strongest)
-    return Adversarial(best.image, {"dice": best.dice, "step": kept.flatten(1).mean(1)})
+    return Adversarial(best.image, {"dice": best.dice, "step": best_table.flatten(1).mean(1)})
 
 
 class Blocks:
@@ -100,10 +100,10 @@ class Blocks:
         self.x, self.side = x, side
         self.space = x.shape[2:]
         pads = [(-size) % side for size in self.space]
-        whole = F.pad(x, [part for pad in reversed(pads) for part in (0, pad)], mode="replicate")
-        self.counts = [size // side for size in whole.shape[2:]]
+        padded = F.pad(x, [part for pad in reversed(pads) for part in (0, pad)], mode="replicate")
+        self.counts = [size // side for size in padded.shape[2:]]
         self.matrix = cosines(side, x)
-        self.values = LEVELS * self._turned(self._split(whole), self.matrix)
+        self.values = LEVELS * self._turned(self._split(padded), self.matrix)
 
     def table(self, tables: Tables) -> Tensor:
         """Return steps of 1, one per frequency of an image or of a block."""

@@ -35,7 +35,7 @@ def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float 
             return float(mask_dice(final(model(usable(images))), target).nanmean())
 
     few = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=STEPS)
-    more = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=2 * STEPS)
+    many = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=2 * STEPS)
     wide = pgd(model, x, target, epsilon=2 * epsilon, step_size=epsilon / 2, steps=STEPS)
     strong, free = (
         pgd(
@@ -45,7 +45,7 @@ def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float 
         for radius, step, steps in ((epsilon, epsilon / 4, STEPS), (1.0, 0.1, 2 * STEPS))
     )  # fmt: skip
     blind = square(model, x, target, epsilon=epsilon, queries=QUERIES)
-    dice = left(few.images), left(more.images)
+    dice = left(few.images), left(many.images)
     return SanityCheck(
         images=len(x),
         epsilon=epsilon,

@@ -79,8 +79,8 @@ def transfer(
             if on_step is not None:
                 on_step(n)
             image.requires_grad_()
-            shown, mask = _diversified(image, target, smallest, diverse, draw)
-            logits = final(model(shown))
+            varied, mask = _diversified(image, target, smallest, diverse, draw)
+            logits = final(model(varied))
             check_output(logits, mask)
             gradient = input_gradient(OBJECTIVES[loss](logits, mask, n / steps, False).sum(), image)
             size = gradient.abs().mean(axes(gradient, 1), keepdim=True)

@@ -109,9 +109,9 @@ def fit_universal(
                 rows = order[begin : begin + PASS]
                 gradient = _gradient(model, x[rows], target[rows], change, loss, epoch / epochs)
                 change = (change + length * gradient.sign()).clamp(-epsilon, epsilon)
-            left = _left(model, x, target, change, measure)
-            if left < lowest:
-                best, lowest = change, left
+            remaining = _left(model, x, target, change, measure)
+            if remaining < lowest:
+                best, lowest = change, remaining
     return best
 
 
@@ -146,8 +146,8 @@ def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor)
 
 def tiled(change: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return a tile (1, C, *T) repeated to a size, from the first pixel on, (1, C, *size)."""
-    counts = [-(-whole // side) for whole, side in zip(size, change.shape[2:], strict=True)]
-    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(whole) for whole in size))]
+    counts = [-(-length // side) for length, side in zip(size, change.shape[2:], strict=True)]
+    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(length) for length in size))]
 
 
 def _gradient(

@@ -21,12 +21,12 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.executors.base import Executor
-from seg_mia.experiment.membership import load_shadow
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow, plan
 from seg_mia.experiment.recipe import fleet_signals, recipe_results
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import SHADOW
+from seg_mia.experiment.trained_networks import load_shadow
 from seg_mia.membership.base import Membership
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, read_run
@@ -58,13 +58,13 @@ def fleet_requests(recipe: RunRequest, size: int, pool: Pool) -> list[RunRequest
     if refused := [option.flag for option in recipe.options if option.name in fixed]:
         raise InputError(f"a fleet numbers its networks itself; leave out {refused[0]}")
     seed = _seed(recipe)
-    kept = tuple(option for option in recipe.options if option.name != "seed_everything")
+    options = tuple(option for option in recipe.options if option.name != "seed_everything")
     return [
         replace(
             recipe,
             role=SHADOW,
             options=(
-                *kept,
+                *options,
                 Option("--data.shadow", str(number)),
                 Option("--data.shadow_pool", pool),
                 Option("--seed_everything", str(seed + SHADOW_SEED + FLEET_SEED * number)),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
@@ -74,7 +74,7 @@ def parsed_settings(
     except argparse.ArgumentError as error:
         names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
         raise InputError(one_line(str(error), {*names, *further, "config", "fail-on"})) from None
-    values: dict[str, Any] = parsed.as_dict()
+    values = parsed.as_dict()
     return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 

@@ -6,28 +6,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, assert_never
 
-from seg_mia.attacks.base import Perturbation, Preparation
+from seg_mia.attacks.base import Preparation
 from seg_mia.attacks.certify import Certification
-from seg_mia.audit.attacks import PreparedAttack, by_fleet, on_fleet, on_shadow, prepares
+from seg_mia.audit.attacks import PreparedAttack, by_fleet, prepares
 from seg_mia.audit.canaries import read_canaries
-from seg_mia.audit.deployed import adoption, audited_folds, has_nonmembers
-from seg_mia.audit.fleet import audited_recipe, fleet_requests, on_numbers, open_fleet, opened
+from seg_mia.audit.deployed import audited_folds
+from seg_mia.audit.fleet import audited_recipe, on_numbers, open_fleet
 from seg_mia.audit.identity import about, weights_identity
 from seg_mia.audit.preparation import training
-from seg_mia.audit.settings import NnUNetVictim, Settings, Training, VictimRow, shadow_count
+from seg_mia.audit.requests import SUBSETS, AuditRequests
+from seg_mia.audit.settings import Settings, VictimRow
 from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
 from seg_mia.callbacks.card import own_salt
 from seg_mia.checkpoint import read_card
-from seg_mia.config.options import Option, options_of
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
-from seg_mia.experiment.membership import adopted, check_members
 from seg_mia.experiment.plan import Plan, plan
-from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
 from seg_mia.results.certificate import CertificateResult
@@ -36,12 +35,10 @@ from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import guarantee
 from seg_mia.results.recipe import RecipeResult
-from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, defence_names, shadow_files
+from seg_mia.runs import checkpoint_file, defence_names
 
 GatedDefence = Literal["DPSGD", "Canaries"]
 """Defences required for the values of some gates."""
-SUBSETS = ("nonmembers", "members")
-"""Subsets of a victim's validations."""
 
 
 class Position(TypedDict):
@@ -89,6 +86,11 @@ class AuditRunner:
     networks: dict[tuple[int, str, str], list[Network]] = field(default_factory=dict)
     prepared: dict[Preparation, Future[StageResult]] = field(default_factory=dict)
 
+    @property
+    def requests_of(self) -> AuditRequests:
+        """The requests of the steps' runs."""
+        return AuditRequests(self.settings, self.rows)
+
     def inputs(self, step: AuditStep) -> list[Future[StageResult]]:
         """Return the trainings that must end before a step begins."""
         if step.kind == "folds":
@@ -105,21 +107,20 @@ class AuditRunner:
 
     def requests(self, step: AuditStep) -> list[RunRequest]:
         """Return the runs of a step, none for a given checkpoint. Its inputs must have ended."""
-        row = self.rows[step.row]
         match step.kind:
             case "victim" | "shadow":
-                source = self._source(step)
+                source = self.requests_of.source(step)
                 return [] if isinstance(source, Path) else [source]
             case "network":
-                return [self._network(step)]
+                return [self.requests_of.network(step, self.cache.modules)]
             case "recipe" | "folds":
                 return []
             case "utility":
-                return self._measurements(step, row)
+                return self.requests_of.measurements(step, _folder(self._trained(step)[0]))
             case "preparation":
                 return [training(_preparation(step).config, self.settings)]
             case "attack":
-                return [self._attack(step, row)]
+                return [self.requests_of.attack(step, *self._folders(step), self._prepared(step))]
             case _:
                 assert_never(step.kind)
 
@@ -128,7 +129,7 @@ class AuditRunner:
         if step.kind in {"victim", "shadow"}:
             row = self.rows[step.row]
             key = (step.round, step.kind, (row if step.kind == "victim" else shadow_row(row)).training_key)
-            source = self._source(step)
+            source = self.requests_of.source(step)
             self.networks.setdefault(key, []).append(source if isinstance(source, Path) else runs[0])
         elif step.kind == "network":
             self.networks.setdefault((0, "network", self.rows[step.row].training_key), []).append(runs[0])
@@ -154,8 +155,8 @@ class AuditRunner:
         infers = any(isinstance(attack.instance, Membership) for attack in attacks)
         for step in listed:
             if step.kind == "network" and step.shadow == 0:
-                self.cache.modules.of_plan(plan(self._network(step)))
-            source = self._source(step) if step.kind in {"victim", "shadow"} else None
+                self.cache.modules.of_plan(plan(self.requests_of.network(step, self.cache.modules)))
+            source = self.requests_of.source(step) if step.kind in {"victim", "shadow"} else None
             if isinstance(source, Path):
                 if infers:
                     self._check_members_known(step, source)
@@ -192,56 +193,11 @@ class AuditRunner:
 
     def may_have(self, defence: GatedDefence, row: int) -> bool:
         """Return whether a row's victim may have a defence, by its config or its checkpoint."""
-        source = self._source(AuditStep("victim", 0, row, ""))
+        source = self.requests_of.source(AuditStep("victim", 0, row, ""))
         if not isinstance(source, Path):
             return may_train_with(plan(source), defence)
         card = read_card(source, trust=self.settings.trust)
         return card.privacy is not None if defence == "DPSGD" else defence in defence_names(card)
-
-    def _source(self, step: AuditStep) -> Path | RunRequest:
-        """Return the checkpoint given for a training, or the training itself."""
-        row = self.rows[step.row]
-        row = row if step.kind == "victim" else shadow_row(row)
-        entry = self.settings.victim if step.kind == "victim" else self.settings.shadow
-        assert entry is not None
-        if row.config is not None:
-            training = Training(row.config)
-        elif isinstance(entry, NnUNetVictim):
-            return adoption(self.settings, entry, self.settings.seeds[step.round])
-        else:
-            training = Training(entry) if isinstance(entry, str) else entry
-        path = Path(training.config)
-        if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
-            if training.options or training.weights or row.defence or row.options:
-                raise InputError(
-                    f"{path} is already trained, so options and defences do not apply; leave them out, or "
-                    "name a config"
-                )
-            return shadow_files(path)[step.shadow] if step.kind == "shadow" else checkpoint_file(path)
-        return self._training(step, training, row)
-
-    def _training(self, step: AuditStep, training: Training, row: VictimRow) -> RunRequest:
-        is_shadow = step.kind == "shadow"
-        seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
-        numbered = is_shadow and shadow_count(self.settings) > 1
-        return RunRequest(
-            "adopt" if training.weights else "fit",
-            configs=(training.config,),
-            defences=tuple(row.defence),
-            role="shadow" if is_shadow else None,
-            reference=training.reference_predictions,
-            agreement=training.agreement,
-            runs=self.settings.runs,
-            options=(
-                *options_of("", {"seed_everything": seed}),
-                *options_of("data.", self.settings.data),
-                *options_of("model.", self.settings.model),
-                *options_of("model.", {"weights": training.weights} if training.weights else {}),
-                *options_of("data.", {"shadow": step.shadow} if numbered else {}),
-                *options_of("", training.options),
-                *options_of("", row.options),
-            ),
-        )
 
     def _trained(self, step: AuditStep) -> tuple[Network, list[Network]]:
         """Return the victim and the shadows of a step."""
@@ -255,26 +211,11 @@ class AuditRunner:
         """Return the fleet of a step's row."""
         return self.networks[0, "network", self.rows[step.row].training_key]
 
-    def _network(self, step: AuditStep) -> RunRequest:
-        """Return the training of one network of a row's fleet."""
-        recipe = self._source(AuditStep("victim", 0, step.row, ""))
-        if not isinstance(recipe, RunRequest):
-            raise InputError(
-                f"a fleet is trained by a row's config, row {self.rows[step.row].label} names {recipe}, "
-                "which is already trained; leave out fleet, or name a config"
-            )
-        assert self.settings.fleet is not None
-        options = tuple(option for option in recipe.options if option.name != "data.role")
-        requests = fleet_requests(replace(recipe, options=options), self.settings.fleet.count, "victim")
-        if step.shadow == 0 and self.settings.fleet.subgroups:  # refused before a fleet is trained
-            check_columns(opened(requests[0], self.cache.modules), self.settings.fleet.subgroups)
-        return requests[step.shadow]
-
     def _add_recipe(self, step: AuditStep) -> None:
         """Audit the recipe of a row, by the audit's attacks on numbers."""
         row, folders = self.rows[step.row], list(map(_folder, self._fleet(step)))
         listed = {attack.label: attack.instance for attack in self.attacks if not attack.control}
-        first = self._network(replace(step, shadow=0))
+        first = self.requests_of.network(replace(step, shadow=0), self.cache.modules)
         networks = open_fleet(folders, self.cache.modules, first, trust=self.settings.trust)
         assert self.settings.fleet is not None
         self.recipes += audited_recipe(
@@ -289,23 +230,13 @@ class AuditRunner:
     def _add_folds(self, step: AuditStep) -> None:
         """Audit the networks of a cross-validation."""
         row = self.rows[step.row]
-        data = options_of("data.", self.settings.data)
-        request = self._on_victim("validate", self._folders(step)[0], row, data)
+        request = self.requests_of.validation(step, self._folders(step)[0])
         self.folds.append(audited_folds(request, self.cache.modules, row=step.row, defence=row.label))
 
     def _folders(self, step: AuditStep) -> tuple[Path, list[Path]]:
         """Return the checkpoints or run folders of the victim and the shadows of a step."""
         victim, shadows = self._trained(step)
         return _folder(victim), list(map(_folder, shadows))
-
-    def _measurements(self, step: AuditStep, row: VictimRow) -> list[RunRequest]:
-        """Return the validations of the deployed victim on non-members and members."""
-        victim = _folder(self._trained(step)[0])
-        request = self._on_victim("validate", victim, row, options_of("data.", self.settings.data))
-        card = read_card(checkpoint_file(victim), trust=self.settings.trust)
-        subsets = SUBSETS if has_nonmembers(card) else SUBSETS[1:]
-        options = [(*request.options, Option("--data.subset", subset)) for subset in subsets]
-        return [replace(request, options=chosen) for chosen in options]
 
     def _add_victim(self, step: AuditStep, row: VictimRow, results: Sequence[StageResult]) -> None:
         """Start a row with the validation results."""
@@ -334,26 +265,14 @@ class AuditRunner:
             )
         )
 
+    def _prepared(self, step: AuditStep) -> Path | None:
+        """Return the run folder of the training that a step's attack requires, if any."""
+        preparation = prepares(step.attack) if step.attack is not None else None
+        return None if preparation is None else _folder(self.prepared[preparation])
+
     def _position(self, step: AuditStep) -> Position:
         seed, row = self.settings.seeds[step.round], self.rows[step.row]
         return {"seed": seed, "round": step.round, "row": step.row, "defence": row.label}
-
-    def _attack(self, step: AuditStep, row: VictimRow) -> RunRequest:
-        attack = step.attack
-        assert attack is not None
-        victim, shadows = self._folders(step)
-        options = list(attack.options)
-        if on_shadow(attack) or on_fleet(attack):
-            options = [option for option in options if option.name != "attack.surrogate"]
-            options += _surrogates(attack, shadows)
-        if (preparation := prepares(attack)) is not None:
-            options.append(Option(f"--attack.{preparation.option}", str(_folder(self.prepared[preparation]))))
-        options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
-        request = replace(self._on_victim("test", victim, row, options), attack=attack.file)
-        if isinstance(attack.instance, Membership):
-            used = tuple(map(str, shadows[: attack.instance.scorer.needs.maximum]))
-            request = replace(request, shadows=used, control=attack.control)
-        return request
 
     def _add_result(self, step: AuditStep, result: StageResult) -> None:
         assert step.attack is not None
@@ -376,29 +295,10 @@ class AuditRunner:
         beginnings = [name for name in names if folder.startswith(f"{name}-")]
         return folder if not step.row or folder in names or not beginnings else max(beginnings, key=len)
 
-    def _on_victim(
-        self, verb: Literal["validate", "test"], victim: Path, row: VictimRow, options: Sequence[Option]
-    ) -> RunRequest:
-        return RunRequest(
-            verb,
-            options=tuple(options),
-            release=row.release,
-            victim=str(victim),
-            runs=self.settings.runs,
-            trust=tuple(self.settings.trust),
-        )
-
 
 def _folder(network: Network) -> Path:
     """Return a given checkpoint, or the folder of a training that has ended."""
     return network if isinstance(network, Path) else network.result().folder
-
-
-def _surrogates(attack: PreparedAttack, networks: Sequence[Path]) -> Sequence[Option]:
-    """Return the option that names the audit's own networks: all of them, or the first."""
-    several = isinstance(attack.instance, Perturbation) and attack.instance.on_surrogate
-    names = list(map(str, networks))
-    return options_of("attack.", {"surrogate": names if several else names[0]})
 
 
 def _preparation(step: AuditStep) -> Preparation:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from seg_mia.atomic import written_whole
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.seen_samples import UNSEEN, SeenSamples
 from seg_mia.checkpoint import FORMAT, KEY, build, without_machine
-from seg_mia.config.spec import OWN, check_spec, class_paths, is_plain, paths_to_trust, restorable
+from seg_mia.config.spec import OWN, ClassSpec, check_spec, class_paths, is_plain, paths_to_trust, restorable
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
 from seg_mia.errors import InputError
 from seg_mia.runs import SALT
 
 
-def spec_of(component: LightningModule | LightningDataModule) -> dict[str, Any]:
+def spec_of(component: LightningModule | LightningDataModule) -> ClassSpec:
     """Return class path and constructor arguments of a task or data module, as plain values.
 
     Raises InputError if an argument cannot be restored from a file.
@@ -66,7 +66,7 @@ def check_restored(component: LightningModule) -> None:
     if network and any(not OWN.fullmatch(path) for path in class_paths(network)):
         with isolate_rng():
             rebuilt = build(network, trust=paths)
-        _require_alike(component.network, rebuilt, str(network["class_path"]))
+        _require_alike(component.network, rebuilt, network["class_path"])
 
 
 def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
@@ -83,10 +83,10 @@ def _require_alike(network: Any, rebuilt: nn.Module, name: str) -> None:
         )
 
 
-def deployed_spec(component: LightningModule, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return class path and arguments of a task's deployed network; empty if it has none."""
-    spec: dict[str, Any] = getattr(component, "deployed_spec", dict)(model["init_args"].get("network", {}))
-    return spec
+def deployed_spec(component: LightningModule, model: ClassSpec) -> ClassSpec | None:
+    """Return class path and arguments of a task's deployed network; None if it has none."""
+    deployed: Callable[[ClassSpec], ClassSpec] | None = getattr(component, "deployed_spec", None)
+    return None if deployed is None else deployed(model["init_args"].get("network", {}))
 
 
 def third_party(task: LightningModule, data: LightningDataModule) -> list[str]:
@@ -117,7 +117,7 @@ class CardWriter(Callback):
         """Add the metadata."""
         checkpoint[KEY] = self.card(trainer, pl_module)
 
-    def card(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def card(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, object]:
         """Return the current metadata of the run."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SegmentationData):
@@ -133,7 +133,7 @@ class CardWriter(Callback):
         return {
             "format": FORMAT,
             "model": model,
-            "network": deployed_spec(pl_module, model),
+            "network": deployed_spec(pl_module, model) or {},
             "data": without_machine(spec_of(data)),
             "classes": data.source.classes,
             "channels": data.source.channels,
@@ -156,7 +156,7 @@ class CardWriter(Callback):
         }
 
 
-def _agreement(task: LightningModule) -> dict[str, Any]:
+def _agreement(task: LightningModule) -> dict[str, Mapping[str, float]]:
     """Return the comparison of an adopted network with the deployed system, if there was one."""
     agreement = getattr(task, "agreement", None)
     return {} if agreement is None else {"agreement": agreement}

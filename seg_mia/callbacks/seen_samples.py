@@ -88,13 +88,14 @@ class SeenSamples(Callback):
         self.seen = state_dict.get("seen")
 
 
-def unseen_members(split: Mapping[str, Any], data: SegmentationData) -> tuple[int, ...]:
+def unseen_members(split: Mapping[str, object], data: SegmentationData) -> tuple[int, ...]:
     """Return the members listed as unused in checkpoint metadata, as data-set indices.
 
     Raises:
         InputError: positions that are not members of this data.
     """
-    positions = split.get(UNSEEN) or []
+    stored = split.get(UNSEEN) or []
+    positions: list[Any] = stored if isinstance(stored, list) else [stored]
     ids = data.source.ids
     order = sorted(range(len(ids)), key=ids.__getitem__)
     try:

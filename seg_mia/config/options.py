@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from seg_mia.config.files import Config, find_file, inline, known
 from seg_mia.errors import InputError
@@ -74,7 +73,7 @@ def options_in(words: Sequence[str]) -> list[Option]:
     return options
 
 
-def options_of(prefix: str, settings: Mapping[str, Any]) -> list[Option]:
+def options_of(prefix: str, settings: Mapping[str, object]) -> list[Option]:
     """Return settings by dotted name as options."""
     return [
         Option(f"--{prefix}{name}", value if isinstance(value, str) else inline(value))

@@ -7,7 +7,7 @@ import types
 from collections.abc import Collection, Mapping
 from enum import Enum
 from importlib import import_module
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from seg_mia.errors import InputError
 
@@ -27,6 +27,18 @@ _LAYER = re.compile(r"torch\.nn(\.\w+)*\.[A-Z]\w*")
 """Classes permitted as an argument: torch's own layers, which are already imported."""
 _WORD = re.compile(r"(?!(null|none|true|false|yes|no|on|off|nan|inf|infinity|y|n)$)[a-z_][\w-]*", re.I | re.A)
 """Text that every parser reads as text."""
+
+
+class ClassSpec(TypedDict):
+    """A class and its arguments.
+
+    Attributes:
+        class_path: module and name of the class.
+        init_args: its arguments by name; plain values, or specifications of the same form.
+    """
+
+    class_path: str
+    init_args: dict[str, Any]
 
 
 def is_plain(value: object) -> bool:
@@ -127,21 +139,17 @@ def check_classes(spec: object) -> None:
             )
 
 
-def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
-    unknown = set(spec) - {"class_path", "init_args"}
-    if (
-        unknown
-        or not isinstance(spec.get("class_path"), str)
-        or not isinstance(spec.get("init_args", {}), Mapping)
-    ):
+def _check_arguments(spec: Mapping[str, object], base: type | None) -> None:
+    path, given = spec.get("class_path"), spec.get("init_args", {})
+    if set(spec) - {"class_path", "init_args"} or not isinstance(path, str) or not isinstance(given, Mapping):
         raise InputError(f"must hold only class_path and init_args, got {sorted(spec)}")
-    kind = resolve(spec["class_path"])
+    kind = resolve(path)
     if base is not None and not issubclass(kind, base):
-        raise InputError(f"names {spec['class_path']!r} instead of a {base.__name__}")
+        raise InputError(f"names {path!r} instead of a {base.__name__}")
     declared = parameters(kind)
-    forwards = not OWN.fullmatch(spec["class_path"]) and _passes_on(kind)
-    for name, value in spec.get("init_args", {}).items():
-        if name in _in_weights(spec["class_path"]) and value is not None:
+    forwards = not OWN.fullmatch(path) and _passes_on(kind)
+    for name, value in given.items():
+        if name in _in_weights(path) and value is not None:
             raise InputError(f"passes {name}={value!r} to {kind.__name__}, whose content the weights hold")
         if name not in declared and not forwards:
             raise InputError(
@@ -154,9 +162,9 @@ def _check_arguments(spec: Mapping[str, Any], base: type | None) -> None:
             )
 
 
-def parameters(kind: type) -> dict[str, Any]:
+def parameters(kind: type) -> dict[str, object]:
     """Return the constructor's parameters and declared types, through `**kwargs` to the base's."""
-    declared: dict[str, Any] = {}
+    declared: dict[str, object] = {}
     for owner in kind.__mro__:
         init = owner.__dict__.get("__init__")
         if init is None:
@@ -180,7 +188,7 @@ def _passes_on(kind: type) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in given)
 
 
-def _hints(owner: type) -> dict[str, Any]:
+def _hints(owner: type) -> dict[str, object]:
     """Return the types declared by a class's own constructor; none if they cannot be resolved."""
     try:
         return get_type_hints(owner.__dict__["__init__"], vars(sys.modules[owner.__module__]))
@@ -188,22 +196,26 @@ def _hints(owner: type) -> dict[str, Any]:
         return {}
 
 
-def restorable(spec: Mapping[str, Any]) -> dict[str, Any]:
+def restorable(spec: ClassSpec) -> ClassSpec:
     """Return `spec` without defaults of third-party classes that plain values cannot represent.
 
     Examples are tuples, classes and functions: a parser writes them as lists and text, and reads back another
     value. If omitted, the constructor restores them. Values other than defaults are kept.
     """
-    if not isinstance(spec.get("class_path"), str) or not isinstance(spec.get("init_args", {}), Mapping):
-        return dict(spec)
-    given = dict(spec.get("init_args", {}))
-    left_out = unsayable(spec["class_path"], given) | _in_weights(spec["class_path"])
-    restored = {
-        name: restorable(value) if isinstance(value, Mapping) else value
-        for name, value in given.items()
-        if name not in left_out
-    }
-    return {**spec, "init_args": restored}
+    path, given = spec["class_path"], spec["init_args"]
+    left_out = unsayable(path, given) | _in_weights(path)
+    restored = {name: _restorable(value) for name, value in given.items() if name not in left_out}
+    return {"class_path": path, "init_args": restored}
+
+
+def _restorable(value: object) -> object:
+    """Return an argument's value, as `restorable` if it is a specification."""
+    if not isinstance(value, Mapping):
+        return value
+    path, given = value.get("class_path"), value.get("init_args", {})
+    if not isinstance(path, str) or not isinstance(given, Mapping):
+        return dict(value)
+    return {**value, **restorable({"class_path": path, "init_args": dict(given)})}
 
 
 def _in_weights(path: str) -> set[str]:
@@ -211,7 +223,7 @@ def _in_weights(path: str) -> set[str]:
     return set(getattr(resolve(path), "in_weights", ())) if path.startswith("seg_mia.models.") else set()
 
 
-def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
+def unsayable(path: str, given: Mapping[str, object]) -> set[str]:
     """Return arguments of a third-party class whose defaults plain values cannot represent."""
     if OWN.fullmatch(path):
         return set()
@@ -224,9 +236,9 @@ def unsayable(path: str, given: Mapping[str, Any]) -> set[str]:
     }
 
 
-def defaults(kind: type) -> dict[str, Any]:
+def defaults(kind: type) -> dict[str, object]:
     """Return the constructor's parameters that have a default, through `**kwargs` to the base's."""
-    standing: dict[str, Any] = {}
+    standing: dict[str, object] = {}
     for owner in kind.__mro__:
         init = owner.__dict__.get("__init__")
         if init is None:

@@ -148,7 +148,7 @@ def shifted(mask: Mask) -> Mask:
 
 def _changed(mask: Mask, altered: Mask) -> Mask:
     """Return the altered mask, or the inverted one if the altered one shows the same."""
-    before, after = (np.where(each == IGNORE, 0, each) for each in (mask, altered))
+    before, after = (np.where(labels == IGNORE, 0, labels) for labels in (mask, altered))
     return inverted(mask) if np.array_equal(before, after) else altered
 
 

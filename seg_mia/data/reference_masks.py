@@ -36,17 +36,17 @@ def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
             names[without_ending(path.relative_to(folder).as_posix())] = path_below(
                 folder, str(path.relative_to(folder))
             )
-    found = dict[int, Path]()
+    files = dict[int, Path]()
     for index, name in enumerate(data.source.ids):
         file = names.get(name) or names.get(name.rpartition("/")[2])
         if file is not None:
-            found[index] = file
-    if not found:
+            files[index] = file
+    if not files:
         raise InputError(
             f"{folder} must hold predictions ({KINDS}) named by sample, such as {data.source.ids[0]}, got "
             f"{name_some(list(names)) if names else 'none'}; rename them"
         )
-    return found
+    return files
 
 
 def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:

@@ -136,5 +136,5 @@ def _mean_signal(
     signal: Signal, logits: Sequence[torch.Tensor], image: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """Return the mean of a signal over queries, float64 (N, ...)."""
-    values = [signal(each, image, mask).double().cpu() for each in logits]
+    values = [signal(output, image, mask).double().cpu() for output in logits]
     return torch.stack(values).mean(dim=0)

@@ -84,11 +84,12 @@ class StatedParts:
                   zip(source.case_names, source.groups, strict=True)]  # fmt: skip
         first = dict[str, tuple[str, str]]()
         for case, before, after in zip(source.case_names, source.groups, groups, strict=True):
-            other_case, other = first.setdefault(before, (case, after))
-            if other != after:
+            other_case, other_patient = first.setdefault(before, (case, after))
+            if other_patient != after:
                 raise InputError(
-                    f"{self.where} gives {other_case} and {case} the patients {other!r} and {after!r}, but "
-                    f"the data has them as one, {before!r}; correct the table, or the data's own patients"
+                    f"{self.where} gives {other_case} and {case} the patients {other_patient!r} and "
+                    f"{after!r}, but the data has them as one, {before!r}; "
+                    "correct the table, or the data's own patients"
                 )
         return tuple(groups)
 
@@ -257,7 +258,7 @@ def _of_nnunet(stated: Mapping[str, str | int], root: Path) -> dict[str, str]:
     folds = read_folds(file)
     fold = stated.get("fold")
     if fold == "all":
-        return {case: "train" for each in folds for name in ("train", "val") for case in each[name]}
+        return {case: "train" for cases in folds for name in ("train", "val") for case in cases[name]}
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold < len(folds):
         raise InputError(f"fold must be 0 to {len(folds) - 1} of {file}, or all, got {fold!r}; correct it")
     validation = _part(str(stated.get("validation", "reference")), "validation")

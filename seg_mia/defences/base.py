@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict
+from typing import ClassVar, Literal, NamedTuple, TypedDict
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
+from seg_mia.config.spec import ClassSpec
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.traits import Trait, incompatible
@@ -148,9 +149,9 @@ def wrapped(network: nn.Module, defences: Sequence[Defence]) -> nn.Module:
     return network
 
 
-def wrapped_spec(spec: Mapping[str, Any], defences: Sequence[Defence]) -> dict[str, Any]:
+def wrapped_spec(spec: ClassSpec, defences: Sequence[Defence]) -> ClassSpec:
     """Return class path and arguments of the network from `wrapped`, given those of the bare one."""
-    deployed = dict(spec)
+    deployed = spec.copy()
     for defence in defences:
         around = defence.wrapping()
         if around is not None:

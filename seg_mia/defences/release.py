@@ -125,5 +125,5 @@ class SmoothedRelease(Release):
             sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, output=output,
             gradient_draws=gradient_draws, seed=seed, batch=batch,
         )  # fmt: skip
-        what = "classes certified by" if output == "certified" else "votes of"
-        self.shows = f"{what} {draws} draws of noise of {sigma:g}"
+        subject = "classes certified by" if output == "certified" else "votes of"
+        self.shows = f"{subject} {draws} draws of noise of {sigma:g}"

@@ -147,8 +147,8 @@ def _gpu(number: int) -> dict[str, str]:
     """Return the environment that shows a process one of several GPUs."""
     if not torch.cuda.is_available() or torch.cuda.device_count() < 2:
         return {}
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = shown.split(",") if shown else list(map(str, range(torch.cuda.device_count())))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
     return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
 
 

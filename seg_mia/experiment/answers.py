@@ -136,7 +136,7 @@ def fleet_answers(
     groups = np.array([source.groups[i] for i in indices])
     fleet = list[Answers]()
     for shadow in shadows:
-        own = np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")])
+        half = np.concatenate([shadow.judged("members"), shadow.judged("nonmembers")])
         # The pool apart: its cached signals serve every victim, whatever else is asked.
         parts = [
             signal_values(shadow, [signal], victim.data, part, device, augment=victim.data.augment)[0]
@@ -148,7 +148,7 @@ def fleet_answers(
                 ids=ids,
                 groups=groups,
                 members=seen_by(shadow)[indices],
-                judged=np.isin(indices, own),
+                judged=np.isin(indices, half),
                 signal=np.concatenate(parts),
             )
         )

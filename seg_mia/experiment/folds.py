@@ -89,9 +89,11 @@ def fold_signals(file: Path, card: Card, data: SegmentationData, device: torch.d
     names = [data.source.ids[index] for index in chosen]
     groups = np.array([data.source.groups[index] for index in chosen])
     _check_patients(groups, inside, names)
-    asked = np.concatenate([chosen, tests])
+    queried = np.concatenate([chosen, tests])
     rows = [
-        signal_values(_side(ensemble, position, file, card, data), [SIGNAL, ImageDice()], data, asked, device)
+        signal_values(
+            _side(ensemble, position, file, card, data), [SIGNAL, ImageDice()], data, queried, device
+        )
         for position in range(len(ensemble.folds))
     ]
     signals, dice = -np.stack([row[0] for row in rows]), 1 - np.stack([row[1] for row in rows])

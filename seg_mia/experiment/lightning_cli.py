@@ -23,7 +23,7 @@ from seg_mia.callbacks.membership_results import write_membership
 from seg_mia.callbacks.panels import Panels
 from seg_mia.callbacks.scores import Scores
 from seg_mia.callbacks.standard import fit_callbacks
-from seg_mia.checkpoint import drop_optimiser, load_weights
+from seg_mia.checkpoint import load_weights
 from seg_mia.config.messages import one_line
 from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.config.spec import check_classes, class_paths
@@ -34,19 +34,12 @@ from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
 from seg_mia.experiment.arguments import add_options
 from seg_mia.experiment.attack_callbacks import image_results, image_task, membership_callbacks
-from seg_mia.experiment.membership import (
-    behind_release,
-    check_victim,
-    infer,
-    load_shadows,
-    load_teacher,
-    membership_summary,
-    unseen_of,
-)
+from seg_mia.experiment.membership import check_victim, infer, membership_summary
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan, teacher_plan
-from seg_mia.experiment.recipe import in_fleet, keep_signals
+from seg_mia.experiment.recipe import finish_network, in_fleet
 from seg_mia.experiment.request import requested
+from seg_mia.experiment.trained_networks import behind_release, load_shadows, load_teacher, unseen_of
 from seg_mia.experiment.trainer_checks import (
     Bars,
     await_ranks,
@@ -63,7 +56,7 @@ from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.membership import MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.text import attack_headline, utility_headline
-from seg_mia.runs import BEST, CHECKPOINTS, LAST, make, read_run, remove, unbegun
+from seg_mia.runs import CHECKPOINTS, LAST, make, read_run, remove, unbegun
 from seg_mia.tasks.adopted import adopt
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -285,10 +278,9 @@ class Experiment(LightningCLI):
         self._sum_up(model.dp_guarantee if isinstance(model, Segmentation) else None)
         file = self.folder / CHECKPOINTS / LAST
         if file.is_file() and self.trainer.is_global_zero and in_fleet(datamodule):
-            if self.trainer.current_epoch == self.trainer.max_epochs:  # one that stopped early may go on
-                drop_optimiser(file)
-                file.with_name(BEST).unlink(missing_ok=True)
-            keep_signals(file, model, datamodule, trust=class_paths(self.config.as_dict()))
+            completed = self.trainer.current_epoch == self.trainer.max_epochs
+            trust = class_paths(self.config.as_dict())
+            finish_network(file, model, datamodule, completed=completed, trust=trust)
 
     def _learn(self, defended: Sequence[Defence], datamodule: SegmentationData) -> None:
         """Train the networks required by defences first, each in its own folder.

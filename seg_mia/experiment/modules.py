@@ -111,7 +111,7 @@ class DataModules:
         self._modules[key] = kind(**settings) if known is None else known
         while self.limit is not None and len(self._modules) > self.limit:
             del self._modules[next(iter(self._modules))]
-        view = {name: complete[name] for name in VIEW if name in complete}
+        view: dict[str, Any] = {name: complete[name] for name in VIEW if name in complete}
         return self._modules[key].viewed(hyperparameters or complete, **view)
 
     def _built(self, kind: type[SegmentationData], *_: object, **settings: Any) -> SegmentationData:

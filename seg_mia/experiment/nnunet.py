@@ -148,9 +148,9 @@ def _raw(training: NnUNetTraining, folder: NnUNetFolder) -> Path:
     if training.raw is not None:
         return Path(training.raw)
     places = _places(training, folder, RAW)
-    for place in places:
-        if (place / "dataset.json").is_file():
-            return place
+    for candidate in places:
+        if (candidate / "dataset.json").is_file():
+            return candidate
     raise InputError(
         f"the raw data of {folder.dataset} is not at {' or '.join(map(str, places))}; name it: --raw "
         f"nnUNet_raw/{folder.dataset}"
@@ -170,7 +170,7 @@ def _splits(training: NnUNetTraining, folder: NnUNetFolder, folds: list[str]) ->
         return None
     if training.splits is not None:
         return training.splits
-    places = [place / SPLITS for place in _places(training, folder, PREPROCESSED)]
+    places = [candidate / SPLITS for candidate in _places(training, folder, PREPROCESSED)]
     for file in (folder.path / SPLITS, *places):
         if file.is_file():
             return str(file)

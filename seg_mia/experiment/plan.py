@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from seg_mia.attacks.certify import Certification
-from seg_mia.checkpoint import Card, ClassSpec, without_machine
+from seg_mia.checkpoint import Card, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
 from seg_mia.config.options import Layer, Option, Setting, words_of
+from seg_mia.config.spec import ClassSpec
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
 from seg_mia.experiment.nnunet import config_of

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 
-from seg_mia.checkpoint import network_spec
+from seg_mia.checkpoint import drop_optimiser, network_spec
 from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.fingerprint import hashed
@@ -19,7 +19,7 @@ from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
-from seg_mia.experiment.membership import unseen_of
+from seg_mia.experiment.trained_networks import unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.arrays import untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
@@ -27,7 +27,7 @@ from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogC
 from seg_mia.membership.fleet.curve import network_curve
 from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.results.recipe import RecipeResult, recipe_result
-from seg_mia.runs import read_run
+from seg_mia.runs import BEST, read_run
 from seg_mia.tasks.segmentation import Segmentation
 
 QUALITY: Final = ImageDice()
@@ -102,17 +102,17 @@ def fleet_signals(
     inside = np.stack([seen_by(network)[pool] for network in fleet])
     dice = 1 - np.stack([row[0] for row in rows])
     failed = untrained_networks((dice * inside).sum(axis=1) / inside.sum(axis=1))
-    kept = [row for row, left_out in zip(rows, failed, strict=True) if not left_out]
-    if len(kept) < LEAST_NETWORKS:
+    usable = [row for row, left_out in zip(rows, failed, strict=True) if not left_out]
+    if len(usable) < LEAST_NETWORKS:
         raise InputError(
-            f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(kept)} of {len(fleet)} are "
+            f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(usable)} of {len(fleet)} are "
             "trained; raise --count"
         )
     return FleetSignals(
         ids=np.array([source.ids[i] for i in pool]),
         groups=np.array([source.groups[i] for i in pool]),
         inside=inside[~failed],
-        values={name: -np.stack([row[i] for row in kept]) for i, name in enumerate(attacks, start=1)},
+        values={name: -np.stack([row[i] for row in usable]) for i, name in enumerate(attacks, start=1)},
         dice=dice[~failed],
         columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
@@ -142,6 +142,29 @@ def _columns(data: SegmentationData, pool: NDArray[np.int64], names: Sequence[st
 def in_fleet(data: LightningDataModule) -> bool:
     """Return whether a training's members are drawn from the pool of a fleet."""
     return isinstance(data, SegmentationData) and data.shadow is not None
+
+
+def finish_network(
+    file: Path,
+    task: LightningModule,
+    data: LightningDataModule,
+    *,
+    completed: bool,
+    trust: Collection[str],
+) -> None:
+    """Reduce a fleet's trained network to what attacks need, and cache its signals.
+
+    Args:
+        file: its last checkpoint.
+        task: the training's task, with the same weights.
+        data: its training data.
+        completed: whether all planned epochs are done; a training that stopped early may go on.
+        trust: class paths outside seg_mia allowed in the metadata.
+    """
+    if completed:
+        drop_optimiser(file)
+        file.with_name(BEST).unlink(missing_ok=True)
+    keep_signals(file, task, data, trust=trust)
 
 
 def keep_signals(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -33,9 +33,25 @@ COUNTS = (
 """Settings that Lightning accepts at 0, with no training or a premature stop."""
 
 
-def folders(plan: Plan, trainer: Namespace) -> dict[str, Any]:
+class RunFolders(TypedDict, total=False):
+    """Settings of a trainer that place its files."""
+
+    logger: TensorBoardLogger
+    default_root_dir: str
+
+
+class ClassifierTrainer(TypedDict):
+    """Settings of a trainer of a membership attack."""
+
+    max_epochs: int
+    enable_checkpointing: bool
+    enable_model_summary: bool
+    num_sanity_val_steps: int
+
+
+def folders(plan: Plan, trainer: Namespace) -> RunFolders:
     """Return a trainer's logger and root folder: the run's own, unless set otherwise."""
-    arguments = dict[str, Any]()
+    arguments = RunFolders()
     if trainer["logger"] in (None, True) and not trainer["fast_dev_run"]:
         arguments["logger"] = TensorBoardLogger(
             plan.folder.parent, plan.folder.name, plan.version, default_hp_metric=False
@@ -145,7 +161,7 @@ def await_ranks(trainer: Trainer, seconds: float = 300) -> None:
             )
 
 
-def for_classifier(scorer: Scorer, options: Sequence[Option]) -> dict[str, Any]:
+def for_classifier(scorer: Scorer, options: Sequence[Option]) -> ClassifierTrainer:
     """Return the trainer settings of a membership attack: its scorer's epochs, and nothing saved.
 
     Raises InputError if options of the command set other epochs.

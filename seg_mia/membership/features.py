@@ -44,8 +44,8 @@ def _of_class(
     size = [fraction**0.5, float(np.log1p(border.sum())), float(np.log1p(ndimage.label(inner)[1]))]
     if not inner.any() or not outer.any():
         return [*size, 0.0, 0.0, 0.0]
-    inside, outside = pixels[:, inner], pixels[:, outer]
-    contrast = np.abs(inside.mean(axis=1) - outside.mean(axis=1)).mean()
-    texture = (inside.std(axis=1) - outside.std(axis=1)).mean()
+    interior, surround = pixels[:, inner], pixels[:, outer]
+    contrast = np.abs(interior.mean(axis=1) - surround.mean(axis=1)).mean()
+    texture = (interior.std(axis=1) - surround.std(axis=1)).mean()
     edge = slope[border].mean() / (slope.mean() + 1e-6) if border.any() else 0.0
     return [*size, float(contrast), float(texture), float(edge)]

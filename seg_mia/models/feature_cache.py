@@ -65,13 +65,13 @@ class FeatureCache:
         rows = self._rows.tolist()
         if len(rows) != len(x):
             raise ValueError(f"select an index for each image, got {len(rows)} for {len(x)}")
-        missing = [place for place, row in enumerate(rows) if row not in self._maps]
+        missing = [position for position, row in enumerate(rows) if row not in self._maps]
         if missing:
             images = x[missing]
             with torch.no_grad():
                 computed = compute(images)
             kept = computed[1:] if computed[0] is images else computed
-            self._maps |= zip((rows[place] for place in missing), zip(*kept, strict=True), strict=True)
+            self._maps |= zip((rows[position] for position in missing), zip(*kept, strict=True), strict=True)
             self._image_first = len(kept) < len(computed)
         maps = [torch.stack(level) for level in zip(*(self._maps[row] for row in rows), strict=True)]
         return [x, *maps] if self._image_first else maps

@@ -83,7 +83,7 @@ class FileNetwork(nn.Module, ABC):
         """SHA-256 of the file's content."""
         return hashlib.sha256(self._content).hexdigest()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave out the opened network, which cannot be copied; a copy opens the content itself."""
         return {**self.__dict__, "_opened": []}
 

@@ -50,10 +50,10 @@ def check_torchscript(content: bytes, name: str) -> None:
             raise InputError(f"{name} must be a TorchScript archive, and holds no code; {_kind(archive)}")
         for entry in code:
             text = archive.read(entry).decode()
-            found = _FILE_ACCESS.search(text) or _OPERATORS.search(text)
-            if found:
+            match = _FILE_ACCESS.search(text) or _OPERATORS.search(text)
+            if match:
                 raise InputError(
-                    f"{name} is refused: its code calls {found[0].strip('( ')!r}, which can reach beyond "
+                    f"{name} is refused: its code calls {match[0].strip('( ')!r}, which can reach beyond "
                     "the network; export the network alone"
                 )
 

@@ -38,11 +38,11 @@ class Torchvision(nn.Module):
             raise InputError(
                 f"architecture must be one of torchvision's {', '.join(known)}, got {architecture!r}"
             )
-        settings: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": classes}
-        if aux_loss:
-            settings["aux_loss"] = True
+        auxiliary = {"aux_loss": True} if aux_loss else {}
         with input_errors(f"torchvision's {architecture} cannot be built", "leave out aux_loss"):
-            self.network: nn.Module = getattr(segmentation, architecture)(**settings)
+            self.network: nn.Module = getattr(segmentation, architecture)(
+                weights=None, weights_backbone=None, num_classes=classes, **auxiliary
+            )
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, K, H, W) of images `x` (N, 1 or 3, H, W); in training also an auxiliary map."""

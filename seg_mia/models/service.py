@@ -124,9 +124,9 @@ class Service(AnswersOnly):
         axes = 3 if self.gives == "labels" else 4
         kinds = "biu" if self.gives == "labels" else "f"
         if values.ndim != axes or len(values) != count or values.dtype.kind not in kinds:
-            wanted = f"({count}, h, w) of integers" if axes == 3 else f"({count}, K, h, w) of floats"
+            expected = f"({count}, h, w) of integers" if axes == 3 else f"({count}, K, h, w) of floats"
             raise InputError(
-                f"{self.place} must return {self.gives} {wanted}, got {values.dtype} {values.shape}; set "
+                f"{self.place} must return {self.gives} {expected}, got {values.dtype} {values.shape}; set "
                 "gives to what it returns"
             )
         if axes == 3 and not (values.min() >= 0 and values.max() < self.classes):

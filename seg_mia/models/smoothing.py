@@ -86,8 +86,8 @@ class SmoothedNetwork(Released):
             valid = torch.ones_like(votes, dtype=torch.bool)
             certain = holm(votes, valid, draws=self.draws, tau=self.tau, alpha=self.alpha)
             share = ((votes + 0.5) / (self.draws + 1)).unsqueeze(1)
-            others = torch.log((1 - share) / (classes - 1)).expand(-1, classes, *share.shape[2:])
-            log_p = others.scatter(1, chosen, share.log()) * certain.unsqueeze(1)
+            log_rest = torch.log((1 - share) / (classes - 1)).expand(-1, classes, *share.shape[2:])
+            log_p = log_rest.scatter(1, chosen, share.log()) * certain.unsqueeze(1)
         return (log_p[:, 1:] - log_p[:, :1] if logits.shape[1] == 1 else log_p).to(logits)
 
     def _counts(self, image: Tensor, stream: str, draws: int) -> Tensor:

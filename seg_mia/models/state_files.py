@@ -50,10 +50,10 @@ def states(path: Path) -> dict[str, State]:
         InputError: missing file, no state dict, or objects other than tensors and plain values (never run).
     """
     if path.is_dir():
-        inside = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.suffix in _ENDINGS)
+        files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.suffix in _ENDINGS)
         raise InputError(
             f"weights must be a file, {path} is a folder; give the weights in it"
-            f"{f': {name_some(inside)}' if inside else ', it has no file that looks like them'}"
+            f"{f': {name_some(files)}' if files else ', it has no file that looks like them'}"
         )
     if not path.is_file():
         raise InputError(f"weights must be a file, found none at {path}; check the path")

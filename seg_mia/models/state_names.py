@@ -115,10 +115,10 @@ def _bare(names: Collection[str], between: tuple[str, ...]) -> dict[str, str]:
 
 def _depths(names: Collection[str]) -> list[int]:
     """Return the lengths of the prefixes that all names share, whole parts only, 0 first."""
-    first, *others = [name.split(".") for name in names] or [[""]]
+    first, *further = [name.split(".") for name in names] or [[""]]
     depths = [0]
     for position, part in enumerate(first[:-1]):
-        if len(depths) == _MOST_FRONTS or any(parts[position : position + 1] != [part] for parts in others):
+        if len(depths) == _MOST_FRONTS or any(parts[position : position + 1] != [part] for parts in further):
             break
         depths.append(depths[-1] + len(part) + 1)
     return depths

@@ -92,7 +92,7 @@ def load_state(network: nn.Module, path: str | Path, key: str | None = None) -> 
     expected = network.state_dict()
     problem = f"{path} does not fit {type(network).__name__}"
     path_in_file, match = _chosen(
-        path, {place: matched(state, expected) for place, state in _at(path, key).items()}, problem
+        path, {name: matched(state, expected) for name, state in _at(path, key).items()}, problem
     )
     network.load_state_dict(match.state)
     taken = [*([f"under {path_in_file!r}"] if path_in_file else []), *match.changes()]
@@ -116,10 +116,10 @@ def _at(path: Path, key: str | None) -> dict[str, State]:
     if key is None:
         return state_dicts
     if key not in state_dicts:
-        places = [repr(place) for place in _usual(state_dicts) if place]
-        found = f"under {name_some(places, 8)}" if places else "at the file's top level: leave it out"
+        places = [repr(name) for name in _usual(state_dicts) if name]
+        location = f"under {name_some(places, 8)}" if places else "at the file's top level: leave it out"
         raise InputError(
-            f"weights_key must be where {path} holds a state dict, got {key!r}; it has one {found}"
+            f"weights_key must be where {path} holds a state dict, got {key!r}; it has one {location}"
         )
     return {key: state_dicts[key]}
 

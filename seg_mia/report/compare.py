@@ -102,9 +102,9 @@ def are_reports(words: Sequence[str]) -> bool:
     """Return whether both words name reports; raise InputError if only one does."""
     named = [_is_report(Path(word)) for word in words]
     if any(named) and not all(named):
-        other = words[named.index(False)]
+        folder = words[named.index(False)]
         raise InputError(
-            f"compare takes two reports or two folders of one attack, and {other} holds no report"
+            f"compare takes two reports or two folders of one attack, and {folder} holds no report"
         )
     return all(named)
 
@@ -120,14 +120,14 @@ def compare_reports(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         InputError: no report, or one of another layout.
     """
-    one, two = (_side(Path(named)) for named in (first, second))
-    pairs = _pairs(one.report, two.report)
-    has_dice = all(_victim(side.report) is not None for side in (one, two))
+    before, after = (_side(Path(named)) for named in (first, second))
+    pairs = _pairs(before.report, after.report)
+    has_dice = all(_victim(side.report) is not None for side in (before, after))
     tail = ERROR / 2 / max(1, len(pairs) + has_dice)
-    changes = [_auc_change(label, (one, two), results, tail) for label, results in pairs.items()]
-    changes += [_dice_change(one, two, tail)] if has_dice else []
+    changes = [_auc_change(label, (before, after), results, tail) for label, results in pairs.items()]
+    changes += [_dice_change(before, after, tail)] if has_dice else []
     return Comparison(
-        changes, list(_statements(one.report, two.report)), list(_notes(one.report, two.report))
+        changes, list(_statements(before.report, after.report)), list(_notes(before.report, after.report))
     )
 
 
@@ -150,8 +150,12 @@ def _attacks(report: Report) -> dict[str, MembershipResult]:
 
 
 def _pairs(first: Report, second: Report) -> dict[str, tuple[MembershipResult, MembershipResult]]:
-    others = _attacks(second)
-    return {label: (result, others[label]) for label, result in _attacks(first).items() if label in others}
+    second_attacks = _attacks(second)
+    return {
+        label: (result, second_attacks[label])
+        for label, result in _attacks(first).items()
+        if label in second_attacks
+    }
 
 
 def _auc_change(

@@ -32,8 +32,8 @@ def read_sums(folder: Path) -> dict[str, str]:
         text = (folder / SUMS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    found = (LINE.fullmatch(line) for line in text.splitlines())
-    return {line[2]: line[1] for line in found if line is not None}
+    matches = (LINE.fullmatch(line) for line in text.splitlines())
+    return {line[2]: line[1] for line in matches if line is not None}
 
 
 def names_digest(file: Path, digest: str) -> bool:

@@ -63,10 +63,10 @@ class Verification:
 
     def lines(self) -> list[str]:
         """Return the lines to print: what does not fit, then the counts."""
-        shown = [check for check in self.checks if check.state != "fits"]
-        fitting = len(self.checks) - len(shown)
-        told = [f"{check.name}: {WORDS[check.state]}" for check in shown]
-        return [*told, f"{fitting} of {len(self.checks)} files fit", f"report.json: sha256 {self.digest}"]
+        deviating = [check for check in self.checks if check.state != "fits"]
+        fitting = len(self.checks) - len(deviating)
+        lines = [f"{check.name}: {WORDS[check.state]}" for check in deviating]
+        return [*lines, f"{fitting} of {len(self.checks)} files fit", f"report.json: sha256 {self.digest}"]
 
 
 def verify(words: Sequence[str]) -> Verification:
@@ -115,8 +115,8 @@ def _audited(folder: Path, identity: Identity) -> Iterator[Check]:
         path = root / name
         # A report shows a file elsewhere by the end of its path, behind three dots.
         below = not Path(name).is_absolute() and not name.startswith(".../")
-        inside = below and path.resolve().is_relative_to(root.resolve())
-        yield Check(name, _state(path, digest) if inside else "outside")
+        contained = below and path.resolve().is_relative_to(root.resolve())
+        yield Check(name, _state(path, digest) if contained else "outside")
 
 
 def _state(file: Path, digest: str) -> State:

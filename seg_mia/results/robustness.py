@@ -43,7 +43,7 @@ def member_rows(values: Mapping[str, Tensor], members: Sequence[str]) -> list[Me
             loss=name,
             won=float((values["member"] == number).double().mean()),
             alone=float(dice[number].mean()),
-            without=_worst(dice[[other for other in range(len(members)) if other != number]]),
+            without=_worst(dice[[position for position in range(len(members)) if position != number]]),
         )
         for number, name in enumerate(members)
     ]

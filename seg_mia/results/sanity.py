@@ -62,8 +62,8 @@ def _blind(results: Sequence[PerturbationResult]) -> Iterator[str]:
         ball = _ball(blind)
         if ball is None or not (_queries(blind) or blind.attacker_knowledge.startswith("none")):
             continue
-        left = {other.label: _dice_in(other, ball) for other in results if _alike(other, blind)}
-        seeing = {label: dice for label, dice in left.items() if dice is not None}
+        remaining = {result.label: _dice_in(result, ball) for result in results if _alike(result, blind)}
+        seeing = {label: dice for label, dice in remaining.items() if dice is not None}
         if seeing and all(_above(dice, _dice(blind)) for dice in seeing.values()):
             best = min(seeing, key=lambda label: seeing[label])
             yield (

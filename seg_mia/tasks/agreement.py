@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -47,7 +47,7 @@ class Agreement:
     below: int
     least: float
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, float]:
         """Return plain values for a checkpoint's metadata."""
         return asdict(self)
 

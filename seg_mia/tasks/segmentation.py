@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
+from seg_mia.config.spec import ClassSpec
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import (
@@ -78,7 +79,7 @@ class Segmentation(LightningModule):
 
     resumed = False
     adopted = False
-    agreement: dict[str, Any] | None = None
+    agreement: dict[str, float] | None = None
     _feature_cache: FeatureCache | None
 
     def __init__(
@@ -183,7 +184,7 @@ class Segmentation(LightningModule):
             settings["resize"] = True
         return settings
 
-    def deployed_spec(self, network: Mapping[str, Any]) -> dict[str, Any]:
+    def deployed_spec(self, network: ClassSpec) -> ClassSpec:
         """Return class path and arguments of `self.network`, given those of the inner network."""
         if settings := self._output_settings():
             path = f"{OneHead.__module__}.{OneHead.__qualname__}"
@@ -350,15 +351,14 @@ def _freeze(network: nn.Module, beginnings: Sequence[str]) -> None:
 def _optimizer(
     name: Optimizer, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     match name:
         case "nadam":
-            return torch.optim.NAdam(parameters, **settings)
+            return torch.optim.NAdam(parameters, lr=lr, weight_decay=weight_decay)
         case "adam":
-            return torch.optim.Adam(parameters, **settings)
+            return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
         case "adamw":
-            return torch.optim.AdamW(parameters, **settings)
+            return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=0.9, **settings)
+            return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
         case _:
             assert_never(name)

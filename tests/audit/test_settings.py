@@ -15,7 +15,8 @@ from seg_mia.audit.settings import (
     read_settings,
     shadow_count,
 )
-from seg_mia.checkpoint import Card, ClassSpec
+from seg_mia.checkpoint import Card
+from seg_mia.config.spec import ClassSpec
 from seg_mia.defences.release import ArgmaxRelease
 from seg_mia.errors import InputError
 from seg_mia.runs import defence_names

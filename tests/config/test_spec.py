@@ -11,7 +11,7 @@ from torch import nn
 
 from seg_mia.checkpoint import build, load_victim
 from seg_mia.cli import main
-from seg_mia.config.spec import check_spec, restorable
+from seg_mia.config.spec import ClassSpec, check_spec, restorable
 from seg_mia.errors import InputError
 from seg_mia.runs import checkpoint_file
 
@@ -99,12 +99,12 @@ WRITTEN = {
 }  # fmt: skip
 
 
-def spec(**arguments: Any) -> dict[str, Any]:
+def spec(**arguments: Any) -> ClassSpec:
     return {"class_path": PATH, "init_args": arguments}
 
 
 def test_defaults_that_plain_values_cannot_say_are_left_out() -> None:
-    kept = restorable({"class_path": "x.Y", "init_args": {}} | spec(width=4, loose=None, **WRITTEN))
+    kept = restorable(spec(width=4, loose=None, **WRITTEN))
     assert kept == spec(width=4, loose=None)
     check_spec(kept, trust=[PATH])
     built: Any = build(kept, trust=[PATH])

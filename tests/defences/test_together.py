@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seg_mia.checkpoint import build
 from seg_mia.config.files import config_folder, read_yaml
+from seg_mia.config.spec import ClassSpec
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.defences.adversarial import AdversarialTraining
@@ -90,7 +91,7 @@ REFUSED: list[tuple[type[Defence], type[Defence], str]] = [
     *((kind, kind, "it may be given only once") for kind in ALL),
 ]
 """Every pair that does not go together, and what the line says of it."""
-NETWORK = {
+NETWORK: ClassSpec = {
     "class_path": "seg_mia.models.smp.Smp",
     "init_args": {"encoder": "tu-test_resnet", "channels": 1, "classes": 3, "depth": 3},
 }

@@ -15,7 +15,7 @@ from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.errors import InputError
-from seg_mia.experiment.membership import check_members
+from seg_mia.experiment.trained_networks import check_members
 from seg_mia.runs import checkpoint_file
 from tests.trained_runs import Trained
 

@@ -108,9 +108,9 @@ def _missing_references(scorer: Scorer, files: PredictionFiles) -> str:
     if not references:
         return "needs reference networks, named in a column network"
     seen = np.array([[row.member for row in files.rows(network)] for network in references])
-    least, with_case = scorer.needs.count, getattr(scorer, "least_inside", 0)
-    few = int((((~seen).sum(axis=0) < least) | (seen.sum(axis=0) < with_case)).sum())
+    needed, with_case = scorer.needs.count, getattr(scorer, "least_inside", 0)
+    few = int((((~seen).sum(axis=0) < needed) | (seen.sum(axis=0) < with_case)).sum())
     if not few:
         return ""
     trained = f"{with_case} reference networks trained on each case and " if with_case else ""
-    return f"needs {trained}{least} not trained on it, {few} of {seen.shape[1]} cases have fewer"
+    return f"needs {trained}{needed} not trained on it, {few} of {seen.shape[1]} cases have fewer"

@@ -158,11 +158,11 @@ class ResultWriter:
             best = int(size.argmax()) if size.any() else int(slices_of(mask, axis)[0])
             mask, prediction = (part.select(axis, best) for part in (mask, prediction))
             image = image.select(axis + 1, best)
-        shown = _visible(image)
+        visible = _visible(image)
         return [
-            Tile(picture(shown), kind),
-            Tile(overlay(shown, mask), note),
-            Tile(overlay(shown, prediction), ""),
+            Tile(picture(visible), kind),
+            Tile(overlay(visible, mask), note),
+            Tile(overlay(visible, prediction), ""),
         ]
 
 

@@ -14,6 +14,7 @@ from seg_mia.data.patients import Patients
 from seg_mia.data.source import Image, Mask, Note, Source
 from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.nnunet.plans import Labels, label_number
 
 TRAINING, TEST = "Tr", "Ts"
 """Endings of the folders of training and test cases."""
@@ -169,12 +170,12 @@ def read_labels(file: Path) -> NnUNetLabels:
         InputError: an unreadable file, overlapping regions, paths to files, other endings than of images.
     """
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: Labels = json.loads(file.read_text(encoding="utf-8"))
         ignored = content["labels"].get("ignore")
         labels = NnUNetLabels(
             len(content["channel_names"]),
             len([name for name in content["labels"] if name != "ignore"]),
-            None if ignored is None else int(ignored),
+            None if ignored is None else label_number(ignored),
             str(content["file_ending"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

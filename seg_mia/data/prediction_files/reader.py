@@ -144,9 +144,11 @@ class PredictionFiles:
         parts.append(f"{self.settings.classes} classes")
         for network in (VICTIM, SHADOW):
             if rows := table.rows.get(network):
-                inside = sum(row.member for row in rows)
+                trained = sum(row.member for row in rows)
                 patients = len({row.patient for row in rows})
-                parts.append(f"{network} {inside} train and {len(rows) - inside} test of {patients} patients")
+                parts.append(
+                    f"{network} {trained} train and {len(rows) - trained} test of {patients} patients"
+                )
         parts.append(f"{len(table.references)} reference networks")
         if self.layout.reverse:
             parts.append("arrays in the order zyx of NIfTI axes")

@@ -158,12 +158,12 @@ def _check_network(rows: Sequence[Row]) -> None:
                 f"{row.where} must list a case once for each network, got {row.case!r} as in {first.where}; "
                 "remove one, or name the cases in a column case"
             )
-        other = by_patient.setdefault(row.patient, row)
-        if other.member != row.member:
+        earlier = by_patient.setdefault(row.patient, row)
+        if earlier.member != row.member:
             raise InputError(
                 f"{row.where} must have the part of its patient's other rows, got patient {row.patient!r} in "
-                f"train and test ({other.where}), which makes membership undefined; put all in one part, or "
-                "leave some out"
+                f"train and test ({earlier.where}), which makes membership undefined; put all in one part, "
+                "or leave some out"
             )
     sides = [len({row.patient for row in rows if row.member is side}) for side in (True, False)]
     if rows[0].network in (VICTIM, SHADOW) and min(sides) < 2:

@@ -228,7 +228,7 @@ class DPCallback(Callback):
                 rank_zero_only=True,
             )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the accountant's state."""
         mechanism = self.private.mechanism
         return {

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -98,12 +98,12 @@ class GradientScores(Callback):
         exact = torch.cat([computer.sums[name].flatten() for name in names]).double()
         inserted = torch.from_numpy(self.canaries.inserted).to(gradients.device)
         members = exact - gradients[inserted].sum(0)
-        rest = noisy.double() * private.drawn.expected - members - gradients.sum(0) / 2
+        residual = noisy.double() * private.drawn.expected - members - gradients.sum(0) / 2
         clip = private.settings.clip
         variance = max(private.mechanism.noise**2, LEAST_VARIANCE) * clip**2
         product = gradients @ gradients.T / variance
         self._normal = product.cpu() + (0 if self._normal is None else self._normal)
-        self._right = (gradients @ rest / variance).cpu() + (self._right if len(self._right) else 0)
+        self._right = (gradients @ residual / variance).cpu() + (self._right if len(self._right) else 0)
 
     def finish(self) -> NDArray[np.float64] | None:
         """Return the scores of the canaries, (n,), higher for inserted ones, or None."""
@@ -113,11 +113,11 @@ class GradientScores(Callback):
         self._batch = None
         return self.scores
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the sums so far, for a resumed training."""
         return {} if self._normal is None else {"normal": self._normal, "right": self._right}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Restore the sums."""
         if state_dict:
             self._normal, self._right = state_dict["normal"], state_dict["right"]
@@ -143,7 +143,7 @@ class GradientScores(Callback):
         self, images: Batch, task: _Task, computer: DPGradient, parameters: Mapping[str, nn.Parameter]
     ) -> Tensor:
         """Return the clipped gradient of each canary at the current weights, float64 (n, d)."""
-        settings, found = computer.private.settings, []
+        settings, rows = computer.private.settings, []
         for row in range(len(images.index)):
             batch = Batch(*(part[row : row + 1] for part in images))
             with torch.enable_grad(), task.cached_features():
@@ -156,8 +156,8 @@ class GradientScores(Callback):
                     mode=computer.mode,
                     clipping=settings.clipping,
                 )
-            found.append(torch.cat([alone.sums[name].flatten() for name in parameters]).double())
-        return torch.stack(found)
+            rows.append(torch.cat([alone.sums[name].flatten() for name in parameters]).double())
+        return torch.stack(rows)
 
 
 def _losses(task: _Task, batch: Batch, rows: Tensor) -> Tensor:

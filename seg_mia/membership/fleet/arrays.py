@@ -83,12 +83,12 @@ def check_counts(inside: Inside, *, least_in: int = 0, least_out: int = 0) -> No
         least_in: minimum number of networks trained on a sample.
         least_out: minimum number of networks not trained on it.
     """
-    for what, side, least in (("trained", inside, least_in), ("not trained", ~inside, least_out)):
+    for condition, side, minimum in (("trained", inside, least_in), ("not trained", ~inside, least_out)):
         counts = side.sum(axis=0)
-        short = int((counts < least).sum())
+        short = int((counts < minimum).sum())
         if short:
             raise InputError(
-                f"each sample needs at least {least} reference networks {what} on it, {short} of "
+                f"each sample needs at least {minimum} reference networks {condition} on it, {short} of "
                 f"{len(counts)} have fewer among {len(inside)}; train more, or attack offline"
             )
 

@@ -90,10 +90,10 @@ def network_curve(
     values = standardised(values) if standardise else values
     units, members, _ = by_patient(values, inside, groups)
     fold = pair_folds(members)
-    most = len(members) - int(np.bincount(fold).max())
+    largest = len(members) - int(np.bincount(fold).max())
     points = list[CurvePoint]()
-    for count in sorted({number for number in counts if number < most} | {most}):
-        rounds = draws if count < most else 1
+    for count in sorted({number for number in counts if number < largest} | {largest}):
+        rounds = draws if count < largest else 1
         tables = [
             _decisions(
                 units, members, attack, _drawn(fold, count, [seed, count, number]), (least_in, least_out)
@@ -150,22 +150,22 @@ def _point(
         rows = scores[None], members[None], np.char.zfill(patients.astype(str), 9)
         areas.append(pooled_auc(*rows))
         rates += pooled_rates(*rows, fprs=(fpr,), resamples=resamples, seed=seed)
-    outside = _mean([int((~members).sum()) for _, members, _ in tables])
-    tpr, achieved = _mean([each.tpr for each in rates]), _mean([each.achieved_fpr for each in rates])
-    lows = [each.low for each in rates if each.low is not None]
-    highs = [each.high for each in rates if each.high is not None]
+    nonmembers = _mean([int((~members).sum()) for _, members, _ in tables])
+    tpr, achieved = _mean([point.tpr for point in rates]), _mean([point.achieved_fpr for point in rates])
+    lows = [point.low for point in rates if point.low is not None]
+    highs = [point.high for point in rates if point.high is not None]
     bounded = len(lows) == len(rates)
     return CurvePoint(
         references=count,
         draws=len(tables),
         decisions=_mean([len(scores) for scores, _, _ in tables]),
         auc=Interval(
-            _mean([each.value for each in areas]),
-            _mean([each.low for each in areas]),
-            _mean([each.high for each in areas]),
+            _mean([area.value for area in areas]),
+            _mean([area.low for area in areas]),
+            _mean([area.high for area in areas]),
         ),
         rate=replace(
-            rate(fpr, tpr, achieved, round(outside)),
+            rate(fpr, tpr, achieved, round(nonmembers)),
             low=_mean(lows) if bounded else None,
             high=_mean(highs) if bounded else None,
         ),

@@ -24,9 +24,11 @@ def tail(wins: float, sides: Sequence[tuple[int, int]]) -> float:
         wins: number of pairs won, over all folds.
         sides: numbers of networks with and without the patient in each fold.
     """
-    if any(inside * outside > LARGEST for inside, outside in sides):
-        mean = sum(inside * outside for inside, outside in sides) / 2
-        variance = sum(inside * outside * (inside + outside + 1) for inside, outside in sides) / 12
+    if any(members * nonmembers > LARGEST for members, nonmembers in sides):
+        mean = sum(members * nonmembers for members, nonmembers in sides) / 2
+        variance = (
+            sum(members * nonmembers * (members + nonmembers + 1) for members, nonmembers in sides) / 12
+        )
         return float(stats.norm.sf((wins - mean) / np.sqrt(variance)))
     tails = _tails(tuple(sorted(sides)))
     return float(min(1.0, tails[int(np.floor(wins + 1e-6))]))
@@ -36,8 +38,8 @@ def tail(wins: float, sides: Sequence[tuple[int, int]]) -> float:
 def _tails(sides: tuple[tuple[int, int], ...]) -> Values:
     """Return the probabilities of at least 0, 1, 2... wins over all folds."""
     chances = np.ones(1)
-    for inside, outside in sides:
-        chances = np.convolve(chances, _chances(inside, outside))
+    for members, nonmembers in sides:
+        chances = np.convolve(chances, _chances(members, nonmembers))
     return np.cumsum(chances[::-1])[::-1]
 
 

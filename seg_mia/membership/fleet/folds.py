@@ -45,10 +45,10 @@ def fold_ranks(signals: Numbers, inside: Inside) -> FoldRanks:
             network, fewer than three networks.
     """
     values, left_out = _checked(signals, inside)
-    outside = values[left_out, np.arange(values.shape[1])]
-    least = values.min(axis=0)
-    ties = (values == least).sum(axis=0)
-    lowest = int(np.floor(((outside == least) / ties).sum() + 1e-9))
+    held_out = values[left_out, np.arange(values.shape[1])]
+    minimum = values.min(axis=0)
+    ties = (values == minimum).sum(axis=0)
+    lowest = int(np.floor(((held_out == minimum) / ties).sum() + 1e-9))
     chance = 1 / len(values)
     test = stats.binomtest(lowest, values.shape[1], chance, alternative="greater")
     return FoldRanks(lowest, values.shape[1], chance, float(test.pvalue))
@@ -68,8 +68,8 @@ def left_out_ranks(signals: Numbers, inside: Inside) -> Values:
         InputError: errors of `fold_ranks`.
     """
     values, left_out = _checked(signals, inside)
-    outside = values[left_out, np.arange(values.shape[1])]
-    below, tied = (values < outside).sum(axis=0), (values == outside).sum(axis=0)
+    held_out = values[left_out, np.arange(values.shape[1])]
+    below, tied = (values < held_out).sum(axis=0), (values == held_out).sum(axis=0)
     ranks = np.arange(len(values))[:, None]
     shares = (ranks >= below) & (ranks < below + tied)
     return np.asarray((shares / tied).sum(axis=1), dtype=np.float64)
@@ -92,14 +92,14 @@ def fold_differences(signals: Numbers, inside: Inside) -> tuple[Values, Inside]:
     """
     values, left_out = _checked(signals, inside)
     columns = np.arange(values.shape[1])
-    outside = values[left_out, columns]
+    held_out = values[left_out, columns]
     # Networks trained on each sample, (networks - 1, n), in their order.
     trained = values.T[inside.T].reshape(values.shape[1], -1).T
     total = trained.sum(axis=0)
     rows = list[Values]()
     for member in trained:
         reference = (total - member) / (len(trained) - 1)
-        rows += [member - reference, outside - reference]
+        rows += [member - reference, held_out - reference]
     scores = np.stack(rows)
     return scores, np.broadcast_to(np.arange(len(rows))[:, None] % 2 == 0, scores.shape).copy()
 

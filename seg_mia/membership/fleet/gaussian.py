@@ -56,8 +56,8 @@ def lira_online(
     target, references = check_target(_scalar(target), references, inside)
     _check_sides(inside, variance, online=True)
     if variance == "bayesian":
-        outside, within = joint_predictive(references, inside, fitted_joint(references, inside))
-        return within.logpdf(target) - outside.logpdf(target)
+        nonmember, member = joint_predictive(references, inside, fitted_joint(references, inside))
+        return member.logpdf(target) - nonmember.logpdf(target)
     log_in = _log_density(target, references, inside, variance, centre)
     return log_in - _log_density(target, references, ~inside, variance, centre)
 
@@ -97,8 +97,8 @@ def lira_offline(
     if effect is not None:
         if variance != "bayesian":
             raise InputError(f"an effect goes with variance bayesian, got {variance!r}; leave one out")
-        outside, within = joint_predictive(references, inside, effect, online=False)
-        return replace(outside, middle=within.middle).logpdf(target) - outside.logpdf(target)
+        nonmember, member = joint_predictive(references, inside, effect, online=False)
+        return replace(nonmember, middle=member.middle).logpdf(target) - nonmember.logpdf(target)
     if variance == "bayesian":
         return predictive(references, ~inside, fitted_prior(references, ~inside)).logcdf(target)
     middle, deviation = _normal(references, ~inside, variance, centre)
@@ -212,8 +212,8 @@ def _normal(
 def _check_sides(inside: Inside, variance: Variance, *, online: bool) -> None:
     if variance not in get_args(Variance):
         raise InputError(f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}")
-    least = 2 if variance == "per_sample" else 1
-    check_counts(inside, least_in=least if online else 0, least_out=least)
+    minimum = 2 if variance == "per_sample" else 1
+    check_counts(inside, least_in=minimum if online else 0, least_out=minimum)
 
 
 def _scalar(target: Numbers) -> Numbers:

@@ -99,9 +99,9 @@ def fitted_joint(references: Values, inside: Inside) -> JointPrior:
     trends = means.shape[1] >= _LEAST_FOR_TREND and np.ptp(deviation) > _EQUAL * deviation.mean()
     design = np.stack([np.ones(means.shape[1]), deviation if trends else np.zeros(means.shape[1])])
     middle, trend = np.linalg.lstsq(design.T, means.T, rcond=None)[0]
-    left = means - middle[:, None] - trend[:, None] * deviation
+    residuals = means - middle[:, None] - trend[:, None] * deviation
     freedom = max(1, means.shape[1] - 1 - trends)
-    return JointPrior(middle, trend, _covariance(left, noise, freedom), alone, informed)
+    return JointPrior(middle, trend, _covariance(residuals, noise, freedom), alone, informed)
 
 
 def joint_predictive(
@@ -125,10 +125,10 @@ def joint_predictive(
     gain = spread @ np.linalg.inv(np.eye(2) + spread)
     strayed = np.stack([side.means for side in sides]) - middle
     means = middle + np.einsum("nij,jn->in", gain, strayed)
-    rest = prior.covariance - gain @ prior.covariance
-    total = variances + np.maximum(np.stack([rest[:, side, side] for side in range(2)]), 0)
-    outside, within = (Predictive(2 * shapes[side], means[side], np.sqrt(total[side])) for side in range(2))
-    return outside, within
+    remaining = prior.covariance - gain @ prior.covariance
+    total = variances + np.maximum(np.stack([remaining[:, side, side] for side in range(2)]), 0)
+    nonmember, member = (Predictive(2 * shapes[side], means[side], np.sqrt(total[side])) for side in range(2))
+    return nonmember, member
 
 
 def _sides(references: Values, inside: Inside, outside: Inside) -> tuple[_Side, _Side]:
@@ -204,6 +204,6 @@ def _covariance(left: Values, noise: Values, freedom: int) -> Values:
         ]
     )
     first, second = max(float(parts[0, 0]), 0.0), max(float(parts[1, 1]), 0.0)
-    most = float(np.sqrt(first * second))
-    shared = min(max(float(parts[0, 1]), -most), most)
+    bound = float(np.sqrt(first * second))
+    shared = min(max(float(parts[0, 1]), -bound), bound)
     return np.array([[first, first + shared], [first + shared, first + 2 * shared + second]])

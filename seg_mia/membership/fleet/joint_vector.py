@@ -99,13 +99,15 @@ def vector_predictives(moments: VectorMoments) -> tuple[VectorPredictive, Vector
     gain = spread @ np.linalg.inv(np.eye(2 * size) + spread)
     strayed = _pairs(moments.means) - middle
     means = middle + np.einsum("nij,nj->ni", gain, strayed)
-    rest = between - gain @ between
+    remaining = between - gain @ between
     within = moments.factor[:, None, None] * moments.covariances[:, None]
-    outside, member = (
-        VectorPredictive(2 * moments.shape, means[:, part], within[side] + _symmetric(rest[:, part, part]))
+    nonmember, member = (
+        VectorPredictive(
+            2 * moments.shape, means[:, part], within[side] + _symmetric(remaining[:, part, part])
+        )
         for side, part in enumerate((slice(0, size), slice(size, 2 * size)))
     )
-    return outside, member
+    return nonmember, member
 
 
 def _between(moments: VectorMoments) -> tuple[Values, Values]:
@@ -114,10 +116,10 @@ def _between(moments: VectorMoments) -> tuple[Values, Values]:
     trends = len(means) >= _LEAST_FOR_TREND and bool(np.ptp(deviation) > _LEAST)
     design = np.stack([np.ones(len(deviation)), deviation if trends else np.zeros(len(deviation))], axis=1)
     weights = np.linalg.lstsq(design, means, rcond=None)[0]
-    left = means - design @ weights
+    residuals = means - design @ weights
     noise = _blocks(moments.covariances, (moments.factor / moments.counts).mean(axis=1, keepdims=True))[0]
     turned = _effects(moments.means.shape[2])
-    covariance = left.T @ left / max(1, len(left) - 1 - trends) - noise
+    covariance = residuals.T @ residuals / max(1, len(residuals) - 1 - trends) - noise
     back = np.linalg.inv(turned)
     return design @ weights, back @ _positive(turned @ covariance @ turned.T) @ back.T
 

@@ -91,13 +91,13 @@ def fitted_prior(references: Values, side: Inside) -> Prior:
             f"different signals, got none with {len(side)} reference networks; train more, or use "
             "difficulty_calibrated"
         )
-    asked = counts > 0
-    spread = float(means[asked].var(ddof=1)) if int(asked.sum()) > 1 else 0.0
-    between = spread - within * float((1 / counts[asked]).mean())
+    queried = counts > 0
+    spread = float(means[queried].var(ddof=1)) if int(queried.sum()) > 1 else 0.0
+    between = spread - within * float((1 / counts[queried]).mean())
     pull = within / between if between > 0 else _MOST_PULL
     shape = fitted_shape(squares[several] / freedom, freedom)
     return Prior(
-        mean=float(means[asked].mean()),
+        mean=float(means[queried].mean()),
         pull=float(np.clip(pull, _LEAST_PULL, _MOST_PULL)),
         shape=shape,
         scale=within * (shape - 1),

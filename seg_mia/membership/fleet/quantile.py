@@ -121,10 +121,10 @@ def _fitted(features: Values, values: Values, asked: Values, ridge: float) -> Va
 
 def _scaled(public: Numbers, judged: Numbers) -> tuple[Values, Values]:
     """Return features minus the mean of the public ones, over their deviation; constant ones are 0."""
-    known, other = public.astype(np.float64), judged.astype(np.float64)
+    known, targets = public.astype(np.float64), judged.astype(np.float64)
     middle, deviation = known.mean(axis=0), known.std(axis=0)
     safe = np.where(deviation > 0, deviation, np.inf)
-    return (known - middle) / safe, (other - middle) / safe
+    return (known - middle) / safe, (targets - middle) / safe
 
 
 def _check(target: Numbers, features: Numbers, public: Numbers, public_features: Numbers) -> None:

@@ -65,11 +65,11 @@ def rmia(
     if not population.target.size:
         raise InputError("RMIA needs a population, got none; keep non-members out of training, or use base")
     ratio = log_ratio(target, references, inside, offline_a=offline_a)
-    others = np.sort(
+    ratios = np.sort(
         log_ratio(population.target, population.references, population.inside, offline_a=offline_a)
     )
-    below = np.searchsorted(others, ratio - np.log(gamma), side="left")
-    return np.asarray(below / len(others), dtype=np.float64)
+    below = np.searchsorted(ratios, ratio - np.log(gamma), side="left")
+    return np.asarray(below / len(ratios), dtype=np.float64)
 
 
 def log_ratio(
@@ -79,12 +79,12 @@ def log_ratio(
     target, references = check_target(target, references, inside)
     _check_log(target, references)
     check_counts(inside, least_in=1 if offline_a is None else 0, least_out=1)
-    outside = log_mean(references, ~inside)
+    log_out = log_mean(references, ~inside)
     if offline_a is None:
-        doubled = np.logaddexp(outside, log_mean(references, inside))
+        doubled = np.logaddexp(log_out, log_mean(references, inside))
     else:
-        rest = np.log1p(-offline_a) if offline_a < 1 else -np.inf
-        doubled = np.logaddexp(outside + np.log1p(offline_a), rest)
+        log_rest = np.log1p(-offline_a) if offline_a < 1 else -np.inf
+        doubled = np.logaddexp(log_out + np.log1p(offline_a), log_rest)
     return np.asarray(target - (doubled - np.log(2)), dtype=np.float64)
 
 

@@ -154,9 +154,11 @@ def pooled_auc(
     area = auc(flat, members)
     sides = [np.sort(flat[side]) for side in (members, ~members)]
     influence = np.empty(len(flat))
-    for side, sign, others in ((members, 1, sides[1]), (~members, -1, sides[0])):
-        reached = np.searchsorted(others, flat[side], "left") + np.searchsorted(others, flat[side], "right")
-        share = reached / (2 * len(others))
+    for side, sign, opposite in ((members, 1, sides[1]), (~members, -1, sides[0])):
+        reached = np.searchsorted(opposite, flat[side], "left") + np.searchsorted(
+            opposite, flat[side], "right"
+        )
+        share = reached / (2 * len(opposite))
         influence[side] = ((share if sign > 0 else 1 - share) - area) / side.sum()
     sums = np.bincount(unit, weights=influence.reshape(inside.shape).sum(axis=0))
     patients, tail = len(sums), (1 - level) / 2
@@ -209,8 +211,8 @@ def pooled_rates(
     chunks = np.array_split(drawn, max(1, -(-resamples * len(order) // CHUNK)))
     again = np.concatenate([_rates_at(chunk, column, members, ends, fprs) for chunk in chunks])
     low, high = np.nanquantile(again[:, :, 0], (0.025, 0.975), axis=0)
-    outside = int((~members).sum())
-    rates = [rate(fpr, once[0, place, 0], once[0, place, 1], outside) for place, fpr in enumerate(fprs)]
+    nonmembers = int((~members).sum())
+    rates = [rate(fpr, once[0, row, 0], once[0, row, 1], nonmembers) for row, fpr in enumerate(fprs)]
     return [
         point
         if point.flagged
@@ -271,13 +273,13 @@ def transferred_rates(
     fold = _checked_folds(inside, folds)
     result = list[Rate]()
     for fpr in fprs:
-        called = np.empty(inside.shape, dtype=np.bool_)
+        decisions = np.empty(inside.shape, dtype=np.bool_)
         for number in np.unique(fold):
             attackers = fold != number
-            called[~attackers] = scores[~attackers] >= threshold_at_fpr(
+            decisions[~attackers] = scores[~attackers] >= threshold_at_fpr(
                 scores[attackers], inside[attackers], fpr
             )
-        result.append(decided_rate(fpr, called, inside))
+        result.append(decided_rate(fpr, decisions, inside))
     return result
 
 
@@ -311,11 +313,13 @@ def threshold_at_fpr(scores: Values, inside: Inside, fpr: float) -> float:
     Raises:
         InputError: no non-member, or fpr out of range.
     """
-    outside = np.sort(scores[~inside])[::-1]
-    if not len(outside) or not 0 <= fpr <= 1:
-        raise InputError(f"a threshold needs non-members and an fpr in [0, 1], got {len(outside)} and {fpr}")
-    allowed = int(allowed_false_positives(len(outside), fpr))
-    return float(np.nextafter(outside[allowed], np.inf)) if allowed < len(outside) else -np.inf
+    descending = np.sort(scores[~inside])[::-1]
+    if not len(descending) or not 0 <= fpr <= 1:
+        raise InputError(
+            f"a threshold needs non-members and an fpr in [0, 1], got {len(descending)} and {fpr}"
+        )
+    allowed = int(allowed_false_positives(len(descending), fpr))
+    return float(np.nextafter(descending[allowed], np.inf)) if allowed < len(descending) else -np.inf
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float | None:
@@ -326,8 +330,8 @@ def ppv(tpr: float, fpr: float, prior: float) -> float | None:
         fpr: achieved, in [0, 1].
         prior: pi, the fraction of members among the queried samples, in (0, 1).
     """
-    called = prior * tpr + (1 - prior) * fpr
-    return prior * tpr / called if called > 0 else None
+    positives = prior * tpr + (1 - prior) * fpr
+    return prior * tpr / positives if positives > 0 else None
 
 
 def rate(fpr: float, tpr: float, achieved: float, outside: int) -> Rate:
@@ -364,14 +368,14 @@ def _rates_at(
     weights: NDArray[np.number], column: Folds, members: Inside, ends: Folds, fprs: Sequence[float]
 ) -> Values:
     """Return TPR and FPR of weighted decisions by falling score, (rows, fprs, 2); NaN for an empty side."""
-    each = weights[:, column].astype(np.float64)
+    counts = weights[:, column].astype(np.float64)
     true, false = (
-        np.pad(np.cumsum(each * side, axis=1)[:, ends], ((0, 0), (1, 0))) for side in (members, ~members)
+        np.pad(np.cumsum(counts * side, axis=1)[:, ends], ((0, 0), (1, 0))) for side in (members, ~members)
     )
     with np.errstate(invalid="ignore"):
         rates = np.stack([true / true[:, -1:], false / false[:, -1:]], axis=2)
     last = [(false <= np.floor(false[:, -1:] * fpr + 1e-9)).sum(axis=1) - 1 for fpr in fprs]
-    return np.stack([rates[np.arange(len(rates)), place] for place in last], axis=1)
+    return np.stack([rates[np.arange(len(rates)), position] for position in last], axis=1)
 
 
 def _units(inside: Inside, groups: Sequence[str] | NDArray[np.str_] | None) -> Folds:

@@ -57,10 +57,12 @@ class ByReferences(Scorer):
         for target in range(len(shadows)):
             # The complement's presence would tell the target's members by the number of references.
             left_out = [number for number in (target, int(complement[target])) if number >= 0]
-            references, inside = np.delete(signals, left_out, axis=0), np.delete(seen, left_out, axis=0)
-            usable = judged[target] & self._usable(inside)
+            references, membership = np.delete(signals, left_out, axis=0), np.delete(seen, left_out, axis=0)
+            usable = judged[target] & self._usable(membership)
             if usable.any():
-                scores.append(self.compare(signals[target, usable], references[:, usable], inside[:, usable]))
+                scores.append(
+                    self.compare(signals[target, usable], references[:, usable], membership[:, usable])
+                )
                 members.append(seen[target, usable])
         known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
         few = min(int(known.sum()), int((~known).sum())) < 2

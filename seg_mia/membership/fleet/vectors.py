@@ -55,8 +55,8 @@ def lira_vector(
             ]
             return np.asarray(np.sum(ratios, axis=0), dtype=np.float64)
         case "joint":
-            outside, within = vector_predictives(vector_moments(references, inside))
-            return within.logpdf(target) - outside.logpdf(target)
+            nonmember, member = vector_predictives(vector_moments(references, inside))
+            return member.logpdf(target) - nonmember.logpdf(target)
         case "pooled":
             log_in = _log_density(target, references, inside)
             return log_in - _log_density(target, references, ~inside)
@@ -121,7 +121,7 @@ def pooled_cells(
             f"each map needs a valid pixel, {empty} of {len(maps)} have none; leave these samples out"
         )
     values: Values = np.where(counted, maps, 0.0).astype(np.float64)
-    sums, counts = (_cell_sums(each, cells) for each in (values, counted.astype(np.float64)))
+    sums, counts = (_cell_sums(array, cells) for array in (values, counted.astype(np.float64)))
     overall = sums.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
     return np.where(counts > 0, sums / np.maximum(counts, 1), overall)
 

@@ -10,11 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
+from seg_mia.config.spec import ClassSpec
 from seg_mia.errors import InputError, name_some
+from seg_mia.models.nnunet.plans import (
+    ArchitectureArguments,
+    ChannelNormalisation,
+    Configuration,
+    Labels,
+    Plans,
+    Stages,
+    UNetPlan,
+    label_number,
+)
 from seg_mia.models.nnunet.preprocessing import OF_CT, SCHEMES
 from seg_mia.models.nnunet.unet import ACTIVATIONS, NORMS
 from seg_mia.models.state_files import content_of
@@ -43,9 +54,9 @@ class NnUNetFolder:
     """
 
     path: Path
-    plans: Mapping[str, Any]
-    labels: Mapping[str, Any]
-    configuration: Mapping[str, Any]
+    plans: Plans
+    labels: Labels
+    configuration: Configuration
     name: str
 
     @property
@@ -72,7 +83,7 @@ class NnUNetFolder:
     def ignored(self) -> int | None:
         """Label of pixels to ignore."""
         label = self.labels["labels"].get("ignore")
-        return None if label is None else int(label)
+        return None if label is None else label_number(label)
 
 
 def read_folder(path: Path) -> NnUNetFolder:
@@ -82,7 +93,7 @@ def read_folder(path: Path) -> NnUNetFolder:
         InputError: no such folder, unreadable or invalid files, and what is not supported: 3-D, cascades,
             regions, other file readers.
     """
-    plans, labels = (_json(path / name) for name in (PLANS, LABELS))
+    plans, labels = cast(Plans, _json(path / PLANS)), cast(Labels, _json(path / LABELS))
     with _plain_errors(path):
         folder = _folder(path, plans, labels)
         _check(folder)
@@ -102,7 +113,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _folder(path: Path, plans: Mapping[str, Any], labels: Mapping[str, Any]) -> NnUNetFolder:
+def _folder(path: Path, plans: Plans, labels: Labels) -> NnUNetFolder:
     """Return a training, of the configuration in its folder's name."""
     name, known = path.name.rpartition("__")[2], plans["configurations"]
     if name not in known:
@@ -134,7 +145,7 @@ def numbered_folds(path: Path, checkpoint: str) -> list[str]:
 
 def network_spec(
     folder: NnUNetFolder, folds: Sequence[str], *, checkpoint: str, mirroring: bool = True, step: float = 0.5
-) -> dict[str, Any]:
+) -> ClassSpec:
     """Return class path and arguments of the deployed network, all plain values.
 
     Args:
@@ -153,7 +164,7 @@ def network_spec(
             f"folds of one training must allow the same mirroring, got {sorted(axes)}; name fewer --folds"
         )
     with _plain_errors(folder.path):
-        arguments: dict[str, Any] = {
+        arguments: dict[str, object] = {
             "architecture": _architecture(folder),
             "channels": folder.channels,
             "classes": folder.classes,
@@ -170,7 +181,7 @@ def network_spec(
     return {"class_path": "seg_mia.models.nnunet.network.NnUNet", "init_args": arguments}
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _json(file: Path) -> dict[str, object]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -183,7 +194,7 @@ def _json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _configuration(plans: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+def _configuration(plans: Plans, name: str, path: Path) -> Configuration:
     """Return a configuration with the values that it inherits."""
     known, chain = plans["configurations"], list[str]()
     current: str | None = name
@@ -192,9 +203,9 @@ def _configuration(plans: Mapping[str, Any], name: str, path: Path) -> dict[str,
             raise InputError(f"{path / PLANS} must define configuration {current!r} once; copy it again")
         chain.append(current)
         current = known[current].get("inherits_from")
-    merged = dict[str, Any]()
+    merged = Configuration()
     for parent in reversed(chain):
-        merged |= known[parent]
+        merged.update(known[parent])
     return merged
 
 
@@ -220,11 +231,7 @@ def _check(folder: NnUNetFolder) -> None:
             f"{folder.path}: labels are regions that overlap ({name_some(regions)}), which is not supported; "
             f"{PREDICTIONS} --released sigmoid"
         )
-    numbers = sorted(
-        int(label[0] if isinstance(label, list) else label)
-        for name, label in labels.items()
-        if name != "ignore"
-    )
+    numbers = sorted(label_number(label) for name, label in labels.items() if name != "ignore")
     if numbers != list(range(len(numbers))) or len(numbers) < 2:
         raise InputError(
             f"{folder.path / 'dataset.json'} must have labels 0, 1, ..., got {numbers}; copy it again"
@@ -241,8 +248,10 @@ def _mirrored(folder: NnUNetFolder, fold: str, checkpoint: str) -> list[int]:
     """Return the axes of mirroring that a fold's training allows, after checking its configuration."""
     file = folder.path / f"fold_{fold}" / checkpoint
     if not file.is_file():
-        there = ", ".join(numbered_folds(folder.path, checkpoint))
-        raise InputError(f"fold {fold} must have the checkpoint {file}, found none; there are folds {there}")
+        available = ", ".join(numbered_folds(folder.path, checkpoint))
+        raise InputError(
+            f"fold {fold} must have the checkpoint {file}, found none; there are folds {available}"
+        )
     stamp = file.stat()
     name, axes = _facts(file, stamp.st_mtime_ns, stamp.st_size)
     if name != folder.name:
@@ -261,16 +270,16 @@ def _facts(file: Path, *_: int) -> tuple[object, tuple[int, ...]]:
     return settings.get("configuration"), tuple(int(axis) for axis in axes)
 
 
-def _architecture(folder: NnUNetFolder) -> dict[str, Any]:
+def _architecture(folder: NnUNetFolder) -> UNetPlan:
     """Return the plan of the U-Net, from new plans or those of the first releases of version 2."""
     configuration = folder.configuration
     if "architecture" in configuration:
         described = configuration["architecture"]
         return _planned(str(described["network_class_name"]), described["arch_kwargs"], folder)
     stages = len(configuration["n_conv_per_stage_encoder"])
-    first, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
-    arguments = {
-        "features_per_stage": [min(first * 2**stage, most) for stage in range(stages)],
+    first, largest = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
+    arguments: ArchitectureArguments = {
+        "features_per_stage": [min(first * 2**stage, largest) for stage in range(stages)],
         "conv_op": "torch.nn.modules.conv.Conv2d",
         "kernel_sizes": configuration["conv_kernel_sizes"],
         "strides": configuration["pool_op_kernel_sizes"],
@@ -285,7 +294,7 @@ def _architecture(folder: NnUNetFolder) -> dict[str, Any]:
     return _planned(str(configuration["UNet_class_name"]), arguments, folder)
 
 
-def _planned(path: str, arguments: Mapping[str, Any], folder: NnUNetFolder) -> dict[str, Any]:
+def _planned(path: str, arguments: ArchitectureArguments, folder: NnUNetFolder) -> UNetPlan:
     kind = NETWORKS.get(path.rpartition(".")[2])
     if kind is None or not (path.startswith("dynamic_network_architectures.") or "." not in path):
         raise InputError(
@@ -294,7 +303,7 @@ def _planned(path: str, arguments: Mapping[str, Any], folder: NnUNetFolder) -> d
     if set_ := [name for name in _UNSUPPORTED if arguments.get(name)]:
         raise InputError(f"{folder.path}: {path} with {set_[0]} is not supported; {PREDICTIONS}")
     stages = len(arguments["features_per_stage"])
-    blocks = arguments["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]
+    blocks = arguments["n_conv_per_stage"] if kind == "plain" else arguments["n_blocks_per_stage"]
     _layer(arguments.get("conv_op"), {"Conv2d": torch.nn.Conv2d}, folder)
     return {
         "kind": kind,
@@ -311,7 +320,7 @@ def _planned(path: str, arguments: Mapping[str, Any], folder: NnUNetFolder) -> d
     }
 
 
-def _each(value: Any, count: int) -> list[Any]:
+def _each(value: Stages, count: int) -> list[int | Sequence[int]]:
     return [value] * count if isinstance(value, int) else list(value)
 
 
@@ -327,7 +336,7 @@ def _layer(path: str | None, known: Mapping[str, type], folder: NnUNetFolder) ->
     return name
 
 
-def _normalisation(folder: NnUNetFolder) -> list[dict[str, Any]]:
+def _normalisation(folder: NnUNetFolder) -> list[ChannelNormalisation]:
     """Return the normalisation of each channel."""
     configuration = folder.configuration
     schemes = configuration["normalization_schemes"]
@@ -340,13 +349,12 @@ def _normalisation(folder: NnUNetFolder) -> list[dict[str, Any]]:
             f"{folder.path}: normalisation must be one of {', '.join(SCHEMES)}, got {unknown[0]!r}; "
             f"{PREDICTIONS}"
         )
-    result = list[dict[str, Any]]()
+    result = list[ChannelNormalisation]()
     for number, scheme in enumerate(schemes):
-        values: dict[str, Any] = {"scheme": scheme}
+        values: ChannelNormalisation = {"scheme": scheme}
         if scheme == "CTNormalization":
-            numbers = measured[str(number)]
-            names = ("mean", "std", "low", "high")
-            values |= {name: float(numbers[key]) for name, key in zip(names, OF_CT, strict=True)}
+            mean, std, low, high = (float(measured[str(number)][key]) for key in OF_CT)
+            values = {"scheme": scheme, "mean": mean, "std": std, "low": low, "high": high}
         elif scheme == "ZScoreNormalization" and masked[number]:
             values["masked"] = True
         result.append(values)

@@ -128,11 +128,11 @@ class NnUNet(nn.Module):
                 for network in networks
             ]
         ).mean(dim=0)
-        inside = resampled(logits, (cut.shape[1], cut.shape[2]), order=1)
-        whole = inside.new_full((len(inside), *image.shape[1:]), OUTSIDE)
-        whole[0] = 0
-        whole[:, rows, columns] = inside
-        return whole
+        cropped = resampled(logits, (cut.shape[1], cut.shape[2]), order=1)
+        full = cropped.new_full((len(cropped), *image.shape[1:]), OUTSIDE)
+        full[0] = 0
+        full[:, rows, columns] = cropped
+        return full
 
     def references(self, weights: Path) -> list[tuple[Path, nn.Module]]:
         """Return nnU-Net's own predictions of validation cases, and the network of each fold with some.
@@ -208,12 +208,12 @@ def _state(file: Path) -> State:
         raise InputError(
             f"nnU-Net's weights must be a file, found none at {file}; correct --folds or --checkpoint"
         )
-    found = states(file)
-    if WEIGHTS not in found:
+    contents = states(file)
+    if WEIGHTS not in contents:
         raise InputError(f"{file} must hold {WEIGHTS}, as checkpoints of nnU-Net v2 do; name another file")
     state = {
         name.removeprefix("module.").removeprefix("_orig_mod."): tensor
-        for name, tensor in found[WEIGHTS].items()
+        for name, tensor in contents[WEIGHTS].items()
     }
     return {name: tensor for name, tensor in state.items() if not any(alias in name for alias in _ALIASES)}
 

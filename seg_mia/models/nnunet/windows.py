@@ -1,22 +1,17 @@
 """Overlapping patches with Gaussian weights, as nnU-Net cuts and joins them."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from seg_mia.models.windows import window_starts, window_weights
+
 Predict = Callable[[Tensor], Tensor]
-SIGMA = 1 / 8
-"""Standard deviation of the weights in units of the patch's side."""
-PEAK = 10.0
-"""Largest weight: with half precision, weights far from the centre do not vanish."""
 PATCHES = 8
 """Patches of one forward pass."""
 
@@ -27,7 +22,7 @@ def windowed(
     """Return the weighted mean of the logits of overlapping patches, each averaged over its mirror images.
 
     Images smaller than the patch are padded with zeros on both sides. Weights are a Gaussian around the
-    patch's centre, rounded to half precision as in nnU-Net; sums are in the precision of the logits. With
+    patch's centre (`window_weights`); sums are in the precision of the logits. With
     gradients, forward passes are repeated in the backward pass: memory is that of one of them.
 
     Args:
@@ -45,11 +40,12 @@ def windowed(
     below = max(patch[0] - height, 0) - above
     right = max(patch[1] - width, 0) - left
     padded = functional.pad(image, (left, right, above, below))
-    weights = gaussian(patch).to(padded)
-    places = list(itertools.product(*map(starts, padded.shape[1:], patch, (step, step))))
+    weights = _weights(patch).to(padded)
+    positions = window_starts(padded.shape[1:], patch, 1 - step, "nnunet")
     total, weight = None, padded.new_zeros(padded.shape[1:])
-    for place, logits in zip(places, _predictions(predict, padded, patch, places, mirrored), strict=True):
-        rows, columns = (slice(begin, begin + side) for begin, side in zip(place, patch, strict=True))
+    predictions = _predictions(predict, padded, patch, positions, mirrored)
+    for position, logits in zip(positions, predictions, strict=True):
+        rows, columns = (slice(begin, begin + side) for begin, side in zip(position, patch, strict=True))
         if total is None:
             total = logits.new_zeros(len(logits), *padded.shape[1:])
         total[:, rows, columns] += logits * weights
@@ -62,15 +58,15 @@ def _predictions(
     predict: Predict,
     image: Tensor,
     patch: tuple[int, int],
-    places: Sequence[tuple[int, ...]],
+    positions: Sequence[tuple[int, ...]],
     mirrored: Sequence[int],
 ) -> Iterator[Tensor]:
     """Yield the logits of each patch, averaged over mirror images."""
     axes = [axis + 2 for axis in mirrored]
     flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]
-    for begin in range(0, len(places), PATCHES):
+    for begin in range(0, len(positions), PATCHES):
         cut = [image[:, row : row + patch[0], column : column + patch[1]] for row, column in
-               places[begin : begin + PATCHES]]  # fmt: skip
+               positions[begin : begin + PATCHES]]  # fmt: skip
         patches = torch.stack(cut)
         answers = [_asked(predict, patches.flip(flip)).flip(flip) for flip in flips]
         yield from torch.stack(answers).mean(dim=0)
@@ -84,17 +80,7 @@ def _asked(predict: Predict, patches: Tensor) -> Tensor:
     return logits
 
 
-def starts(length: int, side: int, step: float) -> list[int]:
-    """Return the even begins of patches of a side that cover a length, at most `step` sides apart."""
-    count = math.ceil((length - side) / (side * step)) + 1
-    return [round((length - side) / max(count - 1, 1) * number) for number in range(count)]
-
-
 @lru_cache(maxsize=8)
-def gaussian(patch: tuple[int, int]) -> Tensor:
-    """Return the weights of a patch (h, w): a Gaussian with peak `PEAK`, all above 0 in half precision."""
-    impulse = np.zeros(patch)
-    impulse[patch[0] // 2, patch[1] // 2] = 1
-    weights = gaussian_filter(impulse, [SIGMA * side for side in patch], mode="constant")
-    half = torch.from_numpy(weights / weights.max() * PEAK).half()
-    return half.clamp(min=half[half > 0].min()).float()
+def _weights(patch: tuple[int, int]) -> Tensor:
+    """Return the weights of a patch (h, w)."""
+    return window_weights(patch, "gaussian", "nnunet")

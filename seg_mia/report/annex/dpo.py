@@ -64,13 +64,13 @@ def annex(report: Report, files: AttackFiles, digest: str) -> str:
 def _shortened(report: Report) -> tuple[Report, list[str]]:
     """Return a report whose tables fit on the sheets, and how many rows of which were left out."""
     evidence, changes, left_out = report.evidence, dict[str, object](), list[str]()
-    most = {name: (rows, LINES) for name, rows in TABLES.items()}
-    most |= {"promises": ("promises", SHOWN_PROMISES), "statements": ("statements", LONGEST)}
-    for name, (called, count) in most.items():
+    limits = {name: (rows, LINES) for name, rows in TABLES.items()}
+    limits |= {"promises": ("promises", SHOWN_PROMISES), "statements": ("statements", LONGEST)}
+    for name, (noun, count) in limits.items():
         rows = getattr(evidence, name)
         changes[name] = rows[:count]
         if len(rows) > count:
-            left_out.append(f"{len(rows) - count} {called}")
+            left_out.append(f"{len(rows) - count} {noun}")
     networks = evidence.identity.networks
     if len(networks) > LINES:
         left_out.append(f"{len(networks) - LINES} networks")

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
@@ -27,10 +26,10 @@ def model_card(report: Report, digest: str) -> str:
     return f"---\n{header}---\n\n{chr(10).join(_body(report, digest))}\n"
 
 
-def front_matter(report: Report) -> dict[str, Any]:
+def front_matter(report: Report) -> dict[str, object]:
     """Return the metadata: tags, and the measured results as a model index."""
     evidence = report.evidence
-    metrics: list[dict[str, Any]] = [
+    metrics: list[dict[str, str | float]] = [
         {"type": "dice", "name": "Dice, non-members", "value": round(row.nonmembers.value, 4)}
         for row in evidence.utility[:1]
         if row.nonmembers.value is not None

@@ -72,20 +72,20 @@ def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[S
     tested = restricted(audit.leaks, row, {key.seed for key in judged})
     perturbed = [result for result in audit.perturbations if result.key in judged]
     recipes = [result for result in audit.recipes if result.row == row]
-    place = Row(row, victims[0].defence, f"{nothing}{split}".strip())
+    base = Row(row, victims[0].defence, f"{nothing}{split}".strip())
     answers = [
-        average(place, attacks, tested, controls),
-        individuals(place, attacks, tested, controls),
+        average(base, attacks, tested, controls),
+        individuals(base, attacks, tested, controls),
     ]
     if recipes:
         void = f"The networks hardly segment, Dice below {LEAST_DICE} on members."
         hardly = any(networks_segment_nothing(result) for result in recipes)
-        answers.append(recipe(place._replace(void=void if hardly else ""), recipes))
-    answers += [folds(place, result) for result in audit.folds if result.row == row]
+        answers.append(recipe(base._replace(void=void if hardly else ""), recipes))
+    answers += [folds(base, result) for result in audit.folds if result.row == row]
     failed = [f"{result.label}: {sign}." for result in perturbed for sign in signs(result)]
     guarantees = [answer for answer in promised if answer.row == row]
     return [
         *answers,
-        evasion(place._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
-        promise(place._replace(void=split.strip()), victims, attacks, guarantees),
+        evasion(base._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
+        promise(base._replace(void=split.strip()), victims, attacks, guarantees),
     ]

@@ -142,18 +142,18 @@ def _exposed(
         for result in membership
         if (result.row, result.round, result.role) == (0, victim.round, "attack")
     }
-    own = {
+    defended = {
         result.label: result for result in membership if result.key == victim.key and result.role == "attack"
     }
     both = [
         label
         for label in firsts
-        if label in own and firsts[label].folder in scores and own[label].folder in scores
+        if label in defended and firsts[label].folder in scores and defended[label].folder in scores
     ]
     if not both:
         return None
     label = max(both, key=lambda label: firsts[label].auc.value or 0.0)
-    return exposed_effect(label, scores[firsts[label].folder], scores[own[label].folder])
+    return exposed_effect(label, scores[firsts[label].folder], scores[defended[label].folder])
 
 
 def exposed_effect(label: str, before: Scored, after: Scored) -> ExposedEffect | None:
@@ -165,23 +165,23 @@ def exposed_effect(label: str, before: Scored, after: Scored) -> ExposedEffect |
     Returns:
         None for other samples in the two, or fewer than five chosen patients.
     """
-    (first, is_member, names), (second, _, others) = (
+    (first, is_member, names), (second, _, second_names) = (
         pooled(scored.scores, scored.members, scored.groups) for scored in (before, after)
     )
-    if names != others:
+    if names != second_names:
         return None
     members = np.flatnonzero(is_member)
     count = round(EXPOSED_SHARE * len(members))
     if count < LEAST_EXPOSED:
         return None
     chosen = members[np.argsort(-first[members], kind="stable")[:count]]
-    found = [_called(scores, is_member) for scores in (first, second)]
+    decisions = [_called(scores, is_member) for scores in (first, second)]
     return ExposedEffect(
         attack=label,
         patients=count,
-        before=_share(found[0][chosen]),
-        after=_share(found[1][chosen]),
-        all_after=_share(found[1][members]),
+        before=_share(decisions[0][chosen]),
+        after=_share(decisions[1][chosen]),
+        all_after=_share(decisions[1][members]),
     )
 
 
@@ -189,8 +189,8 @@ def _called(scores: NDArray[np.float64], is_member: NDArray[np.bool_]) -> NDArra
     """Return which patients have scores that at most a tenth of the non-members reach."""
     negatives = np.sort(scores[~is_member])[::-1]
     allowed = int(FALSE_POSITIVES * len(negatives) + 1e-9)
-    called: NDArray[np.bool_] = scores > (negatives[allowed] if allowed < len(negatives) else -math.inf)
-    return called
+    decisions: NDArray[np.bool_] = scores > (negatives[allowed] if allowed < len(negatives) else -math.inf)
+    return decisions
 
 
 def _share(called: NDArray[np.bool_]) -> Measure:

@@ -104,14 +104,14 @@ def conclusion(result: RecipeResult, level: Level) -> str:
 
 def recipe_in_words(result: RecipeResult, attacks: int) -> str:
     """Return what a recipe's strongest attack shows, for readers without statistics."""
-    others = "" if attacks == 1 else f", the strongest of {attacks} attacks,"
+    strongest = "" if attacks == 1 else f", the strongest of {attacks} attacks,"
     sentences = [
         f"{counted(result.networks, 'network')} were trained alike, each on a random half of "
         f"{counted(result.patients, 'patient')}. Each was attacked by means of {result.references} of the "
         "others, which is within reach of an outsider with similar data: was this patient in the training?",
-        f"Of two patients, one inside the training and one outside, {result.label}{others} picks the right "
-        f"one in {_of_hundred(result.auc.value)} of 100 cases (AUC {interval(result.auc)}); guessing does in "
-        "50.",
+        f"Of two patients, one inside the training and one outside, {result.label}{strongest} picks the "
+        f"right one in {_of_hundred(result.auc.value)} of 100 cases (AUC {interval(result.auc)}); "
+        "guessing does in 50.",
     ]
     rate = rate_at(result.rates.transferred, 0.01)
     if rate is not None and rate.resolvable:

@@ -145,10 +145,10 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
     promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
     if not able:
         ceilings = [audit.ceiling or 0.0 for _, audit in audits]
-        most = (
+        provable = (
             f"at most {max(ceilings):.2f} could be proved" if audits else "nothing was audited for this unit"
         )
-        why = f"{promised}; {most}, so that the promise could not have been contradicted."
+        why = f"{promised}; {provable}, so that the promise could not have been contradicted."
         return statement(row, "promise", "P3", "unresolvable", why, measured=measured)
     best = max(able, key=lambda audit: audit.ceiling or 0.0)
     why = (

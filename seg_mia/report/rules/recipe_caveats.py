@@ -69,10 +69,10 @@ def _caveats(result: RecipeResult) -> Iterator[str]:
 def _sampling_error(result: RecipeResult) -> float:
     """Return the standard error of one network's AUC (Hanley and McNeil 1982, Radiology 143:29)."""
     area = result.auc.value or 0.0
-    inside, outside = (max(1, side // result.networks) for side in (result.members, result.nonmembers))
-    spread = (inside - 1) * (area / (2 - area) - area**2)
-    spread += (outside - 1) * (2 * area**2 / (1 + area) - area**2)
-    return math.sqrt((area * (1 - area) + spread) / (inside * outside))
+    members, nonmembers = (max(1, side // result.networks) for side in (result.members, result.nonmembers))
+    spread = (members - 1) * (area / (2 - area) - area**2)
+    spread += (nonmembers - 1) * (2 * area**2 / (1 + area) - area**2)
+    return math.sqrt((area * (1 - area) + spread) / (members * nonmembers))
 
 
 def _order_caveats(result: RecipeResult) -> Iterator[str]:

@@ -17,9 +17,7 @@ def ranks_drawing(result: FoldsResult) -> Drawing:
             ylabel="patients",
             xticks=places,
         )
-    counts = ", ".join(
-        f"rank {place}: {count:.3g}" for place, count in zip(places, result.ranks, strict=True)
-    )
+    counts = ", ".join(f"rank {rank}: {count:.3g}" for rank, count in zip(places, result.ranks, strict=True))
     title = f"Patients by rank of the network that left them out. {counts}; {expected:.1f} expected at each"
     caption = (
         "Rank 1: of all networks, the one that never saw the patient is the least confident. Dotted: as "

@@ -26,11 +26,11 @@ def promise_drawing(
     nonmembers = min(counts, default=100)
     low = lowest_rate(nonmembers)
     fpr, tpr = np.array([[point.fpr, point.tpr] for point in points]).T
-    shown = fpr > 0
+    positive = fpr > 0
     with style():
         figure, axes = roc_axes(nonmembers)
-        axes.fill_between(fpr[shown], np.maximum(tpr[shown], low), 1, color=INK, alpha=0.06, lw=0)
-        axes.plot(fpr[shown], np.maximum(tpr[shown], low), color=INK, lw=2.4)
+        axes.fill_between(fpr[positive], np.maximum(tpr[positive], low), 1, color=INK, alpha=0.06, lw=0)
+        axes.plot(fpr[positive], np.maximum(tpr[positive], low), color=INK, lw=2.4)
         for number, scored in enumerate(curves.values()):
             axes.plot(
                 *staircase(roc(scored.scores, scored.members), low),

@@ -146,9 +146,7 @@ def network_drawing(results: Sequence[RecipeResult]) -> Drawing:
 def _series(axes: Axes, at: Sequence[float], measures: Sequence[Measure], number: int) -> None:
     """Draw one attack: points joined by lines, with intervals."""
     points = [
-        (place, *ends(measure))
-        for place, measure in zip(at, measures, strict=True)
-        if measure.value is not None
+        (x, *ends(measure)) for x, measure in zip(at, measures, strict=True) if measure.value is not None
     ]
     if not points:
         return
@@ -186,4 +184,4 @@ def _stacked(height: float) -> tuple[Figure, tuple[Axes, Axes]]:
 
 def _share(at: Sequence[float], shares: Sequence[float], auc: float) -> float:
     """Return the share at an AUC of the grid, or the next below."""
-    return shares[max(index for index, place in enumerate(at) if place <= auc + 1e-9)]
+    return shares[max(index for index, x in enumerate(at) if x <= auc + 1e-9)]

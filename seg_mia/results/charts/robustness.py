@@ -40,8 +40,8 @@ def curve_drawing(curves: Mapping[str, RobustnessCurve]) -> Drawing:
             keys.append(Key(label, colour(number), stroke(number), marker(number), filled=True, joined=True))
             numbers = (f"{interval(point.measure)} at {point.radius:g}/255" for point in curve.points)
             words.append(f"{label}: {', '.join(numbers)}")
-        least = min((radius for radius in radii if radius), default=1.0)
-        axes.set_xscale("symlog", base=2, linthresh=least, linscale=1)
+        smallest = min((radius for radius in radii if radius), default=1.0)
+        axes.set_xscale("symlog", base=2, linthresh=smallest, linscale=1)
         axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
         axes.minorticks_off()
         axes.set(xlabel="radius of the ball, in 1/255", ylabel="Dice with the truth", ylim=(0, 1))
@@ -59,11 +59,11 @@ def norms_drawing(distributions: Mapping[str, MinimalNorms]) -> Drawing:
     with style():
         figure, axes = framed(3.4)
         for number, (label, norms) in enumerate(distributions.items()):
-            found = [LEVELS * norm for norm in norms.norms if norm is not None]
-            shares = [1 - rank / norms.images for rank in range(len(found) + 1)]
+            distances = [LEVELS * norm for norm in norms.norms if norm is not None]
+            shares = [1 - rank / norms.images for rank in range(len(distances) + 1)]
             axes.step(
-                [0.0, *found], shares, where="post", color=colour(number), ls=DASHES[number % len(DASHES)],
-                lw=WIDTH, clip_on=False,
+                [0.0, *distances], shares, where="post", color=colour(number),
+                ls=DASHES[number % len(DASHES)], lw=WIDTH, clip_on=False,
             )  # fmt: skip
             keys.append(Key(label, colour(number), stroke(number), "", filled=True))
             median = norms.quantiles["0.5"]

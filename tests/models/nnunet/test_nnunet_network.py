@@ -16,7 +16,7 @@ from seg_mia.models.nnunet.folder import network_spec, read_folder
 from seg_mia.models.nnunet.network import NnUNet
 from seg_mia.models.nnunet.preprocessing import bounding_box, nonzero_region, resampled
 from seg_mia.models.nnunet.unet import UNet
-from seg_mia.models.nnunet.windows import starts, windowed
+from seg_mia.models.nnunet.windows import windowed
 from tests import nnunet_layout as layout
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "nnunet.npz"
@@ -91,12 +91,6 @@ def test_a_network_of_single_pixels_is_itself_in_patches() -> None:
     image = torch.rand(2, 21, 40)
     answer = windowed(lambda x: 3 * x - 1, image, (16, 24), step=0.5, mirrored=(0, 1))
     assert_close(answer, 3 * image - 1)
-
-
-def test_patches_begin_as_published() -> None:
-    assert starts(110, 64, 0.5) == [0, 23, 46]
-    assert starts(64, 64, 0.5) == [0]
-    assert starts(65, 64, 0.5) == [0, 1]
 
 
 def test_a_unet_of_two_stages_is_its_formula() -> None:

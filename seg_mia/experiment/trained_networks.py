@@ -1,0 +1,171 @@
+"""Networks of checkpoints as attacks need them: with their data, and with members that are known."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_mia.callbacks.card import check_data
+from seg_mia.callbacks.seen_samples import unseen_members
+from seg_mia.checkpoint import (
+    Card,
+    build,
+    card_of,
+    load_weights,
+    network_spec,
+    read,
+    same_weights,
+    without_machine,
+)
+from seg_mia.config.spec import parameters
+from seg_mia.config.spec import resolve as class_at
+from seg_mia.data.base import SegmentationData
+from seg_mia.data.trained_model import TrainedModel
+from seg_mia.defences.base import wrapped
+from seg_mia.defences.release import Release
+from seg_mia.errors import InputError
+from seg_mia.experiment.modules import DataModules
+from seg_mia.experiment.plan import Plan, Shadow
+
+
+def load_shadow(
+    found: Shadow,
+    data: SegmentationData,
+    modules: DataModules,
+    *,
+    victim: Mapping[str, object],
+    trust: Collection[str],
+) -> TrainedModel:
+    """Return the shadow's network and its half of the data, read from the victim's location.
+
+    Args:
+        found: the checkpoint, with checked metadata.
+        data: the victim's, after setup.
+        modules: provide the shadow's.
+        victim: content of the victim's checkpoint.
+        trust: class paths outside seg_mia allowed in the metadata.
+
+    Raises:
+        InputError: a shadow with unknown members, of other data, or with the victim's weights.
+    """
+    card, content = found.card, read(found.file)
+    if same_weights(victim, content):
+        raise InputError(
+            f"shadow {found.file} must differ from the victim, got the same weights; train one on the other "
+            "half from another seed"
+        )
+    if card.data is None or card.split is None:
+        raise InputError(
+            f"shadow {found.file} was exported without its split, so its members are unknown; name the "
+            "original"
+        )
+    if card.fingerprint != data.fingerprint:
+        raise InputError(
+            f"shadow {found.file} was trained on other data (fingerprint {str(card.fingerprint)[:12]}) than "
+            f"the victim ({data.fingerprint[:12]}); train one on the other half of the victim's data"
+        )
+    kind = class_at(card.data["class_path"])
+    if not issubclass(kind, SegmentationData):
+        raise InputError(f"{found.file} is refused: its card names {kind.__name__} instead of data")
+    local = {
+        name: data.hparams[name] for name in ("root", "splits", "cache", "workers") if name in data.hparams
+    }
+    arguments = without_machine(card.data)["init_args"] | local | {"batch_size": data.batch_size}
+    if "root" not in local:
+        arguments.pop("root", None)
+    try:
+        declared = parameters(kind)
+        own_data = modules.module(
+            kind, {name: value for name, value in arguments.items() if name in declared}
+        )
+    except TypeError as error:
+        raise InputError(f"{found.file} is refused: its card does not describe its data: {error}") from None
+    own_data.setup()
+    check_data(own_data, fingerprint=card.fingerprint, split=card.split, role="shadow")
+    if adopted(card):
+        check_members(own_data, f"shadow {found.file}")
+    load = partial(loaded, found, trust=trust)
+    return TrainedModel(load, own_data, found.file, network_spec(card), unseen_of(card, own_data))
+
+
+def loaded(found: Shadow, *, trust: Collection[str]) -> nn.Module:
+    """Return a checkpoint's network with its weights; raises InputError if they do not fit."""
+    network = build(network_spec(found.card), trust=trust)
+    load_weights(network, read(found.file), found.file)
+    return network
+
+
+def load_shadows(plan: Plan, data: SegmentationData, modules: DataModules) -> list[TrainedModel]:
+    """Return the sides of a plan's shadows; `data` is the victim's, after setup."""
+    victim, trust = plan.content or {}, plan.request.trust
+    return [load_shadow(shadow, data, modules, victim=victim, trust=trust) for shadow in plan.shadows]
+
+
+def behind_release(shadow: TrainedModel, release: Release, settings: Any) -> TrainedModel:
+    """Return a shadow with the victim's output perturbation; `settings` are plain values."""
+    return replace(shadow, load=lambda: wrapped(shadow.network, [release]), built=[shadow.built, settings])
+
+
+def load_teacher(
+    file: Path, data: SegmentationData, *, trust: Collection[str], device: torch.device
+) -> nn.Module:
+    """Return a trained teacher in eval mode, and register the members not used in its training.
+
+    Args:
+        file: its last checkpoint.
+        data: its training data, after setup.
+        trust: class paths outside seg_mia allowed in the metadata.
+        device: device of the teacher.
+
+    Raises:
+        InputError: no readable checkpoint.
+    """
+    content = read(file)
+    card = card_of(content, file, trust=trust)
+    network = build(network_spec(card), trust=trust)
+    load_weights(network, content, file)
+    data.untrained = unseen_of(card, data)
+    return network.to(device).eval()
+
+
+def unseen_of(card: Card, data: SegmentationData) -> tuple[int, ...]:
+    """Return the members never drawn in a checkpoint's training, as data-set indices."""
+    return unseen_members(card.split or {}, data)
+
+
+def check_members(data: SegmentationData, name: str) -> None:
+    """Raise InputError for an externally trained network whose members are drawn, not stated.
+
+    Args:
+        data: the network's half of the split, with its samples open.
+        name: name of the network, for the message.
+    """
+    if data.states_members:
+        return
+    reason = f"{name} was trained elsewhere, and the members of this split are drawn at random"
+    try:
+        data.find()
+    except InputError:
+        raise InputError(
+            f"{reason}, so an AUC would be meaningless; adopt it on the data it was trained on, whose split "
+            "can be stated"
+        ) from None
+    if data.role == "shadow":
+        raise InputError(
+            f"{reason}, so there is no membership to infer; state them (--data.parts, with shadow_train and "
+            "shadow_test) and adopt it again, or train a network on that half here: python -m seg_mia fit "
+            "--role shadow"
+        )
+    raise InputError(
+        f"{reason}, so an AUC would be meaningless; state its training samples (--data.parts) and adopt it "
+        "again"
+    )
+
+
+def adopted(card: Card) -> bool:
+    """Return whether a checkpoint's network was trained elsewhere."""
+    return bool((card.training or {}).get("adopted"))
