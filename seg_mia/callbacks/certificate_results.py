@@ -1,29 +1,27 @@
 """Result files and pictures of a certification, in the victim's folder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from seg_mia.attacks.certify import Certification
 from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.image_results import ImageResults, attacked_data, undefined_count
 from seg_mia.callbacks.outputs import CertificateOutput
 from seg_mia.callbacks.panels import show
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.certificates import needed, radius
-from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.averages import average
 from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.files import write_bytes, write_json, write_rows
-from seg_mia.results.perturbation import AttackedData
 from seg_mia.results.pictures import Tile, certified_overlay, draw, overlay, picture, png
 
 TITLES = ("image", "truth", "smoothed prediction", "certified; magenta: no single class")
 
 
-class CertificateResults(Callback):
+class CertificateResults(ImageResults):
     """Write `per_image.csv`, `summary.json` and `panel.png`, and show them in TensorBoard.
 
     Args:
@@ -43,33 +41,33 @@ class CertificateResults(Callback):
         victim: str,
         images: int = 8,
     ) -> None:
+        super().__init__(images)
         self.options, self.settings = certification.settings, settings
-        self.attacker_knowledge, self.victim, self.images = attacker_knowledge, victim, images
-        self.measures = PerImage()
-        self.rows: list[list[Tile]] = []
-        self.names: list[str] = []
+        self.attacker_knowledge, self.victim = attacker_knowledge, victim
         self.summary: CertificateSummary | None = None
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Collect results on the victim's device."""
-        self.measures.to(pl_module.device)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
-    ) -> None:
+    def collect(self, output: CertificateOutput, batch: Batch, ids: list[str], trainer: Trainer) -> None:  # noqa: ARG002
         """Store metrics and the first images."""
-        output: CertificateOutput = outputs
         self.measures.update(batch.index, output["measures"])
-        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-        for row in range(min(len(batch.index), self.images - len(self.rows))):
-            self.names.append(data.source.ids[int(batch.index[row])])
-            self.rows.append(_tiles(batch, output, row))
+        self.show_first(output, batch, ids, range(len(ids)))
+
+    def tiles(self, output: CertificateOutput, batch: Batch, row: int) -> list[Tile]:
+        """Return an image, its truth, the smoothed prediction and what is certified."""
+        image, mask = batch.image[row], batch.mask[row]
+        certificate, measures = output["certificate"], output["measures"]
+        possible, prediction = certificate.possible[row], certificate.prediction[row]
+        sure = possible.int().argmax(0)
+        unsure = possible.sum(0) > 1
+        return [
+            Tile(picture(image)),
+            Tile(overlay(image, mask)),
+            Tile(overlay(image, prediction), f"Dice {measures['dice_smoothed'][row]:.2f}"),
+            Tile(
+                certified_overlay(image, sure, unsure),
+                f"Dice at least {measures['dice_certified'][row]:.2f}, "
+                f"{measures['abstained'][row]:.0%} abstained",
+            ),
+        ]
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""
@@ -97,10 +95,10 @@ class CertificateResults(Callback):
             attack=dict(self.settings),
             attacker_knowledge=self.attacker_knowledge,
             victim=self.victim,
-            data=AttackedData(fingerprint=data.fingerprint, subset=data.subset, role=data.role),
+            data=attacked_data(data),
             images=len(index),
             units=len({data.source.groups[i] for i in index}),
-            undefined=len(data.indices(data.subset)) - len(data.scored(data.subset)),
+            undefined=undefined_count(data),
             sigma=options["sigma"],
             radius=radius(options["sigma"], tau),
             alpha=alpha,
@@ -109,21 +107,3 @@ class CertificateResults(Callback):
             passes=options["first"] + draws,
             results={name: average(value) for name, value in values.items()},
         )
-
-
-def _tiles(batch: Batch, output: CertificateOutput, row: int) -> list[Tile]:
-    image, mask = batch.image[row], batch.mask[row]
-    certificate, measures = output["certificate"], output["measures"]
-    possible, prediction = certificate.possible[row], certificate.prediction[row]
-    sure = possible.int().argmax(0)
-    unsure = possible.sum(0) > 1
-    return [
-        Tile(picture(image)),
-        Tile(overlay(image, mask)),
-        Tile(overlay(image, prediction), f"Dice {measures['dice_smoothed'][row]:.2f}"),
-        Tile(
-            certified_overlay(image, sure, unsure),
-            f"Dice at least {measures['dice_certified'][row]:.2f}, "
-            f"{measures['abstained'][row]:.0%} abstained",
-        ),
-    ]

@@ -1,16 +1,16 @@
 """Result files and figures of an adversarial attack, in the victim's folder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from seg_mia.attacks.base import ParallelLosses
 from seg_mia.callbacks.folder import run_folder
+from seg_mia.callbacks.image_results import ImageResults, attacked_data, undefined_count
 from seg_mia.callbacks.outputs import AttackOutput
 from seg_mia.callbacks.panels import show
 from seg_mia.callbacks.robustness_files import write_curve, write_members, write_norms
@@ -20,7 +20,7 @@ from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.averages import average
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
-from seg_mia.results.perturbation import AttackedData, PerturbationSummary, SuccessRow
+from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
@@ -35,7 +35,7 @@ PAGE = 3
 """Images on one sheet in TensorBoard, where a sheet is as wide as a card; a slider turns the pages."""
 
 
-class PerturbationResults(Callback):
+class PerturbationResults(ImageResults):
     """Write `per_image.csv`, `history.csv`, `summary.json`, `panel.png`, and show them in TensorBoard.
 
     Args:
@@ -66,6 +66,7 @@ class PerturbationResults(Callback):
         images: int = 8,
         save_images: bool = False,
     ) -> None:
+        super().__init__(images)
         self.attacker_knowledge, self.is_targeted, self.parallel_losses = (
             attacker_knowledge,
             is_targeted,
@@ -73,31 +74,19 @@ class PerturbationResults(Callback):
         )
         self.members, self.sanity = tuple(members), list[SanityCheck]()
         self.radii, self.fooled, self.fitted = tuple(radii), fooled, list[FittingSet]()
-        self.attack, self.victim, self.images, self.save_images = attack, victim, images, save_images
-        self.measures, self.history = PerImage(), PerImage()
-        self.rows: list[list[Tile]] = []
-        self.names: list[str] = []
+        self.attack, self.victim, self.save_images = attack, victim, save_images
+        self.history = PerImage()
         self.summary: PerturbationSummary | None = None
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect results on the victim's device."""
-        self.measures.to(pl_module.device)
+        super().on_test_epoch_start(trainer, pl_module)
         self.history.to(pl_module.device)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,  # noqa: ARG002
-        dataloader_idx: int = 0,  # noqa: ARG002
-    ) -> None:
-        """Store metrics, history and the first images."""
-        output: AttackOutput = outputs
+    def collect(self, output: AttackOutput, batch: Batch, ids: list[str], trainer: Trainer) -> None:
+        """Store metrics, history and the first valid images."""
         self.sanity += [output["sanity"]] if output["sanity"] is not None else []
         self.fitted += [output["fitted"]] if output["fitted"] is not None else []
-        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         notes = {
             name: value
             for name, value in output["adversarial"].notes.items()
@@ -107,13 +96,29 @@ class PerturbationResults(Callback):
         if history := output["adversarial"].history:
             flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
             self.history.update(batch.index, flat)
-        ids = [data.source.ids[int(index)] for index in batch.index]
         counted = torch.as_tensor(notes.get("counted", torch.ones(len(ids)))).nonzero().flatten().tolist()
-        for row in counted[: self.images - len(self.rows)]:
-            self.names.append(ids[row])
-            self.rows.append(_tiles(batch.image[row], output, row, self.losses))
+        self.show_first(output, batch, ids, counted)
         if self.save_images:
             self._save(trainer, ids, output["adversarial"].images)
+
+    def tiles(self, output: AttackOutput, batch: Batch, row: int) -> list[Tile]:
+        """Return an image, its change, the result, and the three masks."""
+        image, losses = batch.image[row], self.losses
+        adversarial, measures = output["adversarial"].images[row], output["measures"]
+        notes = output["adversarial"].notes
+        won = f"\n{losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
+        change, factor = magnified(adversarial - image)
+        return [
+            Tile(picture(image)),
+            Tile(
+                change,
+                f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255",
+            ),
+            Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
+            Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
+            Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
+            Tile(overlay(image, output["prediction"][row]), f"IoU to it {measures['iou'][row]:.3f}{won}"),
+        ]
 
     def _save(self, trainer: Trainer, ids: Sequence[str], images: Tensor) -> None:
         folder = run_folder(trainer) / "adversarial"
@@ -148,10 +153,10 @@ class PerturbationResults(Callback):
             attacker_knowledge=without_gradient(self.attacker_knowledge, stopped, len(index)),
             is_targeted=self.is_targeted,
             victim=self.victim,
-            data=AttackedData(fingerprint=data.fingerprint, subset=data.subset, role=data.role),
+            data=attacked_data(data),
             images=len(index),
             units=len(set(groups)),
-            undefined=len(data.indices(data.subset)) - len(data.scored(data.subset)),
+            undefined=undefined_count(data),
             unchanged=int((values["l2"] == 0).sum()),
             no_gradient=stopped,
             results={name: average(value) for name, value in values.items() if self._is_number(name)},
@@ -225,24 +230,6 @@ class PerturbationResults(Callback):
             name: torch.stack([value for key, value in flat.items() if key.startswith(f"{name}@")])
             for name in names
         }
-
-
-def _tiles(image: Tensor, output: AttackOutput, row: int, losses: Sequence[str]) -> list[Tile]:
-    adversarial, measures = output["adversarial"].images[row], output["measures"]
-    notes = output["adversarial"].notes
-    won = f"\n{losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
-    change, factor = magnified(adversarial - image)
-    return [
-        Tile(picture(image)),
-        Tile(
-            change,
-            f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255",
-        ),
-        Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
-        Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
-        Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
-        Tile(overlay(image, output["prediction"][row]), f"IoU to it {measures['iou'][row]:.3f}{won}"),
-    ]
 
 
 def _write_strengths(

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +33,8 @@ COLOURS = np.array(
 """Okabe and Ito's palette, suitable for colour-blind readers; background first."""
 ABSTAINED = np.array([1, 0, 1], dtype=np.float32)
 """Magenta, which is no class's colour."""
+TILE, GAP = 1.9, 0.06
+"""Side of a tile of a sheet, and the gap to the next one in its row, in inches."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +95,14 @@ def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[str]) -> NDArray[np.uint8]:
     """Return a sheet (H, W, 3): a title above each column, a name before each row, notes below the tiles."""
-    tile_size, name_width, title_height, note_height = 1.9, 0.45, 0.35, 0.26
-    width, height = name_width + tile_size * len(titles), title_height + (tile_size + note_height) * len(rows)
+    name_width, title_height, note_height = 0.45, 0.35, 0.26
+    width, height = name_width + TILE * len(titles), title_height + (TILE + note_height) * len(rows)
     figure = Figure(figsize=(width, height), dpi=110)
-    FigureCanvasAgg(figure)
     for row, tiles in enumerate(rows):
-        bottom = (len(rows) - 1 - row) * (tile_size + note_height) + note_height
+        bottom = (len(rows) - 1 - row) * (TILE + note_height) + note_height
         figure.text(
             0.08 / width,
-            (bottom + tile_size / 2) / height,
+            (bottom + TILE / 2) / height,
             names[row][:28],
             rotation=90,
             va="center",
@@ -106,21 +110,28 @@ def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[
             size=6,
         )
         for column, tile in enumerate(tiles):
-            box = (
-                (name_width + column * tile_size) / width,
-                bottom / height,
-                (tile_size - 0.06) / width,
-                tile_size / height,
-            )
-            axes = figure.add_axes(box)
-            axes.imshow(tile.pixels, interpolation="nearest", vmin=0, vmax=1)
-            axes.set_axis_off()
+            left = name_width + column * TILE
+            top, middle = _place(figure, tile.pixels, left, bottom), (left + (TILE - GAP) / 2) / width
             if row == 0:
-                axes.set_title(titles[column], size=8)
-            figure.text(
-                box[0] + box[2] / 2, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5
-            )
+                figure.text(middle, (top + 6 / 72) / height, titles[column], ha="center", size=8)
+            figure.text(middle, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5)
     return rendered(figure)
+
+
+def _place(figure: Figure, pixels: Pixels, left: float, bottom: float) -> float:
+    """Show pixels in the middle of a tile at a position in inches; return the upper edge.
+
+    Images are drawn without axes, whose ticks would take most of a sheet's time.
+    """
+    lines, columns = pixels.shape[:2]
+    scale = min((TILE - GAP) / columns, TILE / lines)
+    width, height = columns * scale, lines * scale
+    begin, end = left + (TILE - GAP - width) / 2, bottom + (TILE - height) / 2
+    box = Bbox.from_bounds(*(inches * figure.dpi for inches in (begin, end, width, height)))
+    image = BboxImage(box, interpolation="nearest", norm=Normalize(0, 1))
+    image.set_data(pixels)
+    figure.add_artist(image)
+    return end + height
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:
