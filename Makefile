@@ -20,7 +20,7 @@ docs: $(READY)  ## the documentation as a site, into site/; a broken link or nam
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(READY)  ## the tests that train, two at a time
 	$(BIN)/python -m pytest -m slow -n 2 --maxschedchunk 1 --durations=0 --durations-min=20

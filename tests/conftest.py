@@ -108,13 +108,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> TrainedRuns:
-    """Hold the trainings that tests of this process share."""
-    return TrainedRuns(tmp_path_factory.mktemp("trained"))
+    """Hold the trainings that tests share, those of other workers included."""
+    base = tmp_path_factory.getbasetemp()
+    store = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    store.mkdir(exist_ok=True)
+    return TrainedRuns(store)
 
 
 @pytest.fixture
 def trained(tmp_path: Path, trained_runs: TrainedRuns) -> Trained:
-    """Return `trained(CONFIG, *OPTIONS)`: a run in the test's folder, of a training done once in a process.
+    """Return `trained(CONFIG, *OPTIONS)`: a run in the test's folder, of a training done once in a session.
 
     For tests that need a trained network, not its training. The data root must be relative (`tiny` has
     `../data`), so that a run finds the data of its own test. Patches of the code are not told apart.

@@ -1,4 +1,4 @@
-"""Trainings that several tests need the outcome of: run once in a process, copied into each test's folder."""
+"""Trainings whose outcome several tests need: run once in a session, copied into each test's folder."""
 
 import hashlib
 import os
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+
+from filelock import FileLock
 
 from seg_mia.cli import main
 
@@ -19,7 +21,7 @@ class TrainedRuns:
     """Runs of `fit`, known by their arguments and by every file that the test had written before.
 
     Args:
-        store: an empty folder for the copies.
+        store: a folder for the copies, shared by the processes of one session.
     """
 
     def __init__(self, store: Path) -> None:
@@ -32,12 +34,9 @@ class TrainedRuns:
         """
         words = [word.replace(str(test_folder), "") for word in arguments]
         copies = self.store / digest(test_folder, words)
-        if not copies.is_dir():
-            before = folders_of_runs()
-            assert main(["fit", *arguments]) == 0
-            (run,) = folders_of_runs() - before
-            shutil.copytree(run, copies / run)
-            return run
+        with FileLock(copies.with_suffix(".lock")):
+            if not copies.is_dir():
+                return self._train(arguments, copies)
         (copy,) = copies.glob("runs/*/version_*")
         name = copy.relative_to(copies).parent
         run = next(
@@ -46,6 +45,15 @@ class TrainedRuns:
         shutil.copytree(copy, run)
         now = time.time_ns()
         os.utime(run / "checkpoints" / "last.ckpt", ns=(now, now))
+        return run
+
+    def _train(self, arguments: list[str], copies: Path) -> Path:
+        before = folders_of_runs()
+        assert main(["fit", *arguments]) == 0
+        (run,) = folders_of_runs() - before
+        partial = copies.with_suffix(".partial")
+        shutil.copytree(run, partial / run, dirs_exist_ok=True)
+        partial.rename(copies)
         return run
 
 

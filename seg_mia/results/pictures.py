@@ -131,7 +131,7 @@ def _place(figure: Figure, pixels: Pixels, left: float, bottom: float) -> float:
     image = BboxImage(box, interpolation="nearest", norm=Normalize(0, 1))
     image.set_data(pixels)
     figure.add_artist(image)
-    return end + height
+    return float(end + height)
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:

@@ -26,11 +26,21 @@ ATTACKS = [
     name for name in known("attack") if name.startswith("mia-") and name not in {*MANY, WITHOUT_SHADOW}
 ]
 NUMBERS = ["mia-base", "mia-calibrated", "mia-dice", "mia-entropy", "mia-global-loss", "mia-rmia"]
+DRAWN = {"mia-dice", "mia-type2"}
+"""Attacks whose figures are drawn: one of each kind, as figures do not depend on the attack."""
 SMALL = [
     "--attack.scorer.architecture=test_resnet",
     "--attack.scorer.epochs=1",
     "--trainer.enable_progress_bar=false",
 ]
+
+
+@pytest.fixture(autouse=True)
+def blank(request: pytest.FixtureRequest) -> None:
+    """Leave figures blank, but for the attacks in `DRAWN`."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("name") not in DRAWN:
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture
@@ -88,7 +98,6 @@ def test_every_membership_attack_needs_only_its_name(
     assert ("val/auc" in events.Tags()["scalars"]) == bool(own)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_blind_baseline_needs_no_shadow(victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "--attack", WITHOUT_SHADOW]) == 0
     said = capsys.readouterr().out
@@ -98,7 +107,6 @@ def test_a_blind_baseline_needs_no_shadow(victim: Path, capsys: pytest.CaptureFi
     assert len(rows(victim / WITHOUT_SHADOW / "version_0" / "scores.csv")) == 12
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     more = ["--attack.scorer.seeds=2", "--attack.scorer.last_epochs=1", "--attack.signal.released=labels"]
     assert main(["test", "--attack", "mia-type1", *SMALL, *more]) == 0
@@ -114,7 +122,6 @@ def test_options_reach_signal_and_scorer(pair: tuple[Path, Path]) -> None:
     assert settings["scorer"]["init_args"]["seeds"] == 2
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -> None:
     Path("mine.yaml").write_text("control: true")
     for word in ("--control=false", "--control"):
@@ -123,7 +130,6 @@ def test_the_command_line_overrules_a_control_in_yaml(pair: tuple[Path, Path]) -
     assert (pair[0] / "mia-global-loss-control/version_0").is_dir()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_control_has_a_folder_of_its_own(
     pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +139,6 @@ def test_the_control_has_a_folder_of_its_own(
     assert summary["control"] is True
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> None:
     for _ in range(2):
         assert main(["test", "--attack", "mia-type2", *SMALL]) == 0
@@ -141,7 +146,6 @@ def test_the_same_run_twice_gives_the_same_scores(pair: tuple[Path, Path]) -> No
     assert first.read_text() == again.read_text()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
     for words in (["--data.limit=2"], []):
         assert main(["test", "--attack", "mia-global-loss", *words]) == 0
@@ -155,7 +159,6 @@ def test_limit_is_for_each_part_of_the_victims(pair: tuple[Path, Path]) -> None:
     assert limited["results"]["threshold"] == first["results"]["threshold"]
 
 
-@pytest.mark.usefixtures("undrawn")
 class TestPairing:
     def test_without_a_shadow_the_command_is_told(
         self, victim: Path, capsys: pytest.CaptureFixture[str]
@@ -380,7 +383,6 @@ attacks: [mia-global-loss, mia-type2, {{attack: asma, settings: {{steps: 2}}}}]
     assert shadow["seed_everything"] != 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_audit_of_checkpoints_over_two_seeds(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -403,7 +405,6 @@ attacks: [mia-type2, {{attack: mia-type2, settings: {{signal.released: labels}}}
     assert "is already trained, so options and defences do not apply" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_attacker_who_knows_a_config_trains_its_shadow_by_it(tiny: Path, tmp_path: Path) -> None:
     own = tmp_path / "other.yaml"
     own.write_text(tiny.read_text().replace("lr: 0.01", "lr: 0.03"))
