@@ -1,8 +1,8 @@
 """One change for all images (Moosavi-Dezfooli, Fawzi, Fawzi, Frossard, CVPR 2017), by projected steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,6 +29,11 @@ from seg_mia.models.replacement import StandIn
 
 PASS = 8
 """Images of one step; the last step of an epoch may have fewer."""
+TILES = (8, 16, 64)
+JUDGING = 4
+"""One image in this many judges the tiles."""
+Pair = tuple[Tensor, Tensor]
+"""Images and masks."""
 
 
 def universal(
@@ -39,41 +44,23 @@ def universal(
     epsilon: float = 8 / 255,
     epochs: int = 10,
     step_size: float = 2 / 255,
-    tile: int = 64,
+    momentum: float = 0.9,
+    tiles: Sequence[int] = TILES,
     loss: ObjectiveName = "balanced_cross_entropy",
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> Adversarial:
-    """Fit one change to images, and add it to them.
+    """Fit one change to images, and add it to them: `fit_universal` and `apply_universal`.
 
-    Signed steps on the sum of the loss over eight images at a time, in an order drawn for each epoch, within
-    an L-infinity ball, from random signs on its surface. Step sizes fall linearly to a tenth. The change is a
-    square tile (in volumes a cube), repeated over the image from its first pixel on, so that it fits images
-    of any size. Kept is the tile, of the start or after an epoch, of the lowest mean foreground Dice, of the
-    highest loss among equals.
-    Images used to evaluate the change must be others: see `fit_universal` and `apply_universal`.
-
-    Args:
-        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
-        x: images (N, C, *S) in [0, 1].
-        target: ground truth masks (N, *s), 255 where ignored.
-        epsilon: radius of the ball in L-infinity, in grey levels of [0, 1].
-        epochs: passes over the images, at least 1; one input gradient and one more forward pass each.
-        step_size: size of the first steps, in the same unit.
-        tile: side of the tile, in pixels.
-        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
-        seed: of the start and of the order.
-        on_step: callback on_step(n) before epoch n.
+    Options, units, ranges and errors are those of `fit_universal`; images used to evaluate the change must be
+    others.
 
     Returns:
         images, with note `dice`, their foreground Dice.
-
-    Raises:
-        InputError: invalid inputs, or options out of range.
     """
     change = fit_universal(
-        model, x, target, epsilon=epsilon, epochs=epochs, step_size=step_size, tile=tile, loss=loss,
-        seed=seed, on_step=on_step,
+        model, x, target, epsilon=epsilon, epochs=epochs, step_size=step_size, momentum=momentum,
+        tiles=tiles, loss=loss, seed=seed, on_step=on_step,
     )  # fmt: skip
     return apply_universal(model, x, target, change)
 
@@ -86,32 +73,107 @@ def fit_universal(
     epsilon: float = 8 / 255,
     epochs: int = 10,
     step_size: float = 2 / 255,
-    tile: int = 64,
+    momentum: float = 0.9,
+    tiles: Sequence[int] = TILES,
     loss: ObjectiveName = "balanced_cross_entropy",
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Return the tile (1, C, *T) that `universal` adds; arguments and errors as there."""
+    """Fit one change to images, and return its tile.
+
+    Signed steps along the momentum of gradients (Dong et al., CVPR 2018, equation 6) of the sum of the loss
+    over eight images at a time, in an order drawn for each epoch, within an L-infinity ball, from random
+    signs on its surface. Step sizes fall linearly to a tenth. The change is a square tile (in volumes a
+    cube), repeated over the image from its first pixel on, so that it fits images of any size; the smaller
+    the tile, the less it fits single images. One is fitted for each side in `tiles` to three quarters of the
+    images; kept is the one, of the start or after an epoch, that leaves the last quarter the lowest mean
+    foreground Dice, the highest loss among equals. Of fewer than eight images all are used for both.
+
+    Args:
+        model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
+        x: images (N, C, *S) in [0, 1].
+        target: ground truth masks (N, *s), 255 where ignored.
+        epsilon: radius of the ball in L-infinity, in grey levels of [0, 1].
+        epochs: passes over the images for each tile, at least 1; one input gradient for each image, and one
+            more forward pass for each judging one.
+        step_size: size of the first steps, in the same unit.
+        momentum: share of the former direction that is kept, in [0, 1).
+        tiles: sides of tiles that are tried, in pixels, not larger than the image.
+        loss: a name in `seg_mia.attacks.objectives.OBJECTIVES`.
+        seed: of the start and of the order.
+        on_step: callback on_step(n) before epoch n, counted over all tiles.
+
+    Returns:
+        the tile (1, C, *T), for `apply_universal` on other images.
+
+    Raises:
+        InputError: invalid inputs, or options out of range.
+    """
     check_inputs(x, target)
-    check_universal(epsilon, epochs, step_size, tile)
-    draw, measure = torch.Generator().manual_seed(seed), comparable(loss)
-    size = (1, x.shape[1], *(min(tile, side) for side in x.shape[2:]))
-    change = epsilon * (2 * torch.randint(2, size, generator=draw) - 1).to(x)
+    check_universal(epsilon, epochs, step_size, momentum, tiles)
+    draw = torch.Generator().manual_seed(seed)
+    fitting, judging = _divided(usable(x), usable(target), draw)
+    settings = _Fit(epsilon, epochs, step_size, momentum, loss)
+    sides = sizes(tiles, x.shape[2:])
     with attack_mode(model):
-        x, target = usable(x), usable(target)
-        best, lowest = change, _left(model, x, target, change, measure)
-        for epoch in range(epochs):
-            if on_step is not None:
-                on_step(epoch)
-            length = step_size * (1 - 0.9 * epoch / max(epochs - 1, 1))
-            order = torch.randperm(len(x), generator=draw).to(x.device)
-            for begin in range(0, len(x), PASS):
-                rows = order[begin : begin + PASS]
-                gradient = _gradient(model, x[rows], target[rows], change, loss, epoch / epochs)
-                change = (change + length * gradient.sign()).clamp(-epsilon, epsilon)
-            remaining = _left(model, x, target, change, measure)
-            if remaining < lowest:
-                best, lowest = change, remaining
+        fits = [
+            _fitted(model, fitting, judging, side, settings, draw, _after(on_step, number * epochs))
+            for number, side in enumerate(sides)
+        ]
+    return min(fits, key=lambda fit: fit[0])[1]
+
+
+def sizes(tiles: Sequence[int], size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the different sizes of tiles that are tried on images of a size."""
+    return list(dict.fromkeys(tuple(min(tile, side) for side in size) for tile in tiles))
+
+
+class _Fit(NamedTuple):
+    epsilon: float
+    epochs: int
+    step_size: float
+    momentum: float
+    loss: ObjectiveName
+
+
+def _divided(x: Tensor, target: Tensor, draw: torch.Generator) -> tuple[Pair, Pair]:
+    """Return the images that tiles are fitted to, and those that judge them."""
+    count = len(x) // JUDGING if len(x) >= 2 * JUDGING else 0
+    order = torch.randperm(len(x), generator=draw).to(x.device)
+    fitting, judging = order[count:], order[:count] if count else order
+    return (x[fitting], target[fitting]), (x[judging], target[judging])
+
+
+def _after(on_step: Callable[[int], None] | None, first: int) -> Callable[[int], None]:
+    """Return a callback that counts on from a first step."""
+    return lambda step: None if on_step is None else on_step(first + step)
+
+
+def _fitted(
+    model: nn.Module,
+    fitting: Pair,
+    judging: Pair,
+    side: tuple[int, ...],
+    fit: _Fit,
+    draw: torch.Generator,
+    on_step: Callable[[int], None],
+) -> tuple[tuple[float, float], Tensor]:
+    """Return the best tile of one size, (1, C, *side), after what it leaves, as `_left` has it."""
+    (x, target), measure = fitting, comparable(fit.loss)
+    change = fit.epsilon * (2 * torch.randint(2, (1, x.shape[1], *side), generator=draw) - 1).to(x)
+    direction = torch.zeros_like(change)
+    best = _left(model, *judging, change, measure), change
+    for epoch in range(fit.epochs):
+        on_step(epoch)
+        length = fit.step_size * (1 - 0.9 * epoch / max(fit.epochs - 1, 1))
+        order = torch.randperm(len(x), generator=draw).to(x.device)
+        for begin in range(0, len(x), PASS):
+            rows = order[begin : begin + PASS]
+            gradient = _gradient(model, x[rows], target[rows], change, fit.loss, epoch / fit.epochs)
+            size = gradient.abs().mean().clamp(min=torch.finfo(gradient.dtype).tiny)
+            direction = fit.momentum * direction + gradient / size
+            change = (change + length * direction.sign()).clamp(-fit.epsilon, fit.epsilon)
+        best = min(best, (_left(model, *judging, change, measure), change), key=lambda pair: pair[0])
     return best
 
 
@@ -146,8 +208,8 @@ def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor)
 
 def tiled(change: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return a tile (1, C, *T) repeated to a size, from the first pixel on, (1, C, *size)."""
-    counts = [-(-length // side) for length, side in zip(size, change.shape[2:], strict=True)]
-    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(length) for length in size))]
+    counts = [-(-whole // side) for whole, side in zip(size, change.shape[2:], strict=True)]
+    return change.repeat(1, 1, *counts)[(slice(None), slice(None), *(slice(whole) for whole in size))]
 
 
 def _gradient(
@@ -171,13 +233,19 @@ def _left(model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: 
     return dice, loss
 
 
-def check_universal(epsilon: float, epochs: int, step_size: float, tile: int) -> None:
+def check_universal(
+    epsilon: float, epochs: int, step_size: float, momentum: float, tiles: Sequence[int]
+) -> None:
     """Raise InputError for options out of range."""
     check_radius(epsilon, "linf")
-    if epochs < 1 or tile < 1 or not 0 < step_size <= 1:
+    if epochs < 1 or not 0 < step_size <= 1 or not 0 <= momentum < 1:
         raise InputError(
-            f"epochs and tile must be at least 1, step_size in (0, 1], got {epochs}, {tile} and {step_size}; "
-            "try 10, 64 and 0.0078"
+            f"epochs must be at least 1, step_size in (0, 1] and momentum in [0, 1), got {epochs}, "
+            f"{step_size} and {momentum}; try 10, 0.0078 and 0.9"
+        )
+    if not tiles or min(tiles) < 1:
+        raise InputError(
+            f"tiles must be sides of 1 pixel or more, got {list(tiles)}; try {', '.join(map(str, TILES))}"
         )
 
 
@@ -227,7 +295,8 @@ class Universal(WhiteBox):
         """Fit the change for one network with a progress bar, where none is given."""
         if self.fitted is not None:
             return {}
-        with steps_bar("universal", self.settings["epochs"]) as show:
+        epochs = self.settings["epochs"] * len(sizes(self.settings["tiles"], x.shape[2:]))
+        with steps_bar("universal", epochs) as show:
             change = fit_universal(self.differentiable(model), x, target, on_step=show, **self.knobs)
         self.changes[model] = change
         return {"universal": change}

@@ -15,7 +15,7 @@ from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
 from seg_mia.experiment.nnunet import NnUNetTraining
 from seg_mia.experiment.recipe import LEAST_NETWORKS
-from seg_mia.results.release_context import Access, ReleaseContext
+from seg_mia.results.release_context import ACCESS, ReleaseContext
 from seg_mia.runs import shadow_files
 
 VERSION = 1
@@ -129,7 +129,7 @@ class ReleaseDeclaration:
         rate_limit: how many queries are allowed, such as "100 per account and day".
     """
 
-    access: Access
+    access: str
     queried_by: str = ""
     rate_limit: str = ""
 
@@ -222,7 +222,7 @@ class Settings:
     runs: str = "runs"
     trust: list[str] = field(default_factory=list)
     fail_on: list[str] = field(default_factory=list)
-    release_context: Access | ReleaseDeclaration | None = None
+    release_context: str | ReleaseDeclaration | None = None
     images: bool = True
     fresh: bool = False
     executor: ExecutorName = "local"
@@ -243,15 +243,19 @@ def is_given(victim: str | Training | NnUNetVictim) -> bool:
     return Path(victim).exists() and not _is_config(victim)
 
 
-def declared(release: Access | ReleaseDeclaration | None) -> ReleaseContext | None:
-    """Return a declaration as the audit stores it."""
+def declared(release: str | ReleaseDeclaration | None) -> ReleaseContext | None:
+    """Return a declaration as the audit stores it; raise InputError for an unknown kind of access."""
     if release is None:
         return None
-    return (
-        ReleaseContext(**asdict(release))
-        if isinstance(release, ReleaseDeclaration)
-        else ReleaseContext(access=release)
-    )
+    if isinstance(release, str):
+        _refuse_mapping("release_context", release, ReleaseDeclaration)
+        release = ReleaseDeclaration(release)
+    if release.access not in ACCESS:
+        raise InputError(
+            f"release_context must be one of {', '.join(ACCESS)}, or a mapping with access, queried_by and "
+            f"rate_limit, got {release.access!r}{near(release.access, list(ACCESS)) or '; correct it'}"
+        )
+    return ReleaseContext.model_validate(asdict(release))
 
 
 def shadow_count(settings: Settings) -> int:
@@ -280,6 +284,7 @@ def read_settings(words: Sequence[str]) -> Settings:
     )
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
+    declared(settings.release_context)
     _check_count(settings.shadow)
     _check_fleet(settings)
     return settings

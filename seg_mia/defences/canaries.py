@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import ClassVar, Protocol, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ from seg_mia.defences.dp.canary_gradients import GradientScores
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores
-from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
@@ -105,8 +104,20 @@ def false_mask(mask: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
     return np.where(mask == IGNORE, mask, (mask + 1) % classes).astype(np.uint8)
 
 
+class _Rule(Protocol):
+    def __call__(
+        self, scores: Scores, members: Members, /, *, delta: float, confidence: float
+    ) -> Certified: ...
+
+
+def _bound(rule: _Rule, scores: Scores, inserted: Members, delta: float) -> EpsilonLowerBound:
+    return EpsilonLowerBound.measured(
+        lambda confidence: rule(scores, inserted, delta=delta, confidence=confidence), delta=delta
+    )
+
+
 def _gaussian(scores: Scores, inserted: Members, delta: float) -> EpsilonLowerBound:
-    return EpsilonLowerBound(delta=delta, **asdict(gaussian_one_run_bound(scores, inserted, delta=delta)))
+    return _bound(gaussian_one_run_bound, scores, inserted, delta)
 
 
 def _white_box(scores: Scores, inserted: Members, delta: float) -> WhiteBoxCanaries:
@@ -135,8 +146,6 @@ class CanaryScores(Callback):
         delta = None if privacy is None else privacy.delta
         if delta is None:
             delta = 1 / (10 * len(data.trained()))  # as DPSGD takes by default, so that bounds compare
-        certified = asdict(epsilon_lower_bound(scores, inserted, delta=delta))
-        one_run = asdict(one_run_lower_bound(scores, inserted, delta=delta))
         gaussian = privacy is not None and (privacy.rate or 0) >= 1
         white_box = self.gradients.finish()
         self.result = CanaryResult(
@@ -144,8 +153,8 @@ class CanaryScores(Callback):
             left_out=int((~inserted).sum()),
             auc=auc(scores, inserted),
             delta=delta,
-            certified=EpsilonLowerBound(delta=delta, **certified),
-            one_run=EpsilonLowerBound(delta=delta, **one_run),
+            certified=_bound(epsilon_lower_bound, scores, inserted, delta),
+            one_run=_bound(one_run_lower_bound, scores, inserted, delta),
             gaussian=_gaussian(scores, inserted, delta) if gaussian else None,
             white_box=None if white_box is None else _white_box(white_box, inserted, delta),
             privacy=privacy,

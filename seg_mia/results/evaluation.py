@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,12 @@ def certified(
     delta = None if guarantee is None else guarantee.delta
     if delta is None:
         delta = 1 / (10 * int(unit_members.sum()))
-    bound = asdict(epsilon_lower_bound(unit_scores, unit_members, delta=delta))
-    return EpsilonLowerBound(unit="image" if by_group is None else "patient", delta=delta, **bound)
+    bound = partial(epsilon_lower_bound, unit_scores, unit_members, delta=delta)
+    return EpsilonLowerBound.measured(
+        lambda confidence: bound(confidence=confidence),
+        delta=delta,
+        unit="image" if by_group is None else "patient",
+    )
 
 
 def membership_scores(

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_mia.results.base import Measure, Number, Result, Settings
-from seg_mia.results.evidence_measures import Promise, Robustness, Utility
+from seg_mia.results.evidence_measures import Certificate, CurveOfDice, Promise, Robustness, Utility
 from seg_mia.results.identity import HashedFile, WeightsIdentity
 from seg_mia.results.release_context import ReleaseContext
 
@@ -298,7 +298,9 @@ class Evidence(Result):
         units: group 6, by attack.
         patients: group 6, by patient.
         promises: group 7.
-        robustness: group 8.
+        robustness: group 8, by attack.
+        curves: group 8, over the radius.
+        certificates: group 8, what is certain of smoothed networks.
         utility: group 9.
         limits: group 10.
     """
@@ -313,5 +315,7 @@ class Evidence(Result):
     patients: list[PatientsAtRisk] = Field(default_factory=list)
     promises: list[Promise]
     robustness: list[Robustness]
+    curves: list[CurveOfDice] = Field(default_factory=list)
+    certificates: list[Certificate] = Field(default_factory=list)
     utility: list[Utility]
     limits: Limits

@@ -22,8 +22,9 @@ class PromiseAudit(Result):
 
     Attributes:
         by: an attack's name, or canaries.
-        proved: largest epsilon that it proves.
-        ceiling: what perfect guesses on as many samples would prove.
+        proved: largest epsilon that it proves, beside all others compared with the promises of the row; None
+            if not computed at this confidence.
+        ceiling: what perfect guesses on as many samples would prove, likewise.
         comparable: whether it is for the unit of the promise.
     """
 
@@ -50,6 +51,7 @@ class Promise(Result):
         permitted_auc: largest AUC of any attack on one unit; None if not known.
         curve: trade-off curve of the promise.
         curve_by: what the curve follows from.
+        compared: number of bounds that are compared with promises of the row and hold together at 95 %.
         audits: attempts to contradict it.
         above: attacks whose AUC exceeds `permitted_auc` by a bound that holds for all numbers at once.
     """
@@ -67,6 +69,7 @@ class Promise(Result):
     permitted_auc: Number
     curve: list[CurvePoint]
     curve_by: str
+    compared: int
     audits: list[PromiseAudit]
     above: list[str]
 
@@ -103,6 +106,76 @@ class Robustness(Result):
     dice_lost: Measure | None
     smallest_change: Measure | None
     signs: list[str]
+
+
+class RadiusDice(Result):
+    """The worst case in one ball.
+
+    Attributes:
+        radius: of the ball in L-infinity, in grey levels of 8 bits; 0 for unchanged images.
+        dice: mean Dice that each image's worst case leaves.
+        fooled: share of the images that count as fooled.
+    """
+
+    radius: float
+    dice: Measure
+    fooled: Number
+
+
+class CurveOfDice(Result):
+    """Group 8: worst-case Dice over the radius.
+
+    Attributes:
+        row: row of the comparison.
+        defence: name of the row in tables.
+        attack: name in tables.
+        seed: seed of the victim.
+        images: number of attacked images.
+        patients: number of their patients.
+        points: by radius, ascending, from 0.
+    """
+
+    row: int
+    defence: str
+    attack: str
+    seed: int
+    images: int
+    patients: int
+    points: list[RadiusDice]
+
+
+class Certificate(Result):
+    """Group 8: what no attack in a ball can change of the network smoothed by noise.
+
+    Attributes:
+        row: row of the comparison.
+        defence: name of the row in tables.
+        attack: name of the certification in tables.
+        seed: seed of the victim.
+        images: number of certified images.
+        patients: number of their patients.
+        sigma: standard deviation of the noise.
+        radius: L2 norm below which no change alters a certified class.
+        probability: least chance that all certificates of an image hold.
+        dice_clean: mean Dice of the network without noise.
+        dice_smoothed: mean Dice of the smoothed network.
+        dice_certified: mean Dice with abstentions counted as wrong.
+        abstained: share of pixels without a certificate.
+    """
+
+    row: int
+    defence: str
+    attack: str
+    seed: int
+    images: int
+    patients: int
+    sigma: float
+    radius: float
+    probability: float
+    dice_clean: Measure
+    dice_smoothed: Measure
+    dice_certified: Measure
+    abstained: Measure
 
 
 class ExposedEffect(Result):

@@ -1,9 +1,12 @@
 """Guarantee of a differentially private training, and empirical bounds from attacks and canaries."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Literal, Self
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from seg_mia.membership.certify import Certified
 from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.base import Number, Result
 
@@ -61,6 +64,27 @@ def guarantee(privacy: object, where: str) -> DPGuarantee | None:
     return DPGuarantee.read(privacy, where) if privacy else None
 
 
+CONFIDENCE = 0.95
+STRICTER = (0.975, 0.99, 0.995, 0.999, 0.9999)
+"""Confidences of the same bound that hold where several bounds are compared with one promise."""
+
+
+class BoundAt(Result):
+    """The bound at a further confidence.
+
+    Attributes:
+        confidence: the least chance that the bound does not exceed the truth.
+        epsilon: the bound.
+        attainable: what perfect guesses on as many samples would prove.
+    """
+
+    model_config = NAMED_ALONE
+
+    confidence: float
+    epsilon: float
+    attainable: float
+
+
 class EpsilonLowerBound(Result):
     """The least epsilon that right guesses prove: fields of `seg_mia.membership.certify.Certified`.
 
@@ -74,6 +98,7 @@ class EpsilonLowerBound(Result):
         nonmembers: how many non-members.
         rule: the inequality that gave it.
         threshold: on the scores.
+        stricter: the bound at higher confidences, ascending; empty in results of an earlier version.
     """
 
     model_config = NAMED_ALONE
@@ -87,6 +112,33 @@ class EpsilonLowerBound(Result):
     nonmembers: int | None = None
     rule: str | None = None
     threshold: Number = None
+    stricter: list[BoundAt] = Field(default_factory=list)
+
+    @classmethod
+    def measured(
+        cls,
+        bound: Callable[[float], Certified],
+        *,
+        delta: float,
+        unit: Literal["image", "patient"] | None = None,
+    ) -> Self:
+        """Return the bound at `CONFIDENCE` and the stricter ones, from a function of the confidence."""
+        rows = [
+            BoundAt(confidence=confidence, epsilon=proved.epsilon, attainable=proved.attainable)
+            for confidence, proved in ((level, bound(level)) for level in STRICTER)
+        ]
+        return cls(unit=unit, delta=delta, **asdict(bound(CONFIDENCE)), stricter=rows)
+
+    def jointly(self, count: int) -> "EpsilonLowerBound | None":
+        """Return the bound that holds beside `count` - 1 others at `CONFIDENCE` together (Bonferroni).
+
+        It is one of the recorded confidences, the lowest that suffices; None if none does.
+        """
+        needed = 1 - (1 - CONFIDENCE) / count - 1e-12
+        if self.confidence is None or self.confidence >= needed:
+            return self
+        row = next((row for row in self.stricter if row.confidence >= needed), None)
+        return None if row is None else self.model_copy(update=row.plain())
 
 
 class WhiteBoxCanaries(Result):

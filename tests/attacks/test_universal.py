@@ -9,7 +9,15 @@ import torch
 from torch.testing import assert_close
 
 from seg_mia.attacks.best import mask_dice
-from seg_mia.attacks.universal import Universal, apply_universal, fit_universal, tiled, universal
+from seg_mia.attacks.universal import (
+    Universal,
+    _divided,
+    apply_universal,
+    fit_universal,
+    sizes,
+    tiled,
+    universal,
+)
 from seg_mia.errors import InputError
 from tests.attacks.networks import Linear, discs, trained
 
@@ -37,7 +45,7 @@ def test_a_change_fitted_to_some_images_fools_others_of_another_size() -> None:
     others, truth = discs(8, 4)
     wide = torch.nn.functional.pad(others, (0, 5, 0, 3), value=0.4)
     padded = torch.nn.functional.pad(truth, (0, 5, 0, 3))
-    change = fit_universal(trained(), x, mask, epsilon=0.08, step_size=0.02, tile=24)
+    change = fit_universal(trained(), x, mask, epsilon=0.08, step_size=0.02, tiles=(24,))
     assert change.abs().max() <= 0.08
     noise = 0.08 * (2 * torch.rand(change.shape, generator=torch.Generator().manual_seed(0)) - 1).sign()
 
@@ -48,8 +56,31 @@ def test_a_change_fitted_to_some_images_fools_others_of_another_size() -> None:
 
     for images, masks in ((others, truth), (wide, padded)):
         assert left(images, masks, change) < 0.8 * left(images, masks, noise)
-    own = universal(trained(), x, mask, epsilon=0.08, step_size=0.02, tile=24)
+    own = universal(trained(), x, mask, epsilon=0.08, step_size=0.02, tiles=(24,))
     assert_close(own.images, (x + tiled(change, x.shape[2:])).clamp(0, 1))
+
+
+def test_images_that_a_tile_is_not_fitted_to_choose_it() -> None:
+    x, mask = discs(16, 3)
+    draw = torch.Generator().manual_seed(7)
+    (fitted, _), (judging, truth) = _divided(x, mask, draw)
+    assert (len(fitted), len(judging)) == (12, 4)
+    assert not any(torch.equal(a, b) for a in fitted for b in judging)
+
+    def left(tiles: tuple[int, ...]) -> float:
+        change = fit_universal(trained(), x, mask, epsilon=0.05, epochs=4, tiles=tiles, seed=7)
+        return float(apply_universal(trained(), judging, truth, change).notes["dice"].mean())
+
+    for first, second in ((4, 24), (24, 4)):
+        assert left((first, second)) <= left((first,))
+    assert left((24, 4)) < left((24,)) or left((4, 24)) < left((4,))
+
+
+def test_few_images_fit_and_judge_and_tiles_are_no_larger_than_the_image() -> None:
+    x, mask = discs(7, 3)
+    (fitted, _), (judging, _) = _divided(x, mask, torch.Generator())
+    assert len(fitted) == len(judging) == 7
+    assert sizes((8, 16, 64), (24, 12)) == [(8, 8), (16, 12), (24, 12)]
 
 
 def test_each_network_has_its_own_change_and_a_stored_one_needs_no_fit(tmp_path: Path) -> None:
@@ -87,7 +118,10 @@ def test_a_change_of_other_channels_is_refused() -> None:
         apply_universal(trained(), x, mask, torch.zeros(1, 3, 4, 4))
 
 
-@pytest.mark.parametrize("knobs", [{"epochs": 0}, {"tile": 0}, {"step_size": 0.0}, {"epsilon": 2.0}])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"epochs": 0}, {"tiles": (0,)}, {"tiles": ()}, {"momentum": 1.0}, {"step_size": 0.0}, {"epsilon": 2.0}],
+)
 def test_options_outside_their_range_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be"):
         Universal(**knobs)

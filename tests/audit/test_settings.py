@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from torch import nn
 
+from seg_mia.audit.predictions.settings import read_prediction_settings
 from seg_mia.audit.rows import row_key, rows
 from seg_mia.audit.settings import (
     AttackEntry,
@@ -153,3 +154,18 @@ def test_a_count_of_shadows_is_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=telling):
             read_settings(["--config", str(file), f"--shadow={shadow}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--release_context", "foo"], "must be one of internal, api_logits, .* got 'foo'"),
+        (["--release_context.access", "intern"], "did you mean internal"),
+        (["--release_context", "{acces: internal}"], "takes access, queried_by, rate_limit, got 'acces'"),
+    ],
+)
+def test_a_release_that_is_none_is_refused_before_any_training(words: list[str], line: str) -> None:
+    for audit in (["--config", "phantom_audit.yaml"], ["--predictions", "table.csv", "--classes", "2"]):
+        reader = read_prediction_settings if "--predictions" in audit else read_settings
+        with pytest.raises(InputError, match=line):
+            reader([*audit, *words])

@@ -160,6 +160,23 @@ def fool(
     )
 
 
+def certificate(**changes: Any) -> dict[str, Any]:
+    """Return a certification of an undefended victim."""
+    place = {"seed": 7, "round": 0, "row": 0, "defence": "none", "name": "certify", "label": "certify"}
+    victim = "runs/victim_0/version_0"
+    dice = {"dice_clean": 0.9, "dice_smoothed": 0.85, "dice_certified": 0.6, "abstained": 0.1}
+    noise = {"sigma": 0.25, "radius": 0.17, "alpha": 1e-3, "draws": 100, "needed": 95, "passes": 110}
+    return (
+        place
+        | {"victim_run": victim, "folder": f"{victim}/certify/version_0", "headline": [], "victim": victim}
+        | {"kind": "certificate", "attack": {}, "attacker_knowledge": "any", "undefined": 0}
+        | {"images": 40, "units": 20, "results": {name: mean(value) for name, value in dice.items()}}
+        | {"data": {"fingerprint": "f" * 64, "subset": "nonmembers", "role": "victim"}}
+        | noise
+        | changes
+    )
+
+
 def success(loss: str = "fused", **changes: Any) -> dict[str, Any]:
     counts = {
         "images": 20,
@@ -186,13 +203,17 @@ def certified(epsilon: float = 0.0, attainable: float = 2.0, **changes: Any) -> 
         "epsilon": epsilon,
         "attainable": attainable,
         "confidence": 0.95,
+        "stricter": [{"confidence": 0.9999, "epsilon": epsilon, "attainable": attainable}],
     } | changes
 
 
 def canaries(epsilon: float = 0.0, one_run: float = 0.0, **changes: Any) -> dict[str, Any]:
     """Return what an audit says of canaries in a training that promised epsilon 8 per image."""
-    bound = {"attainable": 2.75, "confidence": 0.95}
-    bounds = {"certified": bound | {"epsilon": epsilon}, "one_run": bound | {"epsilon": one_run}}
+    bounds = {
+        name: {"attainable": 2.75, "confidence": 0.95, "epsilon": value}
+        | {"stricter": [{"confidence": 0.9999, "epsilon": value, "attainable": 2.75}]}
+        for name, value in (("certified", epsilon), ("one_run", one_run))
+    }
     counts = {"inserted": 92, "left_out": 108, "auc": 0.875, "delta": 1e-3}
     return counts | bounds | {"privacy": promise()} | changes
 

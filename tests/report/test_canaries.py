@@ -66,7 +66,7 @@ def test_a_bound_above_the_promise_breaks_it_and_is_said_first(
     assert sure in first
     verdict = report.verdicts[1].privacy
     assert (verdict.level, verdict.word) == ("bad", "Broken")
-    assert f"Canaries prove at least {proved}." in verdict.why
+    assert f"Canaries prove at least {proved}, at 95% confidence for the 2 bounds together." in verdict.why
     assert verdict.measure is not None
     assert verdict.measure.value == 8.0
 
@@ -147,7 +147,8 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
     found = said["victims"][1]["canaries"]
     assert (found["inserted"], found["left_out"], found["auc"]) == (92, 108, 0.875)
     bound = {name: value for name, value in found["certified"].items() if value is not None}
-    assert bound == {"attainable": 2.75, "confidence": 0.95, "epsilon": 0.5}
+    stricter = {"attainable": 2.75, "confidence": 0.9999, "epsilon": 0.5}
+    assert bound == {"attainable": 2.75, "confidence": 0.95, "epsilon": 0.5, "stricter": [stricter]}
     assert found["delta"] == 1e-3
     assert found["one_run"]["epsilon"] == 0.25
     assert found["gaussian"] is None
@@ -155,9 +156,7 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
 
 
 def test_the_bound_of_a_gaussian_mechanism_refutes_where_the_others_cannot() -> None:
-    report = asked(
-        epsilon=0.5, one_run=0.25, gaussian={"epsilon": 9.0, "attainable": 25.0, "confidence": 0.95}
-    )
+    report = asked(epsilon=0.5, one_run=0.25, gaussian=certified(9.0, 25.0, unit=None))
     (warning,) = [text for text in report.warnings if "is broken" in text]
     assert "canaries in its training prove at least 9.00" in warning
     assert "no assumption on the dependence" in warning

@@ -12,19 +12,20 @@ from seg_mia.membership.compare import Scored
 from seg_mia.report.evidence.attacks import (
     coverage,
     right_accusations,
-    robustness_rows,
     threats,
     unit_results,
 )
 from seg_mia.report.evidence.build import evidence
 from seg_mia.report.evidence.networks import architecture, identity, scopes
 from seg_mia.report.evidence.promises import promise_curve, promises
+from seg_mia.report.evidence.robustness import certificates, curves, robustness_rows
 from seg_mia.report.evidence.utility import difference, exposed_effect, read_dice
 from seg_mia.results.audit import AuditResult
 from seg_mia.results.base import Measure
 from seg_mia.results.privacy import DPGuarantee
 from tests.report.audits import (
     audit,
+    certificate,
     certified,
     compared,
     fool,
@@ -179,6 +180,32 @@ def test_robustness_states_the_allowed_change() -> None:
     assert [row.budget for row in rows] == ["linf 8/255", "l2 0.5", ""]
     assert rows[0].dice_lost is not None
     assert rows[0].dice_lost.value == pytest.approx(0.5)
+
+
+def test_the_curve_over_the_radius_is_a_field() -> None:
+    points = [
+        {"radius": radius, "dice": dice, "low": dice - 0.1, "high": dice + 0.1, "fooled": fooled}
+        for radius, dice, fooled in ((0.0, 0.8, 0.0), (2.0, 0.5, 0.25), (8.0, 0.2, 1.0))
+    ]
+    results = read(audit([fool("robustness-curve", curve={"fooled": 0.5, "points": points}), fool()]))
+    (row,) = curves(results.perturbations)
+    assert (row.attack, row.images, row.patients) == ("robustness-curve", 101, 101)
+    assert [(point.radius, point.dice.value, point.fooled) for point in row.points] == [
+        (0.0, 0.8, 0.0),
+        (2.0, 0.5, 0.25),
+        (8.0, 0.2, 1.0),
+    ]
+    assert row.points[1].dice.low == pytest.approx(0.4)
+
+
+def test_certificates_are_a_field_with_intervals() -> None:
+    (row,) = certificates(read(audit([], certificates=[certificate()])).certificates)
+    assert (row.images, row.patients, row.sigma, row.radius) == (40, 20, 0.25, 0.17)
+    assert row.probability == pytest.approx(0.999)
+    assert row.dice_certified.value == 0.6
+    assert row.dice_certified.low is not None
+    assert row.dice_certified.low < 0.6
+    assert row.abstained.value == 0.1
 
 
 def test_an_architecture_is_one_line() -> None:

@@ -188,6 +188,33 @@ def test_canaries_contradict_a_promise_even_beside_a_stronger_proof_of_a_faulty_
     assert answers(content)["promise"].rule == "P1"
 
 
+def test_bounds_compared_with_one_promise_hold_together() -> None:
+    # Two bounds of canaries and one of an attack: each must hold at 1 - 0.05 / 3, so that of 99 % counts.
+    weaker = [
+        {"confidence": level, "epsilon": epsilon, "attainable": 20.0}
+        for level, epsilon in ((0.975, 8.5), (0.99, 7.5), (0.999, 6.0))
+    ]
+    sure = canaries(9.0)
+    sure["certified"]["stricter"] = weaker
+    row = compared(privacy=promise(8.0), canaries=sure)
+    answer = answers(audit([guess(certified=certified(0.0, 5.0))], defences=[row]))["promise"]
+    assert answer.rule == "P4"
+    assert "could have proved up to 20.00" in answer.why
+    # Without the attack's bound, 97.5 % suffices.
+    answer = answers(audit([guess()], defences=[row]))["promise"]
+    assert answer.rule == "P1"
+    assert "at least epsilon 8.50" in answer.why
+    assert "at 95% confidence for the 2 bounds together" in answer.why
+
+
+def test_results_without_stricter_bounds_contradict_a_promise_only_alone() -> None:
+    early = certified(9.0, 10.0, stricter=[])
+    alone = private(8.0, attack=guess(certified=early))
+    assert answers(alone)["promise"].rule == "P1"
+    beside = private(8.0, attack=guess(certified=early), canaries=canaries(0.0))
+    assert answers(beside)["promise"].rule == "P3"
+
+
 def test_a_promise_is_contradicted_by_an_area_above_its_curve() -> None:
     # No epsilon is proved, but all numbers at once bound the AUC by 0.66, and 0.65 is permitted.
     number = of_attack(value=0.75, low=0.66)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from seg_mia.audit.reading import PREDICTIONS, audit_options, check_name, parsed_settings
-from seg_mia.audit.settings import VERSION, AttackEntry, ReleaseDeclaration
+from seg_mia.audit.settings import VERSION, AttackEntry, ReleaseDeclaration, declared
 from seg_mia.config.files import Config, is_inline
 from seg_mia.config.options import Option
 from seg_mia.config.parsing import plain_settings
 from seg_mia.data.prediction_files.reader import Predictions
 from seg_mia.errors import InputError
-from seg_mia.results.release_context import Access
 
 FIELDS = tuple(setting.name for setting in fields(Predictions))
 
@@ -42,7 +41,7 @@ class PredictionSettings:
     seed: int = 0
     runs: str = "runs"
     fail_on: list[str] = field(default_factory=list)
-    release_context: Access | ReleaseDeclaration | None = None
+    release_context: str | ReleaseDeclaration | None = None
     images: bool = True
     name: str = "predictions"
     version: int = VERSION
@@ -62,6 +61,7 @@ def read_prediction_settings(words: Sequence[str]) -> PredictionSettings:
         further=[*FIELDS, *(f"{PREDICTIONS}.{name}" for name in FIELDS)],
     )
     check_name(settings.name)
+    declared(settings.release_context)
     if settings.version != VERSION:
         raise InputError(f"an audit file must have version {VERSION}, got {settings.version}")
     for entry in settings.attacks:

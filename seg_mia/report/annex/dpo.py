@@ -21,6 +21,8 @@ TABLES = {
     "units": "results by patient",
     "patients": "results of single patients",
     "robustness": "perturbations",
+    "curves": "curves over the radius",
+    "certificates": "certificates",
     "utility": "victims' measures",
 }
 """Tables of so many rows at most, and what their rows are called."""

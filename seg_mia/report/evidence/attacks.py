@@ -1,18 +1,15 @@
-"""Groups 3, 4, 6 and 8 of the evidence: the attacks, what they need, what they found."""
+"""Groups 3, 4 and 6 of the evidence: the attacks, what they need, what they found."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from seg_mia.report.rules.statements import unit_auc, unit_rate
 from seg_mia.results.audit import AuditResult, Stage
 from seg_mia.results.base import Measure, Number
-from seg_mia.results.bounded_mean import dice_after, dice_lost
 from seg_mia.results.evidence import Coverage, PatientsAtRisk, RateAt, ThreatModel, UnitResult
-from seg_mia.results.evidence_measures import Robustness
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import FPRS, RATES, MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
-from seg_mia.results.sanity import signs_of_masking
 
 PRIORS = (0.01, 0.1, 0.5)
 """Shares of members among the samples in question."""
@@ -181,45 +178,3 @@ def patients_at_risk(recipes: Sequence[RecipeResult]) -> list[PatientsAtRisk]:
         )
         for result in recipes
     ]
-
-
-def robustness_rows(perturbations: Sequence[PerturbationResult]) -> list[Robustness]:
-    """Return each perturbation's effect."""
-    return [
-        Robustness(
-            row=result.row,
-            defence=result.defence,
-            attack=result.label,
-            seed=result.seed,
-            access=result.attacker_knowledge,
-            budget=_budget(result),
-            images=result.images,
-            patients=result.units,
-            dice_before=result.mean("dice_clean"),
-            dice_after=dice_after(result),
-            dice_lost=dice_lost(result),
-            smallest_change=_smallest(result),
-            signs=signs(result),
-        )
-        for result in perturbations
-    ]
-
-
-def signs(result: PerturbationResult) -> list[str]:
-    """Return signs that an attack failed, not that its victim is robust."""
-    checked = [] if result.sanity is None else list(signs_of_masking(result.sanity))
-    return [*([result.untested] if result.untested else []), *checked]
-
-
-def _budget(result: PerturbationResult) -> str:
-    arguments = result.attack.get("init_args")
-    radius = arguments.get("epsilon") if isinstance(arguments, Mapping) else None
-    if not isinstance(radius, int | float):
-        return ""
-    norm = str(arguments.get("norm", "linf")) if isinstance(arguments, Mapping) else "linf"
-    return f"{norm} {255 * radius:.3g}/255" if norm == "linf" else f"{norm} {radius:.3g}"
-
-
-def _smallest(result: PerturbationResult) -> Measure | None:
-    norms = result.minimal
-    return None if norms is None else Measure(norms.quantiles.get("0.5"), norms.low, norms.high)

@@ -6,14 +6,13 @@ from seg_mia.membership.compare import Scored
 from seg_mia.report.evidence.attacks import (
     coverage,
     patients_at_risk,
-    robustness_rows,
-    signs,
     threats,
     unit_results,
 )
 from seg_mia.report.evidence.limits import limits
 from seg_mia.report.evidence.networks import identity, scopes
 from seg_mia.report.evidence.promises import promises
+from seg_mia.report.evidence.robustness import certificates, curves, robustness_rows, signs
 from seg_mia.report.evidence.utility import utilities
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.folds_statement import folds
@@ -52,6 +51,8 @@ def evidence(stored: StoredAudit, shareable: AuditResult, scores: Mapping[str, S
         patients=patients_at_risk(shareable.recipes),
         promises=promised,
         robustness=robustness_rows(shareable.perturbations),
+        curves=curves(shareable.perturbations),
+        certificates=certificates(shareable.certificates),
         utility=utilities(stored, stored.audit.membership, scores),
         limits=limits(shareable, covered, scoped),
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from seg_mia.defences.dp.accounting import LEAST_NOISE, MOST_NOISE, Mechanism
 from seg_mia.membership.tradeoff import tpr_limit
-from seg_mia.report.rules.privacy_verdict import comparable
+from seg_mia.report.rules.privacy_verdict import bounds_compared, comparable
 from seg_mia.results.audit import Victim
 from seg_mia.results.evidence_measures import CurvePoint, Promise, PromiseAudit
 from seg_mia.results.leaks import LeakResult
@@ -37,12 +37,19 @@ def promises(
                 result for result in membership if result.key == victim.key and result.role == "attack"
             ]
             tested = next((leak for leak in leaks if leak.row == victim.row), None)
-            rows.append(_promise(victim, victim.privacy, attacks, tested))
+            row = [other for other in victims if other.row == victim.row]
+            count = len(bounds_compared(row, [result for result in membership if result.role == "attack"]))
+            rows.append(_promise(victim, victim.privacy, attacks, tested, count=count))
     return rows
 
 
 def _promise(
-    victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult], tested: LeakResult | None
+    victim: Victim,
+    promised: DPGuarantee,
+    attacks: Sequence[MembershipResult],
+    tested: LeakResult | None,
+    *,
+    count: int,
 ) -> Promise:
     curve, by = promise_curve(promised)
     permitted = None if promised.permitted is None else promised.permitted.auc
@@ -60,7 +67,8 @@ def _promise(
         permitted_auc=permitted,
         curve=curve,
         curve_by=by,
-        audits=list(_audits(victim, promised, attacks)),
+        compared=count,
+        audits=list(_audits(victim, promised, attacks, count)),
         above=[] if permitted is None else list(_above(promised, attacks, tested, permitted)),
     )
 
@@ -109,18 +117,25 @@ def _sampling(promised: DPGuarantee) -> str:
 
 
 def _audits(
-    victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult]
+    victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult], count: int
 ) -> Iterator[PromiseAudit]:
     for attack in attacks:
         if attack.certified is not None:
-            yield _audit(attack.label, attack.certified, is_comparable=bool(comparable(promised, [attack])))
+            is_comparable = bool(comparable(promised, [attack]))
+            yield _audit(attack.label, attack.certified, count, is_comparable=is_comparable)
     if victim.canaries is not None:
-        yield _audit("canaries", victim.canaries.certified, is_comparable=True)
-        yield _audit("canaries, one run", victim.canaries.one_run, is_comparable=True)
+        for how, bound in victim.canaries.bounds.items():
+            yield _audit(f"canaries, {how}", bound, count, is_comparable=True)
 
 
-def _audit(by: str, bound: EpsilonLowerBound, *, is_comparable: bool) -> PromiseAudit:
-    return PromiseAudit(by=by, proved=bound.epsilon, ceiling=bound.attainable, comparable=is_comparable)
+def _audit(by: str, bound: EpsilonLowerBound, count: int, *, is_comparable: bool) -> PromiseAudit:
+    joint = bound.jointly(max(count, 1))
+    return PromiseAudit(
+        by=by,
+        proved=None if joint is None else joint.epsilon,
+        ceiling=None if joint is None else joint.attainable,
+        comparable=is_comparable,
+    )
 
 
 def _above(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from seg_mia.report.rules.privacy_verdict import refuted
+from seg_mia.report.rules.privacy_verdict import refutations
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
@@ -32,20 +32,30 @@ class CanaryRow(NamedTuple):
 
 def canary_rows(report: Report) -> list[CanaryRow]:
     """Return the victims trained with canaries."""
+    attacks = [result for result in report.membership if result.role == "attack"]
+    refuted = {
+        key
+        for key, proofs in refutations(report.victims, attacks).items()
+        if any(proof.attack is None for proof in proofs)
+    }
     return [
-        CanaryRow(victim, victim.canaries, *_guarantee_status(victim, victim.canaries.privacy))
+        CanaryRow(
+            victim,
+            victim.canaries,
+            *_guarantee_status(victim.canaries.privacy, is_refuted=victim.key in refuted),
+        )
         for victim in sorted(report.victims, key=lambda victim: victim.order)
         if victim.canaries is not None
     ]
 
 
-def _guarantee_status(victim: Victim, guarantee: DPGuarantee | None) -> tuple[Level, str]:
+def _guarantee_status(guarantee: DPGuarantee | None, *, is_refuted: bool) -> tuple[Level, str]:
     """Return the status of a guarantee; a guarantee not refuted by canaries is not thereby proved."""
     if guarantee is None:
         return "none", "No guarantee"
     if guarantee.epsilon is None:
         return "none", "Infinite"
-    return ("none", "Not refuted") if refuted(victim, ()) is None else ("bad", "Broken")
+    return ("bad", "Broken") if is_refuted else ("none", "Not refuted")
 
 
 def compared_labels(report: Report) -> list[str]:

@@ -4,7 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from seg_mia.report.rules.leak_verdict import LOW_FPR
-from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, Refutation, comparable, refuted, spent
+from seg_mia.report.rules.privacy_verdict import (
+    MODERATE_EPSILON,
+    Refutation,
+    comparable,
+    refutations,
+    spent,
+    strongest,
+)
 from seg_mia.report.rules.robustness_verdict import VISIBLE_SSIM
 from seg_mia.report.rules.verdicts import LEAST_DICE, segments_nothing
 from seg_mia.results.audit import Victim
@@ -57,21 +64,26 @@ def broken(victims: Sequence[Victim], membership: Sequence[MembershipResult]) ->
     """Return a sentence for each guarantee refuted by attacks or canaries."""
     attacks = [result for result in membership if result.role == "attack"]
     void = any(fails(result) for result in membership if result.role == "blind")
-    refutations = [(victim, refuted(victim, attacks)) for victim in victims]
-    return [_broken(victim, proof, void=void) for victim, proof in refutations if proof is not None]
+    proofs = refutations(victims, attacks)
+    return [
+        _broken(victim, strongest({victim.key: proofs[victim.key]}), void=void)
+        for victim in victims
+        if victim.key in proofs
+    ]
 
 
 def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
     bound = refutation.bound
     subject = "canaries in its training prove" if refutation.attack is None else f"{refutation.attack} proves"
-    confidence = "" if bound.confidence is None else f", at {bound.confidence:.0%} confidence"
     canaries = victim.canaries
     if refutation.attack is not None:
         qualification = (
             " But the split itself separates members from non-members, which looks the same." if void else ""
         )
     elif canaries is not None and any(
-        (bound.epsilon or 0.0) > spent(refutation.guarantee) for bound in list(canaries.bounds.values())[1:]
+        (proved := bound.jointly(refutation.compared)) is not None
+        and (proved.epsilon or 0.0) > spent(refutation.guarantee)
+        for bound in list(canaries.bounds.values())[1:]
     ):
         # A one-run bound needs no independence, so it is the stronger of the two proofs.
         qualification = " This proof needs no assumption on the dependence of samples within one training."
@@ -80,8 +92,8 @@ def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
     return (
         f'The privacy guarantee of "{victim.defence}" is broken (seed {victim.seed}). It claims '
         f"{guarantee_in_words(refutation.guarantee)}; {subject} at least {bound.epsilon or 0.0:.2f}"
-        f"{confidence}.{qualification} Do not rely on it: the training does not provide what it claims, "
-        "unless this is one of the few proofs that err."
+        f", {refutation.together}.{qualification} Do not rely on it: the training does not provide what it "
+        "claims, unless this is one of the few proofs that err."
     )
 
 

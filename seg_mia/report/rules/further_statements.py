@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from seg_mia.report.rules.levels import strongest_of
-from seg_mia.report.rules.privacy_verdict import Refutation, refuted, spent
+from seg_mia.report.rules.privacy_verdict import Refutation, refutations, spent
+from seg_mia.report.rules.privacy_verdict import strongest as strongest_proof
 from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
 from seg_mia.report.rules.robustness_verdict import (
@@ -126,12 +127,13 @@ def promise(
         return _no_promise(row, victims, promises)
     worst = max(bounded, key=lambda promised: promised.epsilon or 0.0)
     measured = ("epsilon", Measure(worst.epsilon))
-    proofs = [proof for victim in victims if (proof := refuted(victim, attacks)) is not None]
+    proofs = refutations(victims, attacks)
     above = [label for promised in bounded for label in promised.above]
     if not proofs and not above:
         return _not_contradicted(row, bounded, worst)
-    why = " ".join([*map(_proof_in_words, proofs[:1]), *_area_in_words(above, worst)])
-    by_canaries = any(refuted(victim, ()) is not None for victim in victims)
+    sentence = _proof_in_words(strongest_proof(proofs)) if proofs else ""
+    why = f"{sentence} {_area_in_words(above, worst)}".strip()
+    by_canaries = any(proof.attack is None for row_proofs in proofs.values() for proof in row_proofs)
     if row.void and not by_canaries:
         return statement(row, "promise", "P2", "void", f"{why} {row.void}", measured=measured)
     return statement(row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted")
@@ -165,14 +167,14 @@ def _proof_in_words(proof: Refutation) -> str:
     subject = "Canaries prove" if proof.attack is None else f"{proof.attack} proves"
     return (
         f"{subject} at least epsilon {proof.bound.epsilon or 0.0:.2f}, promised are "
-        f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}."
+        f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}, {proof.together}."
     )
 
 
-def _area_in_words(above: Sequence[str], worst: Promise) -> list[str]:
-    """Return the attacks above the permitted area as a sentence, none without any."""
+def _area_in_words(above: Sequence[str], worst: Promise) -> str:
+    """Return the attacks above the permitted area as a sentence, empty without any."""
     limit = "" if worst.permitted_auc is None else f" of {worst.permitted_auc:.3f}"
-    return [f"Above the permitted AUC{limit}: {', '.join(dict.fromkeys(above))}."] if above else []
+    return f"Above the permitted AUC{limit}: {', '.join(dict.fromkeys(above))}." if above else ""
 
 
 def _no_promise(row: Row, victims: Sequence[Victim], promises: Sequence[Promise]) -> Statement:

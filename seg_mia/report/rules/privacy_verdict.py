@@ -1,14 +1,14 @@
 """Verdict on a guarantee of differential privacy, and its refutation by attacks or canaries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from seg_mia.report.rules.levels import LEVELS
 from seg_mia.results.audit import Victim
-from seg_mia.results.base import Measure
+from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.membership import MembershipResult
-from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.privacy import CONFIDENCE, DPGuarantee, EpsilonLowerBound
 from seg_mia.results.report import Level, Verdict
 from seg_mia.results.text import permits
 
@@ -17,11 +17,25 @@ STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 
 
 class Refutation(NamedTuple):
-    """A guarantee, and a proof that more was spent, by `attack`, or by canaries if None."""
+    """A proof that more was spent than guaranteed.
+
+    Attributes:
+        guarantee: the guarantee.
+        bound: the bound, at a confidence that holds beside all others of the same row.
+        attack: the attack that proves it; None for canaries.
+        compared: number of bounds that are compared with the guarantees of the row.
+    """
 
     guarantee: DPGuarantee
     bound: EpsilonLowerBound
     attack: str | None
+    compared: int
+
+    @property
+    def together(self) -> str:
+        """The confidence in words."""
+        several = "" if self.compared == 1 else f" for the {self.compared} bounds together"
+        return f"at {CONFIDENCE:.0%} confidence{several}"
 
 
 def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> Verdict:
@@ -29,11 +43,14 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
     guarantees = [victim.privacy for victim in victims if victim.privacy is not None]
     bounds = _attack_sentence([result.certified for result in attacks if result.certified])
     bounds += _canary_sentence(victims)
-    for victim in victims:
-        if (refutation := refuted(victim, attacks)) is not None:
-            subject = "Canaries prove" if refutation.attack is None else "An attack proves"
-            why = f"{_promised(refutation.guarantee)} {subject} at least {refutation.bound.epsilon:.2f}."
-            return Verdict("bad", "Broken", "epsilon", Measure(refutation.guarantee.epsilon), why)
+    if proofs := refutations(victims, attacks):
+        refutation = strongest(proofs)
+        subject = "Canaries prove" if refutation.attack is None else "An attack proves"
+        why = (
+            f"{_promised(refutation.guarantee)} {subject} at least {refutation.bound.epsilon:.2f}, "
+            f"{refutation.together}."
+        )
+        return Verdict("bad", "Broken", "epsilon", Measure(refutation.guarantee.epsilon), why)
     if not guarantees:
         known = not any(victim.from_predictions for victim in victims)
         word = "No guarantee" if known else "Unknown"
@@ -47,22 +64,54 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
     return _unrefuted(worst, comparable(worst, attacks), _canary_sentence(victims))
 
 
-def refuted(victim: Victim, attacks: Sequence[MembershipResult]) -> Refutation | None:
-    """Return the proof that exceeds a victim's guarantee the most, None if all stay below.
+def refutations(
+    victims: Sequence[Victim], attacks: Sequence[MembershipResult]
+) -> dict[RunKey, list[Refutation]]:
+    """Return the proofs that exceed each victim's guarantee; victims without such a proof are left out.
 
-    Canaries are evaluated at the end of training: they are compared with the guarantee at that point, which
-    is larger than that of a checkpoint of an earlier epoch.
+    All bounds that are compared with the guarantees of one row hold together at `CONFIDENCE`: the more of
+    them, the stricter each (Bonferroni). Canaries are evaluated at the end of training: they are compared
+    with the guarantee at that point, which is larger than that of a checkpoint of an earlier epoch.
     """
-    proofs = list[Refutation]()
-    if victim.privacy is not None:
+    beyond: dict[RunKey, list[Refutation]] = {}
+    for row in {victim.row for victim in victims}:
+        compared = bounds_compared([victim for victim in victims if victim.row == row], attacks)
+        for victim, guarantee, bound, attack in compared:
+            proved = bound.jointly(len(compared))
+            if proved is not None and (proved.epsilon or 0.0) > spent(guarantee):
+                proof = Refutation(guarantee, proved, attack, len(compared))
+                beyond.setdefault(victim.key, []).append(proof)
+    return beyond
+
+
+def bounds_compared(
+    victims: Sequence[Victim], attacks: Sequence[MembershipResult]
+) -> list[tuple[Victim, DPGuarantee, EpsilonLowerBound, str | None]]:
+    """Return each bound that is compared with a guarantee of one row's victims.
+
+    With the victim, the guarantee, and the attack that it is from, None for canaries.
+    """
+    return [(victim, *bound) for victim in victims for bound in _compared(victim, attacks)]
+
+
+def strongest(proofs: Mapping[RunKey, Sequence[Refutation]]) -> Refutation:
+    """Return the proof that exceeds its guarantee the most."""
+    every = [proof for row in proofs.values() for proof in row]
+    return max(every, key=lambda proof: (proof.bound.epsilon or 0.0) - spent(proof.guarantee))
+
+
+def _compared(
+    victim: Victim, attacks: Sequence[MembershipResult]
+) -> Iterator[tuple[DPGuarantee, EpsilonLowerBound, str | None]]:
+    """Yield each bound that a guarantee of a victim is compared with, and the attack, None for canaries."""
+    if victim.privacy is not None and victim.privacy.epsilon is not None:
         for attack in attacks:
-            bounds = comparable(victim.privacy, [attack]) if attack.key == victim.key else []
-            proofs += [Refutation(victim.privacy, proved, attack.label) for proved in bounds]
-    if victim.canaries is not None and victim.canaries.privacy is not None:
-        bounds = list(victim.canaries.bounds.values())
-        proofs += [Refutation(victim.canaries.privacy, proved, None) for proved in bounds]
-    beyond = [proof for proof in proofs if (proof.bound.epsilon or 0.0) > spent(proof.guarantee)]
-    return max(beyond, key=lambda proof: (proof.bound.epsilon or 0.0) - spent(proof.guarantee), default=None)
+            for bound in comparable(victim.privacy, [attack]) if attack.key == victim.key else ():
+                yield victim.privacy, bound, attack.label
+    canaries = victim.canaries
+    if canaries is not None and canaries.privacy is not None and canaries.privacy.epsilon is not None:
+        for bound in canaries.bounds.values():
+            yield canaries.privacy, bound, None
 
 
 def _canary_sentence(victims: Sequence[Victim]) -> str:
