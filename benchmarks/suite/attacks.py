@@ -1,0 +1,149 @@
+"""Attacks against the published loops."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.suite import published
+from benchmarks.suite.pairs import Pair
+from seg_mia.attacks.asma import asma
+from seg_mia.attacks.feature_statistics import Texture, retextured
+from seg_mia.attacks.medis import ALL, medis
+from seg_mia.attacks.targets import random_other
+from seg_mia.data.sets.phantom import Phantom
+from seg_mia.losses import dice_cross_entropy_loss
+from seg_mia.metrics.overlap import foreground_iou
+from seg_mia.models.heads import predicted
+from seg_mia.models.smp import Smp
+from seg_mia.models.style_autoencoder import TextureAutoEncoders
+
+COMPRESSED = (16, 32, 64, 128, 128)
+"""Channels of the compressed texture auto-encoders (Wang et al. 2020)."""
+STEPS = 8
+"""Iterations of ASMA: the cost of one is the same in all."""
+TRAINING_STEPS = 60
+
+
+class Victim(NamedTuple):
+    """A briefly trained network, images of others, and another one's mask for each."""
+
+    model: nn.Module
+    images: Tensor
+    targets: Tensor
+
+
+def victim(size: int, count: int) -> Victim:
+    """Return a network that segments the phantom's liver after a minute of training, on the processor."""
+    torch.manual_seed(0)
+    data = Phantom(size=size, patients=4 * (32 + count), slices=1, members=32, nonmembers=count)
+    data.setup()
+    model = Smp(encoder="resnet18", channels=1, classes=1)
+    optimizer = torch.optim.NAdam(model.parameters(), lr=1e-3)
+    images, masks = _samples(data, "members")
+    order = np.random.default_rng(0)
+    for _ in range(TRAINING_STEPS):
+        rows = torch.from_numpy(order.choice(len(images), 8, replace=False))
+        optimizer.zero_grad()
+        dice_cross_entropy_loss(model(images[rows]), masks[rows]).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    images, masks = _samples(data, "nonmembers")
+    return Victim(model.eval(), images, masks[random_other(len(masks), 0)])
+
+
+def pairs(size: int, count: int) -> Iterator[Pair]:
+    """Yield the pairs of ASMA, MedIS and texture on `count` images of size x size."""
+    trained = victim(size, count)
+    yield from _asma_pairs(trained)
+    yield from _medis_pairs(trained)
+    yield _texture_pair(size, count)
+
+
+def _medis_pairs(trained: Victim) -> Iterator[Pair]:
+    """Yield the pairs of runs that end at success, which the published ones outlast, and of equally long.
+
+    The target is foreground everywhere, which no image meets before the attack.
+    """
+    model, images, _ = trained
+    target = torch.ones(len(images), *images.shape[2:], dtype=torch.int64)
+    what = "one image and loss after the other, to a mean IoU of 0.95 or ten steps, IoU by scikit-learn"
+    for name, history, aim in (("to success", False, 4.0), ("to the end", True, 2.0)):
+        yield Pair(
+            name=f"MedIS, six losses, {name}",
+            ours=lambda history=history: medis(model, images, target, history=history).notes,  # type: ignore[misc]
+            baseline=lambda: published.medis(model, images, target, losses=ALL),
+            what=what,
+            target=aim,
+            difference=_other_counts,
+            allowed=0.0,
+        )
+
+
+def _asma_pairs(trained: Victim) -> Iterator[Pair]:
+    model, images, targets = trained
+    images = 0.25 + images / 2  # so that clipping, which the published loop measures before, is inactive
+
+    def ours() -> Tensor:
+        return asma(model, images, targets, steps=STEPS, tau=1e-6, beta=1e-5, keep="last").images
+
+    def ours_in_half() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ours()
+
+    def loop() -> Tensor:
+        return published.asma(model, images, targets, steps=STEPS, tau=1e-6, beta=1e-5)
+
+    def off_iou(ours: Tensor, theirs: Tensor) -> float:
+        with torch.no_grad():
+            reached = [foreground_iou(predicted(model(x)), targets, 2) for x in (ours, theirs)]
+        return float((reached[0] - reached[1]).abs().max())
+
+    def off_change(ours: Tensor, theirs: Tensor) -> float:
+        """Return the norm of the difference as a share of that of the change; rounding may flip a pixel."""
+        return float((ours - theirs).norm() / (theirs - images).norm())
+
+    what = "one image at a time, weights differentiated, a second pass for the IoU, by scikit-learn"
+    yield Pair("ASMA, float32", ours, loop, what, 2.0, off_change, 0.01)
+    yield Pair("ASMA, bfloat16", ours_in_half, loop, f"{what}, in float32", 3.5, off_iou, 0.02)
+
+
+def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]]) -> float:
+    """Return of how many runs the number of steps to success differs."""
+    differing = 0
+    for name, counts in theirs.items():
+        steps = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], 11)
+        differing += int((steps.long() != torch.tensor(counts)).sum())
+    return float(differing)
+
+
+@torch.no_grad()
+def _texture_pair(size: int, count: int) -> Pair:
+    torch.manual_seed(0)
+    pairs = TextureAutoEncoders(widths=COMPRESSED).eval()
+    data = Phantom(size=size, patients=4 * count, slices=1, members=count, nonmembers=count)
+    data.setup()
+    images, masks = _samples(data, "nonmembers")
+    labels = masks * 6
+
+    @torch.no_grad()
+    def ours() -> Tensor:
+        return next(iter(retextured(pairs, images, labels, Texture())))
+
+    @torch.no_grad()
+    def loop() -> Tensor:
+        return published.texture(pairs, images, labels)
+
+    def off_level(ours: Tensor, theirs: Tensor) -> float:
+        """Return the share of pixels that differ by more than one grey level."""
+        return float(((ours - theirs).abs() > 1.5 / 255).double().mean())
+
+    what = "one slice at a time, each map encoded for itself, one filter for each patch"
+    return Pair("texture", ours, loop, what, 3.0, off_level, 1e-3)
+
+
+def _samples(data: Phantom, subset: str) -> tuple[Tensor, Tensor]:
+    samples = data.dataset(data.indices(subset))  # type: ignore[arg-type]
+    batch = [samples[0, row] for row in range(len(samples))]
+    return torch.stack([row.image for row in batch]), torch.stack([row.mask for row in batch])
