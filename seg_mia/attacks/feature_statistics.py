@@ -3,7 +3,7 @@
 Lee et al., Applied Sciences 14(6):2576, 2024, based on the Texture Reformer of Wang et al., AAAI 2022.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,7 +122,8 @@ def levels(
         alpha, patch = (
             (knobs.coarse_alpha, knobs.coarse_psize) if level == 5 else (knobs.fine_alpha, knobs.fine_psize)
         )
-        features, target, labelled = (pairs.encode(level, image) for image in (content, style, semantic))
+        features, labelled = pairs.encode(level, content), pairs.encode(level, semantic)
+        target = features if content is style else pairs.encode(level, style)
         shorter = min(features.shape[2:])
         if patch > shorter:
             raise InputError(
@@ -133,18 +134,24 @@ def levels(
         swapped = warped(features, target, labelled, weight=knobs.concat_weight, patch=patch)
         content = pairs.decode(level, alpha * swapped + (1 - alpha) * features)
         coarse[level] = content
+    styles = {level: moments(pairs.encode(level, style)) for level in LEVELS[2:]}
     for mu, sigma in strengths or [(knobs.noise_mu, knobs.noise_sigma)]:
-        yield coarse | _distorted(pairs, content, style, knobs.enhance_alpha, mu, sigma)
+        yield coarse | _distorted(pairs, content, styles, knobs.enhance_alpha, mu, sigma)
 
 
 def _distorted(
-    pairs: TextureAutoEncoders, content: Tensor, style: Tensor, alpha: float, mu: float, sigma: float
+    pairs: TextureAutoEncoders,
+    content: Tensor,
+    styles: Mapping[int, tuple[Tensor, Tensor]],
+    alpha: float,
+    mu: float,
+    sigma: float,
 ) -> dict[int, Tensor]:
     """Return the decoded images of levels 3, 2, 1, with distorted adaptive instance normalisation."""
     stages = {}
     for level in LEVELS[2:]:
         features = pairs.encode(level, content)
-        (mean, std), (style_mean, style_std) = moments(features), moments(pairs.encode(level, style))
+        (mean, std), (style_mean, style_std) = moments(features), styles[level]
         changed = (features - mean) / std * (style_std * sigma) + style_mean * mu
         content = pairs.decode(level, alpha * changed + (1 - alpha) * features)
         stages[level] = content
