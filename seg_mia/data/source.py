@@ -98,6 +98,10 @@ class Source(ABC):
         """
         return 0
 
+    def proposed_labels(self) -> str:
+        """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
+        return ""
+
     def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
         """Return height and width of a sample without padding below and on the right; None if it has none."""
         return None

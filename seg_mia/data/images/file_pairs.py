@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from seg_mia.data.images.label_ids import LabelTable, proposed
 from seg_mia.data.images.mask_coding import largest_lost
 from seg_mia.data.images.reading import digest, read_image, read_mask
 from seg_mia.data.source import Image, Mask, Source
@@ -27,10 +28,12 @@ class FilePairs(Source):
     Attributes:
         samples: the files, in the order of `ids`.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
+        table: class of each mask value; None interprets values as class ids, or by the threshold.
     """
 
     samples: Sequence[Sample]
     threshold: int | None
+    table: LabelTable | None = None
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and mask file."""
@@ -57,7 +60,13 @@ class FilePairs(Source):
 
     def mask(self, path: Path) -> Mask:
         """Return the class ids of a mask file (h, w) before resizing."""
+        if self.table is not None:
+            return self.table.read(path)
         return read_mask(path, threshold=self.threshold, classes=self.classes)
+
+    def proposed_labels(self) -> str:
+        """Return the settings that fit the values of all masks, as YAML; empty if none does."""
+        return proposed(sample.mask for sample in self.samples)
 
     def lost(self, index: int) -> int:
         """Return the largest mask-file value that the threshold mapped to background."""

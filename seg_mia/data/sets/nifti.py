@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from seg_mia.data.images.label_ids import LabelSetting
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
 from seg_mia.data.volumes.nifti_file import NiftiFile, list_volumes
-from seg_mia.data.volumes.slices import Case, Slices, Unlisted, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted, classes_by_id
 
 
 class Nifti(Slices):
@@ -20,7 +21,8 @@ class Nifti(Slices):
         masks: sub-folder of labels.
         organs: label ids of each class, from class 1: [[5]] is one organ; [[2, 3], [1]] are two classes, the
             first comprising two ids.
-        unlisted: treatment of ids not in `organs`: an error, or background.
+        labels: class of each label id instead of `organs`: `{0: 0, 128: 1, 255: 2}`; class 255 is ignored.
+        unlisted: treatment of ids without a class: an error, or background.
         unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
         patient: regular expression matched against a volume's name; its first group is the patient, such as
             `(.+)_[0-9]+`. If not given, each volume is a separate patient.
@@ -36,6 +38,7 @@ class Nifti(Slices):
         images: str = "images",
         masks: str = "masks",
         organs: list[list[int]] | None = None,
+        labels: LabelSetting | None = None,
         unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
@@ -45,7 +48,7 @@ class Nifti(Slices):
         self.save_hyperparameters(logger=False)
         self.images, self.masks, self.unoriented = images, masks, unoriented
         self.patients = Patients(patient)
-        self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
+        self.organs, self.unlisted = classes_by_id(organs, labels), unlisted
 
     def find(self) -> Path:
         """Return the given folder."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,18 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
+from seg_mia.data.images.label_ids import LabelSetting, label_table, proposed_for
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
+from seg_mia.data.unknown_labels import UnknownLabelsError, counted
 from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
 
 Unlisted = Literal["refuse", "background"]
-ORGANS = "assign them a class (organs), make them background (unlisted) or correct the file"
+ORGANS = "assign them a class (organs, labels), make them background (unlisted) or correct the file"
 """Remedy for label ids without a class, for data sets with these options."""
 
 
@@ -96,7 +100,7 @@ class SliceSource(Source):
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.classes_of = {0: 0, **labels}
-        self.classes = max(self.classes_of.values()) + 1
+        self.classes = max(kind for kind in self.classes_of.values() if kind != IGNORE) + 1
         if not labels or min(labels) < 0 or min(labels.values()) < 0 or not 2 <= self.classes <= 255:
             raise InputError(f"labels must map label ids to classes from 0 to 254, got {dict(labels)}")
         names = [case.name for case in cases]
@@ -108,6 +112,7 @@ class SliceSource(Source):
         self.volumes = VolumeCache()
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
+        self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -116,6 +121,8 @@ class SliceSource(Source):
         finally:
             self.release()
             self.index.save()
+        if self._unknown:
+            self._refuse_unknown()
         if not self.samples:
             details = "".join(f"; {note.line}" for note in self._notes())
             count = len(self.cases)
@@ -198,16 +205,13 @@ class SliceSource(Source):
         files = self.index.digest(case.image.files), self.index.digest(case.label.files)
         key = " ".join((*files, case.image.cache_key, case.label.cache_key, axis))
         length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
-        unknown = {count.label for count in counts} - self.classes_of.keys()
-        if unknown and self.unlisted == "refuse":
-            some = listed([str(label) for label in sorted(unknown)], 8)
-            raise InputError(
-                f"{case.label.files[0]} must hold only the label ids {_joined(sorted(self.classes_of))}, got "
-                f"{some} as well; {self.remedy}"
-            )
+        for count in counts:
+            self._counts[count.label] += count.pixels
+            if count.label not in self.classes_of and self.unlisted == "refuse":
+                self._unknown.setdefault(str(case.label.files[0]), Counter())[count.label] += count.pixels
         pixels = np.zeros(length, dtype=np.int64)
         for count in counts:
-            if self.classes_of.get(count.label, 0):
+            if self.classes_of.get(count.label, 0) not in (0, IGNORE):
                 pixels[count.slice] += count.pixels
         chosen: list[int] = np.flatnonzero(pixels >= self.slicing.minimum).tolist()
         if not pixels.any():
@@ -215,6 +219,16 @@ class SliceSource(Source):
         elif not chosen:
             self._bare.append(case.name)
         return chosen[:: self.slicing.every]
+
+    def _refuse_unknown(self) -> None:
+        files, known = list(self._unknown), _joined(sorted(self.classes_of))
+        unknown = sum(self._unknown.values(), Counter[int]())
+        fitting = proposed_for({0: 1, **self._counts})
+        raise UnknownLabelsError(
+            f"{files[0]} must hold only the label ids {known}, got {counted(unknown)} as well, in "
+            f"{len(files)} of {len(self.cases)} volumes; {self.remedy}"
+            + (f"; all ids: {fitting}" if fitting else "")
+        )
 
     @property
     def _label_ids(self) -> str:
@@ -319,6 +333,27 @@ class Slices(SegmentationData):
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
                 progress=bar,
             )
+
+
+def classes_by_id(organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None) -> dict[int, int]:
+    """Return the class of each label id, from one of two settings; by default id 1 is class 1.
+
+    Args:
+        organs: see `organs_of`.
+        labels: class by label id, as in `seg_mia.data.images.label_ids.label_table`.
+
+    Raises:
+        InputError: both are given, labels are colours, or 0 is not background.
+    """
+    table = label_table(labels)
+    if table is None:
+        return organs_of(organs if organs is not None else [[1]])
+    if organs is not None or table.colours or table.classes_of.get(0, 0) != 0:
+        raise InputError(
+            "labels of volumes must be numbers with 0 as background, and exclude organs, got labels="
+            f"{table.text} and organs={organs}; leave out one"
+        )
+    return dict(table.classes_of)
 
 
 def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:

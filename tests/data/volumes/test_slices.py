@@ -114,7 +114,8 @@ def test_slices_are_resized_like_images(tmp_path: Path, axis: Axis) -> None:
 def test_unknown_ids_are_refused_or_background(tmp_path: Path) -> None:
     one = case(tmp_path)
     with pytest.raises(
-        InputError, match=r"one_label.nii.gz must hold only the label ids 0, 1, got 2 as well; assign"
+        InputError,
+        match=r"one_label.nii.gz must hold only the label ids 0, 1, got 2 \(1 pixels\) as well, .*assign",
     ):
         make(one, labels={1: 1})
     source = make(one, labels={1: 1}, unlisted="background", minimum=0)
