@@ -9,8 +9,9 @@ from seg_mia.data.images.label_ids import LabelSetting
 from seg_mia.data.patients import Patients, same_patients
 from seg_mia.data.root import entries, find_root, path_below, regular
 from seg_mia.data.volumes.dicom_file import DicomSeries, PngStack, patient_of
+from seg_mia.data.volumes.label_classes import classes_by_id
 from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
-from seg_mia.data.volumes.slices import Case, Slices, Unlisted, classes_by_id
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted
 from seg_mia.errors import InputError
 
 

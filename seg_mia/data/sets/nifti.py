@@ -8,8 +8,9 @@ from seg_mia.data.images.label_ids import LabelSetting
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
+from seg_mia.data.volumes.label_classes import classes_by_id
 from seg_mia.data.volumes.nifti_file import NiftiFile, list_volumes
-from seg_mia.data.volumes.slices import Case, Slices, Unlisted, classes_by_id
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted
 
 
 class Nifti(Slices):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
-from seg_mia.data.images.label_ids import LabelSetting, label_table, proposed_for
+from seg_mia.data.images.label_ids import proposed_for
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
@@ -27,6 +27,10 @@ from seg_mia.metrics.labels import IGNORE
 Unlisted = Literal["refuse", "background"]
 ORGANS = "assign them a class (organs, labels), make them background (unlisted) or correct the file"
 """Remedy for label ids without a class, for data sets with these options."""
+AMBIGUOUS = (
+    "sform and qform differ by more than a tenth of a voxel: the sform counts here and in nibabel, the "
+    "qform in SimpleITK if sform_code is 2 to 4"
+)
 
 
 class Case(NamedTuple):
@@ -113,6 +117,7 @@ class SliceSource(Source):
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
+        self._apart = [str(scan.files[0]) for case in self.cases for scan in case[1:3] if scan.ambiguous()]
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -255,6 +260,8 @@ class SliceSource(Source):
         if bare := tuple(self._bare):
             text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
             notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._label_ids}", bare))
+        if apart := tuple(self._apart):
+            notes.append(Note(f"{len(apart)} files have two positions, {AMBIGUOUS}", apart))
         return notes
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
@@ -333,44 +340,6 @@ class Slices(SegmentationData):
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
                 progress=bar,
             )
-
-
-def classes_by_id(organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None) -> dict[int, int]:
-    """Return the class of each label id, from one of two settings; by default id 1 is class 1.
-
-    Args:
-        organs: see `organs_of`.
-        labels: class by label id, as in `seg_mia.data.images.label_ids.label_table`.
-
-    Raises:
-        InputError: both are given, labels are colours, or 0 is not background.
-    """
-    table = label_table(labels)
-    if table is None:
-        return organs_of(organs if organs is not None else [[1]])
-    if organs is not None or table.colours or table.classes_of.get(0, 0) != 0:
-        raise InputError(
-            "labels of volumes must be numbers with 0 as background, and exclude organs, got labels="
-            f"{table.text} and organs={organs}; leave out one"
-        )
-    return dict(table.classes_of)
-
-
-def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Return the class of each label id: 1 for the ids of the first group, and so on.
-
-    Raises InputError for an id in two groups, an empty group or no groups.
-    """
-    classes_of = dict[int, int]()
-    for kind, group in enumerate(groups, start=1):
-        for label in group:
-            if classes_of.setdefault(label, kind) != kind or label < 1:
-                raise InputError(
-                    f"organs must be label ids from 1, each in one list, got {label}; correct it"
-                )
-    if not groups or not all(groups):
-        raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
-    return classes_of
 
 
 def _looked_through(case: Case, axis: Axis) -> Labels:
