@@ -1,7 +1,7 @@
 """Label ids with gaps, or colours, of mask files, and the class of each."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from seg_mia.data.images.reading import is_grey, stored_pixels
 from seg_mia.data.source import Mask, listed
 from seg_mia.data.unknown_labels import UnknownLabelsError, counted, name_of
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.metrics.labels import IGNORE
 
 LabelSetting = dict[int | str, int]
 """Class of each id, `{0: 0, 128: 1}`, or of each colour, `{"#000000": 0, "#ff0000": 1}`."""
+RegionSetting = dict[str, list[int | str]]
+"""Label ids of each label that may overlap others, `{whole: [1, 2, 3], core: [2, 3]}`, or colours."""
 JPEG_TOLERANCE = 16
 """Grey levels by which a JPEG's value may differ from its id, unless a tolerance is set."""
 JPEG = frozenset({".jpg", ".jpeg"})
@@ -34,21 +37,27 @@ class LabelTable:
         colours: whether keys are colours.
         tolerance: greatest distance of a value to its id, in grey levels of each channel; None for 16 in JPEG
             files and 0 in others.
+        regions: names of labels that may overlap; classes are then their sets.
     """
 
     classes_of: Mapping[int, int]
     colours: bool = False
     tolerance: int | None = None
+    regions: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
-        """The number of classes, background included."""
+        """The number of classes, background included; `LabelSets` of regions."""
+        if self.regions:
+            return LabelSets(self.regions)
         return max((kind for kind in self.classes_of.values() if kind != IGNORE), default=0) + 1
 
     @property
     def text(self) -> str:
         """The table in one line, for cache keys."""
-        return f"{self._listed(self.classes_of)} within {self.tolerance}"
+        sets = ", ".join(self.regions)
+        pairs = [f"{name_of(i, colours=self.colours)}: {kind}" for i, kind in sorted(self.classes_of.items())]
+        return f"{', '.join(pairs)} within {self.tolerance} {sets}".rstrip()
 
     def read(self, path: Path) -> Mask:
         """Read a mask file as class ids (h, w).
@@ -98,17 +107,25 @@ class LabelTable:
         return ", ".join(name_of(int(i), colours=self.colours) for i in ids)
 
 
-def label_table(labels: Mapping[int | str, int] | None, tolerance: int | None = None) -> LabelTable | None:
+def label_table(
+    labels: Mapping[int | str, int] | None,
+    tolerance: int | None = None,
+    regions: Mapping[str, Sequence[int | str]] | None = None,
+) -> LabelTable | None:
     """Return the table of a setting; None without one.
 
     Args:
         labels: class by label id, a whole number from 0 to 65535 also as text, or by colour `#rrggbb`.
         tolerance: see `LabelTable`.
+        regions: labels that may overlap, by name, with the ids or colours that belong to each; 0, or black,
+            is background unless listed. With them `labels` lists further ids: background (0), ignored (255).
 
     Raises:
         InputError: keys of two kinds, or that are neither; classes that are not 0, 1, 2, ... without a gap,
             or 255; a tolerance that makes two ids one.
     """
+    if regions is not None:
+        labels = _region_sets(regions, labels or {})
     if labels is None:
         if tolerance is not None:
             raise InputError(f"label_tolerance={tolerance} needs labels, got none; set labels")
@@ -125,14 +142,36 @@ def label_table(labels: Mapping[int | str, int] | None, tolerance: int | None = 
             f"labels must have whole numbers from 0 to {_WIDEST}, or colours such as '#ff0000', as keys, got "
             f"{listed(list(keys), _SHOWN)}; correct them"
         )
-    table = LabelTable(classes_of, colours, tolerance)
-    _check_classes(table)
+    table = LabelTable(classes_of, colours, tolerance, tuple(regions or ()))
+    if regions is None:
+        _check_classes(table)
     if tolerance is not None and not 0 <= 2 * tolerance < table.gap():
         raise InputError(
             f"label_tolerance must be 0 or more and below half of the least distance of two labels, "
             f"{table.gap()}, got {tolerance}; lower it"
         )
     return table
+
+
+def _region_sets(
+    regions: Mapping[str, Sequence[int | str]], further: Mapping[int | str, int]
+) -> dict[int | str, int]:
+    """Return the set of regions, as the number of a class, of each id or colour."""
+    LabelSets(tuple(regions))  # refuses too many
+    ids = [str(i).lower() for members in regions.values() for i in members]
+    sets: dict[int | str, int] = {"#000000" if any(i.startswith("#") for i in ids) else "0": 0}
+    sets |= {str(i).lower(): kind for i, kind in further.items()}
+    for bit, (name, members) in enumerate(regions.items()):
+        if not members:
+            raise InputError(f"regions must list the label ids of each, got none for {name}; add them")
+        for i in members:
+            key = str(i).lower()
+            if sets.get(key) == IGNORE or further.get(i, 0) not in (0, IGNORE):
+                raise InputError(
+                    f"labels beside regions must be 0 or {IGNORE}, got {dict(further)}; change them"
+                )
+            sets[key] = sets.get(key, 0) | 1 << bit
+    return sets
 
 
 def _check_classes(table: LabelTable) -> None:

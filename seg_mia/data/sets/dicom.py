@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_mia.data.images.label_ids import LabelSetting
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
 from seg_mia.data.patients import Patients, same_patients
 from seg_mia.data.root import entries, find_root, path_below, regular
 from seg_mia.data.volumes.dicom_file import DicomSeries, PngStack, patient_of
@@ -27,6 +27,8 @@ class Dicom(Slices):
             as label ids.
         organs: label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
         labels: class of each label id instead of `organs`: `{0: 0, 128: 1, 255: 2}`; class 255 is ignored.
+        regions: labels that may overlap, by name, with the label ids of each, as in nnU-Net:
+            `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
         unlisted: treatment of ids without a class: an error, or background.
         unoriented: axis directions of NIfTI labels without orientation, such as LAS; None rejects them.
         patient: regular expression matched against a folder's name; its first group is the patient, such as
@@ -45,6 +47,7 @@ class Dicom(Slices):
         threshold: int | None = 127,
         organs: list[list[int]] | None = None,
         labels: LabelSetting | None = None,
+        regions: RegionSetting | None = None,
         unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
@@ -55,7 +58,8 @@ class Dicom(Slices):
         self.series, self.label, self.unoriented = series, label, unoriented
         self.threshold = threshold if labels is None else None
         self.patients = Patients(patient)
-        self.organs, self.unlisted = classes_by_id(organs, labels), unlisted
+        self.organs, self.unlisted = classes_by_id(organs, labels, regions), unlisted
+        self.regions = tuple(regions or ())
 
     def find(self) -> Path:
         """Return the given folder."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.folder_source import FolderSource
-from seg_mia.data.images.label_ids import LabelSetting, LabelTable, label_table
+from seg_mia.data.images.label_ids import LabelSetting, LabelTable, RegionSetting, label_table
 from seg_mia.data.root import find_root
 from seg_mia.data.source import Source
 from seg_mia.errors import InputError
@@ -23,6 +23,8 @@ class Folder(SegmentationData):
         threshold: mask values above it are foreground (two classes only); if not given, masks hold class ids.
         labels: class of each mask value, `{0: 0, 128: 1, 255: 2}`, or of each colour,
             `{"#000000": 0, "#ff0000": 1}`; class 255 is ignored. Others are an error.
+        regions: labels that may overlap, by name, with the mask values or colours of each, as in nnU-Net:
+            `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
         label_tolerance: grey levels by which a value may differ from its label; if not given, 16 in JPEG
             files and 0 in others.
         image_ending: end of image names before the suffix, such as `_image`, not part of ids.
@@ -50,6 +52,7 @@ class Folder(SegmentationData):
         classes: int | None = None,
         threshold: int | None = None,
         labels: LabelSetting | None = None,
+        regions: RegionSetting | None = None,
         label_tolerance: int | None = None,
         image_ending: str = "",
         mask_ending: str = "",
@@ -65,7 +68,7 @@ class Folder(SegmentationData):
         self.save_hyperparameters(logger=False)
         if channels not in {1, 3} or (classes is not None and classes < 2):
             raise InputError(f"channels must be 1 or 3 and classes at least 2, got {channels} and {classes}")
-        self.table = label_table(labels, label_tolerance)
+        self.table = label_table(labels, label_tolerance, regions)
         _check_table(self.table, classes, threshold)
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes or 2, threshold, size

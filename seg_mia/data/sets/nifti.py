@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seg_mia.data.images.label_ids import LabelSetting
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root
@@ -23,6 +23,8 @@ class Nifti(Slices):
         organs: label ids of each class, from class 1: [[5]] is one organ; [[2, 3], [1]] are two classes, the
             first comprising two ids.
         labels: class of each label id instead of `organs`: `{0: 0, 128: 1, 255: 2}`; class 255 is ignored.
+        regions: labels that may overlap, by name, with the label ids of each, as in nnU-Net:
+            `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
         unlisted: treatment of ids without a class: an error, or background.
         unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
         patient: regular expression matched against a volume's name; its first group is the patient, such as
@@ -40,6 +42,7 @@ class Nifti(Slices):
         masks: str = "masks",
         organs: list[list[int]] | None = None,
         labels: LabelSetting | None = None,
+        regions: RegionSetting | None = None,
         unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
@@ -49,7 +52,8 @@ class Nifti(Slices):
         self.save_hyperparameters(logger=False)
         self.images, self.masks, self.unoriented = images, masks, unoriented
         self.patients = Patients(patient)
-        self.organs, self.unlisted = classes_by_id(organs, labels), unlisted
+        self.organs, self.unlisted = classes_by_id(organs, labels, regions), unlisted
+        self.regions = tuple(regions or ())
 
     def find(self) -> Path:
         """Return the given folder."""

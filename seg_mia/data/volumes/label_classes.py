@@ -2,21 +2,24 @@
 
 from collections.abc import Sequence
 
-from seg_mia.data.images.label_ids import LabelSetting, label_table
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, label_table
 from seg_mia.errors import InputError
 
 
-def classes_by_id(organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None) -> dict[int, int]:
+def classes_by_id(
+    organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None, regions: RegionSetting | None = None
+) -> dict[int, int]:
     """Return the class of each label id, from one of two settings; by default id 1 is class 1.
 
     Args:
         organs: see `organs_of`.
         labels: class by label id, as in `seg_mia.data.images.label_ids.label_table`.
+        regions: label ids of labels that may overlap, as there; classes are then their sets.
 
     Raises:
         InputError: both are given, labels are colours, or 0 is not background.
     """
-    table = label_table(labels)
+    table = label_table(labels, regions=regions)
     if table is None:
         return organs_of(organs if organs is not None else [[1]])
     if organs is not None or table.colours or table.classes_of.get(0, 0) != 0:

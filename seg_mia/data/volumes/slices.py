@@ -22,6 +22,7 @@ from seg_mia.data.unknown_labels import UnknownLabelsError, counted
 from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
 
 Unlisted = Literal["refuse", "background"]
@@ -80,6 +81,7 @@ class SliceSource(Source):
     Args:
         cases: the volumes, with unique names.
         labels: class of each label id; 0 is background by default.
+        regions: names of labels that may overlap; classes are then their sets.
         unlisted: treatment of other ids: an error, or background.
         remedy: advice for such an error, in terms of the data set's options.
         slicing: selection and display window.
@@ -97,6 +99,7 @@ class SliceSource(Source):
         cases: Sequence[Case],
         *,
         labels: Mapping[int, int],
+        regions: Sequence[str] = (),
         unlisted: Unlisted = "refuse",
         remedy: str = ORGANS,
         slicing: Slicing | None = None,
@@ -104,7 +107,8 @@ class SliceSource(Source):
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.classes_of = {0: 0, **labels}
-        self.classes = max(kind for kind in self.classes_of.values() if kind != IGNORE) + 1
+        highest = max(kind for kind in self.classes_of.values() if kind != IGNORE)
+        self.classes = LabelSets(regions) if regions else highest + 1
         if not labels or min(labels) < 0 or min(labels.values()) < 0 or not 2 <= self.classes <= 255:
             raise InputError(f"labels must map label ids to classes from 0 to 254, got {dict(labels)}")
         names = [case.name for case in cases]
@@ -197,6 +201,7 @@ class SliceSource(Source):
             "width": self.slicing.width,
             "size": self.slicing.size,
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
+            **({"regions": _joined(label_names(self.classes))} if label_names(self.classes) else {}),
             "unlisted": self.unlisted,
             "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case[1:3]})),
         }
@@ -293,6 +298,8 @@ class Slices(SegmentationData):
 
     unlisted: Unlisted = "refuse"
     """Treatment of label ids without a class."""
+    regions: tuple[str, ...] = ()
+    """Names of labels that may overlap, whose sets are the classes."""
 
     def __init__(
         self,
@@ -334,6 +341,7 @@ class Slices(SegmentationData):
             return SliceSource(
                 self.cases(root),
                 labels=self.classes_of(),
+                regions=self.regions,
                 unlisted=self.unlisted,
                 remedy=ORGANS if "organs" in self.hparams else "correct the file",
                 slicing=self.slicing,

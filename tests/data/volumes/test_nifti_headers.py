@@ -144,4 +144,6 @@ def test_two_positions_of_one_volume_are_told_apart_beyond_a_tenth_of_a_voxel(
 ) -> None:
     scan = two_positions(tmp_path / "a.nii", shift=shift)  # voxels of 2 mm
     assert scan.ambiguous() == ambiguous
-    assert_allclose(scan.grid().affine, AFFINE)  # the sform, as of nibabel
+    affine = scan.grid().affine
+    assert affine is not None
+    assert_allclose(affine, AFFINE)  # the sform, as of nibabel
