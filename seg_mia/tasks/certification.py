@@ -18,7 +18,7 @@ from seg_mia.metrics.certificates import (
 )
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice, foreground_names
-from seg_mia.models.heads import final, predicted
+from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.smoothing import SmoothedNetwork
 from seg_mia.tasks.sample_check import check_one_sample
 
@@ -39,6 +39,7 @@ class CertificationTest(LightningModule):
         if isinstance(victim, SmoothedNetwork):
             raise InputError("certify adds the noise itself, got --release smoothed with it; leave it out")
         self.victim, self.certification = victim, certification
+        self.classes: int | None = None
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Raise InputError if there is no image: Lightning would finish silently."""
@@ -65,7 +66,7 @@ class CertificationTest(LightningModule):
                 certificate,
                 batch.mask,
                 clean=predicted(logits),
-                classes=self.classes,
+                classes=class_count(logits) if self.classes is None else self.classes,
                 grouped=bool(self.certification.settings["groups"]),
             ),
         }

@@ -29,7 +29,7 @@ from seg_mia.metrics.overlap import (
 )
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
-from seg_mia.models.heads import final, predicted
+from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
@@ -63,6 +63,7 @@ class PerturbationTest(LightningModule):
         self.surrogate = surrogate
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
+        self.classes: int | None = None
         self.source = victim
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
@@ -137,7 +138,7 @@ class PerturbationTest(LightningModule):
                 final(self.victim(images))
                 for images in (batch.image, adversarial.images, rounded(adversarial.images))
             )
-        classes = self.classes
+        classes = class_count(clean) if self.classes is None else self.classes
         before, then = predicted(clean), predicted(after)
         measures = {
             **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
