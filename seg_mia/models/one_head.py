@@ -33,7 +33,7 @@ class OneHead(Wrapper):
         head: deployed map: its key, field or position (-1 is the last). Nested positions are joined by dots,
             `aux.0`. None is the first.
         gives: values of the maps: logits, probabilities that sum to 1 over the channels, or sigmoid outputs;
-            `labels` and `label_probabilities` are logits and sigmoid outputs of labels that may overlap.
+            `multilabel` and `multilabel_sigmoid` are logits and sigmoid outputs of labels that may overlap.
         resize: enlarge the maps to the size of the image.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seg_mia.models.label_logits import set_logits
 
-Gives = Literal["logits", "probabilities", "sigmoid", "labels", "label_probabilities"]
+Gives = Literal["logits", "probabilities", "sigmoid", "multilabel", "multilabel_sigmoid"]
 _LEAST = 1e-30
 """Floor of probabilities: their logarithm and its gradient 1 / p stay finite in single precision."""
 
@@ -33,9 +33,9 @@ def as_logits(values: Tensor, gives: Gives) -> Tensor:
         case "probabilities" | "sigmoid":
             p = p.clamp(_LEAST, 1 - torch.finfo(p.dtype).eps)
             return p.log() - (-p).log1p()
-        case "labels":
+        case "multilabel":
             return set_logits(p)
-        case "label_probabilities":
+        case "multilabel_sigmoid":
             return set_logits(as_logits(p, "sigmoid"))
         case _:
             assert_never(gives)

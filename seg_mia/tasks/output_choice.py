@@ -23,8 +23,8 @@ _ROUNDING = 1e-6
 _GIVEN: Mapping[Gives, str] = {
     "probabilities": "probabilities, not logits",
     "sigmoid": "the result of a sigmoid, not logits",
-    "labels": "a logit for each label",
-    "label_probabilities": "the result of a sigmoid for each label",
+    "multilabel": "a logit for each label",
+    "multilabel_sigmoid": "the result of a sigmoid for each label",
 }
 
 
@@ -49,7 +49,7 @@ def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -
     if names and values[0].shape[1] == len(names):
         bounded = all(_within(output) for output in values)
         return _logged(
-            "label_probabilities" if bounded and trained else "labels", f"{', '.join(names)} may overlap"
+            "multilabel_sigmoid" if bounded and trained else "multilabel", f"{', '.join(names)} may overlap"
         )
     low, high = min(float(output.min()) for output in values), max(float(output.max()) for output in values)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING and high - low > _ROUNDING):  # NaN ends here, too

@@ -66,7 +66,7 @@ class Segmentation(LightningModule):
         head: deployed output map of a network with several, by key, field or position (-1 is the last);
             detected automatically if only one matches size and classes of the masks.
         gives: values of the output: logits, probabilities that sum to 1 over the channels, or sigmoid
-            outputs; `labels` and `label_probabilities` are logits and sigmoid outputs of labels that may
+            outputs; `multilabel` and `multilabel_sigmoid` are logits and sigmoid outputs of labels that may
             overlap; detected if not given.
         resize: enlarge an output smaller than the image to its size; detected if not given.
         defences: defences on samples, batches, loss or network, applied in this order.

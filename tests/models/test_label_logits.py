@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ LABELS = 3
 Z = torch.randn((2, LABELS, 4, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 MASK = torch.randint(0, 1 << LABELS, (2, 4, 5), generator=torch.Generator().manual_seed(1))
 IGNORED = MASK.masked_fill(torch.rand(MASK.shape, generator=torch.Generator().manual_seed(2)) < 0.3, 255)
-EXACT = {"rtol": 0, "atol": 1e-6}
+EXACT: Any = {"rtol": 0, "atol": 1e-6}
 
 
 def test_two_labels_by_hand() -> None:
@@ -84,8 +85,8 @@ def test_label_dice_bce_is_dice_and_bce_of_each_label_as_of_a_binary_network() -
 
 
 def test_values_of_labels_are_converted_to_logits_of_sets() -> None:
-    assert_close(as_logits(Z, "labels"), set_logits(Z))
-    assert_close(as_logits(Z.sigmoid(), "label_probabilities"), set_logits(Z), rtol=0, atol=1e-5)
+    assert_close(as_logits(Z, "multilabel"), set_logits(Z))
+    assert_close(as_logits(Z.sigmoid(), "multilabel_sigmoid"), set_logits(Z), rtol=0, atol=1e-5)
 
 
 def test_sets_are_a_number_with_names() -> None:

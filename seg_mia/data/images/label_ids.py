@@ -84,6 +84,13 @@ class LabelTable:
         classes = np.array([self.classes_of[i] for i in ids], np.uint8)[distances.argmin(axis=1)]
         return np.asarray(classes[positions.reshape(values.shape)])
 
+    def classes_for(self, ids: Mask) -> Mask:
+        """Return the classes of exact label ids below 256; those of others are background."""
+        classes = np.zeros(256, np.uint8)
+        for i, kind in self.classes_of.items():
+            classes[i] = kind
+        return np.asarray(classes[ids])
+
     def _tolerance(self, path: Path) -> int:
         if self.tolerance is not None:
             return self.tolerance
@@ -110,7 +117,7 @@ class LabelTable:
 def label_table(
     labels: Mapping[int | str, int] | None,
     tolerance: int | None = None,
-    regions: Mapping[str, Sequence[int | str]] | None = None,
+    regions: Mapping[str, Sequence[int | str]] | Mapping[str, Sequence[int]] | None = None,
 ) -> LabelTable | None:
     """Return the table of a setting; None without one.
 
@@ -154,7 +161,7 @@ def label_table(
 
 
 def _region_sets(
-    regions: Mapping[str, Sequence[int | str]], further: Mapping[int | str, int]
+    regions: Mapping[str, Sequence[int | str]] | Mapping[str, Sequence[int]], further: Mapping[int | str, int]
 ) -> dict[int | str, int]:
     """Return the set of regions, as the number of a class, of each id or colour."""
     LabelSets(tuple(regions))  # refuses too many
