@@ -78,6 +78,11 @@ def adain(
         InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
+    if x.shape[1] not in (1, 3):
+        raise InputError(
+            f"adain changes the texture of grey or RGB images, got {x.shape[1]} channels; use "
+            "another attack, such as pgd"
+        )
     _check(organs, ssim_floor, feather)
     strengths = strengths_of(noise_mu, noise_sigma)
     knobs = Texture(**levels)

@@ -29,7 +29,7 @@ from seg_mia.metrics.overlap import (
 )
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
-from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.models.heads import class_count, final, measuring, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
@@ -131,6 +131,10 @@ class PerturbationTest(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
+        with measuring(self.classes):
+            return self._attacked(batch, batch_idx)
+
+    def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:
         target = self.targets(batch)
         adversarial = self.attack.judged(self.source, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):

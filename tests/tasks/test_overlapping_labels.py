@@ -9,6 +9,7 @@ import yaml
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.callbacks.scores import measures
 from seg_mia.data.sets.phantom import Phantom
@@ -25,7 +26,7 @@ from seg_mia.membership.signals import (
 )
 from seg_mia.metrics.label_sets import LabelSets, label_masks
 from seg_mia.metrics.overlap import foreground_dice_per_class
-from seg_mia.models.heads import predicted
+from seg_mia.models.heads import class_count, measuring, predicted
 from seg_mia.models.label_logits import set_logits
 from seg_mia.models.one_head import OneHead
 from seg_mia.tasks.head_choice import choose_head
@@ -189,3 +190,16 @@ def test_the_config_builds_the_regions(tmp_path: Path) -> None:  # as of the fil
     content = yaml.safe_load((CONFIGS / "phantom_regions_victim.yaml").read_text())
     options = content["data"]["init_args"] | {"cache": str(tmp_path)}
     assert Phantom(**options).read_source().classes == 8
+
+
+def test_overlaps_inside_attacks_are_those_of_labels() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = set_logits(torch.randn((2, 2, 5, 6), generator=draw))
+    mask = torch.randint(0, 4, (2, 5, 6), generator=draw)
+    of_sets = mask_dice(logits, mask)
+    of_labels = foreground_dice_per_class(predicted(logits), mask, SETS).mean(1)
+    with measuring(SETS):
+        assert_close(mask_dice(logits, mask), of_labels)
+        assert type(class_count(torch.zeros(1, 3, 2, 2))) is int  # of another network
+    assert not torch.isclose(of_sets, of_labels).any()
+    assert_close(mask_dice(logits, mask), of_sets)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from seg_mia.data.channel_files import by_channel
 from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.images.file_pairs import FilePairs, Sample
 from seg_mia.data.images.label_ids import LabelTable
@@ -40,6 +41,8 @@ class FolderSource(FilePairs):
         classes: number of classes, background included, 2 to 255; ignored with a table.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
         table: class of each mask value; None interprets values as class ids, or by the threshold.
+        channel_endings: ends of the names of each channel's grey file, such as `_0000` and `_0001`; without
+            them an image is one file. Not with a manifest or `image_ending`.
         image_ending: end of image names before the suffix, such as `_image`, not part of ids.
         mask_ending: end of mask names before the suffix, such as `_mask`; needed where images and masks are
             in one folder.
@@ -66,6 +69,7 @@ class FolderSource(FilePairs):
         classes: int,
         threshold: int | None = None,
         table: LabelTable | None = None,
+        channel_endings: Sequence[str] = (),
         image_ending: str = "",
         mask_ending: str = "",
         size: int | None = None,
@@ -75,11 +79,16 @@ class FolderSource(FilePairs):
         group_column: str | None = None,
         patient: str | None = None,
     ) -> None:
-        _check(channels, classes, threshold, size)
+        _check(len(channel_endings) or channels, classes, threshold, size, stacked=bool(channel_endings))
+        channels = len(channel_endings) or channels
         self.channels, self.threshold, self.size, self.table = channels, threshold, size, table
         self.classes = classes if table is None else table.classes
         folder, endings = Path(root), (image_ending, mask_ending)
-        if manifest is None:
+        if channel_endings:
+            if manifest is not None or image_ending:
+                raise InputError("channel_endings exclude a manifest and image_ending, got both")
+            self.samples = _stacked(folder, (images, masks), channel_endings, mask_ending)
+        elif manifest is None:
             if group_column is not None:
                 raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
             image_files, mask_files, left_out = _by_ending(folder, (images, masks), endings)
@@ -115,8 +124,21 @@ class FolderSource(FilePairs):
         return settings if self.table is None else {**settings, "labels": self.table.text}
 
 
-def _check(channels: int, classes: int, threshold: int | None, size: int | None) -> None:
-    if channels not in (1, 3):
+def _stacked(root: Path, folders: tuple[str, str], channels: Sequence[str], mask_ending: str) -> list[Sample]:
+    """Return the samples of several image files and one mask each."""
+    images = by_channel(list_files(path_below(root, folders[0])), channels)
+    _, masks, _ = _by_ending(root, folders, ("", mask_ending))
+    if folders[0] == folders[1]:
+        masks = {name: path for name, path in masks.items() if not name.endswith(tuple(channels))}
+    first = {name: files[0] for name, files in images.items()}
+    return [
+        Sample(name, image, mask, group=name, further=images[name][1:])
+        for name, image, mask in pairs(first, masks)
+    ]
+
+
+def _check(channels: int, classes: int, threshold: int | None, size: int | None, *, stacked: bool) -> None:
+    if channels not in (1, 3) and not stacked:
         raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}; set it to one of them")
     if not 2 <= classes <= 255:
         raise InputError(f"classes must be 2 to 255, background included, got {classes}; change it")

@@ -27,6 +27,8 @@ class Folder(SegmentationData):
             `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
         label_tolerance: grey levels by which a value may differ from its label; if not given, 16 in JPEG
             files and 0 in others.
+        channel_endings: ends of names of a grey file for each channel, `[_t1, _t2, _flair]`; `channels` is
+            their number then, `images/NAME_t1.png` the first channel of `NAME`.
         image_ending: end of image names before the suffix, such as `_image`, not part of ids.
         mask_ending: end of mask names before the suffix, such as `_mask`, for masks beside their images.
         size: side in pixels after resizing; original size if not given.
@@ -54,6 +56,7 @@ class Folder(SegmentationData):
         labels: LabelSetting | None = None,
         regions: RegionSetting | None = None,
         label_tolerance: int | None = None,
+        channel_endings: list[str] | None = None,
         image_ending: str = "",
         mask_ending: str = "",
         size: int | None = None,
@@ -72,6 +75,7 @@ class Folder(SegmentationData):
         _check_table(self.table, classes, threshold)
         self.root, self.images, self.masks = root, images, masks
         self.channels, self.classes, self.threshold, self.size = channels, classes or 2, threshold, size
+        self.channel_endings = channel_endings or []
         self.image_ending, self.mask_ending = image_ending, mask_ending
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
         self.group_column, self.patient = group_column, patient
@@ -98,6 +102,7 @@ class Folder(SegmentationData):
             classes=self.classes,
             threshold=self.threshold,
             table=self.table,
+            channel_endings=self.channel_endings,
             image_ending=self.image_ending,
             mask_ending=self.mask_ending,
             size=self.size,

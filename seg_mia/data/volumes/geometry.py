@@ -18,6 +18,11 @@ _ACROSS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 _ROUNDING = 1e-3  # tolerated deviation of a rescaled label from a whole number
 APART = 0.1
 """Tolerated distance of two equal grids in voxels."""
+AMBIGUOUS = (
+    "sform and qform differ by more than a tenth of a voxel: the sform counts here and in nibabel, the "
+    "qform in SimpleITK if sform_code is 2 to 4"
+)
+"""What it means that a file states two positions."""
 _WIDEST = 65535
 
 

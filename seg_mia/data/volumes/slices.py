@@ -19,8 +19,8 @@ from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.unknown_labels import UnknownLabelsError, counted
-from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
-from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
+from seg_mia.data.volumes.geometry import AMBIGUOUS, Axis, Scan, VolumeCache, check_same
+from seg_mia.data.volumes.slice_index import SliceIndex, counted_labels
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
@@ -28,19 +28,30 @@ from seg_mia.metrics.labels import IGNORE
 Unlisted = Literal["refuse", "background"]
 ORGANS = "assign them a class (organs, labels), make them background (unlisted) or correct the file"
 """Remedy for label ids without a class, for data sets with these options."""
-AMBIGUOUS = (
-    "sform and qform differ by more than a tenth of a voxel: the sform counts here and in nibabel, the "
-    "qform in SimpleITK if sform_code is 2 to 4"
-)
 
 
 class Case(NamedTuple):
-    """One labelled volume and its patient."""
+    """One labelled volume and its patient.
+
+    Attributes:
+        further: volumes of further channels, on the same grid.
+    """
 
     name: str
     image: Scan
     label: Scan
     group: str
+    further: tuple[Scan, ...] = ()
+
+    @property
+    def images(self) -> tuple[Scan, ...]:
+        """The volume of each channel."""
+        return (self.image, *self.further)
+
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """All volumes, the label last."""
+        return (*self.images, self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,7 @@ class Slicing:
         minimum: least number of foreground pixels per slice, at the original size.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side of the square to resize slices to; None keeps the original size.
+        windows: level and width of each channel, where they differ.
     """
 
     level: float = 40.0
@@ -62,10 +74,12 @@ class Slicing:
     minimum: int = 1
     every: int = 1
     size: int | None = None
+    windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.width > 0 and np.isfinite([self.level, self.width]).all()):
-            raise InputError(f"width must be above 0 and level a number, got {self.width} and {self.level}")
+        for level, width in (*self.windows, (self.level, self.width)):
+            if not (width > 0 and np.isfinite([level, width]).all()):
+                raise InputError(f"width must be above 0 and level a number, got {width} and {level}")
         if self.minimum < 0 or self.every < 1 or (self.size is not None and self.size < 1):
             raise InputError(
                 "minimum must be at least 0, every and size at least 1, "
@@ -92,8 +106,6 @@ class SliceSource(Source):
         InputError: image and label do not match, an id is unknown, or no slice is left.
     """
 
-    channels = 1
-
     def __init__(
         self,
         cases: Sequence[Case],
@@ -117,11 +129,17 @@ class SliceSource(Source):
         self.cases, self.unlisted = sorted(cases, key=lambda case: case.name), unlisted
         self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
-        self.volumes = VolumeCache()
+        self.channels = max((len(case.images) for case in self.cases), default=1)
+        if self.slicing.windows and len(self.slicing.windows) != self.channels:
+            raise InputError(
+                f"windows must be one for each of {self.channels} channels, got {len(self.slicing.windows)}; "
+                "correct them"
+            )
+        self.volumes = VolumeCache(keep=2 * (self.channels + 1))
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
-        self._apart = [str(scan.files[0]) for case in self.cases for scan in case[1:3] if scan.ambiguous()]
+        self._apart = [str(scan.files[0]) for case in self.cases for scan in case.scans if scan.ambiguous()]
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -153,22 +171,27 @@ class SliceSource(Source):
     def digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        files = self.index.digest(case.image.files) + self.index.digest(case.label.files)
+        files = self._digest(case) + self.index.digest(case.label.files)
         return self._of_slice(files, number)
 
     def image_digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        return self._of_slice(self.index.digest(case.image.files), number)
+        return self._of_slice(self._digest(case), number)
+
+    def _digest(self, case: Case) -> str:
+        return "".join(self.index.digest(scan.files) for scan in case.images)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return a slice in radiological view, image resized by area or bilinearly, mask by nearest."""
         case, number = self.samples[index]
         slicing = self.slicing
-        grey = self.volumes.volume(case.image).plane(slicing.axis, number)
         label = self.volumes.volume(case.label).labels(slicing.axis, number)
-        low = slicing.level - slicing.width / 2
-        image: Image = np.ascontiguousarray(((grey - low) / slicing.width).clip(0, 1)[..., None], np.float32)
+        windows = slicing.windows or ((slicing.level, slicing.width),) * self.channels
+        image: Image = np.stack(
+            [self._grey(scan, number, *window) for scan, window in zip(case.images, windows, strict=True)],
+            axis=2,
+        )
         mask = self._classes(label, case)
         if slicing.size is not None:
             image, mask = (
@@ -177,10 +200,15 @@ class SliceSource(Source):
             )
         return np.rint(image * 255).astype(np.uint8), mask
 
+    def _grey(self, scan: Scan, number: int, level: float, width: float) -> NDArray[np.float32]:
+        """Return a slice (H, W) of one channel in its grey window, in [0, 1]."""
+        grey = self.volumes.volume(scan).plane(self.slicing.axis, number)
+        return np.ascontiguousarray(((grey - (level - width / 2)) / width).clip(0, 1), np.float32)
+
     @property
     def window(self) -> str:
-        """Return the window as a clause."""
-        level, width = self.slicing.level, self.slicing.width
+        """Return the window as a clause, that of the first channel if each has one."""
+        level, width = (self.slicing.windows or ((self.slicing.level, self.slicing.width),))[0]
         return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
 
     def limits(self, index: int) -> tuple[float, float]:
@@ -200,10 +228,11 @@ class SliceSource(Source):
             "level": self.slicing.level,
             "width": self.slicing.width,
             "size": self.slicing.size,
+            **({"windows": str(self.slicing.windows)} if self.slicing.windows else {}),
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
             **({"regions": _joined(label_names(self.classes))} if label_names(self.classes) else {}),
             "unlisted": self.unlisted,
-            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case[1:3]})),
+            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case.scans})),
         }
 
     def _of_slice(self, files: str, number: int) -> str:
@@ -213,8 +242,10 @@ class SliceSource(Source):
         """Check a volume's grid and label ids and return the numbers of its selected slices."""
         axis = self.slicing.axis
         files = self.index.digest(case.image.files), self.index.digest(case.label.files)
+        for scan in case.further:
+            check_same(scan, case.label)
         key = " ".join((*files, case.image.cache_key, case.label.cache_key, axis))
-        length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
+        length, counts = self.index.labels(key, lambda: counted_labels(case.image, case.label, axis))
         for count in counts:
             self._counts[count.label] += count.pixels
             if count.label not in self.classes_of and self.unlisted == "refuse":
@@ -292,6 +323,7 @@ class Slices(SegmentationData):
         minimum: least number of foreground pixels per slice, at the original size; 0 includes empty slices.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side in pixels of the square to resize slices to; original size if not given.
+        windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all.
         members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
         nonmembers: see `SegmentationData`.
     """
@@ -313,11 +345,17 @@ class Slices(SegmentationData):
         minimum: int = 1,
         every: int = 1,
         size: int | None = 256,
+        windows: list[list[float]] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.root = root
-        self.slicing = Slicing(level=level, width=width, axis=axis, minimum=minimum, every=every, size=size)
+        if any(len(window) != 2 for window in windows or ()):
+            raise InputError(f"windows must be pairs of level and width, got {windows}; correct them")
+        pairs = tuple((level, width) for level, width in windows or ())
+        self.slicing = Slicing(
+            level=level, width=width, axis=axis, minimum=minimum, every=every, size=size, windows=pairs
+        )
 
     @abstractmethod
     def find(self) -> Path:
@@ -348,17 +386,6 @@ class Slices(SegmentationData):
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
                 progress=bar,
             )
-
-
-def _looked_through(case: Case, axis: Axis) -> Labels:
-    """Check a label's grid and return its pixel count per slice and id, without id 0."""
-    length = check_same(case.image, case.label).shape[across(axis)]
-    volume = case.label.read()
-    counts = list[Count]()
-    for number in range(length):
-        pixels = np.bincount(volume.labels(axis, number).ravel())
-        counts += [Count(number, int(i), int(pixels[i])) for i in np.flatnonzero(pixels) if i]
-    return Labels(length, counts)
 
 
 def _joined(items: Iterable[object]) -> str:
