@@ -5,6 +5,7 @@ from torch import Tensor
 from seg_mia.losses.basic import check_fit, cross_entropy_loss
 from seg_mia.metrics.label_sets import label_masks
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.heads import class_count
 from seg_mia.models.label_logits import label_log_probabilities
 
 
@@ -30,5 +31,5 @@ def label_dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
     The cross-entropy over sets is the sum of the labels' binary cross-entropies if labels are independent
     given the image, as of a network with a sigmoid for each.
     """
-    labels = logits.shape[1].bit_length() - 1
+    labels = class_count(logits).bit_length() - 1
     return label_dice_loss(logits, mask) + cross_entropy_loss(logits, mask) / labels

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import MOST
+from seg_mia.models.heads import class_logits
 
 
 def set_logits(labels: Tensor) -> Tensor:
@@ -35,6 +36,7 @@ def label_log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: a number of channels that is no power of 2 from 2 to 64.
     """
+    logits = class_logits(logits)  # one logit is that of one label
     labels = logits.shape[1].bit_length() - 1
     if not 1 <= labels <= MOST or logits.shape[1] != 1 << labels:
         raise InputError(

@@ -9,6 +9,7 @@ import yaml
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from seg_mia.attacks.adain import check_channels, organ_ids
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.callbacks.scores import measures
@@ -203,3 +204,10 @@ def test_overlaps_inside_attacks_are_those_of_labels() -> None:
         assert type(class_count(torch.zeros(1, 3, 2, 2))) is int  # of another network
     assert not torch.isclose(of_sets, of_labels).any()
     assert_close(mask_dice(logits, mask), of_sets)
+
+
+def test_the_texture_attack_is_refused() -> None:
+    with pytest.raises(InputError, match=r"labels that may overlap \(organs, liver\) have none"):
+        organ_ids(torch.zeros(1, 16, 16, dtype=torch.int64), [6], SETS, (16, 16))
+    with pytest.raises(InputError, match="grey or RGB images, got 4 channels"):
+        check_channels(torch.zeros(1, 4, 16, 16))

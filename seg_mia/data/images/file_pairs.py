@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.data.images.label_ids import LabelTable, proposed
 from seg_mia.data.images.mask_coding import largest_lost
@@ -81,7 +82,7 @@ class FilePairs(Source):
                     f"channels of a sample must have one size and one number of bits, got "
                     f"{_kind(parts[0])} for {sample.image} and {_kind(part)} for {path}; convert one"
                 )
-        stacked: Image = np.concatenate(parts, axis=2)
+        stacked: NDArray[Any] = np.concatenate(parts, axis=2)
         return stacked
 
     def mask(self, path: Path) -> Mask:
