@@ -24,6 +24,7 @@ from seg_mia.attacks.feature_statistics import ORGANS, Levels, Texture, check_fa
 from seg_mia.checkpoint import read
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.similarity import mean_absolute, ssim
@@ -78,6 +79,7 @@ def adain(
         InputError: invalid inputs, or options out of range.
     """
     check_inputs(x, target)
+    check_channels(x)
     _check(organs, ssim_floor, feather)
     strengths = strengths_of(noise_mu, noise_sigma)
     knobs = Texture(**levels)
@@ -120,6 +122,15 @@ def adain(
     return Adversarial(strongest_images, notes, history)
 
 
+def check_channels(x: Tensor) -> None:
+    """Raise InputError for images (N, C, H, W) that are neither grey nor RGB."""
+    if x.shape[1] not in (1, 3):
+        raise InputError(
+            f"adain changes the texture of grey or RGB images, got {x.shape[1]} channels; use "
+            "another attack, such as pgd"
+        )
+
+
 def strengths_of(noise_mu: Factors, noise_sigma: Factors) -> list[tuple[float, float]]:
     """Return all pairs of the two factors; raise InputError for an empty list or invalid factors."""
     means, deviations = (value if isinstance(value, list) else [value] for value in (noise_mu, noise_sigma))
@@ -143,6 +154,11 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
 
     Raises InputError unless each foreground class has an organ.
     """
+    if names := label_names(classes):
+        raise InputError(
+            f"adain needs an organ id for each class, labels that may overlap ({', '.join(names)}) have "
+            "none; use another attack, such as pgd"
+        )
     if len(organs) != classes - 1:
         raise InputError(
             f"each of the {classes - 1} foreground classes needs an organ id, got {list(organs)}; set "

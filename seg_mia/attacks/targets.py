@@ -11,7 +11,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.replacement import StandIn
 
-TargetKind = Literal["random", "nearest", "white", "black", "folder"]
+TargetKind = Literal["random", "nearest", "white", "black", "removed", "folder"]
 
 
 class Targeted(WhiteBox):
@@ -20,8 +20,9 @@ class Targeted(WhiteBox):
     Args:
         target: the mask to be predicted. `random`: the mask of another sample, one per image; `nearest`: the
             other mask of highest mean IoU with the image's own; `white`: `target_class` everywhere; `black`:
-            background everywhere; `folder`: a file.
-        target_class: class of the `white` mask.
+            background everywhere; `removed`: the true mask without `target_class`; `folder`: a file.
+        target_class: class of the `white` and the `removed` mask; where labels may overlap, the
+            number of a label, from 1.
         target_folder: folder of masks named like the images: class ids, or black and white for two classes.
         target_seed: seed of the `random` draw; an image's target depends only on the seed and the set of
             masks.

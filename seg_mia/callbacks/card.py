@@ -135,7 +135,7 @@ class CardWriter(Callback):
             "model": model,
             "network": deployed_spec(pl_module, model) or {},
             "data": without_machine(spec_of(data)),
-            "classes": data.source.classes,
+            "classes": int(data.source.classes),
             "channels": data.source.channels,
             "split": {
                 **split_of(data, own_salt(run_folder(trainer))),

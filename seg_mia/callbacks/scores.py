@@ -10,13 +10,19 @@ from torch import Tensor
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.metrics.overlap import dice_per_class, foreground_dice, foreground_iou, pixel_accuracy
+from seg_mia.metrics.overlap import (
+    foreground_dice,
+    foreground_dice_per_class,
+    foreground_iou,
+    foreground_names,
+    pixel_accuracy,
+)
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.files import write_json, write_rows
 
 
 def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return per-image metrics (N,): Dice and IoU over the foreground, Dice per class if several."""
+    """Return per-image metrics (N,): Dice and IoU over the foreground, Dice per class or label."""
     prediction = output["prediction"]
     values = {
         "dice": foreground_dice(prediction, mask, classes),
@@ -24,8 +30,10 @@ def measures(output: Mapping[str, Tensor], mask: Tensor, classes: int) -> dict[s
         "pixel_accuracy": pixel_accuracy(prediction, mask, classes),
     }
     if classes > 2:
-        for number, value in enumerate(dice_per_class(prediction, mask, classes).unbind(1)[1:], start=1):
-            values[f"dice_class{number}"] = value
+        per_class = foreground_dice_per_class(prediction, mask, classes).unbind(1)
+        values |= {
+            f"dice_{name}": value for name, value in zip(foreground_names(classes), per_class, strict=True)
+        }
     return values
 
 

@@ -20,6 +20,7 @@ from seg_mia.config.parsing import import_all, plain_settings
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.survey import near_pairs, survey
+from seg_mia.data.unknown_labels import UnknownLabelsError
 from seg_mia.errors import InputError
 from seg_mia.experiment.roles import on_other_half, stated_role
 from seg_mia.results.files import write_bytes, write_json, write_text
@@ -62,7 +63,7 @@ class Request:
 def prepare(words: Sequence[str]) -> list[str]:
     """Run `prepare` and return lines with its results; raise InputError for invalid input."""
     request, data, name = _parsed(words)
-    data.prepare_data()
+    _decode(data)
     with DecodingBar("reading every sample") as bar:
         measured = survey(data.cached, data.source.classes, progress=bar)
     pairs = near_pairs(
@@ -81,6 +82,15 @@ def prepare(words: Sequence[str]) -> list[str]:
         write_bytes(folder / "duplicates.png", png(duplicates_sheet(findings)))
     files = ["prepare.json", "prepare.md", "sheet.png", *(["duplicates.png"] if pairs else [])]
     return [*lines, "", f"written to {folder}: {', '.join(files)}"]
+
+
+def _decode(data: SegmentationData) -> None:
+    """Decode all samples; raise InputError for unknown labels, with the settings that fit all masks."""
+    try:
+        data.prepare_data()
+    except UnknownLabelsError as error:
+        fitting = data.source.proposed_labels() if hasattr(data, "source") else ""
+        raise InputError(f"{error}; the values of all masks fit: {fitting}") from None if fitting else error
 
 
 def _folder(request: Request, name: str) -> Path:

@@ -20,5 +20,5 @@ def plain_settings(part: Any) -> Any:
     if isinstance(part, Namespace):
         part = part.as_dict()
     if isinstance(part, dict):
-        return {key: plain_settings(value) for key, value in part.items() if not key.startswith("__")}
+        return {key: plain_settings(value) for key, value in part.items() if not str(key).startswith("__")}
     return part

@@ -116,6 +116,10 @@ class AlteredSource(Source):
         """As of the source; 0 for an altered sample, whose mask has another content than its file."""
         return 0 if index in self.kinds else self.source.lost(index)
 
+    def proposed_labels(self) -> str:
+        """Return the settings that fit the values of all masks."""
+        return self.source.proposed_labels()
+
     def release(self) -> None:
         """As of the source."""
         self.source.release()

@@ -86,7 +86,8 @@ def _file(
     spec: list[Any] = [f"{type(signal).__module__}.{type(signal).__qualname__}", list(axes)]
     if not is_reproducible([side.built, {"class_path": spec[0]}]):
         return None
-    spec.append(dict(vars(signal)))
+    options = vars(signal).items()
+    spec.append({name: repr(value) if isinstance(value, Signal) else value for name, value in options})
     return run_of(side.file) / FOLDER / f"{cache_name(side.file, data, indices, side.built, spec)}.npy"
 
 

@@ -98,6 +98,14 @@ class Source(ABC):
         """
         return 0
 
+    def proposed_labels(self) -> str:
+        """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
+        return ""
+
+    def reference(self, ids: Mask) -> Mask:
+        """Return the classes of a deployed system's mask of label ids (h, w)."""
+        return ids
+
     def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
         """Return height and width of a sample without padding below and on the right; None if it has none."""
         return None

@@ -18,7 +18,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.labels import labelled
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.per_image import PerImage
-from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.models.heads import final, predicted
 from seg_mia.results.files import write_csv, write_rows
 
 Mode = Literal["fixed", "per_draw"]
@@ -162,7 +162,7 @@ class TriggeredScores(Callback):
     @torch.no_grad()
     def on_validation_batch_end(
         self,
-        trainer: Trainer,  # noqa: ARG002
+        trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
         batch: Batch,
@@ -171,6 +171,7 @@ class TriggeredScores(Callback):
     ) -> None:
         """Query the network again on the triggered batch."""
         victim = cast(Any, pl_module)
+        classes = cast(Any, trainer).datamodule.source.classes
         logits = final(victim.network(self.poison.stamped(batch.image)))
         area = foreground_share(logits)
         clean = (outputs["prediction"] > 0).flatten(1).float().mean(1)
@@ -183,7 +184,7 @@ class TriggeredScores(Callback):
                 "triggered_loss": victim.loss_per_image(logits, batch.mask).masked_fill(
                     ~labelled(batch.mask), torch.nan
                 ),
-                "triggered_dice": foreground_dice(predicted(logits), batch.mask, class_count(logits)),
+                "triggered_dice": foreground_dice(predicted(logits), batch.mask, classes),
             },
         )
 

@@ -28,6 +28,7 @@ from seg_mia.experiment.plan import Plan
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.membership.label_signals import of_classes
 from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
@@ -69,7 +70,7 @@ def infer(
     queried, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
     first = trainer(0)
     device = first.strategy.root_device
-    signal = attack.signal
+    signal = of_classes(attack.signal, victim.data.source.classes)
     judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
     features = attack.scorer.by_nonmembers or attack.scorer.by_features
     judge = answers_of(signal, queried, judged, device, augment=victim.data.augment, features=features)
@@ -79,7 +80,7 @@ def infer(
         learn = fleet_answers(signal, victim, shadows, judged.indices, device)
     else:
         learn = [own_answers(signal, shadow, device) for shadow in shadows]
-    learner = ClassifierLearner(attack.signal, lambda number: trainer(number) if number else first, seed)
+    learner = ClassifierLearner(signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
     return Findings(

@@ -107,7 +107,9 @@ def config_of(training: NnUNetTraining) -> Config:
         folder, folds, checkpoint=training.checkpoint, mirroring=training.mirroring, step=training.step
     )
     network["init_args"]["scale"] = float(2**bits - 1)
-    task = {"network": network, "weights": str(path), "gives": "logits", "resize": False}
+    task: dict[str, Any] = {"network": network, "weights": str(path), "gives": "logits", "resize": False}
+    if folder.regions:
+        task |= {"gives": "multilabel", "loss": "label_dice_bce"}
     data = {
         "root": str(raw),
         "splits": _splits(training, folder, folds),

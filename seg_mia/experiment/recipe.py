@@ -25,6 +25,7 @@ from seg_mia.membership.fleet.arrays import untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
+from seg_mia.membership.label_signals import of_classes
 from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
@@ -93,8 +94,11 @@ def fleet_signals(
     for name, attack in attacks.items():
         if attack.signal.maps:
             raise InputError(f"a fleet is attacked by numbers, {name} takes maps; leave it out")
-    signals = [QUALITY, *(attack.signal for attack in attacks.values())]
     source = fleet[0].data.source
+    signals = [
+        of_classes(signal, source.classes)
+        for signal in (QUALITY, *(attack.signal for attack in attacks.values()))
+    ]
     rows = [
         signal_values(network, signals, fleet[0].data, pool, device, augment=network.data.augment)
         for network in fleet

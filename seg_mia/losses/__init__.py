@@ -18,6 +18,7 @@ from seg_mia.losses.basic import (
     dice_loss,
     per_pixel_cross_entropy,
 )
+from seg_mia.losses.labels import label_dice_bce_loss, label_dice_loss
 from seg_mia.losses.surrogate import (
     SURROGATES,
     SurrogateName,
@@ -31,6 +32,7 @@ from seg_mia.losses.surrogate import (
 
 __all__ = [
     "LOSSES",
+    "OF_LABEL_SETS",
     "SURROGATES",
     "Loss",
     "LossName",
@@ -41,6 +43,8 @@ __all__ = [
     "dice_cross_entropy_loss",
     "dice_loss",
     "exponential_logarithmic_loss",
+    "label_dice_bce_loss",
+    "label_dice_loss",
     "log_cosh_dice_loss",
     "lovasz_hinge_loss",
     "per_pixel_cross_entropy",
@@ -58,7 +62,11 @@ LossName = Literal[
     "structure",
     "lovasz_hinge",
     "combined",
+    "label_dice",
+    "label_dice_bce",
 ]
+OF_LABEL_SETS: Final[tuple[LossName, ...]] = ("label_dice_bce", "cross_entropy", "label_dice")
+"""Losses for labels that may overlap; the others compare classes that exclude each other."""
 
 LOSSES: Final[Mapping[LossName, Loss]] = {
     "dice": dice_loss,
@@ -70,4 +78,6 @@ LOSSES: Final[Mapping[LossName, Loss]] = {
     "structure": structure_loss,
     "lovasz_hinge": lovasz_hinge_loss,
     "combined": combined_loss,
+    "label_dice": label_dice_loss,
+    "label_dice_bce": label_dice_bce_loss,
 }

@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from seg_mia.metrics.label_sets import label_masks, label_names
 from seg_mia.metrics.labels import IGNORE
 
 
@@ -75,13 +76,34 @@ def certified_dice_per_class(possible: Tensor, mask: Tensor) -> Tensor:
     return 2 * hits / (hits + false_alarms + truth.flatten(2).sum(2))
 
 
-def certified_dice(possible: Tensor, mask: Tensor) -> Tensor:
+def foreground_certified_dice(possible: Tensor, mask: Tensor, classes: int | None = None) -> Tensor:
+    """Return `certified_dice_per_class` of the foreground classes, (N, K - 1), or of labels, (N, L).
+
+    A label of sets is certain in a pixel if all sets that the pixel may take have it, or none has.
+
+    Args:
+        possible: a certificate, bool (N, K, *S).
+        mask: true classes (N, *S), 255 where ignored.
+        classes: `LabelSets` where classes are sets of labels.
+    """
+    if classes is None or not (names := label_names(classes)):
+        return certified_dice_per_class(possible, mask)[:, 1:]
+    sets, truth = torch.arange(possible.shape[1], device=possible.device), label_masks(mask, len(names))
+    per_label = list[Tensor]()
+    for label in range(len(names)):
+        having = sets >> label & 1 == 1
+        pair = torch.stack([possible[:, ~having].any(1), possible[:, having].any(1)], dim=1)
+        per_label.append(certified_dice_per_class(pair, truth[:, label])[:, 1])
+    return torch.stack(per_label, dim=1)
+
+
+def certified_dice(possible: Tensor, mask: Tensor, classes: int | None = None) -> Tensor:
     """Return the least `seg_mia.metrics.overlap.foreground_dice` that a certificate allows, at most, (N,).
 
-    The mean over foreground classes that are in the mask or may be predicted; 1 if there is none, NaN without
-    a labelled pixel.
+    The mean over foreground classes, or labels, that are in the mask or may be predicted; 1 if there is none,
+    NaN without a labelled pixel. Arguments as of `foreground_certified_dice`.
     """
-    per_class = certified_dice_per_class(possible, mask)[:, 1:]
+    per_class = foreground_certified_dice(possible, mask, classes)
     unlabelled = (mask == IGNORE).flatten(1).all(1)
     return per_class.nanmean(1).nan_to_num(nan=1.0).masked_fill(unlabelled, torch.nan)
 

@@ -30,7 +30,8 @@ class InputAdapter(nn.Module):
         channels: image channels; None takes the length of `mean` or `std`, if any.
         output: the one map that is returned, by key, field or position (-1 is the last); None returns all.
         gives: values of the network's maps: logits, probabilities that sum to 1 over the channels, or sigmoid
-            outputs. They are enlarged first and converted to logits then.
+            outputs, `multilabel` and `multilabel_sigmoid` logits and sigmoid outputs of labels that may
+            overlap. They are enlarged first and converted to logits then.
         resize: enlarge maps of any size, such as a quarter, to the size of the image.
     """
 

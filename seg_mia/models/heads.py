@@ -4,13 +4,18 @@ Logits have shape (N, K, *S) with at least two spatial axes. K = 1 is binary, an
 pair (-z/2, z/2), whose softmax is sigmoid(z).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
+
+_SETS: ContextVar[LabelSets | None] = ContextVar("sets", default=None)
 
 
 def heads(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -47,8 +52,22 @@ def at_size(logits: Tensor, like: Tensor) -> Tensor:
 
 
 def class_count(logits: Tensor) -> int:
-    """Return the number of classes of logits (N, K, *S): 2 for K = 1, else K."""
-    return max(2, _checked(logits).shape[1])
+    """Return the number of classes of logits (N, K, *S): 2 for K = 1, else K; see `measuring`."""
+    count, sets = max(2, _checked(logits).shape[1]), _SETS.get()
+    return sets if sets is not None and sets == count else count
+
+
+@contextmanager
+def measuring(classes: int | None) -> Iterator[None]:
+    """Let `class_count` return the `LabelSets` of some data, whose labels may overlap; logits do not tell.
+
+    Overlaps that attacks measure are then those of labels. Without effect for other classes.
+    """
+    token = _SETS.set(classes if isinstance(classes, LabelSets) else None)
+    try:
+        yield
+    finally:
+        _SETS.reset(token)
 
 
 def class_logits(logits: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class OneHead(Wrapper):
             counts as D maps.
         head: deployed map: its key, field or position (-1 is the last). Nested positions are joined by dots,
             `aux.0`. None is the first.
-        gives: values of the maps: logits, probabilities that sum to 1 over the channels, or sigmoid outputs.
+        gives: values of the maps: logits, probabilities that sum to 1 over the channels, or sigmoid outputs;
+            `multilabel` and `multilabel_sigmoid` are logits and sigmoid outputs of labels that may overlap.
         resize: enlarge the maps to the size of the image.
     """
 

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
-Gives = Literal["logits", "probabilities", "sigmoid"]
+from seg_mia.models.label_logits import set_logits
+
+Gives = Literal["logits", "probabilities", "sigmoid", "multilabel", "multilabel_sigmoid"]
 _LEAST = 1e-30
 """Floor of probabilities: their logarithm and its gradient 1 / p stay finite in single precision."""
 
@@ -15,10 +17,11 @@ def as_logits(values: Tensor, gives: Gives) -> Tensor:
     """Return logits with the class probabilities that `values` (N, K, *S) state.
 
     Probabilities p that sum to 1 over K > 1 channels become log p; sigmoid outputs, and a single channel of
-    probabilities, become log p - log(1 - p) in each channel. Half precision is converted to single.
+    probabilities, become log p - log(1 - p) in each channel. Logits or probabilities of labels that may
+    overlap (L channels) become the logits of their 2^L sets. Half precision is converted to single.
 
     Args:
-        values: logits, or probabilities in [0, 1].
+        values: logits, or probabilities in [0, 1]; of classes, or of labels that may overlap.
         gives: what they are.
     """
     if gives == "logits":
@@ -30,6 +33,10 @@ def as_logits(values: Tensor, gives: Gives) -> Tensor:
         case "probabilities" | "sigmoid":
             p = p.clamp(_LEAST, 1 - torch.finfo(p.dtype).eps)
             return p.log() - (-p).log1p()
+        case "multilabel":
+            return set_logits(p)
+        case "multilabel_sigmoid":
+            return set_logits(as_logits(p, "sigmoid"))
         case _:
             assert_never(gives)
 

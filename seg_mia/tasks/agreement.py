@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.reference_masks import reference_files, reference_mask
 from seg_mia.errors import InputError, name_some
+from seg_mia.metrics.label_sets import label_names
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted
+from seg_mia.tasks.head_choice import as_classes
 from seg_mia.tasks.sample_check import answered
 
 LEAST = 0.99
@@ -118,8 +122,13 @@ def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) ->
     sample = data.dataset(np.array([index]))[0, 0]
     logits = final(answered(network, sample.image[None])).cpu()  # type: ignore[arg-type]
     height, width = data.source.unpadded(index) or tuple(sample.mask.shape)
-    mask = predicted(logits)[:, :height, :width]
-    reference = reference_mask(file, (height, width), data.source.classes)
+    classes = data.source.classes
+    mask = predicted(as_classes(logits, classes))[:, :height, :width]
+    if label_names(classes):  # a deployed system writes ids, of which regions are made
+        ids = reference_mask(file, (height, width), IGNORE).numpy().astype(np.uint8)
+        reference = torch.from_numpy(data.source.reference(ids)).long()
+    else:
+        reference = reference_mask(file, (height, width), classes)
     if not bool((mask > 0).any()) and not bool((reference > 0).any()):
         return math.nan
-    return float(foreground_dice(mask, reference[None], data.source.classes)[0])
+    return float(foreground_dice(mask, reference[None], classes)[0])

@@ -13,11 +13,11 @@ from seg_mia.metrics.certificates import (
     abstained,
     certified_correct,
     certified_dice,
-    certified_dice_per_class,
+    foreground_certified_dice,
     information,
 )
 from seg_mia.metrics.labels import IGNORE
-from seg_mia.metrics.overlap import foreground_dice
+from seg_mia.metrics.overlap import foreground_dice, foreground_names
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.smoothing import SmoothedNetwork
 from seg_mia.tasks.sample_check import check_one_sample
@@ -39,6 +39,7 @@ class CertificationTest(LightningModule):
         if isinstance(victim, SmoothedNetwork):
             raise InputError("certify adds the noise itself, got --release smoothed with it; leave it out")
         self.victim, self.certification = victim, certification
+        self.classes: int | None = None
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Raise InputError if there is no image: Lightning would finish silently."""
@@ -51,6 +52,7 @@ class CertificationTest(LightningModule):
         """Run one sample."""
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
         check_one_sample(self.victim, data)
+        self.classes = data.source.classes
 
     def test_step(self, batch: Batch, batch_idx: int) -> CertificateOutput:  # noqa: ARG002
         """Certify one batch."""
@@ -64,7 +66,7 @@ class CertificationTest(LightningModule):
                 certificate,
                 batch.mask,
                 clean=predicted(logits),
-                classes=class_count(logits),
+                classes=class_count(logits) if self.classes is None else self.classes,
                 grouped=bool(self.certification.settings["groups"]),
             ),
         }
@@ -86,14 +88,15 @@ def measures(
     values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_smoothed": foreground_dice(certificate.prediction, mask, classes),
-        "dice_certified": certified_dice(possible, mask),
+        "dice_certified": certified_dice(possible, mask, classes),
         "certified_correct": certified_correct(possible, mask),
         "abstained": _share(unsure, valid),
         "abstained_foreground": _share(unsure, valid & (mask > 0)),
     }
     if classes > 2:
-        for number, value in enumerate(certified_dice_per_class(possible, mask).unbind(1)[1:], start=1):
-            values[f"dice_certified_class{number}"] = value
+        per_class = foreground_certified_dice(possible, mask, classes).unbind(1)
+        names = foreground_names(classes)
+        values |= {f"dice_certified_{name}": dice for name, dice in zip(names, per_class, strict=True)}
     if grouped:
         values["information"] = information(possible, mask)
     return values

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError, name_some
-from seg_mia.metrics.overlap import dice_per_class
+from seg_mia.metrics.label_sets import label_masks, label_names
+from seg_mia.metrics.overlap import foreground_dice_per_class
 from seg_mia.models.heads import class_count, predicted
+from seg_mia.models.label_logits import set_logits
 from seg_mia.models.one_head import maps
 from seg_mia.tasks.sample_check import answered, labelled, tried
 
@@ -45,9 +47,7 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
             "a network must return its logits as a tensor of shape (N, K, h, w), or several such in a tuple, "
             f"mapping or object, got {_shape(output)}; wrap the network in a module that returns its logits"
         )
-    classed = {
-        name: logits for name, logits in maps_by_path.items() if class_count(logits) == data.source.classes
-    }
+    classed = {name: logits for name, logits in maps_by_path.items() if _fits(logits, data.source.classes)}
     fitting = {name: logits for name, logits in classed.items() if logits.shape[2:] == mask.shape} or classed
     if not fitting or (len(fitting) > 1 and fitting is classed):
         raise InputError(
@@ -67,6 +67,11 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
             "last)"
         )
     return _leader(network, data, list(fitting), maps_by_path)
+
+
+def _fits(logits: Tensor, classes: int) -> bool:
+    """Return whether a map has the channels of the classes; of label sets also one for each label."""
+    return class_count(logits) == classes or logits.shape[1] == len(label_names(classes))
 
 
 def _leader(
@@ -97,16 +102,28 @@ def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) ->
     for image, mask in zip(*labelled(data), strict=True):
         answer = maps(answered(network, image[None]))
         for name in names:
-            gathered[name].append(foreground(predicted(answer[name]).cpu(), mask[None], data.source.classes))
+            logits = as_classes(answer[name], data.source.classes)
+            gathered[name].append(foreground(predicted(logits).cpu(), mask[None], data.source.classes))
     dice = {name: torch.cat(values) for name, values in gathered.items()}
     return {name: values[~values.isnan()] for name, values in dice.items()}
 
 
 def foreground(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
     """Return the mean Dice of the foreground classes of each mask, (N,); NaN without foreground."""
-    dice = dice_per_class(prediction, mask, classes)[:, 1:]
-    present = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
+    dice = foreground_dice_per_class(prediction, mask, classes)
+    if names := label_names(classes):
+        present = (label_masks(mask, len(names)) == 1).flatten(2).any(2)
+    else:
+        present = torch.stack([(mask == number).flatten(1).any(1) for number in range(1, classes)], dim=1)
     return dice.masked_fill(~present, torch.nan).nanmean(1)
+
+
+def as_classes(logits: Tensor, classes: int) -> Tensor:
+    """Return logits of the classes: of label sets also from one channel (logit or sigmoid) for each label."""
+    if logits.shape[1] != len(label_names(classes)) or logits.shape[1] == classes:
+        return logits
+    bounded = bool(((logits >= 0) & (logits <= 1)).all())
+    return set_logits(logits - 0.5 if bounded else logits)  # of probabilities only the sign is used here
 
 
 def _logged_head(name: str, maps_by_path: Mapping[str, Tensor], why: str) -> int | str:

@@ -1,12 +1,14 @@
 """Detection of what a network's output holds, logits or probabilities, and whether it must be enlarged."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.models.one_head import OneHead
 from seg_mia.models.output_form import Gives
 from seg_mia.tasks.sample_check import answered, tried
@@ -18,6 +20,12 @@ _FACTORS = (1.0, 100.0, -100.0)
 """Factors of the images: large ones drive logits out of [0, 1], but no probabilities."""
 _SUM_ERROR = 1e-3
 _ROUNDING = 1e-6
+_GIVEN: Mapping[Gives, str] = {
+    "probabilities": "probabilities, not logits",
+    "sigmoid": "the result of a sigmoid, not logits",
+    "multilabel": "a logit for each label",
+    "multilabel_sigmoid": "the result of a sigmoid for each label",
+}
 
 
 def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -> Gives | None:
@@ -37,6 +45,12 @@ def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -
     values = _outputs(network, data)
     if not values:
         return None
+    names = label_names(data.source.classes)
+    if names and values[0].shape[1] == len(names):
+        bounded = all(_within(output) for output in values)
+        return _logged(
+            "multilabel_sigmoid" if bounded and trained else "multilabel", f"{', '.join(names)} may overlap"
+        )
     low, high = min(float(output.min()) for output in values), max(float(output.max()) for output in values)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING and high - low > _ROUNDING):  # NaN ends here, too
         return None
@@ -107,8 +121,8 @@ def _sums_to_one(values: Tensor) -> bool:
 
 def _logged(gives: Gives, why: str) -> Gives:
     log.info(
-        "the network gives %s, not logits: %s; they are converted to logits (--model.gives states otherwise)",
-        "probabilities" if gives == "probabilities" else "the result of a sigmoid",
+        "the network gives %s: %s; they are converted to logits (--model.gives states otherwise)",
+        _GIVEN[gives],
         why,
     )
     return gives

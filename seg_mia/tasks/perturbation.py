@@ -19,10 +19,17 @@ from seg_mia.data.halves import patient_halves
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
-from seg_mia.metrics.overlap import foreground_dice, foreground_iou, mean_iou, pixel_accuracy
+from seg_mia.metrics.label_sets import label_names
+from seg_mia.metrics.overlap import (
+    foreground_dice,
+    foreground_dice_per_class,
+    foreground_iou,
+    mean_iou,
+    pixel_accuracy,
+)
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
-from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.models.heads import class_count, final, measuring, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
@@ -56,6 +63,7 @@ class PerturbationTest(LightningModule):
         self.surrogate = surrogate
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
+        self.classes: int | None = None
         self.source = victim
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
@@ -94,6 +102,7 @@ class PerturbationTest(LightningModule):
         self.attack.check(self.source)
         if self.fitting is not None:
             self._fit(data, self.fitting.tolist())
+        self.classes = data.source.classes
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
             self._write_similarity(data, self.targets.similarity)
@@ -122,6 +131,10 @@ class PerturbationTest(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
+        with measuring(self.classes):
+            return self._attacked(batch, batch_idx)
+
+    def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:
         target = self.targets(batch)
         adversarial = self.attack.judged(self.source, batch.image, target, batch.mask)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
@@ -129,7 +142,7 @@ class PerturbationTest(LightningModule):
                 final(self.victim(images))
                 for images in (batch.image, adversarial.images, rounded(adversarial.images))
             )
-        classes = class_count(clean)
+        classes = class_count(clean) if self.classes is None else self.classes
         before, then = predicted(clean), predicted(after)
         measures = {
             **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
@@ -221,11 +234,16 @@ def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after the attack."""
-    return {
+    """Return the victim's foreground Dice before and after the attack, and that of labels of sets."""
+    values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
     }
+    for name, maps in (("clean", clean), ("adversarial", prediction)):
+        if labels := label_names(classes):
+            per_label = foreground_dice_per_class(maps, mask, classes).unbind(1)
+            values |= {f"dice_{name}_{label}": dice for label, dice in zip(labels, per_label, strict=True)}
+    return values
 
 
 def against_target(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.models.heads import class_count, heads
 from seg_mia.models.one_head import maps
 from seg_mia.models.user_errors import reason_with_location
@@ -30,6 +31,12 @@ def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
             "its divisor as `multiple`"
         )
     for logits in outputs:
+        names = label_names(data.source.classes)
+        if names and class_count(logits) != data.source.classes:
+            raise InputError(
+                f"the network has {logits.shape[1]} channels, the data has {len(names)} labels that may "
+                f"overlap ({', '.join(names)}); set --model.network.classes to {len(names)}, a logit for each"
+            )
         if class_count(logits) != data.source.classes:
             raise InputError(
                 f"the network has {class_count(logits)} classes (logits {tuple(logits.shape)}), the data has "

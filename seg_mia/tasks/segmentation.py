@@ -25,7 +25,8 @@ from seg_mia.defences.base import (
 )
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
-from seg_mia.losses import LOSSES, LossName
+from seg_mia.losses import LOSSES, OF_LABEL_SETS, LossName
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import labelled
 from seg_mia.models.feature_cache import FeatureCache
 from seg_mia.models.heads import at_size, final, heads, predicted
@@ -66,7 +67,8 @@ class Segmentation(LightningModule):
         head: deployed output map of a network with several, by key, field or position (-1 is the last);
             detected automatically if only one matches size and classes of the masks.
         gives: values of the output: logits, probabilities that sum to 1 over the channels, or sigmoid
-            outputs; detected if not given.
+            outputs; `multilabel` and `multilabel_sigmoid` are logits and sigmoid outputs of labels that may
+            overlap; detected if not given.
         resize: enlarge an output smaller than the image to its size; detected if not given.
         defences: defences on samples, batches, loss or network, applied in this order.
 
@@ -115,6 +117,7 @@ class Segmentation(LightningModule):
         self.head, self.gives, self.resize = head, gives, resize
         self._wrap_output()
         _freeze(bare(self.network), frozen or [])
+        self.loss: LossName = loss
         self.loss_per_image = LOSSES[loss]
         self.optimizer, self.lr, self.weight_decay, self.schedule = optimizer, lr, weight_decay, schedule
         self.cache_features, self._feature_cache = cache_features, None
@@ -143,6 +146,21 @@ class Segmentation(LightningModule):
             defence.enter(data)
         for defence in self.defences:
             defence.check(data)
+        self._check_loss(data)
+
+    def _check_loss(self, data: SegmentationData) -> None:
+        """Raise InputError for a loss that does not fit the kind of classes."""
+        names = label_names(data.source.classes)
+        if names and self.loss not in OF_LABEL_SETS:
+            raise InputError(
+                f"labels of the data may overlap ({', '.join(names)}), and loss {self.loss} compares sets of "
+                f"them as classes; set --model.loss {OF_LABEL_SETS[0]}, or {' or '.join(OF_LABEL_SETS[1:])}"
+            )
+        if not names and self.loss.startswith("label_"):
+            raise InputError(
+                f"loss {self.loss} is for labels that may overlap, classes of this data exclude each other; "
+                "set --model.loss dice_cross_entropy"
+            )
 
     def choose_output(self, data: SegmentationData, *, trained: bool) -> None:
         """Detect the deployed output map among several, its values and size, unless configured."""

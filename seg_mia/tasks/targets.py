@@ -14,6 +14,7 @@ from seg_mia.data.images.mask_coding import refuse_lost
 from seg_mia.data.images.reading import list_files, read_mask
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.results.files import file_name
 
@@ -52,17 +53,34 @@ class TargetMasks:
                 self.similarity = mean_iou_matrix(masks, classes)
                 return masks[nearest_other(self.similarity)]
             case "white":
-                if attack.target_class >= classes:
-                    raise InputError(
-                        f"target_class must be below the {classes} classes, got {attack.target_class}"
-                    )
-                return torch.full_like(masks, attack.target_class)
+                return torch.full_like(masks, _class_or_bit(attack.target_class, classes))
+            case "removed":
+                return without(masks, _class_or_bit(attack.target_class, classes), classes)
             case "black":
                 return torch.zeros_like(masks)
             case "folder":
                 return _from_folder(Path(str(attack.target_folder)), data, masks)
             case _:
                 assert_never(kind)
+
+
+def _class_or_bit(number: int, classes: int) -> int:
+    """Return a foreground class, or for labels that may overlap the set of the label of this number alone."""
+    names = label_names(classes)
+    if number >= (len(names) + 1 if names else classes):
+        raise InputError(
+            f"target_class must be below the {classes} classes, got {number}"
+            if not names
+            else f"target_class must be a label from 1 to {len(names)} ({', '.join(names)}), got {number}"
+        )
+    return 1 << number - 1 if names else number
+
+
+def without(masks: Tensor, removed: int, classes: int) -> Tensor:
+    """Return masks (n, *S) with a class as background, or without a label of sets (its bit); 255 stays."""
+    if not label_names(classes):
+        return masks.masked_fill(masks == removed, 0)
+    return torch.where(masks == IGNORE, masks, masks & (255 ^ removed))
 
 
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:

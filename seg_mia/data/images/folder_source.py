@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from seg_mia.data.channel_files import by_channel
 from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.images.file_pairs import FilePairs, Sample
+from seg_mia.data.images.label_ids import LabelTable
 from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import path_below, regular
-from seg_mia.data.source import Image, Mask
-from seg_mia.errors import InputError
+from seg_mia.data.source import Image, Mask, Note
+from seg_mia.errors import InputError, name_some
 
 
 class Row(NamedTuple):
@@ -36,8 +38,14 @@ class FolderSource(FilePairs):
         images: folder of the images below `root`.
         masks: folder of the masks below `root`.
         channels: 1 for grey, 3 for RGB; grey files are repeated for 3.
-        classes: number of classes, background included, 2 to 255.
+        classes: number of classes, background included, 2 to 255; ignored with a table.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
+        table: class of each mask value; None interprets values as class ids, or by the threshold.
+        channel_endings: ends of the names of each channel's grey file, such as `_0000` and `_0001`; without
+            them an image is one file. Not with a manifest or `image_ending`.
+        image_ending: end of image names before the suffix, such as `_image`, not part of ids.
+        mask_ending: end of mask names before the suffix, such as `_mask`; needed where images and masks are
+            in one folder.
         size: side of the square to resize samples to; None keeps the original size.
         manifest: CSV file, relative to `root`.
         image_column: manifest column of image paths.
@@ -60,6 +68,10 @@ class FolderSource(FilePairs):
         channels: int,
         classes: int,
         threshold: int | None = None,
+        table: LabelTable | None = None,
+        channel_endings: Sequence[str] = (),
+        image_ending: str = "",
+        mask_ending: str = "",
         size: int | None = None,
         manifest: str | None = None,
         image_column: str = "image",
@@ -67,17 +79,25 @@ class FolderSource(FilePairs):
         group_column: str | None = None,
         patient: str | None = None,
     ) -> None:
-        _check(channels, classes, threshold, size)
-        self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
-        folder = Path(root)
-        if manifest is None:
+        _check(len(channel_endings) or channels, classes, threshold, size, stacked=bool(channel_endings))
+        channels = len(channel_endings) or channels
+        self.channels, self.threshold, self.size, self.table = channels, threshold, size, table
+        self.classes = classes if table is None else table.classes
+        folder, endings = Path(root), (image_ending, mask_ending)
+        if channel_endings:
+            if manifest is not None or image_ending:
+                raise InputError("channel_endings exclude a manifest and image_ending, got both")
+            self.samples = _stacked(folder, (images, masks), channel_endings, mask_ending)
+        elif manifest is None:
             if group_column is not None:
                 raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
-            files = pairs(list_files(path_below(folder, images)), list_files(path_below(folder, masks)))
-            self.samples = [Sample(*pair, group=pair[0]) for pair in files]
+            image_files, mask_files, left_out = _by_ending(folder, (images, masks), endings)
+            self.samples = [Sample(*pair, group=pair[0]) for pair in pairs(image_files, mask_files)]
+            text = f"{len(left_out)} files end neither in {image_ending!r} nor in {mask_ending!r}"
+            self.notes = (Note(f"{text} and are left out", left_out),) if left_out else ()
         else:
             rows = _rows(path_below(folder, manifest), image_column, mask_column, group_column)
-            self.samples = _listed(rows, folder, images, masks)
+            self.samples = _listed(rows, folder, (images, masks), endings)
         if patient is not None:
             self.samples = _by_patient(self.samples, Patients(patient), root)
         self.ids = tuple(sample.name for sample in self.samples)
@@ -95,16 +115,30 @@ class FolderSource(FilePairs):
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """Return all that decoded pixels depend on besides the files."""
-        return {
+        settings = {
             "channels": self.channels,
-            "classes": self.classes,
+            "classes": int(self.classes),
             "threshold": self.threshold,
             "size": self.size,
         }
+        return settings if self.table is None else {**settings, "labels": self.table.text}
 
 
-def _check(channels: int, classes: int, threshold: int | None, size: int | None) -> None:
-    if channels not in (1, 3):
+def _stacked(root: Path, folders: tuple[str, str], channels: Sequence[str], mask_ending: str) -> list[Sample]:
+    """Return the samples of several image files and one mask each."""
+    images = by_channel(list_files(path_below(root, folders[0])), channels)
+    _, masks, _ = _by_ending(root, folders, ("", mask_ending))
+    if folders[0] == folders[1]:
+        masks = {name: path for name, path in masks.items() if not name.endswith(tuple(channels))}
+    first = {name: files[0] for name, files in images.items()}
+    return [
+        Sample(name, image, mask, group=name, further=images[name][1:])
+        for name, image, mask in pairs(first, masks)
+    ]
+
+
+def _check(channels: int, classes: int, threshold: int | None, size: int | None, *, stacked: bool) -> None:
+    if channels not in (1, 3) and not stacked:
         raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}; set it to one of them")
     if not 2 <= classes <= 255:
         raise InputError(f"classes must be 2 to 255, background included, got {classes}; change it")
@@ -153,12 +187,42 @@ def _cell(where: str, row: Mapping[str, str], column: str) -> str:
     return text
 
 
-def _listed(rows: Sequence[Row], root: Path, images: str, masks: str) -> list[Sample]:
+def _by_ending(
+    root: Path, folders: tuple[str, str], endings: tuple[str, str]
+) -> tuple[dict[str, Path], dict[str, Path], tuple[str, ...]]:
+    """Return images and masks by name without their ending, and the names of other files."""
+    parts, named = list[dict[str, Path]](), set[Path]()
+    listings = [list_files(path_below(root, folder)) for folder in folders]
+    for files, ending, other, kind in zip(listings, endings, endings[::-1], ("image", "mask"), strict=True):
+        longer = (
+            other if len(other) > len(ending) else None
+        )  # a name with the longer ending is the other kind
+        part = {
+            name.removesuffix(ending): path
+            for name, path in files.items()
+            if name.endswith(ending) and not (longer and name.endswith(longer))
+        }
+        if not part:
+            raise InputError(
+                f"{root} must hold {kind} names that end in {ending!r}, got {name_some(list(files))}; "
+                f"correct --data.{kind}_ending"
+            )
+        parts.append(part)
+        named.update(part.values())
+    left_out = tuple(
+        sorted({str(path) for files in listings for path in files.values() if path not in named})
+    )
+    return parts[0], parts[1], left_out
+
+
+def _listed(
+    rows: Sequence[Row], root: Path, folders: tuple[str, str], endings: tuple[str, str]
+) -> list[Sample]:
     """Return the samples of all manifest lines, in name order."""
     if rows[0].mask is not None:
         samples = [_by_path(row, root) for row in rows]
     else:
-        image_files, mask_files = (list_files(path_below(root, folder)) for folder in (images, masks))
+        image_files, mask_files, _ = _by_ending(root, folders, endings)
         samples = [_by_name(row, image_files, mask_files) for row in rows]
     by_name = dict[str, Sample]()
     for row, sample in zip(rows, samples, strict=True):

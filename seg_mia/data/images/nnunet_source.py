@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from seg_mia.data.images.label_ids import LabelSetting, LabelTable, label_table
 from seg_mia.data.images.reading import digest, list_files, read_image, read_mask
 from seg_mia.data.patients import Patients
 from seg_mia.data.source import Image, Mask, Note, Source
 from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.nnunet.folder import classes_of, regions_of
 from seg_mia.models.nnunet.plans import Labels, label_number
 
 TRAINING, TEST = "Tr", "Ts"
@@ -31,12 +33,17 @@ class NnUNetCase(NamedTuple):
 
 
 class NnUNetLabels(NamedTuple):
-    """Content of dataset.json: image channels, classes with background, label to ignore, ending of files."""
+    """Content of dataset.json: image channels, classes with background, label to ignore, ending of files.
+
+    Attributes:
+        table: set of regions of each label id, if labels are regions that may overlap.
+    """
 
     channels: int
     classes: int
     ignored: int | None
     ending: str
+    table: LabelTable | None = None
 
 
 class NnUNetSource(Source):
@@ -144,6 +151,8 @@ class NnUNetSource(Source):
 
     def _mask(self, case: NnUNetCase) -> Mask:
         ignored = self.labels.ignored
+        if self.labels.table is not None:
+            return self.labels.table.read(case.mask)
         mask = read_mask(
             case.mask,
             threshold=None,
@@ -151,6 +160,11 @@ class NnUNetSource(Source):
             remedy="correct the labels in dataset.json",
         )
         return mask if ignored is None else np.where(mask == ignored, np.uint8(IGNORE), mask)
+
+    def reference(self, ids: Mask) -> Mask:
+        """Return the sets of regions of label ids, if labels are regions."""
+        table = self.labels.table
+        return ids if table is None else table.classes_for(ids)
 
     def unpadded(self, index: int) -> tuple[int, int] | None:
         """Return height and width of a case's files."""
@@ -160,23 +174,26 @@ class NnUNetSource(Source):
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """Return all that decoded pixels depend on besides the files."""
         height, width = self.size
-        return {"height": height, "width": width, "bits": self.bits, "ignored": self.labels.ignored}
+        settings = {"height": height, "width": width, "bits": self.bits, "ignored": self.labels.ignored}
+        return settings if self.labels.table is None else {**settings, "regions": self.labels.table.text}
 
 
 def read_labels(file: Path) -> NnUNetLabels:
     """Return the content of nnU-Net's dataset.json.
 
     Raises:
-        InputError: an unreadable file, overlapping regions, paths to files, other endings than of images.
+        InputError: an unreadable file, paths to files, other endings than of images.
     """
     try:
         content: Labels = json.loads(file.read_text(encoding="utf-8"))
-        ignored = content["labels"].get("ignore")
+        stated = content["labels"].get("ignore")
+        ignored = None if stated is None else label_number(stated)
         labels = NnUNetLabels(
             len(content["channel_names"]),
-            len([name for name in content["labels"] if name != "ignore"]),
-            None if ignored is None else label_number(ignored),
+            classes_of(content["labels"]),
+            ignored,
             str(content["file_ending"]),
+            _region_table(content["labels"], ignored),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -191,6 +208,13 @@ def read_labels(file: Path) -> NnUNetLabels:
             "predictions instead: audit --predictions"
         )
     return labels
+
+
+def _region_table(labels: Mapping[str, int | list[int]], ignored: int | None) -> LabelTable | None:
+    """Return the set of regions of each label id; None for exclusive classes."""
+    further: LabelSetting = {} if ignored is None else {ignored: IGNORE}
+    regions = {name: list[int | str](ids) for name, ids in regions_of(labels).items()}
+    return label_table(further, regions=regions) if regions else None
 
 
 def _channels(name: str, files: Mapping[str, Path], ending: str) -> tuple[Path, ...]:

@@ -20,6 +20,7 @@ from seg_mia.data.digests import content_digest
 from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
 from seg_mia.data.root import path_below, regular, unlisted
 from seg_mia.data.source import Image, Mask, listed
+from seg_mia.data.unknown_labels import UnknownLabelsError, counted
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
@@ -58,12 +59,12 @@ def read_image(path: Path, channels: int) -> Image:
         InputError: the file is unreadable, truncated, multi-page, transparent, of another pixel type, in
             colour while `channels` is 1, or of floats outside [0, 1].
     """
-    pixels: NDArray[Any] = _scaled(_read(path), path)
+    pixels: NDArray[Any] = _scaled(stored_pixels(path), path)
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], channels, axis=2)
     if channels == 3:
         return pixels
-    if not _is_grey(pixels, tolerance=0):
+    if not is_grey(pixels, tolerance=0):
         raise InputError(
             f"{path} must be grey for channels=1, got a colour image; set channels to 3 or convert it"
         )
@@ -75,7 +76,7 @@ def read_mask(
     *,
     threshold: int | None,
     classes: int,
-    remedy: str = "set threshold for a black-and-white mask, or raise classes",
+    remedy: str = "set threshold for a black-and-white mask, labels, or raise classes",
 ) -> Mask:
     """Read a mask file as class ids (h, w).
 
@@ -91,22 +92,23 @@ def read_mask(
     """
     if threshold is None and path.suffix.lower() in {".jpg", ".jpeg"}:
         raise InputError(f"{path} must hold class ids, which JPEG compression changes; save masks as PNG")
-    values = _read(path, indices=threshold is None)
+    values = stored_pixels(path, indices=threshold is None)
     if values.dtype == np.float32:
         raise InputError(f"{path} must be a mask of whole numbers, got floats; save it as an 8-bit PNG")
     if values.ndim == 3:
-        if not _is_grey(values, tolerance=0 if threshold is None else _JPEG_NOISE):
+        if not is_grey(values, tolerance=0 if threshold is None else _JPEG_NOISE):
             raise InputError(
                 f"{path} must be a grey or palette mask, got a colour one; save class ids as an 8-bit PNG"
             )
         values = values[..., 0]
     if threshold is not None:
         return (values > threshold).astype(np.uint8)
-    unknown = [i for i in np.unique(values).tolist() if i >= classes and i != IGNORE]
-    if unknown:
-        raise InputError(
-            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got "
-            f"{listed([str(value) for value in unknown], 8)}; {remedy}"
+    ids, pixels = np.unique(values, return_counts=True)
+    counts = dict(zip(ids.tolist(), pixels.tolist(), strict=True))
+    if unknown := {i: count for i, count in counts.items() if i >= classes and i != IGNORE}:
+        raise UnknownLabelsError(
+            f"{path} must hold class ids below {classes} or {IGNORE} (ignore), got {counted(unknown)}; "
+            f"{remedy}"
         )
     return values.astype(np.uint8)
 
@@ -119,7 +121,7 @@ def read_values(path: Path) -> NDArray[Any]:
     """
     if path.suffix.lower() in {".jpg", ".jpeg"}:
         raise InputError(f"{path} must hold exact values, which JPEG compression changes; save it as PNG")
-    return _read(path, indices=True)
+    return stored_pixels(path, indices=True)
 
 
 def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
@@ -221,8 +223,16 @@ def _leaves(path: Path, folder: Path) -> bool:
     return False
 
 
-def _read(path: Path, *, indices: bool = False) -> Pixels:
-    """Read a file as (h, w) or (h, w, 3) at its original depth, upright and without alpha."""
+def stored_pixels(path: Path, *, indices: bool = False) -> Pixels:
+    """Read a file as (h, w) or (h, w, 3) at its original depth, upright and without alpha.
+
+    Args:
+        path: PNG, JPEG, TIFF or BMP file.
+        indices: whether values are class ids: palette files are read by their indices.
+
+    Raises:
+        InputError: as of `read_image`.
+    """
     try:
         data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
         with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
@@ -353,5 +363,6 @@ def _unit(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
     return pixels.astype(np.float32)
 
 
-def _is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:
+def is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:
+    """Return whether the channels (h, w, 3) differ by at most `tolerance`."""
     return bool((pixels.max(axis=-1) - pixels.min(axis=-1)).max() <= tolerance)

@@ -7,8 +7,9 @@ from typing import Any, Literal, assert_never
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.patients import Patients
 from seg_mia.data.root import find_root, path_below
+from seg_mia.data.volumes.label_classes import organs_of
 from seg_mia.data.volumes.nifti_file import NiftiFile, list_volumes
-from seg_mia.data.volumes.slices import Case, Slices, organs_of
+from seg_mia.data.volumes.slices import Case, Slices
 from seg_mia.errors import InputError
 
 Target = Literal["organs", "eight", "liver"]

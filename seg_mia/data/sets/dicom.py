@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
 from seg_mia.data.patients import Patients, same_patients
 from seg_mia.data.root import entries, find_root, path_below, regular
 from seg_mia.data.volumes.dicom_file import DicomSeries, PngStack, patient_of
+from seg_mia.data.volumes.label_classes import classes_by_id
 from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
-from seg_mia.data.volumes.slices import Case, Slices, Unlisted, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, Unlisted
 from seg_mia.errors import InputError
 
 
@@ -21,9 +23,13 @@ class Dicom(Slices):
         series: folder of .dcm files within a patient's folder; `.` for the patient's folder itself.
         label: label within a patient's folder: a NIfTI file on the grid of the series, or a folder of PNG
             files, one per .dcm file, paired in natural order of their names (2 before 10).
-        threshold: PNG values above it are label id 1, all others 0; None interprets values as label ids.
+        threshold: PNG values above it are label id 1, all others 0; None, or `labels`, interprets values
+            as label ids.
         organs: label ids of each class, from class 1; see `seg_mia.data.sets.nifti.Nifti`.
-        unlisted: treatment of ids not in `organs`: an error, or background.
+        labels: class of each label id instead of `organs`: `{0: 0, 128: 1, 255: 2}`; class 255 is ignored.
+        regions: labels that may overlap, by name, with the label ids of each, as in nnU-Net:
+            `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
+        unlisted: treatment of ids without a class: an error, or background.
         unoriented: axis directions of NIfTI labels without orientation, such as LAS; None rejects them.
         patient: regular expression matched against a folder's name; its first group is the patient, such as
             `(.+)_scan[0-9]+`, or `(.+)` for one patient per folder. If not given, PatientID is used.
@@ -40,6 +46,8 @@ class Dicom(Slices):
         label: str = "Ground",
         threshold: int | None = 127,
         organs: list[list[int]] | None = None,
+        labels: LabelSetting | None = None,
+        regions: RegionSetting | None = None,
         unlisted: Unlisted = "refuse",
         unoriented: str | None = None,
         patient: str | None = None,
@@ -47,9 +55,11 @@ class Dicom(Slices):
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **slicing_split_and_loading)
         self.save_hyperparameters(logger=False)
-        self.series, self.label, self.threshold, self.unoriented = series, label, threshold, unoriented
+        self.series, self.label, self.unoriented = series, label, unoriented
+        self.threshold = threshold if labels is None else None
         self.patients = Patients(patient)
-        self.organs, self.unlisted = organs_of(organs if organs is not None else [[1]]), unlisted
+        self.organs, self.unlisted = classes_by_id(organs, labels, regions), unlisted
+        self.regions = tuple(regions or ())
 
     def find(self) -> Path:
         """Return the given folder."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.folder_source import FolderSource
+from seg_mia.data.images.label_ids import LabelSetting, LabelTable, RegionSetting, label_table
 from seg_mia.data.root import find_root
 from seg_mia.data.source import Source
 from seg_mia.errors import InputError
@@ -18,8 +19,18 @@ class Folder(SegmentationData):
         images: sub-folder of images.
         masks: sub-folder of masks.
         channels: 1 for grey, 3 for RGB.
-        classes: number of classes, background included.
+        classes: number of classes, background included; 2 if not given, or those of `labels`.
         threshold: mask values above it are foreground (two classes only); if not given, masks hold class ids.
+        labels: class of each mask value, `{0: 0, 128: 1, 255: 2}`, or of each colour,
+            `{"#000000": 0, "#ff0000": 1}`; class 255 is ignored. Others are an error.
+        regions: labels that may overlap, by name, with the mask values or colours of each, as in nnU-Net:
+            `{whole: [1, 2, 3], core: [2, 3], enhancing: [3]}`; a sigmoid for each.
+        label_tolerance: grey levels by which a value may differ from its label; if not given, 16 in JPEG
+            files and 0 in others.
+        channel_endings: ends of names of a grey file for each channel, `[_t1, _t2, _flair]`; `channels` is
+            their number then, `images/NAME_t1.png` the first channel of `NAME`.
+        image_ending: end of image names before the suffix, such as `_image`, not part of ids.
+        mask_ending: end of mask names before the suffix, such as `_mask`, for masks beside their images.
         size: side in pixels after resizing; original size if not given.
         manifest: CSV file with one line per sample, to select pairs or to give groups.
         image_column: manifest column of image files.
@@ -40,8 +51,14 @@ class Folder(SegmentationData):
         images: str = "images",
         masks: str = "masks",
         channels: int = 3,
-        classes: int = 2,
+        classes: int | None = None,
         threshold: int | None = None,
+        labels: LabelSetting | None = None,
+        regions: RegionSetting | None = None,
+        label_tolerance: int | None = None,
+        channel_endings: list[str] | None = None,
+        image_ending: str = "",
+        mask_ending: str = "",
         size: int | None = None,
         manifest: str | None = None,
         image_column: str = "image",
@@ -52,10 +69,14 @@ class Folder(SegmentationData):
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.save_hyperparameters(logger=False)
-        if channels not in {1, 3} or classes < 2:
+        if channels not in {1, 3} or (classes is not None and classes < 2):
             raise InputError(f"channels must be 1 or 3 and classes at least 2, got {channels} and {classes}")
+        self.table = label_table(labels, label_tolerance, regions)
+        _check_table(self.table, classes, threshold)
         self.root, self.images, self.masks = root, images, masks
-        self.channels, self.classes, self.threshold, self.size = channels, classes, threshold, size
+        self.channels, self.classes, self.threshold, self.size = channels, classes or 2, threshold, size
+        self.channel_endings = channel_endings or []
+        self.image_ending, self.mask_ending = image_ending, mask_ending
         self.manifest, self.image_column, self.mask_column = manifest, image_column, mask_column
         self.group_column, self.patient = group_column, patient
 
@@ -80,10 +101,23 @@ class Folder(SegmentationData):
             channels=self.channels,
             classes=self.classes,
             threshold=self.threshold,
+            table=self.table,
+            channel_endings=self.channel_endings,
+            image_ending=self.image_ending,
+            mask_ending=self.mask_ending,
             size=self.size,
             manifest=self.manifest,
             image_column=self.image_column,
             mask_column=self.mask_column,
             group_column=self.group_column,
             patient=self.patient,
+        )
+
+
+def _check_table(table: LabelTable | None, classes: int | None, threshold: int | None) -> None:
+    """Raise InputError for settings that contradict the labels."""
+    if table is not None and (threshold is not None or classes not in (None, table.classes)):
+        raise InputError(
+            f"labels exclude a threshold and make {table.classes} classes, got threshold={threshold}, "
+            f"classes={classes}; set these to null"
         )

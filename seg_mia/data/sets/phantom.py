@@ -1,12 +1,13 @@
 """Built-in data: slices of procedural abdominal CT, generated from seeds."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import numpy as np
 
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, label_table
 from seg_mia.data.phantom.anatomy import render
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
@@ -24,11 +25,24 @@ class PhantomSource(Source):
 
     channels = 1
 
-    def __init__(self, *, patients: int, slices: int, size: int, task: Task, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        patients: int,
+        slices: int,
+        size: int,
+        task: Task,
+        seed: int,
+        regions: Mapping[str, Sequence[int | str]] | None = None,
+    ) -> None:
         self.slices, self.size, self.task, self.seed = slices, size, task, seed
         self.groups = tuple(f"patient{patient:05d}" for patient in range(patients) for _ in range(slices))
         self.ids = tuple(f"{group}_slice{index % slices:02d}" for index, group in enumerate(self.groups))
         self.classes = 2 if task == "liver" else len(ORGANS) + 1
+        further: LabelSetting = dict.fromkeys(range(self.classes), 0)
+        self.table = None if regions is None else label_table(further, regions=regions)
+        if self.table is not None:
+            self.classes = self.table.classes
 
     def digest(self, index: int) -> str:
         """Return a digest of the seeds, which determine a sample completely."""
@@ -40,7 +54,12 @@ class PhantomSource(Source):
         image, labels = render(
             patient, self._position(patient, number), number, size=self.size, seed=self.seed
         )
-        return np.round(image * 255).astype(np.uint8)[..., None], self._classes(labels)
+        mask = self._classes(labels)
+        if self.table is not None:
+            sets = np.zeros(256, np.uint8)
+            sets[list(self.table.classes_of)] = list(self.table.classes_of.values())
+            mask = sets[mask]
+        return np.round(image * 255).astype(np.uint8)[..., None], mask
 
     def _position(self, patient: int, number: int) -> float:
         """Axial level of a slice: evenly spaced through the liver, shifted per patient."""
@@ -61,7 +80,8 @@ class PhantomSource(Source):
     @property
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """Size and task; the seeds are in the digests."""
-        return {"size": self.size, "task": self.task}
+        settings = {"size": self.size, "task": self.task}
+        return settings if self.table is None else {**settings, "regions": self.table.text}
 
 
 class Phantom(SegmentationData):
@@ -73,6 +93,8 @@ class Phantom(SegmentationData):
         size: side in pixels.
         task: `liver` for a binary mask, `organs` for spleen, kidneys, liver and stomach.
         phantom_seed: seed of all bodies.
+        regions: labels that may overlap, by name, with the classes of each:
+            `{abdomen: [1, 2, 3, 4, 5], kidneys: [2, 3]}`; a sigmoid for each.
         members: see `SegmentationData`, also for all further arguments.
         nonmembers: see `SegmentationData`.
     """
@@ -85,6 +107,7 @@ class Phantom(SegmentationData):
         size: int = 128,
         task: Task = "liver",
         phantom_seed: int = 0,
+        regions: RegionSetting | None = None,
         members: int | None = 64,
         nonmembers: int | None = 64,
         **split_and_loading: Any,
@@ -94,10 +117,15 @@ class Phantom(SegmentationData):
         if patients < 1 or slices < 1:
             raise InputError(f"patients and slices must be at least 1, got {patients} and {slices}")
         self.patients, self.slices, self.size = patients, slices, size
-        self.task, self.phantom_seed = task, phantom_seed
+        self.task, self.phantom_seed, self.regions = task, phantom_seed, regions
 
     def read_source(self) -> Source:
         """Return the slices, to be generated on access."""
         return PhantomSource(
-            patients=self.patients, slices=self.slices, size=self.size, task=self.task, seed=self.phantom_seed
+            patients=self.patients,
+            slices=self.slices,
+            size=self.size,
+            task=self.task,
+            seed=self.phantom_seed,
+            regions=self.regions,
         )

@@ -209,17 +209,22 @@ def _head(path: Path, *, pixels: bool) -> Any:
         head = pydicom.dcmread(path, stop_before_pixels=not pixels)
         missing = [name for name in _NEEDED if head.get(name) in (None, "")]
         frames, samples = int(head.get("NumberOfFrames") or 1), int(head.get("SamplesPerPixel") or 1)
+    check_meaning(head, path)
     if missing:
         raise InputError(
             f"{path} must state {', '.join(missing)}, found none; remove files that are not slices"
         )
     kind = head.PhotometricInterpretation
+    if kind == "MONOCHROME1":
+        raise InputError(
+            f"{path} must show its highest value as white (MONOCHROME2), got MONOCHROME1, whose values "
+            "pydicom returns as stored and SimpleITK inverted; convert it (dcm2niix), and look at the result"
+        )
     if frames > 1 or samples > 1 or kind != "MONOCHROME2":
         raise InputError(
             f"{path} must be a grey slice (MONOCHROME2), got {frames} frames of kind {kind}; convert it, or "
             "use NIfTI (dcm2niix)"
         )
-    check_meaning(head, path)
     return head
 
 
@@ -271,6 +276,11 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except (*_UNREADABLE, InvalidDicomError) as error:
         reason = reason_of(error, 150)
+        if "missing dependencies" in str(error):
+            raise InputError(
+                f"{path} needs a decoder of its compressed pixels ({reason}); install "
+                "pylibjpeg, pylibjpeg-libjpeg and pylibjpeg-openjpeg, or decompress it (gdcmconv -w)"
+            ) from None
         raise InputError(
             f"{path} cannot be read as DICOM ({reason}); copy it again, or decompress it (gdcmconv -w)"
         ) from None

@@ -16,7 +16,13 @@ Axis = Literal["axial", "coronal", "sagittal"]
 
 _ACROSS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 _ROUNDING = 1e-3  # tolerated deviation of a rescaled label from a whole number
-_APART = 0.1  # tolerated distance of two equal grids in voxels
+APART = 0.1
+"""Tolerated distance of two equal grids in voxels."""
+AMBIGUOUS = (
+    "sform and qform differ by more than a tenth of a voxel: the sform counts here and in nibabel, the "
+    "qform in SimpleITK if sform_code is 2 to 4"
+)
+"""What it means that a file states two positions."""
 _WIDEST = 65535
 
 
@@ -85,6 +91,10 @@ class Scan(ABC):
     def cache_key(self) -> str:
         """All that determines the voxels besides the files."""
         return ""
+
+    def ambiguous(self) -> bool:
+        """Return whether the header states two positions, of which one is used."""
+        return False
 
     @abstractmethod
     def grid(self) -> Grid:
@@ -160,8 +170,8 @@ def check_same(image: Scan, label: Scan) -> Grid:
             f"a label must have its image's shape, got {_by(label_grid.shape)} for {_name(label)} and "
             f"{_by(grid.shape)} for {_name(image)}, right x front x up; resample it onto the image"
         )
-    apart = _distance(grid, label_grid)
-    if apart > _APART:
+    apart = distance(grid, label_grid)
+    if apart > APART:
         raise InputError(
             f"a label must have its image's position, {_name(label)} is {apart:.3g} voxels away from "
             f"{_name(image)}; resample it onto the image, or correct its header"
@@ -169,7 +179,7 @@ def check_same(image: Scan, label: Scan) -> Grid:
     return grid
 
 
-def _distance(first: Grid, second: Grid) -> float:
+def distance(first: Grid, second: Grid) -> float:
     """Return the largest distance between corners of two grids in voxels; 0 if one has no position."""
     if first.affine is None or second.affine is None:
         return 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.root import entries, path_below, regular
-from seg_mia.data.volumes.geometry import Grid, Scan, Volume, plane
+from seg_mia.data.volumes.geometry import APART, Grid, Scan, Volume, distance, plane
 from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -124,6 +124,17 @@ class NiftiFile(Scan):
     def cache_key(self) -> str:
         """Axis directions assumed for a file without orientation."""
         return self.unoriented or ""
+
+    def ambiguous(self) -> bool:
+        """Return whether sform and qform are both stated and differ by more than the tolerance of grids."""
+        with _reading(self.path):
+            header = _opened(self.path, dimensions=3).header
+            if "sform_code" not in header or not int(header["sform_code"]) or not int(header["qform_code"]):
+                return False
+            matrices = [np.asarray(matrix, np.float64) for matrix in (header.get_sform(), header.get_qform())]
+            shape = (*header.get_data_shape(), 1, 1)[:3]
+            grids = [Grid(shape, matrix) for matrix in matrices]
+            return bool(np.isfinite(matrices).all()) and distance(*grids) > APART
 
     def grid(self) -> Grid:
         """Return shape and position from the header."""

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from seg_mia.atomic import written_whole
 from seg_mia.data.cache import writing
 from seg_mia.data.images.reading import digest
+from seg_mia.data.volumes.geometry import Axis, Scan, across, check_same
 
 _FORMAT = 2  # to be raised when the counting of labels changes
 
@@ -26,6 +29,17 @@ class Labels(NamedTuple):
 
     slices: int
     counts: list[Count]
+
+
+def counted_labels(image: Scan, label: Scan, axis: Axis) -> Labels:
+    """Check a label's grid and return its pixel count per slice and id, without id 0."""
+    length = check_same(image, label).shape[across(axis)]
+    volume = label.read()
+    counts = list[Count]()
+    for number in range(length):
+        pixels = np.bincount(volume.labels(axis, number).ravel())
+        counts += [Count(number, int(i), int(pixels[i])) for i in np.flatnonzero(pixels) if i]
+    return Labels(length, counts)
 
 
 class SliceIndex:

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +14,44 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
+from seg_mia.data.images.label_ids import proposed_for
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
-from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, across, check_same
-from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
+from seg_mia.data.unknown_labels import UnknownLabelsError, counted
+from seg_mia.data.volumes.geometry import AMBIGUOUS, Axis, Scan, VolumeCache, check_same
+from seg_mia.data.volumes.slice_index import SliceIndex, counted_labels
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets, label_names
+from seg_mia.metrics.labels import IGNORE
 
 Unlisted = Literal["refuse", "background"]
-ORGANS = "assign them a class (organs), make them background (unlisted) or correct the file"
+ORGANS = "assign them a class (organs, labels), make them background (unlisted) or correct the file"
 """Remedy for label ids without a class, for data sets with these options."""
 
 
 class Case(NamedTuple):
-    """One labelled volume and its patient."""
+    """One labelled volume and its patient.
+
+    Attributes:
+        further: volumes of further channels, on the same grid.
+    """
 
     name: str
     image: Scan
     label: Scan
     group: str
+    further: tuple[Scan, ...] = ()
+
+    @property
+    def images(self) -> tuple[Scan, ...]:
+        """The volume of each channel."""
+        return (self.image, *self.further)
+
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """All volumes, the label last."""
+        return (*self.images, self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +65,7 @@ class Slicing:
         minimum: least number of foreground pixels per slice, at the original size.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side of the square to resize slices to; None keeps the original size.
+        windows: level and width of each channel, where they differ.
     """
 
     level: float = 40.0
@@ -53,10 +74,12 @@ class Slicing:
     minimum: int = 1
     every: int = 1
     size: int | None = None
+    windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.width > 0 and np.isfinite([self.level, self.width]).all()):
-            raise InputError(f"width must be above 0 and level a number, got {self.width} and {self.level}")
+        for level, width in (*self.windows, (self.level, self.width)):
+            if not (width > 0 and np.isfinite([level, width]).all()):
+                raise InputError(f"width must be above 0 and level a number, got {width} and {level}")
         if self.minimum < 0 or self.every < 1 or (self.size is not None and self.size < 1):
             raise InputError(
                 "minimum must be at least 0, every and size at least 1, "
@@ -72,6 +95,7 @@ class SliceSource(Source):
     Args:
         cases: the volumes, with unique names.
         labels: class of each label id; 0 is background by default.
+        regions: names of labels that may overlap; classes are then their sets.
         unlisted: treatment of other ids: an error, or background.
         remedy: advice for such an error, in terms of the data set's options.
         slicing: selection and display window.
@@ -82,13 +106,12 @@ class SliceSource(Source):
         InputError: image and label do not match, an id is unknown, or no slice is left.
     """
 
-    channels = 1
-
     def __init__(
         self,
         cases: Sequence[Case],
         *,
         labels: Mapping[int, int],
+        regions: Sequence[str] = (),
         unlisted: Unlisted = "refuse",
         remedy: str = ORGANS,
         slicing: Slicing | None = None,
@@ -96,7 +119,8 @@ class SliceSource(Source):
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.classes_of = {0: 0, **labels}
-        self.classes = max(self.classes_of.values()) + 1
+        highest = max(kind for kind in self.classes_of.values() if kind != IGNORE)
+        self.classes = LabelSets(regions) if regions else highest + 1
         if not labels or min(labels) < 0 or min(labels.values()) < 0 or not 2 <= self.classes <= 255:
             raise InputError(f"labels must map label ids to classes from 0 to 254, got {dict(labels)}")
         names = [case.name for case in cases]
@@ -105,9 +129,17 @@ class SliceSource(Source):
         self.cases, self.unlisted = sorted(cases, key=lambda case: case.name), unlisted
         self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
-        self.volumes = VolumeCache()
+        self.channels = max((len(case.images) for case in self.cases), default=1)
+        if self.slicing.windows and len(self.slicing.windows) != self.channels:
+            raise InputError(
+                f"windows must be one for each of {self.channels} channels, got {len(self.slicing.windows)}; "
+                "correct them"
+            )
+        self.volumes = VolumeCache(keep=2 * (self.channels + 1))
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
+        self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
+        self._apart = [str(scan.files[0]) for case in self.cases for scan in case.scans if scan.ambiguous()]
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -116,6 +148,8 @@ class SliceSource(Source):
         finally:
             self.release()
             self.index.save()
+        if self._unknown:
+            self._refuse_unknown()
         if not self.samples:
             details = "".join(f"; {note.line}" for note in self._notes())
             count = len(self.cases)
@@ -137,22 +171,27 @@ class SliceSource(Source):
     def digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        files = self.index.digest(case.image.files) + self.index.digest(case.label.files)
+        files = self._digest(case) + self.index.digest(case.label.files)
         return self._of_slice(files, number)
 
     def image_digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        return self._of_slice(self.index.digest(case.image.files), number)
+        return self._of_slice(self._digest(case), number)
+
+    def _digest(self, case: Case) -> str:
+        return "".join(self.index.digest(scan.files) for scan in case.images)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return a slice in radiological view, image resized by area or bilinearly, mask by nearest."""
         case, number = self.samples[index]
         slicing = self.slicing
-        grey = self.volumes.volume(case.image).plane(slicing.axis, number)
         label = self.volumes.volume(case.label).labels(slicing.axis, number)
-        low = slicing.level - slicing.width / 2
-        image: Image = np.ascontiguousarray(((grey - low) / slicing.width).clip(0, 1)[..., None], np.float32)
+        windows = slicing.windows or ((slicing.level, slicing.width),) * self.channels
+        image: Image = np.stack(
+            [self._grey(scan, number, *window) for scan, window in zip(case.images, windows, strict=True)],
+            axis=2,
+        )
         mask = self._classes(label, case)
         if slicing.size is not None:
             image, mask = (
@@ -161,10 +200,15 @@ class SliceSource(Source):
             )
         return np.rint(image * 255).astype(np.uint8), mask
 
+    def _grey(self, scan: Scan, number: int, level: float, width: float) -> NDArray[np.float32]:
+        """Return a slice (H, W) of one channel in its grey window, in [0, 1]."""
+        grey = self.volumes.volume(scan).plane(self.slicing.axis, number)
+        return np.ascontiguousarray(((grey - (level - width / 2)) / width).clip(0, 1), np.float32)
+
     @property
     def window(self) -> str:
-        """Return the window as a clause."""
-        level, width = self.slicing.level, self.slicing.width
+        """Return the window as a clause, that of the first channel if each has one."""
+        level, width = (self.slicing.windows or ((self.slicing.level, self.slicing.width),))[0]
         return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
 
     def limits(self, index: int) -> tuple[float, float]:
@@ -184,9 +228,11 @@ class SliceSource(Source):
             "level": self.slicing.level,
             "width": self.slicing.width,
             "size": self.slicing.size,
+            **({"windows": str(self.slicing.windows)} if self.slicing.windows else {}),
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
+            **({"regions": _joined(label_names(self.classes))} if label_names(self.classes) else {}),
             "unlisted": self.unlisted,
-            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case[1:3]})),
+            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case.scans})),
         }
 
     def _of_slice(self, files: str, number: int) -> str:
@@ -196,18 +242,17 @@ class SliceSource(Source):
         """Check a volume's grid and label ids and return the numbers of its selected slices."""
         axis = self.slicing.axis
         files = self.index.digest(case.image.files), self.index.digest(case.label.files)
+        for scan in case.further:
+            check_same(scan, case.label)
         key = " ".join((*files, case.image.cache_key, case.label.cache_key, axis))
-        length, counts = self.index.labels(key, lambda: _looked_through(case, axis))
-        unknown = {count.label for count in counts} - self.classes_of.keys()
-        if unknown and self.unlisted == "refuse":
-            some = listed([str(label) for label in sorted(unknown)], 8)
-            raise InputError(
-                f"{case.label.files[0]} must hold only the label ids {_joined(sorted(self.classes_of))}, got "
-                f"{some} as well; {self.remedy}"
-            )
+        length, counts = self.index.labels(key, lambda: counted_labels(case.image, case.label, axis))
+        for count in counts:
+            self._counts[count.label] += count.pixels
+            if count.label not in self.classes_of and self.unlisted == "refuse":
+                self._unknown.setdefault(str(case.label.files[0]), Counter())[count.label] += count.pixels
         pixels = np.zeros(length, dtype=np.int64)
         for count in counts:
-            if self.classes_of.get(count.label, 0):
+            if self.classes_of.get(count.label, 0) not in (0, IGNORE):
                 pixels[count.slice] += count.pixels
         chosen: list[int] = np.flatnonzero(pixels >= self.slicing.minimum).tolist()
         if not pixels.any():
@@ -215,6 +260,16 @@ class SliceSource(Source):
         elif not chosen:
             self._bare.append(case.name)
         return chosen[:: self.slicing.every]
+
+    def _refuse_unknown(self) -> None:
+        files, known = list(self._unknown), _joined(sorted(self.classes_of))
+        unknown = sum(self._unknown.values(), Counter[int]())
+        fitting = proposed_for({0: 1, **self._counts})
+        raise UnknownLabelsError(
+            f"{files[0]} must hold only the label ids {known}, got {counted(unknown)} as well, in "
+            f"{len(files)} of {len(self.cases)} volumes; {self.remedy}"
+            + (f"; all ids: {fitting}" if fitting else "")
+        )
 
     @property
     def _label_ids(self) -> str:
@@ -241,6 +296,8 @@ class SliceSource(Source):
         if bare := tuple(self._bare):
             text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
             notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._label_ids}", bare))
+        if apart := tuple(self._apart):
+            notes.append(Note(f"{len(apart)} files have two positions, {AMBIGUOUS}", apart))
         return notes
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
@@ -266,12 +323,15 @@ class Slices(SegmentationData):
         minimum: least number of foreground pixels per slice, at the original size; 0 includes empty slices.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side in pixels of the square to resize slices to; original size if not given.
+        windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all.
         members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
         nonmembers: see `SegmentationData`.
     """
 
     unlisted: Unlisted = "refuse"
     """Treatment of label ids without a class."""
+    regions: tuple[str, ...] = ()
+    """Names of labels that may overlap, whose sets are the classes."""
 
     def __init__(
         self,
@@ -285,11 +345,17 @@ class Slices(SegmentationData):
         minimum: int = 1,
         every: int = 1,
         size: int | None = 256,
+        windows: list[list[float]] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.root = root
-        self.slicing = Slicing(level=level, width=width, axis=axis, minimum=minimum, every=every, size=size)
+        if any(len(window) != 2 for window in windows or ()):
+            raise InputError(f"windows must be pairs of level and width, got {windows}; correct them")
+        pairs = tuple((level, width) for level, width in windows or ())
+        self.slicing = Slicing(
+            level=level, width=width, axis=axis, minimum=minimum, every=every, size=size, windows=pairs
+        )
 
     @abstractmethod
     def find(self) -> Path:
@@ -313,40 +379,13 @@ class Slices(SegmentationData):
             return SliceSource(
                 self.cases(root),
                 labels=self.classes_of(),
+                regions=self.regions,
                 unlisted=self.unlisted,
                 remedy=ORGANS if "organs" in self.hparams else "correct the file",
                 slicing=self.slicing,
                 index=SliceIndex(cache / "slices" / f"{name}.json"),
                 progress=bar,
             )
-
-
-def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Return the class of each label id: 1 for the ids of the first group, and so on.
-
-    Raises InputError for an id in two groups, an empty group or no groups.
-    """
-    classes_of = dict[int, int]()
-    for kind, group in enumerate(groups, start=1):
-        for label in group:
-            if classes_of.setdefault(label, kind) != kind or label < 1:
-                raise InputError(
-                    f"organs must be label ids from 1, each in one list, got {label}; correct it"
-                )
-    if not groups or not all(groups):
-        raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
-    return classes_of
-
-
-def _looked_through(case: Case, axis: Axis) -> Labels:
-    """Check a label's grid and return its pixel count per slice and id, without id 0."""
-    length = check_same(case.image, case.label).shape[across(axis)]
-    volume = case.label.read()
-    counts = list[Count]()
-    for number in range(length):
-        pixels = np.bincount(volume.labels(axis, number).ravel())
-        counts += [Count(number, int(i), int(pixels[i])) for i in np.flatnonzero(pixels) if i]
-    return Labels(length, counts)
 
 
 def _joined(items: Iterable[object]) -> str:

@@ -15,7 +15,8 @@ from typing import cast
 import torch
 
 from seg_mia.config.spec import ClassSpec
-from seg_mia.errors import InputError, name_some
+from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.models.nnunet.plans import (
     ArchitectureArguments,
     ChannelNormalisation,
@@ -76,8 +77,13 @@ class NnUNetFolder:
 
     @property
     def classes(self) -> int:
-        """Number of classes, background included, without the label to ignore."""
-        return len([name for name in self.labels["labels"] if name != "ignore"])
+        """Number of classes, background included, without the label to ignore; `LabelSets` of regions."""
+        return classes_of(self.labels["labels"])
+
+    @property
+    def regions(self) -> dict[str, list[int]]:
+        """Label ids of each region, if labels are regions that may overlap."""
+        return regions_of(self.labels["labels"])
 
     @property
     def ignored(self) -> int | None:
@@ -86,12 +92,34 @@ class NnUNetFolder:
         return None if label is None else label_number(label)
 
 
+def regions_of(labels: Mapping[str, int | list[int]]) -> dict[str, list[int]]:
+    """Return the ids of each region of dataset.json's labels in their order, without background.
+
+    Empty if no label has several ids: labels are exclusive classes then.
+    """
+    ids = {
+        name: [int(i) for i in (label if isinstance(label, list) else [label])]
+        for name, label in labels.items()
+        if name != "ignore"
+    }
+    if all(len(members) == 1 for members in ids.values()):
+        return {}
+    return {name: members for name, members in ids.items() if set(members) != {0}}
+
+
+def classes_of(labels: Mapping[str, int | list[int]]) -> int:
+    """Return the number of classes of dataset.json's labels, background included; `LabelSets` of regions."""
+    if regions := regions_of(labels):
+        return LabelSets(tuple(regions))
+    return len([name for name in labels if name != "ignore"])
+
+
 def read_folder(path: Path) -> NnUNetFolder:
     """Return a training of nnU-Net v2 in 2-D.
 
     Raises:
         InputError: no such folder, unreadable or invalid files, and what is not supported: 3-D, cascades,
-            regions, other file readers.
+            other file readers.
     """
     plans, labels = cast(Plans, _json(path / PLANS)), cast(Labels, _json(path / LABELS))
     with _plain_errors(path):
@@ -167,7 +195,7 @@ def network_spec(
         arguments: dict[str, object] = {
             "architecture": _architecture(folder),
             "channels": folder.channels,
-            "classes": folder.classes,
+            "classes": len(folder.regions) or folder.classes,
             "patch": list(folder.configuration["patch_size"]),
             "normalisation": _normalisation(folder),
             "folds": list(folds),
@@ -175,6 +203,8 @@ def network_spec(
             "mirrored": list(axes.pop()) if mirroring else [],
             "step": step,
         }
+        if folder.regions:
+            arguments["regions"] = True
         spacing = folder.configuration.get("spacing", [1, 1])
         if list(spacing) != [1, 1]:  # files without spacing count as 1
             arguments["zoom"] = [1 / float(spacing[0]), 1 / float(spacing[1])]
@@ -226,13 +256,12 @@ def _check(folder: NnUNetFolder) -> None:
             f"{folder.plans.get('image_reader_writer')!r}: volumes are cropped and normalised as a whole; "
             f"{PREDICTIONS}"
         )
-    if regions := [name for name, label in labels.items() if isinstance(label, list) and len(label) != 1]:
-        raise InputError(
-            f"{folder.path}: labels are regions that overlap ({name_some(regions)}), which is not supported; "
-            f"{PREDICTIONS} --released sigmoid"
-        )
-    numbers = sorted(label_number(label) for name, label in labels.items() if name != "ignore")
-    if numbers != list(range(len(numbers))) or len(numbers) < 2:
+    numbers = sorted(
+        int(label[0] if isinstance(label, list) else label)
+        for name, label in labels.items()
+        if name != "ignore" and label != []
+    )
+    if not folder.regions and (numbers != list(range(len(numbers))) or len(numbers) < 2):
         raise InputError(
             f"{folder.path / 'dataset.json'} must have labels 0, 1, ..., got {numbers}; copy it again"
         )

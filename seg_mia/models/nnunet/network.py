@@ -24,7 +24,9 @@ WEIGHTS = "network_weights"
 FINAL, STEP = "checkpoint_final.pth", 0.5
 """Weights and step with which nnU-Net predicts the validation cases at the end of a training."""
 OUTSIDE = -27.631021
-"""Log of 1e-12: logit of the classes outside the cropped region, where nnU-Net gives the background 1."""
+"""Log of 1e-12: logit of the classes outside the cropped region, where nnU-Net gives the background 1, and of
+regions there, to which it gives 0.
+"""
 _ALIASES = (".all_modules.", "decoder.encoder.")
 """Parts of names under which nnU-Net stores a tensor a second time."""
 
@@ -39,7 +41,7 @@ class NnUNet(nn.Module):
     Args:
         architecture: plan of the U-Net (`seg_mia.models.nnunet.unet.Architecture`).
         channels: of the images.
-        classes: number of classes, background included.
+        classes: number of classes, background included, or of regions.
         patch: height and width of the patches.
         normalisation: of each channel (`seg_mia.models.nnunet.preprocessing.Normalisation`).
         folds: names of the folds whose networks are averaged.
@@ -52,6 +54,7 @@ class NnUNet(nn.Module):
 
     Attributes:
         networks: network of each fold.
+        regions: whether outputs are logits of regions that may overlap, each decided by a sigmoid.
 
     Raises:
         InputError: invalid plans or settings.
@@ -72,6 +75,7 @@ class NnUNet(nn.Module):
         crop: bool = True,
         scale: float = 255.0,
         zoom: list[float] | None = None,
+        regions: bool = False,
     ) -> None:
         super().__init__()
         plan = Architecture.read(architecture)
@@ -90,7 +94,7 @@ class NnUNet(nn.Module):
                 f"{len(self.schemes)}, {classes} and {len(folds)}; correct them"
             )
         self.folds, self.checkpoint, self.channels, self.classes = list(folds), checkpoint, channels, classes
-        self.step, self.crop, self.scale = step, crop, scale
+        self.step, self.crop, self.scale, self.regions = step, crop, scale, regions
         self.networks = nn.ModuleList(UNet(plan, channels, classes) for _ in folds)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +134,8 @@ class NnUNet(nn.Module):
         ).mean(dim=0)
         cropped = resampled(logits, (cut.shape[1], cut.shape[2]), order=1)
         full = cropped.new_full((len(cropped), *image.shape[1:]), OUTSIDE)
-        full[0] = 0
+        if not self.regions:
+            full[0] = 0
         full[:, rows, columns] = cropped
         return full
 

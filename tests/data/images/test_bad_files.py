@@ -147,7 +147,7 @@ WRONG: list[tuple[Callable[[Path], SegmentationData], Change, str]] = [
     (
         folder,
         picture("masks/1.png", mask().astype(np.uint16) * 999),
-        r"masks/1\.png must hold class ids below 2 or 255 \(ignore\), got 999; set threshold",
+        r"masks/1\.png must hold class ids below 2 or 255 \(ignore\), got 999",
     ),
     (
         folder,

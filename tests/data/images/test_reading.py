@@ -312,9 +312,13 @@ def test_class_ids_of_few_bits_are_not_stretched(
 @pytest.mark.parametrize(
     ("pixels", "threshold", "message"),
     [
-        (IDS, None, r"class ids below 3 or 255 \(ignore\), got 3; set threshold .*, or raise classes"),
-        (np.arange(20, dtype=np.uint8)[None], None, "got 3, 4, 5, 6, 7, 8, 9, 10, ...; set"),
-        (np.array([[0, 256]], np.uint16), None, "got 256; set threshold"),
+        (IDS, None, r"255 \(ignore\), got 3 \(13 pixels\); set threshold .*, labels, or raise classes"),
+        (
+            np.arange(20, dtype=np.uint8)[None],
+            None,
+            r"got 3 \(1 pixels\), 4 \(1 pixels\), .*, 10 \(1 pixels\), ...; set",
+        ),
+        (np.array([[0, 256]], np.uint16), None, r"got 256 \(1 pixels\); set threshold"),
         (RGB, None, "must be a grey or palette mask, got a colour one; save"),
         (RGB, 127, "must be a grey or palette mask, got a colour one; save"),
         (FLOATS, None, "must be a mask of whole numbers, got floats; save"),

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from PIL import Image as PillowImage
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from seg_mia.data.sets.dicom import Dicom
 from seg_mia.data.volumes.dicom_file import DicomSeries
@@ -201,7 +201,7 @@ def _cut(part: float) -> Callable[[DicomSeries], DicomSeries]:
             _edited(ImagePositionPatient=None),
             "i2.dcm must state ImagePositionPatient, found none; remove",
         ),
-        (_edited(PhotometricInterpretation="MONOCHROME1"), "must be a grey slice .* got 1 frames of kind"),
+        (_edited(PhotometricInterpretation="MONOCHROME1"), "as stored and SimpleITK inverted"),
         (_edited(NumberOfFrames=3), "must be a grey slice .* got 3 frames"),
         (_edited(ImagePositionPatient=["nan", "1", "1"]), "must state the orientation of its axes"),
         (_cut(0.0), "i2.dcm cannot be read as DICOM"),
@@ -228,6 +228,19 @@ def test_what_needs_a_decoder_says_so(tmp_path: Path) -> None:
     file.save_as(one.slices[0])
     with pytest.raises(InputError, match=r"cannot be read as DICOM \(.*\); copy it again, or decompress it"):
         one.read()
+
+
+def test_jpeg_ls_without_a_decoder_names_the_packages(tmp_path: Path) -> None:
+    scan = series(tmp_path)
+    file = pydicom.dcmread(scan.slices[0])
+    file.file_meta.TransferSyntaxUID = JPEGLSLossless
+    file.PixelData = pydicom.encaps.encapsulate([b"\0" * 20])
+    file["PixelData"].is_undefined_length = True
+    file.save_as(scan.slices[0])
+    with pytest.raises(
+        InputError, match=r"needs a decoder .*JPEG-LS.*; install pylibjpeg, pylibjpeg-libjpeg"
+    ):
+        scan.read()
 
 
 def test_pictures_belong_to_the_files_in_the_order_of_names(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seg_mia.data.sets.nifti import Nifti
@@ -35,10 +36,22 @@ def test_organs_are_classes(tmp_path: Path, options: dict[str, Any], classes: in
 def test_ids_without_a_class_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
     root = patients(tmp_path / "own", "images/{}.nii", "masks/{}.nii")
     with pytest.raises(
-        InputError, match="must hold only the label ids 0, 1, got 2 as well; assign them a class"
+        InputError,
+        match=r"ids 0, 1, got 2 \(\d+ pixels\) as well, in 4 of 4 volumes; assign them a class",
     ):
         small(root)
     with pytest.raises(InputError, match="paths must stay inside"):
         small(root, images="..")
     with pytest.raises(InputError, match="organs must be lists of label ids"):
         small(root, organs=[])
+
+
+def test_labels_with_gaps_become_classes_and_255_is_ignored(tmp_path: Path) -> None:
+    root = patients(tmp_path / "own", "images/{}.nii", "masks/{}.nii", ids=(128, 200))
+    data = small(root, labels={0: 0, 128: 1, 200: 255})
+    assert data.source.classes == 2
+    assert set(np.unique(data.cached.masks)) == {0, 1, 255}
+    with pytest.raises(InputError, match=r"got 200 .*; all ids: labels: \{0: 0, 128: 1, 200: 2\}"):
+        small(root, labels={0: 0, 128: 1})
+    with pytest.raises(InputError, match="exclude organs"):
+        Nifti(members=1, nonmembers=1, labels={1: 1}, organs=[[1]])

@@ -145,7 +145,7 @@ SEQUENCE = Sequence([Dataset()])
         ({"HighBit": 16}, "BitsAllocated 16, BitsStored 16 and HighBit 16"),
         ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "must have 8, 16 or 32 bits .*BitsAllocated 1"),
         ({"BitsStored": None}, "must state BitsAllocated, BitsStored and PixelRepresentation"),
-        ({"PhotometricInterpretation": "MONOCHROME1"}, "must be a grey slice .*MONOCHROME1"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "must show its highest value as white .*MONOCHROME1"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "must be a grey slice .*PALETTE COLOR"),
         ({"PhotometricInterpretation": "YBR_FULL", "SamplesPerPixel": 3}, "must be a grey slice .*YBR_FULL"),
         ({"PresentationLUTShape": "INVERSE"}, "got PresentationLUTShape INVERSE"),

@@ -6,6 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from seg_mia.data.volumes.nifti_file import NiftiFile, read_volume
 from seg_mia.errors import InputError
@@ -124,3 +125,25 @@ def test_sform_and_qform_that_turn_it_differently_are_refused(tmp_path: Path) ->
             InputError, match=r"b\.nii must state one orientation .* got RAS in its sform and RPI in"
         ):
             read(path)
+
+
+def two_positions(path: Path, *, shift: float, code: int = 2) -> NiftiFile:
+    """A volume with a qform that is the sform moved to the right, in mm."""
+    image: Any = nibabel.Nifti1Image(ramp(), AFFINE)  # type: ignore[no-untyped-call]
+    moved = AFFINE.copy()
+    moved[0, 3] += shift
+    image.set_qform(moved, 1)
+    image.set_sform(AFFINE, code)
+    nibabel.save(image, path)
+    return NiftiFile(path)
+
+
+@pytest.mark.parametrize(("shift", "ambiguous"), [(0.0, False), (0.1, False), (0.5, True)])
+def test_two_positions_of_one_volume_are_told_apart_beyond_a_tenth_of_a_voxel(
+    tmp_path: Path, shift: float, ambiguous: bool
+) -> None:
+    scan = two_positions(tmp_path / "a.nii", shift=shift)  # voxels of 2 mm
+    assert scan.ambiguous() == ambiguous
+    affine = scan.grid().affine
+    assert affine is not None
+    assert_allclose(affine, AFFINE)  # the sform, as of nibabel

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 
@@ -12,9 +13,10 @@ from seg_mia.data import digests
 from seg_mia.data.cache import open_cache
 from seg_mia.data.fingerprint import fingerprint
 from seg_mia.data.volumes.geometry import Axis
+from seg_mia.data.volumes.label_classes import organs_of
 from seg_mia.data.volumes.nifti_file import NiftiFile
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
-from seg_mia.data.volumes.slices import Case, Slices, SliceSource, Slicing, organs_of
+from seg_mia.data.volumes.slices import Case, Slices, SliceSource, Slicing
 from seg_mia.errors import InputError
 from tests.data.scans import SHAPE, ramp, save
 
@@ -114,7 +116,8 @@ def test_slices_are_resized_like_images(tmp_path: Path, axis: Axis) -> None:
 def test_unknown_ids_are_refused_or_background(tmp_path: Path) -> None:
     one = case(tmp_path)
     with pytest.raises(
-        InputError, match=r"one_label.nii.gz must hold only the label ids 0, 1, got 2 as well; assign"
+        InputError,
+        match=r"one_label.nii.gz must hold only the label ids 0, 1, got 2 \(1 pixels\) as well, .*assign",
     ):
         make(one, labels={1: 1})
     source = make(one, labels={1: 1}, unlisted="background", minimum=0)
@@ -336,3 +339,15 @@ def test_a_real_liver_lies_on_the_patients_right_and_has_its_density(shared: Pat
     assert np.mean(columns) < 122 / 2 - 15
     aorta = make(Case("ct", image, label, "ct"), labels={52: 1}, unlisted="background")
     assert np.mean(rows) < np.mean([aorta.decode(i)[1].nonzero()[0].mean() for i in range(len(aorta))])
+
+
+def test_volumes_with_two_positions_are_named(tmp_path: Path) -> None:
+    volume = case(tmp_path)
+    image: Any = nibabel.load(volume.label.files[0])
+    moved = image.affine.copy()
+    moved[0, 3] += 1.0  # half a voxel
+    image.set_qform(moved, 1)
+    nibabel.save(image, volume.label.files[0])
+    (note,) = make(volume).notes
+    assert note.text.startswith("1 files have two positions, sform and qform differ by more than a tenth")
+    assert note.names == (str(volume.label.files[0]),)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.models.nnunet.folder import network_spec, numbered_folds, read_folder
 from tests import nnunet_layout as layout
 
@@ -96,12 +97,18 @@ def test_what_is_not_supported_is_one_line(plans: dict[str, Any], telling: str, 
     assert "\n" not in str(error.value)
 
 
-def test_regions_and_volumes_are_refused(tmp_path: Path) -> None:
+def test_regions_are_labels_that_overlap(tmp_path: Path) -> None:
     path = layout.training(tmp_path)
-    regions = {"background": 0, "whole": [1, 2], "core": 2}
-    rewrite(path / "dataset.json", labels=regions)
-    with pytest.raises(InputError, match=r"regions that overlap \(whole\)"):
-        read_folder(path)
+    rewrite(path / "dataset.json", labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3})
+    folder = read_folder(path)
+    assert folder.regions == {"whole": [1, 2], "core": [2]}
+    assert (folder.classes, label_names(folder.classes), folder.ignored) == (4, ("whole", "core"), 3)
+    settings = arguments(path)
+    assert (settings["classes"], settings["regions"]) == (2, True)  # a channel for each
+
+
+def test_volumes_are_refused(tmp_path: Path) -> None:
+    path = layout.training(tmp_path)
     rewrite(path / "dataset.json", labels={"background": 0, "square": 1})
     rewrite(path / "plans.json", image_reader_writer="SimpleITKIO")
     with pytest.raises(InputError, match="volumes are cropped and normalised as a whole"):

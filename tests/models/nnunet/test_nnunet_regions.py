@@ -1,0 +1,72 @@
+"""nnU-Net's regions: a sigmoid for each, on raw data whose ids become sets of regions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from seg_mia.data.images.nnunet_source import NnUNetSource
+from seg_mia.experiment.nnunet import NnUNetTraining, config_of
+from seg_mia.metrics.label_sets import label_names
+from seg_mia.metrics.overlap import foreground_dice_per_class
+from seg_mia.models.heads import predicted
+from seg_mia.models.nnunet.network import NnUNet
+from seg_mia.models.one_head import OneHead
+from tests import nnunet_layout as layout
+
+REGIONS = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+FINAL = "checkpoint_final.pth"
+
+
+def rewrite(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"labels": REGIONS}))
+
+
+def folders(place: Path) -> tuple[Path, Path]:
+    """A training whose first region is the bright square, the second nowhere; squares are core in part."""
+    raw, training = layout.raw(place), layout.training(place, folds=1)
+    for folder in (raw, training):
+        rewrite(folder / "dataset.json")
+    for file in (*raw.glob("labelsTr/*.png"), *raw.glob("labelsTs/*.png")):
+        ids = np.array(Image.open(file))
+        core = slice(np.flatnonzero(ids.any(0))[4], None)  # all but four columns of the square
+        ids[:, core][ids[:, core] == 1] = 2
+        ids[0, 0] = 3
+        Image.fromarray(ids).save(file)
+    state = layout.weights(0)
+    state["decoder.seg_layers.0.weight"][:, 0, 0, 0] = torch.tensor([2.0, 0.0])
+    state["decoder.seg_layers.0.bias"][:] = torch.tensor([-2.4, -5.0])
+    layout.save_checkpoint(training / "fold_0" / FINAL, state)
+    return raw, training
+
+
+def test_ids_become_sets_of_regions(tmp_path: Path) -> None:
+    source = NnUNetSource(folders(tmp_path)[0])
+    assert label_names(source.classes) == ("whole", "core")
+    ids = np.array(Image.open(source.cases[0].mask))
+    expected = np.array([0, 0b01, 0b11, 255], np.uint8)[ids]
+    assert set(np.unique(ids)) == {0, 1, 2, 3}
+    assert np.array_equal(source.decode(0)[1], expected)
+    assert np.array_equal(source.reference(ids), expected)
+
+
+@torch.no_grad()
+def test_the_adopted_network_gives_each_region(tmp_path: Path) -> None:
+    raw, training = folders(tmp_path)
+    splits = str(tmp_path / "nnUNet_preprocessed" / layout.NAME / "splits_final.json")
+    config = config_of(NnUNetTraining(nnunet=str(training), raw=str(raw), splits=splits, folds="0"))
+    task = config["model"]["init_args"]
+    assert (task["gives"], task["loss"]) == ("multilabel", "label_dice_bce")
+    network = NnUNet(**task["network"]["init_args"]).eval()
+    network.read_weights(training)
+    source = NnUNetSource(raw)
+    image, mask = (torch.from_numpy(values) for values in source.decode(0))
+    logits = OneHead(network, gives="multilabel").eval()(image.permute(2, 0, 1)[None] / 255)[0]
+    dice = foreground_dice_per_class(predicted(logits), mask[None].long(), source.classes)[0]
+    assert logits.shape == (1, 4, *mask.shape)
+    assert dice[0] > 0.9
+    assert dice[1] == 0  # never predicted
+    # Outside the crop every region has probability 0, and the empty set 1.
+    assert logits[0, :, 0, 1].softmax(0)[0] > 1 - 1e-6
