@@ -17,6 +17,7 @@ from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.averages import average
 from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.files import write_bytes, write_json, write_rows
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.perturbation import AttackedData
 from seg_mia.results.pictures import Tile, certified_overlay, draw, overlay, picture, png
 
@@ -69,7 +70,7 @@ class CertificateResults(Callback):
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         for row in range(min(len(batch.index), self.images - len(self.rows))):
             self.names.append(data.source.ids[int(batch.index[row])])
-            self.rows.append(_tiles(batch, output, row))
+            self.rows.append(_tiles(batch, output, row, data.source.spacing(int(batch.index[row]))))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""
@@ -111,10 +112,13 @@ class CertificateResults(Callback):
         )
 
 
-def _tiles(batch: Batch, output: CertificateOutput, row: int) -> list[Tile]:
-    image, mask = batch.image[row], batch.mask[row]
+def _tiles(
+    batch: Batch, output: CertificateOutput, row: int, spacing: tuple[float, ...] | None
+) -> list[Tile]:
+    shown = OrthogonalSlices(batch.mask[row], spacing)
+    image, mask = shown(batch.image[row]), shown(batch.mask[row])
     certificate, measures = output["certificate"], output["measures"]
-    possible, prediction = certificate.possible[row], certificate.prediction[row]
+    possible, prediction = shown(certificate.possible[row]), shown(certificate.prediction[row])
     sure = possible.int().argmax(0)
     unsure = possible.sum(0) > 1
     return [

@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader
 
 from seg_mia.config.spec import parameters
 from seg_mia.data.altered import with_altered
-from seg_mia.data.augment import Augmentation, Augmenter
+from seg_mia.data.augment import Augmentation, augmenter
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.checks import examine, log_notes
 from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
+from seg_mia.data.patches import Patches, check_fit, check_patch
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
-from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, spread
+from seg_mia.data.samples import Batch, Batches, Change, EpochSampler, Samples, loader_of, spread
 from seg_mia.data.source import Note, Source
 from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
@@ -63,7 +64,10 @@ class SegmentationData(LightningDataModule):
         batch_size: images per batch; at most 64 of them in evaluation and attacks, which need more memory.
         workers: loader processes; 0 loads in the main process, fastest for small cached images.
         augment: training augmentation: none, flips, or flips with small shifts, scalings, rotations and
-            contrast changes.
+            contrast changes; of volumes, none or flips.
+        patch: lengths of the patches to train on, [H, W], or [D, H, W] of volumes; whole samples if not
+            given. Evaluation and attacks always see whole samples.
+        patch_foreground: share of patches centred on a foreground pixel.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
         duplicates: lists of ids with the same content, which stay on one side of the split.
         near_duplicates: `prepare.json`, written by `prepare` for this data; its pairs of near duplicates
@@ -109,6 +113,8 @@ class SegmentationData(LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         augment: Augmentation = "none",
+        patch: list[int] | None = None,
+        patch_foreground: float = 0.33,
         cache: str | None = None,
         duplicates: list[list[str]] | None = None,
         near_duplicates: str | None = None,
@@ -121,6 +127,7 @@ class SegmentationData(LightningDataModule):
         if stratify is not None and stratify < 2:
             raise InputError(f"stratify must be 2 bins or more, got {stratify}; leave it out for none")
         check_mixed(parts, mixed_patients)
+        check_patch(patch, patch_foreground)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.parts, self.mixed_patients = parts, mixed_patients
         self.shadow, self.shadow_pool = shadow, shadow_pool
@@ -131,6 +138,7 @@ class SegmentationData(LightningDataModule):
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
         self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify, self.altered = stratify, altered
+        self.patch, self.patch_foreground = patch, patch_foreground
         self._ready, self._begin = False, 0
         self._taught: tuple[NDArray[np.int64], Mapping[int, NDArray[np.uint8]]] | None = None
         self.batches: Batches | None = None
@@ -210,11 +218,9 @@ class SegmentationData(LightningDataModule):
         notes = examine(self.source, self.facts, self.splits, self.role, parameters(type(self)))
         self.notes = (*notes, *moved_patients(self.source, self.used_parts()))
         log_notes(self.notes, self.role, str(self.cached.folder))
-        if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
-            raise InputError(
-                f"augmentation needs images and masks of one size, got {self.cached.images.shape[1:3]} and "
-                f"{self.cached.masks.shape[1:3]}; use --data.augment none"
-            )
+        image, mask = self.cached.images.shape[1:-1], self.cached.masks.shape[1:]
+        check_fit(self.patch, image, mask, self.augment != "none")
+        self._changes()
         self._ready = True
 
     def _split(self) -> Split:
@@ -330,8 +336,14 @@ class SegmentationData(LightningDataModule):
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
     ) -> Samples:
         """Return the samples at the given indices, with masks from `labels` where present."""
-        augmenter = Augmenter(self.augment, run_seed()) if augmented and self.augment != "none" else None
-        return Samples(self.cached, indices, augmenter, labels)
+        return Samples(self.cached, indices, self._changes() if augmented else (), labels)
+
+    def _changes(self) -> tuple[Change, ...]:
+        """Return the changes of training samples."""
+        changes: list[Change | None] = [augmenter(self.augment, run_seed(), axes=self.cached.masks.ndim - 1)]
+        if self.patch is not None:
+            changes.append(Patches(self.patch, self.patch_foreground, run_seed()))
+        return tuple(change for change in changes if change is not None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled and augmented training samples, by default the members."""
@@ -351,7 +363,7 @@ class SegmentationData(LightningDataModule):
 
         Args:
             indices: data-set indices of the training samples, (n,); none may be evaluated.
-            labels: a mask (h, w) for each of them.
+            labels: a mask (*s) for each of them.
 
         Raises:
             InputError: a sample is used for evaluation.

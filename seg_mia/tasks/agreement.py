@@ -117,9 +117,9 @@ def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) ->
     """Return the Dice of a network's mask of one sample with the deployed system's; NaN if both are empty."""
     sample = data.dataset(np.array([index]))[0, 0]
     logits = final(answered(network, sample.image[None])).cpu()  # type: ignore[arg-type]
-    height, width = data.source.unpadded(index) or tuple(sample.mask.shape)
-    mask = predicted(logits)[:, :height, :width]
-    reference = reference_mask(file, (height, width), data.source.classes)
+    shape = data.source.unpadded(index) or tuple(sample.mask.shape)
+    mask = predicted(logits)[(slice(None), *(slice(length) for length in shape))]
+    reference = reference_mask(file, shape, data.source.classes)
     if not bool((mask > 0).any()) and not bool((reference > 0).any()):
         return math.nan
     return float(foreground_dice(mask, reference[None], data.source.classes)[0])
