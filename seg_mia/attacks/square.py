@@ -154,9 +154,10 @@ def _moved(
 ) -> Tensor:
     """Return images with +-epsilon in one square, or cuboid, of these lengths in pixels."""
     size = tuple(x.shape[2:])
+    spans = [len(size) > 2 and whole == length for whole, length in zip(size, lengths, strict=True)]
     corner = [
-        int(torch.randint(whole - length + 1, (1,), generator=draw))
-        for whole, length in zip(size, lengths, strict=True)
+        0 if spans[axis] else int(torch.randint(size[axis] - lengths[axis] + 1, (1,), generator=draw))
+        for axis in range(len(size))
     ]
     places = zip(corner, lengths, strict=True)
     window = (slice(None), slice(None), *(slice(start, start + length) for start, length in places))

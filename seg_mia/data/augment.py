@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.source import Image, Mask
-from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
 os.environ.setdefault(
@@ -62,18 +61,10 @@ class VolumeFlips:
 
 
 def augmenter(policy: Augmentation, seed: int, *, axes: int) -> Augmenter | VolumeFlips | None:
-    """Return a policy for samples with two or three spatial axes; None for `none`.
-
-    Raises:
-        InputError: a policy that volumes do not have.
-    """
+    """Return a policy for samples with two or three spatial axes; None for `none`. Volumes are flipped."""
     if policy == "none":
         return None
-    if axes == 2:
-        return Augmenter(policy, seed)
-    if policy != "flip":
-        raise InputError(f"volumes are augmented by flips alone, got {policy}; use --data.augment flip")
-    return VolumeFlips(seed)
+    return Augmenter(policy, seed) if axes == 2 else VolumeFlips(seed)
 
 
 def mirrored_axes(policy: Augmentation, *, axes: int) -> tuple[tuple[int, ...], ...]:

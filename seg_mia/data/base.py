@@ -219,8 +219,7 @@ class SegmentationData(LightningDataModule):
         self.notes = (*notes, *moved_patients(self.source, self.used_parts()))
         log_notes(self.notes, self.role, str(self.cached.folder))
         image, mask = self.cached.images.shape[1:-1], self.cached.masks.shape[1:]
-        check_fit(self.patch, image, mask, self.augment != "none")
-        self._changes()
+        check_fit(self.patch, self.augment, image, mask)
         self._ready = True
 
     def _split(self) -> Split:

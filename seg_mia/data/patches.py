@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.augment import Augmentation
 from seg_mia.data.source import Image, Mask
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
@@ -76,10 +77,12 @@ def check_patch(patch: Sequence[int] | None, foreground: float) -> None:
 
 
 def check_fit(
-    patch: Sequence[int] | None, image: Sequence[int], mask: Sequence[int], augmented: bool
+    patch: Sequence[int] | None, policy: Augmentation, image: Sequence[int], mask: Sequence[int]
 ) -> None:
     """Raise InputError unless patches and augmentation suit images (*S) and masks (*s) of these sizes."""
-    if (patch is not None or augmented) and tuple(image) != tuple(mask):
+    if policy == "standard" and len(mask) > 2:
+        raise InputError(f"volumes are augmented by flips alone, got {policy}; use --data.augment flip")
+    if (patch is not None or policy != "none") and tuple(image) != tuple(mask):
         name, remedy = ("patches need", "leave out patch") if patch else ("augmentation needs", "use none")
         raise InputError(
             f"{name} images and masks of one size, got {tuple(image)} and {tuple(mask)}; {remedy} "
@@ -90,5 +93,5 @@ def check_fit(
     if len(patch) != len(mask) or any(side > whole for side, whole in zip(patch, mask, strict=True)):
         raise InputError(
             f"patch must have {len(mask)} lengths, at most those of the samples "
-            f"{'x'.join(map(str, mask))}, got {list(patch)}; shorten it, or raise --data.size"
+            f"{'x'.join(map(str, mask))}, got {list(patch)}; shorten it"
         )

@@ -114,8 +114,8 @@ def require_images(x: Tensor, channels: int | None) -> None:
     """Raise InputError unless `x` is a batch (N, C, *S) of `channels` channels; None allows any."""
     if x.ndim not in (4, 5):
         raise InputError(
-            f"images must have shape (N, C, H, W) or (N, C, D, H, W), got {tuple(x.shape)}; add "
-            "the missing dimension"
+            f"images must have shape (N, C, H, W), got {tuple(x.shape)}, or (N, C, D, H, W) of volumes; "
+            "add the missing dimension"
         )
     if channels is not None and x.shape[1] != channels:
         raise InputError(

@@ -85,7 +85,7 @@ def named(maps_by_path: Mapping[str, Tensor], head: int | str | None, option: st
     )
 
 
-def maps(output: object, axes: int) -> dict[str, Tensor]:
+def maps(output: object, axes: int = 4) -> dict[str, Tensor]:
     """Return the maps (N, K, *s) in a network's output by position or name; "" is the whole output.
 
     Args:

@@ -45,11 +45,7 @@ def test_a_side_is_that_of_a_cube_and_fits_into_the_image() -> None:
 
 
 def test_of_a_thin_volume_the_cube_spans_all_slices() -> None:
-    assert sides((3, 40, 50), 0.25, 1, 10_000) == (
-        3,
-        round((0.25 * 2000) ** 0.5),
-        round((0.25 * 2000) ** 0.5),
-    )
+    assert sides((3, 40, 50), 0.25, 1, 10_000) == (3, 22, 22)  # 500 of 2000 pixels
     for query in (1, 300, 9999):
         assert sides((1, 40, 50), 0.5, query, 10_000) == (1, *sides((40, 50), 0.5, query, 10_000))
 

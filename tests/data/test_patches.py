@@ -92,6 +92,6 @@ def test_settings_out_of_range_are_refused(patch: list[int] | None, share: float
 
 def test_masks_of_another_size_have_no_patches() -> None:
     with pytest.raises(InputError, match="patches need images and masks of one size"):
-        check_fit([4, 4], (16, 16), (8, 8), augmented=False)
+        check_fit([4, 4], "none", (16, 16), (8, 8))
     with pytest.raises(InputError, match="augmentation needs images and masks of one size"):
-        check_fit(None, (16, 16), (8, 8), augmented=True)
+        check_fit(None, "flip", (16, 16), (8, 8))

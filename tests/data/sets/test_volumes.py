@@ -57,15 +57,8 @@ def test_a_slice_of_the_volume_is_the_sample_that_slices_give(tmp_path: Path) ->
 
 def test_organs_patients_and_notes(tmp_path: Path) -> None:
     root = patients(tmp_path, "images/p{}_a.nii", "masks/p{}_a.nii", ids=(1, 2))
-    data = opened(
-        VolumeFiles,
-        root,
-        organs=[[2], [1]],
-        patient="(.+)_a",
-        spacing=[4, 3, 2],
-        size=[4, 8, 24],
-        around="foreground",
-    )
+    grid: dict[str, Any] = {"spacing": [4, 3, 2], "size": [4, 8, 24], "around": "foreground"}
+    data = opened(VolumeFiles, root, organs=[[2], [1]], patient="(.+)_a", **grid)
     assert data.source.classes == 3
     assert data.source.groups == ("p1", "p2", "p3", "p4")
     assert data.cached.images.shape == (4, 4, 8, 24, 1)

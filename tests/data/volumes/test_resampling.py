@@ -21,7 +21,7 @@ def drawn(shape: tuple[int, int, int] = (5, 7, 6)) -> tuple[Any, Any]:
     [
         ((2.0, 1.0, 1.5), (3.0, 1.3, 0.7)),
         ((0.9, 2.0, 1.0), (2.5, 1.0, 1.0)),
-        ((7.0, 9.0, 8.0), (1.0, 1.0, 1.0)),
+        ((7.0, 9.0, 8.0), (1, 1, 1)),
     ],
 )
 def test_values_are_those_of_scipy(spacing: tuple[float, ...], voxel: tuple[float, ...]) -> None:
