@@ -43,7 +43,7 @@ def config(root: Path, network: dict[str, Any] = UNET, **data: Any) -> str:
     """Return the arguments of a training as inline JSON."""
     settings: dict[str, Any] = {
         "seed_everything": 0,
-        "trainer": {"max_epochs": 1, "logger": False},
+        "trainer": {"max_epochs": 1},
         "model": {
             "class_path": "seg_mia.tasks.segmentation.Segmentation",
             "init_args": {"network": network, "lr": 1e-2},
@@ -104,6 +104,7 @@ def test_padding_does_not_count(root: Path) -> None:
 def test_every_defence_trains_on_volumes(root: Path, name: str) -> None:
     small = {
         "minmax": ["--model.defences.architecture=test_resnet"],
+        "canaries": ["--model.defences.count=2"],
         "dp": ["--model.defences.epsilon=20"],
         "adversarial": ["--model.defences.steps=1"],
     }
