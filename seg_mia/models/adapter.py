@@ -105,7 +105,7 @@ class InputAdapter(nn.Module):
             if not self.resize:
                 _require_whole_view(values, padded)
             whole = resized(values, padded)
-            cropped = whole[(..., *(slice(length) for length in inner))]
+            cropped = whole[(slice(None), slice(None), *(slice(length) for length in inner))]
             values = resized(cropped, tuple(x.shape[2:]))
         return as_logits(values, self.gives)
 

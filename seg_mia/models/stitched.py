@@ -44,7 +44,8 @@ class Stitched(Wrapper):
             return seen
         side = crop_side(self.size, x.shape[2:])
         places = list(itertools.product(*(_starts(length, side) for length in x.shape[2:])))
-        parts = [(..., *(slice(start, start + side) for start in place)) for place in places]
+        lead = (slice(None), slice(None))
+        parts = [(*lead, *(slice(start, start + side) for start in place)) for place in places]
         crops = torch.cat([x[part] for part in parts])
         answers = final(self.network(crops))
         if answers.shape[2:] != crops.shape[2:]:

@@ -89,7 +89,7 @@ class UNet3d(nn.Module):
         return F.pad(x, padding) if any(lacking) else x
 
 
-def _strides(strides: Sequence[Sequence[int]] | None, levels: int) -> list[tuple[int, ...]]:
+def _strides(strides: Sequence[Sequence[int]] | None, levels: int) -> list[tuple[int, int, int]]:
     if strides is None:
         return [(2, 2, 2)] * (levels - 1)
     chosen = [tuple(stride) for stride in strides]
@@ -98,7 +98,7 @@ def _strides(strides: Sequence[Sequence[int]] | None, levels: int) -> list[tuple
             f"strides must be {levels - 1} lists of three factors of at least 1, one for each pooling of "
             f"{levels} levels, got {[list(stride) for stride in chosen]}"
         )
-    return chosen
+    return [(stride[0], stride[1], stride[2]) for stride in chosen]
 
 
 def _block(before: int, after: int, norm: Norm) -> nn.Sequential:

@@ -84,9 +84,10 @@ class Shaping:
             places, padding = self._places(axis, mask.shape[axis], float(voxel[axis]), middles[axis])
             image = _padded(_linear(image, axis, places), axis, padding, 0)
             mask = _padded(_nearest(mask, axis, places), axis, padding, IGNORE)
-        if is_integer and image.dtype != np.uint8:
-            image = np.rint(image).astype(np.uint8)
-        return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+        labels: Mask = np.ascontiguousarray(mask)
+        if is_integer:
+            return np.ascontiguousarray(np.rint(image), dtype=np.uint8), labels
+        return np.ascontiguousarray(image, dtype=np.float32), labels
 
     def of_sample(self, image: Image, mask: Mask, voxel: Sequence[float], name: str) -> tuple[Image, Mask]:
         """Return `shaped` of a named volume.
@@ -135,7 +136,8 @@ def _linear(image: Image, axis: int, places: NDArray[np.float64]) -> Image:
     low = np.floor(places).astype(np.int64)
     share = (places - low).astype(np.float32)
     if not share.any():
-        return np.take(image, low, axis)
+        voxels: Image = np.take(image, low, axis)  # type: ignore[assignment]  # of the image's type
+        return voxels
     high = np.minimum(low + 1, image.shape[axis] - 1)
     weight = share.reshape([-1 if number == axis else 1 for number in range(image.ndim)])
     below, above = (np.take(image, side, axis).astype(np.float32) for side in (low, high))
