@@ -177,7 +177,11 @@ class _Flat:
 
     def whole(self, slices: Tensor) -> Tensor:
         """Return the volumes of slices."""
-        return slices if self.axis is None else slices.unflatten(0, (self.count, -1)).movedim(1, self.axis)
+        return (
+            slices
+            if self.axis is None
+            else slices.reshape(self.count, -1, *slices.shape[1:]).movedim(1, self.axis)
+        )
 
 
 def feathered(foreground: Tensor, sigma: float) -> Tensor:
@@ -247,7 +251,7 @@ def _in_full(
     """Yield the results of `retextured`, computed without autocast regardless of the caller's context."""
     chunks = [
         retextured(pairs, images, organs, knobs, strengths=strengths)
-        for images, organs in zip(x.split(_CHUNK), labels.split(_CHUNK), strict=True)
+        for images, organs in zip(torch.split(x, _CHUNK), torch.split(labels, _CHUNK), strict=True)
     ]
     for _ in strengths:
         with torch.autocast(x.device.type, enabled=False):

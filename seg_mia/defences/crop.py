@@ -1,7 +1,7 @@
 """Crop training (Chobola, Usynin, Kaissis 2022): the network is never trained on a whole image."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -62,5 +62,5 @@ class Crop(Defence):
 
 def cropped(batch: Batch, *, starts: Sequence[int], side: int) -> Batch:
     """Return one crop of every image (N, C, *S) and mask (N, *S), from a start on each axis."""
-    part = (..., *(slice(start, start + side) for start in starts))
+    part: tuple[Any, ...] = (..., *(slice(start, start + side) for start in starts))
     return batch._replace(image=batch.image[part], mask=batch.mask[part])
