@@ -163,9 +163,13 @@ class ImageEntropy(ReleasedSignal):
     released: Released = "probabilities"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return each image's mean entropy in nats, (N,); in float64, so that equal outputs are ties."""
-        entropy = _entropy(logits.double(), self.released)
-        return entropy.mean(dim=axes(entropy, 1)).float()
+        """Return each image's mean entropy in nats, (N,); in float64, so that equal outputs are ties.
+
+        Ignored pixels, such as the padding of volumes, which is known to an attacker, do not count.
+        """
+        entropy, ignored = _entropy(logits.double(), self.released)[:, 0], mask == IGNORE
+        counted = (~ignored).sum(dim=axes(mask, 1)).clamp(min=1)
+        return (entropy.masked_fill(ignored, 0).sum(dim=axes(mask, 1)) / counted).float()
 
 
 @dataclass(frozen=True, kw_only=True)
