@@ -2,7 +2,7 @@
 
 A signal is computed from the network's logits (N, K, *S), the images (N, C, *S) in [0, 1] and the ground
 truth masks (N, *S). Two classes give one channel, the foreground's, for any number of logits, so that shadow
-and victim may differ in it. Ignored pixels are 0 in every signal that includes the mask.
+and victim may differ in it. Ignored pixels, such as padding, are 0 in every signal of the output.
 """
 
 from abc import ABC, abstractmethod
@@ -74,7 +74,8 @@ class Posterior(ReleasedSignal):
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return one channel for two classes, else one per class; then the entropy."""
         output = _output(logits, self.released)
-        return torch.cat((output, _entropy(logits, self.released)), dim=1) if self.entropy else output
+        maps = torch.cat((output, _entropy(logits, self.released)), dim=1) if self.entropy else output
+        return maps.masked_fill((mask == IGNORE).unsqueeze(1), 0)
 
 
 @dataclass(frozen=True, kw_only=True)

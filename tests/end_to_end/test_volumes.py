@@ -27,9 +27,9 @@ TILED = {"class_path": "seg_mia.models.tiled.Tiled", "init_args": {"network": UN
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty patients with a bright cube each, some of them with fewer slices."""
+    """Twenty-four patients with a bright cube each, some of them with fewer slices."""
     folder, rng = tmp_path_factory.mktemp("volumes"), np.random.default_rng(0)
-    for number in range(20):
+    for number in range(24):
         values = rng.integers(-100, 100, (16, 16, 8 - number % 3)).astype(np.int16)
         label = np.zeros(values.shape, np.uint8)
         start = rng.integers(2, 8, 2)
@@ -104,7 +104,7 @@ def test_padding_does_not_count(root: Path) -> None:
 def test_every_defence_trains_on_volumes(root: Path, name: str) -> None:
     small = {
         "minmax": ["--model.defences.architecture=test_resnet"],
-        "canaries": ["--model.defences.count=2"],
+        "canaries": ["--model.defences.count=8", "--data.reference=16", "--data.shadow_share=0.04"],
         "dp": ["--model.defences.epsilon=20"],
         "adversarial": ["--model.defences.steps=1"],
     }
