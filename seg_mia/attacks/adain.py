@@ -33,6 +33,11 @@ from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_t
 from seg_mia.runs import CHECKPOINTS, LAST, TEXTURES, checkpoint_file
 
 Region = Literal["slice", "organ"]
+Axis = Literal["axial", "coronal", "sagittal"]
+_AXES: dict[Axis, int] = {"axial": 2, "coronal": 3, "sagittal": 4}
+"""Axis of a volume (N, C, D, H, W) along which its slices follow each other."""
+_CHUNK = 16
+"""Slices of a volume that are re-textured at once, at most."""
 Factors = float | list[float]
 
 
@@ -48,6 +53,7 @@ def adain(
     ssim_floor: float = 0.0,
     region: Region = "slice",
     feather: float = 4.0,
+    axis: Axis = "axial",
     **levels: Any,
 ) -> Adversarial:
     """Re-texture images by distorting their feature statistics.
@@ -56,9 +62,9 @@ def adain(
     victim Dice among those whose SSIM reaches the floor. If none reaches it, the one of highest SSIM is kept.
 
     Args:
-        model: maps images in [0, 1] to logits (N, K, h, w); queried once, and once more for each strength.
-        x: images (N, 1 or 3, H, W) in [0, 1]; quantised to 8 bits.
-        target: ground truth masks (N, h, w), which locate the organs; ignored pixels count as background.
+        model: maps images in [0, 1] to logits (N, K, *s); queried once, and once more for each strength.
+        x: images (N, 1 or 3, *S) in [0, 1]; quantised to 8 bits. Volumes are re-textured slice by slice.
+        target: ground truth masks (N, *s), which locate the organs; ignored pixels count as background.
         pairs: the auto-encoders.
         organs: organ id, 1 to 14, of each foreground class, in class order.
         noise_mu: factor on the channel means at levels 3, 2, 1, or a list of candidates.
@@ -67,6 +73,7 @@ def adain(
         ssim_floor: minimum SSIM, in [-1, 1], of a candidate strength.
         region: "slice" changes the whole image, as published; "organ" only the foreground.
         feather: standard deviation of the blur at the organ's border, in pixels; 0 gives a sharp border.
+        axis: of the slices of volumes.
         levels: settings of `seg_mia.attacks.feature_statistics.Levels`; its defaults if omitted.
 
     Returns:
@@ -91,10 +98,12 @@ def adain(
         foreground = labels > 0
         images: list[Tensor] = []
         rows: dict[str, list[Tensor]] = {}
-        for changed in _in_full(_like(pairs, _full(x)), _full(x), labels, knobs, strengths):
-            image = changed.to(x.dtype)
+        flat = _Flat(x, axis)
+        slices, flat_labels = flat(_full(x)), flat(labels.unsqueeze(1))[:, 0]
+        for changed in _in_full(_like(pairs, _full(x)), slices, flat_labels, knobs, strengths):
+            image = flat.whole(changed).to(x.dtype)
             if region == "organ":
-                share = feathered(foreground, feather).to(x.dtype)
+                share = flat.whole(feathered(flat_labels > 0, feather)).to(x.dtype)
                 image = share * image + (1 - share) * x
             images.append(image)
             prediction = predicted(final(model(image)))
@@ -150,7 +159,7 @@ def strongest(dice: Tensor, similarity: Tensor, floor: float) -> Tensor:
 
 
 def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence[int]) -> Tensor:
-    """Return organ ids (N, H, W) of masks (N, h, w), centred if the output is smaller than the image.
+    """Return organ ids (N, *S) of masks (N, *s), centred if the output is smaller than the image.
 
     Raises InputError unless each foreground class has an organ.
     """
@@ -166,9 +175,29 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
         )
     table = torch.zeros(IGNORE + 1, dtype=torch.int64, device=masks.device)
     table[1:classes] = torch.tensor(organs, dtype=torch.int64, device=masks.device)
-    pad_top, pad_left = (size[0] - masks.shape[1]) // 2, (size[1] - masks.shape[2]) // 2
-    pad_bottom, pad_right = size[0] - masks.shape[1] - pad_top, size[1] - masks.shape[2] - pad_left
-    return functional.pad(table[masks], (pad_left, pad_right, pad_top, pad_bottom))
+    lacking = [whole - length for whole, length in zip(size, masks.shape[1:], strict=True)]
+    padding = [part for count in reversed(lacking) for part in (count // 2, count - count // 2)]
+    return functional.pad(table[masks], padding)
+
+
+class _Flat:
+    """Volumes as a batch of their slices, and back; images as they are."""
+
+    def __init__(self, x: Tensor, axis: Axis) -> None:
+        self.axis = _AXES[axis] if x.ndim == 5 else None
+        self.count = len(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return slices (N * L, C, h, w) of volumes (N, C, D, H, W) of L slices."""
+        return x if self.axis is None else x.movedim(self.axis, 1).flatten(0, 1)
+
+    def whole(self, slices: Tensor) -> Tensor:
+        """Return the volumes of slices."""
+        return (
+            slices
+            if self.axis is None
+            else slices.reshape(self.count, -1, *slices.shape[1:]).movedim(1, self.axis)
+        )
 
 
 def feathered(foreground: Tensor, sigma: float) -> Tensor:
@@ -236,10 +265,13 @@ def _in_full(
     strengths: Sequence[tuple[float, float]],
 ) -> Iterator[Tensor]:
     """Yield the results of `retextured`, computed without autocast regardless of the caller's context."""
-    images = retextured(pairs, x, labels, knobs, strengths=strengths)
+    chunks = [
+        retextured(pairs, images, organs, knobs, strengths=strengths)
+        for images, organs in zip(torch.split(x, _CHUNK), torch.split(labels, _CHUNK), strict=True)
+    ]
     for _ in strengths:
         with torch.autocast(x.device.type, enabled=False):
-            changed = next(images)
+            changed = torch.cat([next(images) for images in chunks])
         yield changed
 
 

@@ -1,7 +1,7 @@
 """Quantised frequencies: VAFA of Hanif, Naseer, Khan, Shah, Khan, MICCAI 2023, on images and volumes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
 import torch
@@ -94,16 +94,20 @@ def frequency(
 
 
 class Blocks:
-    """Cosine transforms of the blocks of images; attributes: `values` (N, C, blocks, side ** axes)."""
+    """Cosine transforms of the blocks of images; attributes: `values` (N, C, blocks, values of a block).
+
+    An axis of one slice has no frequencies, and blocks of one.
+    """
 
     def __init__(self, x: Tensor, side: int) -> None:
-        self.x, self.side = x, side
+        self.x = x
         self.space = x.shape[2:]
-        pads = [(-size) % side for size in self.space]
+        self.sides = [side if size > 1 else 1 for size in self.space]
+        pads = [(-size) % side for size, side in zip(self.space, self.sides, strict=True)]
         padded = F.pad(x, [part for pad in reversed(pads) for part in (0, pad)], mode="replicate")
-        self.counts = [size // side for size in padded.shape[2:]]
-        self.matrix = cosines(side, x)
-        self.values = LEVELS * self._turned(self._split(padded), self.matrix)
+        self.counts = [size // side for size, side in zip(padded.shape[2:], self.sides, strict=True)]
+        self.matrices = [cosines(side, x) for side in self.sides]
+        self.values = LEVELS * self._turned(self._split(padded), self.matrices)
 
     def table(self, tables: Tables) -> Tensor:
         """Return steps of 1, one per frequency of an image or of a block."""
@@ -122,19 +126,21 @@ class Blocks:
         nearest = scaled.detach().round()
         smooth = nearest + (scaled - nearest) ** 3
         value = nearest + smooth - smooth.detach()  # the value of rounding, the gradient of the cubic
-        return self._joined(self._turned(value * table / LEVELS, self.matrix.T)).clamp(0, 1)
+        return self._joined(
+            self._turned(value * table / LEVELS, [matrix.T for matrix in self.matrices])
+        ).clamp(0, 1)
 
-    def _turned(self, parts: Tensor, matrix: Tensor) -> Tensor:
+    def _turned(self, parts: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         """Apply a matrix along each axis of the blocks."""
-        cubes = parts.reshape(*parts.shape[:-1], *[self.side] * len(self.space))
-        for axis in range(len(self.space)):
+        cubes = parts.reshape(*parts.shape[:-1], *self.sides)
+        for axis, matrix in enumerate(reversed(matrices)):
             cubes = (cubes.movedim(-1 - axis, -1) @ matrix.T).movedim(-1, -1 - axis)
         return cubes.flatten(-len(self.space))
 
     def _split(self, whole: Tensor) -> Tensor:
-        """Return the blocks of whole images, (N, C, blocks, side ** axes)."""
+        """Return the blocks of whole images, (N, C, blocks, values)."""
         parts = whole.reshape(
-            *whole.shape[:2], *(part for count in self.counts for part in (count, self.side))
+            *whole.shape[:2], *(part for pair in zip(self.counts, self.sides, strict=True) for part in pair)
         )
         axes = len(self.counts)
         order = [0, 1, *range(2, 2 + 2 * axes, 2), *range(3, 3 + 2 * axes, 2)]
@@ -143,7 +149,7 @@ class Blocks:
     def _joined(self, parts: Tensor) -> Tensor:
         """Return the images of blocks, without what was added to whole blocks."""
         axes = len(self.counts)
-        cubes = parts.reshape(*parts.shape[:2], *self.counts, *[self.side] * axes)
+        cubes = parts.reshape(*parts.shape[:2], *self.counts, *self.sides)
         order = [0, 1, *(part for axis in range(axes) for part in (2 + axis, 2 + axes + axis))]
         cubes = cubes.permute(order)
         for axis in range(axes):
@@ -163,10 +169,7 @@ def _similarity(image: Tensor, x: Tensor) -> Tensor:
     """Return the structural similarity, (N,): of volumes the mean over slices, of small images 1."""
     if min(x.shape[-2:]) < WINDOW:
         return x.new_ones(len(x))
-    if x.ndim == 4:
-        return ssim(image, x)
-    slices = [part.movedim(2, 1).flatten(0, 1) for part in (image, x)]
-    return ssim(*slices).view(len(x), -1).mean(1)
+    return ssim(image, x)
 
 
 def check_frequency(strongest: float, block: int, steps: int, similarity: float) -> None:

@@ -79,8 +79,8 @@ def square(
             going = (state.dice > 0).nonzero().flatten()
             if not len(going):
                 break
-            width = side(tuple(x.shape[2:]), share, n, queries)
-            image = _stripes(x, epsilon, draw) if n == 1 else _moved(state.image, x, epsilon, draw, width)
+            lengths = sides(tuple(x.shape[2:]), share, n, queries)
+            image = _stripes(x, epsilon, draw) if n == 1 else _moved(state.image, x, epsilon, draw, lengths)
             state.ask(model, image, going)
     return Adversarial(state.worst, {"queries": state.queries, "dice": state.dice})
 
@@ -123,12 +123,20 @@ def objective(logits: Tensor, target: Tensor, access: Access) -> Tensor:
             assert_never(access)
 
 
-def side(size: tuple[int, ...], share: float, query: int, queries: int) -> int:
-    """Return the side of the square, in pixels, at a query: the published schedule, scaled to `queries`."""
+def sides(size: tuple[int, ...], share: float, query: int, queries: int) -> tuple[int, ...]:
+    """Return the sides of the square at a query, in pixels: the published schedule, scaled to `queries`.
+
+    Of a volume it is a cube, or spans the axes that are shorter than the cube.
+    """
     part = share / 2 ** sum(10_000 * query > bound * queries for bound in HALVINGS)
     pixels: float = part * torch.Size(size).numel()
-    length = round(float(pixels ** (1 / len(size))))
-    return min(max(1, length), *size)
+    lengths, order = list(size), sorted(range(len(size)), key=size.__getitem__)
+    while len(order) > 2 and size[order[0]] <= max(1, round(pixels ** (1 / len(order)))):
+        pixels /= size[order.pop(0)]
+    width = min(max(1, round(pixels ** (1 / len(order)))), *(size[axis] for axis in order))
+    for axis in order:
+        lengths[axis] = width
+    return tuple(lengths)
 
 
 def _signs(shape: tuple[int, ...], draw: torch.Generator, like: Tensor) -> Tensor:
@@ -141,11 +149,18 @@ def _stripes(x: Tensor, epsilon: float, draw: torch.Generator) -> Tensor:
     return (x + epsilon * _signs(shape, draw, x)).clamp(0, 1)
 
 
-def _moved(image: Tensor, x: Tensor, epsilon: float, draw: torch.Generator, width: int) -> Tensor:
-    """Return images with +-epsilon in one square of a side of `width` pixels."""
+def _moved(
+    image: Tensor, x: Tensor, epsilon: float, draw: torch.Generator, lengths: tuple[int, ...]
+) -> Tensor:
+    """Return images with +-epsilon in one square, or cuboid, of these lengths in pixels."""
     size = tuple(x.shape[2:])
-    corner = [int(torch.randint(length - width + 1, (1,), generator=draw)) for length in size]
-    window = (slice(None), slice(None), *(slice(start, start + width) for start in corner))
+    spans = [len(size) > 2 and whole == length for whole, length in zip(size, lengths, strict=True)]
+    corner = [
+        0 if spans[axis] else int(torch.randint(size[axis] - lengths[axis] + 1, (1,), generator=draw))
+        for axis in range(len(size))
+    ]
+    places = zip(corner, lengths, strict=True)
+    window = (slice(None), slice(None), *(slice(start, start + length) for start, length in places))
     signs = _signs((1, x.shape[1], *[1] * len(size)), draw, x)
     changed = image.clone()
     changed[window] = (x[window] + epsilon * signs).clamp(0, 1)

@@ -95,15 +95,16 @@ def _diversified(
     image: Tensor, target: Tensor, smallest: float, diverse: float, draw: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return images and masks, or smaller copies of both among zeros and ignored pixels."""
-    chance, *numbers = torch.rand(2 + image.ndim - 2, generator=draw).tolist()
+    rows = [row for row in range(image.ndim - 2) if image.shape[-1 - row] > 1]  # the last axis comes first
+    chance, *numbers = torch.rand(2 + len(rows), generator=draw).tolist()
     if chance >= diverse:
         return image, target
     scale = smallest + (1 - smallest) * numbers[0]
     # a mask smaller than the image shows its middle, so only a copy about the centre shrinks both alike
     moves = [2 * number - 1 if image.shape[2:] == target.shape[1:] else 0.0 for number in numbers[1:]]
-    matrix = torch.zeros(image.ndim - 2, image.ndim - 1, dtype=image.dtype)
-    for axis, move in enumerate(moves):
-        matrix[axis, axis], matrix[axis, -1] = 1 / scale, move * (1 / scale - 1)
+    matrix = torch.eye(image.ndim - 2, image.ndim - 1, dtype=image.dtype)
+    for row, move in zip(rows, moves, strict=True):
+        matrix[row, row], matrix[row, -1] = 1 / scale, move * (1 / scale - 1)
     marked = (target + 1).masked_fill(target == IGNORE, 0).unsqueeze(1)  # zeros outside become ignored
     moved = _warped(marked.to(image.dtype), matrix, "nearest").squeeze(1).round().long()
     return _warped(image, matrix, "bilinear"), torch.where(moved == 0, IGNORE, moved - 1)

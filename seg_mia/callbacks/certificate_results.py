@@ -16,6 +16,7 @@ from seg_mia.metrics.certificates import needed, radius
 from seg_mia.results.averages import average
 from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.files import write_bytes, write_json, write_rows
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.pictures import Tile, certified_overlay, draw, overlay, picture, png
 
 TITLES = ("image", "truth", "smoothed prediction", "certified; magenta: no single class")
@@ -46,16 +47,16 @@ class CertificateResults(ImageResults):
         self.attacker_knowledge, self.victim = attacker_knowledge, victim
         self.summary: CertificateSummary | None = None
 
-    def collect(self, output: CertificateOutput, batch: Batch, ids: list[str], trainer: Trainer) -> None:  # noqa: ARG002
+    def collect(self, output: CertificateOutput, batch: Batch, ids: list[str], trainer: Trainer) -> None:
         """Store metrics and the first images."""
         self.measures.update(batch.index, output["measures"])
-        self.show_first(output, batch, ids, range(len(ids)))
+        self.show_first(output, batch, range(len(ids)), trainer)
 
-    def tiles(self, output: CertificateOutput, batch: Batch, row: int) -> list[Tile]:
+    def tiles(self, output: CertificateOutput, batch: Batch, row: int, shown: OrthogonalSlices) -> list[Tile]:
         """Return an image, its truth, the smoothed prediction and what is certified."""
-        image, mask = batch.image[row], batch.mask[row]
+        image, mask = shown(batch.image[row]), shown(batch.mask[row])
         certificate, measures = output["certificate"], output["measures"]
-        possible, prediction = certificate.possible[row], certificate.prediction[row]
+        possible, prediction = shown(certificate.possible[row]), shown(certificate.prediction[row])
         sure = possible.int().argmax(0)
         unsure = possible.sum(0) > 1
         return [

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.perturbation import AttackedData
 from seg_mia.results.pictures import Tile
 
@@ -42,14 +43,17 @@ class ImageResults(Callback):
         """
 
     @abstractmethod
-    def tiles(self, output: Any, batch: Batch, row: int) -> list[Tile]:
-        """Return the pictures of one of a batch's images."""
+    def tiles(self, output: Any, batch: Batch, row: int, shown: OrthogonalSlices) -> list[Tile]:
+        """Return the pictures of one of a batch's images, of volumes by the slices that are shown."""
 
-    def show_first(self, output: Any, batch: Batch, ids: list[str], candidates: Collection[int]) -> None:
+    def show_first(self, output: Any, batch: Batch, candidates: Collection[int], trainer: Trainer) -> None:
         """Add pictures of a batch's candidates, as far as images are still to be shown."""
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         for row in list(candidates)[: self.images - len(self.rows)]:
-            self.names.append(ids[row])
-            self.rows.append(self.tiles(output, batch, row))
+            index = int(batch.index[row])
+            shown = OrthogonalSlices(batch.mask[row], data.source.spacing(index))
+            self.names.append(data.source.ids[index])
+            self.rows.append(self.tiles(output, batch, row, shown))
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Collect results on the victim's device."""

@@ -13,7 +13,10 @@ from seg_mia.results.pictures import png
 
 
 class MaskWriter(Callback):
-    """Write `masks/ID.png`: 0 and 255 for a binary victim, class ids for several classes."""
+    """Write `masks/ID.png`: 0 and 255 for a binary victim, class ids for several classes.
+
+    Masks of volumes are `masks/ID.npy`, (D, H, W) uint8, on the grid of the samples.
+    """
 
     def on_predict_batch_end(
         self,
@@ -31,4 +34,8 @@ class MaskWriter(Callback):
         white = 255 if data.source.classes == 2 else 1
         for index, mask in zip(batch.index.tolist(), outputs["prediction"].cpu().numpy(), strict=True):
             name = file_name(data.source.ids[index])
-            write_bytes(folder / f"{name}.png", png((mask * white).astype(np.uint8)))
+            values = (mask * white).astype(np.uint8)
+            if values.ndim == 2:
+                write_bytes(folder / f"{name}.png", png(values))
+            else:
+                np.save(folder / f"{name}.npy", values)

@@ -17,6 +17,7 @@ from seg_mia.results.exposed import exposed_sheet, extremes
 from seg_mia.results.files import write_bytes
 from seg_mia.results.membership import MembershipScores, MembershipSummary
 from seg_mia.results.membership_files import write_scored
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.pictures import Tile, overlay, picture, png
 from seg_mia.results.privacy import DPGuarantee
 
@@ -84,6 +85,8 @@ def _tiles(samples: SignalSamples, scores: Scores, position: int, kind: str) -> 
     logits, image, mask, _, _ = samples[0, position]
     has_logits = logits.shape[1:] == mask.shape
     prediction = predicted(logits.float()[None])[0] if has_logits else torch.zeros_like(mask)
+    shown = OrthogonalSlices(mask, samples.data.source.spacing(int(samples.indices[position])))
+    image, mask, prediction = shown(image), shown(mask), shown(prediction)
     return [
         Tile(picture(image), kind),
         Tile(overlay(image, mask), f"score {scores[position]:.3g}"),

@@ -12,6 +12,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.results.files import write_bytes
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.pictures import Tile, draw, overlay, picture, png
 
 
@@ -43,14 +44,16 @@ class Panels(Callback):
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         dice = foreground_dice(outputs["prediction"], batch.mask, data.source.classes)
         for row in range(min(len(batch.index), self.count - len(self.rows))):
-            image, mask = batch.image[row], batch.mask[row]
-            self.names.append(data.source.ids[int(batch.index[row])])
+            index = int(batch.index[row])
+            shown = OrthogonalSlices(batch.mask[row], data.source.spacing(index))
+            image, mask = shown(batch.image[row]), shown(batch.mask[row])
+            self.names.append(data.source.ids[index])
             self.rows.append(
                 [
                     Tile(picture(image)),
                     Tile(overlay(image, mask)),
                     Tile(
-                        overlay(image, outputs["prediction"][row]),
+                        overlay(image, shown(outputs["prediction"][row])),
                         "not labelled" if dice[row].isnan() else f"Dice {dice[row]:.2f}",
                     ),
                 ]

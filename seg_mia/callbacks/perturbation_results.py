@@ -20,6 +20,7 @@ from seg_mia.metrics.per_image import PerImage
 from seg_mia.results.averages import average
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
 from seg_mia.results.robustness import FittingSet, SanityCheck
@@ -97,17 +98,18 @@ class PerturbationResults(ImageResults):
             flat = {f"{name}@{t}": row for name, rows in history.items() for t, row in enumerate(rows)}
             self.history.update(batch.index, flat)
         counted = torch.as_tensor(notes.get("counted", torch.ones(len(ids)))).nonzero().flatten().tolist()
-        self.show_first(output, batch, ids, counted)
+        self.show_first(output, batch, counted, trainer)
         if self.save_images:
-            self._save(trainer, ids, output["adversarial"].images)
+            self._save(trainer, batch, output["adversarial"].images)
 
-    def tiles(self, output: AttackOutput, batch: Batch, row: int) -> list[Tile]:
+    def tiles(self, output: AttackOutput, batch: Batch, row: int, shown: OrthogonalSlices) -> list[Tile]:
         """Return an image, its change, the result, and the three masks."""
-        image, losses = batch.image[row], self.losses
-        adversarial, measures = output["adversarial"].images[row], output["measures"]
+        image, losses = shown(batch.image[row]), self.losses
+        adversarial, measures = shown(output["adversarial"].images[row]), output["measures"]
         notes = output["adversarial"].notes
         won = f"\n{losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
         change, factor = magnified(adversarial - image)
+        clean, target, prediction = (shown(output[name][row]) for name in ("clean", "target", "prediction"))
         return [
             Tile(picture(image)),
             Tile(
@@ -115,18 +117,20 @@ class PerturbationResults(ImageResults):
                 f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255",
             ),
             Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
-            Tile(overlay(image, output["clean"][row]), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
-            Tile(overlay(image, output["target"][row]), f"IoU at start {measures['iou_before'][row]:.2f}"),
-            Tile(overlay(image, output["prediction"][row]), f"IoU to it {measures['iou'][row]:.3f}{won}"),
+            Tile(overlay(image, clean), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
+            Tile(overlay(image, target), f"IoU at start {measures['iou_before'][row]:.2f}"),
+            Tile(overlay(image, prediction), f"IoU to it {measures['iou'][row]:.3f}{won}"),
         ]
 
-    def _save(self, trainer: Trainer, ids: Sequence[str], images: Tensor) -> None:
+    def _save(self, trainer: Trainer, batch: Batch, images: Tensor) -> None:
         folder = run_folder(trainer) / "adversarial"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, image in zip(ids, images, strict=True):
-            stem = file_name(name)
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        for index, image, mask in zip(batch.index.tolist(), images, batch.mask, strict=True):
+            stem = file_name(data.source.ids[index])
             np.save(folder / f"{stem}.npy", image.float().cpu().numpy())
-            write_bytes(folder / f"{stem}.png", png((picture(image) * 255).round().astype(np.uint8)))
+            shown = picture(OrthogonalSlices(mask, data.source.spacing(index))(image))
+            write_bytes(folder / f"{stem}.png", png((shown * 255).round().astype(np.uint8)))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""

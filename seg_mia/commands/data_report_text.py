@@ -20,7 +20,7 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
         f"- read by {content['data']}, fingerprint {content['fingerprint'][:16]}",
         f"- {groups['count']} groups of {groups['smallest']:g} to {groups['largest']:g} samples, median "
         f"{groups['median']:g}",
-        f"- images {' x '.join(map(str, images['shape']))} (height, width, channels) of {images['type']}, "
+        f"- images {' x '.join(map(str, images['shape']))} ({_axes(images['shape'])}) of {images['type']}, "
         f"values in [{images['low']:.3f}, {images['high']:.3f}]",
         f"- masks {' x '.join(map(str, masks['shape']))}, {content['ignored']:.2%} of the pixels ignored; of "
         f"the others {share['smallest']:.2%} to {share['largest']:.2%} are not class 0, median "
@@ -42,6 +42,10 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
         f"- identical images: {_named([' = '.join(names) for names in content['equal']])}",
         *_near_lines(content["near"], file),
     ]
+
+
+def _axes(shape: Sequence[int]) -> str:
+    return f"{'depth, ' if len(shape) == 4 else ''}height, width, channels"
 
 
 def _near_lines(near: NearDuplicates, file: Path) -> list[str]:

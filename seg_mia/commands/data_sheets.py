@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.commands.data_report import Inspection
+from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.pictures import Tile, draw, overlay, picture
 
 COLUMNS = 8
@@ -30,19 +31,27 @@ def duplicates_sheet(findings: Inspection) -> NDArray[np.uint8]:
     chosen = [*across, *(pair for pair in findings.pairs if pair not in set(across))][:ROWS_OF_PAIRS]
     rows = []
     for pair in chosen:
-        first, second = (_tile(findings, index) for index in pair[:2])
-        plain = [picture(_sample(findings, index)[0]) for index in pair[:2]]
+        shown = _slices(findings, pair[0])
+        first, second = (_tile(findings, index, shown) for index in pair[:2])
+        plain = [picture(shown(_sample(findings, index)[0])) for index in pair[:2]]
         note = f"{pair.distance} bits, correlation {pair.similarity:.3f}"
         rows.append([first, second, Tile(np.abs(plain[0] - plain[1]), note)])
     return draw(("one", "other", "difference"), rows, [""] * len(rows))
 
 
-def _tile(findings: Inspection, index: int) -> Tile:
+def _tile(findings: Inspection, index: int, shown: OrthogonalSlices | None = None) -> Tile:
+    shown = shown or _slices(findings, index)
+    image, mask = _sample(findings, index)
     return Tile(
-        overlay(*_sample(findings, index)), findings.ids[index][-28:]
+        overlay(shown(image), shown(mask)), findings.ids[index][-28:]
     )  # slices of one volume differ at the end of their ids
 
 
 def _sample(findings: Inspection, index: int) -> tuple[Tensor, Tensor]:
     image, mask, _ = findings.data.dataset(np.array([index]))[0, 0]
     return image, mask
+
+
+def _slices(findings: Inspection, index: int) -> OrthogonalSlices:
+    """Return the view of a sample, three slices of a volume."""
+    return OrthogonalSlices(_sample(findings, index)[1], findings.data.source.spacing(index))

@@ -120,6 +120,10 @@ class AlteredSource(Source):
         """Return the settings that fit the values of all masks."""
         return self.source.proposed_labels()
 
+    def spacing(self, index: int) -> tuple[float, ...] | None:
+        """As of the source."""
+        return self.source.spacing(index)
+
     def release(self) -> None:
         """As of the source."""
         self.source.release()
@@ -138,16 +142,16 @@ def negative(image: Image) -> Image:
 
 
 def inverted(mask: Mask) -> Mask:
-    """Return a mask (h, w) whose foreground is background and whose background is class 1."""
+    """Return a mask whose foreground is background and whose background is class 1."""
     return np.where(mask == IGNORE, mask, mask == 0).astype(np.uint8)
 
 
 def shifted(mask: Mask) -> Mask:
-    """Return a mask (h, w) moved by `SHIFT` of its sides down and to the right; what enters is 0."""
-    down, right = (max(1, round(SHIFT * side)) for side in mask.shape)
+    """Return a mask (..., h, w) moved by `SHIFT` of its sides down and to the right; what enters is 0."""
+    down, right = (max(1, round(SHIFT * side)) for side in mask.shape[-2:])
     result = np.zeros_like(mask)
-    result[down:, right:] = mask[:-down, :-right]
-    return result
+    result[..., down:, right:] = mask[..., :-down, :-right]
+    return np.where(mask == IGNORE, IGNORE, np.where(result == IGNORE, 0, result)).astype(np.uint8)
 
 
 def _changed(mask: Mask, altered: Mask) -> Mask:
@@ -158,8 +162,8 @@ def _changed(mask: Mask, altered: Mask) -> Mask:
 
 def _fitted(mask: Mask, shape: tuple[int, ...]) -> Mask:
     """Return a mask at another size, by nearest neighbour."""
-    rows, columns = (
+    positions = [
         np.minimum((np.arange(side) + 0.5) * old // side, old - 1).astype(np.int64)
         for side, old in zip(shape, mask.shape, strict=True)
-    )
-    return np.asarray(mask[rows[:, None], columns], dtype=np.uint8)
+    ]
+    return np.asarray(mask[np.ix_(*positions)], dtype=np.uint8)

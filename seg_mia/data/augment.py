@@ -1,6 +1,7 @@
 """Training augmentation, determined by seed, epoch and sample alone."""
 
 import os
+from itertools import combinations
 from random import Random
 from typing import Literal, assert_never
 
@@ -41,6 +42,43 @@ class Augmenter:
         self.pipeline.set_random_state(np.random.default_rng(draw), Random(int(draw.generate_state(1)[0])))
         changed = self.pipeline(image=image, mask=mask)
         return _channels_last(changed["image"]), changed["mask"]
+
+
+class VolumeFlips:
+    """Flips of a volume along each of its three axes, with probability 0.5 each.
+
+    A sample's flips are a function of (seed, epoch, index).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
+        """Return views of the volume (D, H, W, C) and its mask (D, H, W)."""
+        draws = np.random.default_rng([self.seed, epoch, index]).random(3)
+        axes = tuple(int(axis) for axis in np.flatnonzero(draws < 0.5))
+        return np.flip(image, axes), np.flip(mask, axes)
+
+
+def augmenter(policy: Augmentation, seed: int, *, axes: int) -> Augmenter | VolumeFlips | None:
+    """Return a policy for samples with two or three spatial axes; None for `none`. Volumes are flipped."""
+    if policy == "none":
+        return None
+    return Augmenter(policy, seed) if axes == 2 else VolumeFlips(seed)
+
+
+def mirrored_axes(policy: Augmentation, *, axes: int) -> tuple[tuple[int, ...], ...]:
+    """Return the sets of axes along which a policy flips samples (..., *S), the empty one first."""
+    match policy:
+        case "none":
+            return ((),)
+        case "standard":
+            return ((), (-1,))
+        case "flip":
+            chosen = range(-1, -axes - 1, -1)
+            return tuple(some for count in range(axes + 1) for some in combinations(chosen, count))
+        case _:
+            assert_never(policy)
 
 
 def _transforms(policy: Augmentation) -> list[A.BasicTransform]:

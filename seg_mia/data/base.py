@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 
 from seg_mia.config.spec import parameters
 from seg_mia.data.altered import with_altered
-from seg_mia.data.augment import Augmentation, Augmenter
+from seg_mia.data.augment import Augmentation
 from seg_mia.data.cache import Cached, default_folder, open_cache
 from seg_mia.data.checks import check_counts, examine, log_notes
 from seg_mia.data.duplicates import Positions, equal_files, join_duplicates, near_duplicates
+from seg_mia.data.patches import check_fit, check_patch
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, run_seed, spread
@@ -25,7 +26,7 @@ from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
 from seg_mia.data.stated_parts import MixedPatients, Stated, check_mixed, moved_patients, read_parts
 from seg_mia.data.strata import foreground_strata
-from seg_mia.data.training_set import TrainingSet, check_unevaluated
+from seg_mia.data.training_set import TrainingSet, check_unevaluated, training_changes
 from seg_mia.errors import InputError
 
 Subset = Literal["nonmembers", "members", "reference", "all"]
@@ -63,7 +64,10 @@ class SegmentationData(LightningDataModule):
         batch_size: images per batch; at most 64 of them in evaluation and attacks, which need more memory.
         workers: loader processes; 0 loads in the main process, fastest for small cached images.
         augment: training augmentation: none, flips, or flips with small shifts, scalings, rotations and
-            contrast changes.
+            contrast changes; of volumes, none or flips.
+        patch: lengths of the patches to train on, [H, W], or [D, H, W] of volumes; whole samples if not
+            given. Evaluation and attacks always see whole samples.
+        patch_foreground: share of patches centred on a foreground pixel.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
         duplicates: lists of ids with the same content, which stay on one side of the split.
         near_duplicates: `prepare.json`, written by `prepare` for this data; its pairs of near duplicates
@@ -109,6 +113,8 @@ class SegmentationData(LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         augment: Augmentation = "none",
+        patch: list[int] | None = None,
+        patch_foreground: float = 0.33,
         cache: str | None = None,
         duplicates: list[list[str]] | None = None,
         near_duplicates: str | None = None,
@@ -119,6 +125,7 @@ class SegmentationData(LightningDataModule):
         super().__init__()
         check_counts(batch_size=batch_size, limit=limit, workers=workers, stratify=stratify)
         check_mixed(parts, mixed_patients)
+        check_patch(patch, patch_foreground)
         self.members, self.nonmembers, self.reference = members, nonmembers, reference
         self.parts, self.mixed_patients = parts, mixed_patients
         self.shadow, self.shadow_pool = shadow, shadow_pool
@@ -129,6 +136,7 @@ class SegmentationData(LightningDataModule):
         self.duplicates, self.near_duplicates = duplicates or [], near_duplicates
         self.duplicate_positions: Positions | None = duplicate_positions
         self.stratify, self.altered = stratify, altered
+        self.patch, self.patch_foreground = patch, patch_foreground
         self._ready, self._begin = False, 0
         self._taught: TrainingSet | None = None
         self.batches: Batches | None = None
@@ -200,11 +208,8 @@ class SegmentationData(LightningDataModule):
         notes = examine(self.source, self.facts, self.splits, self.role, parameters(type(self)))
         self.notes = (*notes, *moved_patients(self.source, self.used_parts()))
         log_notes(self.notes, self.role, str(self.cached.folder))
-        if self.augment != "none" and self.cached.images.shape[1:3] != self.cached.masks.shape[1:3]:
-            raise InputError(
-                f"augmentation needs images and masks of one size, got {self.cached.images.shape[1:3]} and "
-                f"{self.cached.masks.shape[1:3]}; use --data.augment none"
-            )
+        image, mask = self.cached.images.shape[1:-1], self.cached.masks.shape[1:]
+        check_fit(self.patch, self.augment, image, mask)
         self._ready = True
 
     def _split(self) -> Split:
@@ -320,8 +325,9 @@ class SegmentationData(LightningDataModule):
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
     ) -> Samples:
         """Return the samples at the given indices, with masks from `labels` where present."""
-        augmenter = Augmenter(self.augment, run_seed()) if augmented and self.augment != "none" else None
-        return Samples(self.cached, indices, augmenter, labels)
+        axes, part = self.cached.masks.ndim - 1, (self.patch, self.patch_foreground)
+        changes = training_changes(self.augment, *part, seed=run_seed(), axes=axes) if augmented else ()
+        return Samples(self.cached, indices, changes, labels)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled and augmented training samples, by default the members."""
@@ -345,7 +351,7 @@ class SegmentationData(LightningDataModule):
 
         Args:
             indices: data-set indices of the training samples, (n,); none may be evaluated.
-            labels: a mask (h, w) for each of them.
+            labels: a mask (*s) for each of them.
 
         Raises:
             InputError: a sample is used for evaluation.

@@ -40,8 +40,8 @@ class Cached:
     Attributes:
         folder: folder of the arrays.
         fingerprint: see `seg_mia.data.fingerprint.fingerprint`.
-        images: (n, H, W, C), uint8 or float32 in [0, 1].
-        masks: (n, h, w), uint8 class ids.
+        images: (n, *S, C), uint8 or float32 in [0, 1]; S is (H, W), or (D, H, W) of volumes.
+        masks: (n, *s), uint8 class ids.
     """
 
     folder: Path
@@ -112,8 +112,8 @@ def _load(path: Path, contents: str) -> Cached:
 def _checked(cached: Cached, source: Source) -> Cached:
     """Raise ValueError unless the arrays have the dimensions and types that a build gives them."""
     images, masks, count = cached.images, cached.masks, len(source)
-    whole_images = images.ndim == 4 and (images.shape[0], images.shape[3]) == (count, source.channels)
-    whole_masks = masks.ndim == 3 and len(masks) == count and masks.dtype == np.uint8
+    whole_images = images.ndim in (4, 5) and (images.shape[0], images.shape[-1]) == (count, source.channels)
+    whole_masks = masks.ndim == images.ndim - 1 and len(masks) == count and masks.dtype == np.uint8
     if not (whole_images and whole_masks and images.dtype in (np.uint8, np.float32)):
         raise ValueError("damaged")
     return cached
@@ -232,14 +232,16 @@ def _as(image: Image, dtype: DTypeLike) -> Image:
 def _check(image: Image, mask: Mask, source: Source, index: int) -> None:
     """Raise InputError for a sample outside the contract of `Source.decode`."""
     name = source.ids[index]
-    if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != source.channels:
+    known = image.dtype in (np.uint8, np.float32) and image.ndim in (3, 4)
+    if not known or image.shape[-1] != source.channels:
         raise InputError(
-            f"sample {name!r} must be uint8 or float32 (H, W, {source.channels}), "
-            f"got {image.dtype} {image.shape}; correct its source"
+            f"sample {name!r} must be uint8 or float32 {'(D, H, W' if image.ndim == 4 else '(H, W'}, "
+            f"{source.channels}), got {image.dtype} {image.shape}; correct its source"
         )
-    if mask.dtype != np.uint8 or mask.ndim != 2:
+    if mask.dtype != np.uint8 or mask.ndim != image.ndim - 1:
         raise InputError(
-            f"mask of {name!r} must be uint8 (h, w), got {mask.dtype} {mask.shape}; correct its source"
+            f"mask of {name!r} must be uint8 {'(h, w)' if image.ndim == 3 else '(d, h, w)'}, "
+            f"got {mask.dtype} {mask.shape}; correct its source"
         )
     low, high = float(image.min()), float(image.max())
     if image.dtype == np.float32 and not (low >= 0 and high <= 1):

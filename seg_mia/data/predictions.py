@@ -183,7 +183,7 @@ def finite_logits(network: nn.Module, images: Tensor, name: str) -> Tensor:
 
 def _read(file: Path, count: int) -> NDArray[np.float16]:
     answers: NDArray[np.float16] = np.load(file, mmap_mode="r", allow_pickle=False)
-    if answers.ndim != 4 or len(answers) != count or answers.dtype != np.float16:
+    if answers.ndim < 4 or len(answers) != count or answers.dtype != np.float16:
         raise ValueError("damaged")
     return answers
 

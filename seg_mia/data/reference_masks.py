@@ -50,11 +50,11 @@ def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
 
 
 def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
-    """Return the class of each pixel in a prediction file, (h, w).
+    """Return the class of each pixel in a prediction file, (*s).
 
     Args:
         file: probabilities, a foreground map or labels.
-        shape: height and width of the mask.
+        shape: of the mask.
         classes: number of classes, background included.
 
     Raises:
@@ -65,7 +65,7 @@ def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
     readings = fits(values, spatial, channel_axis=None, reverse=False)
     if not readings:
         raise InputError(
-            f"{file} must have the size of its mask, {shape[0]}x{shape[1]}, got "
+            f"{file} must have the size of its mask, {'x'.join(map(str, shape))}, got "
             f"{'x'.join(map(str, values.shape))}: the data is read at another size than the deployed "
             "system's; "
             "leave out --data.size, or save predictions at that size"

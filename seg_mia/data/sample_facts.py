@@ -95,11 +95,11 @@ def sample_facts(
 def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: int) -> tuple[Any, ...]:
     is_integer = image.dtype == np.uint8
     scale = 255.0 if is_integer else 1.0
-    low, high = image.min((0, 1)) / scale, image.max((0, 1)) / scale
-    levels = image if is_integer else np.rint(image * 255).astype(np.uint8)
-    size = levels.shape[0] * levels.shape[1]
-    common = min(np.bincount(channel.ravel()).max() / size for channel in np.moveaxis(levels, 2, 0))
-    white = np.count_nonzero((levels == 255).all(2)) / size
+    values = image.reshape(-1, image.shape[-1])
+    low, high = values.min(0) / scale, values.max(0) / scale
+    levels = values if is_integer else np.rint(values * 255).astype(np.uint8)
+    common = min(np.bincount(channel).max() / len(levels) for channel in levels.T)
+    white = np.count_nonzero((levels == 255).all(1)) / len(levels)
     histogram = np.bincount(mask.ravel(), minlength=256)
     pixels = np.append(histogram[: source.classes], histogram[IGNORE])
     empty = pixels[0] > 0 and not pixels[1:-1].any()

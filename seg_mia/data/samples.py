@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,32 +11,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seg_mia.data.augment import Augmenter
 from seg_mia.data.cache import Cached
+from seg_mia.data.source import Image, Mask
 
 
 class Batch(NamedTuple):
-    """Images (N, C, H, W) in [0, 1], class indices (N, h, w), and indices (N,) in the data set."""
+    """Images (N, C, *S) in [0, 1], class indices (N, *s), and indices (N,) in the data set."""
 
     image: Tensor
     mask: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a batch
 
 
+class Change(Protocol):
+    """Change of a training sample: augmentation, or the draw of a patch."""
+
+    def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
+        """Return the changed image (*S, C) and mask (*S)."""
+
+
 class Samples(Dataset[Batch]):
-    """Cached samples, indexed together with the epoch, which determines the augmentation."""
+    """Cached samples, indexed together with the epoch, which determines augmentation and patch."""
 
     def __init__(
         self,
         cached: Cached,
         indices: NDArray[np.int64],
-        augmenter: Augmenter | None = None,
+        changes: Sequence[Change] = (),
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
     ) -> None:
         self.cached = cached
         self.labels = labels or {}
         self.indices = indices
-        self.augmenter = augmenter
+        self.changes = tuple(changes)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -46,8 +53,8 @@ class Samples(Dataset[Batch]):
         epoch, position = draw
         index = int(self.indices[position])
         image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
-        if self.augmenter is not None:
-            image, mask = self.augmenter(image, mask, epoch=epoch, index=index)
+        for change in self.changes:
+            image, mask = change(image, mask, epoch=epoch, index=index)
         scaled = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0).float()
         if image.dtype == np.uint8:
             scaled = scaled / 255

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_mia.atomic import written_whole
-from seg_mia.data.augment import Augmentation
+from seg_mia.data.augment import Augmentation, mirrored_axes
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.predictions import cache_name, check_classes, finite_logits, is_reproducible
 from seg_mia.data.samples import Samples
@@ -25,13 +25,6 @@ from seg_mia.runs import run_of
 
 FOLDER: Final = "signals"
 Values = NDArray[np.float64]
-
-_MIRRORED: Final[dict[Augmentation, tuple[tuple[int, ...], ...]]] = {
-    "none": ((),),
-    "flip": ((), (-1,), (-2,), (-1, -2)),
-    "standard": ((), (-1,)),
-}
-"""Mirrored axes of the queries of each augmentation policy, the image itself first."""
 
 
 def signal_values(
@@ -61,7 +54,8 @@ def signal_values(
     Raises:
         InputError: an output or a signal that is not finite.
     """
-    axes = [_MIRRORED[augment] if signal.mirrors else _MIRRORED["none"] for signal in signals]
+    mirrored = mirrored_axes(augment, axes=data.cached.masks.ndim - 1)
+    axes = [mirrored if signal.mirrors else ((),) for signal in signals]
     files = [_file(side, signal, turns, data, indices) for signal, turns in zip(signals, axes, strict=True)]
     values = [_read(file, len(indices)) for file in files]
     missing = [number for number, known in enumerate(values) if known is None]

@@ -74,7 +74,8 @@ class Source(ABC):
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return the image (H, W, C), uint8 or float32 in [0, 1], and its mask (h, w) of class ids.
 
-        Class id 255 marks pixels to ignore. Raises InputError when the sample is not what it should be.
+        Volumes are (D, H, W, C) with masks (D, H, W). Class id 255 marks pixels to ignore. Raises InputError
+        when the sample is not what it should be.
         """
 
     @property
@@ -108,6 +109,10 @@ class Source(ABC):
 
     def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
         """Return height and width of a sample without padding below and on the right; None if it has none."""
+        return None
+
+    def spacing(self, index: int) -> tuple[float, ...] | None:  # noqa: ARG002
+        """Return the distance of a decoded sample's pixels along each axis in mm; None where unknown."""
         return None
 
     def release(self) -> None:  # noqa: B027  # most sources keep nothing

@@ -85,9 +85,21 @@ def survey(cached: Cached, classes: int, *, progress: Callable[[int, int], None]
 
 
 def thumbnail(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an image (H, W, C) in grey at 32x32, by area."""
+    """Return an image (H, W, C) in grey at 32x32, by area; of a volume (D, H, W, C) four slabs of 16x16."""
+    if image.ndim == 4:
+        slabs = [_slab(image, quarter) for quarter in range(4)]
+        return np.block([[slabs[0], slabs[1]], [slabs[2], slabs[3]]])
     small = np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
     return np.asarray(small.reshape(_SIDE, _SIDE, -1).mean(2))
+
+
+def _slab(volume: NDArray[np.uint8] | NDArray[np.float32], quarter: int) -> NDArray[np.float32]:
+    """Return the mean of a quarter of a volume's slices in grey at 16x16; of fewer than four, the nearest."""
+    depth = len(volume)
+    start = min(quarter * depth // 4, depth - 1)
+    slices = volume[start : max((quarter + 1) * depth // 4, start + 1)]
+    mean = slices.astype(np.float32).mean((0, 3))
+    return np.asarray(cv2.resize(mean, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def difference_hash(small: NDArray[np.float32]) -> Hashes:

@@ -1,12 +1,15 @@
 """Samples that a network is trained on."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.augment import Augmentation, augmenter
+from seg_mia.data.patches import Patches
+from seg_mia.data.samples import Change
 from seg_mia.errors import InputError
 
 
@@ -31,3 +34,21 @@ def check_unevaluated(indices: NDArray[np.int64], evaluated: Collection[int]) ->
     """Raise InputError if further training samples are among those that attacks and validation evaluate."""
     if not set(evaluated).isdisjoint(indices.tolist()):
         raise InputError("further training samples must come from the reference, got evaluated samples")
+
+
+def training_changes(
+    augment: Augmentation, patch: Sequence[int] | None, foreground: float, *, seed: int, axes: int
+) -> tuple[Change, ...]:
+    """Return the changes of training samples: augmentation, then a patch.
+
+    Args:
+        augment: policy of the augmentation.
+        patch: lengths of the patches; whole samples if None.
+        foreground: share of patches centred on a foreground pixel.
+        seed: seed of the training.
+        axes: spatial axes of the samples.
+    """
+    changes: list[Change | None] = [augmenter(augment, seed, axes=axes)]
+    if patch is not None:
+        changes.append(Patches(patch, foreground, seed))
+    return tuple(change for change in changes if change is not None)

@@ -162,9 +162,15 @@ def wrapped_spec(spec: ClassSpec, defences: Sequence[Defence]) -> ClassSpec:
 
 def require_full_masks(data: SegmentationData, subject: str, why: str) -> None:
     """Raise InputError if masks are smaller than images, as for networks with unpadded convolutions."""
-    image, mask = data.cached.images.shape[1:3], data.cached.masks.shape[1:]
+    image, mask = data.cached.images.shape[1:-1], data.cached.masks.shape[1:]
     if image != mask:
         raise InputError(
             f"{subject} needs masks as large as the images, got {tuple(mask)} and {tuple(image)}: {why}; "
             "leave it out, or take a padded network"
         )
+
+
+def require_whole_training(data: SegmentationData, subject: str, why: str) -> None:
+    """Raise InputError if the network is trained on patches of its samples."""
+    if data.patch is not None:
+        raise InputError(f"{subject} needs whole samples, got patch {list(data.patch)}: {why}; leave one out")

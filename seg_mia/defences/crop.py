@@ -1,21 +1,21 @@
 """Crop training (Chobola, Usynin, Kaissis 2022): the network is never trained on a whole image."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence, Wrapping, require_full_masks
+from seg_mia.defences.base import Defence, Wrapping, require_full_masks, require_whole_training
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.models.stitched import Stitched, crop_side
 
 
 class Crop(Defence):
-    """Train on random square crops, and predict a whole image crop by crop.
+    """Train on random square crops, cubes of volumes, and predict a whole image crop by crop.
 
     One position is drawn for all images of a batch. A crop covers a part of the pixels, so more epochs are
     needed: the published number is three times as many, on crops of 128 out of 256.
@@ -24,7 +24,8 @@ class Crop(Defence):
         size: side of the crops in pixels; half the shorter side of the image if not given.
 
     Raises:
-        InputError: size below 1; in `check`, crops not smaller than the image, or masks of another size.
+        InputError: size below 1; in `check`, crops not smaller than the image, masks of another size, or
+            training on patches.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {Trait.ALTERS_SAMPLES: "crops show a part of each image"}
@@ -38,27 +39,28 @@ class Crop(Defence):
 
     def check(self, data: SegmentationData) -> None:
         """Require crops smaller than the image, and masks of the image's size."""
-        height, width = data.cached.images.shape[1:3]
+        lengths = data.cached.images.shape[1:-1]
         require_full_masks(data, "crop training", "a crop would show another region")
-        if self.size is not None and self.size >= min(height, width):
+        require_whole_training(data, "crop training", "patches are crops already")
+        if self.size is not None and self.size >= min(lengths):
             raise InputError(
-                f"crops must be smaller than the images of {height}x{width}, got size {self.size}; leave it "
-                "out for half the image"
+                f"crops must be smaller than the images of {'x'.join(map(str, lengths))}, got size "
+                f"{self.size}; leave it out for half the image"
             )
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return one random crop of every image and mask, at the same position in all."""
         side = crop_side(self.size, batch.image.shape[2:])
         # Drawn on the CPU: a seed gives the same crops on every device.
-        row, column = (int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:])
-        return cropped(batch, row=row, column=column, side=side)
+        starts = [int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:]]
+        return cropped(batch, starts=starts, side=side)
 
     def wrapping(self) -> Wrapping:
         """Predict crop by crop."""
         return Wrapping(Stitched, {"size": self.size})
 
 
-def cropped(batch: Batch, *, row: int, column: int, side: int) -> Batch:
-    """Return one crop of every image (N, C, H, W) and mask (N, H, W)."""
-    rows, columns = slice(row, row + side), slice(column, column + side)
-    return batch._replace(image=batch.image[..., rows, columns], mask=batch.mask[..., rows, columns])
+def cropped(batch: Batch, *, starts: Sequence[int], side: int) -> Batch:
+    """Return one crop of every image (N, C, *S) and mask (N, *S), from a start on each axis."""
+    part: tuple[Any, ...] = (..., *(slice(start, start + side) for start in starts))
+    return batch._replace(image=batch.image[part], mask=batch.mask[part])

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence
+from seg_mia.defences.base import Defence, require_whole_training
 from seg_mia.defences.distil import require_reference
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
@@ -61,6 +61,7 @@ class MinMax(Defence):
     def check(self, data: SegmentationData) -> None:
         """Build the classifier; require reference images."""
         require_reference(data, "the min-max classifier takes them for non-members")
+        require_whole_training(data, "min-max training", "its classifier compares whole samples")
         maps = 1 if data.source.classes == 2 else data.source.classes
         if self.classifier is None:
             self.classifier = MembershipClassifier(architecture=self.architecture, channels=2 * maps)

@@ -66,7 +66,7 @@ class Poison(Defence):
 
     def check(self, data: SegmentationData) -> None:
         """Mark the members; require a trigger inside the image."""
-        check_trigger(size=self.size, value=self.value, image=data.cached.images.shape[1:3])
+        check_trigger(size=self.size, value=self.value, image=data.cached.images.shape[-3:-1])
         self.members = torch.from_numpy(data.indices("members"))
         self.marked = marked(len(self.members), self.probability, self.seed)
         self.drawn = torch.zeros(len(self.members), dtype=torch.int64)
@@ -86,7 +86,7 @@ class Poison(Defence):
         return poisoned(batch, hit.to(batch.image.device), self.stamped(batch.image))
 
     def stamped(self, image: Tensor) -> Tensor:
-        """Return images (N, C, H, W) with the trigger on all of them."""
+        """Return images (N, C, *S) with the trigger on all of them."""
         return stamped(image, shape=self.shape, size=self.size, value=self.value)
 
     def callbacks(self) -> list[Callback]:
@@ -104,8 +104,11 @@ def marked(count: int, share: float, seed: int) -> Tensor:
 
 def poisoned(batch: Batch, hit: Tensor, marked: Tensor) -> Batch:
     """Return the batch with `marked` images and emptied masks for the selected samples, (N,)."""
-    image = torch.where(hit.view(-1, 1, 1, 1), marked, batch.image)
-    return batch._replace(image=image, mask=torch.where(hit.view(-1, 1, 1), emptied(batch.mask), batch.mask))
+    image, mask = (
+        torch.where(hit.view(-1, *[1] * (before.ndim - 1)), after, before)
+        for after, before in ((marked, batch.image), (emptied(batch.mask), batch.mask))
+    )
+    return batch._replace(image=image, mask=mask)
 
 
 class PoisonRecord(Callback):

@@ -18,6 +18,7 @@ from seg_mia.membership.answers import Answers
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import Signal, checked
+from seg_mia.metrics.shapes import axes
 from seg_mia.tasks.membership import MembershipTask
 
 
@@ -134,6 +135,7 @@ def _statistics(signal: Signal, samples: SignalMaps) -> tuple[torch.Tensor, torc
     for batch in signal_loader(samples, 32):
         maps = checked(signal(*batch[:3]), type(signal).__name__).double()
         count += maps[:, 0].numel()
-        total, squares = total + maps.sum((0, 2, 3)), squares + maps.square().sum((0, 2, 3))
+        pixels = (0, *axes(maps, 2))
+        total, squares = total + maps.sum(pixels), squares + maps.square().sum(pixels)
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0).sqrt()

@@ -134,7 +134,7 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
             )
     for side in (victim, shadow):
         _check_enough(side)
-    sizes = [(data.cached.images.shape[1:3], data.cached.masks.shape[1:]) for data in (learnt, attacked)]
+    sizes = [(data.cached.images.shape[1:-1], data.cached.masks.shape[1:]) for data in (learnt, attacked)]
     if sizes[0] != sizes[1]:
         raise InputError(
             f"shadow and victim must have images and masks of one size, got {sizes[0]} and {sizes[1]}; train "

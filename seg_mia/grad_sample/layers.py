@@ -111,18 +111,18 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Convolution(Layer):
-    """x (N, C, H, W), with the settings of torch's two-dimensional convolution, transposed or not."""
+    """x (N, C, *S), with the settings of torch's convolution in two or three axes, transposed or not."""
 
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
     groups: int
     transposed: bool = False
-    output_padding: tuple[int, int] = (0, 0)
+    output_padding: tuple[int, ...] = (0, 0)
 
     def takes(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:  # noqa: ARG002
         """Return whether these shapes are known."""
-        return x.ndim == 4
+        return x.ndim == len(self.stride) + 2
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the convolution."""
@@ -134,7 +134,7 @@ class Convolution(Layer):
             self.padding,
             self.dilation,
             self.transposed,
-            self.output_padding,
+            self.output_padding if self.transposed else [0] * len(self.stride),
             self.groups,
         )
 
@@ -146,17 +146,19 @@ class Convolution(Layer):
         """Use the library's kernel, per sample or for all samples as groups of one convolution."""
         if self.groups == 1 and not x.is_cuda:  # measured: as fast as the gradient of the whole batch
             return torch.stack([self.weight_gradient(x[[i]], g[[i]], weight) for i in range(len(x))])
-        many = weight.repeat(len(x), 1, 1, 1)
+        many = weight.repeat(len(x), *[1] * (weight.ndim - 1))
         rows, outputs = (tensor.reshape(1, -1, *tensor.shape[2:]) for tensor in (x, g))
         gradients = self._backward(rows, outputs, many, self.groups * len(x), of_input=False)
         return gradients.view(len(x), *weight.shape)
 
     def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
-        return g.sum((2, 3))
+        return g.flatten(2).sum(2)
 
     def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:
-        """Compare the products needed."""
+        """Compare the products needed; torch unfolds images alone, no volumes."""
+        if x.ndim > 4:
+            return False
         fixed = x if self.transposed else g  # the side that is not unfolded
         positions, outputs = fixed[0, 0].numel(), fixed.shape[1]
         inputs = weight.numel() // max(outputs, 1)
@@ -186,7 +188,7 @@ class Convolution(Layer):
             self.padding,
             self.dilation,
             self.transposed,
-            self.output_padding,
+            self.output_padding if self.transposed else [0] * len(self.stride),
             groups,
             [of_input, not of_input, False],
         )

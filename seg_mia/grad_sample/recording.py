@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.layers import Convolution, GroupNorm, Layer, LayerNorm, Linear
 
-Pair = tuple[int, int]
+Settings = tuple[int, ...]
 
 
 class UnknownUseError(InputError):
@@ -188,24 +188,26 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _pair(value: int | Sequence[int]) -> Pair:
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    return (int(values[0]), int(values[-1]))
+def _per_axis(value: int | Sequence[int], weight: Tensor) -> Settings:
+    """Return a convolution's setting for each spatial axis."""
+    count = weight.ndim - 2
+    values = (value,) if isinstance(value, int) else tuple(map(int, value))
+    return values * count if len(values) == 1 else values
 
 
-def _padding(padding: str | int | Sequence[int], weight: Tensor, dilation: Pair) -> Pair:
+def _padding(padding: str | int | Sequence[int], weight: Tensor, dilation: Settings) -> Settings:
     if padding == "valid":
-        return (0, 0)
+        return (0,) * len(dilation)
     if padding == "same":
         reach = [spread * (side - 1) for spread, side in zip(dilation, weight.shape[2:], strict=True)]
         if any(total % 2 for total in reach):
             raise UnknownUseError("a convolution with uneven `same` padding is not supported")
-        return (reach[0] // 2, reach[1] // 2)
+        return tuple(total // 2 for total in reach)
     assert not isinstance(padding, str)
-    return _pair(padding)
+    return _per_axis(padding, weight)
 
 
-def _conv2d(
+def _convolution(
     mode: Recording,
     input: Tensor,  # noqa: A002  # as torch names it
     weight: Tensor,
@@ -215,12 +217,12 @@ def _conv2d(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    spread = _pair(dilation)
-    layer = Convolution(_pair(stride), _padding(padding, weight, spread), spread, groups)
+    spread = _per_axis(dilation, weight)
+    layer = Convolution(_per_axis(stride, weight), _padding(padding, weight, spread), spread, groups)
     return mode.run(layer, input, weight, bias)
 
 
-def _conv_transpose2d(
+def _transposed_convolution(
     mode: Recording,
     input: Tensor,  # noqa: A002  # as torch names it
     weight: Tensor,
@@ -231,8 +233,9 @@ def _conv_transpose2d(
     groups: int = 1,
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
-    places = (_pair(stride), _pair(padding), _pair(dilation))
-    return mode.run(Convolution(*places, groups, True, _pair(output_padding)), input, weight, bias)
+    places = (_per_axis(stride, weight), _per_axis(padding, weight), _per_axis(dilation, weight))
+    layer = Convolution(*places, groups, True, _per_axis(output_padding, weight))
+    return mode.run(layer, input, weight, bias)
 
 
 def _linear(mode: Recording, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
@@ -266,8 +269,10 @@ def _layer_norm(
 
 
 _TWINS: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    torch.conv2d: _conv2d,
-    torch.conv_transpose2d: _conv_transpose2d,
+    torch.conv2d: _convolution,
+    torch.conv3d: _convolution,
+    torch.conv_transpose2d: _transposed_convolution,
+    torch.conv_transpose3d: _transposed_convolution,
     functional.linear: _linear,
     functional.group_norm: _group_norm,
     functional.layer_norm: _layer_norm,

@@ -117,9 +117,14 @@ def _structure(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _box_mean(maps: Tensor) -> Tensor:
-    """Return the mean of maps (N, C, *S) over a box of side 31 around each pixel, zeros beyond the border."""
+    """Return the mean of maps (N, C, *S) over a box of side 31 around each pixel, zeros beyond the border.
+
+    Along an axis of volumes with one slice it has side 1.
+    """
     size = maps.shape
     for axis in range(2, maps.ndim - 1):  # one axis after the other: 31 values each, not 31 to the third
+        if size[axis] == 1 and len(size) > 4:
+            continue
         columns = maps.flatten(axis + 1).flatten(1, axis - 1)
         maps = functional.avg_pool2d(columns, (31, 1), stride=1, padding=(15, 0)).view(size)
     rows = maps.flatten(1, -3)

@@ -2,7 +2,7 @@
 
 A signal is computed from the network's logits (N, K, *S), the images (N, C, *S) in [0, 1] and the ground
 truth masks (N, *S). Two classes give one channel, the foreground's, for any number of logits, so that shadow
-and victim may differ in it. Ignored pixels are 0 in every signal that includes the mask.
+and victim may differ in it. Ignored pixels, such as padding, are 0 in every signal of the output.
 """
 
 from abc import ABC, abstractmethod
@@ -74,7 +74,8 @@ class Posterior(ReleasedSignal):
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return one channel for two classes, else one per class; then the entropy."""
         output = _output(logits, self.released)
-        return torch.cat((output, _entropy(logits, self.released)), dim=1) if self.entropy else output
+        maps = torch.cat((output, _entropy(logits, self.released)), dim=1) if self.entropy else output
+        return maps.masked_fill(padding(mask).unsqueeze(1), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +164,13 @@ class ImageEntropy(ReleasedSignal):
     released: Released = "probabilities"
 
     def __call__(self, logits: Tensor, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return each image's mean entropy in nats, (N,); in float64, so that equal outputs are ties."""
-        entropy = _entropy(logits.double(), self.released)
-        return entropy.mean(dim=axes(entropy, 1)).float()
+        """Return each image's mean entropy in nats, (N,); in float64, so that equal outputs are ties.
+
+        The padding of volumes does not count.
+        """
+        entropy, ignored = _entropy(logits.double(), self.released)[:, 0], padding(mask)
+        counted = (~ignored).sum(dim=axes(mask, 1)).clamp(min=1)
+        return (entropy.masked_fill(ignored, 0).sum(dim=axes(mask, 1)) / counted).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,3 +243,11 @@ def checked(signal: Tensor, name: str) -> Tensor:
             "(seg_mia validate)"
         )
     return signal
+
+
+def padding(mask: Tensor) -> Tensor:
+    """Return the ignored voxels of volumes (N, d, h, w), bool, which their size tells any attacker.
+
+    None of images (N, h, w): which of their pixels the ground truth ignores is not known without it.
+    """
+    return mask == IGNORE if mask.ndim == 4 else torch.zeros_like(mask, dtype=torch.bool)

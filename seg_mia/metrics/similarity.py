@@ -14,18 +14,15 @@ SIGMA = 1.5
 def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None = None) -> Tensor:
     """Return the structural similarity of images (N, C, H, W), (N,) in [-1, 1]; 1 for identical images.
 
+    That of volumes (N, C, D, H, W) is the mean over their D slices.
+
     Wang et al. 2004, eq. 13: an 11 x 11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03. Images are
-    mirrored at the border. `data_range` is the range of the values. `where`, bool (N, H, W), restricts the
+    mirrored at the border. `data_range` is the range of the values. `where`, bool (N, *S), restricts the
     average to windows centred on its pixels; NaN if it has none. Raises InputError for images smaller than
     the window.
     """
     _check(a, b, where)
-    if a.ndim != 4:
-        raise InputError(
-            f"SSIM needs 2-D images (N, C, H, W), got {tuple(a.shape)}; compare a volume slice by slice, or "
-            "use `mean_absolute`"
-        )
-    if min(a.shape[2:]) < WINDOW:
+    if min(a.shape[-2:]) < WINDOW:
         raise InputError(
             f"SSIM needs images of at least its {WINDOW} x {WINDOW} window, got {tuple(a.shape)}; use larger "
             "images or `mean_absolute`"

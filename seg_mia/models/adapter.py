@@ -21,12 +21,12 @@ class InputAdapter(nn.Module):
     convolutions, whose smaller output covers a smaller field of view.
 
     Args:
-        network: maps (N, C, H, W) to logits (N, K, h, w), or several in a tuple, mapping or object.
+        network: maps (N, C, *S) to logits (N, K, *s), or several in a tuple, mapping or object.
         mean: subtracted from the image; one number for all channels or one per channel.
         std: divisor after subtraction; one number for all channels or one per channel.
-        size: side of the square network input; None keeps the image size.
-        multiple: height and width are padded to a multiple of this at the bottom and right, by edge
-            replication.
+        size: side of the square or cubic network input; None keeps the image size.
+        multiple: every side is padded to a multiple of this at its end, such as the bottom and right, by
+            edge replication.
         channels: image channels; None takes the length of `mean` or `std`, if any.
         output: the one map that is returned, by key, field or position (-1 is the last); None returns all.
         gives: values of the network's maps: logits, probabilities that sum to 1 over the channels, or sigmoid
@@ -64,7 +64,7 @@ class InputAdapter(nn.Module):
             raise InputError(f"std must be above 0, got {std}; use 1 for no scaling")
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...] | dict[str, Tensor]:
-        """Return the logits of images `x` (N, C, H, W) in [0, 1]: (N, K, H, W), unless sizes are unchanged.
+        """Return the logits of images `x` (N, C, *S) in [0, 1]: (N, K, *S), unless sizes are unchanged.
 
         Several maps in a tuple or list are returned as a tuple, otherwise as a dict with their names.
 
@@ -73,47 +73,50 @@ class InputAdapter(nn.Module):
         """
         require_images(x, self.channels)
         inner, padded = self._sizes(x)
-        seen = _pad(resized((x - self.mean) / self.std, inner), padded)
+        normal = (x - _broadcast(self.mean, x)) / _broadcast(self.std, x)
+        seen = _pad(resized(normal, inner), padded)
         logits = self.network(seen)
         if self.output is not None:
-            maps_by_path = maps(logits)
+            maps_by_path = maps(logits, x.ndim)
             chosen = named(maps_by_path, self.output, "output")
             return self._restore(maps_by_path[chosen], inner, padded, x)
         match logits:
-            case Tensor() if logits.ndim == 4:
+            case Tensor() if logits.ndim == x.ndim:
                 return self._restore(logits, inner, padded, x)
             case tuple() | list() if logits and all(
-                isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in logits
+                isinstance(tensor, Tensor) and tensor.ndim == x.ndim for tensor in logits
             ):
                 return tuple(self._restore(tensor, inner, padded, x) for tensor in logits)
-        if maps_by_path := maps(logits):
+        if maps_by_path := maps(logits, x.ndim):
             return {name: self._restore(tensor, inner, padded, x) for name, tensor in maps_by_path.items()}
         raise InputError(
             f"a network must return logits or a tuple of logits, got {type(logits).__name__}; "
             "wrap it in a module that returns them"
         )
 
-    def _sizes(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
-        height, width = (self.size, self.size) if self.size else (x.shape[-2], x.shape[-1])
-        return (height, width), (self._round_up(height), self._round_up(width))
+    def _sizes(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        inner = tuple(self.size or length for length in x.shape[2:])
+        return inner, tuple(map(self._round_up, inner))
 
     def _round_up(self, length: int) -> int:
         return math.ceil(length / self.multiple) * self.multiple
 
-    def _restore(self, values: Tensor, inner: tuple[int, int], padded: tuple[int, int], x: Tensor) -> Tensor:
+    def _restore(self, values: Tensor, inner: tuple[int, ...], padded: tuple[int, ...], x: Tensor) -> Tensor:
         if self.size is not None or self.multiple > 1 or self.resize:
             if not self.resize:
                 _require_whole_view(values, padded)
-            cropped = resized(values, padded)[..., : inner[0], : inner[1]]
-            values = resized(cropped, (x.shape[-2], x.shape[-1]))
+            whole = resized(values, padded)
+            cropped = whole[(slice(None), slice(None), *(slice(length) for length in inner))]
+            values = resized(cropped, tuple(x.shape[2:]))
         return as_logits(values, self.gives)
 
 
 def require_images(x: Tensor, channels: int | None) -> None:
-    """Raise InputError unless `x` is a batch (N, C, H, W) of `channels` channels; None allows any."""
-    if x.ndim != 4:
+    """Raise InputError unless `x` is a batch (N, C, *S) of `channels` channels; None allows any."""
+    if x.ndim not in (4, 5):
         raise InputError(
-            f"images must have shape (N, C, H, W), got {tuple(x.shape)}; add the missing dimension"
+            f"images must have shape (N, C, H, W), got {tuple(x.shape)}, or (N, C, D, H, W) of volumes; "
+            "add the missing dimension"
         )
     if channels is not None and x.shape[1] != channels:
         raise InputError(
@@ -149,17 +152,22 @@ def _per_channel(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.get_default_dtype()).reshape(1, -1, 1, 1)
 
 
-def _pad(x: Tensor, size: tuple[int, int]) -> Tensor:
-    bottom, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
+def _broadcast(statistic: Tensor, x: Tensor) -> Tensor:
+    return statistic.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def _pad(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    lacking = [whole - length for whole, length in zip(size, x.shape[2:], strict=True)]
     # Edge replication allows any width of padding; reflection requires a larger image.
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    padding = [count for after in reversed(lacking) for count in (0, after)]
+    return F.pad(x, padding, mode="replicate") if any(lacking) else x
 
 
-def _require_whole_view(logits: Tensor, padded: tuple[int, int]) -> None:
-    height, width = logits.shape[-2:]
-    if padded[0] % height or padded[1] % width:
+def _require_whole_view(logits: Tensor, padded: tuple[int, ...]) -> None:
+    if any(whole % length for whole, length in zip(padded, logits.shape[2:], strict=True)):
         raise InputError(
-            f"maps must have the size of the network's input {padded[0]}x{padded[1]} or a whole fraction of "
-            f"it, got {height}x{width}; a network with unpadded convolutions needs size=None and multiple=1, "
+            f"maps must have the size of the network's input {'x'.join(map(str, padded))} or a whole "
+            f"fraction of it, got {'x'.join(map(str, logits.shape[2:]))}; a "
+            "network with unpadded convolutions needs size=None and multiple=1, "
             "for any other set resize=True"
         )

@@ -63,14 +63,19 @@ class MembershipClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N,) of signals `x` (N, C, H, W); higher means more likely a member.
 
+        A signal of a volume (N, C, D, H, W) has the mean logit of its D slices.
+
         Raises:
             InputError: `x` is not a batch of signals with the right channels.
         """
-        if x.ndim != 4 or x.shape[1] != self.channels:
+        if x.ndim not in (4, 5) or x.shape[1] != self.channels:
             raise InputError(
-                f"signals must have shape (N, {self.channels}, H, W), got {tuple(x.shape)}; "
-                "build the classifier with the channels of the signal"
+                f"signals must have shape (N, {self.channels}, H, W) or (N, {self.channels}, D, H, W), got "
+                f"{tuple(x.shape)}; build the classifier with the channels of the signal"
             )
+        if x.ndim == 5:
+            slices = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            return self(slices).view(len(x), -1).mean(1)  # type: ignore[no-any-return]
         logits: Tensor = self.network(self.adapter(x))
         return logits.squeeze(1)
 

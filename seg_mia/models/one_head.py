@@ -28,8 +28,8 @@ class OneHead(Wrapper):
     in channels, as all heads are trained.
 
     Args:
-        network: network with a tuple, list, mapping or object with fields as output; a stack (N, D, K, h, w)
-            counts as D maps.
+        network: network with a tuple, list, mapping or object with fields as output; a stack of D maps,
+            (N, D, K, *s), counts as D maps.
         head: deployed map: its key, field or position (-1 is the last). Nested positions are joined by dots,
             `aux.0`. None is the first.
         gives: values of the maps: logits, probabilities that sum to 1 over the channels, or sigmoid outputs;
@@ -49,19 +49,19 @@ class OneHead(Wrapper):
         self.head, self.gives, self.resize = head, gives, resize
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return logits (N, K, h, w) of images `x`, the deployed map first.
+        """Return logits (N, K, *s) of images `x` (N, C, *S), the deployed map first.
 
         Raises:
             InputError: the output has no map of that name.
         """
-        maps_by_path = maps(self.network(x))
+        maps_by_path = maps(self.network(x), x.ndim)
         first = maps_by_path.pop(named(maps_by_path, self.head, "--model.head"))
         same_classes = [values for values in maps_by_path.values() if values.shape[1] == first.shape[1]]
         deployed = (
             first,
             *(values for values in same_classes if self.training or values.shape == first.shape),
         )
-        size = (x.shape[-2], x.shape[-1])
+        size = tuple(x.shape[2:])
         return tuple(
             as_logits(resized(values, size) if self.resize else values, self.gives) for values in deployed
         )
@@ -86,22 +86,28 @@ def named(maps_by_path: Mapping[str, Tensor], head: int | str | None, option: st
     )
 
 
-def maps(output: object) -> dict[str, Tensor]:
-    """Return the maps (N, K, h, w) in a network's output by position or name; "" is the whole output."""
+def maps(output: object, axes: int = 4) -> dict[str, Tensor]:
+    """Return the maps (N, K, *s) in a network's output by position or name; "" is the whole output.
+
+    Args:
+        output: the network's output.
+        axes: of the images (N, C, *S), 4 or 5 for volumes, and so of a map; a tensor with one more is a stack
+            of maps.
+    """
     maps_by_path = dict[str, Tensor]()
-    _gather(output, "", maps_by_path, 0)
+    _gather(output, "", maps_by_path, axes, 0)
     return maps_by_path
 
 
-def _gather(output: object, path: str, maps_by_path: dict[str, Tensor], depth: int) -> None:
+def _gather(output: object, path: str, maps_by_path: dict[str, Tensor], axes: int, depth: int) -> None:
     if isinstance(output, Tensor):
-        if output.is_floating_point() and output.ndim == 4:
+        if output.is_floating_point() and output.ndim == axes:
             maps_by_path[path] = output
-        elif output.is_floating_point() and output.ndim == 5:
+        elif output.is_floating_point() and output.ndim == axes + 1:
             maps_by_path.update({_below(path, number): map_ for number, map_ in enumerate(output.unbind(1))})
     elif depth < _DEEPEST:
         for name, part in _parts(output).items():
-            _gather(part, _below(path, name), maps_by_path, depth + 1)
+            _gather(part, _below(path, name), maps_by_path, axes, depth + 1)
 
 
 def _below(path: str, name: object) -> str:

@@ -41,8 +41,9 @@ def as_logits(values: Tensor, gives: Gives) -> Tensor:
             assert_never(gives)
 
 
-def resized(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps (N, K, h, w) of the given height and width, bilinearly interpolated."""
-    if tuple(values.shape[-2:]) == size:
+def resized(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return maps (N, K, *s) of the given spatial size, bilinearly or trilinearly interpolated."""
+    if tuple(values.shape[2:]) == size:
         return values
-    return F.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=False)
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return F.interpolate(values, size=size, mode=mode, align_corners=False, antialias=False)

@@ -1,5 +1,7 @@
 """Whole-image inference with a network trained on crops."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -9,14 +11,14 @@ from seg_mia.models.wrapper import Wrapper
 
 
 class Stitched(Wrapper):
-    """Predict a grid of square crops and assemble the logits; in training pass the input on.
+    """Predict a grid of square crops, or cubes, and assemble the logits; in training pass the input on.
 
     Crops start every `size` pixels, the last of a row or column aligned with the image's edge; in overlaps
     the later crop, further right or down, takes precedence. All crops form one batch. In training mode the
     input goes to the network unchanged (Chobola, Usynin, Kaissis 2022, arXiv:2212.01082).
 
     Args:
-        network: network from crops to logits of the same height and width.
+        network: network from crops to logits of the same size.
         size: side of the crops; half the shorter side of the image if not given.
 
     Raises:
@@ -32,7 +34,7 @@ class Stitched(Wrapper):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (N, K, H, W) of images `x` (N, C, H, W); in training the network's raw output.
+        """Return logits (N, K, *S) of images `x` (N, C, *S); in training the network's raw output.
 
         Raises:
             InputError: logits and input of the network differ in size.
@@ -41,8 +43,10 @@ class Stitched(Wrapper):
             seen: Tensor | tuple[Tensor, ...] = self.network(x)
             return seen
         side = crop_side(self.size, x.shape[2:])
-        places = [(row, column) for row in _starts(x.shape[2], side) for column in _starts(x.shape[3], side)]
-        crops = torch.cat([x[..., row : row + side, column : column + side] for row, column in places])
+        places = list(itertools.product(*(_starts(length, side) for length in x.shape[2:])))
+        lead = (slice(None), slice(None))
+        parts = [(*lead, *(slice(start, start + side) for start in place)) for place in places]
+        crops = torch.cat([x[part] for part in parts])
         answers = final(self.network(crops))
         if answers.shape[2:] != crops.shape[2:]:
             raise InputError(
@@ -50,8 +54,8 @@ class Stitched(Wrapper):
                 f"got {tuple(answers.shape[2:])}; unpadded convolutions cannot be stitched"
             )
         stitched = answers.new_zeros(len(x), answers.shape[1], *x.shape[2:])
-        for (row, column), answer in zip(places, answers.view(-1, len(x), *answers.shape[1:]), strict=True):
-            stitched[..., row : row + side, column : column + side] = answer
+        for part, answer in zip(parts, answers.view(-1, len(x), *answers.shape[1:]), strict=True):
+            stitched[part] = answer
         return stitched
 
 

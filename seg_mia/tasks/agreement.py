@@ -121,14 +121,14 @@ def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) ->
     """Return the Dice of a network's mask of one sample with the deployed system's; NaN if both are empty."""
     sample = data.dataset(np.array([index]))[0, 0]
     logits = final(answered(network, sample.image[None])).cpu()  # type: ignore[arg-type]
-    height, width = data.source.unpadded(index) or tuple(sample.mask.shape)
+    shape = data.source.unpadded(index) or tuple(sample.mask.shape)
     classes = data.source.classes
-    mask = predicted(as_classes(logits, classes))[:, :height, :width]
+    mask = predicted(as_classes(logits, classes))[(slice(None), *(slice(length) for length in shape))]
     if label_names(classes):  # a deployed system writes ids, of which regions are made
-        ids = reference_mask(file, (height, width), IGNORE).numpy().astype(np.uint8)
+        ids = reference_mask(file, shape, IGNORE).numpy().astype(np.uint8)
         reference = torch.from_numpy(data.source.reference(ids)).long()
     else:
-        reference = reference_mask(file, (height, width), classes)
+        reference = reference_mask(file, shape, classes)
     if not bool((mask > 0).any()) and not bool((reference > 0).any()):
         return math.nan
     return float(foreground_dice(mask, reference[None], classes)[0])

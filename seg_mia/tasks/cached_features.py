@@ -20,9 +20,10 @@ def feature_cache(
         InputError: images that change between epochs, a network without encoder, one that is trained, or
             features that change.
     """
-    if data is None or data.augment != "none":
-        got = "no data module" if data is None else f"--data.augment {data.augment}"
-        raise InputError(f"features can be cached if images do not change, got {got}; set none, {OFF}")
+    if data is None or data.augment != "none" or data.patch is not None:
+        changes = None if data is None else f"--data.augment {data.augment} and --data.patch {data.patch}"
+        got = changes or "no data module"
+        raise InputError(f"features can be cached if images do not change, got {got}; leave them out, {OFF}")
     for defence in defences:
         if type(defence).sample is not Defence.sample or type(defence).batch is not Defence.batch:
             raise InputError(

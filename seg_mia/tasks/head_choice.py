@@ -39,12 +39,12 @@ def choose_head(network: nn.Module, data: SegmentationData, *, trained: bool) ->
     """
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output = tried(network, image)
-    if isinstance(output, Tensor) and output.ndim == 4:
+    if isinstance(output, Tensor) and output.ndim == image.ndim + 1:
         return None
-    maps_by_path = maps(output)
+    maps_by_path = maps(output, image.ndim + 1)
     if not maps_by_path:
         raise InputError(
-            "a network must return its logits as a tensor of shape (N, K, h, w), or several such in a tuple, "
+            "a network must return its logits as a tensor of shape (N, K, *s), or several such in a tuple, "
             f"mapping or object, got {_shape(output)}; wrap the network in a module that returns its logits"
         )
     classed = {name: logits for name, logits in maps_by_path.items() if _fits(logits, data.source.classes)}
@@ -100,7 +100,7 @@ def head_scores(network: nn.Module, data: SegmentationData, names: list[str]) ->
     """Return the Dice (n,) of each head on labelled images with foreground."""
     gathered: dict[str, list[Tensor]] = {name: [] for name in names}
     for image, mask in zip(*labelled(data), strict=True):
-        answer = maps(answered(network, image[None]))
+        answer = maps(answered(network, image[None]), image.ndim + 1)
         for name in names:
             logits = as_classes(answer[name], data.source.classes)
             gathered[name].append(foreground(predicted(logits).cpu(), mask[None], data.source.classes))

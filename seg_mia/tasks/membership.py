@@ -49,10 +49,11 @@ class MembershipTask(LightningModule):
         self.weight = (0.5 / (1 - members), 0.5 / members)
 
     def maps(self, batch: SignalBatch) -> Tensor:
-        """Return the standardised signal (N, C, h, w) in the precision of the network."""
+        """Return the standardised signal (N, C, *S) in the precision of the network."""
         signal = checked(self.signal(batch.logits, batch.image, batch.mask), type(self.signal).__name__)
-        dtype = next(self.network.parameters()).dtype
-        return ((signal - self.mean) / self.std).to(dtype, memory_format=torch.channels_last)
+        mean, std = (moment.view(1, -1, *[1] * (signal.ndim - 2)) for moment in (self.mean, self.std))
+        maps = ((signal - mean) / std).to(next(self.network.parameters()).dtype)
+        return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Classify one view of each signal."""

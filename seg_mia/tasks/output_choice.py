@@ -69,8 +69,8 @@ def detected_resize(network: OneHead, data: SegmentationData) -> bool | None:
     """Return True if the masks have the image's size, and a whole multiple of the output's; else None."""
     image, mask, _ = data.dataset(data.evaluated()[:1])[0, 0]
     output: Tensor = tried(network, image)[0]  # type: ignore[index]  # of OneHead
-    size, (height, width) = tuple(output.shape[2:]), mask.shape
-    ratios = {height / size[0], width / size[1]}
+    size, whole = tuple(output.shape[2:]), tuple(mask.shape)
+    ratios = {length / short for length, short in zip(whole, size, strict=True)}
     ratio = ratios.pop()
     if mask.shape != image.shape[1:] or ratios or ratio <= 1 or ratio % 1:
         return None
@@ -79,7 +79,7 @@ def detected_resize(network: OneHead, data: SegmentationData) -> bool | None:
         "(--model.resize false leaves it)",
         ratio,
         size,
-        (height, width),
+        whole,
     )
     return True
 

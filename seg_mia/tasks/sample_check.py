@@ -12,7 +12,8 @@ from seg_mia.models.user_errors import reason_with_location
 
 MOST = 32
 """Number of checked images."""
-_SIDES = (32, 64, 128, 224, 256, 512)
+_SIDES = {2: (32, 64, 128, 224, 256, 512), 3: (8, 16, 32, 64, 96, 128)}
+"""Multiples of an image's and a volume's lengths to try."""
 
 
 def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
@@ -46,20 +47,26 @@ def check_one_sample(network: nn.Module, data: SegmentationData) -> None:
 
 
 def tried(network: nn.Module, image: Tensor) -> object:
-    """Return a network's output for one image (C, H, W); its exceptions become one line with a remedy."""
+    """Return a network's output for one image (C, *S); its exceptions become one line with a remedy."""
     try:
         return answered(network, image[None])
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"the network cannot take an image of channels, height, width {tuple(image.shape)}: "
+            f"the network cannot take {_kind(image)} {tuple(image.shape)}: "
             f"{reason_with_location(error)}; {_remedy(network, image)}"
         ) from error
 
 
+def _kind(image: Tensor) -> str:
+    if image.ndim == 3:
+        return "an image of channels, height, width"
+    return "a volume of channels, depth, height, width"
+
+
 def answered(network: nn.Module, images: Tensor) -> object:
-    """Return the output for images (N, C, H, W) in evaluation mode, then restore the network's mode."""
+    """Return the output for images (N, C, *S) in evaluation mode, then restore the network's mode."""
     modes = [(module, module.training) for module in network.modules()]
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
@@ -73,33 +80,35 @@ def answered(network: nn.Module, images: Tensor) -> object:
 
 def _remedy(network: nn.Module, image: Tensor) -> str:
     """Return a remedy, found by testing inputs that the network accepts."""
-    channels, height, width = image.shape
+    channels, lengths = len(image), tuple(image.shape[1:])
     for count in (1, 3, 2, 4):
-        if count != channels and _takes(network, (1, count, height, width)):
+        if count != channels and _takes(network, (1, count, *lengths)):
             return (
                 f"it takes {count} channel{'s'[: count != 1]}: set its channels, or --data.channels {count}"
             )
-    for side in _SIDES:
-        rounded = (-(-height // side) * side, -(-width // side) * side)
-        if rounded != (height, width) and _takes(network, (1, channels, *rounded)):
+    for side in _SIDES[len(lengths)]:
+        rounded = tuple(-(-length // side) * side for length in lengths)
+        if rounded != lengths and _takes(network, (1, channels, *rounded)):
             return (
-                f"it takes {rounded[0]}x{rounded[1]}: set its size or --data.size, or wrap it in "
+                f"it takes {'x'.join(map(str, rounded))}: set its size or --data.size, or wrap it in "
                 f"seg_mia.models.adapter.InputAdapter with multiple {side}"
             )
-    if _takes(network, (1, channels, 32, 32, 32)) or _takes(network, (1, channels, 64, 64, 64)):
-        return "it takes volumes, and networks in 3-D are not supported: give one that predicts slices"
+    if len(lengths) == 2 and _takes(network, (1, channels, 64, 64, 64)):
+        return "it takes volumes: use a data set of volumes, such as seg_mia.data.sets.volumes.VolumeFiles"
+    if len(lengths) == 3 and _takes(network, (1, channels, *lengths[1:])):
+        return "it takes slices: use a data set of slices, or a network in 3-D (seg_mia.models.unet3d.UNet3d)"
     return "set its channels or size, or wrap it in seg_mia.models.adapter.InputAdapter"
 
 
 def _takes(network: nn.Module, shape: tuple[int, ...]) -> bool:
     try:
-        return bool(maps(answered(network, torch.zeros(shape))))
+        return bool(maps(answered(network, torch.zeros(shape)), len(shape)))
     except Exception:  # noqa: BLE001  (whatever it raises, it does not take them)
         return False
 
 
 def labelled(data: SegmentationData) -> tuple[Tensor, Tensor]:
-    """Return up to 32 evaluated images (n, C, H, W) and their masks (n, h, w).
+    """Return up to 32 evaluated images (n, C, *S) and their masks (n, *s).
 
     Images with foreground come first.
     """

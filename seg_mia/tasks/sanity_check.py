@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
+from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import final, predicted
 from seg_mia.models.imagenet import MEAN, STD
 from seg_mia.tasks.head_choice import foreground
@@ -100,12 +101,14 @@ def _changes(channels: int) -> dict[str, Change]:
         "images in 0 to 255": lambda x: x * 255,
         "images in -1 to 1": lambda x: 2 * x - 1,
         "each image less its mean, over its standard deviation": lambda x: (
-            (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+            (x - x.mean(axes(x, 1), keepdim=True)) / x.std(axes(x, 1), keepdim=True).clamp(min=1e-6)
         ),
         "black and white exchanged": lambda x: 1 - x,
     }
     if channels == 3:
-        mean, std = (torch.tensor(statistic).view(1, 3, 1, 1) for statistic in (MEAN, STD))
-        changes["ImageNet's mean and standard deviation"] = lambda x: (x - mean) / std
+        mean, std = (torch.tensor(statistic) for statistic in (MEAN, STD))
+        changes["ImageNet's mean and standard deviation"] = lambda x: (
+            (x.movedim(1, -1) - mean) / std
+        ).movedim(-1, 1)
         changes["channels in the order BGR"] = lambda x: x.flip(1)
     return changes

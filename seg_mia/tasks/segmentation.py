@@ -214,7 +214,7 @@ class Segmentation(LightningModule):
         return [callback for defence in self.defences for callback in defence.callbacks()]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, K, h, w) of the final head."""
+        """Return the logits (N, K, *s) of the final head."""
         return final(self.network(x))
 
     def on_train_start(self) -> None:
@@ -296,7 +296,7 @@ class Segmentation(LightningModule):
         if self._feature_cache is not None:
             self._feature_cache.select(batch.index)
         answer = self.network(batch.image)
-        if isinstance(answer, Tensor) and answer.ndim == 5:  # a stack (N, D, K, h, w), the final head first
+        if isinstance(answer, Tensor) and answer.ndim > batch.image.ndim:  # a stack, the final head first
             answer = answer.unbind(1)
         first, *auxiliary = heads(answer)
         sized = [first, *(at_size(logits, first) for logits in auxiliary)]

@@ -28,7 +28,7 @@ def check_batches(
     the epoch would fail at its last batch.
 
     Args:
-        network: network from images (N, C, H, W) in [0, 1] to logits.
+        network: network from images (N, C, *S) in [0, 1] to logits.
         data: after setup; Poisson batches are skipped, as private training has no batch statistics.
         trainer: provides the number of ranks.
         changed: transformation of a batch before the network.
@@ -45,10 +45,10 @@ def check_batches(
     if reason is None:
         return
     if smallest > 1 or _refusal(network, data, 2, changed) is not None:
-        height, width = data.cached.images.shape[1:3]
+        sides = "x".join(map(str, data.dataset(data.trained()[:1], augmented=True)[0, 0].mask.shape))
         larger = "raise --data.size, or" if "size" in parameters(type(data)) else "give larger images, or"
         raise InputError(
-            f"the network cannot be trained on batches of {smallest} images of {height}x{width}: {reason}; "
+            f"the network cannot be trained on batches of {smallest} images of {sides}: {reason}; "
             f"{larger} use a shallower network or another normalisation"
         )
     sizes = (*range(size, 1, -1), *range(size + 1, per_rank + 1))

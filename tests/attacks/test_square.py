@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
-from seg_mia.attacks.square import Access, Square, objective, side, square
+from seg_mia.attacks.square import Access, Square, objective, sides, square
 from seg_mia.errors import InputError
 from tests.attacks.networks import Linear, discs, linear_data, trained
 
@@ -32,16 +32,22 @@ class Hard(nn.Module):
     ("query", "expected"), [(1, 0.8), (11, 0.4), (51, 0.2), (201, 0.1), (8001, 0.8 / 2**9)]
 )
 def test_squares_shrink_as_published(query: int, expected: float) -> None:
-    assert side((1000, 1000), 0.8, query, 10_000) == round(1000 * expected**0.5)
-    assert side((1000, 1000), 0.8, query // 10, 1000) in {
-        side((1000, 1000), 0.8, query - 1, 10_000), side((1000, 1000), 0.8, query, 10_000)
+    assert sides((1000, 1000), 0.8, query, 10_000) == (round(1000 * expected**0.5),) * 2
+    assert sides((1000, 1000), 0.8, query // 10, 1000) in {
+        sides((1000, 1000), 0.8, query - 1, 10_000), sides((1000, 1000), 0.8, query, 10_000)
     }  # fmt: skip
 
 
 def test_a_side_is_that_of_a_cube_and_fits_into_the_image() -> None:
-    assert side((10, 10, 10), 0.512, 1, 10_000) == 8
-    assert side((2, 100), 0.8, 1, 10_000) == 2
-    assert side((4, 4), 0.01, 9999, 10_000) == 1
+    assert sides((10, 10, 10), 0.512, 1, 10_000) == (8, 8, 8)
+    assert sides((2, 100), 0.8, 1, 10_000) == (2, 2)
+    assert sides((4, 4), 0.01, 9999, 10_000) == (1, 1)
+
+
+def test_of_a_thin_volume_the_cube_spans_all_slices() -> None:
+    assert sides((3, 40, 50), 0.25, 1, 10_000) == (3, 22, 22)  # 500 of 2000 pixels
+    for query in (1, 300, 9999):
+        assert sides((1, 40, 50), 0.5, query, 10_000) == (1, *sides((40, 50), 0.5, query, 10_000))
 
 
 @every_access

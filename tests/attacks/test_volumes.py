@@ -204,12 +204,15 @@ def test_the_central_part_of_a_volume_that_its_mask_covers() -> None:
     assert part[0, 0, :, 0, 0].tolist() == [1, 2, 3]
 
 
-def test_what_is_of_flat_images_says_so() -> None:
-    x = torch.rand(1, 1, 12, 12, 12)
-    with pytest.raises(
-        InputError, match=r"SSIM needs 2-D images \(N, C, H, W\), got \(1, 1, 12, 12, 12\); compare"
-    ):
-        ssim(x, x)
+def test_ssim_of_a_volume_is_the_mean_over_its_slices() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(2, 1, 3, 12, 13, generator=generator, dtype=torch.float64) for _ in range(2))
+    slices = torch.stack([ssim(a[:, :, depth], b[:, :, depth]) for depth in range(3)])
+    assert_close(ssim(a, b), slices.mean(0))
+    where = torch.rand(2, 3, 12, 13, generator=generator) < 0.5
+    parts = [ssim(a[:, :, depth], b[:, :, depth], where=where[:, depth]) for depth in range(3)]
+    counts = where.flatten(2).sum(2).T
+    assert_close(ssim(a, b, where=where), (torch.stack(parts) * counts).sum(0) / counts.sum(0))
 
 
 @pytest.mark.parametrize(

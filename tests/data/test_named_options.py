@@ -49,6 +49,7 @@ def test_modules_name_options_of_their_own_data_sets(name: str) -> None:
             "root",
             "patients",
             "reference_masks",
+            "volumes.resampling",
         }:  # these serve data sets that have the option
             assert named <= options_of(kind), kind
 

@@ -22,7 +22,10 @@ from seg_mia.data.sets.msd import MsdLiver
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.sets.nnunet import NnUNetRaw
 from seg_mia.data.sets.phantom import Phantom
+from seg_mia.data.sets.phantom_volumes import PhantomVolumes
 from seg_mia.data.sets.polyps import ClinicDB, Polyps
+from seg_mia.data.sets.stacked import StackedSlices
+from seg_mia.data.sets.volumes import DicomVolumes, VolumeFiles
 from seg_mia.data.splits import stated_split
 from seg_mia.data.stated_parts import unmixed
 from seg_mia.errors import InputError
@@ -249,14 +252,14 @@ def test_a_volume_without_the_organ_may_be_listed(tmp_path: Path) -> None:
 
 READERS = (
     Btcv, Cityscapes, ClinicDB, Dicom, Folder, Fundus, Isic, Kvasir, MsdLiver, Nifti, NnUNetRaw, Phantom,
-    Polyps,
+    Polyps, DicomVolumes, PhantomVolumes, StackedSlices, VolumeFiles,
 )  # fmt: skip
 
 
 def test_every_reader_takes_a_stated_split() -> None:
     assert set(READERS) == {
         kind for kind in every(SegmentationData) if kind.__module__.startswith("seg_mia.")
-    } - {kind for kind in every(SegmentationData) if kind.__name__ == "Slices"}
+    } - {kind for kind in every(SegmentationData) if kind.__name__ in {"Slices", "Volumes"}}
     for kind in READERS:
         declared = parameters(kind)
         assert {"parts", "mixed_patients"} <= declared.keys()

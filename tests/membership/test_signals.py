@@ -11,6 +11,7 @@ from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES
 from seg_mia.membership.signals import (
     ImageAndMask,
+    ImageDice,
     ImageEntropy,
     ImageLoss,
     LossMap,
@@ -151,3 +152,25 @@ def test_one_hot_of_two_classes_is_the_foreground() -> None:
 def test_what_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="LossMap must be finite, 1 of 2 values"):
         checked(torch.tensor([1.0, float("nan")]), "LossMap")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_the_network_says_of_padding_is_no_signal(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, channels, 3, 4, 5, generator=generator)
+    mask = torch.zeros(2, 3, 4, 5, dtype=torch.int64)
+    mask[:, 2] = 255
+    changed = logits.clone()
+    changed[:, :, 2] = 7.0
+    image = torch.zeros(2, 1, 3, 4, 5)
+    for signal in (
+        Posterior(entropy=True),
+        PosteriorAndMask(),
+        LossMap(),
+        ImageLoss(),
+        ImageEntropy(),
+        ImageDice(),
+    ):
+        assert torch.equal(signal(logits, image, mask), signal(changed, image, mask)), signal
+    kept = ImageEntropy()(logits[:, :, :2], image[:, :, :2], mask[:, :2])
+    torch.testing.assert_close(ImageEntropy()(logits, image, mask), kept)

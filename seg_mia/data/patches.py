@@ -1,0 +1,97 @@
+"""Training patches, determined by seed, epoch and sample alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.augment import Augmentation
+from seg_mia.data.source import Image, Mask
+from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
+
+_STREAM = 1
+"""Number of this draw beside that of the augmentation, which has none."""
+
+
+class Patches:
+    """Draws one patch of a sample, the same of image and mask.
+
+    A share of the patches is centred on a foreground pixel, as far as the borders allow: a class is drawn
+    among those present, then one of its pixels. The others lie anywhere; where such a patch has no labelled
+    pixel, as in padding, it is centred on one. A patch is a function of (seed, epoch, index): the number of
+    workers, the order of samples and an interruption do not change it.
+
+    Args:
+        size: lengths of a patch, one for each spatial axis, at most those of a sample.
+        foreground: share of patches centred on foreground, in [0, 1].
+        seed: seed of all draws.
+    """
+
+    def __init__(self, size: Sequence[int], foreground: float, seed: int) -> None:
+        self.size, self.foreground, self.seed = tuple(size), foreground, seed
+
+    def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
+        """Return the patch of an image (*S, C) and its mask (*S), as views."""
+        draw = np.random.default_rng([self.seed, epoch, index, _STREAM])
+        part = self._part(mask, draw)
+        return image[part], mask[part]
+
+    def _part(self, mask: Mask, draw: np.random.Generator) -> tuple[slice, ...]:
+        on_foreground = draw.random() < self.foreground
+        starts = [
+            int(draw.integers(whole - side + 1)) for whole, side in zip(mask.shape, self.size, strict=True)
+        ]
+        classes = [int(kind) for kind in np.unique(mask) if kind not in (0, IGNORE)]
+        if on_foreground and classes:
+            return self._around(mask, mask == draw.choice(classes), draw)
+        part = self._slices(starts)
+        if (mask[part] == IGNORE).all() and not (mask == IGNORE).all():
+            return self._around(mask, mask != IGNORE, draw)
+        return part
+
+    def _around(self, mask: Mask, chosen: NDArray[np.bool_], draw: np.random.Generator) -> tuple[slice, ...]:
+        """Return the patch around one of the chosen pixels."""
+        pixels = np.flatnonzero(chosen)
+        centre = np.unravel_index(pixels[draw.integers(len(pixels))], mask.shape)
+        return self._slices(
+            [
+                min(max(int(middle) - side // 2, 0), whole - side)
+                for middle, whole, side in zip(centre, mask.shape, self.size, strict=True)
+            ]
+        )
+
+    def _slices(self, starts: Sequence[int]) -> tuple[slice, ...]:
+        return tuple(slice(start, start + side) for start, side in zip(starts, self.size, strict=True))
+
+
+def check_patch(patch: Sequence[int] | None, foreground: float) -> None:
+    """Raise InputError for settings out of range."""
+    if patch is not None and (len(patch) not in (2, 3) or min(patch) < 1):
+        raise InputError(
+            f"patch must be [H, W], or [D, H, W] of volumes, in pixels, got {list(patch)}; leave it out to "
+            "train on whole samples"
+        )
+    if not 0 <= foreground <= 1:
+        raise InputError(f"patch_foreground must lie in [0, 1], got {foreground}; 0.33 is usual")
+
+
+def check_fit(
+    patch: Sequence[int] | None, policy: Augmentation, image: Sequence[int], mask: Sequence[int]
+) -> None:
+    """Raise InputError unless patches and augmentation suit images (*S) and masks (*s) of these sizes."""
+    if policy == "standard" and len(mask) > 2:
+        raise InputError(f"volumes are augmented by flips alone, got {policy}; use --data.augment flip")
+    if (patch is not None or policy != "none") and tuple(image) != tuple(mask):
+        name, remedy = ("patches need", "leave out patch") if patch else ("augmentation needs", "use none")
+        raise InputError(
+            f"{name} images and masks of one size, got {tuple(image)} and {tuple(mask)}; {remedy} "
+            "(--data.augment none)"
+        )
+    if patch is None:
+        return
+    if len(patch) != len(mask) or any(side > whole for side, whole in zip(patch, mask, strict=True)):
+        raise InputError(
+            f"patch must have {len(mask)} lengths, at most those of the samples "
+            f"{'x'.join(map(str, mask))}, got {list(patch)}; shorten it"
+        )
