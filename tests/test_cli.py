@@ -176,7 +176,7 @@ def test_an_audit_from_one_file(tiny: Path, tmp_path: Path, capsys: pytest.Captu
     audit = json.loads(Path("runs/small_audit/version_0/audit.json").read_text())
     assert audit["attacks"][0]["attack"]["init_args"]["steps"] == 2
     # A victim that exists is taken as it is.
-    assert main(["audit", "--victim", str(RUN), "--attacks", "[asma]", "--data", "{limit: 1}"]) == 0
+    assert main(["audit", "--victim", str(RUN), "--attacks", "[fgsm]", "--data", "{limit: 1}"]) == 0
     assert len(list(Path("runs/tiny").iterdir())) == 1
 
 

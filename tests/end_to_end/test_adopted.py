@@ -43,7 +43,6 @@ def elsewhere(tiny: Path, tmp_path: Path, trained: Trained) -> Path:
     return file
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_adopted_network_is_the_one_in_the_file(
     known: Path, elsewhere: Path, tiny: Path, trained: Trained
 ) -> None:
@@ -99,7 +98,6 @@ def test_a_shadow_from_elsewhere_is_refused(
     assert "victim runs/tiny/version_2/checkpoints/last.ckpt was" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_shadow_from_elsewhere_with_stated_members_is_taken(
     known: Path, elsewhere: Path, trained: Trained, folder: Callable[..., Path]
 ) -> None:
@@ -160,7 +158,6 @@ def test_a_reader_that_states_no_split_is_not_told_of_one() -> None:
     assert "--data" not in str(refused.value)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_audit_adopts(tiny: Path, elsewhere: Path, tmp_path: Path) -> None:
     file = tmp_path / "their_audit.yaml"
     file.write_text(f"""

@@ -25,6 +25,7 @@ def summary(folder: Path) -> dict[str, float]:
     return {name: value["mean"] for name, value in results.items()}
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_is_certified_is_what_the_smoothed_release_gives_out(
     tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,7 +49,6 @@ def test_what_is_certified_is_what_the_smoothed_release_gives_out(
     assert mean == pytest.approx(certified["dice_certified"], rel=1e-4)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_attacks_run_through_the_noise(tiny: Path, trained: Trained) -> None:
     run = trained(tiny, *NOISY)
     words = [
@@ -78,7 +78,6 @@ def test_a_certificate_of_noise_upon_noise_is_refused(
     assert "tau must lie in [0.5, 1)" in one_error(capsys)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_audit_certifies_beside_its_attacks(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = {"trainer.enable_progress_bar": False}
     audit = {

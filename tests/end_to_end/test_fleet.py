@@ -10,8 +10,6 @@ import pytest
 from seg_mia.cli import main
 from tests.trained_runs import Trained
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def table_of(file: Path) -> list[dict[str, str]]:
     with file.open() as lines:

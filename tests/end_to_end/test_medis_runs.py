@@ -56,6 +56,7 @@ def mean_iou(prediction: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
     return float(np.mean([(p & t).sum() / (p | t).sum() for p, t in pairs if t.any()]))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_a_run_leaves(victim: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     table, rates, summary, folder = attacked("--attack.target", "nearest", "--attack.success", "0.6")
@@ -106,7 +107,7 @@ def test_what_a_run_leaves(victim: Path, root: Path, capsys: pytest.CaptureFixtu
     assert victim == RUN
 
 
-@pytest.mark.usefixtures("victim", "undrawn")
+@pytest.mark.usefixtures("victim")
 def test_away_from_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     table, rates, summary, folder = attacked("--attack.targeted", "false", "--attack.step_size", "0.02")
@@ -122,7 +123,7 @@ def test_away_from_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
     assert not (folder / "similarity.csv").exists()
 
 
-@pytest.mark.usefixtures("victim", "undrawn")
+@pytest.mark.usefixtures("victim")
 def test_some_losses_and_no_fusion() -> None:
     _, rates, _, _ = attacked("--attack.losses", "[lovasz_hinge]", "--attack.target", "white")
     assert [row.pop("loss") for row in rates] == ["lovasz_hinge", "fused"]
@@ -135,7 +136,6 @@ def test_some_losses_and_no_fusion() -> None:
     assert {row["transferred"] for row in rates[1:]} == {""}  # of the others' images none was kept
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_what_carries_over_from_a_surrogate(victim: Path, tiny: Path, trained: Trained) -> None:
     words = ["--attack.target", "white", "--attack.success", "0.2", "--attack.surrogate"]
     table, rates, summary, _ = attacked(*words, str(victim))
@@ -164,7 +164,6 @@ def test_what_carries_over_from_a_surrogate(victim: Path, tiny: Path, trained: T
     assert "transfer_success" not in asma[0]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_who_is_asked_for_what_is_true_anyway_is_skipped(tiny: Path, root: Path) -> None:
     square = Image.open(root / "masks" / "s00.png")
     for file in (root / "masks").iterdir():
@@ -179,7 +178,6 @@ def test_who_is_asked_for_what_is_true_anyway_is_skipped(tiny: Path, root: Path)
     assert summary["success"][-1]["rate"] is None
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_three_classes(tiny: Path, root: Path) -> None:
     tiny.write_text(
         tiny.read_text().replace("threshold: 127", "classes: 3").replace("classes: 1", "classes: 3")
@@ -229,7 +227,7 @@ def stand_in(layer: str) -> str:
     return f"{{{layer}: {{class_path: seg_mia.models.replacement.Threshold, init_args: {{at: 0}}}}}}"
 
 
-@pytest.mark.usefixtures("own", "undrawn")
+@pytest.mark.usefixtures("own")
 def test_a_layer_of_ones_own_is_replaced(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tiny.read_text().replace("seg_mia.models.smp.Smp", "my_module.Hardened")
     tiny.write_text(text.replace("{encoder: tu-test_resnet, channels: 3, classes: 1, depth: 3}", "{}"))
@@ -263,7 +261,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.usefixtures("victim", "own", "undrawn")
+@pytest.mark.usefixtures("victim", "own")
 def test_refusals(said: Callable[..., str]) -> None:
     """One line on the command line; tests/attacks/test_medis.py has what is refused of each knob."""
     line = said("--attack.losses", "[lovasz]")
@@ -277,7 +275,6 @@ def test_refusals(said: Callable[..., str]) -> None:
     assert "replace must name" in said("--attack.replace", stand_in("pathlib.Path"))
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_one_sample_has_no_other(tiny: Path, said: Callable[..., str]) -> None:
     tiny.write_text(tiny.read_text().replace("nonmembers: 2", "nonmembers: 1"))
     assert main(["fit", "--config", str(tiny)]) == 0

@@ -36,7 +36,7 @@ SMALL = [
 
 
 @pytest.fixture(autouse=True)
-def blank(request: pytest.FixtureRequest) -> None:
+def figures(request: pytest.FixtureRequest) -> None:
     """Leave figures blank, but for the attacks in `DRAWN`."""
     callspec = getattr(request.node, "callspec", None)
     if callspec is None or callspec.params.get("name") not in DRAWN:

@@ -105,6 +105,7 @@ def test_another_network_than_the_deployed_is_refused(
     assert main([*words, "--agreement", "0"]) == 0
 
 
+@pytest.mark.usefixtures("drawn")
 def test_folds_are_audited_without_any_training(tmp_path: Path) -> None:
     layout.raw(tmp_path)
     path = layout.training(tmp_path)

@@ -45,7 +45,6 @@ def test_a_loss_that_is_flat_stops_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("attack", [["asma", "--attack.steps=2"], ["fgsm"]], ids=["asma", "fgsm"])
-@pytest.mark.usefixtures("undrawn")
 def test_the_attack_says_that_it_saw_none(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], attack: list[str]
 ) -> None:

@@ -137,7 +137,6 @@ def test_the_document_is_whole() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_own_network_and_own_data_by_configs_alone(capsys: pytest.CaptureFixture[str]) -> None:
     run("prepare", "--config", "my_victim.yaml")
     report = json.loads(Path("runs/prepare/my_victim/version_0/prepare.json").read_text())
@@ -166,7 +165,6 @@ def test_own_network_and_own_data_by_configs_alone(capsys: pytest.CaptureFixture
     run("validate")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_network_that_was_trained_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(5)
     settings = yaml.safe_load(Path("my_victim.yaml").read_text())["model"]["init_args"]["network"]

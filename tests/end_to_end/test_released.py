@@ -52,7 +52,6 @@ def quarters(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(bands, 2)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_crop_victim_is_asked_crop_by_crop_wherever_it_goes(tiny: Path, trained: Trained) -> None:
     folder = trained(tiny, "--defence", "crop")
     file = folder / "checkpoints" / "last.ckpt"
@@ -97,7 +96,6 @@ def test_gradients_go_back_through_the_crop_that_decides(tiny: Path, trained: Tr
     assert first[..., 16:, :].abs().sum() == first[..., 16:].abs().sum() == 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +132,6 @@ def test_a_limited_release_and_the_defences_are_told_beside_the_numbers(
     assert [row["score"] for row in scores[0].values()] != [row["score"] for row in scores[1].values()]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_validate_measures_what_is_given_out(
     tiny: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:

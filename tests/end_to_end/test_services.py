@@ -69,7 +69,6 @@ def summary(attack: str, victim: str = ADOPTED) -> dict[str, object]:
     return content
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_service_is_adopted_without_weights_queried_and_refused_to_gradients(
     client: Path, stated: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +98,6 @@ def test_a_service_is_adopted_without_weights_queried_and_refused_to_gradients(
     assert by_answers == by_weights
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_surrogate_attacks_a_service_without_asking_it(
     client: Path, stated: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +118,6 @@ def test_a_surrogate_attacks_a_service_without_asking_it(
     assert results["linf"]["mean"] > 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_network_in_a_file_is_audited_like_itself(
     stated: Path, tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,8 @@ from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin
 from seg_mia.cli import main
 from tests.trained_runs import Trained
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def events(folder: Path) -> EventAccumulator:
     found = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})

@@ -124,6 +124,7 @@ def sample(root: Path, name: str) -> tuple[Tensor, Tensor]:
     return scaled, torch.from_numpy((mask > 127).astype(np.int64))[None]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_a_run_leaves(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     table, summary, folder = place.attack("--save_images", "true")
@@ -156,6 +157,7 @@ def test_what_a_run_leaves(place: Place, capsys: pytest.CaptureFixture[str]) -> 
         assert panel.width > 6 * 200
 
 
+@pytest.mark.usefixtures("drawn")
 def test_lists_are_tried_in_all_pairs(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ["--attack.noise_mu", "[0.3, 1.0]", "--attack.noise_sigma", "[0.5, 0.7, 1.0]"]
     table, summary, folder = place.attack(*grid, "--data.batch_size", "3", "--attack.ssim_floor", "-1")
@@ -201,7 +203,6 @@ def test_lists_are_tried_in_all_pairs(place: Place, capsys: pytest.CaptureFixtur
         assert float(row["ssim"]) >= floor - 1e-5 or float(row["ssim"]) == pytest.approx(similar.max())
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_organ_alone(place: Place) -> None:
     words = ["--attack.region", "organ", "--attack.feather", "0", "--save_images", "true"]
     table, _, folder = place.attack(*words)
@@ -232,7 +233,6 @@ def test_images_without_the_organ(place: Place, tmp_path: Path) -> None:
     assert (folder / "strengths.png").is_file()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_weights_of_a_run(place: Place) -> None:
     own = Path("runs/own/version_0")
     save_texture(load_texture(place.weights), own / "texture")
@@ -312,7 +312,6 @@ def adain(weights: Path | str, **settings: Any) -> dict[str, Any]:
     return {"attack": "adain", "settings": {"weights": str(weights), **settings}, "data": {"limit": 1}}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_audit_trains_what_it_needs_once(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,7 +328,6 @@ def test_an_audit_trains_what_it_needs_once(
     assert [each.name for each in run.parent.iterdir()] == ["version_0"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_audit_trains_anew_what_is_to_be_trained_otherwise(place: Place, tmp_path: Path) -> None:
     file = config(tmp_path / "textures.yaml", place.root)
     (one,) = audited(place.run, adain(file))

@@ -117,6 +117,7 @@ def test_grey_becomes_three_channels_and_other_shapes_are_refused() -> None:
             coloured(noise(*shape))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_a_run_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(FIT) == 0
     said = capsys.readouterr().out

@@ -95,7 +95,6 @@ def half_bare(tiny: Path, folder: Callable[..., Path]) -> tuple[Path, set[str]]:
     return tiny, names
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_it_counts_in_no_mean_of_a_training_a_validation_or_an_attack(
     half_bare: tuple[Path, set[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:

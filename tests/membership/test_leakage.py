@@ -63,7 +63,8 @@ def test_the_best_of_many_is_held_against_the_best_of_many() -> None:
 def test_a_leak_is_claimed_in_few_worlds_without_one_and_found_where_there_is_one() -> None:
     """A short form of benchmarks/leak_verdicts.py: fifteen attacks and seeds, five slices a patient."""
     claims = {0.0: 0, 1.0: 0}
-    for world, shift in itertools.product(range(16), claims):
+    worlds = [*itertools.product(range(16), [0.0]), *itertools.product(range(8), [1.0])]
+    for world, shift in worlds:
         rng = np.random.default_rng([world, int(shift)])
         members = np.arange(250) < 150
         attacks = [
@@ -74,7 +75,7 @@ def test_a_leak_is_claimed_in_few_worlds_without_one_and_found_where_there_is_on
         test = leak_test([scored(one, 150, 5) for one in attacks], permutations=999, seed=world)
         claims[shift] += min(one.adjusted for one in test.tested) <= 0.05
     assert claims[0.0] <= 3  # 4 or more of 16 have a chance of 1 % at 5 %; the rule of intervals claims most
-    assert claims[1.0] >= 8
+    assert claims[1.0] >= 4
 
 
 def test_lower_bounds_hold_for_all_numbers_at_once() -> None:
@@ -133,7 +134,8 @@ def test_what_can_be_shown_is_what_perfect_scores_show(members: int, others: int
 def test_labels_are_dealt_out_among_patients_of_alike_size() -> None:
     """Large patients are members more often than others, and scores follow size: nothing of it is a leak."""
     claims = {"size": 0, "member": 0}
-    for world, follows in itertools.product(range(20), claims):
+    worlds = [*itertools.product(range(20), ["size"]), *itertools.product(range(5), ["member"])]
+    for world, follows in worlds:
         rng = np.random.default_rng(world)
         sizes = rng.choice([2, 30], p=[0.7, 0.3], size=80)
         members = rng.random(80) < np.where(sizes == 30, 0.65, 0.45)
@@ -144,7 +146,7 @@ def test_labels_are_dealt_out_among_patients_of_alike_size() -> None:
         own = Scored(number, np.char.mod("p%02d", unit), members[unit], scores)
         claims[follows] += min(one.adjusted for one in leak_test([own], permutations=199).tested) <= 0.05
     assert claims["size"] <= 3  # of 20; dealt out among all, half of them
-    assert claims["member"] == 20
+    assert claims["member"] == 5
 
 
 def test_refuses_what_cannot_be_tested() -> None:

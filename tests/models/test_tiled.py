@@ -170,7 +170,7 @@ def test_gradients_are_exact() -> None:
     tiled = Tiled(local(), patch=[3, 4], mirror=[1], batch=2).eval()
     x = random(1, 1, 4, 5).requires_grad_()  # two windows along each axis
     assert torch.autograd.gradcheck(tiled, x)
-    assert torch.autograd.gradgradcheck(tiled, x)
+    assert torch.autograd.gradgradcheck(tiled, x, fast_mode=True)
 
 
 def test_gradients_reach_the_weights() -> None:

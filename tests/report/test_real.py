@@ -16,6 +16,7 @@ def count_parameters(checkpoint: Path) -> int:
     return sum(parameter.numel() for parameter in load_victim(checkpoint).parameters())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_that_was_run_has_a_report(
     tiny: Path, folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
