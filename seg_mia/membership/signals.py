@@ -168,9 +168,9 @@ class ImageEntropy(ReleasedSignal):
 
         The padding of volumes does not count.
         """
-        entropy, ignored = _entropy(logits.double(), self.released)[:, 0], padding(mask)
-        counted = (~ignored).sum(dim=axes(mask, 1)).clamp(min=1)
-        return (entropy.masked_fill(ignored, 0).sum(dim=axes(mask, 1)) / counted).float()
+        entropy = _entropy(logits.double(), self.released)[:, 0]
+        counted, space = (~padding(mask)).expand_as(entropy), axes(entropy, 1)
+        return ((entropy * counted).sum(space) / counted.sum(space).clamp(min=1)).float()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,11 +72,16 @@ def test_label_ids_without_a_class(tmp_path: Path, named: bool) -> None:
         scans.patients(tmp_path, "images/{}.nii.gz", "masks/{}.nii.gz", ids=(1,))
         unknown(tmp_path / "masks" / "2.nii.gz")
         line = refusal(Nifti(root=str(tmp_path), members=1, nonmembers=1))
-        assert "assign them a class (organs), make them background (unlisted) or correct the file" in line
+        assert (
+            "assign them a class (organs, labels), make them background (unlisted) or correct the file"
+            in line
+        )
     else:
         root = test_btcv.make(tmp_path)
         unknown(root / "label" / "label0002.nii.gz")
-        with pytest.raises(InputError, match=r"got 77 as well; correct the file$"):
+        with pytest.raises(
+            InputError, match=r"got 77 \(1536 pixels\) as well, in 1 of 4 volumes; correct the file$"
+        ):
             test_btcv.small(root)
 
 
@@ -85,10 +90,12 @@ def test_a_mask_of_other_ids(tmp_path: Path) -> None:
     wide = np.full((32, 64), 300, np.uint16)
     PillowImage.fromarray(wide).save(root / "gtFine/train/ulm/ulm_000001_000019_gtFine_labelIds.png")
     line = refusal(test_cityscapes.small(root))
-    assert "got 300; use the original files that end in _gtFine_labelIds.png" in line
+    assert "got 300 (2048 pixels); use the original files that end in _gtFine_labelIds.png" in line
     root = test_dicom.patients(tmp_path / "b")
     PillowImage.fromarray(np.full((5, 6), 300, np.uint16)).save(root / "1" / "Ground" / "liver_GT_001.png")
-    with pytest.raises(InputError, match="got 300; set threshold for a black-and-white mask, or correct"):
+    with pytest.raises(
+        InputError, match="got 300 (30 pixels); set threshold for a black-and-white mask, or correct"
+    ):
         test_dicom.small(root, threshold=None)
 
 

@@ -102,7 +102,9 @@ def without_reference(masks: tuple[int, int] = (6, 8)) -> SegmentationData:
     stored = SimpleNamespace(images=np.zeros((1, 6, 8, 3)), masks=np.zeros((1, *masks)))
     parts = {"members": np.array([0]), "reference": np.array([], dtype=np.int64)}
     part = parts.__getitem__
-    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=part, scored=part, role="victim"))
+    return cast(
+        SegmentationData, SimpleNamespace(cached=stored, indices=part, scored=part, role="victim", patch=None)
+    )
 
 
 def test_all_that_ships_is_tried() -> None:

@@ -117,7 +117,7 @@ def test_other_networks_have_no_encoder() -> None:
     from seg_mia.tasks.cached_features import feature_cache
 
     class Unchanging:
-        augment = "none"
+        augment, patch = "none", None
 
     with pytest.raises(InputError, match="a network with an `encoder`, got UnpaddedUNet"):
         feature_cache(UnpaddedUNet(channels=3, classes=1), [], Unchanging())  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ class Two(SimpleNamespace):
     """Two images of noise, with masks of their size or another."""
 
     side = 16
+    source = SimpleNamespace(classes=2)
 
     def evaluated(self) -> list[int]:
         return [0, 1]
