@@ -94,7 +94,7 @@ def test_a_mask_of_other_ids(tmp_path: Path) -> None:
     root = test_dicom.patients(tmp_path / "b")
     PillowImage.fromarray(np.full((5, 6), 300, np.uint16)).save(root / "1" / "Ground" / "liver_GT_001.png")
     with pytest.raises(
-        InputError, match="got 300 (30 pixels); set threshold for a black-and-white mask, or correct"
+        InputError, match=r"got 300 \(30 pixels\); set threshold for a black-and-white mask, or correct"
     ):
         test_dicom.small(root, threshold=None)
 
