@@ -111,16 +111,7 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
         bound: the lower bound; a patient-level bound does not apply to image-level guarantees.
         privacy: guarantee of the victim, if any.
     """
-    epsilon = bound.epsilon or 0.0
-    proof = (
-        f"proves epsilon >= {epsilon:.2f}"
-        if epsilon
-        else "proves no epsilon, which is no evidence of privacy"
-    )
-    line = (
-        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would prove "
-        f"{bound.attainable or 0.0:.2f})"
-    )
+    epsilon, line = bound.epsilon or 0.0, _proof(bound)
     if privacy is None or privacy.epsilon is None:
         return f"{line}; no guarantee"
     if bound.unit is not None and bound.unit != privacy.unit:
@@ -132,20 +123,34 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
     return f"{line}; the guarantee is {privacy.epsilon:.3g}{broken}"
 
 
+def _proof(bound: EpsilonLowerBound) -> str:
+    """Return a bound with its confidence, and what could have been proved."""
+    epsilon = bound.epsilon or 0.0
+    proof = (
+        f"proves epsilon >= {epsilon:.2f}"
+        if epsilon
+        else "proves no epsilon, which is no evidence of privacy"
+    )
+    return (
+        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would prove "
+        f"{bound.attainable or 0.0:.2f})"
+    )
+
+
 def canary_headline(canaries: CanaryResult) -> str:
     """Return the detection rate of canaries, and the bound it proves."""
-    privacy, strongest = (
-        canaries.privacy,
-        max(list(canaries.bounds.values())[1:], key=lambda bound: bound.epsilon or 0.0),
-    )
-    epsilon = strongest.epsilon or 0.0
-    limit = None if privacy is None else privacy.epsilon
-    broken = limit is not None and epsilon > limit >= (canaries.certified.epsilon or 0.0)
+    bounds = list(canaries.bounds.values())
+    strongest = max(bounds[1:], key=lambda bound: bound.epsilon or 0.0)
+    limit = None if canaries.privacy is None else canaries.privacy.epsilon
+    joint = [bound.jointly(len(bounds)) for bound in bounds]
+    highest = max((bound.epsilon or 0.0 for bound in joint if bound is not None), default=0.0)
+    guarantee = "no guarantee" if limit is None else f"the guarantee is {limit:.3g}"
+    if limit is not None and highest > limit:
+        guarantee += f", WHICH IS BROKEN: >= {highest:.2f}, 95% confidence for {len(bounds)} bounds together"
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
-        f"{certified_headline(canaries.certified, privacy)}; without assuming independent samples within one "
-        f"run >= {epsilon:.2f} (of "
-        f"{strongest.attainable:.2f}){', ABOVE THE GUARANTEE, WHICH IS BROKEN' if broken else ''}"
+        f"{_proof(canaries.certified)}; without assuming independent samples within one run >= "
+        f"{strongest.epsilon or 0.0:.2f} (of {strongest.attainable:.2f}); {guarantee}"
     )
 
 
