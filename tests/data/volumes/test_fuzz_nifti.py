@@ -11,7 +11,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.nifti import Nifti
+from seg_mia.data.sets.volumes import VolumeFiles
 from tests.data.fuzz import FEW, Piece, escaped, place, refusal
 from tests.data.scans import AFFINE, SHAPE, ramp, save
 
@@ -156,9 +158,22 @@ CASES = st.lists(
 )
 
 
+def slices(root: Path, cache: Path) -> SegmentationData:
+    return Nifti(root=str(root), size=None, minimum=0, members=1, nonmembers=1, cache=str(cache))
+
+
+def whole(root: Path, cache: Path) -> SegmentationData:
+    return VolumeFiles(root=str(root), size=[8, 8, 8], members=1, nonmembers=1, cache=str(cache))
+
+
+READERS: st.SearchStrategy[Callable[[Path, Path], SegmentationData]] = st.sampled_from([slices, whole])
+
+
 @FEW
-@given(cases=CASES, beside=st.sampled_from([None, "notes.txt", "._plain.nii.gz", "twin"]))
-def test_volumes_are_read_or_one_line_names_a_file(cases: list[Case], beside: str | None) -> None:
+@given(cases=CASES, beside=st.sampled_from([None, "notes.txt", "._plain.nii.gz", "twin"]), reader=READERS)
+def test_volumes_are_read_or_one_line_names_a_file(
+    cases: list[Case], beside: str | None, reader: Callable[[Path, Path], SegmentationData]
+) -> None:
     must, may = ([c.name for c in cases if _wrong(c, maybe=maybe)] for maybe in (False, True))
     if all(case.mask.what == "absent" for case in cases):
         may.append("masks must hold volumes")
@@ -176,9 +191,7 @@ def test_volumes_are_read_or_one_line_names_a_file(cases: list[Case], beside: st
             must, may = must + ([first.name] if first.mask.what != "absent" else []), [*may, first.name]
         elif beside is not None:
             (root / "images" / beside).write_bytes(b"what is no volume does no harm")
-        line = refusal(
-            Nifti(root=str(root), size=None, minimum=0, members=1, nonmembers=1, cache=str(folder / "cache"))
-        )
+        line = refusal(reader(root, folder / "cache"))
     if line is None:
         assert must == [] or (beside == "twin" and must == [cases[0].name])
     else:
