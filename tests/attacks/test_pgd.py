@@ -156,7 +156,7 @@ def test_ball_and_range_hold_for_every_image(norm: Norm, targeted: bool, loss: L
     mask = mask.masked_fill(mask == IGNORE, 0)
     epsilon = 0.07 if norm == "linf" else 0.6
     found = pgd(
-        convolved(),
+        convolved(4 if loss.startswith("label_") else 3),  # the sets of two labels
         x,
         mask,
         targeted=targeted,
