@@ -107,6 +107,7 @@ class Trigger(Perturbation):
     """Configurable form of `trigger`: tests whether a victim is poisoned."""
 
     attacker_knowledge = "the poisoned trigger"
+    keeps_padding = False  # poisoned training data has the trigger at the edge of the padded volume
     function = staticmethod(trigger)
     checks = (check_trigger,)
 
