@@ -47,6 +47,11 @@ def padding_of_images(mask: Tensor, size: Sequence[int]) -> Tensor:
     return functional.pad(filled.unsqueeze(1).float(), margins, mode="replicate")[:, 0] > 0
 
 
+def real_slices(mask: Tensor) -> Tensor | None:
+    """Return which slices of volumes (N, d, h, w) are not padding, bool (N, d); None for images (N, h, w)."""
+    return (~padding(mask)).flatten(2).any(2) if mask.ndim == 4 else None
+
+
 def check_labels(labels: Tensor, classes: int) -> None:
     """Raise InputError unless `labels` is int64 (N, *S) with class indices 0 .. classes - 1 or IGNORE.
 

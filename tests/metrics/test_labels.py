@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seg_mia.errors import InputError
-from seg_mia.metrics.labels import IGNORE, check_labels, padding, padding_of_images
+from seg_mia.metrics.labels import IGNORE, check_labels, padding, padding_of_images, real_slices
 
 
 def test_classes_and_ignore_pass() -> None:
@@ -46,3 +46,10 @@ def test_padding_continues_beyond_a_smaller_mask() -> None:
     assert not whole[0, 1:3, 2:4, 5].any()  # beside the box, on the right
     assert whole[0, :, :, 0].all()
     assert padding_of_images(framed()[0], (6, 6)).shape == (4, 6, 6)
+
+
+def test_slices_of_padding_are_not_real() -> None:
+    slices = real_slices(framed())
+    assert slices is not None
+    assert slices.tolist() == [[False, True, True, False]]
+    assert real_slices(framed()[0]) is None
