@@ -29,7 +29,7 @@ def numbered(count: int, height: int, width: int) -> Batch:
 def members_only(members: list[int]) -> SegmentationData:
     stored = SimpleNamespace(images=np.zeros((1, 4, 4, 3)), masks=np.zeros((1, 4, 4)))
     listed = np.array(members, dtype=np.int64)
-    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=lambda _: listed))
+    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=lambda _: listed, patch=None))
 
 
 def test_a_crop_is_this_square_of_image_and_mask() -> None:
