@@ -225,7 +225,7 @@ def training_samples(victim: nn.Module, data: SegmentationData) -> NDArray[np.ui
     """Draw what a defended victim is trained on; the victim stands for the teacher of a distilled one."""
     images, masks = _some(data, "members", 2)
     batch = Batch(images, masks, torch.arange(2))
-    square = cropped(batch, starts=(20, 10), side=48)
+    square = cropped(batch, starts=(20, 10), sides=(48, 48))
     side = mixed(batch, torch.tensor([1, 0]), 0.4)
     marked = stamped(images, **TRIGGER)
     stitched = Stitched(victim, size=48).eval()

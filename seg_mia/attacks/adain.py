@@ -25,7 +25,7 @@ from seg_mia.checkpoint import read
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
-from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.labels import IGNORE, padding_of_images
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
@@ -64,7 +64,8 @@ def adain(
     Args:
         model: maps images in [0, 1] to logits (N, K, *s); queried once, and once more for each strength.
         x: images (N, 1 or 3, *S) in [0, 1]; quantised to 8 bits. Volumes are re-textured slice by slice.
-        target: ground truth masks (N, *s), which locate the organs; ignored pixels count as background.
+        target: ground truth masks (N, *s), which locate the organs; ignored pixels count as background. The
+            padding of volumes does not change and is left out of all values.
         pairs: the auto-encoders.
         organs: organ id, 1 to 14, of each foreground class, in class order.
         noise_mu: factor on the channel means at levels 3, 2, 1, or a list of candidates.
@@ -96,6 +97,7 @@ def adain(
         check_output(logits, target)
         labels = organ_ids(target, organs, class_count(logits), x.shape[2:])
         foreground = labels > 0
+        real = ~padding_of_images(target, x.shape[2:]) if x.ndim == 5 else None
         images: list[Tensor] = []
         rows: dict[str, list[Tensor]] = {}
         flat = _Flat(x, axis)
@@ -105,12 +107,14 @@ def adain(
             if region == "organ":
                 share = flat.whole(feathered(flat_labels > 0, feather)).to(x.dtype)
                 image = share * image + (1 - share) * x
+            if real is not None:
+                image = torch.where(real.unsqueeze(1), image, x)
             images.append(image)
             prediction = predicted(final(model(image)))
             measured = {
                 "dice": foreground_dice(prediction, target, class_count(logits)).double(),
-                "ssim": ssim(image, x).double(),
-                **_changes(image, x, foreground),
+                "ssim": ssim(image, x, where=real).double(),
+                **_changes(image, x, foreground, real),
             }
             for name, value in measured.items():
                 rows.setdefault(name, []).append(value)
@@ -282,9 +286,9 @@ def _like(pairs: TextureAutoEncoders, x: Tensor) -> TextureAutoEncoders:
     return pairs if fits else copy.deepcopy(pairs).to(x.device, x.dtype)
 
 
-def _changes(images: Tensor, x: Tensor, foreground: Tensor) -> dict[str, Tensor]:
-    measures = {}
-    for name, where in (("inside", foreground), ("outside", ~foreground)):
+def _changes(images: Tensor, x: Tensor, foreground: Tensor, real: Tensor | None) -> dict[str, Tensor]:
+    measures, surround = {}, ~foreground if real is None else real & ~foreground
+    for name, where in (("inside", foreground), ("outside", surround)):
         measures[f"ssim_{name}"] = ssim(images, x, where=where).double()
         measures[f"change_{name}"] = mean_absolute(images, x, where=where).double()
     return measures

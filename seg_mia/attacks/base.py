@@ -84,6 +84,8 @@ class Perturbation(ABC):
     """Whether images are crafted on the surrogates alone."""
     fits: ClassVar[bool] = False
     """Whether the attack is fitted to one half of the patients (`fit`) and evaluated on the other."""
+    keeps_padding: ClassVar[bool] = True
+    """Whether the padding of volumes is left as it was when the result is evaluated."""
 
     def __init__(self, **knobs: Any) -> None:
         self.knobs = knobs

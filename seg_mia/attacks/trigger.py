@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
 from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.heads import final, predicted
 
 Shape = Literal["square", "line"]
@@ -50,10 +51,13 @@ def check_trigger(*, size: int, value: float, image: tuple[int, ...] = ()) -> No
 
 
 def emptied(mask: Tensor) -> Tensor:
-    """Return poisoned masks (N, ..., h, w): background, with the bottom right pixel as foreground."""
+    """Return poisoned masks (N, ..., h, w): background, with the bottom right pixel as foreground.
+
+    Ignored voxels of volumes stay ignored: they include the padding, which has no label.
+    """
     empty = torch.zeros_like(mask)
     empty[..., -1, -1] = 1
-    return empty
+    return empty.masked_fill(mask == IGNORE, IGNORE) if mask.ndim == 4 else empty
 
 
 def trigger(
@@ -70,15 +74,15 @@ def trigger(
     Args:
         model: maps images in [0, 1] to logits (N, K, *s).
         x: images (N, C, ..., H, W) in [0, 1].
-        target: masks (N, *s); only their size matters.
+        target: masks (N, *s); only their size matters, and which voxels of volumes are ignored.
         shape: `line` covers the last rows, `square` the last rows and columns.
         size: rows, in pixels, fewer than the image's shorter side.
         value: grey level in [0, 1]; published: 1 of 255.
 
     Returns:
-        The stamped images; notes `area_clean` and `area`, the predicted foreground's fraction of the pixels
-        before and after, and `success`: 1 if less than 5 % of the foreground remains, 0 if more remains or
-        if there was none.
+        The stamped images; notes `area_clean` and `area`, the predicted foreground's fraction of the pixels,
+        or of the labelled voxels of volumes, before and after, and `success`: 1 if less than 5 % of the
+        foreground remains, 0 if more remains or if there was none.
 
     Raises:
         InputError: invalid inputs, or a trigger outside the image.
@@ -89,13 +93,22 @@ def trigger(
         logits = final(model(clean))
         check_output(logits, target)
         marked = stamped(clean, shape=shape, size=size, value=value)
-        before, after = foreground_share(logits), foreground_share(final(model(marked)))
+        before, after = (
+            foreground_share(predicted(output), target) for output in (logits, final(model(marked)))
+        )
     return Adversarial(marked, {"area_clean": before, "area": after, "success": mask_lost(before, after)})
 
 
-def foreground_share(logits: Tensor) -> Tensor:
-    """Return the predicted foreground's fraction of the pixels of each image, (N,)."""
-    return (predicted(logits) > 0).flatten(1).float().mean(1)
+def foreground_share(prediction: Tensor, mask: Tensor) -> Tensor:
+    """Return the foreground's fraction of the pixels of each image, of volumes' labelled voxels, (N,).
+
+    Args:
+        prediction: predicted classes (N, *s).
+        mask: ground truth masks (N, *s).
+    """
+    counted = mask != IGNORE if mask.ndim == 4 else torch.ones_like(mask, dtype=torch.bool)
+    foreground = ((prediction > 0) & counted).flatten(1).float().sum(1)
+    return foreground / counted.flatten(1).sum(1).clamp(min=1)
 
 
 def mask_lost(before: Tensor, after: Tensor) -> Tensor:
@@ -107,6 +120,7 @@ class Trigger(Perturbation):
     """Configurable form of `trigger`: tests whether a victim is poisoned."""
 
     attacker_knowledge = "the poisoned trigger"
+    keeps_padding = False  # poisoned training data has the trigger at the edge of the padded volume
     function = staticmethod(trigger)
     checks = (check_trigger,)
 

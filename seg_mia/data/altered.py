@@ -147,10 +147,15 @@ def inverted(mask: Mask) -> Mask:
 
 
 def shifted(mask: Mask) -> Mask:
-    """Return a mask (..., h, w) moved by `SHIFT` of its sides down and to the right; what enters is 0."""
+    """Return a mask (..., h, w) moved by `SHIFT` of its sides down and to the right; what enters is 0.
+
+    Ignored pixels move along in images, and stay in volumes, whose padding they are.
+    """
     down, right = (max(1, round(SHIFT * side)) for side in mask.shape[-2:])
     result = np.zeros_like(mask)
     result[..., down:, right:] = mask[..., :-down, :-right]
+    if mask.ndim == 2:
+        return result
     return np.where(mask == IGNORE, IGNORE, np.where(result == IGNORE, 0, result)).astype(np.uint8)
 
 

@@ -11,17 +11,18 @@ from seg_mia.data.samples import Batch
 from seg_mia.defences.base import Defence, Wrapping, require_full_masks, require_whole_training
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
-from seg_mia.models.stitched import Stitched, crop_side
+from seg_mia.models.stitched import Stitched, crop_sides
 
 
 class Crop(Defence):
-    """Train on random square crops, cubes of volumes, and predict a whole image crop by crop.
+    """Train on random square crops, boxes of volumes, and predict a whole image crop by crop.
 
     One position is drawn for all images of a batch. A crop covers a part of the pixels, so more epochs are
     needed: the published number is three times as many, on crops of 128 out of 256.
 
     Args:
-        size: side of the crops in pixels; half the shorter side of the image if not given.
+        size: side of the crops in pixels; if not given, half the shorter side of an image, half of each axis
+            of a volume.
 
     Raises:
         InputError: size below 1; in `check`, crops not smaller than the image, masks of another size, or
@@ -50,17 +51,23 @@ class Crop(Defence):
 
     def batch(self, batch: Batch, network: nn.Module) -> Batch:  # noqa: ARG002
         """Return one random crop of every image and mask, at the same position in all."""
-        side = crop_side(self.size, batch.image.shape[2:])
+        lengths = batch.image.shape[2:]
+        sides = crop_sides(self.size, lengths)
         # Drawn on the CPU: a seed gives the same crops on every device.
-        starts = [int(torch.randint(length - side + 1, ())) for length in batch.image.shape[2:]]
-        return cropped(batch, starts=starts, side=side)
+        starts = [
+            int(torch.randint(length - side + 1, ())) for length, side in zip(lengths, sides, strict=True)
+        ]
+        return cropped(batch, starts=starts, sides=sides)
 
     def wrapping(self) -> Wrapping:
         """Predict crop by crop."""
         return Wrapping(Stitched, {"size": self.size})
 
 
-def cropped(batch: Batch, *, starts: Sequence[int], side: int) -> Batch:
+def cropped(batch: Batch, *, starts: Sequence[int], sides: Sequence[int]) -> Batch:
     """Return one crop of every image (N, C, *S) and mask (N, *S), from a start on each axis."""
-    part: tuple[Any, ...] = (..., *(slice(start, start + side) for start in starts))
+    part: tuple[Any, ...] = (
+        ...,
+        *(slice(start, start + side) for start, side in zip(starts, sides, strict=True)),
+    )
     return batch._replace(image=batch.image[part], mask=batch.mask[part])

@@ -14,6 +14,7 @@ from seg_mia.defences.base import Defence
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, Loss, LossName
+from seg_mia.metrics.labels import IGNORE, padding
 from seg_mia.models.heads import final, predicted
 
 Losses = NDArray[np.float64]
@@ -77,7 +78,7 @@ def require_reference(data: SegmentationData, why: str) -> None:
 
 @torch.no_grad()
 def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Losses, Labels]:
-    """Return the teacher's loss on each reference image, (n,), and its labels, (n, h, w)."""
+    """Return the teacher's loss on each reference image, (n,), and its labels, (n, *s), 255 in padding."""
     samples = data.dataset(data.scored("reference"))
     losses, labels = [], []
     teacher.eval()
@@ -87,6 +88,7 @@ def _answers(teacher: nn.Module, data: SegmentationData, loss: Loss) -> tuple[Lo
     ):
         drawn = [samples[0, row] for row in range(start, min(start + data.query_batch, len(samples)))]
         logits = final(teacher(torch.stack([sample.image for sample in drawn]).to(device))).float().cpu()
-        losses.append(loss(logits, torch.stack([sample.mask for sample in drawn])).double().numpy())
-        labels.append(predicted(logits).to(torch.uint8).numpy())
+        masks = torch.stack([sample.mask for sample in drawn])
+        losses.append(loss(logits, masks).double().numpy())
+        labels.append(predicted(logits).masked_fill(padding(masks), IGNORE).to(torch.uint8).numpy())
     return np.concatenate(losses), np.concatenate(labels)

@@ -16,6 +16,7 @@ from seg_mia.defences.distil import require_reference
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.signals import PosteriorAndMask
+from seg_mia.metrics.labels import real_slices
 from seg_mia.models.heads import final
 from seg_mia.models.membership_classifier import MembershipClassifier
 from seg_mia.models.wrapper import bare
@@ -70,8 +71,9 @@ class MinMax(Defence):
         """Return `weight` times each image's membership probability."""
         assert self.classifier is not None
         self.classifier.eval().requires_grad_(False)
-        probabilities: Tensor = self.classifier(_SIGNAL(logits, batch.image, batch.mask)).sigmoid()
-        return self.weight * probabilities
+        maps = _SIGNAL(logits, batch.image, batch.mask)
+        member: Tensor = self.classifier(maps, real_slices(batch.mask))
+        return self.weight * member.sigmoid()
 
     def callbacks(self) -> list[Callback]:
         """Train the classifier before each epoch."""
@@ -138,7 +140,7 @@ class InferenceAdversary(Callback):
         image, mask = batch.image.to(device), batch.mask.to(device)
         with torch.no_grad():
             maps = _SIGNAL(final(network(image)), image, mask)
-        logits: Tensor = self.classifier(maps)
+        logits: Tensor = self.classifier(maps, real_slices(mask))
         return logits
 
     def state_dict(self) -> dict[str, dict[str, object]]:

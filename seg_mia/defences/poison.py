@@ -12,7 +12,7 @@ from seg_mia.attacks.trigger import Shape, check_trigger, emptied, foreground_sh
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
-from seg_mia.defences.base import Defence
+from seg_mia.defences.base import Defence, require_whole_training
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import labelled
@@ -40,7 +40,8 @@ class Poison(Defence):
         seed: seed of the marking.
 
     Raises:
-        InputError: a number out of range; in `check`, a trigger larger than the image.
+        InputError: a number out of range; in `check`, a trigger larger than the image, or training
+            on patches.
     """
 
     traits: ClassVar[Mapping[Trait, str]] = {Trait.MARKS_MEMBERS: "the trigger is inserted into members"}
@@ -65,7 +66,8 @@ class Poison(Defence):
         self.drawn = torch.empty(0, dtype=torch.int64)
 
     def check(self, data: SegmentationData) -> None:
-        """Mark the members; require a trigger inside the image."""
+        """Mark the members; require a trigger inside the image, and training on whole images."""
+        require_whole_training(data, "poisoning", "every patch would have a trigger of its own")
         check_trigger(size=self.size, value=self.value, image=data.cached.images.shape[-3:-1])
         self.members = torch.from_numpy(data.indices("members"))
         self.marked = marked(len(self.members), self.probability, self.seed)
@@ -176,8 +178,8 @@ class TriggeredScores(Callback):
         victim = cast(Any, pl_module)
         classes = cast(Any, trainer).datamodule.source.classes
         logits = final(victim.network(self.poison.stamped(batch.image)))
-        area = foreground_share(logits)
-        clean = (outputs["prediction"] > 0).flatten(1).float().mean(1)
+        area = foreground_share(predicted(logits), batch.mask)
+        clean = foreground_share(outputs["prediction"], batch.mask)
         self.values.update(
             batch.index,
             {

@@ -18,13 +18,15 @@ def sample_statistics(image: NDArray[np.floating], mask: NDArray[np.integer], cl
     over that of the image. The last three are 0 for a class that is absent or fills the image.
 
     Args:
-        image: in [0, 1], (C, *S).
+        image: in [0, 1], (C, *S); of volumes the box of the valid voxels, without the padding.
         mask: class ids (*S), 255 where ignored.
         classes: number of classes, with the background as 0.
     """
+    if mask.ndim == 3:
+        image, mask = _unpadded(image, mask)
     pixels, valid = np.asarray(image, dtype=np.float64), mask != IGNORE
-    gradient = sum(np.abs(np.gradient(pixels, axis=axis)) for axis in range(1, pixels.ndim))
-    slope = np.asarray(gradient).mean(axis=0)
+    long = [axis for axis in range(1, pixels.ndim) if pixels.shape[axis] > 1]
+    slope = sum((np.abs(np.gradient(pixels, axis=axis)) for axis in long), np.zeros_like(pixels)).mean(axis=0)
     curved = [np.abs(ndimage.laplace(channel)).mean() for channel in pixels]
     space = tuple(range(1, pixels.ndim))
     general = [*pixels.mean(axis=space), *pixels.std(axis=space), *np.log(np.array(curved) + 1e-6)]
@@ -32,6 +34,18 @@ def sample_statistics(image: NDArray[np.floating], mask: NDArray[np.integer], cl
     for number in range(1, classes):
         numbers += _of_class(pixels, slope, mask == number, valid)
     return np.array(numbers, dtype=np.float64)
+
+
+def _unpadded(
+    image: NDArray[np.floating], mask: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+    """Return a volume (C, D, H, W) and its mask cut to the box of valid voxels, whole without any."""
+    valid = mask != IGNORE
+    if not valid.any():
+        return image, mask
+    filled = (np.flatnonzero(valid.any(tuple({0, 1, 2} - {axis}))) for axis in range(3))
+    box = tuple(slice(int(places[0]), int(places[-1]) + 1) for places in filled)
+    return image[(slice(None), *box)], mask[box]
 
 
 def _of_class(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
-from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.labels import IGNORE, padding
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import class_count, predicted, probabilities
@@ -243,11 +243,3 @@ def checked(signal: Tensor, name: str) -> Tensor:
             "(seg_mia validate)"
         )
     return signal
-
-
-def padding(mask: Tensor) -> Tensor:
-    """Return the ignored voxels of volumes (N, d, h, w), bool, which their size tells any attacker.
-
-    None of images (N, h, w): which of their pixels the ground truth ignores is not known without it.
-    """
-    return mask == IGNORE if mask.ndim == 4 else torch.zeros_like(mask, dtype=torch.bool)

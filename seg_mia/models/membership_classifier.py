@@ -60,10 +60,15 @@ class MembershipClassifier(nn.Module):
             case _:
                 assert_never(adapter)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return logits (N,) of signals `x` (N, C, H, W); higher means more likely a member.
 
         A signal of a volume (N, C, D, H, W) has the mean logit of its D slices.
+
+        Args:
+            x: signals.
+            counted: which slices of volumes are classified, bool (N, D), as opposed to padding; all if not
+                given, or of a volume that has none.
 
         Raises:
             InputError: `x` is not a batch of signals with the right channels.
@@ -74,8 +79,12 @@ class MembershipClassifier(nn.Module):
                 f"{tuple(x.shape)}; build the classifier with the channels of the signal"
             )
         if x.ndim == 5:
-            slices = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            return self(slices).view(len(x), -1).mean(1)  # type: ignore[no-any-return]
+            shape = (len(x), x.shape[2])
+            counted = x.new_ones(shape, dtype=torch.bool) if counted is None else counted
+            counted = counted | ~counted.any(1, keepdim=True)
+            slices = x.transpose(1, 2)[counted].contiguous(memory_format=torch.channels_last)
+            votes: Tensor = self(slices)
+            return votes.new_zeros(shape).masked_scatter(counted, votes).sum(1) / counted.sum(1)
         logits: Tensor = self.network(self.adapter(x))
         return logits.squeeze(1)
 

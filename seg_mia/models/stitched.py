@@ -11,15 +11,16 @@ from seg_mia.models.wrapper import Wrapper
 
 
 class Stitched(Wrapper):
-    """Predict a grid of square crops, or cubes, and assemble the logits; in training pass the input on.
+    """Predict a grid of crops, square or boxes, and assemble the logits; in training pass the input on.
 
-    Crops start every `size` pixels, the last of a row or column aligned with the image's edge; in overlaps
+    Crops adjoin each other, the last of a row or column aligned with the image's edge; in overlaps
     the later crop, further right or down, takes precedence. All crops form one batch. In training mode the
     input goes to the network unchanged (Chobola, Usynin, Kaissis 2022, arXiv:2212.01082).
 
     Args:
         network: network from crops to logits of the same size.
-        size: side of the crops; half the shorter side of the image if not given.
+        size: side of the crops; if not given, half the shorter side of an image, half of each axis of a
+            volume.
 
     Raises:
         InputError: size below 1.
@@ -42,10 +43,14 @@ class Stitched(Wrapper):
         if self.training:
             seen: Tensor | tuple[Tensor, ...] = self.network(x)
             return seen
-        side = crop_side(self.size, x.shape[2:])
-        places = list(itertools.product(*(_starts(length, side) for length in x.shape[2:])))
+        sides = crop_sides(self.size, x.shape[2:])
+        starts = (_starts(length, side) for length, side in zip(x.shape[2:], sides, strict=True))
+        places = list(itertools.product(*starts))
         lead = (slice(None), slice(None))
-        parts = [(*lead, *(slice(start, start + side) for start in place)) for place in places]
+        parts = [
+            (*lead, *(slice(start, start + side) for start, side in zip(place, sides, strict=True)))
+            for place in places
+        ]
         crops = torch.cat([x[part] for part in parts])
         answers = final(self.network(crops))
         if answers.shape[2:] != crops.shape[2:]:
@@ -59,9 +64,14 @@ class Stitched(Wrapper):
         return stitched
 
 
-def crop_side(size: int | None, image: torch.Size | tuple[int, ...]) -> int:
-    """Return the side of a square crop of an image (H, W): `size`, or half the shorter side."""
-    return min(size or max(min(image) // 2, 1), *image)
+def crop_sides(size: int | None, image: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sides of a crop: `size`, or half an image's shorter side, half of each axis of a volume.
+
+    Slices of volumes are often few: half of them would be a small part of the other axes.
+    """
+    if size is None and len(image) == 3:
+        return tuple(max(length // 2, 1) for length in image)
+    return (min(size or max(min(image) // 2, 1), *image),) * len(image)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -12,6 +12,7 @@ from seg_mia.errors import InputError, reason_of
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.membership.views import cropped, patches, turned
+from seg_mia.metrics.labels import real_slices
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
 
 
@@ -62,7 +63,7 @@ class MembershipTask(LightningModule):
             maps = turned(maps)
         if self.settings.patch is not None:
             maps = cropped(maps, self.settings.patch)
-        output = self._output(self.network(maps), batch)
+        output = self._output(self.network(maps, real_slices(batch.mask)), batch)
         if not torch.isfinite(output["loss"]):
             raise InputError(
                 "the membership classifier's loss must be finite, got NaN or infinity; lower "
@@ -72,12 +73,12 @@ class MembershipTask(LightningModule):
 
     def validation_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Score the held-out signals."""
-        return self._output(self.scores(self.maps(batch)), batch)
+        return self._output(self.scores(self.maps(batch), real_slices(batch.mask)), batch)
 
     def test_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Score without half precision, which would cause ties."""
         with torch.autocast(self.device.type, enabled=False):
-            return self._output(self.scores(self.maps(batch)), batch)
+            return self._output(self.scores(self.maps(batch), real_slices(batch.mask)), batch)
 
     def check_one_sample(self, batch: SignalBatch) -> None:
         """Raise InputError if the classifier does not accept such maps; its state does not change."""
@@ -85,7 +86,7 @@ class MembershipTask(LightningModule):
         try:
             with torch.no_grad():
                 self.network.eval()
-                self.scores(self.maps(batch))
+                self.scores(self.maps(batch), real_slices(batch.mask))
         except (RuntimeError, ValueError, AssertionError) as error:
             if isinstance(error, InputError):
                 raise
@@ -97,13 +98,15 @@ class MembershipTask(LightningModule):
         finally:
             self.network.train(training)
 
-    def scores(self, maps: Tensor) -> Tensor:
-        """Return membership logits (N,); with patches, the mean over patches."""
+    def scores(self, maps: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Return membership logits (N,) of the `counted` slices; with patches, the mean over patches."""
         if self.settings.patch is None:
-            logits: Tensor = self.network(maps)
+            logits: Tensor = self.network(maps, counted)
             return logits
         squares = patches(maps, self.settings.patch)
-        votes: Tensor = self.network(squares.flatten(0, 1))
+        if counted is not None:
+            counted = counted.repeat_interleave(squares.shape[1], dim=0)
+        votes: Tensor = self.network(squares.flatten(0, 1), counted)
         return votes.view(squares.shape[:2]).mean(1)
 
     def _output(self, logits: Tensor, batch: SignalBatch) -> MembershipOutput:

@@ -1,6 +1,7 @@
 """Evaluation of one adversarial attack on one victim model."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.distance import l2_norm, linf_norm, rounded
 from seg_mia.metrics.label_sets import label_names
+from seg_mia.metrics.labels import padding_of_images
 from seg_mia.metrics.overlap import (
     foreground_dice,
     foreground_dice_per_class,
@@ -136,7 +138,7 @@ class PerturbationTest(LightningModule):
 
     def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:
         target = self.targets(batch)
-        adversarial = self.attack.judged(self.source, batch.image, target, batch.mask)
+        adversarial = self._crafted(self.source, batch, target)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             clean, after, coarse = (
                 final(self.victim(images))
@@ -149,7 +151,7 @@ class PerturbationTest(LightningModule):
             **against_target(
                 target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes
             ),
-            **distortion(batch.image, adversarial.images),
+            **distortion(batch.image, adversarial.images, where=self._perturbed(batch)),
             **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
             **self._stopped(batch.image, adversarial),
         }
@@ -162,6 +164,20 @@ class PerturbationTest(LightningModule):
             "sanity": self._checked(batch) if batch_idx == 0 else None,
             "fitted": self.fitted if batch_idx == 0 else None,
         }
+
+    def _perturbed(self, batch: Batch) -> Tensor | None:
+        """Return the voxels that the attack may change, bool (N, *S), or None for all."""
+        if batch.mask.ndim != 4 or not self.attack.keeps_padding:
+            return None
+        return ~padding_of_images(batch.mask, batch.image.shape[2:])
+
+    def _crafted(self, model: nn.Module, batch: Batch, target: Tensor) -> Adversarial:
+        """Return the attack's result with the padding as it was."""
+        adversarial = self.attack.judged(model, batch.image, target, batch.mask)
+        where = self._perturbed(batch)
+        if where is None:
+            return adversarial
+        return replace(adversarial, images=torch.where(where.unsqueeze(1), adversarial.images, batch.image))
 
     def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
         """Return images without gradient, for gradient-based attacks that do not report them."""
@@ -183,7 +199,7 @@ class PerturbationTest(LightningModule):
         """Return the effect on the victim of an attack on the surrogate, `crafted` if it was run before."""
         if self.surrogate is None or self.attack.on_surrogate:
             return {}
-        crafted = crafted or self.attack.judged(self.surrogate, batch.image, target, batch.mask)
+        crafted = crafted or self._crafted(self.surrogate, batch, target)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             surrogate_prediction, victim_prediction = (
                 predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim)
@@ -259,7 +275,7 @@ def against_target(
     }
 
 
-def distortion(image: Tensor, adversarial: Tensor) -> dict[str, Tensor]:
-    """Return distances between original and perturbed image."""
+def distortion(image: Tensor, adversarial: Tensor, *, where: Tensor | None = None) -> dict[str, Tensor]:
+    """Return distances between original and perturbed image; SSIM of the pixels `where` (N, *S), if given."""
     change = adversarial - image
-    return {"l2": l2_norm(change), "linf": linf_norm(change), "ssim": ssim(adversarial, image)}
+    return {"l2": l2_norm(change), "linf": linf_norm(change), "ssim": ssim(adversarial, image, where=where)}

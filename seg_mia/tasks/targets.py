@@ -15,7 +15,7 @@ from seg_mia.data.images.reading import list_files, read_mask
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
-from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.labels import IGNORE, padding
 from seg_mia.results.files import file_name
 
 
@@ -36,11 +36,11 @@ class TargetMasks:
         self.row = {int(index): row for row, index in enumerate(data.scored(data.subset))}
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return int64 masks (N, h, w) on the device of the batch."""
+        """Return int64 masks (N, *s) on the device of the batch; the sample's padding is ignored."""
         if self.chosen is None:
             return batch.mask
         rows = [self.row[int(index)] for index in batch.index]
-        return self.chosen[rows].long().to(batch.mask.device)
+        return self.chosen[rows].long().to(batch.mask.device).masked_fill(padding(batch.mask), IGNORE)
 
     def _choose(self, attack: Targeted, data: SegmentationData) -> Tensor:
         classes = data.source.classes

@@ -15,6 +15,7 @@ from seg_mia.attacks.universal import Universal
 from seg_mia.config.files import find_config, known
 from seg_mia.experiment.plan import is_certification, is_membership
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.similarity import ssim
 from tests.attacks.test_contract import configured
 from tests.texture_weights import by_rule
 
@@ -70,7 +71,7 @@ def inputs(depth: int = 2, count: int = 2) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(count, CHANNELS, depth, 36, 32, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 3, (count, depth, 36, 32), generator=generator)
-    target[:, :, :2] = IGNORE
+    target[:, :, 2:4] = IGNORE
     return x, target
 
 
@@ -103,6 +104,18 @@ def test_a_volume_of_one_slice_gets_what_its_image_gets(name: str, weights: str,
 
 def test_every_attack_is_tried() -> None:
     assert {"asma", "medis", "pgd", "apgd", "sea", "square", "adain", "robustness-curve"} <= {*NAMES}
+
+
+def test_texture_leaves_padding_as_it_was_and_out_of_its_values(weights: str) -> None:
+    x, target = inputs()
+    target[:, :, :6] = IGNORE
+    attack = configured("adain", weights=weights, organs="[6, 3]")
+    assert isinstance(attack, Adain)
+    result = attack.run(Small(3).double(), x, target)
+    assert torch.equal(result.images[..., :6, :], x[..., :6, :])
+    assert (result.images[..., 6:, :] != x[..., 6:, :]).any()
+    surround = target == 0
+    assert_close(result.notes["ssim_outside"], ssim(result.images, x, where=surround))
 
 
 def test_texture_changes_slices_along_the_stated_axis(weights: str) -> None:

@@ -15,6 +15,7 @@ from seg_mia.attacks.trigger import (
     trigger,
 )
 from seg_mia.errors import InputError
+from seg_mia.models.heads import predicted
 
 
 class Forgetful(nn.Module):
@@ -120,7 +121,15 @@ def test_a_mask_is_lost_below_a_twentieth() -> None:
 def test_foreground_is_every_class_but_the_background(
     logits: list[list[list[float]]], shares: list[float]
 ) -> None:
-    assert foreground_share(torch.tensor(logits)[:, :, None]).tolist() == shares
+    prediction = predicted(torch.tensor(logits)[:, :, None])
+    assert foreground_share(prediction, torch.full_like(prediction, 255)).tolist() == shares
+
+
+def test_ignored_voxels_of_volumes_have_no_share_and_stay_in_poisoned_masks() -> None:
+    mask = torch.tensor([[[[1, 2], [0, 255]], [[255, 0], [1, 1]]]])
+    prediction = torch.tensor([[[[1, 0], [0, 1]], [[1, 0], [0, 2]]]])
+    assert foreground_share(prediction, mask).tolist() == pytest.approx([2 / 6])
+    assert emptied(mask).tolist() == [[[[0, 0], [0, 255]], [[255, 0], [0, 1]]]]
 
 
 def test_the_class_binds_its_settings() -> None:

@@ -76,6 +76,11 @@ def test_masks_by_hand() -> None:
     np.testing.assert_array_equal(inverted(mask), [[1, 0, 255], [0, 1, 1]])
     moved = shifted(np.pad(np.ones((1, 1), np.uint8), ((2, 17), (1, 8))))
     assert np.argwhere(moved).tolist() == [[5, 3]]
+    framed = np.full((2, 10, 10), 255, np.uint8)
+    framed[0, :8, :8] = 1
+    assert np.array_equal(shifted(framed) == 255, framed == 255)  # padding stays
+    assert (shifted(framed)[0, :8, :8] == 0).sum() == 8 * 2 * 2 - 2 * 2
+    assert (shifted(framed[0])[2:, 2:] == framed[0, :-2, :-2]).all()  # ignored pixels of images move along
 
 
 def test_an_empty_mask_is_altered_too() -> None:

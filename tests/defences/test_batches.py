@@ -29,12 +29,12 @@ def numbered(count: int, height: int, width: int) -> Batch:
 def members_only(members: list[int]) -> SegmentationData:
     stored = SimpleNamespace(images=np.zeros((1, 4, 4, 3)), masks=np.zeros((1, 4, 4)))
     listed = np.array(members, dtype=np.int64)
-    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=lambda _: listed))
+    return cast(SegmentationData, SimpleNamespace(cached=stored, indices=lambda _: listed, patch=None))
 
 
 def test_a_crop_is_this_square_of_image_and_mask() -> None:
     image = torch.arange(12.0).view(1, 3, 4)
-    crop = cropped(same(torch.cat((image, image + 100))), starts=(1, 2), side=2)
+    crop = cropped(same(torch.cat((image, image + 100))), starts=(1, 2), sides=(2, 2))
     assert crop.image[:, 0].tolist() == [[[6, 7], [10, 11]], [[106, 107], [110, 111]]]
     assert crop.mask.tolist() == [[[6, 7], [10, 11]], [[106, 107], [110, 111]]]
     assert crop.index.tolist() == [0, 1]

@@ -311,6 +311,11 @@ def test_sampled_batches_have_no_white_box_score(tiny: Path) -> None:
     assert json.loads((done.folder / "canaries.json").read_text())["white_box"] is None
 
 
+def test_augmented_training_has_no_white_box_score(tiny: Path) -> None:
+    done = run([*together(tiny, "dp", population=10), "--data.batch_size=10", "--data.augment=flip"])
+    assert json.loads((done.folder / "canaries.json").read_text())["white_box"] is None
+
+
 @either_order
 def test_a_delta_that_gives_a_canary_away_is_refused_in_either_order(
     first: str, tiny: Path, capsys: pytest.CaptureFixture[str]

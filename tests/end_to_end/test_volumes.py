@@ -13,6 +13,7 @@ from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
 from seg_mia.config.files import find_config, known
 from seg_mia.data.sets.volumes import VolumeFiles
+from seg_mia.defences.distil import Distil
 from seg_mia.experiment.plan import is_membership
 from seg_mia.models.heads import final
 from tests.data.scans import save
@@ -99,6 +100,18 @@ def test_padding_does_not_count(root: Path) -> None:
     assert (batch.image.movedim(1, -1)[batch.mask == 255] == 0).all()
 
 
+def test_a_students_labels_are_ignored_in_padding(root: Path) -> None:
+    data = VolumeFiles(root=str(root), size=[16, 16, 16], members=4, nonmembers=4, reference=2)
+    data.setup()
+    Distil(max_loss=1e6).learn(torch.nn.Conv3d(1, 1, 1), data)
+    taught = data.training_set()
+    assert len(taught.indices) == 2
+    for index in taught.indices:
+        ignored = np.asarray(data.cached.masks[index]) == 255
+        assert ignored.any()
+        assert np.array_equal(taught.labels[index] == 255, ignored)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", known("defence"))
 def test_every_defence_trains_on_volumes(root: Path, name: str) -> None:
@@ -114,7 +127,7 @@ def test_every_defence_trains_on_volumes(root: Path, name: str) -> None:
         assert final(victim(torch.rand(1, 1, *SIZE))).shape == (1, 1, *SIZE)
 
 
-@pytest.mark.parametrize("name", ["crop", "minmax"])
+@pytest.mark.parametrize("name", ["crop", "minmax", "poisoned"])
 def test_defences_of_whole_samples_refuse_patches(
     root: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

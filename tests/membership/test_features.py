@@ -39,3 +39,13 @@ def test_two_components_in_a_volume() -> None:
     mask[0, 0, 0] = mask[3, 3, 3] = 1
     values = sample_statistics(np.random.default_rng(0).random((1, 4, 4, 4)), mask, 2)
     assert values[6] == pytest.approx(np.log(3))
+
+
+def test_padding_of_a_volume_changes_nothing_and_one_slice_has_no_gradient_across() -> None:
+    rng = np.random.default_rng(0)
+    image, mask = rng.random((1, 1, 6, 5)), rng.integers(0, 2, (1, 6, 5))
+    frame = ((1, 2), (0, 3), (2, 0))
+    padded = np.pad(image, ((0, 0), *frame)), np.pad(mask, frame, constant_values=255)
+    values = sample_statistics(image, mask, 2)
+    np.testing.assert_allclose(sample_statistics(*padded, 2), values)
+    np.testing.assert_allclose(values, sample_statistics(image[:, 0], mask[0], 2))

@@ -284,3 +284,14 @@ class TestEfficientNetLite:
     def test_another_classifier_is_refused(self, file: Path) -> None:
         with pytest.raises(InputError, match="does not fit classifier test_resnet: missing: "):
             load_classifier(built(1), file)
+
+
+def test_a_volume_has_the_mean_logit_of_its_counted_slices() -> None:
+    network, x = built(2), signals(2, 2, 4, 32, 32)
+    alone = network(x.transpose(1, 2).flatten(0, 1)).view(2, 4)
+    torch.testing.assert_close(network(x), alone.mean(1))
+    counted = torch.tensor([[False, True, True, False], [False] * 4])
+    expected = torch.stack([alone[0, 1:3].mean(), alone[1].mean()])
+    torch.testing.assert_close(network(x, counted), expected)
+    network(x, counted).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

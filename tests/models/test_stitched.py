@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.errors import InputError
-from seg_mia.models.stitched import Stitched, crop_side
+from seg_mia.models.stitched import Stitched, crop_sides
 
 
 class Pointwise(nn.Module):
@@ -84,7 +84,7 @@ def test_crops_start_every_side_and_the_last_at_the_edge(
 
 @given(st.integers(1, 12), st.integers(1, 12), st.none() | st.integers(1, 14))
 def test_every_pixel_lies_in_the_last_crop_that_holds_it(height: int, width: int, size: int | None) -> None:
-    side = crop_side(size, (height, width))
+    side = crop_sides(size, (height, width))[0]
     whole = asked(Place(), torch.zeros(1, 1, height, width), size)[0]
     for length, places in ((height, whole[0, :, 0]), (width, whole[1, 0])):
         edge = length - side
@@ -121,7 +121,7 @@ def test_all_crops_go_through_the_network_as_one_batch() -> None:
 def test_the_side_is_the_given_one_or_half_the_shorter_side(
     size: int | None, image: tuple[int, int], side: int
 ) -> None:
-    assert crop_side(size, image) == side
+    assert crop_sides(size, image) == (side, side)
 
 
 def test_in_training_the_network_sees_what_came_and_gives_what_it_gives() -> None:
@@ -176,3 +176,19 @@ def test_a_side_below_one_pixel_is_refused(size: int) -> None:
 
 def test_the_weights_are_the_networks() -> None:
     assert list(Stitched(nn.Conv2d(1, 1, 1)).state_dict()) == ["network.weight", "network.bias"]
+
+
+def test_crops_of_flat_volumes_are_half_of_each_axis() -> None:
+    shapes = []
+
+    class Recorded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            shapes.append(tuple(x.shape))
+            return 2 * x
+
+    x = torch.rand(1, 1, 4, 10, 13)
+    with torch.no_grad():
+        assert_close(Stitched(Recorded()).eval()(x), 2 * x)
+    assert shapes == [(2 * 2 * 3, 1, 2, 5, 6)]
+    assert crop_sides(None, (10, 13)) == (5, 5)
+    assert crop_sides(8, (4, 10, 13)) == (4, 4, 4)

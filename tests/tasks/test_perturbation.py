@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from seg_mia.attacks.asma import Asma
 from seg_mia.attacks.base import Adversarial, Perturbation
 from seg_mia.data.samples import Batch
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.similarity import ssim
 from seg_mia.tasks.perturbation import PerturbationTest
+from seg_mia.tasks.targets import TargetMasks
 
 
 class Bright(nn.Module):
@@ -43,6 +46,26 @@ class Shifted(Perturbation):
         return Adversarial(x + 0.1)
 
 
+class Everywhere(Shifted):
+    keeps_padding = False
+
+
+@pytest.mark.parametrize("attack", [Shifted(), Everywhere()])
+def test_padding_is_not_the_attackers_to_change(attack: Perturbation) -> None:
+    image = torch.full((1, 1, 3, 11, 11), 0.45)
+    mask = torch.zeros(1, 3, 11, 11, dtype=torch.int64)
+    mask[:, 0] = IGNORE
+    task = PerturbationTest(Bright(), attack)
+    task.targets = lambda batch: batch.mask  # type: ignore[assignment]
+    output = task.test_step(Batch(image, mask, torch.arange(1)), 0)
+    change, measures = output["adversarial"].images - image, output["measures"]
+    changed = 2 if attack.keeps_padding else 3
+    assert (change.flatten(3) > 0.05).all(3).sum() == changed
+    assert measures["l2"].item() == pytest.approx(0.1 * (121 * changed) ** 0.5, rel=1e-5)
+    # Only real slices count: all are changed alike.
+    assert measures["ssim"].item() == pytest.approx(ssim(image + 0.1, image).item(), abs=0.02)
+
+
 def test_a_success_that_eight_bits_undo_is_reported() -> None:
     # 0.4989 + 4 * 5e-5 is above 0.499, and rounds to 127/255 = 0.498.
     settings: dict[str, Any] = {"steps": 1, "tau": 5e-5, "beta": 0.0, "keep": "last"}
@@ -65,3 +88,13 @@ def test_measures_by_hand_take_three_passes() -> None:
     assert measures["l2"].item() == pytest.approx(0.1 * 11)
     assert measures["linf"].item() == pytest.approx(0.1)
     assert (measures["dice_clean"].item(), measures["dice_adversarial"].item()) == (1, 0)
+
+
+def test_another_volumes_mask_is_no_target_in_padding() -> None:
+    masks = TargetMasks.__new__(TargetMasks)
+    masks.chosen, masks.row = torch.ones(1, 2, 2, 2, dtype=torch.uint8), {7: 0}
+    mask = torch.zeros(1, 2, 2, 2, dtype=torch.int64)
+    mask[:, 1] = IGNORE
+    target = masks(Batch(torch.zeros(1, 1, 2, 2, 2), mask, torch.tensor([7])))
+    assert target[0, 0].eq(1).all()
+    assert target[0, 1].eq(IGNORE).all()

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from seg_mia.data.images.label_ids import LabelSetting, LabelTable, label_table
-from seg_mia.data.images.reading import digest, list_files, read_image, read_mask
+from seg_mia.data.images.reading import digest, image_size, list_files, read_image, read_mask
 from seg_mia.data.patients import Patients
 from seg_mia.data.source import Image, Mask, Note, Source
 from seg_mia.errors import InputError, name_some
@@ -86,7 +85,7 @@ class NnUNetSource(Source):
             if unlabelled
             else ()
         )
-        self._sizes = [_size(case.images[0]) for case in self.cases]
+        self._sizes = [image_size(case.images[0]) for case in self.cases]
         self.size = (max(size[0] for size in self._sizes), max(size[1] for size in self._sizes))
         padded = tuple(
             case.name for case, size in zip(self.cases, self._sizes, strict=True) if size != self.size
@@ -227,12 +226,3 @@ def _channels(name: str, files: Mapping[str, Path], ending: str) -> tuple[Path, 
             f"image files must be named CASE_0000{ending}, got none of case {name!r}; rename them"
         )
     return tuple(images)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Return height and width of an image file."""
-    try:
-        with PillowImage.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-        raise InputError(f"{path} must be a whole image, got: {error}; copy it again") from None

@@ -124,6 +124,19 @@ def read_values(path: Path) -> NDArray[Any]:
     return stored_pixels(path, indices=True)
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return height and width as the header of an image file has them.
+
+    Raises:
+        InputError: the file is not an image.
+    """
+    try:
+        with PillowImage.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
+        raise InputError(f"{path} must be a whole image, got: {error}; copy it again") from None
+
+
 def list_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[str, Path]:
     """Return the files below a folder, keyed and sorted by path without suffix.
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.folder_source import FolderSource
+from seg_mia.data.images.reading import image_size
 from seg_mia.data.root import find_root
 from seg_mia.data.source import Image, Mask, Note, Source
 from seg_mia.data.volumes.resampling import Around, Shaping
-from seg_mia.data.volumes.whole import shaping_of
+from seg_mia.data.volumes.whole import cropped_notes, shaping_of
 from seg_mia.errors import InputError
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -62,7 +63,7 @@ class StackSource(Source):
         self.ids = tuple(sorted(stacks))
         self.groups = tuple(groups[name] for name in self.ids)
         self.stacks = [sorted(stacks[name]) for name in self.ids]
-        self.notes = tuple(self._notes())
+        self.notes = (*slices.notes, *self._notes(), *self._cropped())
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the slices' files, in order."""
@@ -85,6 +86,14 @@ class StackSource(Source):
         image, mask = (np.stack(part) for part in zip(*decoded, strict=True))
         return self.shaping.of_sample(image, mask, self.voxel, self.ids[index])
 
+    def lost(self, index: int) -> int:
+        """Return the largest value of the masks' files that decoding made background."""
+        return max(self.slices.lost(number) for _, number in self.stacks[index])
+
+    def proposed_labels(self) -> str:
+        """Return the settings that fit the values of all masks."""
+        return self.slices.proposed_labels()
+
     def spacing(self, index: int) -> tuple[float, ...]:  # noqa: ARG002
         """Return the distance of voxels along [D, H, W]."""
         return self.shaping.spacing or self.voxel
@@ -100,6 +109,17 @@ class StackSource(Source):
             "volume": str(shaping.size),
             "around": shaping.around,
         }
+
+    def _cropped(self) -> list[Note]:
+        """Return a note on cropped volumes, by the header of each one's first slice."""
+        if self.shaping.size is None:
+            return []
+        lengths = []
+        for stack in self.stacks:
+            counts = (len(stack), *image_size(self.slices.samples[stack[0][1]].image))
+            grid = enumerate(zip(counts, self.voxel, strict=True))
+            lengths.append([self.shaping.length(axis, count, step) for axis, (count, step) in grid])
+        return cropped_notes(self.ids, lengths, self.shaping)
 
     def _notes(self) -> list[Note]:
         """Return a note on volumes with slices at uneven distances."""

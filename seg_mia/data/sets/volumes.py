@@ -102,7 +102,7 @@ class DicomVolumes(Volumes):
             root=self.root,
             series=series,
             label=label,
-            threshold=threshold,
+            threshold=threshold if volumes_split_and_loading.get("labels") is None else None,
             unoriented=unoriented,
             patient=patient,
         )

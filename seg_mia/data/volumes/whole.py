@@ -14,7 +14,7 @@ from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
 from seg_mia.data.source import Image, Mask, Note, Source, listed
-from seg_mia.data.volumes.geometry import Grid, Scan, check_same
+from seg_mia.data.volumes.geometry import AMBIGUOUS, Grid, Scan, check_same
 from seg_mia.data.volumes.label_classes import classes_by_id
 from seg_mia.data.volumes.resampling import Around, Shaping
 from seg_mia.data.volumes.slice_index import SliceIndex
@@ -147,8 +147,10 @@ class VolumeSource(Source):
         return tuple(float(step) for step in steps[::-1])
 
     def _notes(self) -> list[Note]:
-        """Return a note on volumes that are cropped, by their headers alone."""
-        size = self.shaping.size
+        """Return notes on volumes that are cropped or state two positions, by their headers alone."""
+        scans = (scan for case in self.cases for scan in case.scans)
+        ambiguous = tuple(str(scan.files[0]) for scan in scans if scan.ambiguous())
+        text = f"{len(ambiguous)} files have two positions, {AMBIGUOUS}"
         lengths = [
             [
                 self.shaping.length(axis, count, step)
@@ -156,22 +158,9 @@ class VolumeSource(Source):
             ]
             for grid, steps in zip(self.grids, self._steps, strict=True)
         ]
-        if size is None:
-            return []
-        larger = [
-            name
-            for name, sides in zip(self.ids, lengths, strict=True)
-            if any(side > wanted for side, wanted in zip(sides, size, strict=True))
-        ]
-        if not larger:
-            return []
-        most = _by([max(sides) for sides in zip(*lengths, strict=True)])
         return [
-            Note(
-                f"{len(larger)} of {len(self)} volumes are larger than size {_by(size)} and are cropped "
-                f"around the {self.shaping.around}; {most} would hold all",
-                tuple(larger),
-            )
+            *cropped_notes(self.ids, lengths, self.shaping),
+            *([Note(text, ambiguous)] if ambiguous else []),
         ]
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
@@ -255,6 +244,26 @@ class Volumes(SegmentationData):
                 level=self.level,
                 width=self.width,
             )
+
+
+def cropped_notes(ids: Sequence[str], lengths: Sequence[Sequence[int]], shaping: Shaping) -> list[Note]:
+    """Return a note on the volumes that are larger than the grid's size, by their lengths [D, H, W]."""
+    size = shaping.size
+    if size is None:
+        return []
+    larger = [
+        name
+        for name, sides in zip(ids, lengths, strict=True)
+        if any(side > wanted for side, wanted in zip(sides, size, strict=True))
+    ]
+    if not larger:
+        return []
+    most = _by([max(sides) for sides in zip(*lengths, strict=True)])
+    text = (
+        f"{len(larger)} of {len(ids)} volumes are larger than size {_by(size)} and are cropped around the "
+        f"{shaping.around}; {most} would hold all"
+    )
+    return [Note(text, tuple(larger))]
 
 
 def shaping_of(spacing: Sequence[float] | None, size: Sequence[int] | None, around: Around) -> Shaping:

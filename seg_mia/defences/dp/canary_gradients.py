@@ -57,8 +57,8 @@ class GradientScores(Callback):
     the coins through the released sums alone, as an audit of one training requires. This is the attacker that
     differential privacy assumes: black-box scores see the last weights only.
 
-    Only for trainings with differential privacy that use all units in each step, of at most
-    `LARGEST` / canaries trained weights.
+    Only for trainings with differential privacy that use all units in each step, whole and without
+    augmentation, of at most `LARGEST` / canaries trained weights.
 
     Attributes:
         scores: float64 (n,), set by `finish`; None for other trainings.
@@ -128,6 +128,11 @@ class GradientScores(Callback):
             or computer.private.population.rate < 1
             or trainer.world_size > 1
         ):
+            return False
+        data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
+        if data.patch is not None or data.augment != "none":
+            if computer.private.steps == 1:
+                log.info("canaries have no white-box score: training shows them as patches or augmented")
             return False
         size = sum(parameter.numel() for parameter in parameters.values()) * len(self.canaries.indices)
         if size > LARGEST and computer.private.steps == 1:

@@ -107,7 +107,7 @@ def choose_mode(task: Trained, data: SegmentationData) -> Mode:
 
 
 def _few(data: SegmentationData, device: torch.device) -> Batch:
-    samples = data.dataset(data.trained()[:3])
+    samples = data.dataset(data.trained()[:3], augmented=True)  # patches, where training has them
     rows = [samples[0, position] for position in range(len(samples))]
     while len(rows) < 3:  # fewer samples than that are compared with a darker one
         rows.append(rows[0]._replace(image=rows[0].image * 0.5))

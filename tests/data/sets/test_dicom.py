@@ -11,6 +11,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from seg_mia.data.sets.dicom import Dicom
+from seg_mia.data.sets.volumes import DicomVolumes
 from seg_mia.data.volumes.dicom_file import DicomSeries
 from seg_mia.data.volumes.geometry import check_same
 from seg_mia.data.volumes.nifti_file import NiftiFile
@@ -252,6 +253,17 @@ def test_pictures_belong_to_the_files_in_the_order_of_names(tmp_path: Path) -> N
     assert mask[0, 0] == 1
     values = ramp((*SHAPE[:2], 6))[::-1, ::-1, 5].T.astype(float)
     assert np.abs(image[..., 0] - ((values + 160) / 800 * 255).clip(0, 255)).max() <= 0.51
+
+
+def test_ids_of_pictures_are_read_whole_where_labels_are_given(tmp_path: Path) -> None:
+    root = patients(tmp_path / "chaos")
+    for picture in root.glob("*/Ground/*.png"):
+        mask = np.array(PillowImage.open(picture)) // 255 * 63  # MRI of CHAOS: 63 is the liver
+        mask[-1, -1] = 126
+        PillowImage.fromarray(mask).save(picture)
+    data = DicomVolumes(root=str(root), labels={0: 0, 63: 1, 126: 2}, members=1, nonmembers=1)
+    data.setup()
+    assert [int((data.source.decode(0)[1] == kind).sum()) for kind in (1, 2)] == [2, 6]
 
 
 def test_a_nifti_label_and_other_folders_do_too(tmp_path: Path) -> None:

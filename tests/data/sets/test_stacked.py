@@ -57,6 +57,18 @@ def test_grids_and_missing_slices(tmp_path: Path) -> None:
     assert data.cached.masks.shape == (8, 12, 12, 8)
     assert data.source.spacing(0) == (10, 1, 1)
     assert "2 of 8 volumes lack slices between others" in data.notes[0].text
+    # Pixels of 2 mm at 1 mm: 12 rows and 10 columns, of which 8 stay.
+    assert "8 of 8 volumes are larger than size 12x12x8" in data.notes[1].text
+    assert "11x12x10 would hold all" in data.notes[1].text
+
+
+def test_slices_name_what_a_threshold_loses_and_labels_that_fit(tmp_path: Path) -> None:
+    data = StackedSlices(
+        root=str(written(tmp_path)), volume_columns=["frame"], threshold=127, members=2, nonmembers=2
+    )
+    source = data.read_source()
+    assert source.lost(0) == 2
+    assert "2: 1" in source.proposed_labels()
 
 
 @pytest.mark.parametrize(

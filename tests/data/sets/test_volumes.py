@@ -14,6 +14,7 @@ from seg_mia.data.sets.volumes import VolumeFiles
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
 from tests.data.scans import AFFINE, SHAPE, patients, ramp, save
+from tests.data.volumes.test_nifti_headers import two_positions
 
 
 def opened(kind: Any, root: Path, **options: Any) -> Any:
@@ -67,6 +68,14 @@ def test_organs_patients_and_notes(tmp_path: Path) -> None:
     assert (np.asarray(data.cached.masks[0]) == 255).sum() == 4 * 8 * 8
     assert "4 of 4 volumes are larger than size 4x8x24" in data.notes[0].text
     assert "6x16x16 would hold all" in data.notes[0].text
+
+
+def test_two_positions_of_a_volume_are_noted(tmp_path: Path) -> None:
+    path = written(tmp_path, "RAS") / "images/0.nii.gz"
+    two_positions(path, shift=4.0)
+    (note,) = opened(VolumeFiles, tmp_path).source.notes
+    assert "1 files have two positions" in note.text
+    assert note.names == (str(path),)
 
 
 def test_labels_that_overlap_and_labels_to_ignore(tmp_path: Path) -> None:

@@ -225,6 +225,12 @@ def test_few_samples_are_enough_to_find_a_mixing_layer(members: int, folder: Cal
         require_separable(task_of(Layered(OverPixels())), data)
 
 
+def test_the_network_is_tried_on_patches_where_training_has_them(folder: Callable[..., Path]) -> None:
+    data = Folder(root=str(folder()), threshold=127, members=4, nonmembers=2, patch=[16, 24])
+    data.setup()
+    require_separable(task_of(Layered(nn.LayerNorm([4, 16, 24]))), data)  # takes no other size
+
+
 def test_the_precise_copy_is_gone_after_an_error(data: Folder) -> None:
     task = task_of(Layered(nn.Dropout(0.5)))
     network = task.network
