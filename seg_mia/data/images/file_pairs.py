@@ -92,7 +92,9 @@ class FilePairs(Source):
         return read_mask(path, threshold=self.threshold, classes=self.classes)
 
     def proposed_labels(self) -> str:
-        """Return the settings that fit the values of all masks, as YAML; empty if none does."""
+        """Return the settings that fit the values of all masks, as YAML; empty if none does, or of regions."""
+        if self.table is not None and self.table.regions:
+            return ""
         return proposed(sample.mask for sample in self.samples)
 
     def lost(self, index: int) -> int:

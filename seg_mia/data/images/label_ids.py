@@ -165,20 +165,29 @@ def _region_sets(
 ) -> dict[int | str, int]:
     """Return the set of regions, as the number of a class, of each id or colour."""
     LabelSets(tuple(regions))  # refuses too many
-    ids = [str(i).lower() for members in regions.values() for i in members]
+    if not set(further.values()) <= {0, IGNORE}:
+        raise InputError(f"labels beside regions must be 0 or {IGNORE}, got {dict(further)}; change them")
+    ids = [_key(i) for members in regions.values() for i in members]
     sets: dict[int | str, int] = {"#000000" if any(i.startswith("#") for i in ids) else "0": 0}
-    sets |= {str(i).lower(): kind for i, kind in further.items()}
+    sets |= {_key(i): kind for i, kind in further.items()}
     for bit, (name, members) in enumerate(regions.items()):
         if not members:
             raise InputError(f"regions must list the label ids of each, got none for {name}; add them")
         for i in members:
-            key = str(i).lower()
-            if sets.get(key) == IGNORE or further.get(i, 0) not in (0, IGNORE):
+            key = _key(i)
+            if sets.get(key) == IGNORE:
                 raise InputError(
-                    f"labels beside regions must be 0 or {IGNORE}, got {dict(further)}; change them"
+                    f"labels beside regions must not ignore ({IGNORE}) an id of a region, got {i} of {name}; "
+                    "remove it from either"
                 )
             sets[key] = sets.get(key, 0) | 1 << bit
     return sets
+
+
+def _key(label: int | str) -> str:
+    """Return an id or a colour in one spelling; what is neither as it is."""
+    text = str(label).strip().lower()
+    return str(int(text)) if text.isdecimal() else text
 
 
 def _check_classes(table: LabelTable) -> None:

@@ -193,7 +193,7 @@ def read_labels(file: Path) -> NnUNetLabels:
             classes_of(content["labels"]),
             ignored,
             str(content["file_ending"]),
-            _region_table(content["labels"], ignored),
+            region_table(content["labels"], ignored),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -210,7 +210,7 @@ def read_labels(file: Path) -> NnUNetLabels:
     return labels
 
 
-def _region_table(labels: Mapping[str, int | list[int]], ignored: int | None) -> LabelTable | None:
+def region_table(labels: Mapping[str, int | list[int]], ignored: int | None) -> LabelTable | None:
     """Return the set of regions of each label id; None for exclusive classes."""
     further: LabelSetting = {} if ignored is None else {ignored: IGNORE}
     regions = {name: list[int | str](ids) for name, ids in regions_of(labels).items()}

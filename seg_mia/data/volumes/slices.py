@@ -264,7 +264,8 @@ class SliceSource(Source):
     def _refuse_unknown(self) -> None:
         files, known = list(self._unknown), _joined(sorted(self.classes_of))
         unknown = sum(self._unknown.values(), Counter[int]())
-        fitting = proposed_for({0: 1, **self._counts}) if self.remedy == ORGANS else ""
+        asks = self.remedy == ORGANS and not label_names(self.classes)
+        fitting = proposed_for({0: 1, **self._counts}) if asks else ""
         raise UnknownLabelsError(
             f"{files[0]} must hold only the label ids {known}, got {counted(unknown)} as well, in "
             f"{len(files)} of {len(self.cases)} volumes; {self.remedy}"
