@@ -70,8 +70,8 @@ def _of_labels(values: Sequence[Tensor], *, trained: bool) -> Gives:
     if trained and high - low > _ROUNDING:
         return "multilabel_sigmoid"
     raise InputError(
-        f"the network's output lies in [{low:.3g}, {high:.3g}], so it may be logits of labels or the result of "
-        "a sigmoid for each; set --model.gives multilabel or --model.gives multilabel_sigmoid"
+        f"the network's output lies in [{low:.3g}, {high:.3g}], so it may be logits of labels or the "
+        "result of a sigmoid for each; set --model.gives multilabel or --model.gives multilabel_sigmoid"
     )
 
 

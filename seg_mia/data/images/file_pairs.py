@@ -92,7 +92,7 @@ class FilePairs(Source):
         return read_mask(path, threshold=self.threshold, classes=self.classes)
 
     def proposed_labels(self) -> str:
-        """Return the settings that fit the values of all masks, as YAML; empty if none does, or of regions."""
+        """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
         if self.table is not None and self.table.regions:
             return ""
         return proposed(sample.mask for sample in self.samples)

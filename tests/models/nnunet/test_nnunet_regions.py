@@ -101,7 +101,7 @@ def test_raw_data_with_other_regions_is_refused(tmp_path: Path, labels: dict[str
 @torch.no_grad()
 def test_folds_are_measured_by_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    raw, training = folders(tmp_path, folds=3)
+    _, training = folders(tmp_path, folds=3)
     assert main(["adopt", f"--nnunet={training}", "--folds", "all", r"--data.patient=(p\d+)_"]) == 0
     (file,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
     card = read_card(file)
