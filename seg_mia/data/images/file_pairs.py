@@ -97,6 +97,10 @@ class FilePairs(Source):
             return ""
         return proposed(sample.mask for sample in self.samples)
 
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids; InputError where regions are of colours."""
+        return super().reference(ids) if self.table is None else self.table.classes_for(ids)
+
     def lost(self, index: int) -> int:
         """Return the largest mask-file value that the threshold mapped to background."""
         return largest_lost(self.samples[index].mask, self.threshold)

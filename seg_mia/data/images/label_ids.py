@@ -84,12 +84,18 @@ class LabelTable:
         classes = np.array([self.classes_of[i] for i in ids], np.uint8)[distances.argmin(axis=1)]
         return np.asarray(classes[positions.reshape(values.shape)])
 
-    def classes_for(self, ids: Mask) -> Mask:
-        """Return the classes of exact label ids below 256; those of others are background."""
-        classes = np.zeros(256, np.uint8)
-        for i, kind in self.classes_of.items():
-            classes[i] = kind
-        return np.asarray(classes[ids])
+    def classes_for(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the classes of exact label ids; those of others are background.
+
+        Raises:
+            InputError: a table of colours.
+        """
+        if self.colours:
+            raise InputError(
+                "masks of a deployed system must be compared by label ids, got regions of colours; save "
+                "masks with ids and list these in regions"
+            )
+        return mapped(ids, self.classes_of)
 
     def _tolerance(self, path: Path) -> int:
         if self.tolerance is not None:
@@ -112,6 +118,13 @@ class LabelTable:
 
     def _listed(self, ids: Iterable[int]) -> str:
         return ", ".join(name_of(int(i), colours=self.colours) for i in ids)
+
+
+def mapped(ids: NDArray[np.integer[Any]], classes_of: Mapping[int, int]) -> Mask:
+    """Return the class of each label id, 0 for ids without one, uint8 of the same shape."""
+    distinct, positions = np.unique(ids, return_inverse=True)
+    classes = np.array([classes_of.get(i, 0) for i in distinct.tolist()], np.uint8)
+    return np.asarray(classes[positions.reshape(ids.shape)])
 
 
 def label_table(

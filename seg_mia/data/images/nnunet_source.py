@@ -23,6 +23,10 @@ TRAINING, TEST = "Tr", "Ts"
 ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 
 
+_DEEP = (OverflowError, RecursionError)
+"""Errors of numbers without end and of lists within lists."""
+
+
 class NnUNetCase(NamedTuple):
     """A case: its name, its image files by channel, its label file, and its patient."""
 
@@ -161,10 +165,10 @@ class NnUNetSource(Source):
         )
         return mask if ignored is None else np.where(mask == ignored, np.uint8(IGNORE), mask)
 
-    def reference(self, ids: Mask) -> Mask:
-        """Return the sets of regions of label ids, if labels are regions."""
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids."""
         table = self.labels.table
-        return ids if table is None else table.classes_for(ids)
+        return super().reference(ids) if table is None else table.classes_for(ids)
 
     def unpadded(self, index: int) -> tuple[int, int] | None:
         """Return height and width of a case's files."""
@@ -195,7 +199,9 @@ def read_labels(file: Path) -> NnUNetLabels:
             str(content["file_ending"]),
             region_table(content["labels"], ignored),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, *_DEEP) as error:
         raise InputError(
             f"{file} must be the dataset.json of nnU-Net v2, got {type(error).__name__}; name its raw "
             "folder, "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
-from seg_mia.data.images.label_ids import proposed_for
+from seg_mia.data.images.label_ids import mapped, proposed_for
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
@@ -204,6 +204,10 @@ class SliceSource(Source):
         """Return a slice (H, W) of one channel in its grey window, in [0, 1]."""
         grey = self.volumes.volume(scan).plane(self.slicing.axis, number)
         return np.ascontiguousarray(((grey - (level - width / 2)) / width).clip(0, 1), np.float32)
+
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids."""
+        return mapped(ids, self.classes_of)
 
     @property
     def window(self) -> str:

@@ -216,3 +216,14 @@ def test_no_labels_are_proposed_where_regions_are_set(tmp_path: Path) -> None:
     table = label_table({}, regions={"whole": [1]})
     assert FolderSource(tmp_path, channels=1, classes=2).proposed_labels()
     assert not FolderSource(tmp_path, channels=1, classes=2, table=table).proposed_labels()
+
+
+def test_exact_ids_become_sets_however_large() -> None:
+    table = label_table({9: 255}, regions={"whole": [300, 65535], "core": [300]})
+    assert table is not None
+    ids = np.array([[0, 9, 300], [65535, 7, 301]], np.int64)
+    assert table.classes_for(ids).tolist() == [[0, 255, 3], [1, 0, 0]]
+    colours = label_table({}, regions={"whole": ["#ff0000"]})
+    assert colours is not None
+    with pytest.raises(InputError, match="got regions of colours"):
+        colours.classes_for(ids)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
-from seg_mia.data.images.nnunet_source import NnUNetSource
+from seg_mia.data.images.nnunet_source import NnUNetSource, read_labels
 from seg_mia.data.sets.nnunet import NnUNetRaw
 from seg_mia.errors import InputError
 from seg_mia.experiment.folds import fold_signals
@@ -120,3 +120,39 @@ def test_folds_are_measured_by_region(tmp_path: Path, monkeypatch: pytest.Monkey
                 (bits[0] + 2 * bits[1])[None], mask[None].long(), data.source.classes
             )
             assert signals.dice[position, case] == pytest.approx(float(dice.mean()), abs=1e-6)
+
+
+@torch.no_grad()
+def test_one_region_is_a_network_of_one_channel() -> None:
+    plan = {"kind": "plain", "features": [3, 4], "kernels": [3, 3], "strides": [1, 2], "blocks": [1, 1]}
+    network = NnUNet(
+        architecture={**plan, "decoder": [1], "norm_settings": {"eps": 1e-5, "affine": True}},
+        channels=1,
+        classes=1,
+        patch=[16, 16],
+        normalisation=[{"scheme": "ZScoreNormalization"}],
+        folds=["0"],
+        regions=True,
+    )
+    logits = OneHead(network.eval(), gives="multilabel").eval()(torch.rand(1, 1, 16, 16))[0]
+    assert logits.shape == (1, 2, 16, 16)
+
+
+def test_more_regions_than_six_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    names = {f"r{number}": [number, 8] for number in range(1, 8)}
+    file.write_text(json.dumps(layout.labels(labels={"background": 0} | names)))
+    with pytest.raises(InputError, match="labels that overlap must be 1 to 6 different names"):
+        read_labels(file)
+
+
+@pytest.mark.parametrize("number", ["1e999", "[1, 1e999]"])
+def test_numbers_without_end_are_refused(tmp_path: Path, number: str) -> None:
+    raw, training = folders(tmp_path)
+    for folder in (raw, training):
+        file = folder / "dataset.json"
+        file.write_text(file.read_text().replace('"core": 2', f'"core": {number}'))
+    with pytest.raises(InputError, match=r"must be the dataset.json of nnU-Net v2, got OverflowError"):
+        read_labels(raw / "dataset.json")
+    with pytest.raises(InputError, match="must hold plans and labels of nnU-Net v2"):
+        config_of(NnUNetTraining(nnunet=str(training), raw=str(raw), folds="0"))
