@@ -25,7 +25,9 @@ class Targeted(WhiteBox):
             background everywhere; `removed`: the true mask without `target_class`; `folder`: a file.
         target_class: class of the `white` and the `removed` mask; where labels may overlap, the
             number of a label, from 1.
-        target_folder: folder of masks named like the images: class ids, or black and white for two classes.
+        target_folder: folder of masks named like the images: class ids, or black and white for two classes;
+            sets of labels that may overlap: bit k, of value 2^k, is 1 where the pixel has label k, counted
+            from 0.
         target_seed: seed of the `random` draw; an image's target depends only on the seed and the set of
             masks.
         surrogate: checkpoint or run folder of the attacker's surrogate network; each image is also attacked

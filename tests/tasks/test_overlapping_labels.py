@@ -37,6 +37,7 @@ from seg_mia.models.label_logits import set_logits
 from seg_mia.models.one_head import OneHead
 from seg_mia.tasks.head_choice import choose_head
 from seg_mia.tasks.sample_check import check_one_sample
+from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
 from seg_mia.tasks.targets import without
 
@@ -252,3 +253,18 @@ def test_a_signal_of_labels_is_cached_by_the_class_of_the_nested_one() -> None:
     paths = [{"class_path": path} for path in _paths(PerLabel(Own(), 2))]
     assert not is_reproducible(paths)
     assert is_reproducible([{"class_path": path} for path in _paths(PerLabel(ImageDice(), 2))])
+
+
+def test_a_constant_prediction_is_named_by_its_labels(data: Phantom) -> None:
+    class Constant(nn.Module):
+        def __init__(self, chosen: int) -> None:
+            super().__init__()
+            self.chosen = chosen
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(4)[self.chosen].view(1, 4, 1, 1).expand(len(x), 4, *x.shape[2:])
+
+    for chosen, words in ((0, "no label"), (2, "liver"), (3, "organs and liver")):
+        line = warning(Constant(chosen), data)
+        assert line is not None
+        assert f"predicts {words} for every pixel" in line

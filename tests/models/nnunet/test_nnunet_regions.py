@@ -105,6 +105,7 @@ def test_folds_are_measured_by_region(tmp_path: Path, monkeypatch: pytest.Monkey
     assert main(["adopt", f"--nnunet={training}", "--folds", "all", r"--data.patient=(p\d+)_"]) == 0
     (file,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
     card = read_card(file)
+    assert card.data is not None
     data = NnUNetRaw(**card.data["init_args"])
     data.prepare_data()
     data.setup()
