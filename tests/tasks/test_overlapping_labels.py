@@ -1,6 +1,7 @@
 """Labels that may overlap: a network with a sigmoid for each, trained, attacked and scored on the phantom."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.adain import check_channels, organ_ids
+from seg_mia.attacks.base import Adversarial, Perturbation
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.callbacks.scores import measures
@@ -30,12 +32,13 @@ from seg_mia.membership.signals import (
     Posterior,
     PosteriorAndMask,
 )
-from seg_mia.metrics.label_sets import LabelSets, label_masks
+from seg_mia.metrics.label_sets import LabelSets, label_masks, label_names
 from seg_mia.metrics.overlap import foreground_dice_per_class
 from seg_mia.models.heads import class_count, measuring, predicted
 from seg_mia.models.label_logits import set_logits
 from seg_mia.models.one_head import OneHead
 from seg_mia.tasks.head_choice import choose_head
+from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
@@ -268,3 +271,24 @@ def test_a_constant_prediction_is_named_by_its_labels(data: Phantom) -> None:
         line = warning(Constant(chosen), data)
         assert line is not None
         assert f"predicts {words} for every pixel" in line
+
+
+def test_an_attack_is_fitted_to_labels_not_to_their_sets(data: Phantom, victim: nn.Module) -> None:
+    counts: list[int] = []
+
+    class Fitted(Perturbation):
+        attacker_knowledge = "the network"
+        function = staticmethod(lambda: None)  # type: ignore[assignment]
+
+        def fit(self, model: nn.Module, images: Tensor, masks: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+            counts.append(class_count(model(images)[0]))
+            return {}
+
+        def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:  # noqa: ARG002
+            return Adversarial(x)
+
+    task = PerturbationTest(victim, Fitted())
+    task.fitting = np.array([0, 1])
+    task._trainer = SimpleNamespace(datamodule=data, is_global_zero=False)  # type: ignore[assignment]
+    task.on_test_start()
+    assert [label_names(count) for count in counts] == [("organs", "liver")]
