@@ -1,5 +1,6 @@
 """Target masks of targeted attacks."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.replacement import StandIn
 
@@ -23,7 +25,9 @@ class Targeted(WhiteBox):
             background everywhere; `removed`: the true mask without `target_class`; `folder`: a file.
         target_class: class of the `white` and the `removed` mask; where labels may overlap, the
             number of a label, from 1.
-        target_folder: folder of masks named like the images: class ids, or black and white for two classes.
+        target_folder: folder of masks named like the images: class ids, or black and white for two classes;
+            sets of labels that may overlap: bit k, of value 2^k, is 1 where the pixel has label k, counted
+            from 0.
         target_seed: seed of the `random` draw; an image's target depends only on the seed and the set of
             masks.
         surrogate: checkpoint or run folder of the attacker's surrogate network; each image is also attacked
@@ -111,7 +115,9 @@ def nearest_other(similarity: Tensor) -> Tensor:
 def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
     """Return the (n, n) mean IoU of row's mask against column's, over the classes in the row's.
 
-    Computed with one matrix product per class; pixels ignored (255) in either mask are excluded.
+    Of label sets over the labels in the row's mask and the pixels without a label, as
+    `seg_mia.metrics.overlap.mean_iou`. Computed with one matrix product per class; pixels ignored (255) in
+    either mask are excluded.
     Memory: 2 n p + 6 n^2 floats, p pixels per mask.
     """
     flat = masks.flatten(1)
@@ -119,8 +125,8 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
     all_valid = bool(valid.all())  # then areas alone make the unions: one product a class instead of three
     total = torch.zeros(len(flat), len(flat), device=masks.device)
     classes_present = torch.zeros(len(flat), 1, device=masks.device)
-    for value in range(classes):
-        of_class = (flat == value).float()
+    for pixels in _memberships(flat, classes):
+        of_class = pixels.float()
         both = of_class @ of_class.T
         area = of_class.sum(1)
         sums = area.unsqueeze(1) + area if all_valid else of_class @ valid.T + valid @ of_class.T
@@ -129,6 +135,15 @@ def mean_iou_matrix(masks: Tensor, classes: int) -> Tensor:
         total += torch.where(present, both / either.clamp(min=1), 0.0)
         classes_present += present
     return total / classes_present.clamp(min=1)
+
+
+def _memberships(masks: Tensor, classes: int) -> Iterator[Tensor]:
+    """Yield the pixels of each class, bool; of label sets those without a label, then those of each."""
+    if not (names := label_names(classes)):
+        yield from (masks == value for value in range(classes))
+        return
+    yield masks == 0
+    yield from ((masks >> label & 1 == 1) & (masks != IGNORE) for label in range(len(names)))
 
 
 def _need_two(count: int, kind: str) -> None:

@@ -15,6 +15,8 @@ from seg_mia.results.pictures import png
 class MaskWriter(Callback):
     """Write `masks/ID.png`: 0 and 255 for a binary victim, class ids for several classes.
 
+    Of labels that may overlap, masks are sets: bit k, of value 2^k, is 1 where the pixel has label k, counted
+    from 0; a single label is 0 and 255.
     Masks of volumes are `masks/ID.npy`, (D, H, W) uint8, on the grid of the samples.
     """
 

@@ -7,9 +7,10 @@ of some networks and not of others, as any sample.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
@@ -119,6 +120,10 @@ class AlteredSource(Source):
     def proposed_labels(self) -> str:
         """Return the settings that fit the values of all masks."""
         return self.source.proposed_labels()
+
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """As of the source."""
+        return self.source.reference(ids)
 
     def spacing(self, index: int) -> tuple[float, ...] | None:
         """As of the source."""

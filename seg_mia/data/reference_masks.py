@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.prediction_files.arrays import KINDS, array_of, is_numpy
-from seg_mia.data.prediction_files.content import fits, kind_of, logits_of
+from seg_mia.data.prediction_files.content import Fit, fits, kind_of, logits_of, mask_of
 from seg_mia.data.root import path_below
 from seg_mia.data.stated_parts import without_ending
 from seg_mia.errors import InputError, name_some
 from seg_mia.models.heads import predicted
+
+IDS = 65536
+"""Label ids of masks are below it."""
 
 
 def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
@@ -49,6 +54,22 @@ def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
     return files
 
 
+def reference_ids(file: Path, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the label id of each pixel in a mask file, (*s).
+
+    Args:
+        file: label ids, from 0 to 65535.
+        shape: of the mask.
+
+    Raises:
+        InputError: an invalid file, other values, or a mask of another size.
+    """
+    fit = next((fit for fit in _readings(file, shape) if not fit.channels), None)
+    if fit is None:
+        raise InputError(f"{file} must be a mask of label ids, got channels; name the folder of masks")
+    return mask_of(fit.values, IDS, None, str(file)).reshape(shape)
+
+
 def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
     """Return the class of each pixel in a prediction file, (*s).
 
@@ -60,6 +81,15 @@ def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
     Raises:
         InputError: an invalid file, or a prediction of another size.
     """
+    readings = _readings(file, shape)
+    kinds = [(fit, kind_of(fit, classes)) for fit in readings]
+    fit, kind = next(((fit, kind) for fit, kind in kinds if kind is not None), kinds[0])
+    logits = torch.from_numpy(logits_of(fit, kind or "labels", classes, str(file)))
+    return predicted(logits[None])[0].reshape(shape)
+
+
+def _readings(file: Path, shape: tuple[int, ...]) -> list[Fit]:
+    """Return the readings of a file in a mask's axes; InputError for another size."""
     values = array_of(file)
     spatial = tuple(side for side in shape if side != 1)
     readings = fits(values, spatial, channel_axis=None, reverse=False)
@@ -70,7 +100,4 @@ def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
             "system's; "
             "leave out --data.size, or save predictions at that size"
         )
-    kinds = [(fit, kind_of(fit, classes)) for fit in readings]
-    fit, kind = next(((fit, kind) for fit, kind in kinds if kind is not None), kinds[0])
-    logits = torch.from_numpy(logits_of(fit, kind or "labels", classes, str(file)))
-    return predicted(logits[None])[0].reshape(shape)
+    return readings

@@ -77,12 +77,26 @@ def _file(
     indices: NDArray[np.int64],
 ) -> Path | None:
     """Return the cache file of a signal; None if it must not be cached."""
-    spec: list[Any] = [f"{type(signal).__module__}.{type(signal).__qualname__}", list(axes)]
-    if not is_reproducible([side.built, {"class_path": spec[0]}]):
+    path, options = _described(signal)
+    if not is_reproducible([side.built, *({"class_path": name} for name in _paths(signal))]):
         return None
-    options = vars(signal).items()
-    spec.append({name: repr(value) if isinstance(value, Signal) else value for name, value in options})
+    spec = [path, list(axes), options]
     return run_of(side.file) / FOLDER / f"{cache_name(side.file, data, indices, side.built, spec)}.npy"
+
+
+def _described(signal: Signal) -> tuple[str, dict[str, Any]]:
+    """Return the class path and the options of a signal, those of a nested signal likewise."""
+    options = {
+        name: _described(value) if isinstance(value, Signal) else value
+        for name, value in vars(signal).items()
+    }
+    return f"{type(signal).__module__}.{type(signal).__qualname__}", options
+
+
+def _paths(signal: Signal) -> list[str]:
+    """Return the class paths of a signal and of nested ones."""
+    nested = [path for value in vars(signal).values() if isinstance(value, Signal) for path in _paths(value)]
+    return [_described(signal)[0], *nested]
 
 
 def _read(file: Path | None, count: int) -> Values | None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,9 +103,12 @@ class Source(ABC):
         """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
         return ""
 
-    def reference(self, ids: Mask) -> Mask:
-        """Return the classes of a deployed system's mask of label ids (h, w)."""
-        return ids
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of labels of a deployed system's mask of label ids (h, w).
+
+        Asked where labels may overlap. Raises InputError where masks hold no ids.
+        """
+        raise NotImplementedError
 
     def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
         """Return height and width of a sample without padding below and on the right; None if it has none."""

@@ -22,8 +22,10 @@ from seg_mia.membership.certify import clopper_pearson
 from seg_mia.membership.fleet.confidences import LogCrossEntropy
 from seg_mia.membership.fleet.folds import fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.recipe import by_patient, pooled_auc, pooled_rates
+from seg_mia.membership.label_signals import of_classes
 from seg_mia.membership.signals import ImageDice
 from seg_mia.models.nnunet.network import NnUNet
+from seg_mia.models.one_head import OneHead
 from seg_mia.models.wrapper import bare
 from seg_mia.results.base import Measure
 from seg_mia.results.folds import FoldQuality, FoldsResult
@@ -90,10 +92,9 @@ def fold_signals(file: Path, card: Card, data: SegmentationData, device: torch.d
     groups = np.array([data.source.groups[index] for index in chosen])
     _check_patients(groups, inside, names)
     queried = np.concatenate([chosen, tests])
+    wanted = [of_classes(signal, data.source.classes) for signal in (SIGNAL, ImageDice())]
     rows = [
-        signal_values(
-            _side(ensemble, position, file, card, data), [SIGNAL, ImageDice()], data, queried, device
-        )
+        signal_values(_side(ensemble, position, file, card, data), wanted, data, queried, device)
         for position in range(len(ensemble.folds))
     ]
     signals, dice = -np.stack([row[0] for row in rows]), 1 - np.stack([row[1] for row in rows])
@@ -200,6 +201,7 @@ def _side(ensemble: NnUNet, position: int, file: Path, card: Card, data: Segment
     """Return the network of one fold; its outputs are cached under the fold's name."""
 
     def load() -> nn.Module:
-        return ensemble.of_fold(position)
+        network = ensemble.of_fold(position)
+        return OneHead(network, gives="multilabel") if ensemble.regions else network
 
     return TrainedModel(load, data, file, [network_spec(card), "fold", ensemble.folds[position]])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.config.files import Config
-from seg_mia.data.images.nnunet_source import TEST, NnUNetLabels, read_labels
+from seg_mia.data.images.nnunet_source import TEST, NnUNetLabels, read_labels, region_table
 from seg_mia.data.images.reading import list_files, read_image
 from seg_mia.data.nnunet_folds import ALL, UNSEEN, VALIDATION, Unseen, validated
 from seg_mia.errors import InputError
@@ -102,6 +102,7 @@ def config_of(training: NnUNetTraining) -> Config:
             "dataset.json; correct "
             "--raw"
         )
+    _check_regions(raw, labels, folder)
     bits = _bits(raw, labels)
     network = network_spec(
         folder, folds, checkpoint=training.checkpoint, mirroring=training.mirroring, step=training.step
@@ -123,6 +124,20 @@ def config_of(training: NnUNetTraining) -> Config:
         "model": {"class_path": "seg_mia.tasks.segmentation.Segmentation", "init_args": task},
         "data": {"class_path": "seg_mia.data.sets.nnunet.NnUNetRaw", "init_args": data},
     }
+
+
+def _check_regions(raw: Path, labels: NnUNetLabels, folder: NnUNetFolder) -> None:
+    """Raise InputError for raw data whose regions differ in name, order or ids from the training's."""
+    trained = region_table(folder.labels["labels"], folder.ignored)
+    if labels.table == trained:
+        return
+    asked, got = (
+        "labels that exclude each other" if table is None else f"the sets {table.text}"
+        for table in (trained, labels.table)
+    )
+    raise InputError(
+        f"{raw} must have the regions of the training in its dataset.json, {asked}, got {got}; correct --raw"
+    )
 
 
 def fold_names(training: NnUNetTraining) -> list[str]:

@@ -188,7 +188,8 @@ def keep_signals(
     side = TrainedModel(lambda: task.network, data, file, network_spec(card), unseen_of(card, data))
     if not is_reproducible(side.built):  # its outputs may change, and are never kept
         return
-    signal_values(side, KEPT, data, pool_of(side), task.device, augment=data.augment)
+    kept = [of_classes(signal, data.source.classes) for signal in KEPT]
+    signal_values(side, kept, data, pool_of(side), task.device, augment=data.augment)
 
 
 def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:

@@ -5,11 +5,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from seg_mia.membership.arrays import Values
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE
 
 
 def sample_statistics(image: NDArray[np.floating], mask: NDArray[np.integer], classes: int) -> Values:
-    """Return statistics of an image and its mask, (3 C + 1 + 6 (classes - 1),).
+    """Return statistics of an image and its mask, (3 C + 1 + 6 (classes - 1),), or 6 for each label of sets.
 
     Of each channel: mean, standard deviation, and log of the mean absolute second difference (sharpness).
     The fraction of ignored pixels. Of each foreground class: the square root of its fraction of the valid
@@ -31,8 +32,14 @@ def sample_statistics(image: NDArray[np.floating], mask: NDArray[np.integer], cl
     space = tuple(range(1, pixels.ndim))
     general = [*pixels.mean(axis=space), *pixels.std(axis=space), *np.log(np.array(curved) + 1e-6)]
     numbers = [*general, float(1 - valid.mean())]
-    for number in range(1, classes):
-        numbers += _of_class(pixels, slope, mask == number, valid)
+    labels = len(label_names(classes))
+    parts = (
+        [(mask >> label & 1 == 1) & valid for label in range(labels)]
+        if labels
+        else [mask == number for number in range(1, classes)]
+    )
+    for inner in parts:
+        numbers += _of_class(pixels, slope, inner, valid)
     return np.array(numbers, dtype=np.float64)
 
 

@@ -65,6 +65,8 @@ def guarantee(privacy: object, where: str) -> DPGuarantee | None:
 
 
 CONFIDENCE = 0.95
+MOST_BOUNDS = 500
+"""As many bounds hold together at the highest of `STRICTER`."""
 STRICTER = (0.975, 0.99, 0.995, 0.999, 0.9999)
 """Confidences of the same bound that hold where several bounds are compared with one promise."""
 
@@ -132,10 +134,12 @@ class EpsilonLowerBound(Result):
     def jointly(self, count: int) -> "EpsilonLowerBound | None":
         """Return the bound that holds beside `count` - 1 others at `CONFIDENCE` together (Bonferroni).
 
-        It is one of the recorded confidences, the lowest that suffices; None if none does.
+        It is one of the recorded confidences, the lowest that suffices; None if none does, or none is stated.
         """
         needed = 1 - (1 - CONFIDENCE) / count - 1e-12
-        if self.confidence is None or self.confidence >= needed:
+        if self.confidence is None:
+            return None
+        if self.confidence >= needed:
             return self
         row = next((row for row in self.stricter if row.confidence >= needed), None)
         return None if row is None else self.model_copy(update=row.plain())

@@ -147,6 +147,10 @@ def canary_headline(canaries: CanaryResult) -> str:
     guarantee = "no guarantee" if limit is None else f"the guarantee is {limit:.3g}"
     if limit is not None and highest > limit:
         guarantee += f", WHICH IS BROKEN: >= {highest:.2f}, 95% confidence for {len(bounds)} bounds together"
+    elif limit is not None and None in joint:
+        guarantee += (
+            f", not compared: bounds at the confidence that {len(bounds)} need are missing, audit again"
+        )
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
         f"{_proof(canaries.certified)}; without assuming independent samples within one run >= "

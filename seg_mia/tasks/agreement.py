@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.reference_masks import reference_files, reference_mask
+from seg_mia.data.reference_masks import reference_files, reference_ids, reference_mask
 from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.label_sets import label_names
-from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted
 from seg_mia.tasks.head_choice import as_classes
@@ -125,8 +124,7 @@ def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) ->
     classes = data.source.classes
     mask = predicted(as_classes(logits, classes))[(slice(None), *(slice(length) for length in shape))]
     if label_names(classes):  # a deployed system writes ids, of which regions are made
-        ids = reference_mask(file, shape, IGNORE).numpy().astype(np.uint8)
-        reference = torch.from_numpy(data.source.reference(ids)).long()
+        reference = torch.from_numpy(data.source.reference(reference_ids(file, shape))).long()
     else:
         reference = reference_mask(file, shape, classes)
     if not bool((mask > 0).any()) and not bool((reference > 0).any()):

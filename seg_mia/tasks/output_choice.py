@@ -1,7 +1,7 @@
 """Detection of what a network's output holds, logits or probabilities, and whether it must be enlarged."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,18 +40,15 @@ def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -
         trained: whether the network is trained.
 
     Raises:
-        InputError: values in [0, 1] that may be logits or sigmoid outputs.
+        InputError: values in [0, 1] that may be logits or sigmoid outputs, also of each of several labels.
     """
     values = _outputs(network, data)
     if not values:
         return None
     names = label_names(data.source.classes)
     if names and values[0].shape[1] == len(names):
-        bounded = all(_within(output) for output in values)
-        return _logged(
-            "multilabel_sigmoid" if bounded and trained else "multilabel", f"{', '.join(names)} may overlap"
-        )
-    low, high = min(float(output.min()) for output in values), max(float(output.max()) for output in values)
+        return _logged(_of_labels(values, trained=trained), f"{', '.join(names)} may overlap")
+    low, high = _range(values)
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING and high - low > _ROUNDING):  # NaN ends here, too
         return None
     channels = values[0].shape[1]
@@ -63,6 +60,23 @@ def detected_gives(network: OneHead, data: SegmentationData, *, trained: bool) -
         f"the network's output lies in [{low:.3g}, {high:.3g}], so it may be logits or the result of a "
         "sigmoid; set --model.gives logits or --model.gives sigmoid"
     )
+
+
+def _of_labels(values: Sequence[Tensor], *, trained: bool) -> Gives:
+    """Return what a network with a map for each of several labels gives; InputError if that is unknown."""
+    if not all(_within(output) for output in values):
+        return "multilabel"
+    low, high = _range(values)
+    if trained and high - low > _ROUNDING:
+        return "multilabel_sigmoid"
+    raise InputError(
+        f"the network's output lies in [{low:.3g}, {high:.3g}], so it may be logits of labels or the "
+        "result of a sigmoid for each; set --model.gives multilabel or --model.gives multilabel_sigmoid"
+    )
+
+
+def _range(values: Sequence[Tensor]) -> tuple[float, float]:
+    return min(float(output.min()) for output in values), max(float(output.max()) for output in values)
 
 
 def detected_resize(network: OneHead, data: SegmentationData) -> bool | None:

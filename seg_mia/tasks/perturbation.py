@@ -102,9 +102,10 @@ class PerturbationTest(LightningModule):
             if network is not None:
                 check_one_sample(network, data)
         self.attack.check(self.source)
-        if self.fitting is not None:
-            self._fit(data, self.fitting.tolist())
         self.classes = data.source.classes
+        if self.fitting is not None:
+            with measuring(self.classes):
+                self._fit(data, self.fitting.tolist())
         self.targets = TargetMasks(self.attack, data)
         if self.targets.similarity is not None and self.trainer.is_global_zero:
             self._write_similarity(data, self.targets.similarity)

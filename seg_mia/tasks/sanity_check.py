@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import final, predicted
 from seg_mia.models.imagenet import MEAN, STD
@@ -47,7 +48,8 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
     reached, constant = float(dice.nanmean()), _best_constant(masks, classes)
     classes_there = set(prediction.flatten().tolist())
     if len(classes_there) == 1:
-        wrong = f"predicts class {classes_there.pop()} for every pixel of {len(images)} images"
+        only = _class_in_words(classes_there.pop(), classes)
+        wrong = f"predicts {only} for every pixel of {len(images)} images"
     elif reached < max(POOR, constant):
         wrong = (
             f"has a Dice of {reached:.3f} on {judged} labelled images, where one class for every pixel has "
@@ -57,6 +59,13 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
         return None
     remedy = _helpful_change(network, images, masks, classes, reached)
     return f"WARNING: the network {wrong}: its audit would be meaningless; {remedy}"
+
+
+def _class_in_words(number: int, classes: int) -> str:
+    """Return a class by its number, a set of labels by their names."""
+    if not (names := label_names(classes)):
+        return f"class {number}"
+    return " and ".join(name for bit, name in enumerate(names) if number >> bit & 1) or "no label"
 
 
 def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:

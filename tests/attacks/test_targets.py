@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 from seg_mia.attacks.targets import mean_iou_matrix, nearest_other, random_other
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.metrics.overlap import mean_iou
 
 
@@ -32,6 +33,18 @@ def test_the_matrix_agrees_with_the_metric_pair_by_pair() -> None:
     for row in range(6):
         for column in range(6):
             expected = mean_iou(masks[column : column + 1], masks[row : row + 1], 3)
+            assert_close(matrix[row, column], expected[0].to(matrix.dtype))
+
+
+def test_the_matrix_of_label_sets_agrees_with_the_metric_pair_by_pair() -> None:
+    sets = LabelSets(("whole", "core"))
+    masks = torch.randint(0, 4, (6, 8, 8), generator=torch.Generator().manual_seed(0))
+    masks[4], masks[5, 2], masks[1] = 0, 255, masks[1] & 1
+    matrix = mean_iou_matrix(masks, sets)
+    assert (matrix - mean_iou_matrix(masks, 4)).abs().max() > 0.01
+    for row in range(6):
+        for column in range(6):
+            expected = mean_iou(masks[column : column + 1], masks[row : row + 1], sets)
             assert_close(matrix[row, column], expected[0].to(matrix.dtype))
 
 

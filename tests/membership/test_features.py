@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from seg_mia.membership.features import sample_statistics
+from seg_mia.metrics.label_sets import LabelSets
 
 
 def test_a_square_on_a_flat_ground() -> None:
@@ -49,3 +50,14 @@ def test_padding_of_a_volume_changes_nothing_and_one_slice_has_no_gradient_acros
     values = sample_statistics(image, mask, 2)
     np.testing.assert_allclose(sample_statistics(*padded, 2), values)
     np.testing.assert_allclose(values, sample_statistics(image[:, 0], mask[0], 2))
+
+
+def test_labels_that_overlap_are_described_one_by_one() -> None:
+    image = np.random.default_rng(0).random((1, 12, 12))
+    mask = np.zeros((12, 12), np.int64)
+    mask[2:9, 2:9], mask[4:6, 4:7], mask[0] = 0b01, 0b11, 255
+    values = sample_statistics(image, mask, LabelSets(("whole", "core")))
+    assert len(values) == 3 + 1 + 2 * 6
+    for label in range(2):
+        alone = np.where(mask == 255, 255, mask >> label & 1)
+        assert np.array_equal(values[4 + 6 * label :][:6], sample_statistics(image, alone, 2)[4:])

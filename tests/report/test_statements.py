@@ -7,6 +7,8 @@ import pytest
 
 from seg_mia.report.evidence.build import statements
 from seg_mia.report.evidence.promises import promises
+from seg_mia.report.rules.caveats import caveats
+from seg_mia.report.rules.privacy_verdict import privacy
 from seg_mia.report.rules.statement_rules import RULES
 from seg_mia.results.audit import AuditResult
 from seg_mia.results.base import Measure
@@ -213,6 +215,32 @@ def test_results_without_stricter_bounds_contradict_a_promise_only_alone() -> No
     assert answers(alone)["promise"].rule == "P1"
     beside = private(8.0, attack=guess(certified=early), canaries=canaries(0.0))
     assert answers(beside)["promise"].rule == "P3"
+
+
+def test_two_bounds_of_an_earlier_file_are_not_compared_with_a_promise() -> None:
+    early = canaries(9.0, privacy=promise(0.5))
+    for name in ("certified", "one_run"):
+        early[name]["stricter"] = []
+    clause = "2 of 2 bounds were not computed at the confidence that 2 bounds need; run the audit again."
+    content = audit([guess()], defences=[compared(privacy=promise(0.5), canaries=early)])
+    answer = answers(content)["promise"]
+    assert (answer.rule, answer.answer) == ("P3", "unresolvable")
+    assert clause in answer.why
+    results = AuditResult.read(content, "audit.json")
+    verdict = privacy(results.defences, results.membership)
+    assert (verdict.level, verdict.word) == ("none", "Guarantee not compared")
+    assert clause in verdict.why
+    assert any(clause in line for line in caveats(results.defences, results.membership, []))
+
+
+def test_a_verdict_states_bounds_that_hold_together() -> None:
+    sure = canaries(0.4, privacy=promise(0.5))
+    sure["certified"]["stricter"] = [{"confidence": 0.975, "epsilon": 0.25, "attainable": 2.0}]
+    content = audit([guess()], defences=[compared(privacy=promise(0.5), canaries=sure)])
+    results = AuditResult.read(content, "audit.json")
+    verdict = privacy(results.defences, results.membership)
+    assert verdict.level == "good"
+    assert "Canaries prove at least 0.25." in verdict.why
 
 
 def test_a_promise_is_contradicted_by_an_area_above_its_curve() -> None:

@@ -41,6 +41,7 @@ def test_more_bounds_need_a_higher_confidence(count: int, confidence: float) -> 
 
 def test_nothing_is_claimed_where_no_recorded_confidence_suffices() -> None:
     assert EpsilonLowerBound(epsilon=9.0, attainable=10.0, confidence=0.95).jointly(2) is None
+    assert EpsilonLowerBound(epsilon=9.0, attainable=10.0, confidence=None).jointly(1) is None
     strict = EpsilonLowerBound.measured(
         lambda level: one_run_lower_bound(SCORES, MEMBERS, delta=0.0, confidence=level), delta=0.0
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.models.one_head import OneHead
 from seg_mia.tasks.output_choice import detected_gives, detected_resize
 
@@ -98,3 +99,33 @@ def test_a_whole_fraction_of_the_image_is_enlarged(
 ) -> None:
     network = OneHead(Answers(lambda z: nn.functional.adaptive_avg_pool2d(z, size)))
     assert detected_resize(network, Two(side=side)) is expected  # type: ignore[arg-type]
+
+
+class Overlapping(Two):
+    """With labels that may overlap."""
+
+    source = SimpleNamespace(classes=LabelSets(("whole", "core")))
+
+
+def of_labels(function: Any, *, trained: bool = True) -> Any:
+    return detected_gives(OneHead(Answers(function)), Overlapping(), trained=trained)  # type: ignore[arg-type]
+
+
+def test_logits_and_sigmoids_of_labels_that_may_overlap_are_told_apart() -> None:
+    assert of_labels(pair) == of_labels(pair, trained=False) == "multilabel"
+    assert of_labels(lambda z: pair(z).sigmoid()) == "multilabel_sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("function", "trained"),
+    [
+        (lambda z: pair(z).sigmoid(), False),
+        (lambda z: pair(z) * 0, True),
+        (lambda z: pair(z) * 0 + 0.5, False),
+    ],
+    ids=["untrained", "zero", "half"],
+)
+def test_labels_that_may_be_two_things_are_asked(function: Any, *, trained: bool) -> None:
+    named = r"set --model\.gives multilabel or --model\.gives multilabel_sigmoid$"
+    with pytest.raises(InputError, match=named):
+        of_labels(function, trained=trained)

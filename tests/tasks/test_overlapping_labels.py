@@ -1,19 +1,26 @@
 """Labels that may overlap: a network with a sigmoid for each, trained, attacked and scored on the phantom."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.adain import check_channels, organ_ids
+from seg_mia.attacks.base import Adversarial, Perturbation
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.callbacks.scores import measures
+from seg_mia.data.predictions import is_reproducible
+from seg_mia.data.reference_masks import reference_ids
 from seg_mia.data.sets.phantom import Phantom
+from seg_mia.data.signal_values import _described, _paths
 from seg_mia.errors import InputError
 from seg_mia.losses import LOSSES, label_dice_bce_loss
 from seg_mia.membership.label_signals import PerLabel, of_classes
@@ -25,13 +32,15 @@ from seg_mia.membership.signals import (
     Posterior,
     PosteriorAndMask,
 )
-from seg_mia.metrics.label_sets import LabelSets, label_masks
+from seg_mia.metrics.label_sets import LabelSets, label_masks, label_names
 from seg_mia.metrics.overlap import foreground_dice_per_class
 from seg_mia.models.heads import class_count, measuring, predicted
 from seg_mia.models.label_logits import set_logits
 from seg_mia.models.one_head import OneHead
 from seg_mia.tasks.head_choice import choose_head
+from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.sample_check import check_one_sample
+from seg_mia.tasks.sanity_check import warning
 from seg_mia.tasks.segmentation import Segmentation
 from seg_mia.tasks.targets import without
 
@@ -211,3 +220,75 @@ def test_the_texture_attack_is_refused() -> None:
         organ_ids(torch.zeros(1, 16, 16, dtype=torch.int64), [6], SETS, (16, 16))
     with pytest.raises(InputError, match="grey or RGB images, got 4 channels"):
         check_channels(torch.zeros(1, 4, 16, 16))
+
+
+def test_a_deployed_systems_ids_become_sets(data: Phantom, tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 4], [5, 9, 2]], np.uint16)
+    Image.fromarray(ids).save(tmp_path / "mask.png")
+    read = reference_ids(tmp_path / "mask.png", (2, 3))
+    assert read.tolist() == ids.tolist()
+    assert data.source.reference(read).tolist() == [[0, 1, 3], [1, 0, 1]]
+    np.save(tmp_path / "maps.npy", np.zeros((4, 2, 3), np.float32))
+    with pytest.raises(InputError, match="label ids"):
+        reference_ids(tmp_path / "maps.npy", (2, 3))
+
+
+def test_regions_of_the_phantom_list_its_classes() -> None:
+    for label in (6, 256, 70):
+        with pytest.raises(InputError, match="must list its classes, 0 to 5"):
+            Phantom(
+                patients=2,
+                slices=1,
+                size=32,
+                task="organs",
+                members=1,
+                nonmembers=1,
+                regions={"a": [1, label]},
+            ).read_source()
+
+
+def test_a_signal_of_labels_is_cached_by_the_class_of_the_nested_one() -> None:
+    class Own(ImageDice):
+        pass
+
+    _, options = _described(PerLabel(ImageDice(), 2))
+    assert options["signal"] == ("seg_mia.membership.signals.ImageDice", {"released": "labels"})
+    paths = [{"class_path": path} for path in _paths(PerLabel(Own(), 2))]
+    assert not is_reproducible(paths)
+    assert is_reproducible([{"class_path": path} for path in _paths(PerLabel(ImageDice(), 2))])
+
+
+def test_a_constant_prediction_is_named_by_its_labels(data: Phantom) -> None:
+    class Constant(nn.Module):
+        def __init__(self, chosen: int) -> None:
+            super().__init__()
+            self.chosen = chosen
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(4)[self.chosen].view(1, 4, 1, 1).expand(len(x), 4, *x.shape[2:])
+
+    for chosen, words in ((0, "no label"), (2, "liver"), (3, "organs and liver")):
+        line = warning(Constant(chosen), data)
+        assert line is not None
+        assert f"predicts {words} for every pixel" in line
+
+
+def test_an_attack_is_fitted_to_labels_not_to_their_sets(data: Phantom, victim: nn.Module) -> None:
+    counts: list[int] = []
+
+    class Fitted(Perturbation):
+        attacker_knowledge = "the network"
+        function = staticmethod(lambda: None)  # type: ignore[assignment]
+
+        def fit(self, model: nn.Module, images: Tensor, masks: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+            counts.append(class_count(model(images)[0]))
+            return {}
+
+        def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:  # noqa: ARG002
+            return Adversarial(x)
+
+    task = PerturbationTest(victim, Fitted())
+    task.fitting = np.array([0, 1])
+    task._trainer = SimpleNamespace(datamodule=data, is_global_zero=False)  # type: ignore[assignment]
+    task.on_test_start()
+    assert [label_names(count) for count in counts] == [("organs", "liver")]

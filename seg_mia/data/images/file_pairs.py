@@ -92,8 +92,14 @@ class FilePairs(Source):
         return read_mask(path, threshold=self.threshold, classes=self.classes)
 
     def proposed_labels(self) -> str:
-        """Return the settings that fit the values of all masks, as YAML; empty if none does."""
+        """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
+        if self.table is not None and self.table.regions:
+            return ""
         return proposed(sample.mask for sample in self.samples)
+
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids; InputError where regions are of colours."""
+        return super().reference(ids) if self.table is None else self.table.classes_for(ids)
 
     def lost(self, index: int) -> int:
         """Return the largest mask-file value that the threshold mapped to background."""

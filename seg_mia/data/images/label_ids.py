@@ -84,12 +84,18 @@ class LabelTable:
         classes = np.array([self.classes_of[i] for i in ids], np.uint8)[distances.argmin(axis=1)]
         return np.asarray(classes[positions.reshape(values.shape)])
 
-    def classes_for(self, ids: Mask) -> Mask:
-        """Return the classes of exact label ids below 256; those of others are background."""
-        classes = np.zeros(256, np.uint8)
-        for i, kind in self.classes_of.items():
-            classes[i] = kind
-        return np.asarray(classes[ids])
+    def classes_for(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the classes of exact label ids; those of others are background.
+
+        Raises:
+            InputError: a table of colours.
+        """
+        if self.colours:
+            raise InputError(
+                "masks of a deployed system must be compared by label ids, got regions of colours; save "
+                "masks with ids and list these in regions"
+            )
+        return mapped(ids, self.classes_of)
 
     def _tolerance(self, path: Path) -> int:
         if self.tolerance is not None:
@@ -112,6 +118,13 @@ class LabelTable:
 
     def _listed(self, ids: Iterable[int]) -> str:
         return ", ".join(name_of(int(i), colours=self.colours) for i in ids)
+
+
+def mapped(ids: NDArray[np.integer[Any]], classes_of: Mapping[int, int]) -> Mask:
+    """Return the class of each label id, 0 for ids without one, uint8 of the same shape."""
+    distinct, positions = np.unique(ids, return_inverse=True)
+    classes = np.array([classes_of.get(i, 0) for i in distinct.tolist()], np.uint8)
+    return np.asarray(classes[positions.reshape(ids.shape)])
 
 
 def label_table(
@@ -165,20 +178,29 @@ def _region_sets(
 ) -> dict[int | str, int]:
     """Return the set of regions, as the number of a class, of each id or colour."""
     LabelSets(tuple(regions))  # refuses too many
-    ids = [str(i).lower() for members in regions.values() for i in members]
+    if not set(further.values()) <= {0, IGNORE}:
+        raise InputError(f"labels beside regions must be 0 or {IGNORE}, got {dict(further)}; change them")
+    ids = [_key(i) for members in regions.values() for i in members]
     sets: dict[int | str, int] = {"#000000" if any(i.startswith("#") for i in ids) else "0": 0}
-    sets |= {str(i).lower(): kind for i, kind in further.items()}
+    sets |= {_key(i): kind for i, kind in further.items()}
     for bit, (name, members) in enumerate(regions.items()):
         if not members:
             raise InputError(f"regions must list the label ids of each, got none for {name}; add them")
         for i in members:
-            key = str(i).lower()
-            if sets.get(key) == IGNORE or further.get(i, 0) not in (0, IGNORE):
+            key = _key(i)
+            if sets.get(key) == IGNORE:
                 raise InputError(
-                    f"labels beside regions must be 0 or {IGNORE}, got {dict(further)}; change them"
+                    f"labels beside regions must not ignore ({IGNORE}) an id of a region, got {i} of {name}; "
+                    "remove it from either"
                 )
             sets[key] = sets.get(key, 0) | 1 << bit
     return sets
+
+
+def _key(label: int | str) -> str:
+    """Return an id or a colour in one spelling; what is neither as it is."""
+    text = str(label).strip().lower()
+    return str(int(text)) if text.isdecimal() else text
 
 
 def _check_classes(table: LabelTable) -> None:

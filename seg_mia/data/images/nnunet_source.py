@@ -22,6 +22,10 @@ TRAINING, TEST = "Tr", "Ts"
 ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 
 
+_DEEP = (OverflowError, RecursionError)
+"""Errors of numbers without end and of lists within lists."""
+
+
 class NnUNetCase(NamedTuple):
     """A case: its name, its image files by channel, its label file, and its patient."""
 
@@ -160,10 +164,10 @@ class NnUNetSource(Source):
         )
         return mask if ignored is None else np.where(mask == ignored, np.uint8(IGNORE), mask)
 
-    def reference(self, ids: Mask) -> Mask:
-        """Return the sets of regions of label ids, if labels are regions."""
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids."""
         table = self.labels.table
-        return ids if table is None else table.classes_for(ids)
+        return super().reference(ids) if table is None else table.classes_for(ids)
 
     def unpadded(self, index: int) -> tuple[int, int] | None:
         """Return height and width of a case's files."""
@@ -192,9 +196,11 @@ def read_labels(file: Path) -> NnUNetLabels:
             classes_of(content["labels"]),
             ignored,
             str(content["file_ending"]),
-            _region_table(content["labels"], ignored),
+            region_table(content["labels"], ignored),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, *_DEEP) as error:
         raise InputError(
             f"{file} must be the dataset.json of nnU-Net v2, got {type(error).__name__}; name its raw "
             "folder, "
@@ -209,7 +215,7 @@ def read_labels(file: Path) -> NnUNetLabels:
     return labels
 
 
-def _region_table(labels: Mapping[str, int | list[int]], ignored: int | None) -> LabelTable | None:
+def region_table(labels: Mapping[str, int | list[int]], ignored: int | None) -> LabelTable | None:
     """Return the set of regions of each label id; None for exclusive classes."""
     further: LabelSetting = {} if ignored is None else {ignored: IGNORE}
     regions = {name: list[int | str](ids) for name, ids in regions_of(labels).items()}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, label_table
@@ -42,7 +43,16 @@ class PhantomSource(Source):
         further: LabelSetting = dict.fromkeys(range(self.classes), 0)
         self.table = None if regions is None else label_table(further, regions=regions)
         if self.table is not None:
+            if not set(self.table.classes_of) <= further.keys():
+                raise InputError(
+                    f"regions of the phantom must list its classes, 0 to {self.classes - 1}, got "
+                    f"{max(self.table.classes_of)}; correct them"
+                )
             self.classes = self.table.classes
+
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of class ids."""
+        return super().reference(ids) if self.table is None else self.table.classes_for(ids)
 
     def digest(self, index: int) -> str:
         """Return a digest of the seeds, which determine a sample completely."""
@@ -56,9 +66,7 @@ class PhantomSource(Source):
         )
         mask = self._classes(labels)
         if self.table is not None:
-            sets = np.zeros(256, np.uint8)
-            sets[list(self.table.classes_of)] = list(self.table.classes_of.values())
-            mask = sets[mask]
+            mask = self.table.classes_for(mask)
         return np.round(image * 255).astype(np.uint8)[..., None], mask
 
     def _position(self, patient: int, number: int) -> float:

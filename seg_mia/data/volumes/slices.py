@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
-from seg_mia.data.images.label_ids import proposed_for
+from seg_mia.data.images.label_ids import mapped, proposed_for
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
@@ -205,6 +205,10 @@ class SliceSource(Source):
         grey = self.volumes.volume(scan).plane(self.slicing.axis, number)
         return np.ascontiguousarray(((grey - (level - width / 2)) / width).clip(0, 1), np.float32)
 
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids."""
+        return mapped(ids, self.classes_of)
+
     @property
     def window(self) -> str:
         """Return the window as a clause, that of the first channel if each has one."""
@@ -264,7 +268,8 @@ class SliceSource(Source):
     def _refuse_unknown(self) -> None:
         files, known = list(self._unknown), _joined(sorted(self.classes_of))
         unknown = sum(self._unknown.values(), Counter[int]())
-        fitting = proposed_for({0: 1, **self._counts}) if self.remedy == ORGANS else ""
+        asks = self.remedy == ORGANS and not label_names(self.classes)
+        fitting = proposed_for({0: 1, **self._counts}) if asks else ""
         raise UnknownLabelsError(
             f"{files[0]} must hold only the label ids {known}, got {counted(unknown)} as well, in "
             f"{len(files)} of {len(self.cases)} volumes; {self.remedy}"

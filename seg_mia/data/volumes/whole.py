@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
-from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
+from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, mapped
 from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.volumes.geometry import AMBIGUOUS, Grid, Scan, check_same
 from seg_mia.data.volumes.label_classes import classes_by_id
@@ -96,6 +96,10 @@ class VolumeSource(Source):
         mask = self._classes(_label_planes(case.label), case)
         image, mask = self.shaping.of_sample(image, mask, self._steps[index], case.name)
         return np.rint(image * 255).astype(np.uint8), mask
+
+    def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
+        """Return the sets of regions of label ids."""
+        return mapped(ids, self.classes_of)
 
     @property
     def window(self) -> str:

@@ -135,7 +135,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"{path} must hold plans and labels of nnU-Net v2, got {error!r}; copy them again"
         ) from None

@@ -87,11 +87,10 @@ class NnUNet(nn.Module):
                 f"step must lie in (0, 1], mirrored axes be 0 or 1, scale and zoom above 0, got {step}, "
                 f"{list(self.mirrored)}, {scale} and {list(self.zoom)}; correct them"
             )
-        if len(self.schemes) != channels or classes < 2 or not folds:
+        if len(self.schemes) != channels or classes < (1 if regions else 2) or not folds:
             raise InputError(
-                f"an nnU-Net needs a normalisation for each of {channels} channels, 2 classes and a fold, "
-                "got "
-                f"{len(self.schemes)}, {classes} and {len(folds)}; correct them"
+                f"an nnU-Net needs a normalisation for each of {channels} channels, 2 classes or a region, "
+                f"and a fold, got {len(self.schemes)}, {classes} and {len(folds)}; correct them"
             )
         self.folds, self.checkpoint, self.channels, self.classes = list(folds), checkpoint, channels, classes
         self.step, self.crop, self.scale, self.regions = step, crop, scale, regions

@@ -7,10 +7,12 @@ from seg_mia.report.rules.leak_verdict import LOW_FPR
 from seg_mia.report.rules.privacy_verdict import (
     MODERATE_EPSILON,
     Refutation,
+    bounds_compared,
     comparable,
     refutations,
     spent,
     strongest,
+    uncomputed,
 )
 from seg_mia.report.rules.robustness_verdict import VISIBLE_SSIM
 from seg_mia.report.rules.verdicts import LEAST_DICE, segments_nothing
@@ -240,12 +242,22 @@ def _privacy_caveats(victims: Sequence[Victim], membership: Sequence[MembershipR
             f"No guarantee: {subject} not trained with differential privacy, so other attacks may find what "
             "these did not."
         )
+    yield from _uncomputed_caveats(victims, membership)
     for victim in victims:
         attacks = [result for result in membership if result.key == victim.key and result.role == "attack"]
         if victim.privacy is not None and victim.privacy.epsilon is not None:
             yield from _guarantee_caveats(
                 victim.privacy, f'"{victim.defence}"' if several else "The victim", attacks
             )
+
+
+def _uncomputed_caveats(victims: Sequence[Victim], membership: Sequence[MembershipResult]) -> Iterator[str]:
+    """Yield a caveat for each row with a guarantee that not all of its bounds are compared with."""
+    attacks = [result for result in membership if result.role == "attack"]
+    for number in sorted({victim.row for victim in victims}):
+        row = [victim for victim in victims if victim.row == number]
+        if missing := uncomputed(bounds_compared(row, attacks)):
+            yield f'The guarantee of "{row[0].defence}" is not compared with all bounds: {missing}.'
 
 
 def _guarantee_caveats(

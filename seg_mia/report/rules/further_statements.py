@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from seg_mia.report.rules.levels import strongest_of
-from seg_mia.report.rules.privacy_verdict import Refutation, refutations, spent
+from seg_mia.report.rules.privacy_verdict import Refutation, not_computed, refutations, spent
 from seg_mia.report.rules.privacy_verdict import strongest as strongest_proof
 from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
@@ -145,6 +145,10 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
     audits = [(promised, audit) for promised in bounded for audit in promised.audits if audit.comparable]
     able = [audit for promised, audit in audits if (audit.ceiling or 0.0) > (promised.epsilon or 0.0)]
     promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
+    missing = sum(audit.proved is None and audit.ceiling is None for _, audit in audits)
+    if missing:
+        why = f"{promised}; {not_computed(missing, max(worst.compared, missing))}."
+        return statement(row, "promise", "P3", "unresolvable", why, measured=measured)
     if not able:
         ceilings = [audit.ceiling or 0.0 for _, audit in audits]
         provable = (

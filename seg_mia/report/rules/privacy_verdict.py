@@ -8,12 +8,16 @@ from seg_mia.report.rules.levels import LEVELS
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure, RunKey
 from seg_mia.results.membership import MembershipResult
-from seg_mia.results.privacy import CONFIDENCE, DPGuarantee, EpsilonLowerBound
+from seg_mia.results.privacy import CONFIDENCE, MOST_BOUNDS, DPGuarantee, EpsilonLowerBound
 from seg_mia.results.report import Level, Verdict
 from seg_mia.results.text import permits
 
 STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 """Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a guarantee alone is weak."""
+
+
+Compared = tuple[Victim, DPGuarantee, EpsilonLowerBound, str | None]
+"""A bound that is compared with a victim's guarantee, and the attack that it is from, None for canaries."""
 
 
 class Refutation(NamedTuple):
@@ -42,7 +46,8 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
     """Return the privacy guarantee of one row's victims, and the bounds proved by attacks."""
     guarantees = [victim.privacy for victim in victims if victim.privacy is not None]
     bounds = _attack_sentence([result.certified for result in attacks if result.certified])
-    bounds += _canary_sentence(victims)
+    measured = [victim.canaries for victim in victims if victim.canaries is not None]
+    bounds += _canary_sentence([bound for result in measured for bound in result.bounds.values()])
     if proofs := refutations(victims, attacks):
         refutation = strongest(proofs)
         subject = "Canaries prove" if refutation.attack is None else "An attack proves"
@@ -61,7 +66,7 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
         return Verdict(
             "bad", "Infinite", "epsilon", None, f"Clipped without noise: no privacy guarantee.{bounds}"
         )
-    return _unrefuted(worst, comparable(worst, attacks), _canary_sentence(victims))
+    return _unrefuted(worst, bounds_compared(victims, attacks))
 
 
 def refutations(
@@ -84,9 +89,7 @@ def refutations(
     return beyond
 
 
-def bounds_compared(
-    victims: Sequence[Victim], attacks: Sequence[MembershipResult]
-) -> list[tuple[Victim, DPGuarantee, EpsilonLowerBound, str | None]]:
+def bounds_compared(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> list[Compared]:
     """Return each bound that is compared with a guarantee of one row's victims.
 
     With the victim, the guarantee, and the attack that it is from, None for canaries.
@@ -114,15 +117,12 @@ def _compared(
             yield canaries.privacy, bound, None
 
 
-def _canary_sentence(victims: Sequence[Victim]) -> str:
-    """Return the largest bound proved by canaries of one row's victims, as a sentence."""
-    measured = [victim.canaries for victim in victims if victim.canaries is not None]
-    bounds = [bound.epsilon or 0.0 for result in measured for bound in result.bounds.values()]
-    if not bounds:
+def _canary_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
+    """Return the largest bound proved by canaries, as a sentence."""
+    if not proved:
         return ""
-    return (
-        f" Canaries prove at least {max(bounds):.2f}." if max(bounds) else " Canaries prove no lower bound."
-    )
+    epsilon = max(bound.epsilon or 0.0 for bound in proved)
+    return f" Canaries prove at least {epsilon:.2f}." if epsilon else " Canaries prove no lower bound."
 
 
 def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
@@ -139,16 +139,42 @@ def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
     )
 
 
-def _unrefuted(guarantee: DPGuarantee, proved: Sequence[EpsilonLowerBound], canaries: str) -> Verdict:
-    """Return the verdict on a finite guarantee that no attack has refuted."""
-    tried = _attack_sentence(proved)
-    void = " Void against an attacker who knows the seed of the noise." if guarantee.reproducible else ""
+def _unrefuted(guarantee: DPGuarantee, compared: Sequence[Compared]) -> Verdict:
+    """Return the verdict on a finite guarantee that no bound has refuted, all of them together."""
     strength = 0 if spent(guarantee) <= STRONG_EPSILON else 1 if spent(guarantee) <= MODERATE_EPSILON else 2
     word = ("Strong guarantee", "Moderate guarantee", "Weak guarantee")[strength]
-    level: Level = "void" if guarantee.reproducible else LEVELS[strength]
+    level: Level = LEVELS[strength]
+    joint = [(bound.jointly(len(compared)), attack) for _, _, bound, attack in compared]
+    if missing := uncomputed(compared):
+        tried = f" {missing}."
+        if level != "bad":
+            level, word = "none", "Guarantee not compared"
+    else:
+        tried = _attack_sentence([bound for bound, attack in joint if bound and attack is not None])
+        tried += _canary_sentence([bound for bound, attack in joint if bound and attack is None])
+    void = " Void against an attacker who knows the seed of the noise." if guarantee.reproducible else ""
     return Verdict(
-        level, word, "epsilon", Measure(guarantee.epsilon), f"{_promised(guarantee)}{tried}{canaries}{void}"
+        "void" if guarantee.reproducible else level,
+        word,
+        "epsilon",
+        Measure(guarantee.epsilon),
+        f"{_promised(guarantee)}{tried}{void}",
     )
+
+
+def uncomputed(compared: Sequence[Compared]) -> str:
+    """Return the clause on bounds that do not hold beside the others compared, empty if all do."""
+    return not_computed(sum(row[2].jointly(len(compared)) is None for row in compared), len(compared))
+
+
+def not_computed(missing: int, count: int) -> str:
+    """Return a clause on the bounds of `count` that were not computed at their joint confidence."""
+    if not missing:
+        return ""
+    were = "was" if missing == 1 else "were"
+    remedy = "run the audit again" if count <= MOST_BOUNDS else f"compare at most {MOST_BOUNDS} bounds"
+    subject = f"{missing} of {count} bounds {were}"
+    return f"{subject} not computed at the confidence that {count} bounds need; {remedy}"
 
 
 def comparable(guarantee: DPGuarantee, attacks: Sequence[MembershipResult]) -> list[EpsilonLowerBound]:

@@ -69,7 +69,8 @@ RULES = {
     "P2": "Promise, void: an attack contradicts it, canaries do not, and the split itself separates "
     "members from non-members.",
     "P3": "Promise, not resolvable: it is not contradicted, but perfect guesses could not have "
-    "contradicted it either, or nothing was audited for its unit.",
+    "contradicted it either, nothing was audited for its unit, or bounds were not computed at the confidence "
+    "that all of the row need together (files of an earlier version, more than 500 bounds).",
     "P4": "Promise, not contradicted: some audit for its unit could have contradicted it, and none did.",
 }
 """The rules in words, by name: the first letter is the question's."""

@@ -189,3 +189,41 @@ def test_labels_exclude_threshold_and_other_classes() -> None:
     for options in ({"threshold": 127}, {"classes": 2}):
         with pytest.raises(InputError, match="labels exclude a threshold and make 3 classes"):
             Folder(members=1, nonmembers=1, labels=GREYS, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("labels", [{7: 3}, {"2": 1}, {0: 0, " 9 ": 254}, {2: 1}])
+def test_labels_beside_regions_are_background_or_ignored(labels: LabelSetting) -> None:
+    with pytest.raises(InputError, match="labels beside regions must be 0 or 255"):
+        label_table(labels, regions={"whole": [1, 2], "core": [2]})
+
+
+@pytest.mark.parametrize("label", [2, "2", " 02"])
+def test_an_ignored_id_of_a_region_is_refused_in_any_spelling(label: int | str) -> None:
+    with pytest.raises(InputError, match="must not ignore"):
+        label_table({label: 255}, regions={"whole": [1, 2], "core": ["2"]})
+
+
+def test_ids_of_regions_count_in_any_spelling() -> None:
+    table = label_table({" 9": 255, "07": 0}, regions={"whole": [1, " 2"], "core": ["02"]})
+    assert table is not None
+    assert table.classes_of == {0: 0, 1: 1, 2: 3, 7: 0, 9: 255}
+
+
+def test_no_labels_are_proposed_where_regions_are_set(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "images" / f"{number}.png", np.full((40, 40), number, np.uint8))
+        save(tmp_path / "masks" / f"{number}.png", np.array([0, 1, 7], np.uint8)[CLASSES])
+    table = label_table({}, regions={"whole": [1]})
+    assert FolderSource(tmp_path, channels=1, classes=2).proposed_labels()
+    assert not FolderSource(tmp_path, channels=1, classes=2, table=table).proposed_labels()
+
+
+def test_exact_ids_become_sets_however_large() -> None:
+    table = label_table({9: 255}, regions={"whole": [300, 65535], "core": [300]})
+    assert table is not None
+    ids = np.array([[0, 9, 300], [65535, 7, 301]], np.int64)
+    assert table.classes_for(ids).tolist() == [[0, 255, 3], [1, 0, 0]]
+    colours = label_table({}, regions={"whole": ["#ff0000"]})
+    assert colours is not None
+    with pytest.raises(InputError, match="got regions of colours"):
+        colours.classes_for(ids)

@@ -55,3 +55,6 @@ def test_labels_with_gaps_become_classes_and_255_is_ignored(tmp_path: Path) -> N
         small(root, labels={0: 0, 128: 1})
     with pytest.raises(InputError, match="exclude organs"):
         Nifti(members=1, nonmembers=1, labels={1: 1}, organs=[[1]])
+    with pytest.raises(InputError, match=r"got 200 .*") as refused:
+        small(root, regions={"whole": [128]})
+    assert "labels: {" not in str(refused.value)

@@ -82,6 +82,7 @@ def test_labels_that_overlap_and_labels_to_ignore(tmp_path: Path) -> None:
     root = patients(tmp_path, "images/{}.nii", "masks/{}.nii", ids=(1, 2))
     plain = opened(VolumeFiles, root, organs=[[1], [2]]).source
     sets = opened(VolumeFiles, root, regions={"both": [1, 2], "second": [2]}).source
+    assert sets.reference(np.array([[0, 1], [2, 300]])).tolist() == [[0, 1], [3, 0]]
     assert (int(sets.classes), label_names(sets.classes)) == (4, ("both", "second"))
     ignoring = opened(VolumeFiles, root, labels={0: 0, 1: 1, 2: 255}).source
     assert ignoring.classes == 2
