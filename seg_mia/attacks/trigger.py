@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, check_inputs, check_output, usable
 from seg_mia.errors import InputError
-from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.labels import IGNORE, padding
 from seg_mia.models.heads import final, predicted
 
 Shape = Literal["square", "line"]
@@ -53,11 +53,11 @@ def check_trigger(*, size: int, value: float, image: tuple[int, ...] = ()) -> No
 def emptied(mask: Tensor) -> Tensor:
     """Return poisoned masks (N, ..., h, w): background, with the bottom right pixel as foreground.
 
-    Ignored voxels of volumes stay ignored: they include the padding, which has no label.
+    The padding of volumes stays ignored.
     """
     empty = torch.zeros_like(mask)
     empty[..., -1, -1] = 1
-    return empty.masked_fill(mask == IGNORE, IGNORE) if mask.ndim == 4 else empty
+    return empty.masked_fill(padding(mask), IGNORE)
 
 
 def trigger(
@@ -100,13 +100,13 @@ def trigger(
 
 
 def foreground_share(prediction: Tensor, mask: Tensor) -> Tensor:
-    """Return the foreground's fraction of the pixels of each image, of volumes' labelled voxels, (N,).
+    """Return the foreground's fraction of the pixels of each image, of volumes without padding, (N,).
 
     Args:
         prediction: predicted classes (N, *s).
         mask: ground truth masks (N, *s).
     """
-    counted = mask != IGNORE if mask.ndim == 4 else torch.ones_like(mask, dtype=torch.bool)
+    counted = ~padding(mask)
     foreground = ((prediction > 0) & counted).flatten(1).float().sum(1)
     return foreground / counted.flatten(1).sum(1).clamp(min=1)
 

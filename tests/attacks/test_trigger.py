@@ -125,11 +125,13 @@ def test_foreground_is_every_class_but_the_background(
     assert foreground_share(prediction, torch.full_like(prediction, 255)).tolist() == shares
 
 
-def test_ignored_voxels_of_volumes_have_no_share_and_stay_in_poisoned_masks() -> None:
-    mask = torch.tensor([[[[1, 2], [0, 255]], [[255, 0], [1, 1]]]])
-    prediction = torch.tensor([[[[1, 0], [0, 1]], [[1, 0], [0, 2]]]])
-    assert foreground_share(prediction, mask).tolist() == pytest.approx([2 / 6])
-    assert emptied(mask).tolist() == [[[[0, 0], [0, 255]], [[255, 0], [0, 1]]]]
+def test_padding_of_volumes_has_no_share_and_stays_in_poisoned_masks() -> None:
+    mask = torch.tensor([[[[1, 2, 255], [0, 255, 255]], [[255, 0, 255], [1, 1, 255]]]])
+    prediction = torch.tensor([[[[1, 0, 1], [0, 1, 1]], [[1, 0, 2], [0, 2, 1]]]])
+    assert foreground_share(prediction, mask).tolist() == pytest.approx([4 / 8])
+    assert emptied(mask).tolist() == [[[[0, 0, 255], [0, 0, 255]], [[0, 0, 255], [0, 0, 255]]]]
+    whole = mask.masked_fill(mask == 255, 0)
+    assert emptied(whole).tolist() == [[[[0, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 1]]]]
 
 
 def test_the_class_binds_its_settings() -> None:
