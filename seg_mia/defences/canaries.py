@@ -40,9 +40,9 @@ class Canaries(Defence):
     were inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
     Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent
     samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846), and far greater if each step
-    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704). Of such a training the noisy
-    sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement, not a defence. It
-    lowers Dice: use it on a copy of the deployed model.
+    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704). Of such a training on whole,
+    unaugmented images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a
+    measurement, not a defence. It lowers Dice: use it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.
