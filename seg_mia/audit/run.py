@@ -64,12 +64,16 @@ MEASURES = re.compile(
     r"((groups\.)?(auc|tpr_at_fpr_0\.1|tpr_at_fpr_0\.01|tpr_at_fpr_0\.001)|balanced_accuracy)(\.low|\.high)?"
 )
 """Gate metrics of membership attacks."""
-OF_TRAINING = {"epsilon": ("epsilon", "epsilon.proved"), "canaries": ("canaries.auc", "canaries.epsilon")}
+OF_TRAINING = {
+    "epsilon": ("epsilon", "epsilon.proved", "epsilon.refutations"),
+    "canaries": ("canaries.auc", "canaries.epsilon"),
+}
 """Gate metrics of privacy guarantees and canaries."""
 FOLD_METRICS = ("folds.auc", "folds.auc.low", "folds.auc.high", "folds.p_value")
 """Gate metrics of the networks of a cross-validation."""
 NEEDED: dict[str, GatedDefence] = {
     "epsilon": "DPSGD",
+    "epsilon.refutations": "DPSGD",
     "canaries.auc": "Canaries",
     "canaries.epsilon": "Canaries",
 }

@@ -64,6 +64,7 @@ def test_a_checkpoint_shows_which_it_had(tiny: Path, trained: Trained) -> None:
         ("epsilon>8", {}, "no victim of none is trained with DPSGD"),
         ("epsilon>8", {"defences": ["none", "canaries"]}, r"none, canaries is trained.*\[none, dp\]"),
         ("epsilon[none]>8", {"defences": ["none", VictimRow(config="phantom_dp")]}, "no victim of none is"),
+        ("epsilon.refutations>0", {"defences": ["none", "canaries"]}, r"is trained with DPSGD"),
         ("canaries.auc>0.6", {"defences": ["none", "dp"]}, r"none, dp is trained.*\[none, canaries\]"),
         (
             "canaries.epsilon[dp]>1",

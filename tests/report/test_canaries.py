@@ -245,6 +245,28 @@ def test_gates_know_canaries() -> None:
         check([read_gate("canaries.epsilon>1")], told(compared()))
 
 
+def test_a_gate_on_refutations_counts_bounds_that_hold_together() -> None:
+    """A single bound at 95 % exceeds a kept guarantee more often than 5 %, one of several far more often."""
+    gate = [read_gate("epsilon.refutations>0")]
+
+    def of_canaries(promised: float, stricter: list[float]) -> Report:
+        found = canaries(epsilon=9.0, privacy=promise(promised))
+        for bound in (found["certified"], found["one_run"]):
+            rows = [{"confidence": 0.975, "epsilon": share * bound["epsilon"]} for share in stricter]
+            bound["stricter"] = [row | {"attainable": 9.5} for row in rows]
+        return told(compared(privacy=promise(promised), canaries=found))
+
+    kept, broken, unknown = of_canaries(8.5, [0.9]), of_canaries(8.0, [0.9]), of_canaries(8.0, [])
+    assert check([read_gate("canaries.epsilon>8.5")], kept), "by itself the bound is larger"
+    assert not check(gate, kept)
+    assert check(gate, broken) == [
+        "gate epsilon.refutations>0: epsilon.refutations is 1 (2 bounds, 2 together on none, seed 7)"
+    ]
+    assert "which is invalid: 2 of 2 bounds were not computed" in check(gate, unknown)[0]
+    with pytest.raises(InputError, match="matches nothing"):
+        check(gate, told(compared()))
+
+
 def test_the_command_says_it_before_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
     row = compared(privacy=promise(), canaries=canaries(8.5))
     write_audit(audit([guess()], defences=[row]))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from seg_mia.errors import InputError
 from seg_mia.report.rules.leak_verdict import too_few
+from seg_mia.report.rules.privacy_verdict import bounds_compared, refutations, uncomputed
 from seg_mia.report.rules.robustness_verdict import judged_rows
 from seg_mia.report.rules.verdicts import networks_segment_nothing, segments_nothing
 from seg_mia.results.audit import Victim
@@ -165,6 +166,7 @@ def readings(report: Report) -> Iterator[Reading]:
     yield from _folds_readings(report.folds)
     for victim in report.victims:
         yield from _victim_readings(victim)
+    yield from _refutation_readings(report)
 
 
 def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
@@ -251,6 +253,20 @@ def _victim_readings(victim: Victim) -> Iterator[Reading]:
         yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
         for how, bound in canaries.bounds.items():
             yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
+
+
+def _refutation_readings(report: Report) -> Iterator[Reading]:
+    """Yield how many bounds exceed each guarantee, at a confidence that holds for all of the row together."""
+    attacks = [result for result in report.membership if result.role == "attack"]
+    proofs = refutations(report.victims, attacks)
+    for victim in report.victims:
+        row = [other for other in report.victims if other.row == victim.row]
+        compared = bounds_compared(row, attacks)
+        count = sum(bound[0].key == victim.key for bound in compared)
+        if count:
+            value = float(len(proofs.get(victim.key, [])))
+            label = f"{count} bounds, {len(compared)} together"
+            yield Reading("epsilon.refutations", value, victim.key, label, uncomputed(compared))
 
 
 def _ends(name: str, measure: Measure) -> Iterator[tuple[str, float | None]]:
