@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from seg_mia.atomic import written_whole
 from seg_mia.config.spec import ClassSpec, as_declared, check_spec, parameters, resolve
 from seg_mia.errors import InputError
+from seg_mia.models.state_files import write_tensors
 from seg_mia.models.user_errors import input_errors
 
 KEY = "seg_mia"
@@ -264,8 +264,7 @@ def _files(content: Mapping[str, object]) -> list[bytes]:
 def drop_optimiser(path: Path) -> None:
     """Rewrite a completed training's checkpoint without the states of optimisers, twice the weights' size."""
     content = read(path)
-    with written_whole(path) as file:
-        torch.save(content | {"optimizer_states": [], "lr_schedulers": []}, file)
+    write_tensors(path, content | {"optimizer_states": [], "lr_schedulers": []})
 
 
 def export(path: str | Path, out: str | Path) -> Path:
@@ -290,8 +289,7 @@ def export(path: str | Path, out: str | Path) -> Path:
         raise InputError(
             f"{path} must have a complete card and weights; use a file written by `python -m seg_mia fit`"
         ) from None
-    with written_whole(out) as file:
-        torch.save({KEY: public, "state_dict": weights}, file)
+    write_tensors(out, {KEY: public, "state_dict": weights})
     return out
 
 

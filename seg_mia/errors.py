@@ -1,5 +1,6 @@
 """The error for invalid input, with advice."""
 
+import errno
 import re
 from collections.abc import Sequence
 
@@ -26,3 +27,18 @@ def name_some(names: Sequence[str], limit: int = 3) -> str:
 def reason_of(error: BaseException, limit: int = 200) -> str:
     """Return the beginning of an exception's message in one line; its type if it has none."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def unwritable(path: object, error: OSError, option: str = "--runs") -> InputError:
+    """Return the line on a file or folder that cannot be written.
+
+    Args:
+        path: the file or folder.
+        error: the failure.
+        option: the option that names the folder.
+    """
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice = f"free space and run the same command again, or choose another folder with {option}"
+    else:
+        advice = f"choose another folder with {option}"
+    return InputError(f"cannot write to {path}: {error.strerror}; {advice}")

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from seg_mia.checkpoint import Card, card_of, read
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, unwritable
 
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
@@ -126,9 +126,7 @@ def make(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cannot write to {folder} ({error.strerror}); choose another folder with --runs"
-        ) from None
+        raise unwritable(folder, error) from None
     return missing
 
 

@@ -21,7 +21,7 @@ from seg_mia.audit.canaries import FILE as CANARIES
 from seg_mia.audit.stage_key import file_digest, key_of
 from seg_mia.checkpoint import read
 from seg_mia.config.files import Config
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, unwritable
 from seg_mia.executors.base import device_name
 from seg_mia.experiment.lightning_cli import Experiment
 from seg_mia.experiment.modules import DataModules
@@ -294,9 +294,7 @@ class StageCache:
             (folder / MARK).write_text(key, encoding="utf-8")
             return folder
         except OSError as error:
-            raise InputError(
-                f"cannot write to {parent} ({error.strerror}); choose another folder with --runs"
-            ) from None
+            raise unwritable(parent, error) from None
 
     def _relative(self, folder: Path) -> str:
         """Return a folder in the form of records: below the folder of runs, or as an absolute path."""
@@ -344,9 +342,7 @@ class StageCache:
                     self.say("  another audit is running this stage: waiting for its result")
                     lock.acquire()
         except OSError as error:
-            raise InputError(
-                f"cannot write to {self.runs / FOLDER} ({error.strerror}); choose another folder with --runs"
-            ) from None
+            raise unwritable(self.runs / FOLDER, error) from None
         try:
             yield lock.is_locked
         finally:

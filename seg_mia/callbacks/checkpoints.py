@@ -5,6 +5,25 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from seg_mia.models.state_files import write_tensors
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoint files that are whole or not there.
+
+    Lightning writes to the folder for temporary files and moves the file from there. Between two file systems
+    a move is a copy, of which a part stays under the final name if the disk is full or the process ends.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Write beside the final file, then rename; an OSError, as of a full disk, leaves the old file."""
+        if storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        write_tensors(Path(path), checkpoint)
 
 
 class KeptCheckpoint(ModelCheckpoint):
@@ -26,6 +45,12 @@ class KeptCheckpoint(ModelCheckpoint):
             monitor=monitor,
             mode="max",
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have whole files written, unless a plugin of the user's writes them."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless the monitored value is not yet available (check_val_every_n_epoch)."""

@@ -21,7 +21,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.survey import near_pairs, survey
 from seg_mia.data.unknown_labels import UnknownLabelsError
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, unwritable
 from seg_mia.experiment.roles import on_other_half, stated_role
 from seg_mia.results.files import write_bytes, write_json, write_text
 from seg_mia.results.pictures import png
@@ -102,9 +102,7 @@ def _folder(request: Request, name: str) -> Path:
         with TemporaryFile(dir=request.out):
             return request.out
     except OSError as error:
-        raise InputError(
-            f"cannot write to {request.out}: {error.strerror}; choose another folder with --out"
-        ) from None
+        raise unwritable(request.out, error, "--out") from None
 
 
 def _parsed(words: Sequence[str]) -> tuple[Request, SegmentationData, str]:

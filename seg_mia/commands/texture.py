@@ -18,7 +18,7 @@ from seg_mia.config.messages import one_line
 from seg_mia.data.images.reading import read_image, read_mask
 from seg_mia.data.volumes.geometry import check_same
 from seg_mia.data.volumes.nifti_file import NiftiFile, axial, is_volume, read_volume
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, unwritable
 from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.results.files import write_bytes, write_json
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
@@ -76,9 +76,7 @@ def texture(words: Sequence[str]) -> list[str]:
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cannot write to {request.out}: {error.strerror}; choose another folder with --out"
-        ) from None
+        raise unwritable(request.out, error, "--out") from None
     pixels = (output[0] * 255).round().to(torch.uint8).numpy()
     np.save(request.out / "output.npy", pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     write_bytes(request.out / "picture.png", png(_sheet(image[0], label[0], output[0], similarity)))

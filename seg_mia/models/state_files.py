@@ -1,5 +1,6 @@
-"""Safe reading of weight files without code execution, and diagnosis of unreadable ones."""
+"""Safe reading of weight files without code execution, diagnosis of unreadable ones, and whole writing."""
 
+import io
 import json
 import pickle
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError, name_some
 
 State = dict[str, Tensor]
@@ -30,6 +32,20 @@ _BEHIND = {
     b"state_dict": '["state_dict"]',
 }
 """Usual keys of the weights within a file."""
+
+
+def write_tensors(path: Path, content: object) -> None:
+    """Write plain values and tensors whole, as torch.save does; the old file is kept if that fails.
+
+    Serialised in memory first: on a full disk torch.save itself raises a RuntimeError about stream positions.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    serialised = io.BytesIO()
+    torch.save(content, serialised)
+    with written_whole(path) as file:
+        file.write(serialised.getbuffer())
 
 
 def content_of(path: Path) -> Any:

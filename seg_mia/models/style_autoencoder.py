@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seg_mia.atomic import written_whole
 from seg_mia.errors import InputError
+from seg_mia.models.state_files import write_tensors
 from seg_mia.models.weights import read_state
 
 LEVELS: Final = (5, 4, 3, 2, 1)
@@ -183,8 +182,7 @@ def save_texture(pairs: TextureAutoEncoders, folder: str | Path) -> None:
     for kind, parts in (("E", pairs.encoders), ("D", pairs.decoders)):
         for level, part in parts.items():
             state = {name: tensor.detach().cpu().clone() for name, tensor in part.state_dict().items()}
-            with written_whole(folder / f"{kind}{level}.pth") as file:
-                torch.save(state, file)
+            write_tensors(folder / f"{kind}{level}.pth", state)
 
 
 def _prefix(folder: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from seg_mia.atomic import written_whole
-from seg_mia.errors import InputError
+from seg_mia.errors import unwritable
 from seg_mia.results.base import plain
 
 
@@ -30,9 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with written_whole(path) as file:
             file.write(content)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; choose another folder with --runs"
-        ) from None
+        raise unwritable(path, error) from None
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
