@@ -19,7 +19,7 @@ from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.unknown_labels import UnknownLabelsError, counted
-from seg_mia.data.volumes.geometry import AMBIGUOUS, Axis, Scan, VolumeCache, check_same
+from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, check_same, remarks_on
 from seg_mia.data.volumes.slice_index import SliceIndex, counted_labels
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
@@ -139,7 +139,7 @@ class SliceSource(Source):
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
-        self._apart = [str(scan.files[0]) for case in self.cases for scan in case.scans if scan.ambiguous()]
+        self._remarks = remarks_on(scan for case in self.cases for scan in case.scans)
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -301,9 +301,7 @@ class SliceSource(Source):
         if bare := tuple(self._bare):
             text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
             notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._label_ids}", bare))
-        if apart := tuple(self._apart):
-            notes.append(Note(f"{len(apart)} files have two positions, {AMBIGUOUS}", apart))
-        return notes
+        return [*notes, *self._remarks]
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
         """Return the class of each label id."""

@@ -14,7 +14,7 @@ from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, mapped
 from seg_mia.data.source import Image, Mask, Note, Source, listed
-from seg_mia.data.volumes.geometry import AMBIGUOUS, Grid, Scan, check_same
+from seg_mia.data.volumes.geometry import Grid, Scan, check_same, remarks_on
 from seg_mia.data.volumes.label_classes import classes_by_id
 from seg_mia.data.volumes.resampling import Around, Shaping
 from seg_mia.data.volumes.slice_index import SliceIndex
@@ -151,10 +151,7 @@ class VolumeSource(Source):
         return tuple(float(step) for step in steps[::-1])
 
     def _notes(self) -> list[Note]:
-        """Return notes on volumes that are cropped or state two positions, by their headers alone."""
-        scans = (scan for case in self.cases for scan in case.scans)
-        ambiguous = tuple(str(scan.files[0]) for scan in scans if scan.ambiguous())
-        text = f"{len(ambiguous)} files have two positions, {AMBIGUOUS}"
+        """Return notes on volumes that are cropped, and on headers."""
         lengths = [
             [
                 self.shaping.length(axis, count, step)
@@ -164,7 +161,7 @@ class VolumeSource(Source):
         ]
         return [
             *cropped_notes(self.ids, lengths, self.shaping),
-            *([Note(text, ambiguous)] if ambiguous else []),
+            *remarks_on(scan for case in self.cases for scan in case.scans),
         ]
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
