@@ -89,6 +89,11 @@ class Scan(ABC):
         """All that determines the voxels besides the files."""
         return ""
 
+    @property
+    def arrangement(self) -> str:
+        """What tells apart equal files that mean something else; part of a sample's digest."""
+        return ""
+
     def remarks(self) -> tuple[str, ...]:
         """Return what a reader should know of the header, as clauses such as `files have two positions`."""
         return ()

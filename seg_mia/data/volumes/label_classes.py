@@ -1,8 +1,13 @@
 """Classes of the label ids of volumes, from settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, label_table
+from seg_mia.data.source import Mask
 from seg_mia.errors import InputError
 
 
@@ -45,3 +50,12 @@ def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
     if not groups or not all(groups):
         raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
     return classes_of
+
+
+def classes_in(ids: NDArray[np.unsignedinteger[Any]], classes_of: Mapping[int, int]) -> Mask:
+    """Return the class of each label id of a large array, 0 for ids without one."""
+    table = np.zeros(int(ids.max(initial=0)) + 1, dtype=np.uint8)
+    for label, kind in classes_of.items():
+        if label < len(table):
+            table[label] = kind
+    return table[ids]
