@@ -1,6 +1,7 @@
 """Panels of images, masks and perturbations."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,16 +47,47 @@ class Tile:
 
 
 def picture(image: Tensor) -> Pixels:
-    """Return an image (C, H, W) in [0, 1] as (H, W, 3): at most three channels, a missing third is black."""
-    array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
-    return np.pad(array[..., :3], ((0, 0), (0, 0), (0, max(0, 3 - array.shape[2]))))
+    """Return an image (C, H, W) in [0, 1] as a picture with three colours.
+
+    One channel is grey, two or three are red, green and blue, (H, W, 3), a missing third is black. Of more
+    each is a grey panel, row by row in a nearly square mosaic.
+    """
+    return _mosaic(_panels(image))
 
 
 def overlay(image: Tensor, mask: Tensor) -> Pixels:
-    """Return the image with the mask (h, w) tinted over its centre and outlined; ignored pixels are white."""
-    base = centre(picture(image), *mask.shape)
+    """Return the image with the mask (h, w) tinted over its centre and outlined; ignored pixels are white.
+
+    Of more than three channels, every panel has the mask.
+    """
+    return _mosaic([_tinted(centre(panel, *mask.shape), mask) for panel in _panels(image)])
+
+
+def _panels(image: Tensor) -> list[Pixels]:
+    """Return an image (C, H, W) as one picture (H, W, 3), of more than three channels one for each."""
+    array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
+    if array.shape[2] in (2, 3):
+        return [np.pad(array, ((0, 0), (0, 0), (0, 3 - array.shape[2])))]
+    return [np.repeat(array[..., channel, None], 3, axis=2) for channel in range(array.shape[2])]
+
+
+def _mosaic(panels: Sequence[Pixels]) -> Pixels:
+    """Return panels of one size (H, W, 3) row by row, divided by white lines; a single one as it is."""
+    if len(panels) == 1:
+        return panels[0]
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    height, width = panels[0].shape[:2]
+    line = max(1, max(height, width) // 64)
+    shape = (rows * (height + line) - line, columns * (width + line) - line, 3)
+    sheet = np.ones(shape, np.float32)
+    for number, panel in enumerate(panels):
+        top, left = number // columns * (height + line), number % columns * (width + line)
+        sheet[top : top + height, left : left + width] = panel
+    return sheet
+
+
+def _tinted(base: Pixels, mask: Tensor) -> Pixels:
     labels = mask.detach().cpu().numpy()
     colour = COLOURS[np.where(labels > 0, (labels - 1) % (len(COLOURS) - 1) + 1, 0)]
     colour[labels == IGNORE] = 1
@@ -67,13 +99,15 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
 
 def certified_overlay(image: Tensor, mask: Tensor, abstained: Tensor) -> Pixels:
     """Return the image with a certified mask (h, w), and the abstained pixels (h, w) in their own colour."""
-    base = overlay(image, mask.masked_fill(abstained, 0))
-    chosen = abstained.detach().cpu().numpy()[..., None]
-    return np.where(chosen, 0.3 * base + 0.7 * ABSTAINED, base).astype(np.float32)
+    chosen, decided = abstained.detach().cpu().numpy()[..., None], mask.masked_fill(abstained, 0)
+    bases = [_tinted(centre(panel, *mask.shape), decided) for panel in _panels(image)]
+    return _mosaic(
+        [np.where(chosen, 0.3 * base + 0.7 * ABSTAINED, base).astype(np.float32) for base in bases]
+    )
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:
-    """Return a perturbation (C, H, W) around mid-grey, and the factor that scales its maximum to 0.5."""
+    """Return a perturbation (C, H, W) as a picture around mid-grey, and the factor that scales it to 0.5."""
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return picture(0.5 + change * factor), factor

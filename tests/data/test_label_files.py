@@ -81,7 +81,7 @@ def test_exclusive_labels_are_classes_and_must_not_overlap(tmp_path: Path) -> No
 
 
 def test_more_than_six_labels_are_exclusive(tmp_path: Path) -> None:
-    many = {f"label{number}": f"{number}" for number in range(7)}
+    many: Any = {f"label{number}": f"{number}" for number in range(7)}
     with pytest.raises(InputError, match="labels that overlap must be 1 to 6"):
         source_of(VolumeFiles, tmp_path, label_files=many)
     assert VolumeFiles(members=1, nonmembers=1, label_files=many, labels_exclusive=True).regions == ()
@@ -229,6 +229,10 @@ def test_patterns_of_images_and_greys_above_a_threshold(tmp_path: Path) -> None:
     assert (source.ids, np.unique(source.decode(0)[1]).tolist()) == (("a", "b"), [1])
     with pytest.raises(InputError, match="or have a threshold, got a JPEG"):
         Folder(**options).read_source().decode(0)
-    plain = {"images": "{case}/{case}_image.jpg", "masks": "{case}/{case}_mask_x.jpg", "label_files": None}
+    plain: dict[str, Any] = {
+        "images": "{case}/{case}_image.jpg",
+        "masks": "{case}/{case}_mask_x.jpg",
+        "label_files": None,
+    }
     plain |= {"threshold": 100}
     assert np.unique(Folder(**(options | plain)).read_source().decode(1)[1]).tolist() == [1]

@@ -51,12 +51,15 @@ class FilePairs(Source):
         samples: the files, in the order of `ids`.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
         table: class of each mask value; None interprets values as class ids, or by the threshold.
+        label_files: labels whose masks are files of their own.
+        value_range: image values that become 0 and 1; by the number of bits if None.
     """
 
     samples: Sequence[Sample]
     threshold: int | None
     table: LabelTable | None = None
     label_files: LabelFiles | None = None
+    value_range: tuple[float, float] | None = None
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and mask file."""
@@ -89,8 +92,8 @@ class FilePairs(Source):
     def image(self, sample: Sample) -> Image:
         """Return the image (H, W, C): one file, or a grey one for each channel."""
         if not sample.further:
-            return read_image(sample.image, self.channels)
-        parts = [read_image(path, 1) for path in sample.images]
+            return read_image(sample.image, self.channels, self.value_range)
+        parts = [read_image(path, 1, self.value_range) for path in sample.images]
         for path, part in zip(sample.images, parts, strict=True):
             if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
                 raise InputError(

@@ -38,13 +38,14 @@ class FolderSource(FilePairs):
         root: data set folder; all files must lie inside it.
         images: folder of the images below `root`, or a pattern of paths with `{case}`.
         masks: folder of the masks below `root`, or such a pattern; see `seg_mia.data.label_files`.
-        channels: 1 for grey, 3 for RGB; grey files are repeated for 3.
+        channels: 1 for grey, 3 for RGB, other numbers for bands of TIFF files; grey is repeated for 3.
         classes: number of classes, background included, 2 to 255; ignored with a table.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
         table: class of each mask value; None interprets values as class ids, or by the threshold.
         channel_endings: ends of the names of each channel's grey file, such as `_0000` and `_0001`; without
             them an image is one file. Not with a manifest or `image_ending`.
         label_files: labels whose masks are files of their own, instead of a table.
+        value_range: image values that become 0 and 1; by the number of bits if None.
         image_ending: end of image names before the suffix, such as `_image`, not part of ids.
         mask_ending: end of mask names before the suffix, such as `_mask`; needed where images and masks are
             in one folder.
@@ -73,6 +74,7 @@ class FolderSource(FilePairs):
         table: LabelTable | None = None,
         channel_endings: Sequence[str] = (),
         label_files: LabelFiles | None = None,
+        value_range: tuple[float, float] | None = None,
         image_ending: str = "",
         mask_ending: str = "",
         size: int | None = None,
@@ -83,9 +85,10 @@ class FolderSource(FilePairs):
         patient: str | None = None,
     ) -> None:
         stated = classes if label_files is None else 2
-        _check(len(channel_endings) or channels, stated, threshold, size, stacked=bool(channel_endings))
+        _check(len(channel_endings) or channels, stated, threshold, size)
         channels = len(channel_endings) or channels
         self.channels, self.threshold, self.size, self.table = channels, threshold, size, table
+        self.value_range = value_range
         self.classes = classes if table is None else table.classes
         self.label_files = label_files
         if label_files is not None:
@@ -130,6 +133,7 @@ class FolderSource(FilePairs):
             "classes": int(self.classes),
             "threshold": self.threshold,
             "size": self.size,
+            **({} if self.value_range is None else {"value_range": str(self.value_range)}),
         }
         if self.label_files is not None:
             return {**settings, "labels": self.label_files.text}
@@ -163,9 +167,9 @@ def _grouped(
     ]
 
 
-def _check(channels: int, classes: int, threshold: int | None, size: int | None, *, stacked: bool) -> None:
-    if channels not in (1, 3) and not stacked:
-        raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}; set it to one of them")
+def _check(channels: int, classes: int, threshold: int | None, size: int | None) -> None:
+    if channels < 1:
+        raise InputError(f"channels must be 1 (grey), 3 (RGB) or a number of bands, got {channels}; set it")
     if not 2 <= classes <= 255:
         raise InputError(f"classes must be 2 to 255, background included, got {classes}; change it")
     if threshold is not None and (classes != 2 or threshold < 0):

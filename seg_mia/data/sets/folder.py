@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.folder_source import FolderSource
 from seg_mia.data.images.label_ids import LabelSetting, LabelTable, RegionSetting, label_table
@@ -21,7 +23,9 @@ class Folder(SegmentationData):
         images: sub-folder of images, or a pattern of their paths, such as `{case}/image.png`.
         masks: sub-folder of masks, or a pattern such as `{case}/mask.png`; of `label_files` a folder for
             each case, `{case}/masks`, or the pattern of a file, `masks/{case}_{label}.png`.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB, other numbers for the bands of TIFF files.
+        value_range: image values that become black and white, `[0, 4095]`, for more than 8 bits and for
+            floats; if not given, 0 and 255, 0 and 65535, or 0 and 1.
         classes: number of classes, background included; 2 if not given, or those of `labels`.
         threshold: mask values above it are foreground (two classes only); if not given, masks hold class ids.
         labels: class of each mask value, `{0: 0, 128: 1, 255: 2}`, or of each colour,
@@ -59,6 +63,7 @@ class Folder(SegmentationData):
         images: str = "images",
         masks: str = "masks",
         channels: int = 3,
+        value_range: list[float] | None = None,
         classes: int | None = None,
         threshold: int | None = None,
         labels: LabelSetting | None = None,
@@ -80,8 +85,15 @@ class Folder(SegmentationData):
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.save_hyperparameters(logger=False)
-        if channels not in {1, 3} or (classes is not None and classes < 2):
-            raise InputError(f"channels must be 1 or 3 and classes at least 2, got {channels} and {classes}")
+        if channels < 1 or (classes is not None and classes < 2):
+            raise InputError(
+                f"channels must be at least 1 and classes at least 2, got {channels} and {classes}; correct "
+                "them"
+            )
+        ends = value_range
+        if ends is not None and not (len(ends) == 2 and ends[0] < ends[1] and np.isfinite(ends).all()):
+            raise InputError(f"value_range must be two ascending numbers, got {ends}; correct it")
+        self.value_range = None if ends is None else (ends[0], ends[1])
         self.table = label_table(labels, label_tolerance, regions)
         _check_table(self.table, classes, threshold)
         self.label_files = label_files_of(label_files, exclusive=labels_exclusive, absent=absent_labels)
@@ -121,6 +133,7 @@ class Folder(SegmentationData):
             table=self.table,
             channel_endings=self.channel_endings,
             label_files=self.label_files,
+            value_range=self.value_range,
             image_ending=self.image_ending,
             mask_ending=self.mask_ending,
             size=self.size,

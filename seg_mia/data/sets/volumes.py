@@ -65,8 +65,9 @@ class VolumeFiles(Volumes):
         self.unoriented, self.patients = unoriented, Patients(patient)
         files = label_files_of(label_files, exclusive=labels_exclusive, absent=absent_labels)
         if files is not None:
-            stated = (volumes_split_and_loading.get(name) for name in ("organs", "labels", "regions"))
-            self.organs, self.regions = label_setting(*stated, files)
+            given = volumes_split_and_loading
+            ids = given.get("organs"), given.get("labels"), given.get("regions")
+            self.organs, self.regions = label_setting(*ids, files)
         self.layout = Layout(images, masks, channel_endings or [], files, _listed, ENDINGS)
 
     def find(self) -> Path:

@@ -13,7 +13,7 @@ from seg_mia.errors import InputError
 
 def classes_by_id(
     organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None, regions: RegionSetting | None = None
-) -> dict[int, int]:
+) -> Mapping[int, int]:
     """Return the class of each label id, from one of two settings; by default id 1 is class 1.
 
     Args:
@@ -58,4 +58,5 @@ def classes_in(ids: NDArray[np.unsignedinteger[Any]], classes_of: Mapping[int, i
     for label, kind in classes_of.items():
         if label < len(table):
             table[label] = kind
-    return table[ids]
+    classes: Mask = table[ids]
+    return classes
