@@ -11,12 +11,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.checks import ONE_GREY
+from seg_mia.data.checks import ONE_GREY, pixels_by_label
 from seg_mia.data.report_types import ClassShare, DataReport, NearDuplicates, NearPair, PartSize, Spread
 from seg_mia.data.source import PARTS
 from seg_mia.data.survey import Pair, Survey, equal
 from seg_mia.data.units import units_of
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 
 LISTED = 1000
 """Maximum number of listed pairs within groups; all are counted."""
@@ -80,7 +81,7 @@ def data_report(
             "high": float(measured.high.max()),
         },
         "masks": {"shape": list(data.cached.masks.shape[1:]), "foreground": _spread(foreground)},
-        "classes": _classes(measured),
+        "classes": _classes(measured, findings.data.source.classes),
         "ignored": float(measured.pixels[:, -1].sum() / measured.pixels.sum()),
         "split": {part: findings.parts.count(part) for part in dict.fromkeys(findings.parts)}
         or findings.misfit,
@@ -120,11 +121,18 @@ def _spread(values: NDArray[Any]) -> Spread:
     }
 
 
-def _classes(measured: Survey) -> list[ClassShare]:
-    counts, total = measured.pixels[:, :-1], max(int(measured.labelled.sum()), 1)
+def _classes(measured: Survey, classes: int) -> list[ClassShare]:
+    counts, total = measured.pixels[:, :-1].T, max(int(measured.labelled.sum()), 1)
+    rows = {"background": counts[0], **pixels_by_label(counts, classes)}
+    named = bool(label_names(classes))
     return [
-        {"id": number, "share": float(column.sum() / total), "samples": int((column > 0).sum())}
-        for number, column in enumerate(counts.T)
+        {
+            "id": number,
+            "name": name if named else "",
+            "share": float(row.sum() / total),
+            "samples": int((row > 0).sum()),
+        }
+        for number, (name, row) in enumerate(rows.items())
     ]
 
 

@@ -32,11 +32,14 @@ def report_lines(content: DataReport, file: Path) -> list[str]:
             for row in content["parts"]
         ),
         *([f"- **training is refused**: {content['refused']}"] if content["refused"] else []),
-        *(f"- {note['text']}: {_named(note['names'])}" for note in content["notes"]),
+        *(f"- {note['text']}{_after(note['names'])}" for note in content["notes"]),
         "",
         "| class | of the labelled pixels | in samples |",
         "| --- | --- | --- |",
-        *(f"| {row['id']} | {row['share']:.3%} | {row['samples']} |" for row in content["classes"]),
+        *(
+            f"| {row['name'] or row['id']} | {row['share']:.3%} | {row['samples']} |"
+            for row in content["classes"]
+        ),
         "",
         *(f"- {kind}: {_named(names)}" for kind, names in content["suspicious"].items()),
         f"- identical images: {_named([' = '.join(names) for names in content['equal']])}",
@@ -81,6 +84,10 @@ def _split(split: Mapping[str, int] | str) -> str:
     if isinstance(split, str):
         return f"not possible: {split}"
     return ", ".join(f"{count} {part}" for part, count in split.items())
+
+
+def _after(names: Sequence[str]) -> str:
+    return f": {_named(names)}" if names else ""
 
 
 def _named(names: Sequence[str]) -> str:

@@ -1,14 +1,19 @@
 """Contact sheets of a data set: its samples with their masks, and its near duplicates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from seg_mia.commands.data_report import Inspection
+from seg_mia.metrics.label_sets import label_names
 from seg_mia.results.orthogonal import OrthogonalSlices
-from seg_mia.results.pictures import Tile, draw, overlay, picture
+from seg_mia.results.pictures import TILE, Tile, draw, overlay, picture
 
-COLUMNS = 8
+COLUMNS, COLUMNS_OF_VOLUMES = 8, 4
+LEGEND = 24
+"""Classes of a legend, at most."""
 ROWS_OF_PAIRS = 12
 
 
@@ -20,9 +25,28 @@ def contact_sheet(findings: Inspection, count: int) -> NDArray[np.uint8]:
         order[position] for position in np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)
     ]
     tiles = [_tile(findings, index) for index in chosen]
-    tiles += [Tile(np.ones((1, 1, 3), np.float32))] * (-len(tiles) % COLUMNS)
-    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
-    return draw([""] * COLUMNS, rows, [""] * len(rows))
+    most = COLUMNS_OF_VOLUMES if findings.data.cached.masks.ndim == 4 else COLUMNS
+    columns = min(most, len(tiles))
+    tiles += [Tile(np.ones((1, 1, 3), np.float32))] * (-len(tiles) % columns)
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    side = TILE * COLUMNS / most
+    return draw([""] * columns, rows, [""] * len(rows), side=side, legend=_legend(findings))
+
+
+def _legend(findings: Inspection) -> dict[str, int]:
+    """Return the classes that some mask has, the most frequent first; of more than one class."""
+    classes = findings.data.source.classes
+    counts = findings.measured.pixels[:, 1:-1].sum(0)
+    names = label_names(classes)
+    if classes <= 2:
+        return {}
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda place: -counts[place])[:LEGEND]
+    return {_name(place + 1, names): place + 1 for place in order}
+
+
+def _name(kind: int, names: Sequence[str]) -> str:
+    """Return the name of a class: its labels if it is a set."""
+    return " + ".join(name for bit, name in enumerate(names) if kind >> bit & 1) or f"class {kind}"
 
 
 def duplicates_sheet(findings: Inspection) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
@@ -13,6 +14,7 @@ from seg_mia.data.sample_facts import SampleFacts
 from seg_mia.data.source import Note, Source, listed
 from seg_mia.data.splits import Split
 from seg_mia.errors import InputError
+from seg_mia.metrics.label_sets import label_names
 
 log = logging.getLogger(__name__)
 _LOGGED = set[tuple[str, str]]()
@@ -174,11 +176,21 @@ def _of_masks(sight: Sight) -> list[Note]:
         notes.append(
             Note(f"{len(empty)} of {size} masks are empty: correct if these images show no object", empty)
         )
-    absent = np.flatnonzero(facts.pixels[list(sight.half.members), 1:-1].sum(0) == 0) + 1
-    if len(absent):
-        which = listed([str(number) for number in absent], 8)
-        notes.append(Note(f"no training mask has a pixel of class {which}: it cannot be learnt", ()))
+    pixels = facts.pixels[list(sight.half.members), :-1].sum(0)
+    kinds = pixels_by_label(pixels, sight.source.classes)
+    if absent := [name for name, count in kinds.items() if not count]:
+        text = f"no training mask has a pixel of {listed(absent, 8)}: it cannot be learnt"
+        notes.append(Note(text, ()))
     return notes
+
+
+def pixels_by_label(pixels: NDArray[np.int64], classes: int) -> dict[str, Any]:
+    """Return the numbers of pixels (classes, ...) of each class but background, or of each label of sets."""
+    names = label_names(classes)
+    if not names:
+        return {f"class {number}": pixels[number] for number in range(1, len(pixels))}
+    sets = np.arange(len(pixels))
+    return {name: pixels[sets >> bit & 1 == 1].sum(0) for bit, name in enumerate(names)}
 
 
 def _of_images(sight: Sight) -> list[Note]:

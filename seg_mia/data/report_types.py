@@ -34,9 +34,14 @@ class MaskFacts(TypedDict):
 
 
 class ClassShare(TypedDict):
-    """A class, its share of the labelled pixels, and the number of samples that hold it."""
+    """A class, its share of the labelled pixels, and the number of samples that hold it.
+
+    Of labels that may overlap `id` is the number of the label, from 1, 0 the pixels without one, and `name`
+    that of the label; `name` is empty for classes.
+    """
 
     id: int
+    name: str
     share: float
     samples: int
 

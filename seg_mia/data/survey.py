@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.cache import Cached
+from seg_mia.data.resize import by_area
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
@@ -89,7 +90,7 @@ def thumbnail(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.floa
     if image.ndim == 4:
         slabs = [_slab(image, quarter) for quarter in range(4)]
         return np.block([[slabs[0], slabs[1]], [slabs[2], slabs[3]]])
-    small = np.asarray(cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
+    small = np.asarray(by_area(image, _SIDE, _SIDE), np.float32)
     return np.asarray(small.reshape(_SIDE, _SIDE, -1).mean(2))
 
 

@@ -1,12 +1,15 @@
 """Panels of images, masks and perturbations."""
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
 from matplotlib.transforms import Bbox
@@ -31,6 +34,7 @@ COLOURS = np.array(
     dtype=np.float32,
 ) / np.float32(255)
 """Okabe and Ito's palette, suitable for colour-blind readers; background first."""
+_TURN = (math.sqrt(5) - 1) / 2  # of the colour wheel, from one further class to the next
 ABSTAINED = np.array([1, 0, 1], dtype=np.float32)
 """Magenta, which is no class's colour."""
 TILE, GAP = 1.9, 0.06
@@ -46,19 +50,49 @@ class Tile:
 
 
 def picture(image: Tensor) -> Pixels:
-    """Return an image (C, H, W) in [0, 1] as (H, W, 3): at most three channels, a missing third is black."""
-    array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
-    return np.pad(array[..., :3], ((0, 0), (0, 0), (0, max(0, 3 - array.shape[2]))))
+    """Return an image (C, H, W) in [0, 1] as a picture with three colours.
+
+    One channel is grey, two or three are red, green and blue, (H, W, 3), a missing third is black. Of more
+    each is a grey panel, row by row in a nearly square mosaic.
+    """
+    return _mosaic(_panels(image))
 
 
 def overlay(image: Tensor, mask: Tensor) -> Pixels:
-    """Return the image with the mask (h, w) tinted over its centre and outlined; ignored pixels are white."""
-    base = centre(picture(image), *mask.shape)
+    """Return the image with the mask (h, w) tinted over its centre and outlined; ignored pixels are white.
+
+    Of more than three channels, every panel has the mask.
+    """
+    return _mosaic([_tinted(centre(panel, *mask.shape), mask) for panel in _panels(image)])
+
+
+def _panels(image: Tensor) -> list[Pixels]:
+    """Return an image (C, H, W) as one picture (H, W, 3), of more than three channels one for each."""
+    array = np.moveaxis(image.detach().float().cpu().clamp(0, 1).numpy(), 0, -1)
+    if array.shape[2] in (2, 3):
+        return [np.pad(array, ((0, 0), (0, 0), (0, 3 - array.shape[2])))]
+    return [np.repeat(array[..., channel, None], 3, axis=2) for channel in range(array.shape[2])]
+
+
+def _mosaic(panels: Sequence[Pixels]) -> Pixels:
+    """Return panels of one size (H, W, 3) row by row, divided by white lines; a single one as it is."""
+    if len(panels) == 1:
+        return panels[0]
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    height, width = panels[0].shape[:2]
+    line = max(1, max(height, width) // 64)
+    shape = (rows * (height + line) - line, columns * (width + line) - line, 3)
+    sheet = np.ones(shape, np.float32)
+    for number, panel in enumerate(panels):
+        top, left = number // columns * (height + line), number % columns * (width + line)
+        sheet[top : top + height, left : left + width] = panel
+    return sheet
+
+
+def _tinted(base: Pixels, mask: Tensor) -> Pixels:
     labels = mask.detach().cpu().numpy()
-    colour = COLOURS[np.where(labels > 0, (labels - 1) % (len(COLOURS) - 1) + 1, 0)]
-    colour[labels == IGNORE] = 1
+    colour = _palette()[labels]
     weight = np.where(labels > 0, 0.35, 0.0)
     weight[_edge(labels)] = 1.0
     mixed = base * (1 - weight[..., None]) + colour * weight[..., None]
@@ -67,13 +101,15 @@ def overlay(image: Tensor, mask: Tensor) -> Pixels:
 
 def certified_overlay(image: Tensor, mask: Tensor, abstained: Tensor) -> Pixels:
     """Return the image with a certified mask (h, w), and the abstained pixels (h, w) in their own colour."""
-    base = overlay(image, mask.masked_fill(abstained, 0))
-    chosen = abstained.detach().cpu().numpy()[..., None]
-    return np.where(chosen, 0.3 * base + 0.7 * ABSTAINED, base).astype(np.float32)
+    chosen, decided = abstained.detach().cpu().numpy()[..., None], mask.masked_fill(abstained, 0)
+    bases = [_tinted(centre(panel, *mask.shape), decided) for panel in _panels(image)]
+    return _mosaic(
+        [np.where(chosen, 0.3 * base + 0.7 * ABSTAINED, base).astype(np.float32) for base in bases]
+    )
 
 
 def magnified(change: Tensor) -> tuple[Pixels, float]:
-    """Return a perturbation (C, H, W) around mid-grey, and the factor that scales its maximum to 0.5."""
+    """Return a perturbation (C, H, W) as a picture around mid-grey, and the factor that scales it to 0.5."""
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return picture(0.5 + change * factor), factor
@@ -86,6 +122,22 @@ def centre(pixels: Pixels, height: int, width: int) -> Pixels:
     return cut
 
 
+@cache
+def _palette() -> NDArray[np.float32]:
+    """Return the colour of each class id (256, 3): beyond the palette other hues, white of ignored pixels."""
+    further = np.arange(256 - len(COLOURS))
+    hues = np.stack([further * _TURN % 1, 0.45 + 0.25 * (further % 3), 1 - 0.2 * (further // 3 % 3)], axis=1)
+    table = np.concatenate([COLOURS, hsv_to_rgb(hues).astype(np.float32)])
+    table[IGNORE] = 1
+    return np.asarray(table, np.float32)
+
+
+def colour_of(kind: int) -> tuple[float, float, float]:
+    """Return the colour of a class id in [0, 1]."""
+    red, green, blue = _palette()[kind].tolist()
+    return red, green, blue
+
+
 def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     edge = np.zeros(labels.shape, bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
@@ -93,16 +145,31 @@ def _edge(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     return edge & (labels > 0) | np.roll(edge, -1, 0) & (labels > 0)
 
 
-def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Return a sheet (H, W, 3): a title above each column, a name before each row, notes below the tiles."""
+def draw(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Tile]],
+    names: Sequence[str],
+    *,
+    side: float = TILE,
+    legend: Mapping[str, int] = MappingProxyType({}),
+) -> NDArray[np.uint8]:
+    """Return a sheet (H, W, 3): a title above each column, a name before each row, notes below the tiles.
+
+    Args:
+        titles: of the columns.
+        rows: tiles of each row.
+        names: of the rows.
+        side: of a tile in inches.
+        legend: classes by name, whose colours are listed above the sheet instead of titles.
+    """
     name_width, title_height, note_height = 0.45, 0.35, 0.26
-    width, height = name_width + TILE * len(titles), title_height + (TILE + note_height) * len(rows)
+    width, height = name_width + side * len(titles), title_height + (side + note_height) * len(rows)
     figure = Figure(figsize=(width, height), dpi=110)
     for row, tiles in enumerate(rows):
-        bottom = (len(rows) - 1 - row) * (TILE + note_height) + note_height
+        bottom = (len(rows) - 1 - row) * (side + note_height) + note_height
         figure.text(
             0.08 / width,
-            (bottom + TILE / 2) / height,
+            (bottom + side / 2) / height,
             names[row][:28],
             rotation=90,
             va="center",
@@ -110,23 +177,36 @@ def draw(titles: Sequence[str], rows: Sequence[Sequence[Tile]], names: Sequence[
             size=6,
         )
         for column, tile in enumerate(tiles):
-            left = name_width + column * TILE
-            top, middle = _place(figure, tile.pixels, left, bottom), (left + (TILE - GAP) / 2) / width
+            left = name_width + column * side
+            top, middle = _place(figure, tile.pixels, left, bottom, side), (left + (side - GAP) / 2) / width
             if row == 0:
                 figure.text(middle, (top + 6 / 72) / height, titles[column], ha="center", size=8)
             figure.text(middle, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5)
+    _explain(figure, legend, name_width, title_height)
     return rendered(figure)
 
 
-def _place(figure: Figure, pixels: Pixels, left: float, bottom: float) -> float:
+def _explain(figure: Figure, legend: Mapping[str, int], left: float, below: float) -> None:
+    """List the colours of classes along the upper edge, as many as there is room for."""
+    width, height = figure.get_size_inches()
+    letter, line = 0.075, (height - below / 2) / height
+    for name, kind in legend.items():
+        if left + letter * (len(name) + 3) > width:
+            break
+        figure.text(left / width, line, "\u25a0", color=colour_of(kind), size=10, va="center")
+        figure.text((left + 0.16) / width, line, name, size=7, va="center")
+        left += letter * (len(name) + 3)
+
+
+def _place(figure: Figure, pixels: Pixels, left: float, bottom: float, side: float) -> float:
     """Show pixels in the middle of a tile at a position in inches; return the upper edge.
 
     Images are drawn without axes, whose ticks would take most of a sheet's time.
     """
     lines, columns = pixels.shape[:2]
-    scale = min((TILE - GAP) / columns, TILE / lines)
+    scale = min((side - GAP) / columns, side / lines)
     width, height = columns * scale, lines * scale
-    begin, end = left + (TILE - GAP - width) / 2, bottom + (TILE - height) / 2
+    begin, end = left + (side - GAP - width) / 2, bottom + (side - height) / 2
     box = Bbox.from_bounds(*(inches * figure.dpi for inches in (begin, end, width, height)))
     image = BboxImage(box, interpolation="nearest", norm=Normalize(0, 1))
     image.set_data(pixels)

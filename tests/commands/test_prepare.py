@@ -156,7 +156,7 @@ def test_bad_input_is_one_line(tidy: Path, capsys: pytest.CaptureFixture[str]) -
         (["--config", str(tidy), "--model.lr=3"], "model.lr"),
         (["--config", str(tidy), "--data.speed=3"], "speed"),
         (["--config", str(tidy), "--data.root=nowhere"], "nowhere"),
-        (["--config", str(tidy), "--data.channels=2"], "channels must be 1 or 3"),
+        (["--config", str(tidy), "--data.channels=2"], "must be a TIFF file to hold 2 channels"),
         (["--config", str(tidy), "--similarity=2"], "similarity above 0"),
         (["--config", str(tidy), "--data.near_duplicates=none"], "'none' is no file; write it with"),
         (

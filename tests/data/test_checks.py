@@ -129,7 +129,7 @@ def test_white_that_is_read_as_ignored_is_told(tmp_path: Path) -> None:
 
 def test_a_class_that_no_member_shows_is_told(tmp_path: Path) -> None:
     (note,) = opened(save(tmp_path, [square(1)] * 6), threshold=None, classes=4).notes
-    assert note.text.startswith("no training mask has a pixel of class 2, 3")
+    assert note.text.startswith("no training mask has a pixel of class 2, class 3:")
 
 
 def test_unlabelled_samples_are_told_and_left_out_of_what_is_scored(tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ from torch.testing import assert_close
 
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.results.curves import trajectories
-from seg_mia.results.pictures import COLOURS, Tile, centre, draw, magnified, overlay, picture, png
+from seg_mia.results.pictures import (
+    COLOURS,
+    Tile,
+    centre,
+    certified_overlay,
+    colour_of,
+    draw,
+    magnified,
+    overlay,
+    picture,
+    png,
+)
 
 
 def coordinates(height: int = 12, width: int = 10) -> torch.Tensor:
@@ -27,13 +38,54 @@ def test_a_picture_is_the_image_with_channels_last() -> None:
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
-@pytest.mark.parametrize("channels", [2, 3, 4, 7])
-def test_of_any_number_of_channels_the_first_three_are_shown(channels: int) -> None:
+@pytest.mark.parametrize("channels", [2, 3])
+def test_two_and_three_channels_are_colours(channels: int) -> None:
     image = torch.arange(1, channels + 1).view(-1, 1, 1).expand(-1, 2, 5) / 10
     pixels = picture(image)
     assert pixels.shape == (2, 5, 3)
     np.testing.assert_allclose(pixels[1, 3], [0.1, 0.2, 0.3 if channels > 2 else 0], atol=1e-7)
     assert overlay(image, torch.zeros(2, 5, dtype=torch.int64)).shape == (2, 5, 3)
+
+
+@pytest.mark.parametrize(("channels", "rows", "columns"), [(4, 2, 2), (5, 2, 3), (7, 3, 3)])
+def test_each_of_more_channels_is_a_grey_panel_with_the_mask(channels: int, rows: int, columns: int) -> None:
+    image = torch.arange(1, channels + 1).view(-1, 1, 1).expand(-1, 8, 10) / 10
+    mask = torch.zeros(6, 8, dtype=torch.int64)
+    mask[2:4, 2:4] = 1
+    unsure = torch.zeros(6, 8, dtype=torch.bool)
+    unsure[0, 0] = True
+    sheets = picture(image), overlay(image, mask), certified_overlay(image, mask, unsure)
+    for pixels, (height, width) in zip(sheets, [(8, 10), (6, 8), (6, 8)], strict=True):
+        assert pixels.shape == (rows * (height + 1) - 1, columns * (width + 1) - 1, 3)
+        for number in range(channels):
+            top, left = number // columns * (height + 1), number % columns * (width + 1)
+            np.testing.assert_allclose(pixels[top + 5, left + 5], [(number + 1) / 10] * 3, atol=1e-6)
+            if height == 6:
+                np.testing.assert_allclose(pixels[top + 2, left + 2], COLOURS[1], atol=1e-6)
+        assert rows * columns == channels or (pixels[-1, -1] == 1).all()
+    np.testing.assert_allclose(sheets[2][0, 0], 0.3 * 0.1 + 0.7 * np.array([1, 0, 1]), atol=1e-6)
+
+
+def test_many_classes_have_colours_of_their_own() -> None:
+    colours = np.array([colour_of(kind) for kind in range(64)])
+    assert np.array_equal(colours[: len(COLOURS)], COLOURS)
+    distances = np.abs(colours[:, None] - colours[None]).max(axis=2) + np.eye(64)
+    assert distances.min() > 0.02
+    assert colour_of(IGNORE) == (1, 1, 1)
+
+
+def test_a_legend_lists_classes_by_colour_where_there_is_room() -> None:
+    rows = [[Tile(np.ones((4, 4, 3), np.float32))] * 2]
+    legend = {"liver": 1, "liver + tumour": 3}
+    without, drawn = draw(["", ""], rows, [""]), draw(["", ""], rows, [""], legend=legend)
+    assert drawn.shape == without.shape
+    for kind in legend.values():
+        wanted = np.round(np.array(colour_of(kind)) * 255)
+        assert (np.abs(drawn.astype(int) - wanted).max(axis=2) <= 1).sum() > 10
+    narrow = draw([""], [rows[0][:1]], [""], legend=dict.fromkeys(["a very long name of a class"] * 2, 2))
+    assert narrow.shape[1] < drawn.shape[1]
+    wide = draw(["", ""], rows, [""], side=4)
+    assert wide.shape[1] > 1.8 * drawn.shape[1]
 
 
 def test_a_smaller_mask_lies_over_the_centre() -> None:

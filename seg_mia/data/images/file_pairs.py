@@ -1,5 +1,6 @@
 """Samples of one image file and one mask file each, and their common source class."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -8,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.images.label_ids import LabelTable, proposed
+from seg_mia.data.images.label_ids import JPEG, LabelTable, mapped, proposed, stored_values
 from seg_mia.data.images.mask_coding import largest_lost
 from seg_mia.data.images.reading import digest, read_image, read_mask
+from seg_mia.data.label_files import LabelFiles, Part, foreground
 from seg_mia.data.source import Image, Mask, Source
 from seg_mia.errors import InputError
 
@@ -20,6 +22,7 @@ class Sample(NamedTuple):
 
     Attributes:
         further: image files of further channels, each grey.
+        parts: mask files of single labels, of which `mask` is the first.
     """
 
     name: str
@@ -28,6 +31,12 @@ class Sample(NamedTuple):
     group: str
     columns: Mapping[str, str] = MappingProxyType({})
     further: tuple[Path, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All mask files, in the order of labels."""
+        return tuple(part.path for part in self.parts) or (self.mask,)
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -42,15 +51,23 @@ class FilePairs(Source):
         samples: the files, in the order of `ids`.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
         table: class of each mask value; None interprets values as class ids, or by the threshold.
+        label_files: labels whose masks are files of their own.
+        value_range: image values that become 0 and 1; by the number of bits if None.
     """
 
     samples: Sequence[Sample]
     threshold: int | None
     table: LabelTable | None = None
+    label_files: LabelFiles | None = None
+    value_range: tuple[float, float] | None = None
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and mask file."""
-        return digest(*self.samples[index].images, self.samples[index].mask)
+        sample = self.samples[index]
+        files = digest(*sample.images, *sample.masks)
+        if not sample.parts:
+            return files
+        return hashlib.sha256(f"{files} {[part.label for part in sample.parts]}".encode()).hexdigest()
 
     def image_digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of the image file."""
@@ -63,7 +80,8 @@ class FilePairs(Source):
             InputError: sizes differ, or a file is invalid.
         """
         sample = self.samples[index]
-        image, mask = self.image(sample), self.mask(sample.mask)
+        image = self.image(sample)
+        mask = self._combined(sample) if sample.parts else self.mask(sample.mask)
         if image.shape[:2] != mask.shape:
             raise InputError(
                 f"image and mask must have one size, got {image.shape[1]}x{image.shape[0]} for "
@@ -74,8 +92,8 @@ class FilePairs(Source):
     def image(self, sample: Sample) -> Image:
         """Return the image (H, W, C): one file, or a grey one for each channel."""
         if not sample.further:
-            return read_image(sample.image, self.channels)
-        parts = [read_image(path, 1) for path in sample.images]
+            return read_image(sample.image, self.channels, self.value_range)
+        parts = [read_image(path, 1, self.value_range) for path in sample.images]
         for path, part in zip(sample.images, parts, strict=True):
             if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
                 raise InputError(
@@ -91,20 +109,51 @@ class FilePairs(Source):
             return self.table.read(path)
         return read_mask(path, threshold=self.threshold, classes=self.classes)
 
+    def _combined(self, sample: Sample) -> Mask:
+        """Return the classes of masks in files of their own (h, w)."""
+        if self.label_files is None:
+            raise TypeError("parts of a mask need label_files")
+        masks = [self._foreground(part.path) for part in sample.parts]
+        for part, mask in zip(sample.parts, masks, strict=True):
+            if mask.shape != masks[0].shape:
+                raise InputError(
+                    f"masks of a sample must have one size, got {_size(masks[0])} for {sample.mask} and "
+                    f"{_size(mask)} for {part.path}; replace one"
+                )
+        return self.label_files.combined(zip(sample.parts, masks, strict=True), masks[0].shape)
+
+    def _foreground(self, path: Path) -> NDArray[np.bool_]:
+        """Return where a binary mask file is foreground (h, w)."""
+        if self.threshold is not None:
+            return read_mask(path, threshold=self.threshold, classes=2) > 0
+        if path.suffix.lower() in JPEG:
+            raise InputError(
+                f"{path} must be a PNG, TIFF or BMP mask, or have a threshold, got a JPEG; set one"
+            )
+        return foreground(stored_values(path, colours=False), path)
+
     def proposed_labels(self) -> str:
         """Return the settings that fit the values of all masks, as YAML; empty if there are none."""
+        if self.label_files is not None:
+            return ""
         if self.table is not None and self.table.regions:
             return ""
         return proposed(sample.mask for sample in self.samples)
 
     def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
         """Return the sets of regions of label ids; InputError where regions are of colours."""
+        if self.label_files is not None:
+            return mapped(ids, self.label_files.classes_of)
         return super().reference(ids) if self.table is None else self.table.classes_for(ids)
 
     def lost(self, index: int) -> int:
         """Return the largest mask-file value that the threshold mapped to background."""
-        return largest_lost(self.samples[index].mask, self.threshold)
+        return max(largest_lost(path, self.threshold) for path in self.samples[index].masks)
 
 
 def _kind(image: Image) -> str:
-    return f"{image.shape[1]}x{image.shape[0]} of {image.dtype}"
+    return f"{_size(image)} of {image.dtype}"
+
+
+def _size(pixels: NDArray[Any]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from seg_mia.data.channel_files import by_channel
+from seg_mia.data.case_files import channels_by_case, files_by_case, is_pattern
 from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.images.file_pairs import FilePairs, Sample
 from seg_mia.data.images.label_ids import LabelTable
 from seg_mia.data.images.reading import SUFFIXES, list_files, pairs
+from seg_mia.data.label_files import LabelFiles
 from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import path_below, regular
@@ -35,14 +36,16 @@ class FolderSource(FilePairs):
 
     Args:
         root: data set folder; all files must lie inside it.
-        images: folder of the images below `root`.
-        masks: folder of the masks below `root`.
-        channels: 1 for grey, 3 for RGB; grey files are repeated for 3.
+        images: folder of the images below `root`, or a pattern of paths with `{case}`.
+        masks: folder of the masks below `root`, or such a pattern; see `seg_mia.data.label_files`.
+        channels: 1 for grey, 3 for RGB, other numbers for bands of TIFF files; grey is repeated for 3.
         classes: number of classes, background included, 2 to 255; ignored with a table.
         threshold: mask values above it are class 1 (two classes only); None interprets values as class ids.
         table: class of each mask value; None interprets values as class ids, or by the threshold.
         channel_endings: ends of the names of each channel's grey file, such as `_0000` and `_0001`; without
             them an image is one file. Not with a manifest or `image_ending`.
+        label_files: labels whose masks are files of their own, instead of a table.
+        value_range: image values that become 0 and 1; by the number of bits if None.
         image_ending: end of image names before the suffix, such as `_image`, not part of ids.
         mask_ending: end of mask names before the suffix, such as `_mask`; needed where images and masks are
             in one folder.
@@ -70,6 +73,8 @@ class FolderSource(FilePairs):
         threshold: int | None = None,
         table: LabelTable | None = None,
         channel_endings: Sequence[str] = (),
+        label_files: LabelFiles | None = None,
+        value_range: tuple[float, float] | None = None,
         image_ending: str = "",
         mask_ending: str = "",
         size: int | None = None,
@@ -79,15 +84,23 @@ class FolderSource(FilePairs):
         group_column: str | None = None,
         patient: str | None = None,
     ) -> None:
-        _check(len(channel_endings) or channels, classes, threshold, size, stacked=bool(channel_endings))
+        stated = classes if label_files is None else 2
+        _check(len(channel_endings) or channels, stated, threshold, size)
         channels = len(channel_endings) or channels
         self.channels, self.threshold, self.size, self.table = channels, threshold, size, table
+        self.value_range = value_range
         self.classes = classes if table is None else table.classes
+        self.label_files = label_files
+        if label_files is not None:
+            self.classes = label_files.classes
         folder, endings = Path(root), (image_ending, mask_ending)
-        if channel_endings:
-            if manifest is not None or image_ending:
-                raise InputError("channel_endings exclude a manifest and image_ending, got both")
-            self.samples = _stacked(folder, (images, masks), channel_endings, mask_ending)
+        if channel_endings or label_files is not None or is_pattern(images) or is_pattern(masks):
+            if manifest is not None or image_ending or (label_files is not None and mask_ending):
+                raise InputError(
+                    "channel_endings, label_files and patterns exclude a manifest and endings of names, got "
+                    "both; leave out one"
+                )
+            self.samples = _grouped(folder, (images, masks), channel_endings, mask_ending, label_files)
         elif manifest is None:
             if group_column is not None:
                 raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
@@ -120,16 +133,33 @@ class FolderSource(FilePairs):
             "classes": int(self.classes),
             "threshold": self.threshold,
             "size": self.size,
+            **({} if self.value_range is None else {"value_range": str(self.value_range)}),
         }
+        if self.label_files is not None:
+            return {**settings, "labels": self.label_files.text}
         return settings if self.table is None else {**settings, "labels": self.table.text}
 
 
-def _stacked(root: Path, folders: tuple[str, str], channels: Sequence[str], mask_ending: str) -> list[Sample]:
-    """Return the samples of several image files and one mask each."""
-    images = by_channel(list_files(path_below(root, folders[0])), channels)
-    _, masks, _ = _by_ending(root, folders, ("", mask_ending))
-    if folders[0] == folders[1]:
-        masks = {name: path for name, path in masks.items() if not name.endswith(tuple(channels))}
+def _listing(root: Path, folder: str) -> dict[str, Path]:
+    return list_files(path_below(root, folder))
+
+
+def _grouped(
+    root: Path, places: tuple[str, str], channels: Sequence[str], mask_ending: str, labels: LabelFiles | None
+) -> list[Sample]:
+    """Return the samples of cases with several image or mask files each, or in the places of patterns."""
+    images = channels_by_case(root, places[0], channels, _listing)
+    if labels is not None:
+        parts = labels.of_cases(root, places[1], images, SUFFIXES)
+        return [
+            Sample(name, files[0], parts[name][0].path, name, further=files[1:], parts=parts[name])
+            for name, files in images.items()
+        ]
+    masks = {
+        name.removesuffix(mask_ending): path
+        for name, path in files_by_case(root, places[1], _listing).items()
+        if name.endswith(mask_ending) and not (places[0] == places[1] and name.endswith(tuple(channels)))
+    }
     first = {name: files[0] for name, files in images.items()}
     return [
         Sample(name, image, mask, group=name, further=images[name][1:])
@@ -137,9 +167,9 @@ def _stacked(root: Path, folders: tuple[str, str], channels: Sequence[str], mask
     ]
 
 
-def _check(channels: int, classes: int, threshold: int | None, size: int | None, *, stacked: bool) -> None:
-    if channels not in (1, 3) and not stacked:
-        raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}; set it to one of them")
+def _check(channels: int, classes: int, threshold: int | None, size: int | None) -> None:
+    if channels < 1:
+        raise InputError(f"channels must be 1 (grey), 3 (RGB) or a number of bands, got {channels}; set it")
     if not 2 <= classes <= 255:
         raise InputError(f"classes must be 2 to 255, background included, got {classes}; change it")
     if threshold is not None and (classes != 2 or threshold < 0):

@@ -17,6 +17,8 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from seg_mia.data.digests import content_digest
+from seg_mia.data.images.bands import read_bands
+from seg_mia.data.images.grey_values import scaled, unit
 from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
 from seg_mia.data.root import path_below, regular, unlisted
 from seg_mia.data.source import Image, Mask, listed
@@ -49,17 +51,24 @@ _UNREADABLE = (
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 
-def read_image(path: Path, channels: int) -> Image:
+def read_image(path: Path, channels: int, value_range: tuple[float, float] | None = None) -> Image:
     """Read a PNG, JPEG, TIFF or BMP file as (H, W, channels): 8 bits as uint8, else float32 in [0, 1].
 
     EXIF rotation is applied, palettes are expanded, opaque alpha is dropped, and 16 bits are divided
-    by 65535. Grey is repeated for three channels.
+    by 65535. Grey is repeated for three channels. Other numbers than 1 and 3 are bands of a TIFF file.
+
+    Args:
+        path: the file.
+        channels: of the image.
+        value_range: values that become 0 and 1, others linearly, beyond them 0 and 1.
 
     Raises:
         InputError: the file is unreadable, truncated, multi-page, transparent, of another pixel type, in
             colour while `channels` is 1, or of floats outside [0, 1].
     """
-    pixels: NDArray[Any] = _scaled(stored_pixels(path), path)
+    if channels not in (1, 3):
+        return scaled(read_bands(path, channels), path, value_range)
+    pixels: NDArray[Any] = scaled(stored_pixels(path), path, value_range)
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], channels, axis=2)
     if channels == 3:
@@ -348,7 +357,7 @@ def _positive(pixels: Pixels, path: Path) -> Pixels:
     """Invert 16-bit or float values stored with white as 0."""
     if pixels.dtype == np.uint16:
         return np.uint16(65535) - pixels
-    return np.float32(1) - _unit(pixels, path)
+    return np.float32(1) - unit(pixels, path)
 
 
 def _layout(path: Path) -> str:
@@ -357,23 +366,6 @@ def _layout(path: Path) -> str:
 
 def _transparent(path: Path) -> str:
     return f"{path} must be opaque, got transparent pixels; flatten it"
-
-
-def _scaled(pixels: Pixels, path: Path) -> Image:
-    """Keep 8 bits, divide 16 bits by 65535 and check floats."""
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) / np.float32(65535)
-    if pixels.dtype == np.float32:
-        return _unit(pixels, path)
-    return pixels.astype(np.uint8)
-
-
-def _unit(pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Return floats after checking that they lie in [0, 1]."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"{path} must hold floats in [0, 1], got [{low:.3g}, {high:.3g}]; rescale it")
-    return pixels.astype(np.float32)
 
 
 def is_grey(pixels: NDArray[Any], *, tolerance: int) -> bool:

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.images.mask_coding import refuse_lost
 from seg_mia.data.images.reading import read_mask
-from seg_mia.data.volumes.dicom_values import cell_of, check_meaning, scale_of, unpadded
+from seg_mia.data.volumes.dicom_frames import frames_of, is_enhanced
+from seg_mia.data.volumes.dicom_values import cell_of, check_meaning, is_inverse, scale_of, shown
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume
 from seg_mia.data.volumes.nifti_file import canonical
 from seg_mia.errors import InputError, reason_of
@@ -40,12 +41,18 @@ _UNREADABLE = (
     MemoryError,
     struct.error,
 )
+INVERTED = "series are MONOCHROME1 and read inverted, their lowest value as white, as SimpleITK does"
+"""What it means that values are stored with white as the lowest."""
+INVERTED_CT = (
+    f"{INVERTED}: their values are no Hounsfield units then, so set --data.level and --data.width to them"
+)
+"""The same of CT."""
 _UNEVEN = 0.1  # tolerated deviation from the usual slice distance, as a fraction of it
 
 
 @dataclass(frozen=True)
 class DicomSeries(Scan):
-    """Files of one series, one slice each, sorted by position in the patient.
+    """Slices of one series, a file each or frames of enhanced objects, sorted by position in the patient.
 
     Attributes:
         slices: the files, in name order.
@@ -60,34 +67,61 @@ class DicomSeries(Scan):
 
     def grid(self) -> Grid:
         """Return shape and position from the headers."""
-        heads = [_head(path, pixels=False) for path in self.slices]
-        _, affine = placed(heads, self.slices)
-        shape = (int(heads[0].Columns), int(heads[0].Rows), len(heads))
-        turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, self.slices[0].parent)
+        heads = self.heads()
+        _, affine = placed(heads, self.folder)
+        shape = (int(heads[0].fields.Columns), int(heads[0].fields.Rows), len(heads))
+        turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, self.folder)
         right, front, up = turned.shape
         return Grid((right, front, up), matrix)
 
     def read(self) -> Volume:
         """Return the reoriented voxels; slope and intercept convert CT to Hounsfield units."""
-        heads = [_head(path, pixels=True) for path in self.slices]
-        order, affine = placed(heads, self.slices)
-        pixels = [_pixels(head, path) for head, path in zip(heads, self.slices, strict=True)]
-        scales = {scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)}
-        if len(scales) > 1:
-            rescales = [scale_of(head, path) for head, path in zip(heads, self.slices, strict=True)]
+        heads, pixels = list[Head](), list[NDArray[Any]]()
+        for path in self.slices:
+            head = _opened(path, pixels=True)
+            frames = _heads(head, path)
+            heads += frames
+            pixels += _pixels(head, frames, path)
+        order, affine = placed(heads, self.folder)
+        scales = [scale_of(head.fields, head.path) for head in heads]
+        scale = scales[0]
+        if len(set(scales)) > 1:
             pixels = [
                 flat * np.float32(slope) + np.float32(intercept)
-                for flat, (slope, intercept) in zip(pixels, rescales, strict=True)
+                for flat, (slope, intercept) in zip(pixels, scales, strict=True)
             ]
-            scales = {(1.0, 0.0)}
-        folder = self.slices[0].parent
-        turned, _ = canonical(_stacked([pixels[number] for number in order]), affine, folder)
-        return Volume(str(folder), turned, *scales.pop())
+            scale = (1.0, 0.0)
+        turned, _ = canonical(_stacked([pixels[number] for number in order]), affine, self.folder)
+        return Volume(str(self.folder), turned, *scale)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files."""
+        return self.slices[0].parent
+
+    def heads(self) -> list["Head"]:
+        """Return the header of each slice, by file and stored order."""
+        return [head for path in self.slices for head in _heads(_opened(path, pixels=False), path)]
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return whether values are inverted, by the first file's header."""
+        head = _heads(_opened(self.slices[0], pixels=False), self.slices[0])[0].fields
+        if not is_inverse(head):
+            return ()
+        return (INVERTED_CT,) if head.get("Modality", "CT") == "CT" else (INVERTED,)
+
+
+class Head(NamedTuple):
+    """Header fields of one slice, its file, and its name in messages."""
+
+    fields: Any
+    path: Path
+    name: str
 
 
 @dataclass(frozen=True)
 class PngStack(Scan):
-    """PNG labels of a series; the i-th PNG by name labels the i-th series file by name.
+    """PNG labels of a series; the i-th PNG by name labels the i-th slice by name of file, then stored order.
 
     Attributes:
         pictures: the PNG files, in name order.
@@ -111,23 +145,23 @@ class PngStack(Scan):
 
     def grid(self) -> Grid:
         """Check the number of files and return the grid of the series."""
-        self._count()
+        self._heads()
         return self.series.grid()
 
     def read(self) -> Volume:
         """Return the label ids in the orientation of the series."""
-        self._count()
-        heads = [_head(path, pixels=False) for path in self.series.slices]
-        order, affine = placed(heads, self.series.slices)
+        heads = self._heads()
+        order, affine = placed(heads, self.series.folder)
         remedy = "set threshold for a black-and-white mask, or correct the file"
         masks = [
             read_mask(path, threshold=self.threshold, classes=255, remedy=remedy) for path in self.pictures
         ]
-        for path, mask, head in zip(self.pictures, masks, heads, strict=True):
-            if mask.shape != (head.Rows, head.Columns):
+        rows, columns = heads[0].fields.Rows, heads[0].fields.Columns
+        for path, mask in zip(self.pictures, masks, strict=True):
+            if mask.shape != (rows, columns):
                 raise InputError(
                     f"{path} must have the size of its slice, got {mask.shape[1]}x{mask.shape[0]} and "
-                    f"{head.Columns}x{head.Rows}; replace it"
+                    f"{columns}x{rows}; replace it"
                 )
         for path in (path for path, mask in zip(self.pictures, masks, strict=True) if not mask.any()):
             refuse_lost(path, self.threshold)
@@ -135,39 +169,42 @@ class PngStack(Scan):
         turned, _ = canonical(_stacked([masks[number] for number in order]), affine, folder)
         return Volume(str(folder), turned)
 
-    def _count(self) -> None:
-        if len(self.pictures) != len(self.series.slices):
+    def _heads(self) -> list[Head]:
+        """Return the headers of the series after comparing their number with that of the pictures."""
+        heads = self.series.heads()
+        if len(self.pictures) != len(heads):
             raise InputError(
                 f"{self.pictures[0].parent} must hold a PNG for each slice, got {len(self.pictures)} for "
-                f"{len(self.series.slices)} .dcm files; add or remove some"
+                f"{len(heads)} slices of {self.series.folder}; add or remove some"
             )
+        return heads
 
 
-def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDArray[np.float64]]:
+def placed(heads: Sequence[Head], folder: Path) -> tuple[list[int], NDArray[np.float64]]:
     """Return the slice order along the patient, and the matrix from (column, row, position) to mm in RAS.
 
     Args:
-        heads: DICOM data sets of one series.
-        files: their files, for error messages.
+        heads: headers of one series.
+        folder: its folder, for error messages.
 
     Raises:
         InputError: slices differ in size or direction, or one is missing or duplicated.
     """
-    first = heads[0]
-    for head, path in zip(heads, files, strict=True):
-        _check_alike(first, head, path)
+    first = heads[0].fields
+    for head in heads:
+        _check_alike(heads[0], head)
     along_row, along_column = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-    positions = np.array([head.ImagePositionPatient for head in heads], dtype=np.float64)
+    positions = np.array([head.fields.ImagePositionPatient for head in heads], dtype=np.float64)
     distances = positions @ np.cross(along_row, along_column)
     order = np.argsort(distances, kind="stable")
     steps = np.diff(distances[order])
     if len(steps):
         usual = float(np.median(steps))
         odd = int(np.abs(steps - usual).argmax())
-        previous, following = (files[order[odd + offset]].name for offset in (0, 1))
+        previous, following = (heads[order[odd + offset]].name for offset in (0, 1))
         if usual <= 0 or abs(steps[odd] - usual) > _UNEVEN * usual:
             raise InputError(
-                f"{files[0].parent} must hold equidistant slices, got {steps[odd]:.4g} mm from {previous} to "
+                f"{folder} must hold equidistant slices, got {steps[odd]:.4g} mm from {previous} to "
                 f"{following} instead of {usual:.4g} mm; add missing slices or remove repeated ones"
             )
     step = np.cross(along_row, along_column) * float(first.get("SliceThickness") or 1)
@@ -180,52 +217,64 @@ def placed(heads: Sequence[Any], files: Sequence[Path]) -> tuple[list[int], NDAr
     return order.tolist(), affine
 
 
-def _check_alike(first: Any, head: Any, path: Path) -> None:
-    for name in ("SeriesInstanceUID", "Rows", "Columns"):
-        if head.get(name) != first.get(name):
+def _check_alike(start: Head, head: Head) -> None:
+    first, fields, folder = start.fields, head.fields, head.path.parent
+    for name in ("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation"):
+        if fields.get(name) != first.get(name):
             raise InputError(
-                f"{path.parent} must hold one series of one size, {path.name} has another {name} than the "
-                f"first file, got {head.get(name)} and {first.get(name)}; keep one series"
+                f"{folder} must hold one series of one size, {head.name} has another {name} than the first "
+                f"file, got {fields.get(name)} and {first.get(name)}; keep one series"
             )
     for name in ("ImageOrientationPatient", "PixelSpacing"):
-        if not np.allclose(np.array(head.get(name), float), np.array(first.get(name), float), atol=1e-4):
+        if not np.allclose(np.array(fields.get(name), float), np.array(first.get(name), float), atol=1e-4):
             raise InputError(
-                f"{path.parent} must hold slices in one direction and resolution, {path.name} has another "
-                f"{name} than the first file, got {list(head.get(name))} and {list(first.get(name))}; remove "
+                f"{folder} must hold slices in one direction and resolution, {head.name} has another {name} "
+                f"than {start.name}, got {list(fields.get(name))} and {list(first.get(name))}; remove "
                 "localisers"
             )
-    if head.get("PatientID") != first.get("PatientID"):
+    if fields.get("PatientID") != first.get("PatientID"):
         raise InputError(
-            f"{path.parent} must hold slices of one patient, {path.name} states another PatientID than the "
-            "first file; use one folder per patient"
+            f"{folder} must hold slices of one patient, {head.name} states another PatientID than the first "
+            "file; use one folder per patient"
         )
 
 
-def _head(path: Path, *, pixels: bool) -> Any:
-    """Return a file's DICOM data set after checking that it is one grey slice with a position."""
+def _opened(path: Path, *, pixels: bool) -> Any:
+    """Return a file's DICOM data set."""
     import pydicom
 
     with _reading(path):
-        head = pydicom.dcmread(path, stop_before_pixels=not pixels)
-        missing = [name for name in _NEEDED if head.get(name) in (None, "")]
-        frames, samples = int(head.get("NumberOfFrames") or 1), int(head.get("SamplesPerPixel") or 1)
-    check_meaning(head, path)
+        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+
+
+def _heads(head: Any, path: Path) -> list[Head]:
+    """Return the header of each slice of a file after checking that it is grey and has a position."""
+    with _reading(path):
+        if not is_enhanced(head):
+            return [_checked(head, path, path.name)]
+        frames = frames_of(head, path)
+        return [
+            _checked(frame, path, f"{path.name} frame {number}")
+            for number, frame in enumerate(frames, start=1)
+        ]
+
+
+def _checked(fields: Any, path: Path, name: str) -> Head:
+    missing = [needed for needed in _NEEDED if fields.get(needed) in (None, "")]
+    frames, samples = int(fields.get("NumberOfFrames") or 1), int(fields.get("SamplesPerPixel") or 1)
+    check_meaning(fields, path)
     if missing:
         raise InputError(
-            f"{path} must state {', '.join(missing)}, found none; remove files that are not slices"
+            f"{path.with_name(name)} must state {', '.join(missing)}, found none; remove files that are not "
+            "slices"
         )
-    kind = head.PhotometricInterpretation
-    if kind == "MONOCHROME1":
+    kind = fields.PhotometricInterpretation
+    if frames > 1 or samples > 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputError(
-            f"{path} must show its highest value as white (MONOCHROME2), got MONOCHROME1, whose values "
-            "pydicom returns as stored and SimpleITK inverted; convert it (dcm2niix), and look at the result"
+            f"{path} must be a grey slice or an enhanced CT or MR object (MONOCHROME2), got {frames} frames "
+            f"of kind {kind}; convert it, or use NIfTI (dcm2niix)"
         )
-    if frames > 1 or samples > 1 or kind != "MONOCHROME2":
-        raise InputError(
-            f"{path} must be a grey slice (MONOCHROME2), got {frames} frames of kind {kind}; convert it, or "
-            "use NIfTI (dcm2niix)"
-        )
-    return head
+    return Head(fields, path, name)
 
 
 def patient_of(path: Path) -> str:
@@ -240,8 +289,8 @@ def patient_of(path: Path) -> str:
         return f"{str(head.get('IssuerOfPatientID') or '').strip()}/{identifier}" if identifier else ""
 
 
-def _pixels(head: Any, path: Path) -> NDArray[Any]:
-    """Return the stored values of a slice; those of uncompressed files are unpacked from their words here."""
+def _pixels(head: Any, frames: Sequence[Head], path: Path) -> list[NDArray[Any]]:
+    """Return the values of a file's slices; of uncompressed files unpacked from their words here."""
     from pydicom.uid import RLELossless
 
     cell = cell_of(head, path)
@@ -253,9 +302,12 @@ def _pixels(head: Any, path: Path) -> NDArray[Any]:
                     f"{path} must have its highest bit at {cell.stored - 1}, got HighBit {cell.high} in "
                     "compressed pixels; decompress it (gdcmconv -w) or export it again"
                 )
-            return unpadded(head.pixel_array, head, path, cell=cell)
-        head.BitsStored, head.HighBit, head.PixelRepresentation = cell.allocated, cell.allocated - 1, 0
-        return unpadded(cell.numbers(head.pixel_array), head, path, cell=cell)
+            numbers = head.pixel_array
+        else:
+            head.BitsStored, head.HighBit, head.PixelRepresentation = cell.allocated, cell.allocated - 1, 0
+            numbers = cell.numbers(head.pixel_array)
+        flat = numbers.reshape(len(frames), *numbers.shape[-2:])
+        return [shown(part, frame.fields, path, cell=cell) for part, frame in zip(flat, frames, strict=True)]
 
 
 def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """Meaning of a DICOM slice's stored values by its header (DICOM PS3.3, C.7.5.1, C.7.6.3 and C.11.1)."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,15 @@ from seg_mia.errors import InputError
 _HOUNSFIELD = {"HU", "HU_MOD", "US"}
 _AIR = -900  # Hounsfield units: at or below it, every tissue window is black
 _OTHERWISE = {
-    "SharedFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
-    "PerFrameFunctionalGroupsSequence": "an enhanced object; use NIfTI (dcm2niix)",
     "ModalityLUTSequence": "a table instead of RescaleSlope; apply it, or use NIfTI (dcm2niix)",
     "DoseGridScaling": "a dose; convert it to NIfTI",
     "FloatPixelData": "floats; convert it to NIfTI",
     "DoubleFloatPixelData": "floats; convert it to NIfTI",
 }
 """Fields that define values by other means than `RescaleSlope`, with the remedy."""
+
+
+AnyNumbers = TypeVar("AnyNumbers", int, NDArray[Any])
 
 
 class Cell(NamedTuple):
@@ -49,6 +50,10 @@ class Cell(NamedTuple):
         numbers: NDArray[Any] = np.right_shift(upper.view(kind), kind.type(self.allocated - self.stored))
         return numbers
 
+    def inverted(self, numbers: AnyNumbers) -> AnyNumbers:
+        """Return values mirrored within the range of their bits, as white is their lowest in MONOCHROME1."""
+        return (-1 if self.signed else 2**self.stored - 1) - numbers
+
     def number(self, word: int) -> int:
         """Return a header value stored as a whole word, regardless of its sign there."""
         values = 1 << self.allocated
@@ -69,10 +74,11 @@ def check_meaning(head: Any, path: Path) -> None:
     for name, why in _OTHERWISE.items():
         if name in head:
             raise InputError(f"{path} must be a plain grey slice, got {name}, {why}")
-    if head.get("PresentationLUTShape", "IDENTITY") not in ("IDENTITY", "", None):
+    shape = head.get("PresentationLUTShape") or None
+    if shape not in (None, "INVERSE" if is_inverse(head) else "IDENTITY"):
         raise InputError(
-            f"{path} must show its highest value as white, got PresentationLUTShape "
-            f"{head.PresentationLUTShape}; convert it (dcm2niix)"
+            f"{path} must state once which value is white, got PhotometricInterpretation "
+            f"{head.get('PhotometricInterpretation')} and PresentationLUTShape {shape}; convert it (dcm2niix)"
         )
     kind = head.get("RescaleType") or "HU"
     if head.get("Modality", "CT") == "CT" and kind not in _HOUNSFIELD:
@@ -84,6 +90,11 @@ def check_meaning(head: Any, path: Path) -> None:
             f"{path} must state RescaleSlope, got RealWorldValueMappingSequence alone; convert it (dcm2niix)"
         )
     cell_of(head, path)
+
+
+def is_inverse(head: Any) -> bool:
+    """Whether the lowest value of a slice is white."""
+    return bool(head.get("PhotometricInterpretation") == "MONOCHROME1")
 
 
 def cell_of(head: Any, path: Path) -> Cell:
@@ -129,8 +140,11 @@ def scale_of(head: Any, path: Path) -> tuple[float, float]:
     return scale
 
 
-def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDArray[Any]:
-    """Return the values of a slice; bright padding is replaced by the darkest other value.
+def shown(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDArray[Any]:
+    """Return the values of a slice with its highest as white; bright padding becomes the darkest other value.
+
+    Values of MONOCHROME1 are mirrored within the range of their bits, before slope and intercept, as
+    SimpleITK does.
 
     Args:
         numbers: (h, w), before slope and intercept.
@@ -141,12 +155,13 @@ def unpadded(numbers: NDArray[Any], head: Any, path: Path, *, cell: Cell) -> NDA
     Raises:
         InputError: ambiguous padding between darker and brighter values; in CT, the value of air is allowed.
     """
+    if is_inverse(head):
+        numbers = cell.inverted(numbers)
     stated = head.get("PixelPaddingValue")
     if stated is None:
         return numbers
-    low, high = sorted(
-        cell.number(int(limit)) for limit in (stated, head.get("PixelPaddingRangeLimit", stated))
-    )
+    limits = [cell.number(int(limit)) for limit in (stated, head.get("PixelPaddingRangeLimit", stated))]
+    low, high = sorted(cell.inverted(limit) if is_inverse(head) else limit for limit in limits)
     padding = (numbers >= low) & (numbers <= high)
     unmarked = numbers[~padding]
     if not padding.any() or not unmarked.size:

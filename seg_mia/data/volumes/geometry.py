@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.data.source import Note
 from seg_mia.errors import InputError
 
 Axis = Literal["axial", "coronal", "sagittal"]
@@ -18,11 +20,6 @@ _ACROSS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 _ROUNDING = 1e-3  # tolerated deviation of a rescaled label from a whole number
 APART = 0.1
 """Tolerated distance of two equal grids in voxels."""
-AMBIGUOUS = (
-    "sform and qform differ by more than a tenth of a voxel: the sform counts here and in nibabel, the "
-    "qform in SimpleITK if sform_code is 2 to 4"
-)
-"""What it means that a file states two positions."""
 _WIDEST = 65535
 
 
@@ -92,9 +89,14 @@ class Scan(ABC):
         """All that determines the voxels besides the files."""
         return ""
 
-    def ambiguous(self) -> bool:
-        """Return whether the header states two positions, of which one is used."""
-        return False
+    @property
+    def arrangement(self) -> str:
+        """What tells apart equal files that mean something else; part of a sample's digest."""
+        return ""
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a reader should know of the header, as clauses such as `files have two positions`."""
+        return ()
 
     @abstractmethod
     def grid(self) -> Grid:
@@ -187,6 +189,15 @@ def distance(first: Grid, second: Grid) -> float:
     shift = (first.affine - second.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
     side = np.linalg.norm(first.affine[:3, :3], axis=0).min()
     return float(np.linalg.norm(shift, axis=0).max() / side)
+
+
+def remarks_on(scans: Iterable[Scan]) -> list[Note]:
+    """Return the remarks on headers with the files or folders of each."""
+    names = dict[str, list[str]]()
+    for scan in scans:
+        for text in scan.remarks():
+            names.setdefault(text, []).append(_name(scan))
+    return [Note(f"{len(listed)} {text}", tuple(listed)) for text, listed in names.items()]
 
 
 def _name(scan: Scan) -> str:

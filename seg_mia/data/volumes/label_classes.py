@@ -1,14 +1,19 @@
 """Classes of the label ids of volumes, from settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, label_table
+from seg_mia.data.source import Mask
 from seg_mia.errors import InputError
 
 
 def classes_by_id(
     organs: Sequence[Sequence[int]] | None, labels: LabelSetting | None, regions: RegionSetting | None = None
-) -> dict[int, int]:
+) -> Mapping[int, int]:
     """Return the class of each label id, from one of two settings; by default id 1 is class 1.
 
     Args:
@@ -45,3 +50,13 @@ def organs_of(groups: Sequence[Sequence[int]]) -> dict[int, int]:
     if not groups or not all(groups):
         raise InputError(f"organs must be lists of label ids, one for each class, got {list(groups)}")
     return classes_of
+
+
+def classes_in(ids: NDArray[np.unsignedinteger[Any]], classes_of: Mapping[int, int]) -> Mask:
+    """Return the class of each label id of a large array, 0 for ids without one."""
+    table = np.zeros(int(ids.max(initial=0)) + 1, dtype=np.uint8)
+    for label, kind in classes_of.items():
+        if label < len(table):
+            table[label] = kind
+    classes: Mask = table[ids]
+    return classes

@@ -18,6 +18,11 @@ from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
 
+AMBIGUOUS = (
+    "files have two positions, sform and qform differ by more than a tenth of a voxel: the sform counts here "
+    "and in nibabel, the qform in SimpleITK if sform_code is 2 to 4"
+)
+"""What it means that a file states two positions."""
 _BLOCK = 1 << 20
 _SIDES = ("LR", "PA", "IS")
 _UNREADABLE = (OSError, ValueError, EOFError, TypeError, MemoryError, OverflowError, struct.error, zlib.error)
@@ -124,6 +129,10 @@ class NiftiFile(Scan):
     def cache_key(self) -> str:
         """Axis directions assumed for a file without orientation."""
         return self.unoriented or ""
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return whether the file states two positions."""
+        return (AMBIGUOUS,) if self.ambiguous() else ()
 
     def ambiguous(self) -> bool:
         """Return whether sform and qform are both stated and differ by more than the tolerance of grids."""

@@ -4,7 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,8 +19,10 @@ from seg_mia.data.progress import DecodingBar
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.unknown_labels import UnknownLabelsError, counted
-from seg_mia.data.volumes.geometry import AMBIGUOUS, Axis, Scan, VolumeCache, check_same
+from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, check_same, remarks_on
+from seg_mia.data.volumes.label_classes import classes_in
 from seg_mia.data.volumes.slice_index import SliceIndex, counted_labels
+from seg_mia.data.volumes.windows import WindowCache, Windows, WindowSetting, in_window, windows_of
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
@@ -59,27 +61,20 @@ class Slicing:
     """Selection and display window of slices.
 
     Attributes:
-        level: centre of the grey window, in the unit of the volume (Hounsfield units for CT).
-        width: width of the window: level - width / 2 and below is black, level + width / 2 and above white.
+        windows: grey window of each channel.
         axis: slice direction; axial slices count from the feet, coronal the back, sagittal the left.
         minimum: least number of foreground pixels per slice, at the original size.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side of the square to resize slices to; None keeps the original size.
-        windows: level and width of each channel, where they differ.
     """
 
-    level: float = 40.0
-    width: float = 400.0
+    windows: Windows = field(default_factory=Windows)
     axis: Axis = "axial"
     minimum: int = 1
     every: int = 1
     size: int | None = None
-    windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        for level, width in (*self.windows, (self.level, self.width)):
-            if not (width > 0 and np.isfinite([level, width]).all()):
-                raise InputError(f"width must be above 0 and level a number, got {width} and {level}")
         if self.minimum < 0 or self.every < 1 or (self.size is not None and self.size < 1):
             raise InputError(
                 "minimum must be at least 0, every and size at least 1, "
@@ -130,16 +125,13 @@ class SliceSource(Source):
         self.remedy = remedy
         self.slicing, self.index = slicing or Slicing(), index or SliceIndex()
         self.channels = max((len(case.images) for case in self.cases), default=1)
-        if self.slicing.windows and len(self.slicing.windows) != self.channels:
-            raise InputError(
-                f"windows must be one for each of {self.channels} channels, got {len(self.slicing.windows)}; "
-                "correct them"
-            )
+        self.slicing.windows.check(self.channels)
+        self.windows = WindowCache(self.slicing.windows)
         self.volumes = VolumeCache(keep=2 * (self.channels + 1))
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
-        self._apart = [str(scan.files[0]) for case in self.cases for scan in case.scans if scan.ambiguous()]
+        self._remarks = remarks_on(scan for case in self.cases for scan in case.scans)
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -171,7 +163,7 @@ class SliceSource(Source):
     def digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        files = self._digest(case) + self.index.digest(case.label.files)
+        files = self._digest(case) + self.index.digest(case.label.files) + case.label.arrangement
         return self._of_slice(files, number)
 
     def image_digest(self, index: int) -> str:
@@ -187,11 +179,8 @@ class SliceSource(Source):
         case, number = self.samples[index]
         slicing = self.slicing
         label = self.volumes.volume(case.label).labels(slicing.axis, number)
-        windows = slicing.windows or ((slicing.level, slicing.width),) * self.channels
-        image: Image = np.stack(
-            [self._grey(scan, number, *window) for scan, window in zip(case.images, windows, strict=True)],
-            axis=2,
-        )
+        parts = [self._grey(scan, number, channel) for channel, scan in enumerate(case.images)]
+        image: Image = np.stack(parts, axis=2)
         mask = self._classes(label, case)
         if slicing.size is not None:
             image, mask = (
@@ -200,10 +189,10 @@ class SliceSource(Source):
             )
         return np.rint(image * 255).astype(np.uint8), mask
 
-    def _grey(self, scan: Scan, number: int, level: float, width: float) -> NDArray[np.float32]:
+    def _grey(self, scan: Scan, number: int, channel: int) -> NDArray[np.float32]:
         """Return a slice (H, W) of one channel in its grey window, in [0, 1]."""
-        grey = self.volumes.volume(scan).plane(self.slicing.axis, number)
-        return np.ascontiguousarray(((grey - (level - width / 2)) / width).clip(0, 1), np.float32)
+        volume = self.volumes.volume(scan)
+        return in_window(volume.plane(self.slicing.axis, number), self.windows.of(channel, scan, volume))
 
     def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
         """Return the sets of regions of label ids."""
@@ -212,8 +201,7 @@ class SliceSource(Source):
     @property
     def window(self) -> str:
         """Return the window as a clause, that of the first channel if each has one."""
-        level, width = (self.slicing.windows or ((self.slicing.level, self.slicing.width),))[0]
-        return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
+        return self.slicing.windows.clause
 
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and the largest value of a slice, in the unit of the volume."""
@@ -229,10 +217,8 @@ class SliceSource(Source):
     def settings(self) -> Mapping[str, bool | int | float | str | None]:
         """Return window, size and classes; the slice is part of the digest."""
         return {
-            "level": self.slicing.level,
-            "width": self.slicing.width,
+            **self.slicing.windows.settings,
             "size": self.slicing.size,
-            **({"windows": str(self.slicing.windows)} if self.slicing.windows else {}),
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
             **({"regions": _joined(label_names(self.classes))} if label_names(self.classes) else {}),
             "unlisted": self.unlisted,
@@ -301,19 +287,14 @@ class SliceSource(Source):
         if bare := tuple(self._bare):
             text = f"{len(bare)} of {count} volumes give no sample: none of their slices has"
             notes.append(Note(f"{text} {self.slicing.minimum} pixels of the ids {self._label_ids}", bare))
-        if apart := tuple(self._apart):
-            notes.append(Note(f"{len(apart)} files have two positions, {AMBIGUOUS}", apart))
-        return notes
+        return [*notes, *self._remarks]
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
         """Return the class of each label id."""
         known = np.unique(ids).tolist()
         if self.unlisted == "refuse" and not self.classes_of.keys() >= set(known):
             raise InputError(f"{case.label.files[0]} must not change during reading; start again")
-        table = np.zeros(known[-1] + 1, dtype=np.uint8)
-        for label in known:
-            table[label] = self.classes_of.get(label, 0)
-        return table[ids]
+        return classes_in(ids, self.classes_of)
 
 
 class Slices(SegmentationData):
@@ -328,7 +309,10 @@ class Slices(SegmentationData):
         minimum: least number of foreground pixels per slice, at the original size; 0 includes empty slices.
         every: keep every n-th labelled slice of a volume, starting with the first.
         size: side in pixels of the square to resize slices to; original size if not given.
-        windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all.
+        windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all; null for
+            a channel takes `percentiles`.
+        percentiles: two percentiles of a volume's voxels other than 0 that are black and white, such as
+            `[0.5, 99.5]`, instead of level and width, for MR, whose values have no unit.
         members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
         nonmembers: see `SegmentationData`.
     """
@@ -350,16 +334,18 @@ class Slices(SegmentationData):
         minimum: int = 1,
         every: int = 1,
         size: int | None = 256,
-        windows: list[list[float]] | None = None,
+        windows: WindowSetting | None = None,
+        percentiles: list[float] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.root = root
-        if any(len(window) != 2 for window in windows or ()):
-            raise InputError(f"windows must be pairs of level and width, got {windows}; correct them")
-        pairs = tuple((level, width) for level, width in windows or ())
         self.slicing = Slicing(
-            level=level, width=width, axis=axis, minimum=minimum, every=every, size=size, windows=pairs
+            windows=windows_of(level, width, windows, percentiles),
+            axis=axis,
+            minimum=minimum,
+            every=every,
+            size=size,
         )
 
     @abstractmethod

@@ -14,11 +14,12 @@ from seg_mia.data.cache import default_folder
 from seg_mia.data.digests import persistent_digests
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, mapped
 from seg_mia.data.source import Image, Mask, Note, Source, listed
-from seg_mia.data.volumes.geometry import AMBIGUOUS, Grid, Scan, check_same
-from seg_mia.data.volumes.label_classes import classes_by_id
+from seg_mia.data.volumes.geometry import Grid, Scan, Volume, check_same, remarks_on
+from seg_mia.data.volumes.label_classes import classes_by_id, classes_in
 from seg_mia.data.volumes.resampling import Around, Shaping
 from seg_mia.data.volumes.slice_index import SliceIndex
 from seg_mia.data.volumes.slices import Case, Unlisted
+from seg_mia.data.volumes.windows import Windows, WindowSetting, in_window, windows_of
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
@@ -28,7 +29,7 @@ _SKEW = 1e-2
 
 
 class VolumeSource(Source):
-    """Volumes as grey 8-bit samples (D, H, W, 1); ids are their names, groups are patients.
+    """Volumes as 8-bit samples (D, H, W, channels); ids are their names, groups are patients.
 
     Axes run from the feet up, from front to back, and from the patient's right to the left: each D is an
     axial slice in radiological view. Values are windowed, then resampled as floats and finally rounded.
@@ -39,14 +40,11 @@ class VolumeSource(Source):
         regions: names of labels that may overlap; classes are then their sets.
         unlisted: treatment of other ids: an error, or background.
         shaping: spacing and size.
-        level: centre of the grey window, in the unit of the volume.
-        width: width of the window.
+        windows: grey window of each channel.
 
     Raises:
         InputError: image and label do not match, or a setting is out of range.
     """
-
-    channels = 1
 
     def __init__(
         self,
@@ -56,46 +54,54 @@ class VolumeSource(Source):
         regions: Sequence[str] = (),
         unlisted: Unlisted,
         shaping: Shaping,
-        level: float,
-        width: float,
+        windows: Windows,
     ) -> None:
-        if not (width > 0 and np.isfinite([width, level]).all()):
-            raise InputError(f"width must be above 0 and level a number, got {width} and {level}")
         names = [case.name for case in cases]
         if len(set(names)) < len(names):
             raise InputError(f"volumes must have unique names, got {max(names, key=names.count)} twice")
         self.cases = sorted(cases, key=lambda case: case.name)
         self.classes_of, self.unlisted, self.shaping = {0: 0, **labels}, unlisted, shaping
-        self.level, self.width = level, width
+        self.channels = max((len(case.images) for case in self.cases), default=1)
+        windows.check(self.channels)
+        self.windows = windows
         self.ids = tuple(case.name for case in self.cases)
         self.groups = tuple(case.group for case in self.cases)
         highest = max(kind for kind in self.classes_of.values() if kind != IGNORE)
         self.classes = LabelSets(regions) if regions else highest + 1
         self.digests = SliceIndex()
         self.grids = [check_same(case.image, case.label) for case in self.cases]
+        for case in self.cases:
+            for scan in case.further:
+                check_same(scan, case.image)
         self._steps = [self._step(case, grid) for case, grid in zip(self.cases, self.grids, strict=True)]
         self.notes = tuple(self._notes())
 
     def digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of image and label."""
-        case = self.cases[index]
-        both = self.digests.digest(case.image.files) + self.digests.digest(case.label.files)
-        return hashlib.sha256(f"{both} whole".encode()).hexdigest()
+        scan = self.cases[index].label
+        label = self.digests.digest(scan.files) + scan.arrangement
+        return hashlib.sha256(f"{self._digest(index)}{label} whole".encode()).hexdigest()
 
     def image_digest(self, index: int) -> str:
         """Return a SHA-256 of the bytes of the image."""
-        files = self.digests.digest(self.cases[index].image.files)
-        return hashlib.sha256(f"{files} whole".encode()).hexdigest()
+        return hashlib.sha256(f"{self._digest(index)} whole".encode()).hexdigest()
+
+    def _digest(self, index: int) -> str:
+        return "".join(self.digests.digest(scan.files) for scan in self.cases[index].images)
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return the volume windowed and on the stated grid, and its classes."""
         case = self.cases[index]
-        grey = _planes(case.image)
-        low = self.level - self.width / 2
-        image = ((grey - np.float32(low)) / np.float32(self.width)).clip(0, 1)[..., None]
+        parts = [self._grey(scan, channel) for channel, scan in enumerate(case.images)]
+        image: Image = np.stack(parts, axis=3)
         mask = self._classes(_label_planes(case.label), case)
         image, mask = self.shaping.of_sample(image, mask, self._steps[index], case.name)
         return np.rint(image * 255).astype(np.uint8), mask
+
+    def _grey(self, scan: Scan, channel: int) -> NDArray[np.float32]:
+        """Return a channel (D, H, W) in its grey window, in [0, 1]."""
+        volume = scan.read()
+        return in_window(_planes(volume), self.windows.of(channel, volume))
 
     def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
         """Return the sets of regions of label ids."""
@@ -104,12 +110,11 @@ class VolumeSource(Source):
     @property
     def window(self) -> str:
         """Return the window as a clause."""
-        low, high = self.level - self.width / 2, self.level + self.width / 2
-        return f"level {self.level:g} with width {self.width:g} shows {low:g} to {high:g}"
+        return self.windows.clause
 
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and the largest value of a volume, in its unit."""
-        grey = _planes(self.cases[index].image)
+        grey = _planes(self.cases[index].image.read())
         return float(grey.min()), float(grey.max())
 
     def spacing(self, index: int) -> tuple[float, ...]:
@@ -121,15 +126,14 @@ class VolumeSource(Source):
         """Return window, grid and classes."""
         shaping = self.shaping
         return {
-            "level": self.level,
-            "width": self.width,
+            **self.windows.settings,
             "spacing": None if shaping.spacing is None else _joined(shaping.spacing),
             "size": None if shaping.size is None else _joined(shaping.size),
             "around": shaping.around,
             "labels": _joined(f"{label}:{kind}" for label, kind in sorted(self.classes_of.items())),
             "unlisted": self.unlisted,
             **({"regions": _joined(label_names(self.classes))} if label_names(self.classes) else {}),
-            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case[1:3]})),
+            "cache_key": _joined(sorted({scan.cache_key for case in self.cases for scan in case.scans})),
         }
 
     def _step(self, case: Case, grid: Grid) -> tuple[float, ...]:
@@ -151,10 +155,7 @@ class VolumeSource(Source):
         return tuple(float(step) for step in steps[::-1])
 
     def _notes(self) -> list[Note]:
-        """Return notes on volumes that are cropped or state two positions, by their headers alone."""
-        scans = (scan for case in self.cases for scan in case.scans)
-        ambiguous = tuple(str(scan.files[0]) for scan in scans if scan.ambiguous())
-        text = f"{len(ambiguous)} files have two positions, {AMBIGUOUS}"
+        """Return notes on volumes that are cropped, and on headers."""
         lengths = [
             [
                 self.shaping.length(axis, count, step)
@@ -164,7 +165,7 @@ class VolumeSource(Source):
         ]
         return [
             *cropped_notes(self.ids, lengths, self.shaping),
-            *([Note(text, ambiguous)] if ambiguous else []),
+            *remarks_on(scan for case in self.cases for scan in case.scans),
         ]
 
     def _classes(self, ids: NDArray[np.uint16], case: Case) -> Mask:
@@ -177,10 +178,7 @@ class VolumeSource(Source):
                 f"{listed([str(label) for label in unknown], 8)} as well; assign them a class (organs), make "
                 "them background (unlisted) or correct the file"
             )
-        table = np.zeros(held[-1] + 1, dtype=np.uint8)
-        for label in held:
-            table[label] = self.classes_of.get(label, 0)
-        return table[ids]
+        return classes_in(ids, self.classes_of)
 
 
 class Volumes(SegmentationData):
@@ -201,6 +199,10 @@ class Volumes(SegmentationData):
         around: what a crop is centred on: the volume, or the box that its foreground fills.
         level: centre of the grey window, in Hounsfield units for CT.
         width: width of the window; with level 40 and width 400, -160 is black and 240 is white.
+        windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all; null for
+            a channel takes `percentiles`.
+        percentiles: two percentiles of a volume's voxels other than 0 that are black and white, such as
+            `[0.5, 99.5]`, instead of level and width, for MR, whose values have no unit.
         members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
         nonmembers: see `SegmentationData`.
     """
@@ -220,10 +222,13 @@ class Volumes(SegmentationData):
         around: Around = "centre",
         level: float = 40.0,
         width: float = 400.0,
+        windows: WindowSetting | None = None,
+        percentiles: list[float] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
-        self.root, self.unlisted, self.level, self.width = root, unlisted, level, width
+        self.root, self.unlisted = root, unlisted
+        self.windows = windows_of(level, width, windows, percentiles)
         self.organs, self.regions = classes_by_id(organs, labels, regions), tuple(regions or ())
         self.shaping = shaping_of(spacing, size, around)
 
@@ -245,8 +250,7 @@ class Volumes(SegmentationData):
                 regions=self.regions,
                 unlisted=self.unlisted,
                 shaping=self.shaping,
-                level=self.level,
-                width=self.width,
+                windows=self.windows,
             )
 
 
@@ -279,9 +283,8 @@ def shaping_of(spacing: Sequence[float] | None, size: Sequence[int] | None, arou
     )
 
 
-def _planes(scan: Scan) -> NDArray[np.float32]:
+def _planes(volume: Volume) -> NDArray[np.float32]:
     """Return a volume (D, H, W) of axial slices in radiological view, in its unit."""
-    volume = scan.read()
     return np.stack([volume.plane("axial", number) for number in range(volume.values.shape[2])])
 
 

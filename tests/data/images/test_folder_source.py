@@ -225,7 +225,7 @@ def test_a_manifest_that_is_no_text_or_missing_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(RGB\), got 2; set"),
+        ({"channels": 0}, r"channels must be 1 \(grey\), 3 \(RGB\) or a number of bands, got 0; set"),
         ({"classes": 1}, "classes must be 2 to 255, background included, got 1; change"),
         ({"classes": 256}, "classes must be 2 to 255"),
         ({"classes": 3}, "threshold must .* makes 2 classes, got threshold=127, classes=3; leave"),

@@ -18,7 +18,7 @@ from tests.data.fuzz import FEW, Piece, escaped, place, refusal
 from tests.data.scans import AFFINE, SHAPE, ramp, save
 
 LABEL = (ramp() % 3 == 0).astype(np.uint8)
-MOVED = AFFINE + np.eye(4)[:, [3, 0, 1, 2]] * 9  # the origin 9 mm to the right
+MOVED = AFFINE + np.outer(np.eye(4)[0], np.eye(4)[3]) * 9  # the origin 9 mm to the right
 
 
 def volume(what: str, values: Any, *, bad: bool | None = False, **options: Any) -> Piece:

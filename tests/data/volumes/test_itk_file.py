@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 from numpy.testing import assert_allclose, assert_array_equal
 
 from seg_mia.data.volumes.itk_file import ItkFile
 from seg_mia.errors import InputError
 from tests.data.scans import AFFINE, SHAPE, SPACING, ramp
 
-itk = pytest.importorskip("SimpleITK", reason="the extra itk is not installed")
+itk: Any = SimpleITK
 
 
 def written(path: Path, values: Any, direction: list[list[float]] | None = None) -> Path:

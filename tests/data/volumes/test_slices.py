@@ -17,6 +17,7 @@ from seg_mia.data.volumes.label_classes import organs_of
 from seg_mia.data.volumes.nifti_file import NiftiFile
 from seg_mia.data.volumes.slice_index import Count, Labels, SliceIndex
 from seg_mia.data.volumes.slices import Case, Slices, SliceSource, Slicing
+from seg_mia.data.volumes.windows import Windows
 from seg_mia.errors import InputError
 from tests.data.scans import SHAPE, ramp, save
 
@@ -34,7 +35,9 @@ def case(root: Path, name: str = "one", *, label: Any = None, values: Any = None
 def make(*cases: Case, **options: Any) -> SliceSource:
     labels = options.pop("labels", {1: 1, 2: 2})
     inner = {name: options.pop(name) for name in ("unlisted", "index", "progress") if name in options}
-    return SliceSource(cases, labels=labels, slicing=Slicing(**options), **inner)
+    window = {name: options.pop(name) for name in ("level", "width") if name in options}
+    slicing = Slicing(windows=Windows(**window), **options)
+    return SliceSource(cases, labels=labels, slicing=slicing, **inner)
 
 
 def test_ids_are_volume_axis_and_number_and_groups_are_patients(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""Grey windows of volumes: one for all channels, one for each, or from the percentiles of each volume."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_mia.data.volumes.geometry import Scan, Volume
+from seg_mia.errors import InputError
+
+Window = tuple[float, float]
+"""Level, the centre, and width, in the unit of the volume."""
+WindowSetting = list[list[float] | None]
+_MOST = 1 << 24
+"""Voxels from which percentiles are taken, at most: evenly spaced ones of larger volumes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Grey window of each channel: level - width / 2 and below is black, level + width / 2 and above white.
+
+    Attributes:
+        level: centre of the window, in the unit of the volume (Hounsfield units for CT).
+        width: its width.
+        channels: window of each channel, where they differ; None takes `percentiles`.
+        percentiles: the two percentiles of a volume's voxels other than 0 that are black and white in its
+            channels without a window of their own, instead of level and width.
+    """
+
+    level: float = 40.0
+    width: float = 400.0
+    channels: tuple[Window | None, ...] = ()
+    percentiles: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for level, width in (*(window for window in self.channels if window), (self.level, self.width)):
+            if not (width > 0 and np.isfinite([level, width]).all()):
+                raise InputError(f"width must be above 0 and level a number, got {width} and {level}")
+        ends = self.percentiles
+        if ends is not None and not (len(ends) == 2 and 0 <= ends[0] < ends[1] <= 100):
+            raise InputError(
+                f"percentiles must be two ascending numbers of 0 to 100, such as [0.5, 99.5], got "
+                f"{list(ends)}; correct them"
+            )
+        if None in self.channels and ends is None:
+            raise InputError("a channel without a window needs percentiles, got none; set --data.percentiles")
+
+    def check(self, channels: int) -> None:
+        """Raise InputError unless there is a window for each channel, or one for all."""
+        if self.channels and len(self.channels) != channels:
+            raise InputError(
+                f"windows must be one for each of {channels} channels, got {len(self.channels)}; correct them"
+            )
+
+    def of(self, channel: int, volume: Volume) -> Window:
+        """Return the window of a channel of a volume."""
+        stated = self.channels[channel] if self.channels else None
+        if stated is not None:
+            return stated
+        if self.percentiles is None:
+            return self.level, self.width
+        return _between(*np.percentile(_voxels(volume), self.percentiles).tolist())
+
+    @property
+    def clause(self) -> str:
+        """What the window of the first channel shows."""
+        window = self.channels[0] if self.channels else None
+        if window is None and self.percentiles is not None:
+            low, high = self.percentiles
+            return f"percentiles {low:g} to {high:g} of each volume are shown"
+        level, width = window or (self.level, self.width)
+        return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
+
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """All that grey values depend on besides the voxels."""
+        return {
+            "level": self.level,
+            "width": self.width,
+            **({"windows": str(self.channels)} if self.channels else {}),
+            **({"percentiles": str(self.percentiles)} if self.percentiles else {}),
+        }
+
+
+class WindowCache:
+    """Windows of volumes, each computed once, as slices ask for the same.
+
+    Args:
+        windows: the setting.
+    """
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+        self._known = dict[tuple[int, Scan], Window]()
+
+    def of(self, channel: int, scan: Scan, volume: Volume) -> Window:
+        """Return the window of a channel."""
+        key = channel, scan
+        if key not in self._known:
+            self._known[key] = self.windows.of(channel, volume)
+        return self._known[key]
+
+
+def windows_of(
+    level: float, width: float, channels: Sequence[Sequence[float] | None] | None, percentiles: Any
+) -> Windows:
+    """Return the windows that these options state; raise InputError for values out of range."""
+    for pair in channels or ():
+        if pair is not None and len(pair) != 2:
+            raise InputError(f"windows must be pairs of level and width, got {channels}; correct them")
+    pairs = tuple(None if pair is None else (pair[0], pair[1]) for pair in channels or ())
+    ends = None if percentiles is None else tuple(percentiles)
+    return Windows(level=level, width=width, channels=pairs, percentiles=ends)
+
+
+def in_window(values: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """Return values as grey, 0 to 1 from one end of a window to the other."""
+    level, width = window
+    return np.ascontiguousarray(((values - (level - width / 2)) / width).clip(0, 1), np.float32)
+
+
+def _between(low: float, high: float) -> Window:
+    return (low + high) / 2, max(high - low, 1e-6)
+
+
+def _voxels(volume: Volume) -> NDArray[np.float32]:
+    """Return the voxels other than 0 of a volume in its unit, evenly spaced ones of a large volume."""
+    values = volume.values
+    step = max(1, round((values.size / _MOST) ** (1 / 3) + 0.49))
+    some = values[::step, ::step, ::step].astype(np.float32)
+    some = some * np.float32(volume.slope) + np.float32(volume.intercept)
+    shown = some[some != 0]
+    return shown if shown.size else np.zeros(1, np.float32)
