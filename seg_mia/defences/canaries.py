@@ -21,6 +21,7 @@ from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
@@ -40,7 +41,8 @@ class Canaries(Defence):
     were inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
     Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent
     samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846), and far greater if each step
-    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704). Of such a training on whole,
+    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704; Mahloujifar et al. 2024,
+    arXiv:2410.22235). Of such a training on whole,
     unaugmented images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a
     measurement, not a defence. It lowers Dice: use it on a copy of the deployed model.
 
@@ -116,12 +118,12 @@ def _bound(rule: _Rule, scores: Scores, inserted: Members, delta: float) -> Epsi
     )
 
 
-def _gaussian(scores: Scores, inserted: Members, delta: float) -> EpsilonLowerBound:
-    return _bound(gaussian_one_run_bound, scores, inserted, delta)
-
-
 def _white_box(scores: Scores, inserted: Members, delta: float) -> WhiteBoxCanaries:
-    return WhiteBoxCanaries(auc=auc(scores, inserted), gaussian=_gaussian(scores, inserted, delta))
+    return WhiteBoxCanaries(
+        auc=auc(scores, inserted),
+        gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta),
+        f_dp=_bound(f_dp_one_run_bound, scores, inserted, delta),
+    )
 
 
 class _Judged(Protocol):
@@ -155,7 +157,8 @@ class CanaryScores(Callback):
             delta=delta,
             certified=_bound(epsilon_lower_bound, scores, inserted, delta),
             one_run=_bound(one_run_lower_bound, scores, inserted, delta),
-            gaussian=_gaussian(scores, inserted, delta) if gaussian else None,
+            gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta) if gaussian else None,
+            f_dp=_bound(f_dp_one_run_bound, scores, inserted, delta) if gaussian else None,
             white_box=None if white_box is None else _white_box(white_box, inserted, delta),
             privacy=privacy,
         )
