@@ -69,7 +69,7 @@ def f_dp_one_run_bound(
 
 
 def refuted(samples: int, guesses: int, right: int, *, mu: float, alpha: float) -> bool:
-    """Return whether at least `right` correct guesses have a probability below alpha under mu-Gaussian privacy.
+    """Return whether mu-Gaussian privacy gives `right` or more correct guesses less than a chance of alpha.
 
     Let p_j be the probability of j correct ones of all `guesses`, r_i the sum of j p_j / samples over j >= i,
     and h_i that of (guesses - j) p_j / samples. Turning one coin makes a right guess wrong and lowers j by

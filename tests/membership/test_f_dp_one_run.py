@@ -18,7 +18,7 @@ DELTA = 1e-3
 
 
 def coins(samples: int, guesses: int, right: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return scores and coins of which the `guesses` outermost have as many right guesses, about half each."""
+    """Return scores and coins whose `guesses` outermost have as many right guesses, about half each."""
     scores = np.arange(samples, dtype=np.float64)
     inserted = scores >= samples / 2
     wrong = guesses - right
