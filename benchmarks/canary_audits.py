@@ -12,15 +12,13 @@ twenty trainings.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from trained import cpu_seconds, last_metric, train
 
 from seg_mia.results.privacy import CanaryResult, EpsilonLowerBound
 
@@ -77,15 +75,10 @@ def trained(given: argparse.Namespace, promise: str, kind: str, folder: Path) ->
     file.write_text(yaml.safe_dump(config(given, promise, kind)).replace("'.inf'", ".inf"))
     words = ["--config", str(file), "--data.root", given.root, "--model.encoder_weights", given.weights]
     words += ["--runs", str(folder / "runs"), "--trainer.enable_progress_bar", "false"]
-    done = subprocess.run(
-        [sys.executable, "-m", "seg_mia", "fit", *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"the training {promise}, {kind} failed: {done.stderr.strip().splitlines()[-1]}")
+    train(words)
     run = folder / "runs" / name / "version_0"
     result = CanaryResult.model_validate(json.loads((run / "canaries.json").read_text()))
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return result, next(line["val/dice"] for line in reversed(lines) if "val/dice" in line)
+    return result, last_metric(run, "val/dice")
 
 
 def cells(result: CanaryResult) -> Iterator[str]:
@@ -104,12 +97,6 @@ def cells(result: CanaryResult) -> Iterator[str]:
 def bounded(bound: EpsilonLowerBound | None) -> str:
     """Return a bound and its ceiling."""
     return "" if bound is None else f"{bound.epsilon:.2f} of {bound.attainable:.2f}"
-
-
-def cpu_seconds() -> float:
-    """Return the processor time of all trainings so far."""
-    times = os.times()
-    return times.children_user + times.children_system
 
 
 def main() -> None:
