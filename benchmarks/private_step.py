@@ -7,6 +7,11 @@ turn, so that a machine whose speed drifts does not decide. Memory is the greate
 CPU, to the process. A way counts if its sum is that of `loop`, which takes image after image; they are
 compared in float64, for in float32 rounding alone changes which side of zero a ReLU is on. Opacus' ways and
 vmap get the network with nothing changed in place, which they do not allow.
+
+With --cached the network is the pixel classifier of `kvasir_dp` on features that are already computed, as in
+a training with cached features: every way gets the same features.
+
+python benchmarks/private_step.py --cached --encoder tu-tf_efficientnet_lite0 --channels 3 --batch 300
 """
 
 import argparse
@@ -19,16 +24,17 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
 from seg_mia.grad_sample.clipping import Mode, clipped_sum
+from seg_mia.models.hypercolumn import Hypercolumn
 from seg_mia.models.smp import Smp
 
 CLIP = 0.1
@@ -49,6 +55,33 @@ class OutOfPlace(TorchFunctionMode):
         return (torch.add if func in {Tensor.__iadd__, Tensor.add_} else func)(*args, **kwargs)
 
 
+class CachedHead(nn.Module):
+    """The classifiers of a `Hypercolumn` on rows of concatenated feature maps."""
+
+    def __init__(self, classifier: Hypercolumn, shapes: Sequence[torch.Size], size: Sequence[int]) -> None:
+        super().__init__()
+        self.classifier, self.shapes, self.size = classifier, shapes, tuple(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, 1, H, W) of features (N, sum of all maps' values)."""
+        parts = torch.split(x, [shape.numel() for shape in self.shapes], dim=1)
+        maps = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return self.classifier.classified([x, *maps], self.size)
+
+
+@torch.no_grad()
+def cached(encoder: str, images: Tensor) -> tuple[CachedHead, Tensor]:
+    """Return the classifiers, without encoder, and the features of images, (N, sum of all maps' values)."""
+    network = Smp(architecture="Hypercolumn", encoder=encoder, channels=images.shape[1], classes=1).eval()
+    rows = [network.encoder(part)[1:] for part in images.split(16)]
+    shapes = [maps.shape[1:] for maps in rows[0]]
+    classifier = network.network
+    assert isinstance(classifier, Hypercolumn)
+    classifier.encoder = nn.Identity()
+    features = torch.cat([torch.cat([maps.flatten(1) for maps in row], 1) for row in rows])
+    return CachedHead(classifier.train(), shapes, images.shape[2:]), features
+
+
 class Problem:
     """A network with random weights, images and masks, and the loss of each image."""
 
@@ -56,11 +89,15 @@ class Problem:
         torch.manual_seed(0)
         device = torch.device(given.device)
         channels, side = given.channels, given.size
-        self.network = Smp(encoder=given.encoder, channels=channels, norm="group").to(device, dtype)
+        self.x = torch.rand(given.batch, channels, side, side)
+        if given.cached:
+            self.network, self.x = cached(given.encoder, self.x)
+        else:
+            self.network = Smp(encoder=given.encoder, channels=channels, norm="group")
+        self.network, self.x = self.network.to(device, dtype), self.x.to(device, dtype)
         for module in self.network.modules():
             module.training &= "Drop" not in type(module).__name__  # ways that draw apart cannot be compared
         self.parameters = dict(self.network.named_parameters())
-        self.x = torch.rand(given.batch, channels, side, side).to(device, dtype)
         self.mask = (torch.rand(given.batch, 1, side, side) > 0.5).to(device, dtype)
         self.device = device
 
@@ -244,6 +281,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cached", action="store_true", help="a pixel classifier on cached features")
     parser.add_argument(
         "--clock", choices=list(CLOCKS), default="wall", help="cpu: where other work takes the cores"
     )
@@ -258,8 +296,9 @@ def main() -> None:
     if given.worker:
         print(json.dumps(measure(given.worker, given)))
         return
+    network = "Hypercolumn on cached features" if given.cached else "Unet"
     print(
-        f"Unet, {given.encoder}, {given.batch} images of {given.channels}x{given.size}x{given.size}, "
+        f"{network}, {given.encoder}, {given.batch} images of {given.channels}x{given.size}x{given.size}, "
         f"{given.device}, {torch.get_num_threads()} threads, {given.clock} time"
     )
     print(f"{'mode':<10}{'ms':>9}{'to plain':>10}{'MiB added':>11}{'off loop':>10}")

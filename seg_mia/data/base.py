@@ -21,7 +21,7 @@ from seg_mia.data.patches import check_fit, check_patch
 from seg_mia.data.progress import DecodingBar
 from seg_mia.data.sample_facts import SampleFacts, sample_facts
 from seg_mia.data.samples import Batch, Batches, EpochSampler, Samples, loader_of, run_seed, spread
-from seg_mia.data.source import Note, Source
+from seg_mia.data.source import Image, Note, Source
 from seg_mia.data.split_settings import Role, SplitSettings
 from seg_mia.data.splits import Split
 from seg_mia.data.stated_parts import MixedPatients, Stated, check_mixed, moved_patients, read_parts
@@ -323,16 +323,19 @@ class SegmentationData(LightningDataModule):
         *,
         augmented: bool = False,
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
+        images: Mapping[int, Image] | None = None,
     ) -> Samples:
-        """Return the samples at the given indices, with masks from `labels` where present."""
+        """Return the samples at the given indices, with masks and images from `labels` and `images`."""
         axes, part = self.cached.masks.ndim - 1, (self.patch, self.patch_foreground)
         changes = training_changes(self.augment, *part, seed=run_seed(), axes=axes) if augmented else ()
-        return Samples(self.cached, indices, changes, labels)
+        return Samples(self.cached, indices, changes, labels, images)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the shuffled and augmented training samples, by default the members."""
         training = self.training_set()
-        samples = self.dataset(training.indices, augmented=True, labels=training.labels)
+        samples = self.dataset(
+            training.indices, augmented=True, labels=training.labels, images=training.images
+        )
         if self.batches is None:
             return self._loader(samples, shuffle=True)
         rank, ranks = self._ranks()
@@ -359,10 +362,10 @@ class SegmentationData(LightningDataModule):
         check_unevaluated(indices, self._evaluable())
         self._taught = TrainingSet(indices, labels)
 
-    def insert(self, indices: NDArray[np.int64], labels: Mapping[int, NDArray[np.uint8]]) -> None:
-        """Add training samples to those of the training; arguments and errors as for `teach`."""
-        check_unevaluated(indices, self._evaluable())
-        self._taught = self.training_set().extended(TrainingSet(indices, labels))
+    def insert(self, added: TrainingSet) -> None:
+        """Add training samples to those of the training; errors as for `teach`."""
+        check_unevaluated(added.indices, self._evaluable())
+        self._taught = self.training_set().extended(added)
 
     def _evaluable(self) -> set[int]:
         """Return the data-set indices of all members and non-members of this half."""

@@ -39,9 +39,10 @@ class Samples(Dataset[Batch]):
         indices: NDArray[np.int64],
         changes: Sequence[Change] = (),
         labels: Mapping[int, NDArray[np.uint8]] | None = None,
+        images: Mapping[int, Image] | None = None,
     ) -> None:
         self.cached = cached
-        self.labels = labels or {}
+        self.labels, self.images = labels or {}, images or {}
         self.indices = indices
         self.changes = tuple(changes)
 
@@ -52,7 +53,7 @@ class Samples(Dataset[Batch]):
         """Return the sample at (epoch, position)."""
         epoch, position = draw
         index = int(self.indices[position])
-        image, mask = np.array(self.cached.images[index]), np.array(self._mask(index))
+        image, mask = np.array(self._image(index)), np.array(self._mask(index))
         for change in self.changes:
             image, mask = change(image, mask, epoch=epoch, index=index)
         scaled = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0).float()
@@ -61,6 +62,9 @@ class Samples(Dataset[Batch]):
         return Batch(
             scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
         )
+
+    def _image(self, index: int) -> Image:
+        return self.images[index] if index in self.images else self.cached.images[index]
 
     def _mask(self, index: int) -> NDArray[np.uint8]:
         return self.labels[index] if index in self.labels else self.cached.masks[index]

@@ -10,24 +10,31 @@ from numpy.typing import NDArray
 from seg_mia.data.augment import Augmentation, augmenter
 from seg_mia.data.patches import Patches
 from seg_mia.data.samples import Change
+from seg_mia.data.source import Image
 from seg_mia.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Training samples, and the masks that replace their ground truth.
+    """Training samples, and the masks and images that replace their own.
 
     Attributes:
         indices: data-set indices of the samples, (n,).
-        labels: a mask (h, w) for each index trained on something other than its ground truth.
+        labels: a mask (*s) for each index trained on something other than its ground truth.
+        images: an image (*S, C) for each index trained on another image.
     """
 
     indices: NDArray[np.int64]
     labels: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    images: Mapping[int, Image] = field(default_factory=dict)
 
     def extended(self, added: "TrainingSet") -> Self:
         """Return these samples followed by further ones."""
-        return type(self)(np.concatenate([self.indices, added.indices]), {**self.labels, **added.labels})
+        return type(self)(
+            np.concatenate([self.indices, added.indices]),
+            {**self.labels, **added.labels},
+            {**self.images, **added.images},
+        )
 
 
 def check_unevaluated(indices: NDArray[np.int64], evaluated: Collection[int]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Literal, Protocol, assert_never, cast
 
 import numpy as np
 import torch
@@ -13,14 +13,18 @@ from torch import Tensor
 from seg_mia.callbacks.folder import run_folder
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.samples import Batch
+from seg_mia.data.samples import Batch, Samples
+from seg_mia.data.source import Image, Mask
+from seg_mia.data.training_set import TrainingSet
 from seg_mia.defences.base import Defence
+from seg_mia.defences.canary_patterns import distinct_canaries
 from seg_mia.defences.distil import require_reference
 from seg_mia.defences.dp.canary_gradients import GradientScores
 from seg_mia.defences.traits import Trait
 from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
@@ -30,23 +34,28 @@ from seg_mia.results.text import canary_headline
 
 log = logging.getLogger(__name__)
 
+Kind = Literal["mislabelled", "distinct"]
+
 
 class Canaries(Defence):
     """Train on mislabelled reference images besides the members, and measure their exposure.
 
     Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. In all their
-    masks every pixel has the next class (with two classes, the mask is inverted); only a network that
-    memorised the image predicts it. After training, the loss on these masks is used to guess which images
-    were inserted. This certifies lower bounds on epsilon: by the two error rates of a threshold (Jagielski,
-    Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses, which is valid for dependent
-    samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846), and far greater if each step
-    uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704). Of such a training on whole,
-    unaugmented images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a
-    measurement, not a defence. It lowers Dice: use it on a copy of the deployed model.
+    masks every pixel has the next class (with two classes, the mask is inverted), or image and mask are
+    replaced; only a network that memorised the canary predicts it. After training, the loss on these masks is
+    used to guess which images were inserted. This certifies lower bounds on epsilon: by the two error rates
+    of a threshold (Jagielski, Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses,
+    which is valid for dependent samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846),
+    and far greater if each step uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704;
+    Mahloujifar et al. 2024, arXiv:2410.22235). Of such a training on whole, unaugmented images the noisy sums
+    are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement, not a defence. It
+    lowers Dice: use it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.
         seed: seed of the selection and the coins.
+        kind: `mislabelled` keeps the images; `distinct` replaces them, too, each by two textures on either
+            side of an outline of its own (`seg_mia.defences.canary_patterns`): their gradients differ more.
 
     Raises:
         InputError: fewer than 8; in `enter`, a reference of too few groups.
@@ -57,10 +66,12 @@ class Canaries(Defence):
         Trait.TRAINS_ON_OTHERS: "canaries are trained on but are not members",
     }
 
-    def __init__(self, *, count: int = 100, seed: int = 0) -> None:
+    def __init__(self, *, count: int = 100, seed: int = 0, kind: Kind = "mislabelled") -> None:
         if count < 8:
             raise InputError(f"canaries must be at least 8, got {count}; 100 can certify an epsilon of 2.7")
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.kind = count, seed, kind
+        self.masks: dict[int, Mask] = {}
+        self.images: dict[int, Image] = {}
         self.indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.inserted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
@@ -85,18 +96,38 @@ class Canaries(Defence):
                 "--model.defences.seed"
             )
         self.indices = chosen
-        inserted = chosen[self.inserted]
-        labels = {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in inserted}
-        data.insert(inserted, labels)
+        self._draw(data)
+        inserted = chosen[self.inserted].tolist()
+        data.insert(
+            TrainingSet(
+                chosen[self.inserted],
+                {i: self.masks[i] for i in inserted},
+                {i: self.images[i] for i in inserted if i in self.images},
+            )
+        )
+
+    def _draw(self, data: SegmentationData) -> None:
+        """Set mask, and image where it is another, of each canary, inserted or not."""
+        cached, classes = data.cached, data.source.classes
+        match self.kind:
+            case "mislabelled":
+                self.masks = {i: false_mask(cached.masks[i], classes) for i in self.indices.tolist()}
+            case "distinct":
+                images, masks = ([part[i] for i in self.indices] for part in (cached.images, cached.masks))
+                drawn = distinct_canaries(images, masks, classes=classes, seed=self.seed)
+                self.images = {i: image for i, (image, _) in zip(self.indices.tolist(), drawn, strict=True)}
+                self.masks = {i: mask for i, (_, mask) in zip(self.indices.tolist(), drawn, strict=True)}
+            case _:
+                assert_never(self.kind)
 
     def callbacks(self) -> list[Callback]:
         """Evaluate the canaries during and after training."""
         gradients = GradientScores(self)
         return [gradients, CanaryScores(self, gradients)]
 
-    def labels(self, data: SegmentationData) -> dict[int, NDArray[np.uint8]]:
-        """Return the false mask (h, w) of each canary, inserted or not."""
-        return {int(i): false_mask(data.cached.masks[i], data.source.classes) for i in self.indices}
+    def samples(self, data: SegmentationData) -> Samples:
+        """Return all canaries, inserted or not, as training shows them."""
+        return data.dataset(self.indices, labels=self.masks, images=self.images)
 
 
 def false_mask(mask: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
@@ -116,12 +147,12 @@ def _bound(rule: _Rule, scores: Scores, inserted: Members, delta: float) -> Epsi
     )
 
 
-def _gaussian(scores: Scores, inserted: Members, delta: float) -> EpsilonLowerBound:
-    return _bound(gaussian_one_run_bound, scores, inserted, delta)
-
-
 def _white_box(scores: Scores, inserted: Members, delta: float) -> WhiteBoxCanaries:
-    return WhiteBoxCanaries(auc=auc(scores, inserted), gaussian=_gaussian(scores, inserted, delta))
+    return WhiteBoxCanaries(
+        auc=auc(scores, inserted),
+        gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta),
+        f_dp=_bound(f_dp_one_run_bound, scores, inserted, delta),
+    )
 
 
 class _Judged(Protocol):
@@ -155,7 +186,8 @@ class CanaryScores(Callback):
             delta=delta,
             certified=_bound(epsilon_lower_bound, scores, inserted, delta),
             one_run=_bound(one_run_lower_bound, scores, inserted, delta),
-            gaussian=_gaussian(scores, inserted, delta) if gaussian else None,
+            gaussian=_bound(gaussian_one_run_bound, scores, inserted, delta) if gaussian else None,
+            f_dp=_bound(f_dp_one_run_bound, scores, inserted, delta) if gaussian else None,
             white_box=None if white_box is None else _white_box(white_box, inserted, delta),
             privacy=privacy,
         )
@@ -174,7 +206,7 @@ class CanaryScores(Callback):
 
     @torch.no_grad()
     def _scores(self, pl_module: LightningModule, data: SegmentationData) -> NDArray[np.float64]:
-        samples = data.dataset(self.canaries.indices, labels=self.canaries.labels(data))
+        samples = self.canaries.samples(data)
         training, losses = pl_module.training, []
         pl_module.eval()
         for start in range(0, len(samples), data.query_batch):

@@ -8,6 +8,7 @@ scores (`roc`, `auc`, `tpr_at_fpr`, `intervals`, `leak_test`, `epsilon_lower_bou
 
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
 from seg_mia.membership.compare import Scored
+from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.functional import image_entropy, image_loss
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.intervals import Interval, auc_bounds, intervals, paired_difference
@@ -46,6 +47,7 @@ __all__ = [
     "calibrated_threshold",
     "confusion",
     "epsilon_lower_bound",
+    "f_dp_one_run_bound",
     "gaussian_one_run_bound",
     "image_entropy",
     "image_loss",

@@ -34,7 +34,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores, Values
 from seg_mia.membership.roc import check_scores
 
-Rule = Literal["members_above", "nonmembers_below", "one_run", "gaussian_one_run"]
+Rule = Literal["members_above", "nonmembers_below", "one_run", "gaussian_one_run", "f_dp_one_run"]
 Counts = NDArray[np.integer[Any]]
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
@@ -63,8 +63,8 @@ class Certified:
         members: number of members behind the bound itself, excluding those that chose the rule.
         nonmembers: number of non-members, likewise.
         rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, or the guesses of one run,
-            for any mechanism or for a Gaussian one. For a median over divisions of the samples, rule and
-            threshold are those of the median division.
+            for any mechanism or, by two methods, for a Gaussian one. For a median over divisions of the
+            samples, rule and threshold are those of the median division.
         threshold: members are called from this score upwards ("members_above"), non-members from it downwards
             ("nonmembers_below"); for one run the lowest score guessed as inserted.
     """

@@ -62,14 +62,17 @@ class Hypercolumn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of images (N, C, H, W)."""
-        features = self.encoder(x)
+        return self.classified(self.encoder(x), x.shape[-2:])
+
+    def classified(self, features: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Return logits (N, classes, *size) from the encoder's feature maps, level 0 first."""
         total: Tensor | None = None
         for level in reversed(self.levels):
             scores = self.classifiers[str(level)](_standardised(features[level]))
-            total = scores if total is None else scores + _enlarged(total, scores)
+            total = scores if total is None else scores + _enlarged(total, scores.shape[-2:])
         assert total is not None
         logits: Tensor = self.output(total)
-        return _enlarged(logits, x)
+        return _enlarged(logits, size)
 
 
 def _standardised(features: Tensor) -> Tensor:
@@ -77,5 +80,5 @@ def _standardised(features: Tensor) -> Tensor:
     return F.layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)
 
 
-def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
+def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

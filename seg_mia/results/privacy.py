@@ -151,12 +151,14 @@ class WhiteBoxCanaries(Result):
     Attributes:
         auc: of telling inserted ones from those left out.
         gaussian: the bound of a Gaussian mechanism from the number of right guesses.
+        f_dp: the same by its trade-off function; None in results of an earlier version.
     """
 
     model_config = NAMED_ALONE
 
     auc: float
     gaussian: EpsilonLowerBound
+    f_dp: EpsilonLowerBound | None = None
 
 
 class CanaryResult(Result):
@@ -171,6 +173,8 @@ class CanaryResult(Result):
         one_run: by the number of right guesses, however these samples hang together.
         gaussian: the same where each step uses all units with Gaussian noise, which permits a far greater
             bound; None for any other training.
+        f_dp: of such a training, too, by the trade-off function of Gaussian noise; None for any other
+            training, and in results of an earlier version.
         white_box: from the noisy sums of all steps, which differential privacy assumes known; None if not
             computed.
         privacy: what the training promises; None without a promise.
@@ -185,6 +189,7 @@ class CanaryResult(Result):
     certified: EpsilonLowerBound
     one_run: EpsilonLowerBound
     gaussian: EpsilonLowerBound | None = None
+    f_dp: EpsilonLowerBound | None = None
     white_box: WhiteBoxCanaries | None = None
     privacy: DPGuarantee | None
 
@@ -194,8 +199,12 @@ class CanaryResult(Result):
         bounds = {"by a threshold": self.certified, "by the number of correct guesses": self.one_run}
         if self.gaussian is not None:
             bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
+        if self.f_dp is not None:
+            bounds["by the trade-off function of Gaussian noise on all units"] = self.f_dp
         if self.white_box is not None:
             bounds["from the noisy sums of all steps"] = self.white_box.gaussian
+            if self.white_box.f_dp is not None:
+                bounds["from the noisy sums, by the trade-off function"] = self.white_box.f_dp
         return bounds
 
     @model_validator(mode="after")

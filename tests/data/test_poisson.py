@@ -16,6 +16,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonBatches, PoissonData, Population
 from seg_mia.data.samples import Batch
 from seg_mia.data.source import Image, Mask, Source
+from seg_mia.data.training_set import TrainingSet
 
 UNITS, RATE, STEPS, EPOCHS = 60, 0.3, 100, 50
 SURPRISE = 1e-4
@@ -293,7 +294,7 @@ def test_a_batch_of_all_and_more_has_a_rate_of_1() -> None:
 def test_what_is_inserted_is_drawn_too() -> None:
     data = ready()
     new = data.indices("reference")[:6]
-    data.insert(new, {int(i): np.zeros((6, 8), np.uint8) for i in new})
+    data.insert(TrainingSet(new, {int(i): np.zeros((6, 8), np.uint8) for i in new}))
     drawn = PoissonData(data, grouped=False, key=0)
     assert drawn.population.count == 30
     assert drawn.population.rate == pytest.approx(6 / 30)

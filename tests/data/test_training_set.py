@@ -19,3 +19,12 @@ def test_evaluated_samples_cannot_be_added_to_a_training() -> None:
     check_unevaluated(np.array([1, 2]), {3, 4})
     with pytest.raises(InputError, match="must come from the reference, got evaluated samples"):
         check_unevaluated(np.array([2, 3]), {3, 4})
+
+
+def test_later_images_win_and_others_stay() -> None:
+    zeros, ones = np.zeros((2, 2, 1), np.uint8), np.ones((2, 2, 1), np.uint8)
+    training = TrainingSet(np.array([4]), images={4: zeros})
+    extended = training.extended(TrainingSet(np.array([9, 4]), images={9: ones, 4: ones}))
+    assert sorted(extended.images) == [4, 9]
+    assert np.array_equal(extended.images[4], ones)
+    assert np.array_equal(training.images[4], zeros)

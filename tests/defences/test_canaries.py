@@ -31,6 +31,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.lightning_cli import run
 from seg_mia.losses import dice_cross_entropy_loss
 from seg_mia.membership.certify import epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.membership.roc import auc
 from seg_mia.metrics.labels import IGNORE
@@ -271,7 +272,7 @@ def test_a_private_training_counts_its_canaries_in_either_order(first: str, tiny
     assert privacy["delta"] == found["delta"] == 1 / (10 * units)
     assert privacy["steps"] == round(units / 9)
     assert found["privacy"] == privacy
-    assert found["gaussian"] is None
+    assert found["gaussian"] is found["f_dp"] is None
 
 
 def test_a_training_on_all_units_in_each_step_has_the_bound_of_a_gaussian_mechanism(tiny: Path) -> None:
@@ -280,11 +281,13 @@ def test_a_training_on_all_units_in_each_step_has_the_bound_of_a_gaussian_mechan
     scores = np.array([float(row["score"]) for row in table(done.folder)])
     inserted = done.model.defences[1].inserted
     assert found["privacy"]["rate"] == 1
-    expected = gaussian_one_run_bound(scores, inserted, delta=found["delta"])
-    assert found["gaussian"]["epsilon"] == pytest.approx(expected.epsilon)
-    assert found["gaussian"]["attainable"] == pytest.approx(expected.attainable)
+    for name, rule in (("gaussian", gaussian_one_run_bound), ("f_dp", f_dp_one_run_bound)):
+        expected = rule(scores, inserted, delta=found["delta"])
+        assert found[name]["epsilon"] == pytest.approx(expected.epsilon)
+        assert found[name]["attainable"] == pytest.approx(expected.attainable)
     assert found["gaussian"]["attainable"] > found["one_run"]["attainable"]
     assert 0 <= found["white_box"]["auc"] <= 1
+    assert found["white_box"]["f_dp"]["attainable"] == found["f_dp"]["attainable"]
 
 
 def test_noisy_sums_with_little_noise_give_every_canary_away(tiny: Path) -> None:

@@ -162,6 +162,17 @@ def test_the_bound_of_a_gaussian_mechanism_refutes_where_the_others_cannot() -> 
     assert "no assumption on the dependence" in warning
 
 
+def test_the_bound_of_a_trade_off_function_is_compared_and_shown_with_its_ceiling() -> None:
+    found = {"gaussian": certified(7.0, 25.0, unit=None), "f_dp": certified(8.5, 9.5, unit=None)}
+    report = asked(epsilon=0.5, one_run=0.25, **found)
+    (warning,) = [text for text in report.warnings if "is broken" in text]
+    assert "canaries in its training prove at least 8.50" in warning
+    assert "for the 4 bounds together" in warning
+    private = compared(1, "private", privacy=promise(), canaries=canaries(0.5, 0.25, **found))
+    text = page(audit([guess()], defences=[compared(), private]))
+    assert '<td class="n">8.50 (9.50)</td>' in text
+
+
 def test_the_page_shows_each_victims_canaries() -> None:
     rows = [
         compared(canaries=canaries(1.5, privacy=None)),

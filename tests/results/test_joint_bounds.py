@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seg_mia.membership.certify import Certified, epsilon_lower_bound, one_run_lower_bound
+from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
 from seg_mia.results.privacy import CONFIDENCE, STRICTER, EpsilonLowerBound
 
@@ -14,7 +15,9 @@ SCORES = np.linspace(-3, 3, 60)
 MEMBERS = np.random.default_rng(0).random(60) < 1 / (1 + np.exp(-3 * SCORES))
 
 
-@pytest.mark.parametrize("rule", [epsilon_lower_bound, one_run_lower_bound, gaussian_one_run_bound])
+@pytest.mark.parametrize(
+    "rule", [epsilon_lower_bound, one_run_lower_bound, gaussian_one_run_bound, f_dp_one_run_bound]
+)
 def test_stricter_bounds_are_those_of_the_rule_at_their_confidence(rule: Callable[..., Certified]) -> None:
     bound = partial(rule, SCORES, MEMBERS, delta=1e-3)
     measured = EpsilonLowerBound.measured(lambda confidence: bound(confidence=confidence), delta=1e-3)

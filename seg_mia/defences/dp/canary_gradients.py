@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seg_mia.callbacks.outputs import StepOutput
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.samples import Batch
+from seg_mia.data.samples import Batch, Samples
 from seg_mia.defences.dp.mechanism import DPGradient
 from seg_mia.grad_sample.clipping import clipped_sum
 
@@ -31,7 +31,7 @@ class _Canaries(Protocol):
     indices: NDArray[np.int64]
     inserted: NDArray[np.bool_]
 
-    def labels(self, data: SegmentationData) -> Mapping[int, NDArray[np.uint8]]: ...
+    def samples(self, data: SegmentationData) -> Samples: ...
 
 
 class _Task(Protocol):
@@ -74,7 +74,7 @@ class GradientScores(Callback):
     def _read(self, trainer: Trainer, pl_module: LightningModule) -> Batch:
         """Return the canaries' images."""
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
-        samples = data.dataset(self.canaries.indices, labels=dict(self.canaries.labels(data)))
+        samples = self.canaries.samples(data)
         rows = [samples[0, row] for row in range(len(samples))]
         return Batch(*(torch.stack(part).to(pl_module.device) for part in zip(*rows, strict=True)))
 
