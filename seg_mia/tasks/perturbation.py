@@ -26,6 +26,7 @@ from seg_mia.metrics.overlap import (
     foreground_dice,
     foreground_dice_per_class,
     foreground_iou,
+    foreground_names,
     mean_iou,
     pixel_accuracy,
 )
@@ -252,15 +253,16 @@ def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after the attack, and that of labels of sets."""
+    """Return the victim's foreground Dice before and after the attack, and that of each of several labels."""
     values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
     }
     for name, maps in (("clean", clean), ("adversarial", prediction)):
-        if labels := label_names(classes):
+        if label_names(classes) or classes > 2:
             per_label = foreground_dice_per_class(maps, mask, classes).unbind(1)
-            values |= {f"dice_{name}_{label}": dice for label, dice in zip(labels, per_label, strict=True)}
+            labels = zip(foreground_names(classes), per_label, strict=True)
+            values |= {f"dice_{name}_{label}": dice for label, dice in labels}
     return values
 
 
