@@ -60,23 +60,25 @@ def pgd(
     step = -step_size if targeted else step_size
     with attack_mode(model):
         x, target = usable(x), usable(target)
-        image, best, first = x.clone(), Best(x, targeted=targeted), None
+        image, first = x.clone(), None
+        best = Best(x, targeted=targeted) if keep == "best" else None
         for n in range(steps):
             image.requires_grad_()
             logits = final(model(image))
             if first is None:
                 check_output(logits, target)
                 first = measure(logits.detach(), target)
-            if keep == "best":
+            if best is not None:
                 best.keep(n, image, logits, target, measure(logits.detach(), target))
             gradient = input_gradient(objective(logits, target, n / steps, targeted).sum(), image)
             image = projected(image.detach() + step * direction(gradient, norm), x, norm, epsilon)
         with torch.no_grad():
             logits = final(model(image))
             last = measure(logits, target)
-        best.keep(steps, image, logits, target, last)
+        if best is not None:
+            best.keep(steps, image, logits, target, last)
     assert first is not None
-    if keep == "last":
+    if best is None:
         return Adversarial(image, {"loss_clean": first, "loss_adversarial": last})
     return Adversarial(best.image, {"loss_clean": first, "loss_adversarial": best.loss})
 

@@ -32,7 +32,7 @@ class Augmenter:
         self.pipeline = A.Compose(_transforms(policy))
 
     def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
-        """Return the changed image (H, W, C), same dtype, and mask (h, w).
+        """Return the changed image (H, W, C), same dtype, and mask (h, w), as copies.
 
         A mask of another size than its image (an unpadded network's) is refused by the pipeline.
         """
@@ -40,7 +40,7 @@ class Augmenter:
         # One stream for all steps; set_random_seed would start each at the same number, so that all of them
         # happen or none.
         self.pipeline.set_random_state(np.random.default_rng(draw), Random(int(draw.generate_state(1)[0])))
-        changed = self.pipeline(image=image, mask=mask)
+        changed = self.pipeline(image=np.array(image), mask=np.array(mask))
         return _channels_last(changed["image"]), changed["mask"]
 
 

@@ -30,6 +30,8 @@ _FORMAT = 2  # raise it when equal files and settings decode to other pixels tha
 _PARTIAL = re.compile(r"[0-9a-f]{64}\.partial-\d+-[0-9a-f]{8}")
 _DAY = 86400.0
 _THREADS = min(8, os.cpu_count() or 1)
+_AHEAD = 2**28
+"""Bytes of decoded samples that may wait to be written, at most, unless it is one sample."""
 _TRIES = 5  # builds, should other processes keep replacing the folder
 
 
@@ -209,11 +211,15 @@ def _put(file: FileIO, data: memoryview) -> None:
 def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     """Decode in order, on several threads that run no more than a few samples ahead."""
     try:
+        first = source.decode(0)
+        most = min(2 * _THREADS, _AHEAD // sum(array.nbytes for array in first))
+        yield first
+        del first
         with ThreadPoolExecutor(_THREADS) as pool:
             ahead = deque[Future[tuple[Image, Mask]]]()
-            for index in range(len(source)):
+            for index in range(1, len(source)):
                 ahead.append(pool.submit(source.decode, index))
-                if len(ahead) > 2 * _THREADS:
+                if len(ahead) > most:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -14,6 +14,10 @@ _STREAM = 1
 """Number of this draw beside that of the augmentation, which has none."""
 
 
+_COUNTED = 2**16
+"""Pixels of a mask that are counted at once: counting takes eight bytes for each."""
+
+
 class Patches:
     """Draws one patch of a sample, the same of image and mask.
 
@@ -42,18 +46,22 @@ class Patches:
         starts = [
             int(draw.integers(whole - side + 1)) for whole, side in zip(mask.shape, self.size, strict=True)
         ]
-        classes = [int(kind) for kind in np.unique(mask) if kind not in (0, IGNORE)]
+        classes = [int(kind) for kind in np.flatnonzero(class_counts(mask)) if kind not in (0, IGNORE)]
         if on_foreground and classes:
             return self._around(mask, mask == draw.choice(classes), draw)
         part = self._slices(starts)
-        if (mask[part] == IGNORE).all() and not (mask == IGNORE).all():
+        if (mask[part] == IGNORE).all() and (mask != IGNORE).any():
             return self._around(mask, mask != IGNORE, draw)
         return part
 
     def _around(self, mask: Mask, chosen: NDArray[np.bool_], draw: np.random.Generator) -> tuple[slice, ...]:
         """Return the patch around one of the chosen pixels."""
-        pixels = np.flatnonzero(chosen)
-        centre = np.unravel_index(pixels[draw.integers(len(pixels))], mask.shape)
+        reached = np.count_nonzero(chosen.reshape(len(chosen), -1), axis=1).cumsum()
+        number = int(draw.integers(int(reached[-1])))  # in row order
+        row = int(np.searchsorted(reached, number, side="right"))
+        before = int(reached[row - 1]) if row else 0
+        place = np.flatnonzero(chosen[row])[number - before]
+        centre = (row, *np.unravel_index(place, mask.shape[1:]))
         return self._slices(
             [
                 min(max(int(middle) - side // 2, 0), whole - side)
@@ -63,6 +71,15 @@ class Patches:
 
     def _slices(self, starts: Sequence[int]) -> tuple[slice, ...]:
         return tuple(slice(start, start + side) for start, side in zip(starts, self.size, strict=True))
+
+
+def class_counts(mask: Mask) -> NDArray[np.int64]:
+    """Return the number of pixels of each value of a mask (*S), (256,)."""
+    values = mask.reshape(-1)
+    counts = np.zeros(256, np.int64)
+    for start in range(0, values.size, _COUNTED):
+        counts += np.bincount(values[start : start + _COUNTED], minlength=256)
+    return counts
 
 
 def check_patch(patch: Sequence[int] | None, foreground: float) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from seg_mia.atomic import written_whole
 from seg_mia.data.cache import Cached
+from seg_mia.data.patches import class_counts
 from seg_mia.data.source import Source
 from seg_mia.metrics.labels import IGNORE
 
@@ -98,9 +99,9 @@ def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: 
     values = image.reshape(-1, image.shape[-1])
     low, high = values.min(0) / scale, values.max(0) / scale
     levels = values if is_integer else np.rint(values * 255).astype(np.uint8)
-    common = min(np.bincount(channel).max() / len(levels) for channel in levels.T)
+    common = min(class_counts(channel).max() / len(levels) for channel in levels.T)
     white = np.count_nonzero((levels == 255).all(1)) / len(levels)
-    histogram = np.bincount(mask.ravel(), minlength=256)
+    histogram = class_counts(mask)
     pixels = np.append(histogram[: source.classes], histogram[IGNORE])
     empty = pixels[0] > 0 and not pixels[1:-1].any()
     lost = source.lost(index) if empty else 0

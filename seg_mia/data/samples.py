@@ -53,21 +53,36 @@ class Samples(Dataset[Batch]):
         """Return the sample at (epoch, position)."""
         epoch, position = draw
         index = int(self.indices[position])
-        image, mask = np.array(self._image(index)), np.array(self._mask(index))
+        image, mask = self._image(index), self._mask(index)  # views of the file: only patches are read
         for change in self.changes:
             image, mask = change(image, mask, epoch=epoch, index=index)
-        scaled = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0).float()
-        if image.dtype == np.uint8:
-            scaled = scaled / 255
-        return Batch(
-            scaled.contiguous(), torch.from_numpy(np.ascontiguousarray(mask)).long(), torch.tensor(index)
-        )
+        classes = torch.from_numpy(mask.astype(np.int64, order="C"))
+        return Batch(torch.from_numpy(channels_first(image)), classes, torch.tensor(index))
 
     def _image(self, index: int) -> Image:
         return self.images[index] if index in self.images else self.cached.images[index]
 
     def _mask(self, index: int) -> NDArray[np.uint8]:
         return self.labels[index] if index in self.labels else self.cached.masks[index]
+
+
+def channels_first(image: Image) -> NDArray[np.float32]:
+    """Return an image (*S, C), uint8 or float32 in [0, 1], as float32 in [0, 1], (C, *S).
+
+    The result is the only array of the image's size that is made.
+    """
+    scale = np.float32(255 if image.dtype == np.uint8 else 1)
+    values = np.empty((image.shape[-1], *image.shape[:-1]), np.float32)
+    for channel, plane in enumerate(values):
+        np.divide(image[..., channel], scale, out=plane)
+    return values
+
+
+def stacked(samples: Sequence[Batch]) -> Batch:
+    """Return samples as one batch; a single sample is not copied, as large images come one by one."""
+    if len(samples) == 1:
+        return Batch(*(part.unsqueeze(0) for part in samples[0]))
+    return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -110,6 +125,7 @@ def loader_of(
         sampler=sampler,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=stacked,
         generator=torch.Generator().manual_seed(seed),
     )
 

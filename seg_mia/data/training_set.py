@@ -46,7 +46,9 @@ def check_unevaluated(indices: NDArray[np.int64], evaluated: Collection[int]) ->
 def training_changes(
     augment: Augmentation, patch: Sequence[int] | None, foreground: float, *, seed: int, axes: int
 ) -> tuple[Change, ...]:
-    """Return the changes of training samples: augmentation, then a patch.
+    """Return the changes of training samples: a patch and its augmentation; of volumes, flips, then a patch.
+
+    A whole image need not be augmented for one patch. The flips of a volume are views.
 
     Args:
         augment: policy of the augmentation.
@@ -55,7 +57,6 @@ def training_changes(
         seed: seed of the training.
         axes: spatial axes of the samples.
     """
-    changes: list[Change | None] = [augmenter(augment, seed, axes=axes)]
-    if patch is not None:
-        changes.append(Patches(patch, foreground, seed))
-    return tuple(change for change in changes if change is not None)
+    part = None if patch is None else Patches(patch, foreground, seed)
+    changes: list[Change | None] = [part, augmenter(augment, seed, axes=axes)]
+    return tuple(change for change in (changes if axes == 2 else changes[::-1]) if change is not None)

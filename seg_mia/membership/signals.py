@@ -17,6 +17,7 @@ from seg_mia.losses import LOSSES, LossName, per_pixel_cross_entropy
 from seg_mia.metrics.labels import IGNORE, padding
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.metrics.shapes import axes
+from seg_mia.metrics.strips import summed
 from seg_mia.models.heads import class_count, predicted, probabilities
 from seg_mia.models.released import label_logits
 
@@ -168,9 +169,14 @@ class ImageEntropy(ReleasedSignal):
 
         The padding of volumes does not count.
         """
-        entropy = _entropy(logits.double(), self.released)[:, 0]
-        counted, space = (~padding(mask)).expand_as(entropy), axes(entropy, 1)
-        return ((entropy * counted).sum(space) / counted.sum(space).clamp(min=1)).float()
+        counted = ~padding(mask)
+        (total,) = summed(self._total, logits, counted)
+        return (total / counted.sum(axes(counted, 1)).clamp(min=1)).float()
+
+    def _total(self, logits: Tensor, counted: Tensor) -> tuple[Tensor]:
+        """Return the sum of the entropy over the pixels that count, (N,)."""
+        entropy = _entropy(logits.double(), self.released)[:, 0] * counted
+        return (entropy.sum(axes(entropy, 1)),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,17 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_masks, label_names
 from seg_mia.metrics.labels import IGNORE, check_labels
 from seg_mia.metrics.shapes import per_image
+from seg_mia.metrics.strips import strips
 
 
 def confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     """Return pixel counts, int64 (N, classes, classes): rows are true classes, columns predicted ones."""
     _check(pred, true, classes)
+    counts = [_confusion(p, t, classes) for p, t in strips(pred.ndim - 1, pred, true)]
+    return torch.stack(counts).sum(dim=0)
+
+
+def _confusion(pred: Tensor, true: Tensor, classes: int) -> Tensor:
     n, cells = pred.shape[0], classes * classes
     first_cell = per_image(torch.arange(n, device=pred.device), pred) * cells
     cell = first_cell + true * classes + pred
@@ -94,12 +100,16 @@ def _parts(pred: Tensor, true: Tensor, classes: int) -> Parts:
         counts = confusion(pred, true, classes)
         return Parts(counts.diagonal(dim1=1, dim2=2), counts.sum(dim=2), counts.sum(dim=1))
     _check(pred, true, classes)
+    labels = len(classes.names)
+    of_strips = [_label_counts(p, t, labels) for p, t in strips(pred.ndim - 1, pred, true)]
+    return Parts(*torch.stack(of_strips).sum(dim=0))
+
+
+def _label_counts(pred: Tensor, true: Tensor, labels: int) -> Tensor:
+    """Return the pixels of each label in both maps, in the true and in the predicted one, (3, N, labels)."""
     ignored = (pred == IGNORE) | (true == IGNORE)
-    p, t = (
-        (label_masks(maps.masked_fill(ignored, 0), len(classes.names)) == 1).flatten(2)
-        for maps in (pred, true)
-    )
-    return Parts((p & t).sum(dim=2), t.sum(dim=2), p.sum(dim=2))
+    p, t = ((label_masks(maps.masked_fill(ignored, 0), labels) == 1).flatten(2) for maps in (pred, true))
+    return torch.stack(((p & t).sum(dim=2), t.sum(dim=2), p.sum(dim=2)))
 
 
 def _foreground(per_class: Tensor, classes: int) -> Tensor:

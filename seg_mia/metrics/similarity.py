@@ -1,14 +1,20 @@
 """Similarity of two images, one value per image."""
 
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.errors import InputError
-from seg_mia.metrics.shapes import axes
+from seg_mia.metrics.strips import strips
 
 WINDOW = 11
 SIGMA = 1.5
+BLOCK = 1024
+"""Sides of the blocks in which the similarity of larger images is computed; their sums make the mean."""
 
 
 def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None = None) -> Tensor:
@@ -27,13 +33,44 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
             f"SSIM needs images of at least its {WINDOW} x {WINDOW} window, got {tuple(a.shape)}; use larger "
             "images or `mean_absolute`"
         )
+    sums = [
+        _sum(
+            _similarity(a[place], b[place], data_range)[inner], None if where is None else where[place][inner]
+        )
+        for place, inner in _blocks(a.shape[-2:])
+    ]
+    return _mean(sums).to(a.dtype)
+
+
+def _blocks(size: torch.Size) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Yield parts of images that overlap by a window, and the part of each that no other one covers."""
+    sides = [_spans(length) for length in size]
+    for rows, columns in product(*sides):
+        yield (..., rows[0], columns[0]), (..., rows[1], columns[1])
+
+
+def _spans(length: int) -> list[tuple[slice, slice]]:
+    """Return a block's positions along an axis, and which of them count: windows fit into the block there."""
+    margin, spans = WINDOW // 2, []
+    starts = range(0, length, BLOCK) if length > BLOCK + WINDOW else range(1)
+    for start in starts:
+        last = start + BLOCK + WINDOW > length  # a short rest joins the block before it
+        end = length if last or len(starts) == 1 else start + BLOCK
+        first = max(start - margin, 0)
+        spans.append((slice(first, min(end + margin, length)), slice(start - first, end - first)))
+        if last:
+            break
+    return spans
+
+
+def _similarity(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Return the map of Wang's equation 13, of the images' shape."""
     x, y = _exact(a) / data_range, _exact(b) / data_range
     mean_x, mean_y = _blurred(x), _blurred(y)
     variances = _blurred(x * x) - mean_x**2 + _blurred(y * y) - mean_y**2
     covariance = _blurred(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
-    similarity = luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)
-    return _mean(similarity, where).to(a.dtype)
+    return luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)
 
 
 def mean_absolute(a: Tensor, b: Tensor, *, where: Tensor | None = None) -> Tensor:
@@ -42,7 +79,11 @@ def mean_absolute(a: Tensor, b: Tensor, *, where: Tensor | None = None) -> Tenso
     `where`, bool (N, *S), restricts the average to its pixels; NaN if it has none.
     """
     _check(a, b, where)
-    return _mean((_exact(a) - _exact(b)).abs(), where).to(a.dtype)
+    sums = [
+        _sum((_exact(x) - _exact(y)).abs(), *within)
+        for x, y, *within in strips(a.ndim - 2, a, b, *([] if where is None else [where]))
+    ]
+    return _mean(sums).to(a.dtype)
 
 
 def _exact(images: Tensor) -> Tensor:
@@ -64,11 +105,17 @@ def _blur_matrix(size: int, like: Tensor) -> Tensor:
     return mirrored.unfold(1, WINDOW, 1) @ weights
 
 
-def _mean(maps: Tensor, where: Tensor | None) -> Tensor:
+def _sum(maps: Tensor, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the sums (N,) over pixels of maps (N, C, *S), averaged over channels, and the pixels' number."""
+    per_pixel = maps.mean(dim=1)
     if where is None:
-        return maps.mean(dim=axes(maps, 1))
-    per_pixel = maps.mean(dim=1).masked_fill(~where, 0)
-    return per_pixel.sum(dim=axes(where, 1)) / where.sum(dim=axes(where, 1))
+        where = torch.ones_like(per_pixel, dtype=torch.bool)
+    return per_pixel.masked_fill(~where, 0).flatten(1).sum(1), where.flatten(1).sum(1)
+
+
+def _mean(sums: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    totals, counts = zip(*sums, strict=True)
+    return torch.stack(totals).sum(0) / torch.stack(counts).sum(0)
 
 
 def _check(a: Tensor, b: Tensor, where: Tensor | None) -> None:

@@ -94,34 +94,37 @@ class Tiled(Wrapper):
         starts = window_starts(x.shape[2:], self.patch, self.overlap, self.layout)
         weight = self.window_weights[None]
         for places in _chunks([(n, start) for n in range(len(x)) for start in starts], self.batch):
-            windows = [(n, *_slices(start, self.patch)) for n, start in places]
+            windows = [(n, slice(None), *_slices(start, self.patch)) for n, start in places]
             for axes in self.flips:
-                answers = self._answers(x, windows, axes)
+                x, answers = self._answers(x, windows, axes)
                 if total is None:
                     kind = torch.promote_types(answers.dtype, torch.float32)
                     total = answers.new_zeros((len(x), answers.shape[1], *x.shape[2:]), dtype=kind)
-                for (n, *window), answer in zip(windows, answers, strict=True):
-                    total = _WeightedSum.apply(total, answer, weight, (n, slice(None), *window))
+                for window, answer in zip(windows, answers, strict=True):
+                    total = _WeightedSum.apply(total, answer, weight, window)
         assert total is not None  # at least one image, and one window
-        return total / (len(self.flips) * self._weight_sums(starts, x))
+        return total.div_(self._weight_sums(starts, x).mul_(len(self.flips)))
 
-    def _answers(self, x: Tensor, windows: list[Any], axes: tuple[int, ...]) -> Tensor:
-        """Return the network's answers for windows mirrored along `axes`, mirrored back."""
+    def _answers(self, x: Tensor, windows: list[Any], axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the images, and the network's answers for windows mirrored along `axes`, mirrored back.
 
-        def ask(images: Tensor) -> Tensor:
-            crops = torch.stack([images[(n, slice(None), *window)] for n, *window in windows])
+        Later windows are to be taken from the returned images: all share one gradient.
+        """
+
+        def ask(images: Tensor) -> tuple[Tensor, Tensor]:
+            images, crops = _Crops.apply(images, windows)
             answers = final(self.network(crops.flip(axes)))
             if answers.shape[2:] != crops.shape[2:]:
                 raise InputError(
                     f"a network that predicts windows must return logits of their size {self.patch}, got "
                     f"{tuple(answers.shape[2:])}; enlarge them inside, or crop nothing"
                 )
-            return answers.flip(axes)
+            return images, answers.flip(axes)
 
         if not torch.is_grad_enabled():
             return ask(x)
-        answers: Tensor = checkpoint(ask, x, use_reentrant=False)
-        return answers
+        images, answers = checkpoint(ask, x, use_reentrant=False)
+        return images, answers
 
     def _weight_sums(self, starts: Sequence[Sequence[int]], x: Tensor) -> Tensor:
         """Return the sum of weights (*S) that every position received."""
@@ -129,6 +132,32 @@ class Tiled(Wrapper):
         for start in starts:
             sums[_slices(start, self.patch)] += self.window_weights
         return sums
+
+
+class _Crops(torch.autograd.Function):
+    """Cut windows out of images, and pass the images on to the next cut.
+
+    The gradient of a chain of cuts is one array of the images' size, to which every window's is added in
+    place; the built-in indexing would make such an array for every window.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, windows: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        ctx.windows, ctx.shape = windows, images.shape
+        ctx.set_materialize_grads(False)
+        return images, torch.stack([images[window] for window in windows])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        passed, crops = gradients
+        if crops is None:
+            return passed, None
+        total = crops.new_zeros(ctx.shape) if passed is None else passed
+        if passed is not None and torch.is_grad_enabled():  # the gradient's own graph needs what it was
+            total = passed.clone()
+        for window, crop in zip(reversed(ctx.windows), reversed(crops), strict=True):
+            total[window] += crop
+        return total, None
 
 
 class _WeightedSum(torch.autograd.Function):

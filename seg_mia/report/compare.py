@@ -12,7 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.intervals import Interval, auc_bounds, paired_difference
 from seg_mia.membership.roc import auc
-from seg_mia.report.evidence.utility import dice_of, difference, groups_of
+from seg_mia.report.evidence.utility import OF_LABEL, dice_of, difference, groups_of
 from seg_mia.report.load import StoredAudit, read_audit
 from seg_mia.report.read import read_report, report_folder
 from seg_mia.report.sums import NUMBERS
@@ -123,9 +123,11 @@ def compare_reports(first: str | Path, second: str | Path) -> Comparison:
     before, after = (_side(Path(named)) for named in (first, second))
     pairs = _pairs(before.report, after.report)
     has_dice = all(_victim(side.report) is not None for side in (before, after))
-    tail = ERROR / 2 / max(1, len(pairs) + has_dice)
+    labels = [label for label in _label_dice(before) if label in _label_dice(after)] if has_dice else []
+    tail = ERROR / 2 / max(1, len(pairs) + has_dice + len(labels))
     changes = [_auc_change(label, (before, after), results, tail) for label, results in pairs.items()]
     changes += [_dice_change(before, after, tail)] if has_dice else []
+    changes += [_dice_change(before, after, tail, label) for label in labels]
     return Comparison(
         changes, list(_statements(before.report, after.report)), list(_notes(before.report, after.report))
     )
@@ -203,22 +205,31 @@ def unpaired_difference(first: Scored, second: Scored, tail: float) -> Interval:
     return Interval(value, max(-1.0, value - down), min(1.0, value + up))
 
 
-def _dice_change(first: Side, second: Side, tail: float) -> Change:
-    """Return the change of the Dice on non-members; a higher one is better."""
+def _label_dice(side: Side) -> dict[str, Measure]:
+    """Return the Dice of each label of the first victim on non-members."""
+    first = next((row for row in side.report.evidence.utility if row.row == 0), None)
+    return {} if first is None else {label.label: label.nonmembers for label in first.labels}
+
+
+def _dice_change(first: Side, second: Side, tail: float, label: str | None = None) -> Change:
+    """Return the change of the Dice on non-members, or of a label's; a higher one is better."""
     tables, groups = [], dict[str, str]()
     for side in (first, second):
         victim = min(side.stored.audit.defences, key=lambda victim: victim.order)
-        tables.append(dice_of(side.stored, victim, "nonmembers"))
+        tables.append(dice_of(side.stored, victim, "nonmembers", f"{OF_LABEL}{label}" if label else "dice"))
         scores = [_scores(side, result) for result in _attacks(side.report).values()]
         groups |= groups_of(scored for scored in scores if scored is not None)
     paired = bool(tables[0]) and set(tables[0]) == set(tables[1])
     change = difference(tables[1], tables[0], groups, tail=tail) if paired else None
     values = [
-        next((row.nonmembers for row in side.report.evidence.utility if row.row == 0), Measure(None))
+        _label_dice(side)[label]
+        if label
+        else next((row.nonmembers for row in side.report.evidence.utility if row.row == 0), Measure(None))
         for side in (first, second)
     ]
     direction = "not resolvable" if change is None else _direction(change, lower_is_better=False)
-    return Change("Dice, non-members", values[0], values[1], change, paired, direction)
+    subject = f"Dice of {label}, non-members" if label else "Dice, non-members"
+    return Change(subject, values[0], values[1], change, paired, direction)
 
 
 def _direction(change: Measure, *, lower_is_better: bool) -> Direction:

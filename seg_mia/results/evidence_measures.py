@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from seg_mia.results.base import Measure, Number, Result
 
 
@@ -74,6 +76,20 @@ class Promise(Result):
     above: list[str]
 
 
+class LabelChange(Result):
+    """Group 8: one label, or class, before and after a perturbation.
+
+    Attributes:
+        label: its name where the data names it, else `class1` and so on.
+        before: mean Dice before, over the images that show or predict it; None if none does.
+        after: mean Dice after.
+    """
+
+    label: str
+    before: Number
+    after: Number
+
+
 class Robustness(Result):
     """Group 8: one perturbation of one victim.
 
@@ -91,6 +107,7 @@ class Robustness(Result):
         dice_lost: share of the Dice lost.
         smallest_change: median of the smallest changes found, as a share of the grey range; None if unknown.
         signs: signs that the attack failed, not that the victim is robust.
+        labels: each of several classes or of labels that may overlap; empty for one foreground class.
     """
 
     row: int
@@ -106,6 +123,7 @@ class Robustness(Result):
     dice_lost: Measure | None
     smallest_change: Measure | None
     signs: list[str]
+    labels: list[LabelChange] = Field(default_factory=list)
 
 
 class RadiusDice(Result):
@@ -196,6 +214,20 @@ class ExposedEffect(Result):
     all_after: Measure
 
 
+class LabelDice(Result):
+    """Group 9: segmentation of one label, or class.
+
+    Attributes:
+        label: its name where the data names it, else `class1` and so on.
+        members: mean Dice on the members that show or predict it; None if none does.
+        nonmembers: mean Dice on such non-members.
+    """
+
+    label: str
+    members: Measure
+    nonmembers: Measure
+
+
 class Utility(Result):
     """Group 9: segmentation of one victim, at equal footing with the others.
 
@@ -207,6 +239,7 @@ class Utility(Result):
         nonmembers: mean Dice on non-members.
         cost: Dice on non-members less that of the first row, on the same samples; None for the first row.
         exposed: effect on the most exposed patients; None for the first row, or without scores.
+        labels: each of several classes or of labels that may overlap; empty for one foreground class.
     """
 
     row: int
@@ -216,3 +249,4 @@ class Utility(Result):
     nonmembers: Measure
     cost: Measure | None
     exposed: ExposedEffect | None
+    labels: list[LabelDice] = Field(default_factory=list)

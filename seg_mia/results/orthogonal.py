@@ -1,4 +1,4 @@
-"""Three orthogonal slices of a volume as one picture, in the proportions of its spacing."""
+"""A sample as one picture: an image, or three orthogonal slices of a volume in proportion."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,14 @@ from torch import Tensor
 from seg_mia.metrics.labels import IGNORE
 
 _LARGEST = 512
-"""Pixels of a picture's side, at most."""
+"""Pixels of a volume's picture's side, at most."""
+_LARGEST_IMAGE = 1024
 
 
 class OrthogonalSlices:
-    """Pictures of one sample: an image as it is, a volume as three slices that meet in one voxel.
+    """Pictures of one sample: an image, a volume as three slices that meet in one voxel.
+
+    Of images with sides above 1024 pixels every second, third, ... row and column is shown.
 
     Above are the axial slice and to its right an empty square, below the coronal and the sagittal slice, head
     up. The slices are those with most foreground.
@@ -43,7 +46,8 @@ class OrthogonalSlices:
         A mask smaller than the image covers its centre.
         """
         if not self.volume:
-            return values
+            step = -(-max(values.shape[-2:]) // _LARGEST_IMAGE)
+            return values[..., ::step, ::step] if step > 1 else values
         lead = values.ndim - 3
         slices = values if lead else values[None]
         starts = [(whole - length) // 2 for whole, length in zip(self.shape, slices.shape[1:], strict=True)]

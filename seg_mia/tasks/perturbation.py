@@ -26,6 +26,7 @@ from seg_mia.metrics.overlap import (
     foreground_dice,
     foreground_dice_per_class,
     foreground_iou,
+    foreground_names,
     mean_iou,
     pixel_accuracy,
 )
@@ -140,18 +141,12 @@ class PerturbationTest(LightningModule):
     def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:
         target = self.targets(batch)
         adversarial = self._crafted(self.source, batch, target)
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            clean, after, coarse = (
-                final(self.victim(images))
-                for images in (batch.image, adversarial.images, rounded(adversarial.images))
-            )
-        classes = class_count(clean) if self.classes is None else self.classes
-        before, then = predicted(clean), predicted(after)
+        before, classes = self._predicted(batch.image)
+        then, _ = self._predicted(adversarial.images)
+        coarse, _ = self._predicted(rounded(adversarial.images))
         measures = {
             **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
-            **against_target(
-                target, clean=before, prediction=then, coarse=predicted(coarse), classes=classes
-            ),
+            **against_target(target, clean=before, prediction=then, coarse=coarse, classes=classes),
             **distortion(batch.image, adversarial.images, where=self._perturbed(batch)),
             **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
             **self._stopped(batch.image, adversarial),
@@ -165,6 +160,13 @@ class PerturbationTest(LightningModule):
             "sanity": self._checked(batch) if batch_idx == 0 else None,
             "fitted": self.fitted if batch_idx == 0 else None,
         }
+
+    @torch.no_grad()
+    def _predicted(self, images: Tensor) -> tuple[Tensor, int]:
+        """Return the victim's class maps (N, *s) in full precision, and the number of classes."""
+        with torch.autocast(self.device.type, enabled=False):
+            logits = final(self.victim(images))
+        return predicted(logits), class_count(logits) if self.classes is None else self.classes
 
     def _perturbed(self, batch: Batch) -> Tensor | None:
         """Return the voxels that the attack may change, bool (N, *S), or None for all."""
@@ -251,15 +253,16 @@ def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after the attack, and that of labels of sets."""
+    """Return the victim's foreground Dice before and after the attack, and that of each of several labels."""
     values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
     }
     for name, maps in (("clean", clean), ("adversarial", prediction)):
-        if labels := label_names(classes):
+        if label_names(classes) or classes > 2:
             per_label = foreground_dice_per_class(maps, mask, classes).unbind(1)
-            values |= {f"dice_{name}_{label}": dice for label, dice in zip(labels, per_label, strict=True)}
+            labels = zip(foreground_names(classes), per_label, strict=True)
+            values |= {f"dice_{name}_{label}": dice for label, dice in labels}
     return values
 
 

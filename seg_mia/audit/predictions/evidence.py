@@ -1,5 +1,6 @@
 """Signals, statistics and segmentation quality of predictions, read one record at a time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from seg_mia.membership.answers import Answers
 from seg_mia.membership.features import sample_statistics
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.metrics.labels import IGNORE, labelled
-from seg_mia.metrics.overlap import foreground_dice, foreground_iou
+from seg_mia.metrics.overlap import foreground_dice, foreground_dice_per_class, foreground_iou
 from seg_mia.models.heads import class_count, predicted
 
 Values = NDArray[np.float64]
@@ -70,7 +71,7 @@ class Evidence:
         """Return mean Dice, IoU and loss on non-members and members."""
         return {
             part: {
-                name: float(np.mean([self.quality[i][name] for i in np.flatnonzero(self.members == side)]))
+                name: _defined_mean([self.quality[i][name] for i in np.flatnonzero(self.members == side)])
                 for name in self.quality[0]
             }
             for part, side in (("nonmembers", False), ("members", True))
@@ -123,7 +124,7 @@ def _add(
         raise InputError(f"{row.where}: {error}") from None
     if describes:
         evidence.features.append(_features(record, files.settings.classes))
-        evidence.quality.append(_quality(record))
+        evidence.quality.append(_quality(record, files.settings.labels))
 
 
 def _number(signal: Signal, record: Record) -> Values:
@@ -143,16 +144,30 @@ def _features(record: Record, classes: int) -> Values:
     return np.concatenate([*parts, np.log(np.array(shape, dtype=np.float64))])
 
 
-def _quality(record: Record) -> dict[str, float]:
-    """Return Dice, IoU and loss; of sigmoid channels the means over those with a labelled pixel."""
+def _quality(record: Record, labels: Sequence[str]) -> dict[str, float]:
+    """Return Dice, IoU and loss; of sigmoid channels the means over those with a labelled pixel.
+
+    Of several labels also the Dice of each, NaN where it is neither in the mask nor predicted.
+    """
     known = labelled(record.mask)
     logits, mask = record.logits[known], record.mask[known]
     prediction, classes = predicted(logits), class_count(logits)
+    whole = predicted(record.logits)
+    per_label = foreground_dice_per_class(whole, record.mask, classes).flatten().tolist()
     return {
         "dice": float(foreground_dice(prediction, mask, classes).mean()),
         "iou": float(foreground_iou(prediction, mask, classes).mean()),
         "loss": float(LOSSES["dice_cross_entropy"](logits, mask).mean()),
+        **(
+            {f"dice_{name}": dice for name, dice in zip(labels, per_label, strict=True)} if labels[1:] else {}
+        ),
     }
+
+
+def _defined_mean(values: Sequence[float]) -> float | None:
+    """Return the mean of the values that are not NaN; None if there is none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else None
 
 
 def _check_enough(network: str, evidence: Evidence) -> None:

@@ -150,7 +150,7 @@ class ResultWriter:
     def _tiles(self, row: Row, kind: str, note: str) -> list[Tile]:
         """Return image, truth and prediction, of a volume in the slice with the largest foreground."""
         record = self.files.record(row)
-        mask, prediction = record.mask[0], predicted(record.logits)[0]
+        mask, prediction = _one_map(record.mask), _one_map(predicted(record.logits))
         image = torch.zeros(1, *mask.shape) if record.image is None else torch.from_numpy(record.image.copy())
         if mask.ndim == 3:
             axis = mask.ndim - 1 - int(np.argmin(mask.shape[::-1]))
@@ -164,6 +164,15 @@ class ResultWriter:
             Tile(overlay(visible, mask), note),
             Tile(overlay(visible, prediction), ""),
         ]
+
+
+def _one_map(maps: Tensor) -> Tensor:
+    """Return the sets of labels (*S) of binary maps (N, *S), 255 where any is ignored; of one map the map."""
+    if len(maps) == 1:
+        return maps[0]
+    ignored = (maps == IGNORE).any(dim=0)
+    bits = 2 ** torch.arange(len(maps)).view(-1, *[1] * (maps.ndim - 1))
+    return ((maps == 1) * bits).sum(dim=0).clamp(max=IGNORE - 1).masked_fill(ignored, IGNORE)
 
 
 def _visible(image: Tensor) -> Tensor:

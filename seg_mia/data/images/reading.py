@@ -20,6 +20,7 @@ from seg_mia.data.digests import content_digest
 from seg_mia.data.images.bands import read_bands
 from seg_mia.data.images.grey_values import scaled, unit
 from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
+from seg_mia.data.images.opening import opened
 from seg_mia.data.root import path_below, regular, unlisted
 from seg_mia.data.source import Image, Mask, listed
 from seg_mia.data.unknown_labels import UnknownLabelsError, counted
@@ -28,7 +29,6 @@ from seg_mia.metrics.labels import IGNORE
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _JPEG_NOISE = 16  # tolerated channel difference of a grey image stored as colour JPEG
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
@@ -44,7 +44,6 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     cv2.error,
-    PillowImage.DecompressionBombError,
     Warning,  # warnings become errors here: Pillow only warns of damage
 )
 
@@ -140,9 +139,11 @@ def image_size(path: Path) -> tuple[int, int]:
         InputError: the file is not an image.
     """
     try:
-        with PillowImage.open(path, formats=_FORMATS) as image:
+        with opened(path, path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} must be a whole image, got: {error}; copy it again") from None
 
 
@@ -257,7 +258,7 @@ def stored_pixels(path: Path, *, indices: bool = False) -> Pixels:
     """
     try:
         data = path.read_bytes()  # not the path: Pillow maps that into memory and garbles rotated TIFF
-        with PillowImage.open(BytesIO(data), formats=_FORMATS) as image:
+        with opened(BytesIO(data), path) as image:
             depth, negative = _depth(image), white_is_zero(image)
             check_header(image, data, path, ids=indices)
             _check_kind(image, path, depth)
@@ -265,7 +266,8 @@ def stored_pixels(path: Path, *, indices: bool = False) -> Pixels:
             if image.mode in ("RGB", "RGBA") and depth == 16:
                 return _read_wide(image, data, path)
             forget_key(image, path, depth)
-            pixels = _narrow(ImageOps.exif_transpose(image), path, indices=indices, depth=depth)
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _narrow(image, path, indices=indices, depth=depth)
             return _positive(pixels, path) if negative else pixels
     except InputError:
         raise

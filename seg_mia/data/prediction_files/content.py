@@ -1,5 +1,6 @@
 """What an array holds: class probabilities, a foreground map, sigmoid channels or labels; and its axes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -174,6 +175,26 @@ def mask_of(values: Array, classes: int, threshold: int | None, where: str) -> N
             "classes, or set threshold for a black-and-white mask"
         )
     return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def region_masks(ids: NDArray[np.int64], regions: Sequence[Sequence[int]], where: str) -> NDArray[np.int64]:
+    """Return the binary mask of each of several labels that may overlap, int64 (L, *S), 255 where ignored.
+
+    Args:
+        ids: class ids (*S), 255 where ignored.
+        regions: the ids of each label.
+        where: file, for messages.
+
+    Raises:
+        InputError: an id of no label.
+    """
+    known = {0, IGNORE}.union(*regions)
+    if unknown := sorted(set(np.unique(ids).tolist()) - known):
+        raise InputError(
+            f"{where} must hold the ids of the regions, 0 and {IGNORE}, got {unknown[0]}; add it to a region"
+        )
+    masks = [np.where(ids == IGNORE, IGNORE, np.isin(ids, labels)) for labels in regions]
+    return np.stack(masks).astype(np.int64)
 
 
 def _check_axes(fit: Fit, kind: Released, classes: int, where: str) -> None:

@@ -14,10 +14,21 @@ from torch import Tensor
 
 from seg_mia.data.images.reading import digest
 from seg_mia.data.prediction_files.arrays import Array, array_of
-from seg_mia.data.prediction_files.content import Fit, Order, Released, fits, kind_of, logits_of, mask_of
+from seg_mia.data.prediction_files.content import (
+    Fit,
+    Order,
+    Released,
+    fits,
+    kind_of,
+    logits_of,
+    mask_of,
+    region_masks,
+)
 from seg_mia.data.prediction_files.table import SHADOW, VICTIM, Row, Table, read_table
 from seg_mia.data.volumes.nifti_file import is_volume
 from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.overlap import foreground_names
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Predictions:
     Args:
         table: CSV file with a line for each prediction: `prediction`, `mask`, `patient`, `part`, and
             optionally `image`, `case` and `network`.
-        classes: number of classes, background included.
+        classes: number of classes, background included; with `regions` their number and 1, if not given.
         root: folder of the files in the table; the table's folder if not given.
         released: content of the prediction files: class probabilities, one map of foreground probabilities,
             sigmoid channels (one for each class but the background), or labels; detected if not given.
@@ -37,18 +48,23 @@ class Predictions:
             (SimpleITK, nnU-Net); detected from the shapes if not given.
         threshold: mask values above it are foreground (two classes only); if not given, masks hold class ids,
             and 255 is ignored.
+        regions: labels that may overlap, by name, with the ids of each in the masks:
+            `{whole: [1, 2, 3], core: [2, 3]}`; predictions have a sigmoid channel for each, in this order.
     """
 
     table: str
-    classes: int
+    classes: int = 0
     root: str | None = None
     released: Released | None = None
     key: str | None = None
     channel_axis: int | None = None
     axes: Order | None = None
     threshold: int | None = None
+    regions: dict[str, list[int]] | None = None
 
     def __post_init__(self) -> None:
+        if self.regions is not None:
+            self._check_regions(self.regions)
         if not 2 <= self.classes <= 255:
             raise InputError(
                 f"classes must be 2 to 255, background included, got {self.classes}; correct --classes"
@@ -58,6 +74,27 @@ class Predictions:
                 f"threshold must be 0 or more and makes 2 classes, got {self.threshold} and classes "
                 f"{self.classes}; leave it out, or set classes to 2"
             )
+
+    def _check_regions(self, regions: dict[str, list[int]]) -> None:
+        """Set classes and content by the labels; raise InputError for settings that contradict them."""
+        classes, released = len(regions) + 1, self.released or "sigmoid"
+        listed = [label for labels in regions.values() for label in labels]
+        if not all(regions.values()) or not all(0 < label < IGNORE for label in listed):
+            raise InputError(
+                f"regions must name labels with ids of 1 to {IGNORE - 1} each, got {regions}; correct them"
+            )
+        if self.classes not in (0, classes) or released != "sigmoid" or self.threshold is not None:
+            raise InputError(
+                f"{len(regions)} regions make {classes} classes of sigmoid channels without a threshold, got "
+                f"classes={self.classes}, released={released}, threshold={self.threshold}; leave these out"
+            )
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "released", "sigmoid")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the foreground classes, or of the labels that may overlap."""
+        return tuple(self.regions) if self.regions is not None else foreground_names(self.classes)
 
 
 @dataclass(frozen=True)
@@ -132,6 +169,7 @@ class PredictionFiles:
         Predictions are not part of it, so that two releases on the same cases can be compared.
         """
         content: list[Any] = [self.settings.classes, self.settings.threshold]
+        content += [] if self.settings.regions is None else [self.settings.regions]
         for row in self.rows(VICTIM):
             files = [row.mask] if row.image is None else [row.mask, row.image]
             content.append([row.case, row.patient, row.member, digest(*files)])
@@ -161,7 +199,8 @@ class PredictionFiles:
         settings, released = self.settings, self.layout.released
         values, mask = self._arrays(row)
         reverse = self.layout.reverse and _mixed(row.prediction, row.mask)
-        truth = mask_of(mask, settings.classes, settings.threshold, str(row.mask))
+        ids = settings.classes if settings.regions is None else IGNORE
+        truth = mask_of(mask, ids, settings.threshold, str(row.mask))
         fit = self._fit(values, truth.shape, reverse, row)
         if fit is None and released == "sigmoid":
             truth = self._channel_masks(mask, row)
@@ -179,10 +218,8 @@ class PredictionFiles:
         if released != "sigmoid":
             return Record(torch.from_numpy(logits)[None], torch.from_numpy(truth)[None], image)
         if truth.ndim == fit.values.ndim - 1:
-            known = truth != 255
-            truth = np.stack(
-                [np.where(known, truth == number, 255) for number in range(1, settings.classes)]
-            ).astype(np.int64)
+            regions = settings.regions or {name: [k] for k, name in enumerate(settings.labels, start=1)}
+            truth = region_masks(truth, list(regions.values()), str(row.mask))
         return Record(torch.from_numpy(logits)[:, None], torch.from_numpy(truth), image)
 
     def _arrays(self, row: Row) -> tuple[Array, Array]:

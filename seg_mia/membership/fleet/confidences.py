@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from seg_mia.errors import InputError
-from seg_mia.losses import dice_loss
-from seg_mia.losses.basic import check_fit
+from seg_mia.losses.basic import check_fit, log_probabilities, overlap_sums, soft_dice_loss
 from seg_mia.membership.fleet.arrays import Values
 from seg_mia.membership.signals import Released, Signal, released
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.metrics.strips import summed
 from seg_mia.models.heads import class_logits, probabilities
 
 Array = NDArray[Any] | Tensor
@@ -67,7 +67,8 @@ def margins(logits: Array, masks: Array) -> tuple[Values, NDArray[np.bool_]]:
         InputError: errors of `confidences`.
     """
     truth = torch.as_tensor(masks).long()
-    maps = _margins(_checked(torch.as_tensor(logits), truth), truth).clamp(-MOST_MARGIN, MOST_MARGIN)
+    maps = _margins(_checked(torch.as_tensor(logits), truth).double(), truth)
+    maps = maps.clamp(-MOST_MARGIN, MOST_MARGIN)
     return np.asarray(maps.cpu().numpy(), dtype=np.float64), (truth != IGNORE).cpu().numpy()
 
 
@@ -142,19 +143,27 @@ class Confidences(LogCrossEntropy):
 
 def _vector(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the signals of checked logits, float64 (N, 4)."""
-    valid = mask != IGNORE
-    margin = _margins(logits, mask)
-    dice = (1 - dice_loss(logits, mask)).clamp(_LEAST_DICE, 1 - _LEAST_DICE)
-    entropy = torch.special.entr(probabilities(logits)).sum(dim=1)
+    surprise, margin, entropy, count, *overlaps = summed(_sums, logits, mask)
+    dice = (1 - soft_dice_loss(*overlaps)).clamp(_LEAST_DICE, 1 - _LEAST_DICE)
     return torch.stack(
         (
-            -_mean(-functional.logsigmoid(margin), valid).clamp(min=_LEAST).log(),
+            -(surprise / count).clamp(min=_LEAST).log(),
             dice.logit(),
-            _mean(margin.clamp(-MOST_MARGIN, MOST_MARGIN), valid),
-            -_mean(entropy, valid).clamp(min=_LEAST).log(),
+            margin / count,
+            -(entropy / count).clamp(min=_LEAST).log(),
         ),
         dim=1,
     )
+
+
+def _sums(logits: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """Return sums (N,) over valid pixels: cross-entropy, margin, entropy, their number; `overlap_sums`."""
+    logits, valid = logits.double(), mask != IGNORE
+    margin = _margins(logits, mask)
+    entropy = torch.special.entr(probabilities(logits)).sum(dim=1)
+    maps = (-functional.logsigmoid(margin), margin.clamp(-MOST_MARGIN, MOST_MARGIN), entropy)
+    counted = [values.masked_fill(~valid, 0).flatten(1).sum(dim=1) for values in maps]
+    return *counted, valid.flatten(1).sum(dim=1), *overlap_sums(log_probabilities(logits), mask)
 
 
 def _margins(logits: Tensor, mask: Tensor) -> Tensor:
@@ -165,13 +174,8 @@ def _margins(logits: Tensor, mask: Tensor) -> Tensor:
     return (maps.gather(1, true_class) - rivals.logsumexp(dim=1, keepdim=True)).squeeze(1)
 
 
-def _mean(maps: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of maps (N, *S) over the valid pixels of each, (N,)."""
-    return maps.masked_fill(~valid, 0).flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1)
-
-
 def _checked(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return logits as float64; raise InputError if they are invalid."""
+    """Return logits as they are; raise InputError if they are invalid."""
     check_fit(logits, mask)
     if not torch.isfinite(logits).all():
         raise InputError(
@@ -182,4 +186,4 @@ def _checked(logits: Tensor, mask: Tensor) -> Tensor:
         raise InputError(
             f"each image needs a valid pixel, {empty} of {len(mask)} have none; leave these samples out"
         )
-    return logits.double()
+    return logits

@@ -15,10 +15,12 @@ from seg_mia.report.load import StoredAudit
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Average, Measure
 from seg_mia.results.bounded_mean import over_images
-from seg_mia.results.evidence_measures import ExposedEffect, Utility
+from seg_mia.results.evidence_measures import ExposedEffect, LabelDice, Utility
 from seg_mia.results.membership import MembershipResult
 
 FILE = "per_image.csv"
+OF_LABEL = "dice_"
+"""Beginning of the names of a label's measures."""
 FALSE_POSITIVES = 0.1
 """False positive rate at which exposed patients are looked for."""
 EXPOSED_SHARE = 0.1
@@ -60,9 +62,26 @@ def utilities(
                 nonmembers=_mean(nonmembers, victim.dice("nonmembers"), groups),
                 cost=difference(nonmembers, first, groups) if victim.row else None,
                 exposed=_exposed(victim, membership, scores) if victim.row else None,
+                labels=[label_dice(stored, victim, label, groups) for label in labels_of(victim)],
             )
         )
     return rows
+
+
+def labels_of(victim: Victim) -> list[str]:
+    """Return the names of several classes, or of labels that may overlap, as in the measures' names."""
+    names = dict.fromkeys(name for measures in victim.utility.values() for name in measures)
+    return [name.removeprefix(OF_LABEL) for name in names if name.startswith(OF_LABEL)]
+
+
+def label_dice(stored: StoredAudit, victim: Victim, label: str, groups: Mapping[str, str]) -> LabelDice:
+    """Return the Dice of one label on members and non-members, on the images where it is defined."""
+    column = f"{OF_LABEL}{label}"
+    members, nonmembers = (
+        _mean(dice_of(stored, victim, subset, column), victim.utility.get(subset, {}).get(column), groups)
+        for subset in ("members", "nonmembers")
+    )
+    return LabelDice(label=label, members=members, nonmembers=nonmembers)
 
 
 def groups_of(scored: Iterable[Scored]) -> dict[str, str]:
@@ -73,18 +92,18 @@ def groups_of(scored: Iterable[Scored]) -> dict[str, str]:
     return named
 
 
-def dice_of(stored: StoredAudit, victim: Victim, subset: str) -> Dice:
-    """Return the Dice of each image of a subset, empty if its file is missing or damaged."""
+def dice_of(stored: StoredAudit, victim: Victim, subset: str, column: str = "dice") -> Dice:
+    """Return a Dice of each image of a subset, empty if its file is missing or damaged."""
     named = victim.utility_folders.get(subset)
     folder = None if named is None else stored.locate(named)
-    return {} if folder is None else read_dice(folder / FILE)
+    return {} if folder is None else read_dice(folder / FILE, column)
 
 
-def read_dice(file: Path) -> Dice:
-    """Return the Dice of each image in a table; empty for a file that is none."""
+def read_dice(file: Path, column: str = "dice") -> Dice:
+    """Return a Dice of each image in a table, where it is defined; empty for a file that is none."""
     try:
         with file.open(newline="", encoding="utf-8") as text:
-            rows = {str(row["id"]): row["dice"] for row in csv.DictReader(text)}
+            rows = {str(row["id"]): row[column] for row in csv.DictReader(text)}
         values = {name: float(value) for name, value in rows.items() if value}
     except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return {}

@@ -1,0 +1,52 @@
+"""Memory that tensors hold at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class HeldMemory(TorchDispatchMode):
+    """Bytes of the storages made inside the context and held at once.
+
+    Attributes:
+        peak: the most of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and count what it made."""
+        before = {self._key(value) for value in tree_leaves((arguments, named)) if isinstance(value, Tensor)}
+        result = function(*arguments, **(named or {}))
+        self.live = {key: known for key, known in self.live.items() if not known[0].expired()}
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor) and self._key(value) not in before:
+                storage = value.untyped_storage()
+                self.live[self._key(value)] = (StorageWeakRef(storage), storage.nbytes())
+        self.peak = max(self.peak, sum(size for _, size in self.live.values()))
+        return result
+
+    @staticmethod
+    def _key(value: Tensor) -> int:
+        return value.untyped_storage()._cdata
+
+
+def held_bytes(function: Any, *arguments: Any) -> int:
+    """Return the bytes that tensors made by a call held at once."""
+    with HeldMemory() as memory:
+        function(*arguments)
+    return memory.peak
+
+
+def test_a_sum_of_two_products_holds_both() -> None:
+    x = torch.ones(1000)
+    assert held_bytes(lambda: x * 2 + x * 3) == 3 * 4000
