@@ -54,7 +54,7 @@ class AuditRequests:
             training = Training(entry) if isinstance(entry, str) else entry
         path = Path(training.config)
         if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
-            if training.options or training.weights or row.defence or row.options:
+            if training.options or training.weights or training.bundle or row.defence or row.options:
                 raise InputError(
                     f"{path} is already trained, so options and defences do not apply; leave them out, or "
                     "name a config"
@@ -66,9 +66,11 @@ class AuditRequests:
         is_shadow = step.kind == "shadow"
         seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
         numbered = is_shadow and shadow_count(self.settings) > 1
+        adopts = training.weights or (training.bundle and not is_shadow)
         return RunRequest(
-            "adopt" if training.weights else "fit",
+            "adopt" if adopts else "fit",
             configs=(training.config,),
+            bundle=training.bundle,
             defences=tuple(row.defence),
             role="shadow" if is_shadow else None,
             reference=training.reference_predictions,
