@@ -17,6 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.weightless import weightless
 from seg_mia.membership.base import Membership
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, shadow_files
 
@@ -66,7 +67,7 @@ class AuditRequests:
         is_shadow = step.kind == "shadow"
         seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
         numbered = is_shadow and shadow_count(self.settings) > 1
-        adopts = training.weights or (training.bundle and not is_shadow)
+        adopts = training.weights or weightless(training.config) or (training.bundle and not is_shadow)
         return RunRequest(
             "adopt" if adopts else "fit",
             configs=(training.config,),

@@ -16,6 +16,7 @@ from seg_mia.executors.choice import ExecutorName
 from seg_mia.experiment.bundle import bundle_classes
 from seg_mia.experiment.nnunet import NnUNetTraining
 from seg_mia.experiment.recipe import LEAST_NETWORKS
+from seg_mia.experiment.weightless import weightless
 from seg_mia.results.release_context import ACCESS, ReleaseContext
 from seg_mia.runs import shadow_files
 
@@ -244,8 +245,8 @@ def is_given(victim: str | Training | NnUNetVictim) -> bool:
     if isinstance(victim, NnUNetVictim):
         return True
     if isinstance(victim, Training):
-        return victim.weights is not None or victim.bundle is not None
-    return Path(victim).exists() and not _is_config(victim)
+        return bool(victim.weights or victim.bundle) or weightless(victim.config)
+    return weightless(victim) if _is_config(victim) else Path(victim).exists()
 
 
 def declared(release: str | ReleaseDeclaration | None) -> ReleaseContext | None:
