@@ -28,6 +28,7 @@ commands
   fit       --config ... --role shadow       train the attacker's shadow model on the other half
   adopt     --config ... --model.weights F   import a network trained elsewhere, unchanged
   adopt     --nnunet FOLDER --folds 0        import a training of nnU-Net v2 (2-D) as it lies on disk
+  adopt     --bundle FOLDER --config ...     import a MONAI bundle (fit: train its network on your data)
   test      --attack asma                    perturb images for the newest victim (or --victim PATH)
   test      --attack mia-type2               infer its members, with the newest shadow (or --shadow PATH)
   test      --attack ... --release argmax    attack a victim that releases only labels
@@ -154,6 +155,7 @@ def _experiment(words: list[str]) -> None:
     from seg_mia.experiment.plan import plan
     from seg_mia.experiment.request import requested
 
+    _show_log()
     planned = plan(requested(words))
     if planned.card is not None:
         print(f"victim: {planned.checkpoint}")
@@ -301,10 +303,9 @@ def _compare(words: list[str]) -> None:
     )
 
 
-def _quiet() -> None:
-    """Suppress Lightning's advertisements; its warnings about this run are kept."""
+def _show_log() -> None:
+    """Print this package's log on standard error."""
     import logging
-    import warnings
 
     logger = logging.getLogger("seg_mia")
     logger.setLevel(logging.INFO)
@@ -313,6 +314,14 @@ def _quiet() -> None:
     stream = logging.StreamHandler()
     stream.name = "seg_mia"
     logger.addHandler(stream)
+
+
+def _quiet() -> None:
+    """Print the log, but not Lightning's advertisements; its warnings about this run are kept."""
+    import logging
+    import warnings
+
+    _show_log()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # Lightning's own code asks torch in a way that torch has replaced.

@@ -26,10 +26,10 @@ if not PAGE.is_file():
     pytest.skip("only a checkout has the documents", allow_module_level=True)
 
 TEXT = PAGE.read_text()
-NETWORKS = [
-    yaml.safe_load(block)["network"]
-    for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+CONFIGS = [
+    yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 ]
+NETWORKS = [config["network"] for config in CONFIGS if "network" in config]
 
 
 def name_of(spec: ClassSpec) -> str:

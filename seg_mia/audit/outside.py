@@ -22,6 +22,7 @@ from torch import nn
 from seg_mia.config.spec import SERVICE, class_paths, resolve
 from seg_mia.data.base import SegmentationData
 from seg_mia.models.heads import heads
+from seg_mia.models.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -64,19 +65,20 @@ def outside(named: Sequence[str], make: Callable[[], nn.Module], data: Segmentat
         data: specification of the data with the images to query; None if there are none.
 
     Returns:
-        the digest of its outputs, and of each file read meanwhile; for a network that contacts a service or
-        another program, or that fails, a value that is never repeated.
+        the digest of its outputs, and of each file read meanwhile; for a network that contacts another
+        program, other than a `Service` of a stated version, or that fails, a value that is never repeated.
     """
     images = None if data is None else _images(data)
     try:
         for path in named:
             resolve(path)
         with watched() as reads:
-            answers = _answers(make, images)
+            network = _seeded(make)
+            answers = _answers(network, images)
     except Exception as error:  # noqa: BLE001  # foreign code may raise anything; the stage itself will tell it
         log.debug("no version of %s: %s", named, error)
         return secrets.token_hex()
-    if reads.services:
+    if reads.services and not (set(named) == {SERVICE} and _has_version(network)):
         services = ", ".join(sorted(reads.services))
         log.info(
             "%s depends on other programs (%s): results of earlier runs are not reused",
@@ -142,11 +144,22 @@ def _images(data: SegmentationData) -> torch.Tensor:
     return torch.stack([samples[0, row].image for row in range(len(samples))])
 
 
-def _answers(make: Callable[[], nn.Module], images: torch.Tensor | None) -> str:
-    """Return the digest of all heads' logits, with seeded weights if none are loaded."""
+def _has_version(network: nn.Module) -> bool:
+    """Return whether all services in a network state a version."""
+    return all(module.version for module in network.modules() if isinstance(module, Service))
+
+
+def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return a network with seeded weights if none are loaded."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().eval()
+
+
+def _answers(network: nn.Module, images: torch.Tensor | None) -> str:
+    """Return the digest of all heads' logits."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = make().eval()
         outputs = [] if images is None else heads(network(images))
     digest = hashlib.sha256()
     for logits in outputs:

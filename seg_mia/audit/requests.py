@@ -17,6 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.weightless import weightless
 from seg_mia.membership.base import Membership
 from seg_mia.runs import FLEET_SEED, SHADOW_SEED, checkpoint_file, shadow_files
 
@@ -54,7 +55,7 @@ class AuditRequests:
             training = Training(entry) if isinstance(entry, str) else entry
         path = Path(training.config)
         if path.is_dir() or (path.is_file() and path.suffix not in {".yaml", ".yml"}):
-            if training.options or training.weights or row.defence or row.options:
+            if training.options or training.weights or training.bundle or row.defence or row.options:
                 raise InputError(
                     f"{path} is already trained, so options and defences do not apply; leave them out, or "
                     "name a config"
@@ -66,9 +67,11 @@ class AuditRequests:
         is_shadow = step.kind == "shadow"
         seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
         numbered = is_shadow and shadow_count(self.settings) > 1
+        adopts = training.weights or weightless(training.config) or (training.bundle and not is_shadow)
         return RunRequest(
-            "adopt" if training.weights else "fit",
+            "adopt" if adopts else "fit",
             configs=(training.config,),
+            bundle=training.bundle,
             defences=tuple(row.defence),
             role="shadow" if is_shadow else None,
             reference=training.reference_predictions,

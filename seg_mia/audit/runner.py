@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, assert_never
 
 from seg_mia.attacks.base import Preparation
 from seg_mia.attacks.certify import Certification
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.attacks import PreparedAttack, by_fleet, prepares
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import audited_folds
@@ -20,13 +21,14 @@ from seg_mia.audit.stage_cache import StageCache, StageResult
 from seg_mia.audit.stage_key import may_train_with
 from seg_mia.audit.steps import AuditStep, shadow_row
 from seg_mia.callbacks.card import own_salt
-from seg_mia.checkpoint import read_card
+from seg_mia.checkpoint import network_spec, read_card
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import Plan, plan
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.trained_networks import adopted, check_members
+from seg_mia.experiment.weightless import answers_only
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
 from seg_mia.results.certificate import CertificateResult
@@ -157,11 +159,29 @@ class AuditRunner:
             if step.kind == "network" and step.shadow == 0:
                 self.cache.modules.of_plan(plan(self.requests_of.network(step, self.cache.modules)))
             source = self.requests_of.source(step) if step.kind in {"victim", "shadow"} else None
+            if source is not None and step.kind == "victim":
+                self._check_gradients(source)
             if isinstance(source, Path):
                 if infers:
                     self._check_members_known(step, source)
             elif source is not None:
                 self._check_training(step, plan(source), attacks, infers=infers)
+
+    def _check_gradients(self, source: Path | RunRequest) -> None:
+        """Raise InputError, before any training, for attacks that need gradients on a victim without."""
+        if isinstance(source, Path):
+            network: object = network_spec(read_card(source, trust=self.settings.trust))
+        else:
+            network = source.configs[0] if source.configs else None
+        kind = answers_only(network)
+        for attack in self.attacks if kind is not None else ():
+            instance = attack.instance
+            if isinstance(instance, WhiteBox) and instance.surrogate is None:
+                raise InputError(
+                    f"{attack.label} needs gradients, and the victim is a {kind}, which gives answers only; "
+                    "use square (queries) or adain (texture), or craft on the audit's shadow: `{attack: "
+                    f"{attack.name}, settings: {{surrogate: shadow}}}}`"
+                )
 
     def _check_training(
         self, step: AuditStep, planned: Plan, attacks: Sequence[PreparedAttack], *, infers: bool

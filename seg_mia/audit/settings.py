@@ -13,8 +13,10 @@ from seg_mia.config.messages import near
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
+from seg_mia.experiment.bundle import bundle_classes
 from seg_mia.experiment.nnunet import NnUNetTraining
 from seg_mia.experiment.recipe import LEAST_NETWORKS
+from seg_mia.experiment.weightless import weightless
 from seg_mia.results.release_context import ACCESS, ReleaseContext
 from seg_mia.runs import shadow_files
 
@@ -45,6 +47,8 @@ class Training:
         config: a name in lightning_configs, or a file.
         options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
         weights: weights of a network trained elsewhere, used instead of training one.
+        bundle: folder of a MONAI bundle, whose network the config leaves out: the victim has its weights, a
+            shadow is trained.
         reference_predictions: folder of the deployed system's predictions, which that network's are compared
             with.
         agreement: lowest accepted agreement of the two, mean Dice; 0.99 if not given.
@@ -53,6 +57,7 @@ class Training:
     config: str
     options: Config = field(default_factory=dict)
     weights: str | None = None
+    bundle: str | None = None
     reference_predictions: str | None = None
     agreement: float | None = None
 
@@ -95,6 +100,7 @@ class Shadows(Training):
         config: a name in lightning_configs, or a file.
         options: command-line options by dotted name: {"model.network.encoder": "resnet34"}.
         weights: weights of a network trained elsewhere, used instead of training one.
+        bundle: folder of a MONAI bundle, whose network is trained; the config leaves it out.
         reference_predictions: folder of the deployed system's predictions, which that network's are compared
             with.
         agreement: lowest accepted agreement of the two, mean Dice; 0.99 if not given.
@@ -239,8 +245,8 @@ def is_given(victim: str | Training | NnUNetVictim) -> bool:
     if isinstance(victim, NnUNetVictim):
         return True
     if isinstance(victim, Training):
-        return victim.weights is not None
-    return Path(victim).exists() and not _is_config(victim)
+        return bool(victim.weights or victim.bundle) or weightless(victim.config)
+    return weightless(victim) if _is_config(victim) else Path(victim).exists()
 
 
 def declared(release: str | ReleaseDeclaration | None) -> ReleaseContext | None:
@@ -284,10 +290,18 @@ def read_settings(words: Sequence[str]) -> Settings:
     )
     settings = replace(settings, **{name: plain_settings(getattr(settings, name)) for name in MAPPINGS})
     _check(settings)
+    settings = replace(settings, trust=[*settings.trust, *_classes_of_bundles(settings)])
     declared(settings.release_context)
     _check_count(settings.shadow)
     _check_fleet(settings)
     return settings
+
+
+def _classes_of_bundles(settings: Settings) -> list[str]:
+    """Return the classes of the networks of bundles: known ones of MONAI, which their checkpoints name."""
+    trainings = [entry for entry in (settings.victim, settings.shadow) if isinstance(entry, Training)]
+    paths = {entry.bundle for entry in trainings if entry.bundle is not None}
+    return sorted({name for path in paths for name in bundle_classes(path)} - set(settings.trust))
 
 
 def _check(settings: Settings) -> None:
@@ -340,7 +354,8 @@ def _check_fleet(settings: Settings) -> None:
         raise InputError(
             f"a fleet has {LEAST_NETWORKS} networks or more, got count {settings.fleet.count}; 16 are usual"
         )
-    weights = settings.victim.weights if isinstance(settings.victim, Training) else None
+    training = settings.victim if isinstance(settings.victim, Training) else None
+    weights = None if training is None else training.weights or training.bundle
     if weights is not None or (Path(victim).exists() and not _is_config(victim)):
         raise InputError(
             f"a fleet is trained by the victim's config, {weights or victim} is already trained; leave out "

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.attacks.base import ParallelLosses
 from seg_mia.callbacks.folder import run_folder
@@ -17,6 +17,7 @@ from seg_mia.callbacks.robustness_files import write_curve, write_members, write
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
+from seg_mia.models.service import queries_of
 from seg_mia.results.averages import average
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
@@ -175,6 +176,7 @@ class PerturbationResults(ImageResults):
             else None,
             fitted=self.fitted[0] if self.fitted else None,
             sanity=self.sanity[0] if self.sanity else None,
+            victim_queries=queries_of(pl_module.victim) if isinstance(pl_module.victim, nn.Module) else None,
         )
         write_json(folder / "summary.json", self.summary.plain())
         if self.rows:

@@ -29,6 +29,7 @@ from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.membership.label_signals import of_classes
+from seg_mia.models.service import queries_of
 from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
@@ -245,5 +246,6 @@ def membership_summary(
         privacy=privacy,
         same_seed=any(same_start(plan.card, card) for card in cards),
         data=ScoredData.model_validate(judged_data(victim, shadows)),
+        victim_queries=queries_of(victim.network),
         **dict(summarise(findings, privacy)),
     )

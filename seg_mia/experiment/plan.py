@@ -14,6 +14,7 @@ from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
+from seg_mia.experiment.bundle import config_of_bundle
 from seg_mia.experiment.nnunet import config_of
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
@@ -117,14 +118,16 @@ def plan(request: RunRequest) -> Plan:
     """Return the plan of a request; raise InputError for an invalid one."""
     verb = request.verb
     if verb == "adopt":
-        _refuse(request, "adopt", "victim", "shadows", "control", "trust", "resume")
+        _refuse(request, "adopt", "victim", "shadows", "control", "resume")
+        _refuse_trust(request)
         if idle := [option.flag for option in request.options if option.flag.startswith("--trainer.max_")]:
             raise InputError(f"adopt trains nothing; leave out {idle[0]}")
         return _training(request)
     if verb == "fit":
-        _refuse(request, "fit", "victim", "shadows", "control", "trust")
+        _refuse(request, "fit", "victim", "shadows", "control")
+        _refuse_trust(request)
         if request.resume:
-            _refuse(request, "--resume", "runs", "defences", "role")
+            _refuse(request, "--resume", "runs", "defences", "role", "bundle")
             return _resumed(request, Path(request.resume))
         return _training(request)
     _refuse(request, verb, "resume", "defences", "role", *(() if verb == "test" else ("shadows", "control")))
@@ -157,16 +160,31 @@ def _refuse(request: RunRequest, subject: str, *names: str) -> None:
             raise InputError(f"--{option} does not apply to {subject}; leave it out")
 
 
+def _refuse_trust(request: RunRequest) -> None:
+    """Raise InputError for trust in something else than the bundle, where no checkpoint is read."""
+    if others := [path for path in request.trust if path != request.bundle]:
+        takes = f", or names the bundle, --trust {request.bundle}" if request.bundle is not None else ""
+        raise InputError(f"--trust {others[0]} does not apply to {request.verb}; leave it out{takes}")
+
+
 def _training(request: RunRequest) -> Plan:
     files = [find_file(config) for config in request.configs]
     if request.nnunet is not None:
         files.insert(0, inline(config_of(request.nnunet)))
-    if not files and not any(option.flag.startswith("--model") for option in request.options):
+    builds = request.bundle is not None or any(
+        option.flag.startswith("--model") for option in request.options
+    )
+    if not files and not builds:
         folder = (
             ", or the folder of a training of nnU-Net, --nnunet FOLDER" if request.verb == "adopt" else ""
         )
         raise InputError(f"{request.verb} needs --config NAME; known names: {', '.join(known())}{folder}")
     layers = stacked(files)
+    if request.bundle is not None:
+        content = config_of_bundle(
+            request.bundle, layers, request.options, adopts=request.verb == "adopt", trust=request.trust
+        )
+        layers.append(Layer(inline(content), content))
     options = with_defences(request.options, layers, request.defences)
     if last_value(layers, "resume"):
         raise InputError("resume must be given on the command line, not in a config: fit --resume RUN")
@@ -174,8 +192,9 @@ def _training(request: RunRequest) -> Plan:
     options = in_role(layers, options, request.role)
     runs = request.runs or _text(last_value(layers, "runs")) or "runs"
     named_files = [file for file in files if not is_inline(file)]
-    of_nnunet = request.nnunet.name if request.nnunet is not None else "fit"
-    parts = [_run_name(Path(named_files[-1])) if named_files else of_nnunet]
+    unnamed = Path(request.bundle).resolve().name if request.bundle is not None else "fit"
+    unnamed = request.nnunet.name if request.nnunet is not None else unnamed
+    parts = [_run_name(Path(named_files[-1])) if named_files else unnamed]
     parts += [request.role] if request.role and not of_shadow(layers) else []
     parts += map(named, request.defences)
     request = replace(request, runs=runs)

@@ -11,6 +11,8 @@ from seg_mia.experiment.nnunet import NnUNetTraining, parsed_training
 from seg_mia.experiment.roles import SHADOW
 
 Verb = Literal["fit", "adopt", "validate", "test", "predict"]
+BUILDS: tuple[Verb, ...] = ("fit", "adopt")
+"""Commands that make a network's checkpoint."""
 NAMES_SAMPLES = {"data.duplicates", "data.duplicate_positions"}
 """Options whose values are sample names."""
 
@@ -34,6 +36,7 @@ class RunRequest:
         runs: folder of the runs.
         trust: class paths outside seg_mia allowed in checkpoint metadata.
         nnunet: a training of nnU-Net to adopt.
+        bundle: folder of a MONAI bundle, whose network is adopted or trained.
         reference: folder of the deployed system's predictions, which an adopted network is compared with.
         agreement: lowest accepted agreement of the two.
     """
@@ -52,6 +55,7 @@ class RunRequest:
     runs: str | None = None
     trust: tuple[str, ...] = ()
     nnunet: NnUNetTraining | None = None
+    bundle: str | None = None
     reference: str | None = None
     agreement: float | None = None
 
@@ -59,7 +63,8 @@ class RunRequest:
     def words(self) -> list[str]:
         """Equivalent words of a command line, without sample names."""
         repeated = (("config", self.configs), ("defence", self.defences), ("shadow", self.shadows))
-        single = {name: getattr(self, name) for name in ("attack", "release", "role", "victim", "resume")}
+        names = ("bundle", "attack", "release", "role", "victim", "resume")
+        single = {name: getattr(self, name) for name in names}
         flags = [Option(f"--{name}", value) for name, value in single.items() if value is not None]
         flags += [Option(f"--{name}", value) for name, values in repeated for value in values]
         flags += [Option("--control")] if self.control else []
@@ -76,7 +81,7 @@ def requested(words: Sequence[str]) -> RunRequest:
     """Return the request of the words after `seg_mia`; raise InputError for invalid ones."""
     verb = cast(Verb, words[0])
     adopts = verb == "adopt"
-    flags, remaining = _own_flags(words[1:], adopts=adopts)
+    flags, remaining = _own_flags(words[1:], verb)
     configs, options = taken(options_in(remaining), "config")
     parts: dict[str, str | None] = {"attack": None, "release": None}
     for part in parts if verb not in {"fit", "adopt"} else ():
@@ -97,6 +102,7 @@ def requested(words: Sequence[str]) -> RunRequest:
         runs=flags.runs,
         trust=tuple(flags.trust),
         nnunet=_nnunet(flags) if adopts else None,
+        bundle=flags.bundle if verb in BUILDS else None,
         reference=flags.reference_predictions if adopts else None,
         agreement=_agreement(flags) if adopts else None,
         **parts,
@@ -126,7 +132,7 @@ def _agreement(flags: argparse.Namespace) -> float | None:
         ) from None
 
 
-def _own_flags(words: Sequence[str], *, adopts: bool) -> tuple[argparse.Namespace, list[str]]:
+def _own_flags(words: Sequence[str], verb: Verb) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--victim")
     parser.add_argument("--shadow", action="append", default=[])
@@ -136,7 +142,9 @@ def _own_flags(words: Sequence[str], *, adopts: bool) -> tuple[argparse.Namespac
     parser.add_argument("--runs")
     parser.add_argument("--trust", action="append", default=[])
     parser.add_argument("--defence", action="append", default=[])
-    if adopts:
+    if verb in BUILDS:
+        parser.add_argument("--bundle")
+    if verb == "adopt":
         for field in fields(NnUNetTraining):
             parser.add_argument(f"--{field.name}")
         parser.add_argument("--reference-predictions", "--reference_predictions")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.answers import AnswersOnly, in_batches
@@ -135,6 +135,12 @@ class Service(AnswersOnly):
                 f"{values.max()}; set classes"
             )
         return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def queries_of(network: nn.Module) -> int | None:
+    """Return the number of images that the services in a network were asked; None if it has none."""
+    counts = [module.queries for module in network.modules() if isinstance(module, Service)]
+    return sum(counts) if counts else None
 
 
 def _imported(path: str) -> Callable[[Values], Any]:

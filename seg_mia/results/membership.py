@@ -155,6 +155,8 @@ class MembershipSummary(MembershipScores):
         privacy: what the victim's training promises.
         same_seed: victim and shadow began with the same weights.
         data: which samples were scored.
+        victim_queries: images that a victim behind a service was asked, none for stored answers; None for a
+            network with weights.
     """
 
     kind: Literal["membership"] = "membership"
@@ -169,6 +171,7 @@ class MembershipSummary(MembershipScores):
     privacy: DPGuarantee | None
     same_seed: bool
     data: ScoredData
+    victim_queries: int | None = None
 
     @property
     def role(self) -> Role:

@@ -83,6 +83,7 @@ class PerturbationSummary(Result):
         curve: Dice over the radius, of an attack in several balls.
         fitted: what a universal change was fitted to, in this run.
         sanity: whether the victim's gradients can be followed, where it was checked.
+        victim_queries: images that a victim behind a service was asked; None for a network with weights.
     """
 
     kind: Literal["perturbation"] = "perturbation"
@@ -104,6 +105,7 @@ class PerturbationSummary(Result):
     curve: RobustnessCurve | None = None
     fitted: FittingSet | None = None
     sanity: SanityCheck | None = None
+    victim_queries: int | None = None
 
     @property
     def untested(self) -> str:

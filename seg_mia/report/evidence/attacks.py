@@ -105,15 +105,20 @@ def _knowledge(result: MembershipResult | PerturbationResult) -> str:
 
 
 def _queries(result: MembershipResult | PerturbationResult) -> Number:
-    """Return the queries for one patient: one for each record, or the steps of a perturbation."""
+    """Return the queries for one patient: one for each record, or a perturbation's as counted, or its steps.
+
+    A perturbation from a surrogate asks a victim behind a service only about its results.
+    """
     if isinstance(result, MembershipResult):
         measures = result.results
         units = measures.groups if result.groups is None else result.groups.groups
         return (measures.members + measures.nonmembers) / units if units else None
     arguments = result.attack.get("init_args")
     effort = arguments if isinstance(arguments, Mapping) else {}
-    steps = effort.get("queries", effort.get("steps"))
-    if not isinstance(steps, int) or not result.units:
+    steps = result.mean("queries") or effort.get("queries", effort.get("steps"))
+    if result.victim_queries is not None and "queries" not in result.results:
+        return result.victim_queries / result.units if result.units else None
+    if not isinstance(steps, int | float) or not result.units:
         return None
     return steps * result.images / result.units
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from seg_mia.config.spec import SERVICE
 from seg_mia.report.rules.privacy_verdict import refutations
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
@@ -83,6 +84,7 @@ def victim_facts(report: Report) -> list[tuple[str, str]]:
     if victim is None:
         return []
     rows = [("Victim", victim.victim), *_card_facts(victim.about), *_result_facts(report, victim)]
+    rows += _queried(report, victim)
     if victim.privacy is not None:
         rows.append(("Differential privacy", guarantee_in_words(victim.privacy)))
     known = dict[str, str]()
@@ -148,6 +150,33 @@ def _deployed(training: object) -> Iterator[tuple[str, str]]:
         f"masks agree with the deployed system's: Dice {agreement.get('dice', 0.0):.4f} on "
         f"{agreement.get('samples')} predictions, lowest {agreement.get('lowest', 0.0):.3f}",
     )
+
+
+def _queried(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
+    """Yield address, version and number of queries of a victim behind a service."""
+    settings = service_of(victim.about.get("network"))
+    if settings is None:
+        return
+    results = [result for result in (*report.membership, *report.perturbations) if result.key == victim.key]
+    asked = [result.victim_queries for result in results if result.victim_queries is not None]
+    version = f"version {settings['version']}" if settings.get("version") else "no version stated"
+    yield (
+        "Queried",
+        f"the service {settings.get('function') or settings.get('url')}, {version}, which gives "
+        f"{settings.get('gives', 'probabilities')}: {sum(asked):,} images in {len(asked)} attacks, besides "
+        "its adoption and validation",
+    )
+
+
+def service_of(network: object) -> Mapping[str, Any] | None:
+    """Return the settings of the service in a network's description, at any depth; None if it has none."""
+    if not isinstance(network, Mapping):
+        return None
+    arguments = network.get("init_args")
+    arguments = arguments if isinstance(arguments, Mapping) else {}
+    if network.get("class_path") == SERVICE:
+        return arguments
+    return service_of(arguments.get("network"))
 
 
 def _component(value: Any) -> str:

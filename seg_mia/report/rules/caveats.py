@@ -167,6 +167,16 @@ def _deployment_caveats(victims: Sequence[Victim]) -> Iterator[str]:
             "The network was trained elsewhere and not compared with the deployed system "
             "(--reference-predictions): another preprocessing or checkpoint would go unnoticed."
         )
+    for name in dict.fromkeys(name for victim in victims for name in left_out(victim.about.get("network"))):
+        yield f"{name} of the bundle is left out here: masks may differ from those of the deployed system."
+
+
+def left_out(network: object) -> Iterator[str]:
+    """Yield the transforms of a bundle that are left out of its network's description, at any depth."""
+    arguments = network.get("init_args") if isinstance(network, dict) else None
+    if isinstance(arguments, dict):
+        yield from arguments.get("left_out") or ()
+        yield from left_out(arguments.get("network"))
 
 
 def _sample_caveats(membership: Sequence[MembershipResult]) -> Iterator[str]:
