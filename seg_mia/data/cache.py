@@ -208,12 +208,14 @@ def _put(file: FileIO, data: memoryview) -> None:
 
 def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     """Decode in order, on several threads that run no more than a few samples ahead."""
+    most = source.decoded_at_once
+    threads = _THREADS if most is None else max(1, min(_THREADS, most - 1))
     try:
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             ahead = deque[Future[tuple[Image, Mask]]]()
             for index in range(len(source)):
                 ahead.append(pool.submit(source.decode, index))
-                if len(ahead) > 2 * _THREADS:
+                if len(ahead) >= (2 * _THREADS + 1 if most is None else max(1, most - 1)):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
