@@ -88,7 +88,13 @@ def stored(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return doubled | encoder
 
 
-def save_checkpoint(file: Path, state: dict[str, Tensor], *, axes: Sequence[int] | None = (0, 1)) -> None:
+def save_checkpoint(
+    file: Path,
+    state: dict[str, Tensor],
+    *,
+    axes: Sequence[int] | None = (0, 1),
+    configuration: str = "2d",
+) -> None:
     """Write a checkpoint with NumPy numbers beside the weights, as nnU-Net does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -96,7 +102,7 @@ def save_checkpoint(file: Path, state: dict[str, Tensor], *, axes: Sequence[int]
         "logging": {"mean_fg_dice": [np.float32(0.5)]},
         "_best_ema": np.float64(0.5),
         "current_epoch": 1,
-        "init_args": {"configuration": "2d", "fold": 0, "device": "cpu"},
+        "init_args": {"configuration": configuration, "fold": 0, "device": "cpu"},
         "trainer_name": "nnUNetTrainer",
         "inference_allowed_mirroring_axes": None if axes is None else tuple(axes),
     }

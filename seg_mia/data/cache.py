@@ -210,16 +210,19 @@ def _put(file: FileIO, data: memoryview) -> None:
 
 def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     """Decode in order, on several threads that run no more than a few samples ahead."""
+    threads = (
+        _THREADS if source.decoded_at_once is None else min(_THREADS, max(source.decoded_at_once - 1, 1))
+    )
     try:
         first = source.decode(0)
-        most = min(2 * _THREADS, _AHEAD // sum(array.nbytes for array in first))
+        most = min(2 * threads, _AHEAD // sum(array.nbytes for array in first))
         yield first
         del first
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             ahead = deque[Future[tuple[Image, Mask]]]()
             for index in range(1, len(source)):
                 ahead.append(pool.submit(source.decode, index))
-                if len(ahead) > most:
+                if len(ahead) > (most if source.decoded_at_once is None else threads - 1):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

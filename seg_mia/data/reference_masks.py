@@ -11,7 +11,9 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.prediction_files.arrays import KINDS, array_of, is_numpy
 from seg_mia.data.prediction_files.content import Fit, fits, kind_of, logits_of, mask_of
 from seg_mia.data.root import path_below
+from seg_mia.data.source import Source
 from seg_mia.data.stated_parts import without_ending
+from seg_mia.data.volumes.itk_file import SUFFIXES as ITK
 from seg_mia.errors import InputError, name_some
 from seg_mia.models.heads import predicted
 
@@ -34,7 +36,7 @@ def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"reference predictions must be a folder, found none at {folder}; correct the path")
-    endings = tuple(ending.strip() for ending in KINDS.split(","))
+    endings = (*(ending.strip() for ending in KINDS.split(",")), *ITK)
     names = dict[str, Path]()
     for path in sorted(folder.rglob("*"), key=lambda path: (not is_numpy(path), path)):
         if path.name.lower().endswith(endings):
@@ -54,43 +56,45 @@ def reference_files(folder: Path, data: SegmentationData) -> dict[int, Path]:
     return files
 
 
-def reference_ids(file: Path, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def reference_ids(file: Path, shape: tuple[int, ...], source: Source) -> NDArray[np.int64]:
     """Return the label id of each pixel in a mask file, (*s).
 
     Args:
         file: label ids, from 0 to 65535.
         shape: of the mask.
+        source: samples, in whose axes volumes are read.
 
     Raises:
         InputError: an invalid file, other values, or a mask of another size.
     """
-    fit = next((fit for fit in _readings(file, shape) if not fit.channels), None)
+    fit = next((fit for fit in _readings(file, shape, source) if not fit.channels), None)
     if fit is None:
         raise InputError(f"{file} must be a mask of label ids, got channels; name the folder of masks")
     return mask_of(fit.values, IDS, None, str(file)).reshape(shape)
 
 
-def reference_mask(file: Path, shape: tuple[int, ...], classes: int) -> Tensor:
+def reference_mask(file: Path, shape: tuple[int, ...], source: Source) -> Tensor:
     """Return the class of each pixel in a prediction file, (*s).
 
     Args:
         file: probabilities, a foreground map or labels.
         shape: of the mask.
-        classes: number of classes, background included.
+        source: samples, in whose axes volumes are read, and whose classes they show.
 
     Raises:
         InputError: an invalid file, or a prediction of another size.
     """
-    readings = _readings(file, shape)
+    readings, classes = _readings(file, shape, source), source.classes
     kinds = [(fit, kind_of(fit, classes)) for fit in readings]
     fit, kind = next(((fit, kind) for fit, kind in kinds if kind is not None), kinds[0])
     logits = torch.from_numpy(logits_of(fit, kind or "labels", classes, str(file)))
     return predicted(logits[None])[0].reshape(shape)
 
 
-def _readings(file: Path, shape: tuple[int, ...]) -> list[Fit]:
+def _readings(file: Path, shape: tuple[int, ...], source: Source) -> list[Fit]:
     """Return the readings of a file in a mask's axes; InputError for another size."""
-    values = array_of(file)
+    turned = source.prediction(file)
+    values = array_of(file) if turned is None else turned
     spatial = tuple(side for side in shape if side != 1)
     readings = fits(values, spatial, channel_axis=None, reverse=False)
     if not readings:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -45,6 +46,8 @@ class Source(ABC):
         predefined_split: part of each sample in a stated split, one of PARTS; None for a random split.
         empty_cases: names of cases that give no sample.
         notes: remarks from listing the samples.
+        decoded_at_once: samples that are decoded and kept in memory at once, at most; None where they are
+            small.
         columns: further facts of each sample by name, as text, empty where unknown: subgroups of an audit.
     """
 
@@ -55,6 +58,7 @@ class Source(ABC):
     predefined_split: tuple[str, ...] | None = None
     empty_cases: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    decoded_at_once: int | None = None
     columns: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
@@ -110,8 +114,12 @@ class Source(ABC):
         """
         raise NotImplementedError
 
-    def unpadded(self, index: int) -> tuple[int, int] | None:  # noqa: ARG002
-        """Return height and width of a sample without padding below and on the right; None if it has none."""
+    def prediction(self, file: Path) -> NDArray[Any] | None:  # noqa: ARG002
+        """Return a deployed system's prediction in the axes of a sample; None to read the file as it is."""
+        return None
+
+    def unpadded(self, index: int) -> tuple[int, ...] | None:  # noqa: ARG002
+        """Return the lengths of a sample without the padding behind its ends; None if it has none."""
         return None
 
     def spacing(self, index: int) -> tuple[float, ...] | None:  # noqa: ARG002

@@ -28,6 +28,7 @@ ENDINGS = (
     ".npz",
     ".npy",
     ".nrrd",
+    ".mha",
 )
 NNUNET = ("nnunet", "fold", "validation")
 OTHERS = "others"

@@ -12,7 +12,7 @@ from torch import nn
 
 from seg_mia.checkpoint import Card, build, load_weights, network_spec, read
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.images.nnunet_source import NnUNetSource
+from seg_mia.data.nnunet_cases import NnUNetCases
 from seg_mia.data.nnunet_folds import fold_members
 from seg_mia.data.sets.nnunet import NnUNetRaw
 from seg_mia.data.signal_values import signal_values
@@ -156,7 +156,7 @@ def folds_result(signals: FoldSignals, *, row: int = 0, defence: str = "none") -
 def _cases(ensemble: NnUNet, data: NnUNetRaw) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
     """Return the labelled cases that one fold left out, the folds trained on them, and the others' number."""
     source = data.source
-    assert isinstance(source, NnUNetSource)
+    assert isinstance(source, NnUNetCases)
     splits = None if data.splits_file is None else Path(data.splits_file)
     members = fold_members(splits, ensemble.folds, source.training)
     cases = np.array(
@@ -178,7 +178,7 @@ def _cases(ensemble: NnUNet, data: NnUNetRaw) -> tuple[NDArray[np.int64], NDArra
 def _tests(data: NnUNetRaw) -> NDArray[np.int64]:
     """Return the labelled cases of imagesTs."""
     source = data.source
-    assert isinstance(source, NnUNetSource)
+    assert isinstance(source, NnUNetCases)
     tests = [i for i, name in enumerate(source.ids) if name not in source.training and data.facts.labelled[i]]
     return np.array(tests, dtype=np.int64)
 

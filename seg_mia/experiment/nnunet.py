@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from seg_mia.config.files import Config
-from seg_mia.data.images.nnunet_source import TEST, NnUNetLabels, read_labels, region_table
+from seg_mia.config.spec import ClassSpec
 from seg_mia.data.images.reading import list_files, read_image
+from seg_mia.data.nnunet_cases import IMAGES, TEST, VOLUMES, NnUNetLabels, read_labels, region_table
 from seg_mia.data.nnunet_folds import ALL, UNSEEN, VALIDATION, Unseen, validated
+from seg_mia.data.progress import DecodingBar
+from seg_mia.data.volumes.nnunet_source import NnUNetVolumeSource
 from seg_mia.errors import InputError
-from seg_mia.models.nnunet.folder import NnUNetFolder, network_spec, numbered_folds, read_folder
+from seg_mia.models.nnunet.folder import NnUNetFolder, numbered_folds, read_folder
+from seg_mia.models.nnunet.specification import network_spec
 
 FINAL = "checkpoint_final.pth"
 RAW, PREPROCESSED = "nnUNet_raw", "nnUNet_preprocessed"
 """nnU-Net's environment variables, and the usual names of these folders."""
 SPLITS = "splits_final.json"
+_ROUNDED = 1e-6
+"""Share of a range below which a value of a sample is 0: ten times the rounding of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def config_of(training: NnUNetTraining) -> Config:
     folder = read_folder(path)
     folds = fold_names(training)
     raw = _raw(training, folder)
-    labels = read_labels(raw / "dataset.json")
+    labels = read_labels(raw / "dataset.json", VOLUMES if folder.volumes else IMAGES)
     if (labels.channels, labels.classes, labels.ignored) != (folder.channels, folder.classes, folder.ignored):
         raise InputError(
             f"{raw} must hold the data of {folder.dataset}, got other channels or labels in its "
@@ -103,27 +109,67 @@ def config_of(training: NnUNetTraining) -> Config:
             "--raw"
         )
     _check_regions(raw, labels, folder)
-    bits = _bits(raw, labels)
     network = network_spec(
         folder, folds, checkpoint=training.checkpoint, mirroring=training.mirroring, step=training.step
     )
-    network["init_args"]["scale"] = float(2**bits - 1)
     task: dict[str, Any] = {"network": network, "weights": str(path), "gives": "logits", "resize": False}
     if folder.regions:
         task |= {"gives": "multilabel", "loss": "label_dice_bce"}
+    if folder.volumes:
+        kind, settings = _volumes(raw, network, reoriented=folder.reoriented)
+    else:
+        kind, settings = _images(raw, labels, network)
     data = {
         "root": str(raw),
         "splits": _splits(training, folder, folds),
         "folds": folds,
         "unseen": training.unseen or _unseen(training, raw),
-        "bits": bits,
-        "batch_size": 2,
         "subset": "members" if _all_members(folds, raw) else "nonmembers",
+        **settings,
     }
     return {
         "model": {"class_path": "seg_mia.tasks.segmentation.Segmentation", "init_args": task},
-        "data": {"class_path": "seg_mia.data.sets.nnunet.NnUNetRaw", "init_args": data},
+        "data": {"class_path": f"seg_mia.data.sets.nnunet.{kind}", "init_args": data},
     }
+
+
+def _images(raw: Path, labels: NnUNetLabels, network: ClassSpec) -> tuple[str, dict[str, Any]]:
+    """Return data module and settings of images, and set the network's levels."""
+    bits = _bits(raw, labels)
+    network["init_args"]["levels"] = [[0.0, float(2**bits - 1)] for _ in range(labels.channels)]
+    return "NnUNetRaw", {"bits": bits, "batch_size": 2}
+
+
+def _volumes(raw: Path, network: ClassSpec, *, reoriented: bool) -> tuple[str, dict[str, Any]]:
+    """Return data module and settings of volumes, and set the network's levels and spacing.
+
+    Levels of a channel are those between which its values matter: of CT the limits of its normalisation,
+    else the range of all files. 0 lies inside, so that what is zero remains it.
+    """
+    source, arguments = NnUNetVolumeSource(raw, reoriented=reoriented), network["init_args"]
+    limits = {
+        channel: (float(values["low"]), float(values["high"]))
+        for channel, values in enumerate(arguments["normalisation"])
+        if values["scheme"] == "CTNormalization"
+    }
+    levels = {
+        channel: (low if low < 0 else -1.0, high if high > 0 else 1.0)
+        for channel, (low, high) in limits.items()
+    }
+    further = [channel for channel in range(source.channels) if channel not in limits]
+    if further:
+        with DecodingBar("reading the range of values", "volume") as bar:
+            ranges = source.ranges(further, bar)
+        for channel, (low, high) in ranges.items():
+            levels[channel] = (min(low, 0.0), max(high, 0.0) or min(low, 0.0) + 1)
+    ordered = [list(levels[channel]) for channel in range(source.channels)]
+    arguments["levels"] = ordered
+    if not source.whole:
+        arguments["zero"] = _ROUNDED * max(high - low for low, high in ordered)
+    if not source.varied:
+        arguments["grid"]["spacing"] = list(source.geometries[0].spacing)
+    settings: dict[str, Any] = {"levels": ordered, "batch_size": 1}
+    return "NnUNetVolumes", settings | ({"reoriented": True} if reoriented else {})
 
 
 def _check_regions(raw: Path, labels: NnUNetLabels, folder: NnUNetFolder) -> None:

@@ -124,9 +124,9 @@ def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) ->
     classes = data.source.classes
     mask = predicted(as_classes(logits, classes))[(slice(None), *(slice(length) for length in shape))]
     if label_names(classes):  # a deployed system writes ids, of which regions are made
-        reference = torch.from_numpy(data.source.reference(reference_ids(file, shape))).long()
+        reference = torch.from_numpy(data.source.reference(reference_ids(file, shape, data.source))).long()
     else:
-        reference = reference_mask(file, shape, classes)
+        reference = reference_mask(file, shape, data.source)
     if not bool((mask > 0).any()) and not bool((reference > 0).any()):
         return math.nan
     return float(foreground_dice(mask, reference[None], classes)[0])

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.nnunet_source import NnUNetSource
+from seg_mia.data.nnunet_cases import NnUNetCases
 from seg_mia.data.nnunet_folds import Unseen, fold_members, parts_of_folds
 from seg_mia.data.root import find_root
 from seg_mia.data.source import Source
+from seg_mia.data.volumes.nnunet_source import NnUNetVolumeSource
 
 
 class NnUNetRaw(SegmentationData):
@@ -52,9 +54,13 @@ class NnUNetRaw(SegmentationData):
             self.root, ("nnunet",), get="nnU-Net's raw data", layout="dataset.json, imagesTr and labelsTr"
         )
 
+    def read_cases(self) -> NnUNetCases:
+        """Return the cases without their parts."""
+        return NnUNetSource(self.find(), bits=self.bits, patient=self.patient)
+
     def read_source(self) -> Source:
         """Return the cases, with the parts that the folds give them unless `parts` states others."""
-        source = NnUNetSource(self.find(), bits=self.bits, patient=self.patient)
+        source = self.read_cases()
         if self.folds and self.parts is None:
             splits = None if self.splits_file is None else Path(self.splits_file)
             members = fold_members(splits, self.folds, source.training)
@@ -62,3 +68,37 @@ class NnUNetRaw(SegmentationData):
             parts = parts_of_folds(members, training=source.training, tests=tests, unseen=self.unseen)
             source.predefined_split = tuple(parts[name] for name in source.ids)
         return source
+
+
+class NnUNetVolumes(NnUNetRaw):
+    """Cases of nnUNet_raw/DATASET in 3-D (NIfTI, NRRD, MetaImage); members are those of the named folds.
+
+    Samples are whole volumes in the axes in which nnU-Net reads files, float32, and where these differ in
+    size or spacing they state both in their padding (`seg_mia.data.volumes.nnunet_source`).
+
+    Args:
+        levels: value in the files of each channel's 0 and of its 1; values beyond are cut, as nnU-Net cuts
+            those of CT.
+        reoriented: whether volumes are turned into RAS, as some of nnU-Net's readers do.
+        members: see `SegmentationData`, also for all further arguments; `NnUNetRaw` has root and folds.
+        nonmembers: see `SegmentationData`.
+    """
+
+    def __init__(
+        self,
+        *,
+        levels: list[list[float]] | None = None,
+        reoriented: bool = False,
+        members: int | None = None,
+        nonmembers: int | None = None,
+        **raw_split_and_loading: Any,
+    ) -> None:
+        super().__init__(members=members, nonmembers=nonmembers, **raw_split_and_loading)
+        self.save_hyperparameters(logger=False)
+        self.levels, self.reoriented = levels, reoriented
+
+    def read_cases(self) -> NnUNetCases:
+        """Return the volumes without their parts."""
+        return NnUNetVolumeSource(
+            self.find(), levels=self.levels, reoriented=self.reoriented, patient=self.patient
+        )

@@ -30,6 +30,20 @@ class Grid(NamedTuple):
     affine: NDArray[np.float64] | None
 
 
+class StoredHeader(NamedTuple):
+    """What a header states of voxels in the order of the file.
+
+    Attributes:
+        shape: voxels along the stored axes.
+        steps: their distance along each.
+        whole: whether all values are whole numbers.
+    """
+
+    shape: tuple[int, int, int]
+    steps: tuple[float, ...]
+    whole: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """Voxels in the orientation nearest to RAS; stored values are rescaled per slice on access.
@@ -105,6 +119,18 @@ class Scan(ABC):
     @abstractmethod
     def read(self) -> Volume:
         """Return the voxels. Raises InputError for invalid files."""
+
+
+class FileScan(Scan):
+    """Source of a volume in one file, whose voxels may also be read in the order of the file."""
+
+    @abstractmethod
+    def stored_header(self) -> StoredHeader:
+        """Return shape, spacing and kind of the voxels in the order of the file, from the header."""
+
+    @abstractmethod
+    def read_stored(self) -> Volume:
+        """Return the voxels in the order of the file, whatever its orientation."""
 
 
 class VolumeCache:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.volumes.geometry import Grid, Scan, Volume
+from seg_mia.data.volumes.geometry import FileScan, Grid, StoredHeader, Volume
 from seg_mia.data.volumes.nifti_file import canonical
 from seg_mia.errors import InputError, reason_of
 
@@ -25,7 +25,7 @@ def is_itk(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class ItkFile(Scan):
+class ItkFile(FileScan):
     """A volume in one NRRD (.nrrd) or MetaImage (.mha) file.
 
     Attributes:
@@ -56,6 +56,25 @@ class ItkFile(Scan):
         values: NDArray[Any] = SimpleITK.GetArrayFromImage(self._run(reader.Execute)).transpose()
         turned, _ = canonical(values.reshape(shape), affine, self.path)
         return Volume(str(self.path), turned)
+
+    def stored_header(self) -> StoredHeader:
+        """Return shape, spacing and kind of the voxels in the order of the file, from the header."""
+        reader = self._reader()
+        shape, affine = self._geometry(reader)
+        import SimpleITK
+
+        kind = reader.GetPixelIDValue()
+        whole = kind not in (SimpleITK.sitkFloat32, SimpleITK.sitkFloat64)
+        return StoredHeader(shape, tuple(map(float, np.linalg.norm(affine[:3, :3], axis=0))), whole)
+
+    def read_stored(self) -> Volume:
+        """Return the voxels in the order of the file, whatever its orientation."""
+        reader = self._reader()
+        shape, _ = self._geometry(reader)
+        import SimpleITK
+
+        values: NDArray[Any] = SimpleITK.GetArrayFromImage(self._run(reader.Execute)).transpose()
+        return Volume(str(self.path), values.reshape(shape))
 
     def _reader(self) -> Any:
         """Return a reader that has read the header."""

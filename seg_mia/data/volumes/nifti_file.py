@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.root import entries, path_below, regular
-from seg_mia.data.volumes.geometry import APART, Grid, Scan, Volume, distance, plane
+from seg_mia.data.volumes.geometry import (
+    APART,
+    FileScan,
+    Grid,
+    Scan,
+    StoredHeader,
+    Volume,
+    distance,
+    plane,
+)
 from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -109,7 +118,7 @@ def axial(volume: NDArray[np.float32], number: int) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class NiftiFile(Scan):
+class NiftiFile(FileScan):
     """A volume in one NIfTI file; uncompressed files are memory-mapped.
 
     Attributes:
@@ -161,6 +170,24 @@ class NiftiFile(Scan):
             values = _unscaled(image, self.path).reshape(shape, order="F")
             turned, _ = canonical(values, affine, self.path)
             return Volume(str(self.path), turned, float(image.dataobj.slope), float(image.dataobj.inter))
+
+    def stored_header(self) -> StoredHeader:
+        """Return shape, spacing and kind of the voxels in the order of the file, from the header."""
+        with _reading(self.path):
+            image = _opened(self.path, dimensions=3)
+            steps = tuple(abs(float(step)) for step in image.header.get_zooms()[:3])
+            if not all(0 < step < np.inf for step in steps):
+                raise InputError(f"{self.path} must state spacings above 0, got {steps}; correct its header")
+            numbers = float(image.dataobj.slope), float(image.dataobj.inter)
+            whole = image.get_data_dtype().kind in "iu" and all(number.is_integer() for number in numbers)
+            return StoredHeader(_shape(image), steps, whole)
+
+    def read_stored(self) -> Volume:
+        """Return the voxels in the order of the file, whatever its orientation."""
+        with _reading(self.path):
+            image = _opened(self.path, dimensions=3)
+            values = _unscaled(image, self.path).reshape(_shape(image), order="F")
+            return Volume(str(self.path), values, float(image.dataobj.slope), float(image.dataobj.inter))
 
 
 @dataclass(frozen=True)

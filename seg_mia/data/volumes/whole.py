@@ -15,7 +15,9 @@ from seg_mia.data.digests import persistent_digests
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting, mapped
 from seg_mia.data.source import Image, Mask, Note, Source, listed
 from seg_mia.data.volumes.geometry import Grid, Scan, Volume, check_same, remarks_on
+from seg_mia.data.volumes.itk_file import ItkFile, is_itk
 from seg_mia.data.volumes.label_classes import classes_by_id, classes_in
+from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
 from seg_mia.data.volumes.resampling import Around, Shaping
 from seg_mia.data.volumes.slice_index import SliceIndex
 from seg_mia.data.volumes.slices import Case, Unlisted
@@ -106,6 +108,12 @@ class VolumeSource(Source):
     def reference(self, ids: NDArray[np.integer[Any]]) -> Mask:
         """Return the sets of regions of label ids."""
         return mapped(ids, self.classes_of)
+
+    def prediction(self, file: Path) -> NDArray[Any] | None:
+        """Return the values of a volume file in the axes of samples (D, H, W); None for other files."""
+        if is_itk(file):
+            return _planes(ItkFile(file))
+        return _planes(NiftiFile(file)) if is_volume(file) else None
 
     @property
     def window(self) -> str:

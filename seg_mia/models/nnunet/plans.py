@@ -9,7 +9,7 @@ from typing import Literal, NotRequired, TypedDict
 from seg_mia.models.nnunet.preprocessing import Scheme
 
 Stages = int | Sequence[int | Sequence[int]]
-"""One number for all stages, or a number or a pair for each."""
+"""One number for all stages, or for each a number or one for each axis."""
 Numbers = Mapping[str, float | bool]
 """Numbers by name."""
 
@@ -46,17 +46,29 @@ class ArchitectureEntry(TypedDict):
     arch_kwargs: ArchitectureArguments
 
 
+class Resampling(TypedDict, total=False):
+    """Arguments of a resampling; degrees of splines, and whether slices are resampled alone."""
+
+    order: int
+    order_z: int
+    force_separate_z: bool | None
+    separate_z_anisotropy_threshold: float
+
+
 class Configuration(TypedDict, total=False):
     """A configuration in plans.json; the entries from UNet_class_name on are those of the first releases."""
 
     inherits_from: str
     previous_stage: str | None
+    preprocessor_name: str
     patch_size: list[int]
     spacing: list[float]
     normalization_schemes: list[Scheme]
     use_mask_for_norm: list[bool]
     resampling_fn_data: str
+    resampling_fn_data_kwargs: Resampling
     resampling_fn_probabilities: str
+    resampling_fn_probabilities_kwargs: Resampling
     architecture: ArchitectureEntry
     UNet_class_name: str
     UNet_base_num_features: int
@@ -72,6 +84,7 @@ class Plans(TypedDict):
 
     dataset_name: NotRequired[str]
     image_reader_writer: NotRequired[str]
+    transpose_forward: NotRequired[list[int]]
     configurations: Mapping[str, Configuration]
     foreground_intensity_properties_per_channel: NotRequired[Mapping[str, Mapping[str, float]]]
     foreground_intensity_properties_by_modality: NotRequired[Mapping[str, Mapping[str, float]]]
@@ -81,6 +94,7 @@ class UNetPlan(TypedDict):
     """Arguments of `seg_mia.models.nnunet.unet.Architecture`, as plain values."""
 
     kind: str
+    dimensions: NotRequired[int]
     features: list[int]
     kernels: Stages
     strides: Stages

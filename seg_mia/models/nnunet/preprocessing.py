@@ -1,13 +1,11 @@
-"""Preprocessing of nnU-Net on one image, differentiable: crop to non-zero, normalisation, resampling."""
+"""Preprocessing of nnU-Net on one image, differentiable: crop to non-zero, and normalisation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, Self, assert_never, get_args
 
-import numpy as np
 import torch
-from scipy.ndimage import binary_fill_holes, zoom
+from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
 from seg_mia.errors import InputError
@@ -59,11 +57,11 @@ class Normalisation:
         return cls(scheme=values["scheme"], masked=bool(values.get("masked", False)), **numbers)
 
     def __call__(self, channel: Tensor, region: Tensor) -> Tensor:
-        """Return a normalised channel (H, W).
+        """Return a normalised channel (*S).
 
         Args:
             channel: values as in the file.
-            region: non-zero region with its holes, bool (H, W).
+            region: non-zero region with its holes, bool (*S).
         """
         match self.scheme:
             case "ZScoreNormalization":
@@ -83,49 +81,32 @@ class Normalisation:
                 assert_never(self.scheme)
 
 
-def nonzero_region(image: Tensor) -> Tensor:
-    """Return where any channel of an image (C, H, W) in grey levels is not 0, with holes filled, bool (H, W).
-
-    Files hold whole grey levels: a value below half of one would be saved as 0.
-    """
-    filled = binary_fill_holes((image.detach() >= 0.5).any(dim=0).cpu().numpy())
-    return torch.from_numpy(filled).to(image.device)
-
-
-def bounding_box(region: Tensor) -> tuple[slice, slice]:
-    """Return rows and columns of the box around a region (H, W); of an empty one, the whole image."""
-    if not bool(region.any()):
-        return slice(0, region.shape[0]), slice(0, region.shape[1])
-    rows, columns = (torch.nonzero(region.any(dim=axis))[:, 0] for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def normalised(image: Tensor, region: Tensor, schemes: Sequence[Normalisation]) -> Tensor:
-    """Return a normalised image (C, H, W), channel by channel."""
-    return torch.stack([scheme(channel, region) for scheme, channel in zip(schemes, image, strict=True)])
-
-
-def resampled(planes: Tensor, size: tuple[int, int], order: Literal[1, 3]) -> Tensor:
-    """Return planes (C, H, W) at another size by splines, limited to each plane's own range.
-
-    Splines of a regular grid are linear maps of rows and columns, which keeps gradients.
+def nonzero_region(channels: Iterable[Tensor], zero: float, *, filled: bool) -> Tensor:
+    """Return where any channel (*S) of an image, in the values of its file, is not 0, bool (*S).
 
     Args:
-        planes: images or logits.
-        size: height and width.
-        order: degree of the splines.
+        channels: channels, read once.
+        zero: smallest magnitude that is not 0. Files hold whole grey levels, and a value below half of one
+            would be saved as 0.
+        filled: whether holes belong to the region; no hole changes its box.
     """
-    if tuple(planes.shape[1:]) == size:
-        return planes
-    rows, columns = (
-        spline_matrix(old, new, order).to(planes) for old, new in zip(planes.shape[1:], size, strict=True)
-    )
-    values = rows @ planes @ columns.T
-    return values.clamp(planes.amin(dim=(1, 2), keepdim=True), planes.amax(dim=(1, 2), keepdim=True))
+    region: Tensor | None = None
+    for channel in channels:
+        bright = channel.detach().abs() >= zero
+        region = bright if region is None else region.logical_or_(bright)
+    assert region is not None  # at least one channel
+    if not filled or bool(region.all()):
+        return region
+    return torch.from_numpy(binary_fill_holes(region.cpu().numpy())).to(region.device)
 
 
-@lru_cache(maxsize=64)
-def spline_matrix(old: int, new: int, order: int) -> Tensor:
-    """Return the matrix (new, old) that resamples a line by splines, pixels taken as areas."""
-    columns = [zoom(row, new / old, order=order, mode="nearest", grid_mode=True) for row in np.eye(old)]
-    return torch.from_numpy(np.stack(columns, axis=1)).float()
+def bounding_box(region: Tensor) -> tuple[slice, ...]:
+    """Return the box around a region (*S), a slice of each axis; of an empty one, the whole image."""
+    if not bool(region.any()):
+        return tuple(slice(0, length) for length in region.shape)
+    box = list[slice]()
+    for axis in range(region.ndim):
+        others = tuple(number for number in range(region.ndim) if number != axis)
+        places = torch.nonzero(region.any(dim=others))[:, 0]
+        box.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(box)

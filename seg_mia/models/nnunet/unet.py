@@ -1,4 +1,4 @@
-"""The 2-D U-Nets that nnU-Net plans, with plain or residual encoder, under their published parameter names.
+"""The U-Nets that nnU-Net plans, plain or with residual encoder, under their published parameter names.
 
 Written after Isensee et al. 2021 (Nature Methods) and 2024 (arXiv:2404.09556), with residual blocks of
 ResNet-D (He et al. 2019, arXiv:1812.01187). Deployed output only: deep supervision is a matter of training.
@@ -6,7 +6,7 @@ ResNet-D (He et al. 2019, arXiv:1812.01187). Deployed output only: deep supervis
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,42 @@ from torch import Tensor, nn
 from seg_mia.errors import InputError
 
 Kind = Literal["plain", "residual"]
-Pair = tuple[int, int]
 
-NORMS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind for kind in (nn.InstanceNorm2d, nn.BatchNorm2d, nn.Identity)
+
+def named_types(*kinds: type[nn.Module]) -> dict[str, type[nn.Module]]:
+    """Return classes by their names."""
+    return {kind.__name__: kind for kind in kinds}
+
+
+Sides = tuple[int, ...]
+"""A number for each spatial axis."""
+
+
+class Layers(NamedTuple):
+    """Layers of a number of spatial axes."""
+
+    convolution: type[nn.Conv2d | nn.Conv3d]
+    transposed: type[nn.ConvTranspose2d | nn.ConvTranspose3d]
+    pooling: type[nn.AvgPool2d | nn.AvgPool3d]
+    norms: dict[str, type[nn.Module]]
+
+
+LAYERS = {
+    2: Layers(
+        nn.Conv2d,
+        nn.ConvTranspose2d,
+        nn.AvgPool2d,
+        named_types(nn.InstanceNorm2d, nn.BatchNorm2d, nn.Identity),
+    ),
+    3: Layers(
+        nn.Conv3d,
+        nn.ConvTranspose3d,
+        nn.AvgPool3d,
+        named_types(nn.InstanceNorm3d, nn.BatchNorm3d, nn.Identity),
+    ),
 }
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind
-    for kind in (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Identity)
-}
+"""Layers by the number of spatial axes."""
+ACTIVATIONS = named_types(nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Identity)
 MOST_CHANNELS = 4096
 MOST_STAGES = 12
 
@@ -33,22 +60,24 @@ class Architecture:
 
     Attributes:
         kind: encoder of plain convolutions, or of residual blocks behind a stem.
+        dimensions: number of spatial axes, 2 or 3.
         features: channels of each stage, the full resolution first.
         kernels: kernel size of each stage.
         strides: stride of the first convolution of each stage.
         blocks: convolutions or residual blocks of each stage of the encoder.
         decoder: convolutions of each stage of the decoder, the lowest resolution first.
         bias: whether convolutions have a bias.
-        norm: class name of the normalisation, in `NORMS`.
+        norm: class name of the normalisation, in `LAYERS`; instance normalisation if not given.
         norm_settings: its numbers besides the channels.
         activation: class name of the activation, in `ACTIVATIONS`.
         activation_settings: its numbers.
     """
 
     kind: Kind
+    dimensions: int = 2
     features: tuple[int, ...]
-    kernels: tuple[Pair, ...]
-    strides: tuple[Pair, ...]
+    kernels: tuple[Sides, ...]
+    strides: tuple[Sides, ...]
     blocks: tuple[int, ...]
     decoder: tuple[int, ...]
     bias: bool = True
@@ -64,15 +93,17 @@ class Architecture:
         if unknown := sorted(values.keys() - known):
             raise InputError(f"a U-Net's plan has {', '.join(sorted(known))}, got {unknown[0]}; leave it out")
         try:
+            dimensions = int(values.get("dimensions", 2))
             plan = cls(
                 kind=values["kind"],
+                dimensions=dimensions,
                 features=_counts(values["features"], MOST_CHANNELS),
-                kernels=tuple(map(_pair, values["kernels"])),
-                strides=tuple(map(_pair, values["strides"])),
+                kernels=tuple(_sides(value, dimensions) for value in values["kernels"]),
+                strides=tuple(_sides(value, dimensions) for value in values["strides"]),
                 blocks=_counts(values["blocks"], 64),
                 decoder=_counts(values["decoder"], 64),
                 bias=bool(values.get("bias", True)),
-                norm=values.get("norm", "InstanceNorm2d"),
+                norm=values.get("norm", f"InstanceNorm{dimensions}d"),
                 norm_settings=_numbers(values.get("norm_settings", {})),
                 activation=values.get("activation", "LeakyReLU"),
                 activation_settings=_numbers(values.get("activation_settings", {})),
@@ -93,14 +124,21 @@ class Architecture:
             )
         if (
             self.kind not in {"plain", "residual"}
-            or self.norm not in NORMS
+            or self.dimensions not in LAYERS
+            or self.norm not in self.layers.norms
             or self.activation not in ACTIVATIONS
         ):
+            norms = LAYERS.get(self.dimensions, LAYERS[2]).norms
             raise InputError(
-                f"a U-Net's plan must be plain or residual, with a norm of {', '.join(NORMS)} and an "
-                "activation of "
-                f"{', '.join(ACTIVATIONS)}, got {self.kind!r}, {self.norm!r} and {self.activation!r}"
+                "a U-Net's plan must be plain or residual, of 2 or 3 dimensions, with a norm of "
+                f"{', '.join(norms)} and an activation of {', '.join(ACTIVATIONS)}, got {self.kind!r}, "
+                f"{self.dimensions}, {self.norm!r} and {self.activation!r}; correct it"
             )
+
+    @property
+    def layers(self) -> Layers:
+        """Layers of its number of spatial axes."""
+        return LAYERS[self.dimensions]
 
 
 def _counts(values: Sequence[int], most: int) -> tuple[int, ...]:
@@ -110,9 +148,11 @@ def _counts(values: Sequence[int], most: int) -> tuple[int, ...]:
     return numbers
 
 
-def _pair(value: int | Sequence[int]) -> Pair:
-    height, width = _counts((value, value) if isinstance(value, int) else value, 64)
-    return height, width
+def _sides(value: int | Sequence[int], dimensions: int) -> Sides:
+    sides = _counts([value] * dimensions if isinstance(value, int) else value, 64)
+    if len(sides) != dimensions:
+        raise ValueError(f"kernels and strides must have {dimensions} numbers, got {list(sides)}")
+    return sides
 
 
 def _numbers(values: Mapping[str, Any]) -> tuple[tuple[str, float | bool], ...]:
@@ -129,21 +169,22 @@ class ConvBlock(nn.Module):
         plan: Architecture,
         inputs: int,
         outputs: int,
-        kernel: Pair,
-        stride: Pair = (1, 1),
+        kernel: Sides,
+        stride: Sides | int = 1,
         *,
         bias: bool | None = None,
         linear: bool = False,
     ) -> None:
         super().__init__()
-        padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
+        padding = tuple((side - 1) // 2 for side in kernel)
         has_bias = plan.bias if bias is None else bias
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=has_bias)
+        convolution: Any = plan.layers.convolution
+        self.conv = convolution(inputs, outputs, kernel, stride, padding, bias=has_bias)
         self.norm = _norm(plan, outputs)
         self.nonlin = nn.Identity() if linear else activation(plan)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (N, outputs, h, w)."""
+        """Return features (N, outputs, *s)."""
         features: Tensor = self.nonlin(self.norm(self.conv(x)))
         return features
 
@@ -152,7 +193,13 @@ class Stack(nn.Module):
     """Several `ConvBlock`s, the first of them with a stride."""
 
     def __init__(
-        self, plan: Architecture, count: int, inputs: int, outputs: int, kernel: Pair, stride: Pair = (1, 1)
+        self,
+        plan: Architecture,
+        count: int,
+        inputs: int,
+        outputs: int,
+        kernel: Sides,
+        stride: Sides | int = 1,
     ) -> None:
         super().__init__()
         first = ConvBlock(plan, inputs, outputs, kernel, stride)
@@ -161,26 +208,28 @@ class Stack(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (N, outputs, h, w)."""
+        """Return features (N, outputs, *s)."""
         features: Tensor = self.convs(x)
         return features
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut of average pooling and a 1x1 convolution, if needed (ResNet-D)."""
+    """Two convolutions beside a shortcut of average pooling and a convolution of 1, if needed (ResNet-D)."""
 
-    def __init__(self, plan: Architecture, inputs: int, outputs: int, kernel: Pair, stride: Pair) -> None:
+    def __init__(self, plan: Architecture, inputs: int, outputs: int, kernel: Sides, stride: Sides) -> None:
         super().__init__()
         self.conv1 = ConvBlock(plan, inputs, outputs, kernel, stride)
         self.conv2 = ConvBlock(plan, outputs, outputs, kernel, linear=True)
         self.nonlin2 = activation(plan)
-        shortcut: list[nn.Module] = [nn.AvgPool2d(stride, stride)] if stride != (1, 1) else []
+        pooling: Any = plan.layers.pooling
+        shortcut: list[nn.Module] = [pooling(stride, stride)] if max(stride) > 1 else []
         if inputs != outputs:
-            shortcut.append(ConvBlock(plan, inputs, outputs, (1, 1), bias=False, linear=True))
+            single = (1,) * plan.dimensions
+            shortcut.append(ConvBlock(plan, inputs, outputs, single, bias=False, linear=True))
         self.skip = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (N, outputs, h, w)."""
+        """Return features (N, outputs, *s)."""
         features: Tensor = self.nonlin2(self.conv2(self.conv1(x)) + self.skip(x))
         return features
 
@@ -189,15 +238,15 @@ class Residuals(nn.Module):
     """Several `ResidualBlock`s, the first of them with a stride."""
 
     def __init__(
-        self, plan: Architecture, count: int, inputs: int, outputs: int, kernel: Pair, stride: Pair
+        self, plan: Architecture, count: int, inputs: int, outputs: int, kernel: Sides, stride: Sides
     ) -> None:
         super().__init__()
-        first = ResidualBlock(plan, inputs, outputs, kernel, stride)
-        further = (ResidualBlock(plan, outputs, outputs, kernel, (1, 1)) for _ in range(count - 1))
+        first, single = ResidualBlock(plan, inputs, outputs, kernel, stride), (1,) * plan.dimensions
+        further = (ResidualBlock(plan, outputs, outputs, kernel, single) for _ in range(count - 1))
         self.blocks = nn.Sequential(first, *further)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features (N, outputs, h, w)."""
+        """Return features (N, outputs, *s)."""
         features: Tensor = self.blocks(x)
         return features
 
@@ -239,17 +288,19 @@ class Decoder(nn.Module):
     def __init__(self, plan: Architecture, classes: int) -> None:
         super().__init__()
         stages, up, outputs = list[nn.Module](), list[nn.Module](), list[nn.Module]()
+        transposed: Any = plan.layers.transposed
+        convolution: Any = plan.layers.convolution
         for number, count in enumerate(plan.decoder, start=1):
             below, skip = plan.features[-number], plan.features[-number - 1]
             stride = plan.strides[-number]
-            up.append(nn.ConvTranspose2d(below, skip, stride, stride, bias=plan.bias))
+            up.append(transposed(below, skip, stride, stride, bias=plan.bias))
             stages.append(Stack(plan, count, 2 * skip, skip, plan.kernels[-number - 1]))
-            outputs.append(nn.Conv2d(skip, classes, 1))
+            outputs.append(convolution(skip, classes, 1))
         self.stages, self.transpconvs = nn.ModuleList(stages), nn.ModuleList(up)
         self.seg_layers = nn.ModuleList(outputs)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return logits (N, classes, h, w) at full resolution."""
+        """Return logits (N, classes, *s) at full resolution."""
         x = features[-1]
         for number, (up, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True), start=2):
             x = stage(torch.cat((up(x), features[-number]), dim=1))
@@ -272,13 +323,13 @@ class UNet(nn.Module):
         self.decoder = Decoder(plan, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, classes, h, w) of normalised patches (N, channels, h, w)."""
+        """Return logits (N, classes, *s) of normalised patches (N, channels, *s)."""
         logits: Tensor = self.decoder(self.encoder(x))
         return logits
 
 
 def _norm(plan: Architecture, channels: int) -> nn.Module:
-    return NORMS[plan.norm](channels, **dict(plan.norm_settings))
+    return plan.layers.norms[plan.norm](channels, **dict(plan.norm_settings))
 
 
 def activation(plan: Architecture) -> nn.Module:

@@ -10,7 +10,8 @@ import torch
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
-from seg_mia.models.nnunet.folder import network_spec, numbered_folds, read_folder
+from seg_mia.models.nnunet.folder import numbered_folds, read_folder
+from seg_mia.models.nnunet.specification import network_spec
 from tests import nnunet_layout as layout
 
 FINAL = "checkpoint_final.pth"
@@ -58,7 +59,8 @@ def test_settings_are_those_of_plans_and_checkpoint(tmp_path: Path) -> None:
     assert found["normalisation"] == [
         {"scheme": "CTNormalization", "mean": 90.0, "std": 40.0, "low": 5.0, "high": 190.0}
     ]
-    assert (found["mirrored"], found["zoom"], found["patch"]) == ([1], [2.0, 0.5], [32, 32])
+    assert (found["mirrored"], found["patch"]) == ([1], [32, 32])
+    assert found["grid"] == {"target": [0.5, 2.0], "spacing": [1.0, 1.0]}
     assert arguments(path, mirroring=False)["mirrored"] == []
 
 
@@ -83,8 +85,9 @@ def test_all_folds_are_those_with_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plans", "telling"),
     [
-        ({"patch_size": [8, 8, 8]}, "in 3-D, which is not supported; audit its saved predictions"),
-        ({"previous_stage": "3d_lowres"}, "stage of a cascade"),
+        ({"patch_size": [8, 8, 8]}, "must have patches of 2 axes, or of volumes 3, got [8, 8, 8]"),
+        ({"previous_stage": "3d_lowres"}, "stage of a cascade, which is not supported; audit its saved"),
+        ({"preprocessor_name": "Mine"}, "prepared by Mine, which is not supported"),
         ({"normalization_schemes": ["MyNormalization"]}, "got 'MyNormalization'"),
         ({"spacing": [1, 2], "resampling_fn_data": "mine"}, "resampled by mine"),
     ],
@@ -107,11 +110,62 @@ def test_regions_are_labels_that_overlap(tmp_path: Path) -> None:
     assert (settings["classes"], settings["regions"]) == (2, True)  # a channel for each
 
 
-def test_volumes_are_refused(tmp_path: Path) -> None:
+def volumes(place: Path, configuration: str = "3d_fullres", **changes: Any) -> Path:
+    """Write the folder of a training on volumes, and return it."""
+    path = layout.training(place)
+    plans = json.loads((path / "plans.json").read_text())
+    described = plans["configurations"][configuration]["architecture"]["arch_kwargs"]
+    dimensions = len(plans["configurations"][configuration]["patch_size"])
+    described |= {
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
+        "kernel_sizes": [[3] * dimensions] * 2,
+        "strides": [[1] * dimensions, [2] * dimensions],
+    }
+    plans["configurations"][configuration] |= {"spacing": [2.0, 1.0, 1.0][-dimensions:]} | changes
+    rewrite(path / "plans.json", **plans | {"image_reader_writer": "SimpleITKIO"})
+    for fold in range(3):
+        layout.save_checkpoint(path / f"fold_{fold}" / FINAL, layout.weights(0), configuration=configuration)
+    return path.rename(path.with_name(f"nnUNetTrainer__nnUNetPlans__{configuration}"))
+
+
+def test_volumes_have_a_grid(tmp_path: Path) -> None:
+    kwargs = {"is_seg": False, "order_z": 0, "force_separate_z": None}
+    path = volumes(
+        tmp_path / "a",
+        resampling_fn_data_kwargs=kwargs | {"order": 2},
+        resampling_fn_probabilities_kwargs=kwargs | {"order": 1},
+    )
+    rewrite(path / "plans.json", transpose_forward=[1, 0, 2], image_reader_writer="NibabelIOWithReorient")
+    found = arguments(path)
+    assert found["grid"] == {"target": [2.0, 1.0, 1.0], "transpose": [1, 0, 2], "image_order": 2}
+    assert (found["volumes"], found["architecture"]["dimensions"]) == (True, 3)
+    assert found["architecture"]["norm"] == "InstanceNorm3d"
+    assert read_folder(path).reoriented
+    slices = arguments(volumes(tmp_path / "b", "2d"))
+    assert (slices["grid"], slices["volumes"], slices["patch"]) == ({"target": [1.0, 1.0]}, True, [32, 32])
+    assert "dimensions" not in slices["architecture"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "telling"),
+    [
+        ({"resampling_fn_data": "resample_torch_fornnunet"}, "resampled by resample_torch_fornnunet"),
+        ({"resampling_fn_data_kwargs": {"order_z": 1}}, "must be resampled alike"),
+        ({"resampling_fn_data_kwargs": {"force_separate_z": True}}, "must be resampled alike"),
+        ({"previous_stage": "3d_lowres"}, "stage of a cascade"),
+    ],
+)
+def test_volumes_of_other_chains_are_refused(changes: dict[str, Any], telling: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=telling) as error:
+        arguments(volumes(tmp_path, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_other_readers_are_refused(tmp_path: Path) -> None:
     path = layout.training(tmp_path)
-    rewrite(path / "dataset.json", labels={"background": 0, "square": 1})
-    rewrite(path / "plans.json", image_reader_writer="SimpleITKIO")
-    with pytest.raises(InputError, match="volumes are cropped and normalised as a whole"):
+    rewrite(path / "plans.json", image_reader_writer="Tiff3DIO")
+    with pytest.raises(InputError, match=r"or volumes by SimpleITKIO, .*, got 'Tiff3DIO'; audit its saved"):
         read_folder(path)
 
 

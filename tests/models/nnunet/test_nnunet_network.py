@@ -12,18 +12,19 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from seg_mia.errors import InputError
-from seg_mia.models.nnunet.folder import network_spec, read_folder
+from seg_mia.models.nnunet.folder import read_folder
 from seg_mia.models.nnunet.network import NnUNet
-from seg_mia.models.nnunet.preprocessing import bounding_box, nonzero_region, resampled
+from seg_mia.models.nnunet.preprocessing import bounding_box, nonzero_region
+from seg_mia.models.nnunet.resampling import resampled
+from seg_mia.models.nnunet.specification import network_spec
 from seg_mia.models.nnunet.unet import UNet
-from seg_mia.models.nnunet.windows import windowed
 from tests import nnunet_layout as layout
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "nnunet.npz"
 CASES = ("plain", "residual", "resampled")
 
 
-def stored_case(name: str, place: Path) -> tuple[NnUNet, Tensor, Tensor]:
+def stored_case(name: str, place: Path, **changes: Any) -> tuple[NnUNet, Tensor, Tensor]:
     """Return a network from a folder of nnU-Net's, an image in [0, 1] and nnU-Net 2.8.1's probabilities."""
     with np.load(GOLDEN) as file:
         content = {
@@ -43,7 +44,7 @@ def stored_case(name: str, place: Path) -> tuple[NnUNet, Tensor, Tensor]:
         axes = content["axes"].tolist() or None
         layout.save_checkpoint(path / f"fold_{fold}" / "checkpoint_final.pth", state, axes=axes)
     spec = network_spec(read_folder(path), folds, checkpoint="checkpoint_final.pth")
-    network = NnUNet(**spec["init_args"]).eval()
+    network = NnUNet(**spec["init_args"] | changes).eval()
     network.read_weights(path)
     image = torch.from_numpy(content["image"]).float() / 255
     return network, image, torch.from_numpy(content["probabilities"])
@@ -62,13 +63,14 @@ def test_probabilities_are_those_of_nnunet(name: str, tmp_path: Path) -> None:
     assert (answer.argmax(0) == expected.argmax(0)).float().mean() > 0.995
 
 
-@pytest.mark.parametrize("change", [{"crop": False}, {"mirrored": []}, {"scale": 1.0}, {"step": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"crop": False}, {"mirrored": []}, {"levels": [[0.0, 1.0]]}, {"step": 1.0}]
+)
 @torch.no_grad()
 def test_another_adapter_is_another_network(change: dict[str, Any], tmp_path: Path) -> None:
-    network, image, expected = stored_case("plain", tmp_path)
+    network, image, expected = stored_case("plain", tmp_path / "right")
     right = (network(image[None]).softmax(dim=1)[0] - expected).abs().mean()
-    for name, value in change.items():
-        setattr(network, name, value)
+    network, _, _ = stored_case("plain", tmp_path / "other", **change)
     assert (network(image[None]).softmax(dim=1)[0] - expected).abs().mean() > 10 * right
 
 
@@ -84,13 +86,6 @@ def test_gradients_pass_patches_and_mirrors(tmp_path: Path) -> None:
         difference = network(x + shift)[0, 1, 20, 20] - network(x - shift)[0, 1, 20, 20]
     assert gradient[0, 0, 21, 22].item() == pytest.approx(difference.item() / 2e-5, rel=1e-3)
     assert gradient[0, 0, 21, 22].item() != 0
-
-
-def test_a_network_of_single_pixels_is_itself_in_patches() -> None:
-    # Every weighted mean over patches and mirror images of one value is that value.
-    image = torch.rand(2, 21, 40)
-    answer = windowed(lambda x: 3 * x - 1, image, (16, 24), step=0.5, mirrored=(0, 1))
-    assert_close(answer, 3 * image - 1)
 
 
 def test_a_unet_of_two_stages_is_its_formula() -> None:
@@ -117,20 +112,21 @@ def test_a_unet_of_two_stages_is_its_formula() -> None:
 def test_the_box_is_that_of_saved_grey_levels() -> None:
     image = torch.zeros(2, 5, 6)
     image[0, 1, 2], image[1, 3, 4], image[0, 4, 5] = 1.0, 7.0, 0.4  # 0.4 would be saved as 0
-    assert bounding_box(nonzero_region(image)) == (slice(1, 4), slice(2, 5))
-    assert bounding_box(nonzero_region(torch.zeros(1, 5, 6))) == (slice(0, 5), slice(0, 6))
+    assert bounding_box(nonzero_region(image, 0.5, filled=False)) == (slice(1, 4), slice(2, 5))
+    assert bounding_box(nonzero_region(torch.zeros(1, 5, 6), 0.5, filled=False)) == (
+        slice(0, 5),
+        slice(0, 6),
+    )
 
 
 def test_resampling_keeps_lines_and_limits() -> None:
-    line = torch.arange(12.0).expand(1, 6, 12)
-    wide = resampled(line, (6, 24), order=1)[0, 3]
+    line = torch.arange(12.0).expand(6, 12)
+    wide = resampled(line, (6, 24), order=1)[3]
     assert_close(wide[1:-1], (torch.arange(24.0)[1:-1] + 0.5) / 2 - 0.5)
-    step = (torch.arange(12) > 5).float().expand(1, 6, 12)
+    step = (torch.arange(12) > 5).float().expand(6, 12)
     cubic = resampled(step, (9, 30), order=3)
-    assert (float(cubic.min()), float(cubic.max())) == (
-        0,
-        1,
-    )  # limited to the image's own range, like nnU-Net's
+    limits = (float(cubic.min()), float(cubic.max()))
+    assert limits == (0, 1)  # limited to the image's own range, like nnU-Net's
 
 
 def test_padding_that_is_cropped_changes_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
-from seg_mia.data.images.nnunet_source import NnUNetSource, read_labels
+from seg_mia.data.images.nnunet_source import NnUNetSource
+from seg_mia.data.nnunet_cases import IMAGES, read_labels
 from seg_mia.data.sets.nnunet import NnUNetRaw
 from seg_mia.errors import InputError
 from seg_mia.experiment.folds import fold_signals
@@ -144,7 +145,7 @@ def test_more_regions_than_six_are_named(tmp_path: Path) -> None:
     names = {f"r{number}": [number, 8] for number in range(1, 8)}
     file.write_text(json.dumps(layout.labels(labels={"background": 0} | names)))
     with pytest.raises(InputError, match="labels that overlap must be 1 to 6 different names"):
-        read_labels(file)
+        read_labels(file, IMAGES)
 
 
 @pytest.mark.parametrize("number", ["1e999", "[1, 1e999]"])
@@ -154,6 +155,6 @@ def test_numbers_without_end_are_refused(tmp_path: Path, number: str) -> None:
         file = folder / "dataset.json"
         file.write_text(file.read_text().replace('"core": 2', f'"core": {number}'))
     with pytest.raises(InputError, match=r"must be the dataset.json of nnU-Net v2, got OverflowError"):
-        read_labels(raw / "dataset.json")
+        read_labels(raw / "dataset.json", IMAGES)
     with pytest.raises(InputError, match="must hold plans and labels of nnU-Net v2"):
         config_of(NnUNetTraining(nnunet=str(training), raw=str(raw), folds="0"))
