@@ -3,15 +3,34 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from seg_mia.atomic import link_whole, written_whole
+
+
+class DirectWriter(TorchCheckpointIO):
+    """Writes local checkpoints straight to the disk; Lightning's default holds a copy of each in memory."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint atomically."""
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with written_whole(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 class KeptCheckpoint(ModelCheckpoint):
     """Checkpoint of a fixed name, replaced atomically at the end of each epoch.
 
     Lightning discards the best score of a run resumed under another path, and would then replace the best
-    checkpoint by a worse one; here the score moves with the folder.
+    checkpoint by a worse one; here the score moves with the folder. Where two checkpoints are due after the
+    same step, the second is a link to the first one's file.
 
     Args:
         name: file name; the newest is kept, or the best if `monitor` names a logged value.
@@ -26,6 +45,35 @@ class KeptCheckpoint(ModelCheckpoint):
             monitor=monitor,
             mode="max",
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Replace Lightning's default writer."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = DirectWriter()
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Save, or link the file that another checkpoint has written after this step."""
+        written = self._written(trainer)
+        if written is None:
+            super()._save_checkpoint(trainer, filepath)
+            return
+        if trainer.is_global_zero:
+            link_whole(Path(filepath), written)
+        trainer.strategy.barrier()
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+
+    def _written(self, trainer: Trainer) -> Path | None:
+        """Return the local file that another checkpoint has written after this step, if any."""
+        for other in trainer.checkpoint_callbacks:
+            if (
+                isinstance(other, KeptCheckpoint)
+                and other is not self
+                and other._last_global_step_saved == trainer.global_step
+                and "://" not in other._last_checkpoint_saved
+            ):
+                return Path(other._last_checkpoint_saved)
+        return None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless the monitored value is not yet available (check_val_every_n_epoch)."""

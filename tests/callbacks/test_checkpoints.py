@@ -1,0 +1,78 @@
+"""Two checkpoints after one step share a file, and each is replaced for itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from seg_mia.callbacks.checkpoints import DirectWriter, KeptCheckpoint
+
+
+class Scored(LightningModule):
+    """One weight, and a score for each epoch."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.layer, self.scores = nn.Linear(1, 1), scores
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: ARG002
+        self.log("val/dice", torch.tensor(self.scores[self.current_epoch]))
+        output: Tensor = self.layer(batch).sum()
+        return output
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trained(folder: Path, scores: list[float]) -> Trainer:
+    trainer = Trainer(
+        max_epochs=len(scores),
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[KeptCheckpoint("best.ckpt", monitor="val/dice"), KeptCheckpoint("last.ckpt")],
+        default_root_dir=folder,
+    )
+    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))
+    return trainer
+
+
+def content(file: Path) -> dict[str, object]:
+    read: dict[str, object] = torch.load(file, weights_only=True)
+    return read
+
+
+def test_best_and_last_after_one_step_are_one_file(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, [0.1, 0.2])
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    assert best.samefile(last)
+    assert content(last)["epoch"] == 1
+    assert isinstance(trainer.strategy.checkpoint_io, DirectWriter)
+    assert sorted(path.name for path in best.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_worse_epoch_leaves_the_best_file_as_it_was(tmp_path: Path) -> None:
+    trained(tmp_path, [0.2, 0.1])
+    best, last = (content(tmp_path / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
+    assert (best["epoch"], last["epoch"]) == (0, 1)
+    (score,) = [
+        state["best_model_score"]
+        for state in last["callbacks"].values()  # type: ignore[attr-defined]
+        if state["monitor"] == "val/dice"
+    ]
+    assert score.item() == pytest.approx(0.2)
+
+
+def test_the_same_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    trained(tmp_path, [0.1, 0.2])
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    assert not best.samefile(last)
+    assert best.read_bytes() == last.read_bytes()
