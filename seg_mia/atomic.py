@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,8 +25,7 @@ def written_whole(path: Path, *, mode: int = 0o666, overwrite: bool = True) -> I
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not made of the name of `path`, which may be as long as the file system allows.
-    partial = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = _partial(path)
     try:
         partial.touch(mode=mode, exist_ok=False)
         with partial.open("wb") as file:
@@ -35,6 +35,27 @@ def written_whole(path: Path, *, mode: int = 0o666, overwrite: bool = True) -> I
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def link_whole(path: Path, source: Path) -> None:
+    """Replace `path` by a second name of the file `source`, or by a copy on a file system without links.
+
+    Both must be replaced, never changed in place, when their content changes.
+    """
+    partial = _partial(path)
+    try:
+        try:
+            partial.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # still there if both names were one file's before
+
+
+def _partial(path: Path) -> Path:
+    """Return a hidden name, not made of that of `path`, which may be as long as the file system allows."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def _linked(path: Path, partial: Path) -> bool:

@@ -11,6 +11,8 @@ import torch
 
 SHORTEST = 0.2
 """Seconds that a measurement of either way takes at least."""
+LONG, FEWEST = 60.0, 3
+"""Seconds of a pair after which no repetition begins, and the repetitions made in any case."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Measured:
         ratio: median over repetitions of baseline time by our time.
         lowest: lowest ratio.
         highest: highest ratio.
+        repetitions: number of ratios.
         target: ratio to be reached.
         difference: distance of the two results.
         allowed: greatest distance.
@@ -60,6 +63,7 @@ class Measured:
     ratio: float
     lowest: float
     highest: float
+    repetitions: int
     target: float
     difference: float
     allowed: float
@@ -80,15 +84,22 @@ class Measured:
 
 
 def measure(pair: Pair, repeats: int) -> Measured:
-    """Run both ways in turn, after one run of each that is not counted but compared."""
-    difference = pair.difference(pair.ours(), pair.baseline())
-    inner = [max(1, round(SHORTEST / max(seconds(way), 1e-4))) for way in (pair.ours, pair.baseline)]
+    """Run both ways in turn, after one run of each that is not counted but compared.
+
+    Repetitions end, after three, where they take long.
+    """
+    ways = (pair.ours, pair.baseline)
+    first = [_timed(way) for way in ways]
+    difference = pair.difference(first[0][1], first[1][1])
+    inner = [max(1, round(SHORTEST / max(duration, 1e-4))) for duration, _ in first]
     times: list[list[float]] = [[], []]
+    begun = time.perf_counter()
     for repeat in range(repeats):
+        if repeat >= FEWEST and time.perf_counter() - begun > LONG:
+            break
         order = (0, 1) if repeat % 2 == 0 else (1, 0)  # neither is always the one that comes first
         for number in order:
-            way = (pair.ours, pair.baseline)[number]
-            times[number].append(seconds(way, inner[number]))
+            times[number].append(seconds(ways[number], inner[number]))
     ratios = [slow / fast for fast, slow in zip(*times, strict=True)]
     return Measured(
         name=pair.name,
@@ -98,10 +109,18 @@ def measure(pair: Pair, repeats: int) -> Measured:
         ratio=statistics.median(ratios),
         lowest=min(ratios),
         highest=max(ratios),
+        repetitions=len(ratios),
         target=pair.target,
         difference=difference,
         allowed=pair.allowed,
     )
+
+
+def _timed(way: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the time of one run, and its result."""
+    results: list[Any] = []
+    duration = seconds(lambda: results.append(way()))
+    return duration, results[0]
 
 
 def seconds(way: Callable[[], Any], times: int = 1) -> float:

@@ -1,62 +1,82 @@
-"""Training by Lightning against a bare loop."""
+"""`fit` with its callbacks against a bare loop."""
 
+import tempfile
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim import NAdam
 
 from benchmarks.suite.pairs import Pair
+from benchmarks.suite.sizes import Sizes
+from seg_mia.callbacks.standard import fit_callbacks
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.losses import dice_cross_entropy_loss
+from seg_mia.metrics.overlap import foreground_dice
+from seg_mia.models.heads import predicted
 from seg_mia.models.smp import Smp
 from seg_mia.tasks.segmentation import Segmentation
 
-EPOCHS = 6
-SAMPLES = 8
-"""Times the number of images of an attack."""
+NETWORK: dict[str, object] = {"encoder": "resnet18", "channels": 1, "classes": 1}
 
 
-def pairs(size: int, count: int) -> Iterator[Pair]:
-    """Yield the pair of six epochs on the phantom."""
-    half = SAMPLES * count
-    data = Phantom(size=size, patients=4 * half, slices=1, members=half, nonmembers=half)
+def pairs(sizes: Sizes) -> Iterator[Pair]:
+    """Yield the pair of a training on the phantom."""
+    count = sizes.fit_samples
+    data = Phantom(size=sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
     data.setup()
+    yield Pair(
+        "fit",
+        partial(_fit, data, sizes.fit_epochs),
+        partial(_loop, data, sizes.fit_epochs),
+        "a bare loop: training, Dice of validation and a checkpoint in each epoch",
+        0.97,
+        lambda ours, theirs: abs(ours - theirs) / theirs,
+        1e-5,
+    )
 
-    def fit() -> float:
-        task = _seeded()
+
+def _fit(data: SegmentationData, epochs: int) -> float:
+    """Train with everything that the command adds: metrics, curves, panels, records, two checkpoints."""
+    task = _seeded()
+    task.hparams["network"] = {"class_path": "seg_mia.models.smp.Smp", "init_args": NETWORK}
+    with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            max_epochs=EPOCHS,
+            max_epochs=epochs,
             accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
+            logger=TensorBoardLogger(folder, "fit", default_hp_metric=False),
+            callbacks=fit_callbacks(0, {}, segments=True),
             enable_progress_bar=False,
             enable_model_summary=False,
-            limit_val_batches=0,
+            use_distributed_sampler=False,
+            deterministic="warn",
         )
         trainer.fit(task, data)
-        return _size(task)
+    return _size(task)
 
-    def loop() -> float:
-        task = _seeded()
-        network, optimizer = task.network.train(), torch.optim.NAdam(task.network.parameters(), lr=1e-3)
-        loader = data.train_dataloader()
-        for epoch in range(EPOCHS):
+
+def _loop(data: SegmentationData, epochs: int) -> float:
+    task = _seeded()
+    network, optimizer = task.network, NAdam(task.network.parameters(), lr=1e-3)
+    loader, held_out = data.train_dataloader(), data.val_dataloader()
+    with tempfile.TemporaryDirectory() as folder:
+        for epoch in range(epochs):
+            network.train()
             loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             for image, mask, _ in loader:
                 optimizer.zero_grad()
                 dice_cross_entropy_loss(network(image), mask).mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-        return _size(task)
-
-    yield Pair(
-        "fit",
-        fit,
-        loop,
-        "a bare loop over the same batches, without metrics, logging or validation",
-        0.97,
-        lambda ours, theirs: abs(ours - theirs) / theirs,
-        1e-5,
-    )
+            network.eval()
+            with torch.no_grad():
+                dice = [foreground_dice(predicted(network(image)), mask, 2) for image, mask, _ in held_out]
+            content = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save(content | {"dice": torch.cat(dice).mean()}, Path(folder) / "last.ckpt")
+    return _size(task)
 
 
 def _seeded() -> Segmentation:

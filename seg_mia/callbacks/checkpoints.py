@@ -7,11 +7,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from seg_mia.atomic import link_whole
 from seg_mia.models.state_files import write_tensors
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoint files that are whole or not there.
+    """Checkpoint files that are whole or not there, written without a copy in memory.
 
     Lightning writes to the folder for temporary files and moves the file from there. Between two file systems
     a move is a copy, of which a part stays under the final name if the disk is full or the process ends.
@@ -21,9 +22,10 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
         """Write beside the final file, then rename; an OSError, as of a full disk, leaves the old file."""
-        if storage_options is not None:
+        if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
-        write_tensors(Path(path), checkpoint)
+        else:
+            write_tensors(Path(path), checkpoint)
 
 
 class KeptCheckpoint(ModelCheckpoint):
@@ -51,6 +53,29 @@ class KeptCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpoints()
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Save, or link the file that another checkpoint has written after this step."""
+        written = self._written(trainer)
+        if written is None:
+            super()._save_checkpoint(trainer, filepath)
+            return
+        if trainer.is_global_zero:
+            link_whole(Path(filepath), written)
+        trainer.strategy.barrier()
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+
+    def _written(self, trainer: Trainer) -> Path | None:
+        """Return the local file that another checkpoint has written after this step, if any."""
+        for other in trainer.checkpoint_callbacks:
+            if (
+                isinstance(other, KeptCheckpoint)
+                and other is not self
+                and other._last_global_step_saved == trainer.global_step
+                and "://" not in other._last_checkpoint_saved
+            ):
+                return Path(other._last_checkpoint_saved)
+        return None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless the monitored value is not yet available (check_val_every_n_epoch)."""

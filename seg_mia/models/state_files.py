@@ -1,6 +1,5 @@
 """Safe reading of weight files without code execution, diagnosis of unreadable ones, and whole writing."""
 
-import io
 import json
 import pickle
 import re
@@ -37,15 +36,15 @@ _BEHIND = {
 def write_tensors(path: Path, content: object) -> None:
     """Write plain values and tensors whole, as torch.save does; the old file is kept if that fails.
 
-    Serialised in memory first: on a full disk torch.save itself raises a RuntimeError about stream positions.
-
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full, of which torch.save reports only that its
+            position in the stream is not the expected one.
     """
-    serialised = io.BytesIO()
-    torch.save(content, serialised)
     with written_whole(path) as file:
-        file.write(serialised.getbuffer())
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def content_of(path: Path) -> Any:

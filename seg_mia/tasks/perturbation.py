@@ -36,6 +36,7 @@ from seg_mia.models.heads import class_count, final, measuring, predicted
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
+from seg_mia.tasks.halving import Halving
 from seg_mia.tasks.sample_check import check_one_sample
 from seg_mia.tasks.targets import TargetMasks
 
@@ -67,7 +68,7 @@ class PerturbationTest(LightningModule):
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
         self.classes: int | None = None
-        self.source = victim
+        self.source, self.halving = victim, Halving()
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
         elif isinstance(attack, WhiteBox) and not gives_gradients(victim):
@@ -176,7 +177,11 @@ class PerturbationTest(LightningModule):
 
     def _crafted(self, model: nn.Module, batch: Batch, target: Tensor) -> Adversarial:
         """Return the attack's result with the padding as it was."""
-        adversarial = self.attack.judged(model, batch.image, target, batch.mask)
+
+        def attack(part: Batch, wanted: Tensor) -> Adversarial:
+            return self.attack.judged(model, part.image, wanted, part.mask)
+
+        adversarial = self.halving(attack, batch, target)
         where = self._perturbed(batch)
         if where is None:
             return adversarial

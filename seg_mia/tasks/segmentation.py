@@ -30,6 +30,7 @@ from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import labelled
 from seg_mia.models.feature_cache import FeatureCache
 from seg_mia.models.heads import at_size, final, heads, predicted
+from seg_mia.models.memory import recompute_features, to_channels_last
 from seg_mia.models.one_head import OneHead, OutputSettings
 from seg_mia.models.output_form import Gives
 from seg_mia.models.weights import load_encoder, load_state
@@ -70,6 +71,10 @@ class Segmentation(LightningModule):
             outputs; `multilabel` and `multilabel_sigmoid` are logits and sigmoid outputs of labels that may
             overlap; detected if not given.
         resize: enlarge an output smaller than the image to its size; detected if not given.
+        channels_last: store weights and features of convolutions with their channels last, which is faster on
+            many machines and changes results by rounding.
+        checkpointing: keep only the inputs of the network's blocks for the backward pass, which computes the
+            rest again: less memory, a third more time, the same gradients.
         defences: defences on samples, batches, loss or network, applied in this order.
 
     Attributes:
@@ -101,6 +106,8 @@ class Segmentation(LightningModule):
         head: int | str | None = None,
         gives: Gives | None = None,
         resize: bool | None = None,
+        channels_last: bool = False,
+        checkpointing: bool = False,
         defences: list[Defence] | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +123,10 @@ class Segmentation(LightningModule):
         self.network = wrapped(network, self.defences)
         self.head, self.gives, self.resize = head, gives, resize
         self._wrap_output()
+        if channels_last:
+            to_channels_last(self.network)
+        if checkpointing:
+            recompute_features(bare(self.network))
         _freeze(bare(self.network), frozen or [])
         self.loss: LossName = loss
         self.loss_per_image = LOSSES[loss]

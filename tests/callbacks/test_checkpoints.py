@@ -1,3 +1,5 @@
+"""Two checkpoints after one step share a file, each is replaced for itself, and none is ever half written."""
+
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,48 +11,87 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from seg_mia.atomic import written_whole
 from seg_mia.callbacks.checkpoints import KeptCheckpoint, WholeCheckpoints
 
 
-class Fitted(LightningModule):
-    """One weight, drawn to zero."""
+class Scored(LightningModule):
+    """One weight, and a score for each epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, scores: list[float]) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.layer, self.scores = nn.Linear(1, 1), scores
 
-    def training_step(self, batch: list[torch.Tensor]) -> torch.Tensor:
-        return (self.weight * batch[0]).square().mean()
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:  # noqa: ARG002
+        self.log("val/dice", torch.tensor(self.scores[self.current_epoch]))
+        output: Tensor = self.layer(batch).sum()
+        return output
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD([self.weight], lr=0.1)
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class OwnFiles(TorchCheckpointIO):
     """A plugin of a user's."""
 
 
-def fitted(folder: Path, **settings: Any) -> Trainer:
-    kept = KeptCheckpoint("last.ckpt")
-    kept.dirpath = str(folder)
-    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+def trained(folder: Path, scores: list[float], **settings: Any) -> Trainer:
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", default_root_dir=folder, callbacks=[kept], **quiet, **settings
+        max_epochs=len(scores),
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[KeptCheckpoint("best.ckpt", monitor="val/dice"), KeptCheckpoint("last.ckpt")],
+        default_root_dir=folder,
+        **settings,
     )
-    trainer.fit(Fitted(), DataLoader(TensorDataset(torch.ones(2)), batch_size=2))
+    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))
     return trainer
 
 
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")  # one batch
-def test_a_training_writes_whole_checkpoints_unless_a_plugin_does(tmp_path: Path) -> None:
-    trainer = fitted(tmp_path / "ours")
-    assert type(trainer.strategy.checkpoint_io) is WholeCheckpoints
-    kept = torch.load(tmp_path / "ours" / "last.ckpt", weights_only=True)
-    assert float(kept["state_dict"]["weight"]) == pytest.approx(0.8)
-    assert type(fitted(tmp_path / "theirs", plugins=[OwnFiles()]).strategy.checkpoint_io) is OwnFiles
+def content(file: Path) -> dict[str, object]:
+    read: dict[str, object] = torch.load(file, weights_only=True)
+    return read
+
+
+def test_best_and_last_after_one_step_are_one_file(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, [0.1, 0.2])
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    assert best.samefile(last)
+    assert content(last)["epoch"] == 1
+    assert isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints)
+    assert sorted(path.name for path in best.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_worse_epoch_leaves_the_best_file_as_it_was(tmp_path: Path) -> None:
+    trained(tmp_path, [0.2, 0.1])
+    best, last = (content(tmp_path / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
+    assert (best["epoch"], last["epoch"]) == (0, 1)
+    (score,) = [
+        state["best_model_score"]
+        for state in last["callbacks"].values()  # type: ignore[attr-defined]
+        if state["monitor"] == "val/dice"
+    ]
+    assert score.item() == pytest.approx(0.2)
+
+
+def test_the_same_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    trained(tmp_path, [0.1, 0.2])
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    assert not best.samefile(last)
+    assert best.read_bytes() == last.read_bytes()
+
+
+def test_a_plugin_of_the_user_writes_its_own_files(tmp_path: Path) -> None:
+    assert type(trained(tmp_path, [0.1], plugins=[OwnFiles()]).strategy.checkpoint_io) is OwnFiles
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_no_part_of_a_new_one(

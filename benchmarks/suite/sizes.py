@@ -1,0 +1,50 @@
+"""Sizes of the measurements."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Amount of work of the pairs.
+
+    Attributes:
+        side: of an image, in pixels.
+        images: images of an attack.
+        steps: iterations of ASMA and PGD; the cost of one is the same in all.
+        training_steps: of the attacked network.
+        samples: training samples of a membership classifier, and as many evaluated ones.
+        classifier_epochs: epochs of a membership classifier.
+        slices: slices of the cached set of volumes.
+        depth: slices of a volume.
+        files: pairs of PNG files.
+        fit_samples: training samples of `fit`, and as many of validation.
+        fit_epochs: epochs of `fit`.
+    """
+
+    side: int = 128
+    images: int = 4
+    steps: int = 8
+    training_steps: int = 60
+    samples: int = 24
+    classifier_epochs: int = 4
+    slices: int = 5000
+    depth: int = 100
+    files: int = 600
+    fit_samples: int = 96
+    fit_epochs: int = 3
+
+
+QUICK = Sizes(
+    side=32,
+    images=2,
+    steps=2,
+    training_steps=2,
+    samples=6,
+    classifier_epochs=1,
+    slices=20,
+    depth=5,
+    files=12,
+    fit_samples=4,
+    fit_epochs=1,
+)
+"""Sizes that show in seconds that every pair runs and agrees; their ratios say nothing."""
