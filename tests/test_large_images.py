@@ -176,7 +176,9 @@ def test_pictures_of_large_images_leave_out_rows_and_columns() -> None:
     mask = torch.zeros(2500, 1500, dtype=torch.int64)
     shown = OrthogonalSlices(mask)
     assert shown(mask).shape == (834, 500)
-    assert shown(random(3, 1024, 700)).shape == (3, 1024, 700)
+    assert shown(random(3, 2500, 1500)).shape == (3, 834, 500)
+    assert OrthogonalSlices(mask[:1024])(random(3, 1030, 1500)).shape == (3, 515, 750)
+    assert OrthogonalSlices(mask[:1024, :700])(random(3, 1024, 700)).shape == (3, 1024, 700)
 
 
 def test_a_header_of_too_many_pixels_is_refused_unless_allowed(
