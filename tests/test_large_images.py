@@ -24,6 +24,7 @@ from seg_mia.metrics.label_sets import LabelSets
 from seg_mia.metrics.overlap import confusion, foreground_dice_per_class
 from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.tiled import Tiled
+from seg_mia.models.unet3d import UNet3d
 from seg_mia.results.orthogonal import OrthogonalSlices
 from tests.held_memory import held_bytes
 
@@ -175,7 +176,9 @@ def test_pictures_of_large_images_leave_out_rows_and_columns() -> None:
     mask = torch.zeros(2500, 1500, dtype=torch.int64)
     shown = OrthogonalSlices(mask)
     assert shown(mask).shape == (834, 500)
-    assert shown(random(3, 1024, 700)).shape == (3, 1024, 700)
+    assert shown(random(3, 2500, 1500)).shape == (3, 834, 500)
+    assert OrthogonalSlices(mask[:1024])(random(3, 1030, 1500)).shape == (3, 515, 750)
+    assert OrthogonalSlices(mask[:1024, :700])(random(3, 1024, 700)).shape == (3, 1024, 700)
 
 
 def test_a_header_of_too_many_pixels_is_refused_unless_allowed(
@@ -194,3 +197,29 @@ def test_a_header_of_too_many_pixels_is_refused_unless_allowed(
     monkeypatch.setenv("SEG_MIA_LARGEST_IMAGE", "many")
     with pytest.raises(InputError, match="number of pixels"):
         read_image(path, 1)
+
+
+@pytest.mark.parametrize("side", [20, pytest.param(64, marks=pytest.mark.slow)])
+def test_half_the_windows_at_once_give_the_same_attack(side: int) -> None:
+    torch.manual_seed(0)
+    network = UNet3d(width=2, levels=2).double()  # in float32 rounding decides at kinks
+    volume, mask = (
+        random(1, 1, side, side, side).double(),
+        torch.zeros(1, side, side, side, dtype=torch.int64),
+    )
+    mask[:, 5:12, 5:12, 5:12] = 1
+    patch = [side // 2] * 3
+    attacked = [
+        pgd(
+            Tiled(network, patch=patch, batch=batch).eval(), volume, mask, norm="l2", epsilon=3, step_size=2,
+            steps=2,
+        ).images
+        for batch in (4, 2)
+    ]  # fmt: skip
+    assert (attacked[0] - volume).abs().max() > 1e-3
+    assert_close(*attacked, atol=1e-5, rtol=0)
+
+
+def test_a_sum_of_two_products_holds_both() -> None:
+    x = torch.ones(1000)
+    assert held_bytes(lambda: x * 2 + x * 3) == 3 * 4000

@@ -130,8 +130,9 @@ class PerturbationResults(ImageResults):
         for index, image, mask in zip(batch.index.tolist(), images, batch.mask, strict=True):
             stem = file_name(data.source.ids[index])
             np.save(folder / f"{stem}.npy", image.float().cpu().numpy())
-            shown = picture(OrthogonalSlices(mask, data.source.spacing(index))(image))
-            write_bytes(folder / f"{stem}.png", png((shown * 255).round().astype(np.uint8)))
+            if mask.ndim == 3:
+                image = OrthogonalSlices(mask, data.source.spacing(index))(image)  # noqa: PLW2901
+            write_bytes(folder / f"{stem}.png", png((picture(image) * 255).round().astype(np.uint8)))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything."""

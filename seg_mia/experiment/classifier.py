@@ -18,6 +18,7 @@ from seg_mia.membership.answers import Answers
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import Signal, checked
+from seg_mia.metrics.labels import padding
 from seg_mia.metrics.shapes import axes
 from seg_mia.tasks.membership import MembershipTask
 
@@ -130,12 +131,14 @@ def _curves(trainer: Trainer) -> MembershipCurves:
 
 
 def _statistics(signal: Signal, samples: SignalMaps) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of each channel, (C,), float64."""
+    """Return mean and standard deviation of each channel, (C,), float64, without the padding of volumes."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in signal_loader(samples, 32):
         maps = checked(signal(*batch[:3]), type(signal).__name__).double()
-        count += maps[:, 0].numel()
+        padded = padding(batch.mask)
+        count += int((~padded).sum())
         pixels = (0, *axes(maps, 2))
+        maps = maps.masked_fill(padded.unsqueeze(1), 0)
         total, squares = total + maps.sum(pixels), squares + maps.square().sum(pixels)
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0).sqrt()

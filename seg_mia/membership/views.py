@@ -13,12 +13,21 @@ def turned(maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.where(flips[1], maps.flip(-1), maps)
 
 
-def cropped(maps: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Return a random square of each map, (N, C, ..., size, size); of volumes the same in all slices."""
-    height, width = _room(maps, size)
+def cropped(
+    maps: Tensor, size: int, generator: torch.Generator | None = None, *, real: Tensor | None = None
+) -> Tensor:
+    """Return a random square of each map, (N, C, ..., size, size); of volumes the same in all slices.
+
+    Args:
+        maps: maps (N, C, ..., h, w).
+        size: side of a square.
+        generator: source of the draws.
+        real: which voxels are not padding, bool (N, ..., h, w): a square lies within the box that they fill,
+            or contains it.
+    """
+    _room(maps, size)
     draws = torch.rand(2, len(maps), generator=generator)
-    tops = (draws[0] * (height + 1)).long().tolist()
-    lefts = (draws[1] * (width + 1)).long().tolist()
+    tops, lefts = (_drawn(draws[axis], maps, size, real, axis - 2) for axis in (0, 1))
     return torch.stack(
         [sample[..., y : y + size, x : x + size] for sample, y, x in zip(maps, tops, lefts, strict=True)]
     )
@@ -31,6 +40,22 @@ def patches(maps: Tensor, size: int) -> Tensor:
         maps[..., y : y + size, x : x + size] for y in _starts(height, size) for x in _starts(width, size)
     ]
     return torch.stack(squares, dim=1)
+
+
+def _drawn(draws: Tensor, maps: Tensor, size: int, real: Tensor | None, axis: int) -> list[int]:
+    """Return the first position of each map's square along an axis, of draws (N,) in [0, 1)."""
+    length = maps.shape[axis]
+    first, last = torch.zeros(len(maps)), torch.full((len(maps),), float(length))
+    if real is not None:
+        filled = real.movedim(axis, 1).flatten(2).any(2).cpu()
+        some = filled.any(1)
+        first = torch.where(some, filled.float().argmax(1), 0)
+        last = torch.where(some, length - filled.flip(1).float().argmax(1), length)
+    ends = (first, last - size)
+    low = torch.minimum(*ends).clamp(0, length - size)
+    high = torch.maximum(*ends).clamp(0, length - size)
+    positions: list[int] = (low + (draws * (high - low + 1)).floor()).long().tolist()
+    return positions
 
 
 def _room(maps: Tensor, size: int) -> tuple[int, int]:

@@ -10,15 +10,15 @@ from seg_mia.metrics.labels import IGNORE
 _LARGEST = 512
 """Pixels of a volume's picture's side, at most."""
 _LARGEST_IMAGE = 1024
+"""Pixels of an image's picture's side, at most."""
 
 
 class OrthogonalSlices:
     """Pictures of one sample: an image, a volume as three slices that meet in one voxel.
 
-    Of images with sides above 1024 pixels every second, third, ... row and column is shown.
-
-    Above are the axial slice and to its right an empty square, below the coronal and the sagittal slice, head
-    up. The slices are those with most foreground.
+    Of images whose masks have sides above 1024 pixels every second, third, ... row and column is shown. Of
+    volumes the axial slice and to its right an empty square are above, below are the coronal and the sagittal
+    slice, head up. The slices are those with most foreground.
 
     Args:
         mask: (*s) class ids that decide the slices; without foreground they are the middle ones.
@@ -27,6 +27,7 @@ class OrthogonalSlices:
 
     def __init__(self, mask: Tensor, spacing: Sequence[float] | None = None) -> None:
         self.volume = mask.ndim == 3
+        self.step = -(-max(mask.shape) // _LARGEST_IMAGE)
         if not self.volume:
             return
         self.shape = tuple(mask.shape)
@@ -46,8 +47,7 @@ class OrthogonalSlices:
         A mask smaller than the image covers its centre.
         """
         if not self.volume:
-            step = -(-max(values.shape[-2:]) // _LARGEST_IMAGE)
-            return values[..., ::step, ::step] if step > 1 else values
+            return values[..., :: self.step, :: self.step] if self.step > 1 else values
         lead = values.ndim - 3
         slices = values if lead else values[None]
         starts = [(whole - length) // 2 for whole, length in zip(self.shape, slices.shape[1:], strict=True)]

@@ -12,7 +12,7 @@ from seg_mia.errors import InputError, reason_of
 from seg_mia.membership.scorers import Classifier
 from seg_mia.membership.signals import Signal, checked
 from seg_mia.membership.views import cropped, patches, turned
-from seg_mia.metrics.labels import real_slices
+from seg_mia.metrics.labels import padding
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
 
 
@@ -50,20 +50,22 @@ class MembershipTask(LightningModule):
         self.weight = (0.5 / (1 - members), 0.5 / members)
 
     def maps(self, batch: SignalBatch) -> Tensor:
-        """Return the standardised signal (N, C, *S) in the precision of the network."""
+        """Return the standardised signal (N, C, *S) in the precision of the network, 0 in padding."""
         signal = checked(self.signal(batch.logits, batch.image, batch.mask), type(self.signal).__name__)
         mean, std = (moment.view(1, -1, *[1] * (signal.ndim - 2)) for moment in (self.mean, self.std))
         maps = ((signal - mean) / std).to(next(self.network.parameters()).dtype)
+        if maps.ndim == 5:
+            maps = maps.masked_fill(padding(batch.mask).unsqueeze(1), 0)
         return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Classify one view of each signal."""
-        maps = self.maps(batch)
+        maps = self._with_real(batch)
         if self.settings.augment:
             maps = turned(maps)
         if self.settings.patch is not None:
-            maps = cropped(maps, self.settings.patch)
-        output = self._output(self.network(maps, real_slices(batch.mask)), batch)
+            maps = cropped(maps, self.settings.patch, real=maps[:, -1] > 0 if maps.ndim == 5 else None)
+        output = self._output(self.network(*_parted(maps)), batch)
         if not torch.isfinite(output["loss"]):
             raise InputError(
                 "the membership classifier's loss must be finite, got NaN or infinity; lower "
@@ -73,12 +75,12 @@ class MembershipTask(LightningModule):
 
     def validation_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Score the held-out signals."""
-        return self._output(self.scores(self.maps(batch), real_slices(batch.mask)), batch)
+        return self._output(self.scores(self._with_real(batch)), batch)
 
     def test_step(self, batch: SignalBatch, batch_idx: int) -> MembershipOutput:  # noqa: ARG002
         """Score without half precision, which would cause ties."""
         with torch.autocast(self.device.type, enabled=False):
-            return self._output(self.scores(self.maps(batch), real_slices(batch.mask)), batch)
+            return self._output(self.scores(self._with_real(batch)), batch)
 
     def check_one_sample(self, batch: SignalBatch) -> None:
         """Raise InputError if the classifier does not accept such maps; its state does not change."""
@@ -86,7 +88,7 @@ class MembershipTask(LightningModule):
         try:
             with torch.no_grad():
                 self.network.eval()
-                self.scores(self.maps(batch), real_slices(batch.mask))
+                self.scores(self._with_real(batch))
         except (RuntimeError, ValueError, AssertionError) as error:
             if isinstance(error, InputError):
                 raise
@@ -98,16 +100,29 @@ class MembershipTask(LightningModule):
         finally:
             self.network.train(training)
 
-    def scores(self, maps: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return membership logits (N,) of the `counted` slices; with patches, the mean over patches."""
+    def _with_real(self, batch: SignalBatch) -> Tensor:
+        """Return the maps, those of volumes with a last channel that is 1 but in padding."""
+        maps = self.maps(batch)
+        return maps if maps.ndim == 4 else torch.cat((maps, (~padding(batch.mask)).unsqueeze(1).to(maps)), 1)
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Return membership logits (N,) of slices that are not padding; with patches, the mean over patches.
+
+        Args:
+            maps: standardised signals (N, C, H, W), or (N, C + 1, D, H, W) with 0 in padding of the last
+                channel.
+        """
         if self.settings.patch is None:
-            logits: Tensor = self.network(maps, counted)
+            logits: Tensor = self.network(*_parted(maps))
             return logits
         squares = patches(maps, self.settings.patch)
-        if counted is not None:
-            counted = counted.repeat_interleave(squares.shape[1], dim=0)
-        votes: Tensor = self.network(squares.flatten(0, 1), counted)
-        return votes.view(squares.shape[:2]).mean(1)
+        parts, counted = _parted(squares.flatten(0, 1))
+        votes: Tensor = self.network(parts, counted).view(squares.shape[:2])
+        if counted is None:
+            return votes.mean(1)
+        real = counted.any(1).view(votes.shape)
+        real = real | ~real.any(1, keepdim=True)  # a volume of padding alone is refused elsewhere
+        return (votes * real).sum(1) / real.sum(1)
 
     def _output(self, logits: Tensor, batch: SignalBatch) -> MembershipOutput:
         member = batch.member.to(logits.dtype)
@@ -127,3 +142,10 @@ class MembershipTask(LightningModule):
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _parted(maps: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return signals, and which slices of volumes are not padding, bool (N, D), by their last channel."""
+    if maps.ndim == 4:
+        return maps, None
+    return maps[:, :-1], (maps[:, -1] > 0).flatten(2).any(2)

@@ -293,3 +293,84 @@ def test_sigmoid_channels_count_equally(tmp_path: Path) -> None:
     assert dict(zip(scored.ids.tolist(), scored.scores.tolist(), strict=True)) == pytest.approx(
         expected, abs=1e-5
     )
+
+
+def regions_release(root: Path, *, depth: int = 0) -> Rows:
+    """Write sigmoid channels of two labels that overlap, and masks of ids; every fourth lacks id 2."""
+    rng, rows = np.random.default_rng(0), Rows()
+    for number in range(12):
+        inside, shape = number < 6, (*SIZES[number % 3], *([depth] * bool(depth)))
+        ids = np.zeros(shape, np.uint8)
+        ids[2:6, 3:7] = 1
+        if number % 4:
+            ids[3:5, 4:6] = 2
+        ids[0] = 255
+        truth = np.stack([(ids == 1) | (ids == 2), ids == 2])
+        z = (3.0 if inside else 1.0) * (2.0 * truth - 1) + rng.normal(0, 0.5, truth.shape)
+        save(root / f"{number}.npy", (1 / (1 + np.exp(-z))).astype(np.float32))
+        save(root / f"{number}_m.npy", ids)
+        row = {"prediction": f"{number}.npy", "mask": f"{number}_m.npy", "patient": str(number)}
+        rows.append(row | {"part": "train" if inside else "test"})
+    return rows
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_labels_that_overlap_come_from_ids(tmp_path: Path, depth: int) -> None:
+    file = table(tmp_path, regions_release(tmp_path, depth=depth))
+    words = ["--regions={whole: [1, 2], core: [2]}", "--attacks=[mia-global-loss, mia-entropy, mia-dice]"]
+    assert main(["audit", f"--predictions={file}", *words]) == 0
+    content = report()
+    labels = {label["label"]: label for label in content["evidence"]["utility"][0]["labels"]}
+    assert list(labels) == ["whole", "core"]
+    settings = Predictions(table=str(file), regions={"whole": [1, 2], "core": [2]})
+    assert settings.classes == 3
+    for name, ids in (("whole", (1, 2)), ("core", (2,))):
+        dice = []
+        for number in range(6, 12):
+            mask = np.load(tmp_path / f"{number}_m.npy")
+            p = np.load(tmp_path / f"{number}.npy")[list(labels).index(name)] > 0.5
+            truth, known = np.isin(mask, ids), mask != 255
+            total = (p & known).sum() + truth.sum()
+            dice += [2 * (p & truth & known).sum() / total] if total else []
+        assert labels[name]["nonmembers"]["value"] == pytest.approx(np.mean(dice), abs=1e-6)
+    assert {result["label"] for result in content["membership"]} >= {"mia-global-loss", "mia-dice"}
+    assert Path("runs/release/version_0/mia-dice/exposed.png").is_file()
+
+
+def test_volumes_of_several_classes_have_a_dice_each(tmp_path: Path) -> None:
+    rows = Rows()
+    for number in range(8):
+        ids = np.zeros((6, 5, 4), np.uint8)
+        ids[1:3], ids[3:5] = 1, 2
+        p = np.moveaxis(np.eye(3)[ids], -1, 0) * 0.8 + 0.2 / 3
+        if number >= 4:  # the second class is missed
+            p[:, 3:5] = p[:, :1]
+        save(tmp_path / f"{number}.npy", p.astype(np.float32))
+        save(tmp_path / f"{number}_m.npy", ids)
+        row = {"prediction": f"{number}.npy", "mask": f"{number}_m.npy", "patient": str(number)}
+        rows.append(row | {"part": "train" if number < 4 else "test"})
+    words = ["--classes=3", "--attacks=[mia-global-loss, mia-entropy]", "--images=false"]
+    assert main(["audit", f"--predictions={table(tmp_path, rows)}", *words]) == 0
+    labels = report()["evidence"]["utility"][0]["labels"]
+    values = [(label["label"], label["members"]["value"], label["nonmembers"]["value"]) for label in labels]
+    assert values == [("class1", 1, 1), ("class2", 1, 0)]
+    assert "class2" in Path("runs/release/version_0/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"regions": {"whole": []}}, "ids of 1 to 254 each"),
+        ({"regions": {"whole": [1], "core": [2]}, "classes": 4}, "2 regions make 3 classes"),
+        ({"regions": {"whole": [1]}, "released": "labels"}, "released=labels"),
+    ],
+)
+def test_regions_that_contradict_other_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Predictions(table="release.csv", **settings)
+
+
+def test_an_id_of_no_region_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = table(tmp_path, regions_release(tmp_path))
+    assert main(["audit", f"--predictions={file}", "--regions={core: [2], rim: [3]}"]) == 2
+    assert "must hold the ids of the regions, 0 and 255, got 1" in one_error(capsys)

@@ -40,3 +40,16 @@ def test_a_patch_must_fit(view: object) -> None:
     assert callable(view)
     with pytest.raises(InputError, match="patch must fit into the maps of 7x10, got 8"):
         view(torch.rand(1, 1, 7, 10), 8)
+
+
+def test_a_crop_of_a_volume_lies_in_the_box_of_real_voxels_or_holds_it() -> None:
+    real = torch.zeros(60, 2, 9, 12, dtype=torch.bool)
+    real[:, :, 2:4, 3:10] = True
+    maps = torch.stack((torch.arange(12.0).expand(60, 2, 9, 12), real.float()), dim=1)
+    parts = cropped(maps, 4, torch.Generator().manual_seed(0), real=real)
+    lefts = set(parts[:, 0, 0, 0, 0].tolist())
+    assert lefts == {3, 4, 5, 6}  # 3 to 9 hold a square of 4
+    assert (parts[:, 1].flatten(2).sum(2) == 2 * 4).all()  # both rows, which are fewer than a square's
+    whole = torch.ones_like(real)
+    same = [cropped(maps, 4, torch.Generator().manual_seed(1), real=box) for box in (None, whole)]
+    assert torch.equal(*same)

@@ -112,3 +112,32 @@ def test_a_report_is_not_compared_with_a_folder(capsys: pytest.CaptureFixture[st
     first = report("a", sides(rng, 1.0), dice_of(rng, 0.8))
     assert main(["compare", first, "runs/a_victim/version_0/mia-type2/version_0"]) == 2
     assert "holds no report" in capsys.readouterr().err
+
+
+def test_labels_of_both_reports_are_compared() -> None:
+    rng, means = np.random.default_rng(0), {"dice": 0.8, "dice_whole": 0.8, "dice_core": 0.5}
+    utility = {"nonmembers": means, "members": means}
+    folders = list[str]()
+    for name, shift in (("before", 0.0), ("after", 0.2)):
+        folders.append(report(name, sides(np.random.default_rng(1), 0.1), dice_of(rng, 0.8)))
+        table = Path(f"runs/{name}_victim/version_0/validate/version_0/per_image.csv")
+        rows = [f"n{number},0.8,0.8,{0.5 + shift + 0.001 * (number % 7)}" for number in range(100)]
+        table.write_text("\n".join(["id,dice,dice_whole,dice_core", *rows[:-1], "n99,0.8,0.8,"]) + "\n")
+        audited = Path(folders[-1], "audit.json")
+        content = json.loads(audited.read_text())
+        content["defences"][0]["utility"] = utility
+        audited.write_text(json.dumps(content))
+        write_report(Path(folders[-1]))
+    numbers = json.loads(Path(folders[1], "report.json").read_text())["evidence"]["utility"][0]["labels"]
+    assert [label["label"] for label in numbers] == ["whole", "core"]
+    assert numbers[1]["nonmembers"]["value"] == pytest.approx(0.7, abs=0.01)
+    assert numbers[1]["nonmembers"]["low"] < 0.7 < numbers[1]["nonmembers"]["high"] + 0.01
+    assert numbers[1]["members"]["value"] == 0.5  # no table: the stated mean
+    page = Path(folders[1], "report.html").read_text()
+    assert "Mean Dice of each label, over the samples that show or predict it" in page
+    found = {change.subject: change for change in compare_reports(*folders).changes}
+    change = found["Dice of core, non-members"]
+    assert change.direction == "better"
+    assert change.difference is not None
+    assert change.difference.value == pytest.approx(0.2)
+    assert found["Dice of whole, non-members"].direction == "not resolvable"
