@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.root import entries, path_below, regular
-from seg_mia.data.volumes.geometry import APART, Grid, Scan, Volume, distance, plane
+from seg_mia.data.volumes.geometry import APART, Grid, Scan, Volume, distance, in_unit, plane
 from seg_mia.errors import InputError, reason_of
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -64,7 +64,7 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     Raises InputError for a file that is unreadable, not three-dimensional, or without orientation.
     """
     volume = NiftiFile(path).read()
-    values = volume.values.astype(np.float32) * np.float32(volume.slope) + np.float32(volume.intercept)
+    values = in_unit(volume.values, volume.slope, volume.intercept)
     if not np.isfinite(values).all():
         raise InputError(f"{path} must hold finite values, got NaN or infinity; replace them first")
     return values
@@ -92,7 +92,7 @@ def read_array(path: Path, *, turned: bool) -> NDArray[Any]:
         slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
         values = _unscaled(image, path).reshape(image.shape, order="F")
         if (slope, intercept) != (1, 0):
-            values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+            values = in_unit(values, slope, intercept)
         header = image.header
         oriented = "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"])
         if turned and values.ndim > 2 and oriented:
