@@ -2,7 +2,12 @@
 
 import errno
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
+from tokenize import TokenError
+from typing import Final
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -22,6 +27,26 @@ def name_some(names: Sequence[str], limit: int = 3) -> str:
     """Return the first of some names as a list, with the number of the others."""
     remainder = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + remainder
+
+
+NUMPY_ERRORS: Final = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    SyntaxError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    TokenError,
+)
+"""What `numpy.load` raises for damaged .npy and .npz files."""
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:

@@ -22,7 +22,7 @@ from seg_mia.attacks.base import (
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
 from seg_mia.attacks.white_box import WhiteBox
-from seg_mia.errors import InputError
+from seg_mia.errors import NUMPY_ERRORS, InputError, reason_of
 from seg_mia.losses import Loss
 from seg_mia.models.heads import final
 from seg_mia.models.replacement import StandIn
@@ -317,8 +317,10 @@ def read_change(file: str) -> Tensor:
     """Return a stored change (1, C, *T); raise InputError for a file that holds none."""
     try:
         values = np.load(Path(file), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file} must be a universal.npy, and cannot be read: {error}; fit one") from None
+    except NUMPY_ERRORS as error:
+        raise InputError(
+            f"{file} must be a universal.npy, and cannot be read: {reason_of(error)}; fit one"
+        ) from None
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim < 4 or len(values) != 1:
         raise InputError(
             f"{file} must hold one change, floats (1, channels, ...), got "

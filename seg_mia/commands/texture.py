@@ -18,7 +18,7 @@ from seg_mia.config.messages import one_line
 from seg_mia.data.images.reading import read_image, read_mask
 from seg_mia.data.volumes.geometry import check_same
 from seg_mia.data.volumes.nifti_file import NiftiFile, axial, is_volume, read_volume
-from seg_mia.errors import InputError, unwritable
+from seg_mia.errors import NUMPY_ERRORS, InputError, reason_of, unwritable
 from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.results.files import write_bytes, write_json
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
@@ -175,9 +175,9 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
     if path.suffix == ".npy":
         try:
             loaded = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except NUMPY_ERRORS as error:
             raise InputError(
-                f"{path} must be a .npy array, cannot be read ({error}); write it with np.save"
+                f"{path} must be a .npy array, cannot be read ({reason_of(error)}); write it with np.save"
             ) from None
         if not isinstance(loaded, np.ndarray):
             raise InputError(f"{path} must be one array, got an archive of several; write one with np.save")

@@ -95,7 +95,7 @@ def _check(page: Any, path: Path, size: int) -> None:
 
 
 def _channels_last(values: NDArray[Any], axes: str, path: Path) -> NDArray[Any]:
-    match axes:
+    match axes if values.ndim == len(axes) and values.size else "none":
         case "YX":
             return values[..., None]
         case "YXS":

@@ -1,7 +1,5 @@
 """Arrays in .npy, .npz, NIfTI and image files, read without running what they hold."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.images.reading import read_values
 from seg_mia.data.volumes.nifti_file import is_volume, read_array
-from seg_mia.errors import InputError, reason_of
+from seg_mia.errors import NUMPY_ERRORS, InputError, reason_of
 
 NUMPY = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff", ".bmp")
@@ -44,7 +42,7 @@ def array_of(path: Path, *, key: str | None = None, turned: bool = True) -> Arra
         raise InputError(f"{path} must be one of {KINDS}; convert it")
     try:
         values = _numpy(path, key)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except NUMPY_ERRORS as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -28,6 +28,13 @@ _NEEDED = (
     "PixelSpacing",
     "PhotometricInterpretation",
 )
+_LENGTHS = {
+    "ImagePositionPatient": 3,
+    "ImageOrientationPatient": 6,
+    "PixelSpacing": 2,
+    "Rows": 1,
+    "Columns": 1,
+}
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -68,8 +75,9 @@ class DicomSeries(Scan):
     def grid(self) -> Grid:
         """Return shape and position from the headers."""
         heads = self.heads()
-        _, affine = placed(heads, self.folder)
-        shape = (int(heads[0].fields.Columns), int(heads[0].fields.Rows), len(heads))
+        with _reading(self.folder):
+            _, affine = placed(heads, self.folder)
+            shape = (int(heads[0].fields.Columns), int(heads[0].fields.Rows), len(heads))
         turned, matrix = canonical(np.broadcast_to(np.uint8(0), shape), affine, self.folder)
         right, front, up = turned.shape
         return Grid((right, front, up), matrix)
@@ -82,8 +90,9 @@ class DicomSeries(Scan):
             frames = _heads(head, path)
             heads += frames
             pixels += _pixels(head, frames, path)
-        order, affine = placed(heads, self.folder)
-        scales = [scale_of(head.fields, head.path) for head in heads]
+        with _reading(self.folder):
+            order, affine = placed(heads, self.folder)
+            scales = [scale_of(head.fields, head.path) for head in heads]
         scale = scales[0]
         if len(set(scales)) > 1:
             pixels = [
@@ -106,9 +115,10 @@ class DicomSeries(Scan):
     def remarks(self) -> tuple[str, ...]:
         """Return whether values are inverted, by the first file's header."""
         head = _heads(_opened(self.slices[0], pixels=False), self.slices[0])[0].fields
-        if not is_inverse(head):
-            return ()
-        return (INVERTED_CT,) if head.get("Modality", "CT") == "CT" else (INVERTED,)
+        with _reading(self.slices[0]):
+            if not is_inverse(head):
+                return ()
+            return (INVERTED_CT,) if head.get("Modality", "CT") == "CT" else (INVERTED,)
 
 
 class Head(NamedTuple):
@@ -151,7 +161,8 @@ class PngStack(Scan):
     def read(self) -> Volume:
         """Return the label ids in the orientation of the series."""
         heads = self._heads()
-        order, affine = placed(heads, self.series.folder)
+        with _reading(self.series.folder):
+            order, affine = placed(heads, self.series.folder)
         remedy = "set threshold for a black-and-white mask, or correct the file"
         masks = [
             read_mask(path, threshold=self.threshold, classes=255, remedy=remedy) for path in self.pictures
@@ -274,7 +285,18 @@ def _checked(fields: Any, path: Path, name: str) -> Head:
             f"{path} must be a grey slice or an enhanced CT or MR object (MONOCHROME2), got {frames} frames "
             f"of kind {kind}; convert it, or use NIfTI (dcm2niix)"
         )
+    _check_numbers(fields, path.with_name(name))
     return Head(fields, path, name)
+
+
+def _check_numbers(fields: Any, path: Path) -> None:
+    """Refuse a slice whose place is not stated by as many numbers as it takes."""
+    for name, count in _LENGTHS.items():
+        value = fields.get(name)
+        numbers = np.array(value, dtype=np.float64).ravel()
+        if len(numbers) != count:
+            raise InputError(f"{path} must state {count} numbers as {name}, got {value}; export it again")
+    scale_of(fields, path)
 
 
 def patient_of(path: Path) -> str:
@@ -293,8 +315,8 @@ def _pixels(head: Any, frames: Sequence[Head], path: Path) -> list[NDArray[Any]]
     """Return the values of a file's slices; of uncompressed files unpacked from their words here."""
     from pydicom.uid import RLELossless
 
-    cell = cell_of(head, path)
     with _reading(path):
+        cell = cell_of(head, path)
         syntax = head.file_meta.TransferSyntaxUID
         if syntax.is_compressed and syntax != RLELossless:
             if not cell.usual:
@@ -318,7 +340,7 @@ def _stacked(flat: Sequence[NDArray[Any]]) -> NDArray[Any]:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Convert errors of the reader to one-line errors."""
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
         with warnings.catch_warnings():
@@ -326,7 +348,7 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except (*_UNREADABLE, InvalidDicomError) as error:
+    except (*_UNREADABLE, BytesLengthException, InvalidDicomError) as error:
         reason = reason_of(error, 150)
         if "missing dependencies" in str(error):
             raise InputError(

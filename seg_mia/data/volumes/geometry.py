@@ -65,8 +65,7 @@ class Volume:
 
         Raises InputError for a slice number outside the volume and for NaN or infinity.
         """
-        flat = plane(self.values, axis, number).astype(np.float32)
-        flat = flat * np.float32(self.slope) + np.float32(self.intercept)
+        flat = in_unit(plane(self.values, axis, number), self.slope, self.intercept)
         if not np.isfinite(flat).all():
             raise InputError(
                 f"{self.name} must hold finite values, got NaN or infinity in {axis} slice {number}; "
@@ -183,6 +182,12 @@ def plane(volume: NDArray[Any], axis: Axis, number: int) -> NDArray[Any]:
             return volume[number, ::-1, ::-1].T
         case _:
             assert_never(axis)
+
+
+def in_unit(values: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
+    """Return stored values with slope and intercept; those too large for 32 bits become infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def across(axis: Axis) -> int:

@@ -21,6 +21,7 @@ from seg_mia.data.volumes.geometry import (
     StoredHeader,
     Volume,
     distance,
+    in_unit,
     plane,
 )
 from seg_mia.errors import InputError, reason_of
@@ -73,7 +74,7 @@ def read_volume(path: Path) -> NDArray[np.float32]:
     Raises InputError for a file that is unreadable, not three-dimensional, or without orientation.
     """
     volume = NiftiFile(path).read()
-    values = volume.values.astype(np.float32) * np.float32(volume.slope) + np.float32(volume.intercept)
+    values = in_unit(volume.values, volume.slope, volume.intercept)
     if not np.isfinite(values).all():
         raise InputError(f"{path} must hold finite values, got NaN or infinity; replace them first")
     return values
@@ -101,7 +102,7 @@ def read_array(path: Path, *, turned: bool) -> NDArray[Any]:
         slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
         values = _unscaled(image, path).reshape(image.shape, order="F")
         if (slope, intercept) != (1, 0):
-            values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+            values = in_unit(values, slope, intercept)
         header = image.header
         oriented = "sform_code" not in header or int(header["sform_code"]) or int(header["qform_code"])
         if turned and values.ndim > 2 and oriented:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.volumes.geometry import Scan, Volume
+from seg_mia.data.volumes.geometry import Scan, Volume, in_unit
 from seg_mia.errors import InputError
 
 Window = tuple[float, float]
@@ -129,7 +129,6 @@ def _voxels(volume: Volume) -> NDArray[np.float32]:
     """Return the voxels other than 0 of a volume in its unit, evenly spaced ones of a large volume."""
     values = volume.values
     step = max(1, round((values.size / _MOST) ** (1 / 3) + 0.49))
-    some = values[::step, ::step, ::step].astype(np.float32)
-    some = some * np.float32(volume.slope) + np.float32(volume.intercept)
-    shown = some[some != 0]
+    some = in_unit(values[::step, ::step, ::step], volume.slope, volume.intercept)
+    shown = some[(some != 0) & np.isfinite(some)]
     return shown if shown.size else np.zeros(1, np.float32)
