@@ -1,4 +1,4 @@
-"""A training of nnU-Net in 3-D, adopted and audited from its folder; a real one where nnU-Net is installed."""
+"""A training of nnU-Net in 3-D, adopted and audited from its folder; a real one where nnunetv2 is there."""
 
 import importlib.util
 import json
