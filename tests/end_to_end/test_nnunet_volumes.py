@@ -1,6 +1,5 @@
 """A training of nnU-Net in 3-D, adopted and audited from its folder; a real one where nnunetv2 is there."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -96,12 +95,17 @@ def test_folds_are_audited_without_any_training(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small training of nnU-Net itself, with probabilities of its validation cases."""
-    if importlib.util.find_spec("nnunetv2") is None:
-        pytest.skip("nnunetv2 is not installed")
+    """Folder of a small training of nnU-Net itself, with probabilities of its validation cases.
+
+    Trained by the Python that $SEG_MIA_NNUNET_PYTHON names, or by this one, if it has nnunetv2.
+    """
+    python = os.environ.get("SEG_MIA_NNUNET_PYTHON", sys.executable)
+    search = "import importlib.util, sys; sys.exit(importlib.util.find_spec('nnunetv2') is None)"
+    if subprocess.run([python, "-c", search], check=False).returncode:
+        pytest.skip("nnunetv2 is not installed; name a Python that has it: SEG_MIA_NNUNET_PYTHON")
     folder = tmp_path_factory.mktemp("nnunet")
     script = str(ROOT / "benchmarks" / "nnunet_training.py")
-    words = [sys.executable, "-W", "ignore", script, str(folder), "--iterations", "15"]
+    words = [python, "-W", "ignore", script, str(folder), "--iterations", "15"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(words, check=True, env=environment, capture_output=True, timeout=1500)
     return folder / "nnUNet_results" / "Dataset903_Toy" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
