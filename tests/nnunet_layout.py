@@ -181,8 +181,8 @@ def save_volume(file: Path, values: NDArray[Any], spacing: Sequence[float]) -> N
     """Write values (D, H, W) in the order of the file, its axes to the left, the back and the head."""
     file.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1])
-    image: Any = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose()), affine)
-    nibabel.save(image, file)
+    nifti: Any = nibabel
+    nifti.save(nifti.Nifti1Image(np.ascontiguousarray(values.transpose()), affine), file)
 
 
 def raw_volumes(place: Path, *, cases: int = 6, tests: int = 2, varied: bool = True, **changes: Any) -> Path:

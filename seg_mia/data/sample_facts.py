@@ -110,7 +110,8 @@ def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return values in [0, 1] in 255 levels, with one copy in floats: a volume may fill the memory."""
     scaled = values * np.float32(255)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def _keep(path: Path, table: NDArray[Any]) -> None:

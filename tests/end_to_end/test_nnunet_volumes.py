@@ -34,7 +34,8 @@ def predicted(path: Path, number: int, fold: int) -> NDArray[np.float32]:
     network.read_weights(path)
     with torch.no_grad():
         logits = network(torch.from_numpy((values[None, None].astype(np.float32) + 500) / 1000))
-    return logits.softmax(1)[0].numpy()
+    probabilities: NDArray[np.float32] = logits.softmax(1)[0].numpy()
+    return probabilities
 
 
 def validate(path: Path, folds: dict[int, list[int]]) -> None:

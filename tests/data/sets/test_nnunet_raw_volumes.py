@@ -129,10 +129,11 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
 def test_a_file_without_orientation_is_read_as_stored(tmp_path: Path) -> None:
     root = layout.raw_volumes(tmp_path)
     values, _ = layout.volume(0)
-    image: Any = nibabel.Nifti1Image(values.transpose(), np.diag([1, 1, 2, 1]))
+    nifti: Any = nibabel
+    image = nifti.Nifti1Image(values.transpose(), np.diag([1, 1, 2, 1]))
     image.set_qform(None, 0)
     image.set_sform(None, 0)
-    nibabel.save(image, root / "imagesTr" / "v0_0000.nii.gz")
+    nifti.save(image, root / "imagesTr" / "v0_0000.nii.gz")
     source = NnUNetVolumeSource(root, levels=LEVELS)
     assert source.spacing(0)[0] == 2.0
     inside = tuple(slice(length) for length in values.shape)
