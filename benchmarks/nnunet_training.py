@@ -51,8 +51,10 @@ def write_raw(folder: Path) -> None:
         names = (("images", f"toy_{number:02}_0000", image), ("labels", f"toy_{number:02}", mask))
         for kind, name, values in names:
             (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
-            file: Any = nibabel.Nifti1Image(values.transpose(), affine)
-            nibabel.save(file, folder / f"{kind}{part}" / f"{name}.nii.gz")
+            nifti: Any = nibabel
+            nifti.save(
+                nifti.Nifti1Image(values.transpose(), affine), folder / f"{kind}{part}" / f"{name}.nii.gz"
+            )
     content = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "large": 1, "small": 2},

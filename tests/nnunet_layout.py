@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -155,4 +156,101 @@ def raw(place: Path, *, cases: int = 8, tests: int = 4, **changes: Any) -> Path:
     splits = place / "nnUNet_preprocessed" / NAME / "splits_final.json"
     splits.parent.mkdir(parents=True)
     splits.write_text(json.dumps(folds))
+    return path
+
+
+VOLUME_NAME = "Dataset902_Volumes"
+SPACINGS = ((2.0, 1.0, 1.0), (3.0, 1.0, 1.5))
+"""Distances of voxels [D, H, W] of even and odd cases."""
+
+
+def volume(number: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Return a volume (D, H, W) of a bright box inside a margin of zeros, and its mask; sizes differ."""
+    rng = np.random.default_rng(number)
+    image = rng.integers(-60, -20, (6 + number % 2, 16, 18 - number % 3))
+    mask = np.zeros(image.shape, np.uint8)
+    row, column = rng.integers(3, 7, 2)
+    mask[1:5, row : row + 6, column : column + 6] = 1
+    image[mask > 0] += 110
+    image[:, :2] = image[..., -2:] = 0
+    mask[image == 0] = 0
+    return image.astype(np.int16), mask
+
+
+def save_volume(file: Path, values: NDArray[Any], spacing: Sequence[float]) -> None:
+    """Write values (D, H, W) in the order of the file, its axes to the left, the back and the head."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1])
+    nifti: Any = nibabel
+    nifti.save(nifti.Nifti1Image(np.ascontiguousarray(values.transpose()), affine), file)
+
+
+def raw_volumes(place: Path, *, cases: int = 6, tests: int = 2, varied: bool = True, **changes: Any) -> Path:
+    """Write raw volumes and splits_final.json of three folds, and return the data's folder."""
+    path = place / "nnUNet_raw" / VOLUME_NAME
+    names = [f"v{number}" for number in range(cases + tests)]
+    for number, name in enumerate(names):
+        part = "Tr" if number < cases else "Ts"
+        image, mask = volume(number if varied else 6 * number)
+        spacing = SPACINGS[number % 2 if varied else 0]
+        save_volume(path / f"images{part}" / f"{name}_0000.nii.gz", image, spacing)
+        save_volume(path / f"labels{part}" / f"{name}.nii.gz", mask, spacing)
+    content = labels(**{"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"} | changes)
+    (path / "dataset.json").write_text(json.dumps(content))
+    folds = [
+        {"train": [name for number, name in enumerate(names[:cases]) if number % 3 != fold],
+         "val": [name for number, name in enumerate(names[:cases]) if number % 3 == fold]}
+        for fold in range(3)
+    ]  # fmt: skip
+    splits = place / "nnUNet_preprocessed" / VOLUME_NAME / "splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_text(json.dumps(folds))
+    return path
+
+
+def volume_architecture() -> Architecture:
+    """Return the architecture in `volume_training`."""
+    values = {"kind": "plain", "features": [3, 4], "kernels": [3, 3], "strides": [1, [1, 2, 2]]}
+    further = {"blocks": [1, 1], "decoder": [1], "norm_settings": {"eps": 1e-5, "affine": True}}
+    return Architecture.read({**values, **further, "dimensions": 3})
+
+
+def volume_weights(seed: int) -> dict[str, Tensor]:
+    """Return weights that segment bright boxes, moved by a column for each seed of three."""
+    generator = torch.Generator().manual_seed(seed)
+    state = UNet(volume_architecture(), 1, 2).state_dict()
+    drawn = {name: 0.03 * torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    drawn |= {name: value + 1 for name, value in drawn.items() if name.endswith("norm.weight")}
+    drawn["encoder.stages.0.0.convs.0.conv.weight"][0, 0, 1, 1, seed % 3] = 1
+    drawn["decoder.stages.0.convs.0.conv.weight"][0, 3, 1, 1, 1] = 1  # the encoder's first channel
+    drawn["decoder.seg_layers.0.weight"][:, 0, 0, 0, 0] = torch.tensor([-2.0, 2.0])
+    drawn["decoder.seg_layers.0.bias"][:] = torch.tensor([2.4, -2.4])
+    return drawn
+
+
+def volume_training(place: Path, *, folds: int = 3, spacing: Sequence[float] = (2.0, 1.0, 1.2)) -> Path:
+    """Write the folder of a training in 3d_fullres, and return it."""
+    path = place / f"nnUNet_results/{VOLUME_NAME}/nnUNetTrainer__nnUNetPlans__3d_fullres"
+    path.mkdir(parents=True)
+    plans = plan(patch_size=[4, 12, 12], spacing=list(spacing), normalization_schemes=["CTNormalization"])
+    described = plans["configurations"]["3d_fullres"]
+    described["patch_size"] = [4, 12, 12]
+    described["architecture"]["arch_kwargs"] |= {
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2]],
+    }
+    measured = {"mean": 40.0, "std": 30.0, "percentile_00_5": -80.0, "percentile_99_5": 120.0}
+    further = {
+        "dataset_name": VOLUME_NAME,
+        "image_reader_writer": "SimpleITKIO",
+        "foreground_intensity_properties_per_channel": {"0": measured},
+    }
+    (path / "plans.json").write_text(json.dumps(plans | further))
+    content = labels(channel_names={"0": "CT"}, file_ending=".nii.gz")
+    (path / "dataset.json").write_text(json.dumps(content))
+    for fold in range(folds):
+        file = path / f"fold_{fold}" / "checkpoint_final.pth"
+        save_checkpoint(file, volume_weights(fold), axes=(0, 1, 2), configuration="3d_fullres")
     return path

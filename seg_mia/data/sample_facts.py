@@ -98,7 +98,7 @@ def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: 
     scale = 255.0 if is_integer else 1.0
     values = image.reshape(-1, image.shape[-1])
     low, high = values.min(0) / scale, values.max(0) / scale
-    levels = values if is_integer else np.rint(values * 255).astype(np.uint8)
+    levels = values if is_integer else _rounded(values)
     common = min(class_counts(channel).max() / len(levels) for channel in levels.T)
     white = np.count_nonzero((levels == 255).all(1)) / len(levels)
     histogram = class_counts(mask)
@@ -106,6 +106,13 @@ def _facts(image: NDArray[Any], mask: NDArray[np.uint8], source: Source, index: 
     empty = pixels[0] > 0 and not pixels[1:-1].any()
     lost = source.lost(index) if empty else 0
     return low.min(), high.max(), float((high - low).max() * 255), common, white, pixels, lost
+
+
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return values in [0, 1] in 255 levels, with one copy in floats: a volume may fill the memory."""
+    scaled = values * np.float32(255)
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def _keep(path: Path, table: NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from seg_mia.data.phantom.anatomy import render
+from seg_mia.data.reference_masks import reference_mask
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.sets.phantom_volumes import PhantomVolumes
 from seg_mia.data.sets.volumes import VolumeFiles
@@ -44,6 +45,10 @@ def test_axes_run_from_feet_up_front_to_back_and_right_to_left(tmp_path: Path, c
     d, h, w = np.indices(mask.shape)
     values = (SHAPE[0] - 1 - w) + 10 * (SHAPE[1] - 1 - h) + 100 * d
     assert_array_equal(image[..., 0], np.rint(np.clip((values + 5) / 510, 0, 1) * 255))
+    # A deployed system's mask is read in the same axes, whatever those of its file.
+    file = tmp_path / "masks" / "0.nii.gz"
+    assert_array_equal(reference_mask(file, mask.shape, source), mask)
+    assert source.prediction(file.with_name("0.npz")) is None
 
 
 def test_a_slice_of_the_volume_is_the_sample_that_slices_give(tmp_path: Path) -> None:
