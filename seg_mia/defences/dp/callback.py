@@ -113,6 +113,7 @@ class DPCallback(Callback):
             )
         if trainer.is_global_zero:
             self._announce(data)
+            _note_pretraining(task)
         if self.private.steps >= self.private.allowed:
             trainer.should_stop = True
 
@@ -247,6 +248,17 @@ class DPCallback(Callback):
             # Saved within an epoch, which Lightning may begin again: its coins must not be used twice.
             number = str(state_dict["steps"]).encode()
             self.private.follow(hashlib.sha256(self.private.secret + number).digest())
+
+
+def _note_pretraining(task: Trained) -> None:
+    """Log which files the training starts from: what they were trained on is not covered."""
+    for file in (task.encoder_weights, task.weights):
+        if file not in {None, "imagenet"}:
+            log.info(
+                "the guarantee begins after the pre-training of %s: it must not have seen these images "
+                "(published polyp networks and HyperKvasir contain Kvasir-SEG)",
+                file,
+            )
 
 
 def _require_same(begun: DPState, now: PublicNumbers) -> None:

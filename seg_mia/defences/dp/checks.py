@@ -26,6 +26,8 @@ class Trained(Protocol):
     """Required interface of a task, satisfied by `seg_mia.tasks.segmentation.Segmentation`."""
 
     network: nn.Module
+    encoder_weights: str | None
+    weights: str | None
 
     @property
     def device(self) -> torch.device:
