@@ -97,6 +97,7 @@ def test_gradient_attacks_on_a_service_are_refused_before_any_training(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_is_audited_by_its_answers(tiny: Path, folder: Callable[..., Path], server: Server) -> None:
     limited = {"data": {"limit": 2}, "settings": {"surrogate": "shadow", "steps": 2}}
     attacks = ["mia-global-loss", square(6), {"attack": "pgd", **limited}, {"attack": "transfer", **limited}]
