@@ -62,7 +62,7 @@ class SegmentAnything(nn.Module):
         kind, config = (getattr(transformers, f"{architecture}{part}") for part in ("Model", "Config"))
         with input_errors(f"{architecture}Model cannot be built", "take its settings from config.json"):
             self.network: nn.Module = kind(config(**(settings or {})))
-        self.size = int(self.network.config.vision_config.image_size)  # type: ignore[union-attr]
+        self.size = int(self.network.config.vision_config.image_size)
         self.prompt, self.margin = prompt, margin
         for name, values in (("mean", mean or list(MEAN)), ("std", std or list(STD))):
             self.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1), persistent=False)

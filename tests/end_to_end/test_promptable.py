@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from seg_mia.cli import main
-from tests.models.test_prompts import TINY
+from tests.tiny_sam import TINY
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the library

@@ -66,8 +66,8 @@ def audit_file(config: Path, server: Server, root: Path, attacks: list[Any]) -> 
     config.write_text(yaml.safe_dump(content))
     service = {"url": server.url, "version": "2026-11", "batch": 4}
     network = {"class_path": "seg_mia.models.service.Service", "init_args": service}
-    content["model"]["init_args"] = {"network": network}
-    Path("deployed.yaml").write_text(yaml.safe_dump(content))
+    deployed = {"base": str(config), "model": {"init_args": {"network": network}}}
+    Path("deployed.yaml").write_text(yaml.safe_dump(deployed))
     audit = {
         "version": 1,
         "victim": "deployed.yaml",
