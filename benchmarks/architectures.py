@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python benchmarks/architectures.py [NAME ...]
 
-Each network trains for one epoch on a few images of 64 x 64, so that its numbers mean nothing: the table
-shows which steps work, and in words why one does not. Needs monai and transformers for their rows.
+Each network trains for one epoch on a few images of 64 x 64, or of the size behind its name, so that its
+numbers mean nothing: the table shows which steps work, and in words why one does not. 50 is divisible by 2
+alone. Needs monai and transformers for their rows.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from seg_mia.cli import main
 MONAI = "monai.networks.nets"
 FLAT = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2}
 TRANSFORMER = {"hidden_sizes": [8, 16, 24, 32], "decoder_hidden_size": 32, "depths": [1, 1, 1, 1]}
+SIZE, AWKWARD, LARGE = 64, 50, 128
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "monai UNet": (f"{MONAI}.UNet", {**FLAT, "channels": [8, 16, 32], "strides": [2, 2], "num_res_units": 1}),
     "monai BasicUNet": (f"{MONAI}.BasicUNet", {**FLAT, "features": [8, 8, 16, 16, 16, 8]}),
@@ -56,8 +58,24 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "smp Segformer": ("seg_mia.models.smp.Smp", {"architecture": "Segformer", "encoder": "mit_b0"}),
     "smp UPerNet": ("seg_mia.models.smp.Smp", {"architecture": "UPerNet", "encoder": "resnet18"}),
     "smp PAN": ("seg_mia.models.smp.Smp", {"architecture": "PAN", "encoder": "resnet18"}),
-    "smp DPT": ("seg_mia.models.smp.Smp", {"architecture": "DPT", "encoder": "tu-vit_tiny_patch16_224"}),
+    "smp DPT": (
+        "seg_mia.models.smp.Smp",
+        {
+            "architecture": "DPT",
+            "encoder": "tu-vit_tiny_patch16_224",
+            "depth": 4,
+            "options": {"img_size": 64},
+        },
+    ),
 }
+SIZED = {
+    f"{name} {size}": (name, size)
+    for name, size in (
+        ("smp PAN", LARGE),
+        *((name, AWKWARD) for name in NETWORKS if name not in {"smp PAN", "smp DPT"}),
+    )
+}
+"""Rows of other sizes than 64: the network, and the side of its images."""
 FIT = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 ATTACKS = {
     "asma": ["--attack.steps", "3", "--data.limit", "2"],
@@ -69,6 +87,8 @@ ATTACKS = {
 
 def config(path: Path, name: str, size: int) -> Path:
     kind, arguments = NETWORKS[name]
+    if "input_image_size" in arguments:
+        arguments = arguments | {"input_image_size": [size, size]}
     phantom = {"size": size, "patients": 12, "slices": 2, "members": 8, "nonmembers": 4, "batch_size": 4}
     file = path / "network.yaml"
     network = {"class_path": kind, "init_args": arguments}
@@ -89,7 +109,8 @@ def step(words: Sequence[str]) -> str:
     return "yes" if code == 0 else errors.getvalue().strip().splitlines()[-1]
 
 
-def row(name: str, size: int) -> list[str]:
+def row(label: str) -> list[str]:
+    name, size = SIZED.get(label, (label, SIZE))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         fit = ["fit", "--config", str(config(path, name, size)), "--runs", str(path / "runs"), *FIT]
@@ -105,7 +126,7 @@ def row(name: str, size: int) -> list[str]:
         return [*cells, *[""] * (2 + len(ATTACKS) - len(cells)), private]
 
 
-def main_table(names: Sequence[str], size: int = 64) -> None:
+def main_table(names: Sequence[str]) -> None:
     versions = [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("torch", "torchvision", "segmentation-models-pytorch")
@@ -118,8 +139,8 @@ def main_table(names: Sequence[str], size: int = 64) -> None:
     print("| --- " * (5 + len(ATTACKS)) + "|")
     for name in names:
         start = time.monotonic()
-        print(f"| {name} |", " | ".join(row(name, size)), f"| {time.monotonic() - start:.0f} |", flush=True)
+        print(f"| {name} |", " | ".join(row(name)), f"| {time.monotonic() - start:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main_table(sys.argv[1:] or list(NETWORKS))
+    main_table(sys.argv[1:] or [*NETWORKS, *SIZED])

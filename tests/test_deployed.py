@@ -18,6 +18,7 @@ from seg_mia.config.parsing import import_all
 from seg_mia.config.spec import ClassSpec, class_paths, paths_to_trust
 from seg_mia.models.heads import final
 from seg_mia.models.one_head import OneHead
+from seg_mia.models.prompts import whole_image_prompts
 
 PAGE = Path(seg_mia.__file__).resolve().parents[1] / "docs" / "deployed.md"
 SIZE = 64
@@ -90,7 +91,7 @@ def made(spec: ClassSpec) -> nn.Module:
 def test_every_shown_network_answers(spec: ClassSpec) -> None:
     for path in class_paths(spec):
         pytest.importorskip(path.partition(".")[0])
-    if spec["class_path"].endswith("Transformers"):
+    if spec["class_path"].endswith(("Transformers", "SegmentAnything")):
         pytest.importorskip("transformers")
     if spec["class_path"].endswith("Onnx"):
         pytest.importorskip("onnxruntime")
@@ -100,8 +101,9 @@ def test_every_shown_network_answers(spec: ClassSpec) -> None:
         network = OneHead(made(spec), resize=True).eval()
     if "url" in spec["init_args"]:
         return  # nobody listens there
-    with torch.no_grad():
-        assert final(network(torch.rand(2, 1, SIZE, SIZE))).shape == (2, 2, SIZE, SIZE)
+    classes = 1 if spec["class_path"].endswith("SegmentAnything") else 2
+    with torch.no_grad(), whole_image_prompts():
+        assert final(network(torch.rand(2, 1, SIZE, SIZE))).shape == (2, classes, SIZE, SIZE)
 
 
 def test_the_page_shows_every_kind() -> None:
@@ -113,6 +115,7 @@ def test_the_page_shows_every_kind() -> None:
         "InputAdapter",
         "Torchvision",
         "Transformers",
+        "SegmentAnything",
         "UNet",
         "Unet",
     }

@@ -192,7 +192,7 @@ def words_of(line: str) -> list[str]:
 NAMED = {"--config": "", "--attack": "attack", "--defence": "defence", "--release": "release"}
 OWN = {
     "--victim", "--shadow", "--runs", "--trust", "--resume", "--role", "--control", "--save_images", "--help",
-    "-c", "--seed_everything", "--reference-predictions", "--agreement",
+    "-c", "--seed_everything", "--reference-predictions", "--agreement", "--bundle",
     *(f"--{name}" for name in NnUNetTraining.__dataclass_fields__),
 }  # fmt: skip
 PLACEHOLDER = re.compile(r"[A-Z_]+(?:\.yaml)?|\.\.\.")

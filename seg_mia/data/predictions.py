@@ -20,6 +20,7 @@ from seg_mia.config.spec import is_self_contained
 from seg_mia.data.base import SegmentationData
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
+from seg_mia.models.prompts import prompts_from
 
 FOLDER = "predictions"
 _LARGEST = 60000.0  # half precision ends at 65504
@@ -196,7 +197,9 @@ def _ask(
     samples, size = data.dataset(indices), data.batch_size
     answers = []
     for start in tqdm(range(0, len(indices), size), desc="querying the network", leave=False, disable=None):
-        batch = [samples[0, row].image for row in range(start, min(start + size, len(indices)))]
-        logits = finite_logits(network, torch.stack(batch).to(device), data.source.ids[int(indices[start])])
+        batch = [samples[0, row] for row in range(start, min(start + size, len(indices)))]
+        images, masks = (torch.stack([sample[part] for sample in batch]).to(device) for part in (0, 1))
+        with prompts_from(masks):
+            logits = finite_logits(network, images, data.source.ids[int(indices[start])])
         answers.append(logits.clamp(-_LARGEST, _LARGEST).half().cpu().numpy())
     return np.concatenate(answers)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from seg_mia.atomic import written_whole
@@ -21,6 +22,7 @@ from seg_mia.data.predictions import cache_name, check_classes, finite_logits, i
 from seg_mia.data.samples import Samples
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.membership.signals import Signal, checked
+from seg_mia.models.prompts import prompts_from
 from seg_mia.runs import run_of
 
 FOLDER: Final = "signals"
@@ -125,7 +127,7 @@ def _computed(
     for start in tqdm(range(0, len(indices), size), desc="signals", leave=False, disable=None):
         image, mask = _batch(samples, range(start, min(start + size, len(indices))), device)
         name = data.source.ids[int(indices[start])]
-        logits = {axes: finite_logits(network, image.flip(axes), name).flip(axes) for axes in turns}
+        logits = {axes: _mirrored_logits(network, image, mask, axes, name) for axes in turns}
         check_classes(logits[()].shape[1], data)
         for (signal, axes), part in zip(wanted, parts, strict=True):
             part.append(_mean_signal(signal, [logits[turn] for turn in axes], image, mask))
@@ -133,6 +135,14 @@ def _computed(
         checked(torch.cat(part), type(signal).__name__).numpy()
         for (signal, _), part in zip(wanted, parts, strict=True)
     ]
+
+
+def _mirrored_logits(
+    network: nn.Module, image: torch.Tensor, mask: torch.Tensor, axes: tuple[int, ...], name: str
+) -> torch.Tensor:
+    """Return the logits of images mirrored along `axes`, mirrored back; prompts are mirrored along."""
+    with prompts_from(mask.flip([axis - 1 for axis in axes])):
+        return finite_logits(network, image.flip(axes), name).flip(axes)
 
 
 def _batch(samples: Samples, rows: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

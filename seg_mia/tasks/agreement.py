@@ -16,6 +16,7 @@ from seg_mia.errors import InputError, name_some
 from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, predicted
+from seg_mia.models.prompts import prompts_from
 from seg_mia.tasks.head_choice import as_classes
 from seg_mia.tasks.sample_check import answered
 
@@ -119,7 +120,8 @@ def compared(references: Sequence[Reference], data: SegmentationData, least: flo
 def _dice(network: nn.Module, data: SegmentationData, index: int, file: Path) -> float:
     """Return the Dice of a network's mask of one sample with the deployed system's; NaN if both are empty."""
     sample = data.dataset(np.array([index]))[0, 0]
-    logits = final(answered(network, sample.image[None])).cpu()  # type: ignore[arg-type]
+    with prompts_from(sample.mask[None]):
+        logits = final(answered(network, sample.image[None])).cpu()  # type: ignore[arg-type]
     shape = data.source.unpadded(index) or tuple(sample.mask.shape)
     classes = data.source.classes
     mask = predicted(as_classes(logits, classes))[(slice(None), *(slice(length) for length in shape))]

@@ -33,6 +33,7 @@ from seg_mia.metrics.overlap import (
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
 from seg_mia.models.heads import class_count, final, measuring, predicted
+from seg_mia.models.prompts import prompts_from
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
@@ -136,7 +137,7 @@ class PerturbationTest(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
-        with measuring(self.classes):
+        with measuring(self.classes), prompts_from(batch.mask):
             return self._attacked(batch, batch_idx)
 
     def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:

@@ -8,6 +8,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
 from seg_mia.models.heads import class_count, heads
 from seg_mia.models.one_head import maps
+from seg_mia.models.prompts import whole_image_prompts
 from seg_mia.models.user_errors import reason_with_location
 
 MOST = 32
@@ -71,7 +72,7 @@ def answered(network: nn.Module, images: Tensor) -> object:
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     network.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), whole_image_prompts():
             return network(images.to(device))
     finally:
         for module, training in modes:

@@ -11,6 +11,7 @@ from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import final, predicted
 from seg_mia.models.imagenet import MEAN, STD
+from seg_mia.models.prompts import prompts_from
 from seg_mia.tasks.head_choice import foreground
 from seg_mia.tasks.sample_check import answered, labelled
 
@@ -40,7 +41,7 @@ def warning(network: nn.Module, data: SegmentationData) -> str | None:
     """
     images, masks = labelled(data)
     classes = data.source.classes
-    prediction = _predictions(network, images, strict=True)
+    prediction = _predictions(network, images, masks, strict=True)
     dice = foreground(prediction, masks, classes)
     judged = int((~dice.isnan()).sum())
     if not judged:
@@ -68,11 +69,12 @@ def _class_in_words(number: int, classes: int) -> str:
     return " and ".join(name for bit, name in enumerate(names) if number >> bit & 1) or "no label"
 
 
-def _predictions(network: nn.Module, images: Tensor, *, strict: bool = False) -> Tensor:
-    """Return class maps (n, h, w), computed image by image."""
+def _predictions(network: nn.Module, images: Tensor, masks: Tensor, *, strict: bool = False) -> Tensor:
+    """Return class maps (n, h, w), computed image by image; masks (n, *s) give the prompts, if any."""
     predictions = []
-    for image in images:
-        logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
+    for image, mask in zip(images, masks, strict=True):
+        with prompts_from(mask[None]):
+            logits = final(answered(network, image[None])).cpu()  # type: ignore[arg-type]
         if strict and not logits.isfinite().all():
             raise InputError(
                 "the network's output must be finite, got NaN or infinity on a labelled image; check for "
@@ -92,11 +94,11 @@ def _best_constant(masks: Tensor, classes: int) -> float:
 def _helpful_change(network: nn.Module, images: Tensor, masks: Tensor, classes: int, reached: float) -> str:
     """Return the common image change, or swap of two classes, that clearly improves Dice, if any."""
     scores = {
-        name: float(foreground(_predictions(network, change(images)), masks, classes).nanmean())
+        name: float(foreground(_predictions(network, change(images), masks), masks, classes).nanmean())
         for name, change in _changes(images.shape[1]).items()
     }
     if classes == 2:
-        swapped = 1 - _predictions(network, images)
+        swapped = 1 - _predictions(network, images, masks)
         scores["the two classes exchanged"] = float(foreground(swapped, masks, classes).nanmean())
     best = max(scores, key=lambda name: scores[name])
     if scores[best] > max(reached, _best_constant(masks, classes)) + _CLEARLY:

@@ -33,6 +33,7 @@ from seg_mia.models.heads import at_size, final, heads, predicted
 from seg_mia.models.memory import recompute_features, to_channels_last
 from seg_mia.models.one_head import OneHead, OutputSettings
 from seg_mia.models.output_form import Gives
+from seg_mia.models.prompts import prompts_from
 from seg_mia.models.weights import load_encoder, load_state
 from seg_mia.models.wrapper import around_bare, bare
 from seg_mia.tasks.cached_features import feature_cache
@@ -240,7 +241,8 @@ class Segmentation(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:  # noqa: ARG002
         """Return the mean loss with penalties of defences, and the per-image losses."""
         if len(batch.image):  # Poisson sampling draws empty batches
-            batch = self._defended(batch)
+            with prompts_from(batch.mask):
+                batch = self._defended(batch)
         with self.cached_features():
             gradient_computer = self.gradient_computer
             if gradient_computer is None:
@@ -306,7 +308,8 @@ class Segmentation(LightningModule):
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, StepOutput]:
         if self._feature_cache is not None:
             self._feature_cache.select(batch.index)
-        answer = self.network(batch.image)
+        with prompts_from(batch.mask):
+            answer = self.network(batch.image)
         if isinstance(answer, Tensor) and answer.ndim > batch.image.ndim:  # a stack, the final head first
             answer = answer.unbind(1)
         first, *auxiliary = heads(answer)

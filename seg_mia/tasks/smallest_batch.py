@@ -10,6 +10,7 @@ from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError, reason_of
+from seg_mia.models.prompts import prompts_from
 
 REFUSED = "Expected more than 1"
 """Start of torch's error for normalisation of one value per channel in training mode."""
@@ -74,7 +75,9 @@ def _refusal(
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             drawn = Batch(*(torch.stack(part).to(device) for part in zip(*samples, strict=True)))
             network.train()
-            network(changed(drawn).image)
+            shown = changed(drawn)
+            with prompts_from(shown.mask):
+                network(shown.image)
     except ValueError as error:
         if not str(error).startswith(REFUSED):
             raise

@@ -87,7 +87,7 @@ def test_a_single_word_is_a_list_of_one(tmp_path: Path, words: list[str], name: 
     ("words", "line"),
     [
         (["--victim={config: v, option: {a: 1}}"], "--victim: a mapping here takes config, options, weights, "
-                                                  "reference_predictions, agreement, got 'option', "
+                                                  "bundle, reference_predictions, agreement, got 'option', "
                                                   "did you mean options?"),
         (["--shadow={config: s, count: 0}"], "count must be at least 1"),
         (["--shadow={confg: s}"], "--shadow: .* got 'confg', did you mean config?"),

@@ -197,6 +197,7 @@ def test_volumes_are_answered_as_by_monai(tmp_path: Path, capsys: pytest.Capture
     assert np.abs(own - by_monai(bundle, file)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_bundle_is_audited_with_a_shadow_of_its_network(tiny: Path, folder: Callable[..., Path]) -> None:
     root = folder(16, channels=1)
     names = sorted(file.name for file in (root / "images").iterdir())

@@ -66,8 +66,8 @@ def audit_file(config: Path, server: Server, root: Path, attacks: list[Any]) -> 
     config.write_text(yaml.safe_dump(content))
     service = {"url": server.url, "version": "2026-11", "batch": 4}
     network = {"class_path": "seg_mia.models.service.Service", "init_args": service}
-    content["model"]["init_args"] = {"network": network}
-    Path("deployed.yaml").write_text(yaml.safe_dump(content))
+    deployed = {"base": str(config), "model": {"init_args": {"network": network}}}
+    Path("deployed.yaml").write_text(yaml.safe_dump(deployed))
     audit = {
         "version": 1,
         "victim": "deployed.yaml",
@@ -97,6 +97,7 @@ def test_gradient_attacks_on_a_service_are_refused_before_any_training(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_is_audited_by_its_answers(tiny: Path, folder: Callable[..., Path], server: Server) -> None:
     limited = {"data": {"limit": 2}, "settings": {"surrogate": "shadow", "steps": 2}}
     attacks = ["mia-global-loss", square(6), {"attack": "pgd", **limited}, {"attack": "transfer", **limited}]

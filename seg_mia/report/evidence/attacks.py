@@ -24,6 +24,7 @@ UNTESTED = {
     "reconstruction": "whether a training image can be rebuilt from gradients or weights",
 }
 """Kinds of attack that this tool has no method for, and the question that stays open."""
+PROMPTED = "seg_mia.models.segment_anything.SegmentAnything"
 NOT_RUN = "Not run: no evidence"
 
 
@@ -72,7 +73,7 @@ def _threat(results: Sequence[MembershipResult | PerturbationResult], audit: Aud
         defence=first.defence,
         attack=first.label,
         access=first.attacker_knowledge,
-        knowledge=_knowledge(first),
+        knowledge=_knowledge(first) + _prompt(first, audit),
         shadows=len(shadows),
         queries=_queries(first),
         hours=_hours(stage for stage in audit.stages if stage.folder in folders),
@@ -102,6 +103,26 @@ def _knowledge(result: MembershipResult | PerturbationResult) -> str:
         else "no own network"
     )
     return f"the exact image; {networks}"
+
+
+def _prompt(result: MembershipResult | PerturbationResult, audit: AuditResult) -> str:
+    """Return the prompt that a promptable victim is given, as a clause; empty for another."""
+    victim = next((victim for victim in audit.defences if victim.key == result.key), None)
+    prompt = None if victim is None else prompt_in_words(victim.about.get("network"))
+    return f"; the prompt: {prompt}" if prompt else ""
+
+
+def prompt_in_words(network: object) -> str:
+    """Return the prompt that a network's description states, at any depth; empty if it states none."""
+    arguments = network.get("init_args") if isinstance(network, Mapping) else None
+    if not isinstance(network, Mapping) or not isinstance(arguments, Mapping):
+        return ""
+    if network.get("class_path") != PROMPTED:
+        return prompt_in_words(arguments.get("network"))
+    if arguments.get("prompt", "box") == "point":
+        return "the pixel of the true mask nearest to its middle"
+    margin = arguments.get("margin", 0)
+    return f"the box around the true mask{f' and {margin} pixels more on each side' if margin else ''}"
 
 
 def _queries(result: MembershipResult | PerturbationResult) -> Number:

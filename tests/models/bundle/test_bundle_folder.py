@@ -127,7 +127,7 @@ def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_axes_of_a_volume_are_those_of_the_bundle() -> None:
-    transforms = [
+    transforms: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", "keys": ["image", "label"]},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "LPI"},
         {"_target_": "Spacingd", "keys": "image", "pixdim": [1.0, 2.0, 3.0], "mode": "bilinear"},

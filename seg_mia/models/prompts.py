@@ -1,0 +1,103 @@
+"""Prompts of promptable networks: derived from the true masks, never perturbed.
+
+Whoever queries a network on samples states their masks with `prompts_from`; a promptable network asks for
+them with `boxes` or `points`. Attacks thus change the image alone, and victim, shadow and control get one
+prompt for one sample.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seg_mia.errors import InputError
+from seg_mia.metrics.labels import IGNORE
+
+Prompt = Literal["box", "point"]
+_MASKS: ContextVar[Tensor | None] = ContextVar("masks", default=None)
+
+
+@contextmanager
+def prompts_from(masks: Tensor) -> Iterator[None]:
+    """Let promptable networks derive their prompts from masks (N, H, W) of the N images they are shown.
+
+    With one mask, any number of images is taken to show that sample. Without effect for other networks.
+    """
+    token = _MASKS.set(masks)
+    try:
+        yield
+    finally:
+        _MASKS.reset(token)
+
+
+@contextmanager
+def whole_image_prompts() -> Iterator[None]:
+    """Let promptable networks take the whole image as their object where no masks are stated: for checks."""
+    if _MASKS.get() is not None:
+        yield
+        return
+    with prompts_from(torch.ones(1, 1, 1, dtype=torch.int64)):
+        yield
+
+
+def boxes(images: Tensor, margin: int) -> Tensor:
+    """Return the box around each sample's foreground, (N, 4) as left, top, right and bottom in pixels.
+
+    Foreground is every class but 0; ignored pixels do not count. Without foreground, it is the whole image.
+
+    Args:
+        images: (N, C, H, W), of the samples in `prompts_from`.
+        margin: pixels added on each side, within the image.
+
+    Raises:
+        InputError: no masks stated, or as many as there are images.
+    """
+    return torch.stack([_box(mask, margin) for mask in _foreground(images)]).to(images)
+
+
+def points(images: Tensor) -> Tensor:
+    """Return the foreground pixel nearest to the mean place of the foreground, (N, 2) as column and row.
+
+    Of equally near ones it is the first in row order; without foreground, the middle of the image. Arguments
+    and errors as of `boxes`.
+    """
+    return torch.stack([_point(mask) for mask in _foreground(images)]).to(images)
+
+
+def _foreground(images: Tensor) -> Tensor:
+    """Return the foreground of each image's sample, bool (N, H, W)."""
+    masks = _MASKS.get()
+    if masks is None:
+        raise InputError(
+            "a promptable network needs a prompt from each sample's mask, and here none is stated; it is not "
+            "supported for this step"
+        )
+    if masks.shape[1:] == (1, 1):
+        masks = masks.expand(-1, *images.shape[2:])
+    if len(masks) not in {1, len(images)} or masks.shape[1:] != images.shape[2:]:
+        raise InputError(
+            f"a promptable network needs the mask of each image, got {tuple(masks.shape)} masks for images "
+            f"{tuple(images.shape)}; ask one sample at a time, --data.batch_size 1"
+        )
+    return ((masks > 0) & (masks != IGNORE)).expand(len(images), -1, -1)
+
+
+def _box(mask: Tensor, margin: int) -> Tensor:
+    height, width = mask.shape
+    rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
+    if not len(rows):
+        return torch.tensor([0, 0, width - 1, height - 1])
+    left, top = (max(int(places[0]) - margin, 0) for places in (columns, rows))
+    right, bottom = int(columns[-1]) + margin, int(rows[-1]) + margin
+    return torch.tensor([left, top, min(right, width - 1), min(bottom, height - 1)])
+
+
+def _point(mask: Tensor) -> Tensor:
+    places = mask.nonzero().double()
+    if not len(places):
+        return torch.tensor([(mask.shape[1] - 1) / 2, (mask.shape[0] - 1) / 2])
+    nearest = places[(places - places.mean(0)).square().sum(1).argmin()]
+    return nearest.flip(0)

@@ -1,0 +1,47 @@
+"""A promptable network, trained and audited with prompts from its masks."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg_mia.cli import main
+from tests.tiny_sam import TINY
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the library
+    pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.mark.slow
+def test_a_promptable_network_is_audited_with_one_prompt_for_each_sample(tiny: Path) -> None:
+    content = yaml.safe_load(tiny.read_text())
+    arguments = {"settings": TINY, "prompt": "box", "margin": 2}
+    network = {"class_path": "seg_mia.models.segment_anything.SegmentAnything", "init_args": arguments}
+    content["model"]["init_args"]["network"] = network
+    content["data"]["init_args"] |= {"members": 4, "nonmembers": 2}
+    tiny.write_text(yaml.safe_dump(content))
+    limit = {"limit": 2, "batch_size": 1}
+    audit = {
+        "version": 1,
+        "victim": str(tiny),
+        "shadow": {"config": str(tiny), "options": {"data.split_seed": 0}},
+        "attacks": [
+            {"attack": "mia-blind-statistics"},
+            "mia-global-loss",
+            {"attack": "pgd", "settings": {"steps": 2}, "data": limit},
+            {"attack": "square", "settings": {"queries": 3}, "data": limit},
+        ],
+        "workers": 1,
+    }
+    Path("prompted_audit.yaml").write_text(yaml.safe_dump(audit))
+    assert main(["audit", "--config", "prompted_audit.yaml"]) == 0
+    report = json.loads(Path("runs/prompted_audit/version_0/report.json").read_text())
+    knowledge = {row["attack"]: row["knowledge"] for row in report["evidence"]["threats"]}
+    prompt = "; the prompt: the box around the true mask and 2 pixels more on each side"
+    assert knowledge["pgd"] == f"true mask{prompt}"
+    assert knowledge["mia-global-loss"].endswith(prompt)
