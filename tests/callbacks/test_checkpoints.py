@@ -37,7 +37,7 @@ def trained(folder: Path, scores: list[float]) -> Trainer:
         callbacks=[KeptCheckpoint("best.ckpt", monitor="val/dice"), KeptCheckpoint("last.ckpt")],
         default_root_dir=folder,
     )
-    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))
+    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))  # type: ignore[arg-type]  # a list will do
     return trainer
 
 
