@@ -127,8 +127,8 @@ def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]], *, step
     """Return of how many runs the number of steps to success differs."""
     differing = 0
     for name, counts in theirs.items():
-        steps = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
-        differing += int((steps.long() != torch.tensor(counts)).sum())
+        taken = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
+        differing += int((taken.long() != torch.tensor(counts)).sum())
     return float(differing)
 
 
