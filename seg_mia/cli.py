@@ -324,6 +324,7 @@ def _quiet() -> None:
     _show_log()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    _tell_of_ended_ranks()
     # Lightning's own code asks torch in a way that torch has replaced.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     # Cached images are read faster by the main process than by workers.
@@ -336,6 +337,19 @@ def _quiet() -> None:
     warnings.filterwarnings(
         "ignore", message=".*number of training batches.*smaller than the logging interval.*"
     )
+
+
+def _tell_of_ended_ranks() -> None:
+    """Show why a run of several ranks ends: Lightning kills all of them when one has ended."""
+    import logging
+
+    logger = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
+    stream = logging.StreamHandler()
+    stream.setFormatter(
+        logging.Formatter("\nseg_mia: error: a rank has failed, so the run ends: %(message)s")
+    )
+    logger.handlers, logger.propagate = [stream], False
+    logger.setLevel(logging.INFO)
 
 
 PLAIN: dict[str, Callable[[list[str]], int | None]] = {

@@ -1,6 +1,6 @@
 """Attacks against the published loops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +26,11 @@ COMPRESSED = (16, 32, 64, 128, 128)
 """Channels of the compressed texture auto-encoders (Wang et al. 2020)."""
 SHORT = 5
 """Steps of MedIS where every run is followed to its end."""
+
+
+GRID = (0.3, 0.6, 1.0)
+"""Factors of mean and deviation in the comment of `lightning_configs/attack/adain.yaml`."""
+Strengths = Sequence[tuple[float, float]]
 
 
 class Victim(NamedTuple):
@@ -60,7 +65,7 @@ def pairs(sizes: Sizes) -> Iterator[Pair]:
     trained = victim(sizes)
     yield from _asma_pairs(trained, sizes.steps)
     yield from _medis_pairs(trained)
-    yield _texture_pair(sizes)
+    yield from _texture_pairs(sizes)
 
 
 def _medis_pairs(trained: Victim) -> Iterator[Pair]:
@@ -122,35 +127,56 @@ def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]], *, step
     """Return of how many runs the number of steps to success differs."""
     differing = 0
     for name, counts in theirs.items():
-        steps = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
-        differing += int((steps.long() != torch.tensor(counts)).sum())
+        taken = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
+        differing += int((taken.long() != torch.tensor(counts)).sum())
     return float(differing)
 
 
 @torch.no_grad()
-def _texture_pair(sizes: Sizes) -> Pair:
+def _texture_pairs(sizes: Sizes) -> Iterator[Pair]:
+    """Yield the pairs of the published strength and of the grid that the attack's config names.
+
+    Slices are twice as wide as elsewhere: patches are searched on features of a sixteenth of the size.
+    """
     torch.manual_seed(0)
-    count = sizes.images
-    pairs = TextureAutoEncoders(widths=COMPRESSED).eval()
-    data = Phantom(size=sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
+    count = -(-sizes.images // 2)
+    autoencoders = TextureAutoEncoders(widths=COMPRESSED).eval()
+    data = Phantom(size=2 * sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
     data.setup()
     images, masks = _samples(data, "nonmembers")
-    labels = masks * 6
+    organs = masks * 6
+    published_strength = (Texture().noise_mu, Texture().noise_sigma)
+    grid = [(mu, sigma) for mu in GRID for sigma in GRID]
+    for name, strengths in (("published strength", [published_strength]), ("nine strengths", grid)):
+        yield Pair(
+            f"texture, {name}",
+            partial(_retextured, autoencoders, images, organs, strengths),
+            partial(_published_texture, autoencoders, images, organs, strengths),
+            "one slice and strength at a time, each map encoded for itself, one filter for each patch",
+            3.0,
+            _off_level,
+            1e-3,
+        )
 
-    @torch.no_grad()
-    def ours() -> Tensor:
-        return next(iter(retextured(pairs, images, labels, Texture())))
 
-    @torch.no_grad()
-    def loop() -> Tensor:
-        return published.texture(pairs, images, labels)
+@torch.no_grad()
+def _retextured(
+    autoencoders: TextureAutoEncoders, images: Tensor, organs: Tensor, strengths: Strengths
+) -> Tensor:
+    return torch.stack(list(retextured(autoencoders, images, organs, Texture(), strengths=strengths)))
 
-    def off_level(ours: Tensor, theirs: Tensor) -> float:
-        """Return the share of pixels that differ by more than one grey level."""
-        return float(((ours - theirs).abs() > 1.5 / 255).double().mean())
 
-    what = "one slice at a time, each map encoded for itself, one filter for each patch"
-    return Pair("texture", ours, loop, what, 3.0, off_level, 1e-3)
+@torch.no_grad()
+def _published_texture(
+    autoencoders: TextureAutoEncoders, images: Tensor, organs: Tensor, strengths: Strengths
+) -> Tensor:
+    results = [published.texture(autoencoders, images, organs, strength=strength) for strength in strengths]
+    return torch.stack(results)
+
+
+def _off_level(ours: Tensor, theirs: Tensor) -> float:
+    """Return the share of pixels that differ by more than one grey level."""
+    return float(((ours - theirs).abs() > 1.5 / 255).double().mean())
 
 
 def _samples(data: Phantom, subset: str) -> tuple[Tensor, Tensor]:

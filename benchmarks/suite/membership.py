@@ -1,7 +1,7 @@
 """Four attacks by membership classifiers, on outputs stored once, against the published order of work."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def _unasked(data: SegmentationData, indices: NDArray[np.int64]) -> SignalSample
 
 
 def _members(indices: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.arange(len(indices)) % 2 == 0
+    members: NDArray[np.bool_] = np.arange(len(indices)) % 2 == 0
+    return members
 
 
 def _attack(stored: list[SignalSamples], signal: tuple[Signal, int], sizes: Sizes) -> NDArray[np.float64]:
@@ -101,7 +102,7 @@ def _attack(stored: list[SignalSamples], signal: tuple[Signal, int], sizes: Size
 
 
 def _published_attack(
-    unasked: list[SignalSamples], queries: list[Query], signal: tuple[Signal, int], sizes: Sizes
+    unasked: list[SignalSamples], queries: Sequence[Query], signal: tuple[Signal, int], sizes: Sizes
 ) -> NDArray[np.float64]:
     """Return the same by queries in each epoch, with the metrics that the published code computes."""
     task, optimizer = _classifier(*signal)

@@ -79,13 +79,15 @@ def medis(
     return counts
 
 
-def texture(pairs: TextureAutoEncoders, images: Tensor, labels: Tensor) -> Tensor:
+def texture(
+    pairs: TextureAutoEncoders, images: Tensor, labels: Tensor, *, strength: tuple[float, float] = (0.3, 0.3)
+) -> Tensor:
     """Lee et al. 2024, on the code of Wang et al. 2022, for grey slices: the results, (N, 1, H, W).
 
     Content, style and both semantic maps pass the encoders each for itself, also where they are the same;
     patches are compared by a convolution with one filter for each, and pasted by its transpose.
     """
-    results = []
+    results, (mu, sigma) = [], strength
     for image, organs in zip(images, labels, strict=True):
         style = (image[None] * 255).floor().div(255).expand(1, 3, -1, -1)
         semantic = _semantic(organs, image).expand(1, 3, -1, -1)
@@ -97,7 +99,7 @@ def texture(pairs: TextureAutoEncoders, images: Tensor, labels: Tensor) -> Tenso
             features = [pairs.encode(level, part) for part in (content, style)]
             mean, deviation = _moments(features[0])
             style_mean, style_deviation = _moments(features[1])
-            changed = (features[0] - mean) / deviation * (0.3 * style_deviation) + 0.3 * style_mean
+            changed = (features[0] - mean) / deviation * (sigma * style_deviation) + mu * style_mean
             content = pairs.decode(level, changed)
         results.append(_grey(content))
     return torch.cat(results)

@@ -114,8 +114,11 @@ def levels(
     strengths: Sequence[tuple[float, float]] | None = None,
 ) -> Iterator[dict[int, Tensor]]:
     """Yield for each strength the decoded images of every level, (N, 3, H, W) padded to multiples of 16."""
-    style = padded(quantised(images).expand(-1, 3, -1, -1))
-    semantic = padded(semantic_map(labels, images).expand(-1, 3, -1, -1))
+    # With their channels last, all features that follow are, and the auto-encoders are faster.
+    style, semantic = (
+        padded(grey.expand(-1, 3, -1, -1)).contiguous(memory_format=torch.channels_last)
+        for grey in (quantised(images), semantic_map(labels, images))
+    )
     coarse: dict[int, Tensor] = {}
     content = style
     for level in LEVELS[:2]:

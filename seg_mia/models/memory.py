@@ -44,7 +44,7 @@ def recompute_features(network: nn.Module) -> None:
             f"{type(network).__name__}; leave it out, or lower --data.batch_size"
         )
     for block in blocks:
-        block.forward = RecomputedForward(block)  # type: ignore[method-assign]
+        block.forward = RecomputedForward(block)
 
 
 class RecomputedForward:

@@ -49,7 +49,7 @@ def trained(folder: Path, scores: list[float], **settings: Any) -> Trainer:
         default_root_dir=folder,
         **settings,
     )
-    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))
+    trainer.fit(Scored(scores), DataLoader([torch.ones(1)]))  # type: ignore[arg-type]  # a list will do
     return trainer
 
 
