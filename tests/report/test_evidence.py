@@ -130,15 +130,21 @@ def test_costs_are_those_of_the_stages() -> None:
         }
 
     attack = guess(shadows=["runs/shadow/version_0/checkpoints/last.ckpt"])
-    stages = [
-        stage("runs/shadow/version_0", "shadow", 7200.0),
-        stage("runs/other/version_0", "shadow", 3600.0),
+    stages = [  # folders are below that of runs, checkpoints are paths
+        stage("shadow/version_0", "shadow", 7200.0),
+        stage("shadow/version_01", "network", 3600.0),
+        stage("other/version_0", "shadow", 3600.0),
         stage(attack["folder"], "attack", 90.0),
     ]
-    one, other = threats(read(audit([attack, fool()], stages=stages, tool={"device": "cpu"})))
+    content = audit([attack, fool()], stages=stages, tool={"device": "cpu"}, settings={"runs": "runs"})
+    one, other = threats(read(content))
     assert (one.hours, one.training_hours, one.shadows, one.device) == (0.025, 2.0, 1, "cpu")
     assert one.queries == 1.0
     assert (other.hours, other.training_hours, other.queries) == (None, None, 5.0)
+    attack["shadows"] = ["/data/runs/fleet/version_0/checkpoints/last.ckpt"]
+    elsewhere = [stage("/data/runs/fleet/version_0", "network", 1800.0)]
+    (outside,) = threats(read(audit([attack], stages=elsewhere, settings={"runs": "runs"})))
+    assert outside.training_hours == 0.5
 
 
 def test_scope_counts_patients_and_false_positives() -> None:

@@ -1,6 +1,7 @@
 """Groups 3, 4 and 6 of the evidence: the attacks, what they need, what they found."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 from seg_mia.report.rules.statements import unit_auc, unit_rate
 from seg_mia.results.audit import AuditResult, Stage
@@ -77,15 +78,17 @@ def _threat(results: Sequence[MembershipResult | PerturbationResult], audit: Aud
         shadows=len(shadows),
         queries=_queries(first),
         hours=_hours(stage for stage in audit.stages if stage.folder in folders),
-        training_hours=_hours(stage for stage in audit.stages if _holds(stage, shadows)),
+        training_hours=_hours(stage for stage in audit.stages if _holds(stage, shadows, audit)),
         device=str(audit.tool.get("device", "")),
     )
 
 
-def _holds(stage: Stage, checkpoints: Sequence[str]) -> bool:
-    return stage.kind in {"shadow", "network"} and any(
-        path == stage.folder or path.startswith(f"{stage.folder}/") for path in checkpoints
-    )
+def _holds(stage: Stage, checkpoints: Sequence[str], audit: AuditResult) -> bool:
+    """Return whether a stage trained one of the checkpoints; its folder is below the folder of runs."""
+    if stage.kind not in {"shadow", "network"}:
+        return False
+    folder = PurePath(str(audit.settings.get("runs", "")), stage.folder)
+    return any(PurePath(path).is_relative_to(folder) for path in checkpoints)
 
 
 def _hours(stages: Iterator[Stage]) -> Number:
