@@ -39,6 +39,8 @@ ABSTAINED = np.array([1, 0, 1], dtype=np.float32)
 """Magenta, which is no class's colour."""
 TILE, GAP = 1.9, 0.06
 """Side of a tile of a sheet, and the gap to the next one in its row, in inches."""
+_NAME, _LETTER = 28, 0.051
+"""Letters of a row's name that are shown, and the length of one in inches."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,18 @@ def draw(
         legend: classes by name, whose colours are listed above the sheet instead of titles.
     """
     name_width, title_height, note_height = 0.45, 0.35, 0.26
-    width, height = name_width + side * len(titles), title_height + (side + note_height) * len(rows)
+    tall = [
+        max(len(name[:_NAME]) * _LETTER, *(_size(tile.pixels, side)[1] for tile in tiles))
+        for tiles, name in zip(rows, names, strict=True)
+    ]
+    width, height = name_width + side * len(titles), title_height + sum(tall) + note_height * len(rows)
     figure = Figure(figsize=(width, height), dpi=110)
     for row, tiles in enumerate(rows):
-        bottom = (len(rows) - 1 - row) * (side + note_height) + note_height
+        bottom = sum(tall[row + 1 :]) + note_height * (len(rows) - row)
         figure.text(
             0.08 / width,
-            (bottom + side / 2) / height,
-            names[row][:28],
+            (bottom + tall[row] / 2) / height,
+            names[row][:_NAME],
             rotation=90,
             va="center",
             ha="left",
@@ -178,9 +184,11 @@ def draw(
         )
         for column, tile in enumerate(tiles):
             left = name_width + column * side
-            top, middle = _place(figure, tile.pixels, left, bottom, side), (left + (side - GAP) / 2) / width
+            _place(figure, tile.pixels, (left, bottom), side, tall[row])
+            middle = (left + (side - GAP) / 2) / width
             if row == 0:
-                figure.text(middle, (top + 6 / 72) / height, titles[column], ha="center", size=8)
+                above = (height - title_height + 6 / 72) / height
+                figure.text(middle, above, titles[column], ha="center", size=8)
             figure.text(middle, (bottom - 0.05) / height, tile.note, va="top", ha="center", size=6.5)
     _explain(figure, legend, name_width, title_height)
     return rendered(figure)
@@ -198,20 +206,24 @@ def _explain(figure: Figure, legend: Mapping[str, int], left: float, below: floa
         left += letter * (len(name) + 3)
 
 
-def _place(figure: Figure, pixels: Pixels, left: float, bottom: float, side: float) -> float:
-    """Show pixels in the middle of a tile at a position in inches; return the upper edge.
+def _size(pixels: Pixels, side: float) -> tuple[float, float]:
+    """Return width and height in inches of pixels (H, W, 3) on a tile."""
+    lines, columns = pixels.shape[:2]
+    scale = min((side - GAP) / columns, side / lines)
+    return columns * scale, lines * scale
+
+
+def _place(figure: Figure, pixels: Pixels, corner: tuple[float, float], side: float, tall: float) -> None:
+    """Show pixels in the middle of a tile, whose lower left corner and sizes are in inches.
 
     Images are drawn without axes, whose ticks would take most of a sheet's time.
     """
-    lines, columns = pixels.shape[:2]
-    scale = min((side - GAP) / columns, side / lines)
-    width, height = columns * scale, lines * scale
-    begin, end = left + (side - GAP - width) / 2, bottom + (side - height) / 2
+    width, height = _size(pixels, side)
+    begin, end = corner[0] + (side - GAP - width) / 2, corner[1] + (tall - height) / 2
     box = Bbox.from_bounds(*(inches * figure.dpi for inches in (begin, end, width, height)))
     image = BboxImage(box, interpolation="nearest", norm=Normalize(0, 1))
     image.set_data(pixels)
     figure.add_artist(image)
-    return float(end + height)
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:

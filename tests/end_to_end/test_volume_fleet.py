@@ -30,6 +30,7 @@ def volumes(folder: Path, count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_shadows_with_and_without_each_volume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = volumes(tmp_path / "volumes", 24)
     options: dict[str, Any] = {"size": list(SIZE), "members": 6, "nonmembers": 6, "augment": "flip"}
@@ -46,6 +47,7 @@ def test_shadows_with_and_without_each_volume(tmp_path: Path, capsys: pytest.Cap
         assert 0 <= summary["results"]["auc"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_quantiles_of_volumes_nobody_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = volumes(tmp_path / "volumes", 430)
     options: dict[str, Any] = {"size": list(SIZE), "members": 6, "nonmembers": 6, "batch_size": 25}

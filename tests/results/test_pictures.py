@@ -11,6 +11,8 @@ from seg_mia.metrics.labels import IGNORE
 from seg_mia.results.curves import trajectories
 from seg_mia.results.pictures import (
     COLOURS,
+    GAP,
+    TILE,
     Tile,
     centre,
     certified_overlay,
@@ -147,6 +149,14 @@ def test_a_sheet_grows_by_the_same_with_each_row_and_column() -> None:
     assert two.shape[0] - one.shape[0] > 100
     assert wide.shape[0] == one.shape[0]
     assert wide.shape[1] - one.shape[1] > 100
+
+
+def test_rows_of_flat_pictures_are_lower() -> None:
+    square, flat = (
+        draw(["a"], [[Tile(np.zeros((lines, 40, 3), np.float32), "x")]], ["x"]) for lines in (40, 20)
+    )
+    assert square.shape[1] == flat.shape[1]
+    assert square.shape[0] - flat.shape[0] == pytest.approx(110 * (TILE - GAP) / 2, abs=2)
 
 
 def test_tiles_appear_in_their_rows_and_columns() -> None:

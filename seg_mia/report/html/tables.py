@@ -186,6 +186,9 @@ def _component(value: Any) -> str:
     name = str(value.get("class_path", "")).rpartition(".")[2]
     arguments = value.get("init_args", {key: item for key, item in value.items() if key != "class_path"})
     plain = dict(flattened(arguments)) if isinstance(arguments, Mapping) else {}
+    inner = arguments.get("network") if isinstance(arguments, Mapping) else None
+    if name and isinstance(inner, Mapping):  # windows or another wrapper
+        return f"{name}, {_component(inner)}"
     telling = ("architecture", "encoder", "size", "depth", "norm", "root", "plane", "organ")
     parts = [f"{key} {plain[key]}"[:SHOWN] for key in telling if plain.get(key, "none") != "none"]
     return ", ".join([name, *parts]) if name else ", ".join(parts) or in_words(dict(plain))
