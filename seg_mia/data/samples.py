@@ -53,7 +53,8 @@ class Samples(Dataset[Batch]):
         """Return the sample at (epoch, position)."""
         epoch, position = draw
         index = int(self.indices[position])
-        image, mask = np.array(self._image(index)), np.array(self._mask(index))
+        image: Image = self._image(index).copy()
+        mask = np.array(self._mask(index))
         for change in self.changes:
             image, mask = change(image, mask, epoch=epoch, index=index)
         scaled = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0).float()
