@@ -53,6 +53,7 @@ class Samples(Dataset[Batch]):
         """Return the sample at (epoch, position)."""
         epoch, position = draw
         index = int(self.indices[position])
+        image: Image
         image, mask = self._image(index), self._mask(index)  # views of the file: only patches are read
         for change in self.changes:
             image, mask = change(image, mask, epoch=epoch, index=index)

@@ -56,9 +56,10 @@ def _canary(
     drawn = np.where(_centre(inside, mask.shape), first, second).astype(np.uint8)
     if mask.shape == shape:
         values[ignored] = image[ignored]
+    labels = np.asarray(np.where(ignored, mask, drawn), dtype=np.uint8)
     if image.dtype == np.uint8:
-        values = np.rint(values)
-    return values.astype(image.dtype), np.where(ignored, mask, drawn)
+        return np.rint(values).astype(np.uint8), labels
+    return values.astype(np.float32), labels
 
 
 def _outline(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.bool_]:
@@ -94,7 +95,8 @@ def _texture(
     waves = np.fft.ifftn(np.fft.fftn(generator.normal(size=axes)) * spectrum).real
     colour, base = generator.normal(size=channels), generator.uniform(0.25, 0.75, size=channels)
     contrast = 0.25 * colour / max(float(np.linalg.norm(colour)), 1e-9) * channels**0.5
-    return np.clip(base + contrast * waves[..., None] / max(float(waves.std()), 1e-9), 0.0, 1.0)
+    coloured = base + contrast * waves[..., None] / max(float(waves.std()), 1e-9)
+    return np.asarray(np.clip(coloured, 0.0, 1.0), dtype=np.float64)
 
 
 def _centre(inside: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:

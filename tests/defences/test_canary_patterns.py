@@ -22,7 +22,9 @@ def drawn(
     count: int = 6, classes: int = 2, dtype: type = np.uint8, shape: tuple[int, ...] = (20, 24, 3)
 ) -> tuple[list[Image], list[Mask], list[tuple[Image, Mask]]]:
     generator = np.random.default_rng(0)
-    images = [(generator.random(shape) * (200 if dtype is np.uint8 else 0.8)).astype(dtype)] * count
+    images: list[Image] = [
+        (generator.random(shape) * (200 if dtype is np.uint8 else 0.8)).astype(dtype)
+    ] * count
     masks = [np.zeros(shape[:-1], np.uint8)] * count
     return images, masks, distinct_canaries(images, masks, classes=classes, seed=0)
 
@@ -32,8 +34,10 @@ def drawn(
 def test_shapes_values_and_classes_are_those_of_the_sample(dtype: type, shape: tuple[int, ...]) -> None:
     images, masks, canaries = drawn(classes=4, dtype=dtype, shape=shape)
     for image, mask, (changed, labels) in zip(images, masks, canaries, strict=True):
-        assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
-        assert (labels.shape, labels.dtype) == (mask.shape, np.uint8)
+        assert changed.shape == image.shape
+        assert changed.dtype == image.dtype
+        assert labels.shape == mask.shape
+        assert labels.dtype == np.uint8
         assert image.min() <= changed.min() < changed.max() <= image.max()
         found, counts = np.unique(labels, return_counts=True)
         assert len(found) == 2
@@ -58,7 +62,7 @@ def spectrum(image: Image) -> NDArray[np.float64]:
     """Return the power of an image at each frequency, of length 1."""
     grey = image.astype(float).mean(-1)
     power = np.abs(np.fft.rfft2(grey - grey.mean())).ravel()
-    return power / np.linalg.norm(power)
+    return np.asarray(power / np.linalg.norm(power), dtype=np.float64)
 
 
 def test_ignored_pixels_keep_their_values_and_a_smaller_mask_is_the_centre() -> None:
