@@ -344,7 +344,8 @@ def _png(rng: Any, root: Path) -> Odd:
 
 def _tiff(rng: Any, root: Path) -> Odd:
     size = tuple(int(side) for side in rng.integers(5, 30, 2))
-    kind, order = str(rng.choice(["u1", "u2", "f4"])), str(rng.choice(["<", ">"]))
+    kind = str(rng.choice(["u1", "u2", "f4"]))
+    order: Any = rng.choice(["<", ">"])
     ranged = kind == "f4" or bool(rng.random() < 0.5)
 
     def save(path: Path) -> Any:
@@ -400,7 +401,8 @@ def _npy(rng: Any, root: Path) -> Odd:
     if packed:
         np.savez_compressed(path, values)
     else:
-        np.save(path, values.astype(values.dtype.newbyteorder(str(rng.choice(["<", ">"])))))
+        order: Any = rng.choice(["<", ">"])
+        np.save(path, values.astype(values.dtype.newbyteorder(order)))
     made = Odd(
         f"{path.suffix} {shape}", lambda: [(array_of(path), array_of(path))], [values], [values], [path]
     )
