@@ -107,11 +107,6 @@ def _letters(rng: Any, options: tuple[str, ...] = LETTERS) -> str:
     return str(rng.choice(options))
 
 
-def _on_grid(values: Any, letters: str, turn: float) -> Any:
-    """Return label voxels that lie as those of an image, with axes in another order."""
-    return SimpleITK.DICOMOrient(itk_image(values, letters, turn=turn), "RAI")
-
-
 def _scan(rng: Any) -> tuple[Any, Any, str, str]:
     shape = tuple(int(side) for side in rng.integers(3, 8, 3))
     letters, turn = _letters(rng), float(rng.choice([0, 0, 0.2]))
@@ -149,7 +144,7 @@ def _rescaled(path: Path, rng: Any) -> tuple[float, float]:
     return slope, intercept
 
 
-def _nifti(rng: Any, root: Path, *, slices: bool = False) -> Odd:
+def _nifti(rng: Any, root: Path) -> Odd:
     images, masks, files, what = _files(rng, root, str(rng.choice([".nii", ".nii.gz"])))
     if rng.random() < 0.5:
         slope, intercept = _rescaled(files[0], rng)
@@ -157,9 +152,6 @@ def _nifti(rng: Any, root: Path, *, slices: bool = False) -> Odd:
         what += f", scaled {slope} {intercept}"
     greys = [_grey(image) for image in images]
     options: dict[str, Any] = {"root": str(root), **COMMON, **WINDOW}
-    if slices:
-        options |= {"size": 16, "minimum": 0}
-        return Odd(what, lambda: _samples(Nifti(**options)), [], [], files)
     return Odd(what, lambda: _whole(VolumeFiles(**options)), greys, masks, files)
 
 
@@ -474,11 +466,17 @@ def _by_simpleitk(made: Odd, path: Path) -> Callable[[], tuple[int, Any] | None]
     return again if whole else lambda: None
 
 
+def _objects(path: Path) -> None:
+    """Write an array of objects, which only unpickling would read."""
+    with path.open("wb") as file:
+        np.save(file, np.zeros((5, 6), object), allow_pickle=True)
+
+
 def _mixed(path: Path, rng: Any) -> None:
     """Replace a file by one of another format under its name."""
     others: list[Callable[[Path], object]] = [
         lambda other: PillowImage.fromarray(np.zeros((5, 6), np.uint8)).save(other, format="GIF"),
-        lambda other: np.save(other.open("wb"), np.zeros((5, 6), object), allow_pickle=True),
+        _objects,
         lambda other: other.write_bytes(b"NRRD0004\ntype: short\ndimension: 2\nsizes: 3 3\n\n"),
         lambda other: other.write_bytes(gzip.compress(b"\0" * 100)),
     ]
