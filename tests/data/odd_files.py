@@ -23,7 +23,7 @@ from seg_mia.data.sets.dicom import Dicom
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.sets.volumes import DicomVolumes, VolumeFiles
-from tests.data.itk_check import direction, itk_image
+from tests.data.itk_check import itk_image
 from tests.data.sets.test_dicom import write
 from tests.data.volumes.test_dicom_frames import PER_FRAME, SCALE, item
 
@@ -63,17 +63,6 @@ class Odd:
     bad: bool | None = False
 
 
-def odd(seed: int, root: Path) -> Odd:
-    """Write the data set of a seed below an empty folder; every other one is spoilt."""
-    rng = np.random.default_rng([seed, 7])
-    form = FORMATS[seed % len(FORMATS)]
-    made = _MAKERS[form](rng, root)
-    made.what = f"{seed}: {form}, {made.what}"
-    if rng.random() < 0.5:
-        _spoil(made, rng)
-    return made
-
-
 def _samples(data: SegmentationData) -> list[tuple[Any, Any]]:
     """Decode all samples through the cache, as `fit` does."""
     data.prepare_data()
@@ -82,12 +71,12 @@ def _samples(data: SegmentationData) -> list[tuple[Any, Any]]:
     return [(np.asarray(data.cached.images[i]) / scale, np.asarray(data.cached.masks[i])) for i in rows]
 
 
-def _shown(image: Any) -> Any:
+def shown(image: Any) -> Any:
     """Return an image's voxels as (D, H, W): up from the feet, from front to back, and from right to left."""
     return SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(image, "LPS"))
 
 
-def _grey(values: Any) -> Any:
+def grey(values: Any) -> Any:
     return ((values.astype(np.float64) - LOW) / (HIGH - LOW)).clip(0, 1)
 
 
@@ -105,11 +94,6 @@ def _ids(rng: Any, shape: tuple[int, ...]) -> Any:
 
 def _letters(rng: Any, options: tuple[str, ...] = LETTERS) -> str:
     return str(rng.choice(options))
-
-
-def _on_grid(values: Any, letters: str, turn: float) -> Any:
-    """Return label voxels that lie as those of an image, with axes in another order."""
-    return SimpleITK.DICOMOrient(itk_image(values, letters, turn=turn), "RAI")
 
 
 def _scan(rng: Any) -> tuple[Any, Any, str, str]:
@@ -133,8 +117,8 @@ def _files(rng: Any, root: Path, ending: str) -> tuple[list[Any], list[Any], lis
             path.parent.mkdir(parents=True, exist_ok=True)
             SimpleITK.WriteImage(volume, str(path), useCompression=bool(rng.random() < 0.5))
             files.append(path)
-        images.append(_shown(image))
-        masks.append(_shown(mask))
+        images.append(shown(image))
+        masks.append(shown(mask))
         whats.append(what)
     return images, masks, files, f"{ending} {' and '.join(whats)}"
 
@@ -149,17 +133,14 @@ def _rescaled(path: Path, rng: Any) -> tuple[float, float]:
     return slope, intercept
 
 
-def _nifti(rng: Any, root: Path, *, slices: bool = False) -> Odd:
+def _nifti(rng: Any, root: Path) -> Odd:
     images, masks, files, what = _files(rng, root, str(rng.choice([".nii", ".nii.gz"])))
     if rng.random() < 0.5:
         slope, intercept = _rescaled(files[0], rng)
         images[0] = images[0].astype(np.float64) * slope + intercept
         what += f", scaled {slope} {intercept}"
-    greys = [_grey(image) for image in images]
+    greys = [grey(image) for image in images]
     options: dict[str, Any] = {"root": str(root), **COMMON, **WINDOW}
-    if slices:
-        options |= {"size": 16, "minimum": 0}
-        return Odd(what, lambda: _samples(Nifti(**options)), [], [], files)
     return Odd(what, lambda: _whole(VolumeFiles(**options)), greys, masks, files)
 
 
@@ -175,8 +156,8 @@ def _slices_of_nifti(rng: Any, root: Path) -> Odd:
             path.parent.mkdir(parents=True, exist_ok=True)
             SimpleITK.WriteImage(volume, str(path))
             files.append(path)
-        images.append(_grey(_shown(image)))
-        masks.append(_shown(mask))
+        images.append(grey(shown(image)))
+        masks.append(shown(mask))
     axis = str(rng.choice(["axial", "coronal", "sagittal"]))
     options: dict[str, Any] = {
         "root": str(root),
@@ -217,7 +198,7 @@ def _whole(data: SegmentationData) -> list[tuple[Any, Any]]:
 def _itk(rng: Any, root: Path) -> Odd:
     images, masks, files, what = _files(rng, root, str(rng.choice([".nrrd", ".mha"])))
     options: dict[str, Any] = {"root": str(root), **COMMON, **WINDOW}
-    return Odd(what, lambda: _whole(VolumeFiles(**options)), [_grey(i) for i in images], masks, files)
+    return Odd(what, lambda: _whole(VolumeFiles(**options)), [grey(i) for i in images], masks, files)
 
 
 def _dicom(rng: Any, root: Path, *, enhanced: bool) -> Odd:
@@ -235,9 +216,9 @@ def _dicom(rng: Any, root: Path, *, enhanced: bool) -> Odd:
         path = root / name / "label.nii.gz"
         SimpleITK.WriteImage(SimpleITK.DICOMOrient(mask, "RAI"), str(path))
         files.append(path)
-        shown = _shown(image)
-        images.append(_grey(shown))
-        masks.append(_shown(mask))
+        voxels = shown(image)
+        images.append(grey(voxels))
+        masks.append(shown(mask))
         whats.append(f"{letters} turned {turn}{' inverse' if inverse else ''}")
     options: dict[str, Any] = {"root": str(root), "label": "label.nii.gz", **COMMON, **WINDOW}
     if rng.random() < 0.5:
@@ -344,7 +325,8 @@ def _png(rng: Any, root: Path) -> Odd:
 
 def _tiff(rng: Any, root: Path) -> Odd:
     size = tuple(int(side) for side in rng.integers(5, 30, 2))
-    kind, order = str(rng.choice(["u1", "u2", "f4"])), str(rng.choice(["<", ">"]))
+    kind = str(rng.choice(["u1", "u2", "f4"]))
+    order: Any = rng.choice(["<", ">"])
     ranged = kind == "f4" or bool(rng.random() < 0.5)
 
     def save(path: Path) -> Any:
@@ -400,7 +382,8 @@ def _npy(rng: Any, root: Path) -> Odd:
     if packed:
         np.savez_compressed(path, values)
     else:
-        np.save(path, values.astype(values.dtype.newbyteorder(str(rng.choice(["<", ">"])))))
+        order: Any = rng.choice(["<", ">"])
+        np.save(path, values.astype(values.dtype.newbyteorder(order)))
     made = Odd(
         f"{path.suffix} {shape}", lambda: [(array_of(path), array_of(path))], [values], [values], [path]
     )
@@ -408,7 +391,7 @@ def _npy(rng: Any, root: Path) -> Odd:
     return made
 
 
-_MAKERS: dict[str, Callable[[Any, Path], Odd]] = {
+MAKERS: dict[str, Callable[[Any, Path], Odd]] = {
     "nifti": _nifti,
     "nifti slices": _slices_of_nifti,
     "itk": _itk,
@@ -420,77 +403,3 @@ _MAKERS: dict[str, Callable[[Any, Path], Odd]] = {
     "bands": _bands,
     "npy": _npy,
 }
-
-
-def _spoil(made: Odd, rng: Any) -> None:
-    """Damage one file: cut, empty, of other bytes, of another format or size, or gone."""
-    path = made.files[int(rng.integers(len(made.files)))]
-    data = path.read_bytes()
-    contents = {
-        "cut": data[: int(rng.integers(1, max(2, len(data) * 9 // 10)))],
-        "empty": b"",
-        "text": b"no such file\n" * 60,
-        "tail": data + b"\0" * 64,
-    }
-    how = str(rng.choice([*contents, "byte", "gone", "mixed", "size"]))
-    made.spoilt, made.bad = f"{how} {path.name}", True
-    match how:
-        case "byte":
-            path.write_bytes(_changed(data, rng))
-            made.bad, made.images = None, []
-            made.again = _by_simpleitk(made, path)
-        case "gone":
-            path.unlink()
-        case "mixed":
-            _mixed(path, rng)
-        case "size":
-            _resized(path, made)
-        case _:
-            path.write_bytes(contents[how])
-            made.bad = None if how == "tail" else True
-
-
-def _changed(data: bytes, rng: Any) -> bytes:
-    """Return bytes of which one to three near the start are others."""
-    changed = bytearray(data)
-    for at in rng.integers(min(len(data), 700), size=int(rng.integers(1, 4))).tolist():
-        changed[at] = int(rng.integers(256))
-    return bytes(changed)
-
-
-def _by_simpleitk(made: Odd, path: Path) -> Callable[[], tuple[int, Any] | None]:
-    """Return what reads a damaged image file of whole volumes again."""
-
-    def again() -> tuple[int, Any] | None:
-        try:
-            return made.files.index(path) // 2, _grey(_shown(SimpleITK.ReadImage(str(path))))
-        except RuntimeError:
-            return None
-
-    volumes = (".nii", ".gz", ".nrrd", ".mha")
-    whole = path.suffix in volumes and path.parent.name == "images" and "slices" not in made.what
-    return again if whole else lambda: None
-
-
-def _mixed(path: Path, rng: Any) -> None:
-    """Replace a file by one of another format under its name."""
-    others: list[Callable[[Path], object]] = [
-        lambda other: PillowImage.fromarray(np.zeros((5, 6), np.uint8)).save(other, format="GIF"),
-        lambda other: np.save(other.open("wb"), np.zeros((5, 6), object), allow_pickle=True),
-        lambda other: other.write_bytes(b"NRRD0004\ntype: short\ndimension: 2\nsizes: 3 3\n\n"),
-        lambda other: other.write_bytes(gzip.compress(b"\0" * 100)),
-    ]
-    others[int(rng.integers(len(others)))](path)
-
-
-def _resized(path: Path, made: Odd) -> None:
-    """Replace a file by a whole one of another shape; a picture or array may have any, so it is left."""
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz", ".nrrd", ".mha")):
-        image: Any = SimpleITK.GetImageFromArray(np.ones((2, 9, 2), np.uint8))
-        image.SetDirection(direction("LPS").ravel().tolist())
-        SimpleITK.WriteImage(image, str(path))
-    elif name.endswith((".png", ".bmp", ".jpg")):
-        PillowImage.fromarray(np.ones((31, 4), np.uint8)).save(path)
-    else:
-        made.spoilt, made.bad = "", False

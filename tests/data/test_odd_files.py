@@ -8,7 +8,8 @@ import pytest
 import SimpleITK
 
 from seg_mia.errors import InputError
-from tests.data.odd_files import FORMATS, Odd, odd
+from tests.data.odd_files import FORMATS, Odd
+from tests.data.spoilt_files import odd
 
 SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
 

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from PIL import Image as PillowImage
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 
 from seg_mia.data.sets.dicom import Dicom
@@ -234,7 +235,7 @@ def test_what_needs_a_decoder_says_so(tmp_path: Path) -> None:
 def test_jpeg_ls_without_a_decoder_names_the_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = pydicom.pixels.get_decoder(JPEGLSLossless)
+    decoder = get_decoder(JPEGLSLossless)
     monkeypatch.setattr(decoder, "_available", {})  # wherever one is installed
     scan = series(tmp_path)
     file = pydicom.dcmread(scan.slices[0])
