@@ -14,7 +14,7 @@ ADOPT = (
     "  --reference-predictions FOLDER  masks or probabilities of the deployed system, named by sample: the\n"
     "                                  network's masks must agree with them\n"
     "  --agreement 0.99                lowest accepted agreement, mean Dice\n\n"
-    "A training of nnU-Net v2 in 2-D is adopted from its folder, without --config:\n\n"
+    "A training of nnU-Net v2 is adopted from its folder, without --config:\n\n"
     "  --nnunet FOLDER                 nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION\n"
     "  --folds 0                       folds whose networks are averaged: 0, or 0,1,2, or all (default)\n"
     "  --raw FOLDER                    nnUNet_raw/DATASET; found below $nnUNet_raw or beside nnUNet_results\n"
