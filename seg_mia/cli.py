@@ -27,7 +27,7 @@ commands
   fit       --config ... --defence crop      train a defended or poisoned network
   fit       --config ... --role shadow       train the attacker's shadow model on the other half
   adopt     --config ... --model.weights F   import a network trained elsewhere, unchanged
-  adopt     --nnunet FOLDER --folds 0        import a training of nnU-Net v2 (2-D) as it lies on disk
+  adopt     --nnunet FOLDER --folds 0        import a training of nnU-Net v2 as it lies on disk
   adopt     --bundle FOLDER --config ...     import a MONAI bundle (fit: train its network on your data)
   test      --attack asma                    perturb images for the newest victim (or --victim PATH)
   test      --attack mia-type2               infer its members, with the newest shadow (or --shadow PATH)

@@ -17,7 +17,7 @@ ADOPT = (
     "A MONAI bundle is adopted from its folder, with a --config of data alone (fit trains its network):\n\n"
     "  --bundle FOLDER                 with configs/inference.json or .yaml and models/model.pt or .ts\n"
     "  --trust FOLDER                  the same folder: run the Python expressions in its config\n\n"
-    "A training of nnU-Net v2 in 2-D is adopted from its folder, without --config:\n\n"
+    "A training of nnU-Net v2 is adopted from its folder, without --config:\n\n"
     "  --nnunet FOLDER                 nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION\n"
     "  --folds 0                       folds whose networks are averaged: 0, or 0,1,2, or all (default)\n"
     "  --raw FOLDER                    nnUNet_raw/DATASET; found below $nnUNet_raw or beside nnUNet_results\n"

@@ -138,3 +138,22 @@ def test_a_file_without_orientation_is_read_as_stored(tmp_path: Path) -> None:
     assert source.spacing(0)[0] == 2.0
     inside = tuple(slice(length) for length in values.shape)
     np.testing.assert_allclose(source.decode(0)[0][inside][..., 0] * 250 - 100, values, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_other_formats_are_read_as_stored(ending: str, tmp_path: Path) -> None:
+    itk: Any = pytest.importorskip("SimpleITK")
+    root = layout.raw_volumes(tmp_path, file_ending=ending)
+    for file in sorted(root.rglob("*.nii.gz")):
+        itk.WriteImage(itk.ReadImage(str(file)), str(file).removesuffix(".nii.gz") + ending)
+    source = NnUNetVolumeSource(root, levels=LEVELS)
+    values, ids = layout.volume(1)
+    inside = tuple(slice(length) for length in values.shape)
+    image, mask = source.decode(1)
+    np.testing.assert_allclose(image[inside][..., 0] * 250 - 100, values, atol=1e-4)
+    assert (mask[inside] == ids).all()
+    assert source.spacing(1) == pytest.approx(layout.SPACINGS[1])
+    assert source.whole
+    prediction = source.prediction(root / "labelsTr" / f"v1{ending}")
+    assert prediction is not None
+    assert (prediction == ids).all()

@@ -152,7 +152,10 @@ def test_gradients_pass_resampling_and_stay_out_of_padding(tmp_path: Path) -> No
     network = case.network.double()
     x = sample(case.images[1], case.spacings[1]).double()[None].requires_grad_()
     (gradient,) = torch.autograd.grad(network(x)[0, 1, 4, 6, 7], x)
-    largest = gradient.abs().argmax()
+    bright = x > (50 - LOW) / (
+        HIGH - LOW
+    )  # zeros are the common least of a slice, where its limit has a kink
+    largest = (gradient.abs() * bright).argmax()
     shift = torch.zeros_like(x)
     shift.view(-1)[largest] = 1e-6
     with torch.no_grad():
