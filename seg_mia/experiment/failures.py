@@ -22,6 +22,11 @@ _LIBRARIES = tuple(
 _WORKER = re.compile(r"Caught \w+ in .*?process \d+\.(?:\n|\\n)Original Traceback", re.DOTALL)
 """Prefix of torch's exceptions from a data loading process, whose message is the whole traceback."""
 
+_LOST_RANK = re.compile(
+    r"gloo/transport|NCCL|Connection (?:closed|reset) by peer|Timed out waiting", re.IGNORECASE
+)
+"""Words of torch's exceptions where another process of a distributed run has ended or hangs."""
+
 
 def in_one_line(error: BaseException) -> str:
     """Return the line that the command line prints for an exception, with its traceback."""
@@ -50,6 +55,8 @@ def failure(error: BaseException) -> str:
     summary = f"{type(cause).__name__}: {message(cause)}"
     if type(cause).__name__ in {"OutOfMemoryError", "MemoryError"}:
         return f"{summary}; lower --data.batch_size or --data.size, or {AGAIN}"
+    if isinstance(cause, RuntimeError) and _LOST_RANK.search(str(cause)):
+        return f"a rank has failed, so the run ends: {summary}; correct that rank's error, or {AGAIN}"
     if theirs:
         return f"{summary} ({_place(theirs[-1])}); correct it there, or {AGAIN}"
     return (

@@ -147,3 +147,9 @@ def test_what_a_loading_process_raises_is_told_as_if_it_were_this_one() -> None:
 def test_memory_that_is_short_has_its_own_remedy() -> None:
     line = failure(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert "lower --data.batch_size or --data.size" in line
+
+
+def test_another_rank_that_has_ended_is_no_fault_of_this_tool() -> None:
+    text = failure(RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer"))
+    assert text.startswith("a rank has failed, so the run ends: RuntimeError: [gloo/transport")
+    assert "report it" not in text
