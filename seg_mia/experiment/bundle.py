@@ -113,10 +113,14 @@ def _grey_values(
 
 
 def _spacing(before: InputSteps, reader: str) -> dict[str, Any]:
-    """Return the spacing that a bundle asks of the reader; noted as left out if the reader has none."""
+    """Return the spacing that a bundle asks of the reader, and note what is left out.
+
+    The reader keeps the middle of a volume in place, MONAI its first voxel: their grids differ.
+    """
     if before.spacing is None:
         return {}
     if "spacing" in defaults(resolve(reader)):
+        before.left_out.append("the exact grid of Spacing")
         return {"spacing": before.spacing_of_axes()}
     before.left_out.append("Spacing")
     return {}

@@ -64,7 +64,8 @@ def audit_file(config: Path, server: Server, root: Path, attacks: list[Any]) -> 
     content = yaml.safe_load(config.read_text())
     content["data"]["init_args"] |= {"parts": "list.csv", "members": None, "nonmembers": None}
     config.write_text(yaml.safe_dump(content))
-    service = {"url": server.url, "version": "2026-11", "batch": 4}
+    # `classes` of the base's network would be the service's, too
+    service = {"url": server.url, "version": "2026-11", "batch": 4, "classes": 2}
     network = {"class_path": "seg_mia.models.service.Service", "init_args": service}
     deployed = {"base": str(config), "model": {"init_args": {"network": network}}}
     Path("deployed.yaml").write_text(yaml.safe_dump(deployed))

@@ -157,8 +157,9 @@ def _queried(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     settings = service_of(victim.about.get("network"))
     if settings is None:
         return
-    results = [result for result in (*report.membership, *report.perturbations) if result.key == victim.key]
-    asked = [result.victim_queries for result in results if result.victim_queries is not None]
+    counts = [(result.key, result.victim_queries) for result in report.membership]
+    counts += [(result.key, result.victim_queries) for result in report.perturbations]
+    asked = [count for key, count in counts if key == victim.key and count is not None]
     version = f"version {settings['version']}" if settings.get("version") else "no version stated"
     yield (
         "Queried",

@@ -168,7 +168,10 @@ def _deployment_caveats(victims: Sequence[Victim]) -> Iterator[str]:
             "(--reference-predictions): another preprocessing or checkpoint would go unnoticed."
         )
     for name in dict.fromkeys(name for victim in victims for name in left_out(victim.about.get("network"))):
-        yield f"{name} of the bundle is left out here: masks may differ from those of the deployed system."
+        yield (
+            f"{name[0].upper()}{name[1:]} of the bundle is left out here: masks may differ from those of the "
+            "deployed system."
+        )
 
 
 def left_out(network: object) -> Iterator[str]:
