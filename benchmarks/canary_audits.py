@@ -12,14 +12,17 @@ twenty trainings.
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from trained import cpu_seconds, last_metric, train
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
+
+from benchmarks.trained import cpu_seconds, last_metric, train
 from seg_mia.results.privacy import CanaryResult, EpsilonLowerBound
 
 PROMISES: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import toeplitz
+from scipy.linalg import inv, toeplitz
 
 Matrix = NDArray[np.float64]
 BANDS = (2, 4, 8, 16)
@@ -40,10 +40,10 @@ def factors(steps: int, momentum: float) -> Iterator[tuple[str, Matrix]]:
     root = np.convolve(root, root * momentum ** np.arange(steps))[:steps] if momentum else root
     yield "independent", np.eye(steps)
     yield "square root", lower(root)
-    inverse = np.linalg.inv(lower(root))[:, 0]
+    inverse = inv(lower(root))[:, 0]
     for band in BANDS:
         yield f"square root, {band} bands", cut(root, band)
-        yield f"inverse of {band} bands", np.linalg.inv(cut(inverse, band))
+        yield f"inverse of {band} bands", inv(cut(inverse, band))
 
 
 def noise(workload: Matrix, c: Matrix) -> NDArray[np.float64]:

@@ -9,11 +9,13 @@ training with clipped gradients and no noise. The recipe is that of the config, 
 
 import argparse
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
-from trained import cpu_seconds, last_metric, train
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
 
+from benchmarks.trained import cpu_seconds, last_metric, train
 from seg_mia.checkpoint import read_card
 
 

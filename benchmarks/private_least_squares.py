@@ -73,7 +73,7 @@ def projections(public: Tensor, dimensions: Sequence[int]) -> dict[str, tuple[Te
 
 def moments(rows: Tensor, masks: Tensor, projection: tuple[Tensor, Tensor]) -> Moments:
     """Return the sums over images of features (N, h, w, D) and masks (N, H, W)."""
-    shares = functional.adaptive_avg_pool2d(masks[:, None].float(), rows.shape[1:3]).flatten(1)
+    shares = functional.adaptive_avg_pool2d(masks[:, None].float(), (rows.shape[1], rows.shape[2])).flatten(1)
     sums: list[Tensor] = []
     for image, share in zip(rows, shares, strict=True):
         u = scaled(image.flatten(0, 1).float(), projection)
@@ -139,7 +139,10 @@ def main() -> None:
 
     def read(indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         images = torch.stack([torch.from_numpy(np.array(data.cached.images[i])) for i in indices])
-        rows = [features(network, part.movedim(-1, 1) / 255) for part in images.split(20)]
+        rows = [
+            features(network, part.movedim(-1, 1) / 255)
+            for part in torch.chunk(images, max(len(images) // 20, 1))
+        ]
         masks = torch.stack([torch.from_numpy(np.array(data.cached.masks[i])) for i in indices]) > 0
         return torch.cat(rows), masks
 

@@ -64,8 +64,8 @@ class CachedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, 1, H, W) of features (N, sum of all maps' values)."""
-        parts = torch.split(x, [shape.numel() for shape in self.shapes], dim=1)
-        maps = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        parts = x.split_with_sizes([shape.numel() for shape in self.shapes], dim=1)
+        maps = [part.reshape(len(x), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return self.classifier.classified([x, *maps], self.size)
 
 
@@ -73,7 +73,7 @@ class CachedHead(nn.Module):
 def cached(encoder: str, images: Tensor) -> tuple[CachedHead, Tensor]:
     """Return the classifiers, without encoder, and the features of images, (N, sum of all maps' values)."""
     network = Smp(architecture="Hypercolumn", encoder=encoder, channels=images.shape[1], classes=1).eval()
-    rows = [network.encoder(part)[1:] for part in images.split(16)]
+    rows = [network.encoder(part)[1:] for part in torch.chunk(images, max(len(images) // 16, 1))]
     shapes = [maps.shape[1:] for maps in rows[0]]
     classifier = network.network
     assert isinstance(classifier, Hypercolumn)
@@ -90,6 +90,7 @@ class Problem:
         device = torch.device(given.device)
         channels, side = given.channels, given.size
         self.x = torch.rand(given.batch, channels, side, side)
+        self.network: nn.Module
         if given.cached:
             self.network, self.x = cached(given.encoder, self.x)
         else:
