@@ -291,3 +291,20 @@ def test_the_power_is_stated_in_the_reasons() -> None:
     few = answers(membership(nothing(), detectable=None))["average"]
     assert (few.rule, few.word) == ("A4", "Not resolvable")
     assert "not even perfect scores" in few.why
+
+
+def test_of_several_rates_that_could_be_nothing_the_highest_is_stated() -> None:
+    """With few patients every interval of a rate begins at zero, and several attacks have the smallest p-value."""
+    numbers = [
+        of_attack(kind="tpr_at_fpr_0.01", label=label, value=value, low=0.0, high=high)
+        for label, value, high in (
+            ("mia-base", 0.12, 0.58),
+            ("mia-lira", 0.77, 0.97),
+            ("mia-type2", 0.5, 0.9),
+        )
+    ]
+    single = answers(membership(*numbers))["single"]
+    assert single.measure is not None
+    assert single.measure.value == 0.77
+    assert single.why.startswith("mia-lira, the strongest of 3 attacks")
+    assert "in [0.000, 0.970]: at least a weak leak" in single.why

@@ -50,9 +50,7 @@ def leak(
     """
     if tested is None or not tested.tested:
         return Verdict("none", "Not tested", "AUC", None, "No membership attack was run on this victim.")
-    strongest = max(
-        tested.tested, key=lambda number: (strength(number, tested), -number.adjusted, number.low)
-    )
+    strongest = max(tested.tested, key=lambda number: order(number, tested))
     attack = next((attack for attack in attacks if _made(attack, strongest)), None)
     why = _rests_on(strongest, tested, attack)
     headline = _headline_auc(strongest, attack)
@@ -75,6 +73,14 @@ def strength(number: LeakNumber, tested: LeakResult) -> Strength:
         return 0
     strong = STRONG_AUC if number.kind.endswith("auc") else STRONG_TPR
     return 2 if number.low >= strong else 1
+
+
+def order(number: LeakNumber, tested: LeakResult) -> tuple[float, ...]:
+    """Return the sort key of a number as evidence, the strongest last.
+
+    With few patients several attacks have the least p-value and an interval from zero: the value decides.
+    """
+    return strength(number, tested), -number.adjusted, number.low, number.value
 
 
 def too_few(tested: LeakResult) -> bool:

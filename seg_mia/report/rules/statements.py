@@ -15,6 +15,7 @@ from seg_mia.report.rules.leak_verdict import (
     MEASURES,
     failed_control,
     measure_of,
+    order,
     strength,
 )
 from seg_mia.report.rules.levels import strongest_of
@@ -155,7 +156,7 @@ def _claimed(
 ) -> Statement:
     """Return the statement on the strongest claimed number that its negative control leaves standing."""
     claimed = [number for number in _of(tested[1], kinds) if strength(number, tested[1])]
-    ordered = sorted(claimed, key=lambda number: _order(number, tested[1]), reverse=True)
+    ordered = sorted(claimed, key=lambda number: order(number, tested[1]), reverse=True)
     answers = [_claim(row, question, rules, number, tested) for number in ordered]
     return next((answer for answer in answers if answer.answer == "evidence"), answers[0])
 
@@ -170,13 +171,13 @@ def _claim(
     )
     measure = Measure(number.value) if made is None else measure_of(made, number)
     measured = (MEASURES[number.kind], measure)
-    degree = "strong" if strength(number, joint) == 2 else "weak"
+    degree = "a strong leak" if strength(number, joint) == 2 else "at least a weak leak"
     bound = (
         f"at least {number.low:.3f}" if number.high is None else f"in [{number.low:.3f}, {number.high:.3f}]"
     )
     why = (
         f"{number.label}, {strongest_of(len(_attacks(joint)))}: {_p_in_words(number, joint)}. Corrected for "
-        f"the choice, it is {bound}: a {degree} leak."
+        f"the choice, it is {bound}: {degree}."
     )
     control = None if made is None else failed_control(made, number, controls)
     if control is None:
@@ -201,12 +202,7 @@ def _of(tested: LeakResult, kinds: Sequence[str]) -> list[LeakNumber]:
 
 
 def _strongest(tested: LeakResult, kinds: Sequence[str]) -> LeakNumber:
-    return max(_of(tested, kinds), key=lambda number: _order(number, tested))
-
-
-def _order(number: LeakNumber, tested: LeakResult) -> tuple[float, ...]:
-    """Return the sort key of a number as evidence, the strongest last."""
-    return strength(number, tested), -number.adjusted, number.low
+    return max(_of(tested, kinds), key=lambda number: order(number, tested))
 
 
 def _attacks(tested: LeakResult) -> set[tuple[str, int]]:
