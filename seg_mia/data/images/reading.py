@@ -44,6 +44,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     cv2.error,
+    PillowImage.DecompressionBombError,
     Warning,  # warnings become errors here: Pillow only warns of damage
 )
 
@@ -143,7 +144,7 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path} must be a whole image, got: {error}; copy it again") from None
 
 
