@@ -1,6 +1,7 @@
 """Header fields of PNG, TIFF and BMP files that alter pixel values and are ignored by readers."""
 
 import struct
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -118,18 +119,29 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
 
 def _check_shown(tags: Any, path: Path) -> None:
     """Reject TIFF display tables, which all readers ignore."""
-    colours, reference = tags.get(_COLOURS), tags.get(_REFERENCE)
+    colours = tags.get(_COLOURS)
     if colours and max(colours) < 256:
         raise InputError(
             f"{path} must have a palette of 16 bits, got none above 255 (ColorMap); save it as PNG"
         )
+    refuse_tables(tags, path)
+
+
+def refuse_tables(tags: Mapping[int, Any], path: Path) -> None:
+    """Raise InputError for a TIFF file with tables that change the meaning of its values.
+
+    Args:
+        tags: values by code; ratios as one number each.
+        path: file, for error messages.
+    """
     curves = [name for tag, name in _TABLES.items() if tags.get(tag)]
+    reference = tags.get(_REFERENCE)
     if reference is not None and tuple(map(float, reference)) not in _WHOLE:
         curves.append("ReferenceBlackWhite")
     if curves:
         raise InputError(
             f"{path} must hold plain values, got {', '.join(curves)}, which changes their meaning; apply it "
-            "and save the image as PNG"
+            "and save the image as PNG, or without the field"
         )
 
 
