@@ -117,9 +117,7 @@ class LabelFiles:
         fits = labelled(root, _pattern(masks), self._named, endings)
         return {path: fit.length for path, fit in fits.items()}
 
-    def _without_image(
-        self, root: Path, pattern: str, cases: Set[str], endings: Sequence[str]
-    ) -> list[str]:
+    def _without_image(self, root: Path, pattern: str, cases: Set[str], endings: Sequence[str]) -> list[str]:
         """Return the cases that only masks have."""
         fits = labelled(root, pattern, self._named, endings, cases)
         return sorted({fit.case for fit in fits.values()} - cases)

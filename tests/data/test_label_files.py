@@ -126,7 +126,10 @@ def test_files_of_labels_beside_images_are_no_images(tmp_path: Path) -> None:
     for case in ("a", "a_left", "b"):
         save(root / f"{case}.nii.gz", ramp())
         for name in ("kidney", "left_kidney"):
-            save(root / f"{case}_{name}.nii.gz", masks()["liver"] if name == "kidney" else masks()["kidney_left"])
+            save(
+                root / f"{case}_{name}.nii.gz",
+                masks()["liver"] if name == "kidney" else masks()["kidney_left"],
+            )
     places = {"images": "./{case}.nii.gz", "masks": ".//{case}_{label}"}
     labels: Any = {"kidney": "kidney", "left": "left_kidney"}
     source = source_of(VolumeFiles, root, label_files=labels, **places)
