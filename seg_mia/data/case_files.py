@@ -68,7 +68,7 @@ def matching(root: Path, pattern: str) -> dict[Path, Fit]:
 
 
 def checked(pattern: str, fields: Sequence[str]) -> str:
-    """Return a pattern in plain spelling; InputError for fields besides the case and these, or another place."""
+    """Return a pattern in plain spelling; InputError for another field or place."""
     plain = PurePosixPath(pattern).as_posix()
     rest = plain
     for field in (CASE, *fields):

@@ -11,6 +11,7 @@ from seg_mia.data.case_files import by_channel
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.sets.volumes import VolumeFiles
+from seg_mia.data.volumes.windows import Windows
 from seg_mia.errors import InputError
 from tests.data.scans import AFFINE, ramp, save
 
@@ -204,6 +205,10 @@ def test_a_path_is_of_the_longest_ending_and_masks_are_no_images(tmp_path: Path,
         ({"percentiles": [90, 10]}, "two ascending numbers of 0 to 100"),
         ({"percentiles": [1]}, "two ascending numbers of 0 to 100"),
         ({"windows": [None, None, None, None]}, "without a window needs percentiles"),
+        (
+            {"windows": [[1, 2]] * 4, "percentiles": [1, 99]},
+            "windows has one for each; leave out percentiles",
+        ),
         ({"windows": [[1, 0]] * 4}, "width must be above 0"),
         ({"windows": [[1]] * 4}, "pairs of level and width"),
     ],
@@ -213,3 +218,15 @@ def test_settings_of_channels_out_of_place(tmp_path: Path, options: dict[str, An
     root = str(brats(tmp_path / "root"))
     with pytest.raises(InputError, match=message):
         VolumeFiles(root=root, **(settings | options)).read_source()
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({}, "--data.level 50 --data.width 100"),
+        ({"percentiles": (1, 99)}, "--data.level 50 --data.width 100, without --data.percentiles"),
+        ({"channels": ((1, 2), None), "percentiles": (1, 99)}, "--data.windows '[[50, 100], ...]', one for"),
+    ],
+)
+def test_the_option_that_has_an_effect_is_advised(options: dict[str, Any], option: str) -> None:
+    assert Windows(**options).option(0, 100).startswith(option)

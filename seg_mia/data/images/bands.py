@@ -107,8 +107,8 @@ def _check(page: Any, path: Path, size: int) -> None:
         raise InputError(f"{path} must be upright, got Orientation {tags[_ORIENTATION]}; turn its pixels")
     if any(page.extrasamples):
         raise InputError(
-            f"{path} must hold bands, got an alpha channel (ExtraSamples {max(page.extrasamples)}); remove it, "
-            "or state 0 (unspecified) if it is a band"
+            f"{path} must hold bands, got an alpha channel (ExtraSamples {max(page.extrasamples)}); remove "
+            "it, or state 0 (unspecified) if it is a band"
         )
     refuse_tables(tags, path)
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]

@@ -67,6 +67,16 @@ def white_is_zero(image: PillowImage.Image) -> bool:
     return tags.get(_PHOTOMETRIC) == 0 and image.mode in ("I;16", "I;16B", "F")
 
 
+def refuse_white_as_zero(image: PillowImage.Image, path: Path) -> None:
+    """Raise InputError for a TIFF file of inverted values, whose range would be ambiguous."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) == 0:
+        raise InputError(
+            f"{path} must have 0 as black for value_range, got 0 as white (PhotometricInterpretation 0); "
+            "save its values as PNG, or leave out value_range"
+        )
+
+
 def unidentified(data: bytes) -> str:
     """Return the TIFF header fields unknown to the reader; empty for other files."""
     if data[:4] not in _TIFF:

@@ -45,8 +45,8 @@ _OWN_LIMIT = _OwnLimit()
 def opened(file: BytesIO | Path, path: Path) -> Generator[PillowImage.Image, None, None]:
     """Open an image, which may be decoded within the context.
 
-    The limit replaces Pillow's, which warns from 89 million pixels on, less than a pathology image has, and is
-    checked again when a TIFF file is decoded.
+    The limit replaces Pillow's, which warns from 89 million pixels on, less than a pathology image has, and
+    is checked again when a TIFF file is decoded.
 
     Args:
         file: the file, or its bytes.
@@ -65,8 +65,8 @@ def check_size(height: int, width: int, path: Path) -> None:
     most = _largest()
     if height * width > most:
         raise InputError(
-            f"{path} must have at most {most} pixels, its header states {width}x{height}; if that is its size, "
-            f"set the environment variable {VARIABLE} to a larger number, otherwise replace the file"
+            f"{path} must have at most {most} pixels, its header states {width}x{height}; if that is its "
+            f"size, set the environment variable {VARIABLE} to a larger number, otherwise replace the file"
         )
 
 

@@ -87,6 +87,17 @@ def test_a_range_holds_for_grey_and_colours_too(tmp_path: Path) -> None:
         read_image(tmp_path / "float.tif", 1)
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_a_range_of_inverted_values_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tif"
+    values = bands(1, "f4")[0] / (200 if kind == "f4" else 1)
+    tifffile.imwrite(path, values.astype(kind), photometric="miniswhite")
+    assert read_image(path, 1).shape == (*SIZE, 1)
+    for channels in (1, 3):
+        with pytest.raises(InputError, match="must have 0 as black for value_range, got 0 as white"):
+            read_image(path, channels, (0, 150))
+
+
 def _written(path: Path, values: Any, **options: Any) -> None:
     tifffile.imwrite(path, values, **{"photometric": "minisblack", "planarconfig": "separate"} | options)
 
