@@ -97,10 +97,10 @@ class AugmentedPatches:
         inner = tuple(
             slice(edge, edge + side) for edge, side in zip(self.margins, self.patches.size, strict=True)
         )
-        augmented, labels = (array[inner] for array in self.augment(*cut, epoch=epoch, index=index))
-        if (labels == IGNORE).all():
+        augmented, labels = self.augment(*cut, epoch=epoch, index=index)
+        if (labels[inner] == IGNORE).all():
             return image[part], mask[part]
-        return augmented, labels
+        return augmented[inner], labels[inner]
 
     def _surrounded(self, values: NDArray[Any], part: tuple[slice, ...], outside: int) -> NDArray[Any]:
         """Return a part and its margins, filled outside of the sample."""

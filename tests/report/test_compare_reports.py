@@ -12,6 +12,7 @@ from seg_mia.membership.compare import Scored
 from seg_mia.membership.intervals import auc_bounds
 from seg_mia.report import compare
 from seg_mia.report.compare import Change, compare_reports, unpaired_difference
+from seg_mia.report.evidence.utility import difference
 from seg_mia.report.write import write_report
 from tests.report.audits import audit, compared, fool, guess
 
@@ -149,7 +150,7 @@ def test_labels_of_both_reports_are_compared() -> None:
 def test_only_differences_with_values_share_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, tails = np.random.default_rng(3), list[float]()
     folders = [report(name, sides(rng, 0.5), dice_of(rng, 0.8)) for name in ("a", "b")]
-    measured = compare.difference
+    measured = difference
 
     def noted(*arguments: Any, tail: float) -> Any:
         tails.append(tail)

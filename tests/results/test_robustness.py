@@ -36,7 +36,7 @@ def test_labels_before_and_after_are_of_the_same_images() -> None:
     }
     core, rim = label_changes(values)
     assert (core.label, core.images) == ("core", 2)
-    assert (core.before, core.after) == (pytest.approx(0.7), pytest.approx(0.3))
+    assert [core.before, core.after] == pytest.approx([0.7, 0.3])
     assert (rim.images, rim.before, rim.after) == (0, None, None)
 
 

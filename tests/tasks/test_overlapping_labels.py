@@ -225,12 +225,12 @@ def test_the_texture_attack_is_refused() -> None:
 def test_a_deployed_systems_ids_become_sets(data: Phantom, tmp_path: Path) -> None:
     ids = np.array([[0, 1, 4], [5, 9, 2]], np.uint16)
     Image.fromarray(ids).save(tmp_path / "mask.png")
-    read = reference_ids(tmp_path / "mask.png", (2, 3))
+    read = reference_ids(tmp_path / "mask.png", (2, 3), data.source)
     assert read.tolist() == ids.tolist()
     assert data.source.reference(read).tolist() == [[0, 1, 3], [1, 0, 1]]
     np.save(tmp_path / "maps.npy", np.zeros((4, 2, 3), np.float32))
     with pytest.raises(InputError, match="label ids"):
-        reference_ids(tmp_path / "maps.npy", (2, 3))
+        reference_ids(tmp_path / "maps.npy", (2, 3), data.source)
 
 
 def test_regions_of_the_phantom_list_its_classes() -> None:

@@ -56,7 +56,7 @@ def read_bands(path: Path, count: int) -> NDArray[Any]:
 
     try:
         with tifffile.TiffFile(path) as file:
-            pages = list(file.pages)
+            pages: list[Any] = list(file.pages)
             for page in pages:
                 _check(page, path, file.filehandle.size)
             _check_count([page.samplesperpixel for page in pages], path, count)

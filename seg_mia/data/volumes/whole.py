@@ -112,8 +112,8 @@ class VolumeSource(Source):
     def prediction(self, file: Path) -> NDArray[Any] | None:
         """Return the values of a volume file in the axes of samples (D, H, W); None for other files."""
         if is_itk(file):
-            return _planes(ItkFile(file))
-        return _planes(NiftiFile(file)) if is_volume(file) else None
+            return _planes(ItkFile(file).read())
+        return _planes(NiftiFile(file).read()) if is_volume(file) else None
 
     @property
     def window(self) -> str:

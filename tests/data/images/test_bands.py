@@ -149,7 +149,7 @@ def test_what_is_no_such_image_is_one_line(tmp_path: Path) -> None:
 def _without_last(path: Path, code: int, count: int) -> None:
     """Shorten a field of a little-endian TIFF file to its first values."""
     with tifffile.TiffFile(path) as file:
-        offset = file.pages[0].tags[code].offset
+        offset = file.pages.first.tags[code].offset
     data = bytearray(path.read_bytes())
     data[offset + 4 : offset + 8] = count.to_bytes(4, "little")
     path.write_bytes(data)
@@ -162,7 +162,7 @@ def test_missing_strips_and_tiles_are_refused(tmp_path: Path, options: dict[str,
     _written(path, bands(5), **options)
     with tifffile.TiffFile(path) as file:
         codes = (324, 325) if "tile" in options else (273, 279)
-        count = len(file.pages[0].dataoffsets)
+        count = len(file.pages.first.dataoffsets)
     for code in codes:
         _without_last(path, code, count - 2)
     with pytest.raises(InputError, match="must be a whole TIFF file, got a truncated one"):
