@@ -1,6 +1,7 @@
 """One large image: how often it is held in float from the file to an attack."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -181,11 +182,14 @@ def test_pictures_of_large_images_leave_out_rows_and_columns() -> None:
     assert OrthogonalSlices(mask[:1024, :700])(random(3, 1024, 700)).shape == (3, 1024, 700)
 
 
+@pytest.mark.parametrize(
+    ("name", "compression"), [("wide.png", None), ("wide.tif", None), ("wide.tif", "tiff_adobe_deflate")]
+)
 def test_a_header_of_too_many_pixels_is_refused_unless_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, compression: str | None
 ) -> None:
-    path = tmp_path / "wide.png"
-    Image.new("L", (60, 40)).save(path)
+    path = tmp_path / name
+    Image.new("L", (60, 40)).save(path, **({"compression": compression} if compression else {}))
     monkeypatch.setenv("SEG_MIA_LARGEST_IMAGE", "2399")
     for read in (lambda: read_image(path, 1), lambda: image_size(path)):
         with pytest.raises(InputError, match=r"at most 2399 pixels.*60x40.*SEG_MIA_LARGEST_IMAGE"):
@@ -193,6 +197,8 @@ def test_a_header_of_too_many_pixels_is_refused_unless_allowed(
     monkeypatch.setenv("SEG_MIA_LARGEST_IMAGE", "2400")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_image(path, 1).shape == (40, 60, 1)  # Pillow's own limit does not count
+    with ThreadPoolExecutor(4) as threads:
+        assert all(image.shape == (40, 60, 1) for image in threads.map(read_image, [path] * 40, [1] * 40))
     assert Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setenv("SEG_MIA_LARGEST_IMAGE", "many")
     with pytest.raises(InputError, match="number of pixels"):

@@ -109,6 +109,10 @@ class AlteredSource(Source):
         """As of the source."""
         return self.source.window
 
+    def window_option(self, low: float, high: float) -> str:
+        """As of the source."""
+        return self.source.window_option(low, high)
+
     def limits(self, index: int) -> tuple[float, float]:
         """As of the source."""
         return self.source.limits(index)

@@ -1,6 +1,7 @@
 """Training augmentation, determined by seed, epoch and sample alone."""
 
 import os
+from collections.abc import Sequence
 from itertools import combinations
 from random import Random
 from typing import Literal, assert_never
@@ -18,6 +19,9 @@ os.environ.setdefault(
 import albumentations as A  # noqa: N812  # after the line above; A is the name its users know
 
 Augmentation = Literal["none", "flip", "standard"]
+
+_SMALLEST, _SHIFT, _DEGREES = 0.9, 0.06, 15
+"""Of `standard`: least scale, and most translation, as a share of the image, and rotation."""
 
 
 class Augmenter:
@@ -67,6 +71,17 @@ def augmenter(policy: Augmentation, seed: int, *, axes: int) -> Augmenter | Volu
     return Augmenter(policy, seed) if axes == 2 else VolumeFlips(seed)
 
 
+def margins(policy: Augmentation, size: Sequence[int]) -> tuple[int, ...]:
+    """Return the pixels on each side of a patch (h, w) that its augmentation may move into it."""
+    if policy != "standard":
+        return (0,) * len(size)
+    cosine, sine = np.cos(np.radians(_DEGREES)), np.sin(np.radians(_DEGREES))
+    turned = np.array([[cosine, sine], [sine, cosine]]) / _SMALLEST
+    # The translation is a share of the whole that is cut: whole = turned (size + 2 shift whole).
+    whole = np.linalg.solve(np.eye(2) - 2 * _SHIFT * turned, turned @ np.asarray(size, np.float64))
+    return tuple(int(np.ceil((most - side) / 2)) + 1 for most, side in zip(whole, size, strict=True))
+
+
 def mirrored_axes(policy: Augmentation, *, axes: int) -> tuple[tuple[int, ...], ...]:
     """Return the sets of axes along which a policy flips samples (..., *S), the empty one first."""
     match policy:
@@ -91,9 +106,9 @@ def _transforms(policy: Augmentation) -> list[A.BasicTransform]:
             return [
                 A.HorizontalFlip(p=0.5),
                 A.Affine(
-                    scale=(0.9, 1.1),
-                    translate_percent=(-0.06, 0.06),
-                    rotate=(-15, 15),
+                    scale=(_SMALLEST, 1.1),
+                    translate_percent=(-_SHIFT, _SHIFT),
+                    rotate=(-_DEGREES, _DEGREES),
                     fill_mask=IGNORE,
                     p=0.7,
                 ),

@@ -215,14 +215,15 @@ def _decoded(source: Source) -> Generator[tuple[Image, Mask], None, None]:
     )
     try:
         first = source.decode(0)
-        most = min(2 * threads, _AHEAD // sum(array.nbytes for array in first))
+        most = 2 * threads if source.decoded_at_once is None else threads - 1
+        most = min(most, _AHEAD // sum(array.nbytes for array in first))
         yield first
         del first
         with ThreadPoolExecutor(threads) as pool:
             ahead = deque[Future[tuple[Image, Mask]]]()
             for index in range(1, len(source)):
                 ahead.append(pool.submit(source.decode, index))
-                if len(ahead) > (most if source.decoded_at_once is None else threads - 1):
+                if len(ahead) > most:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -228,10 +228,9 @@ def _values(sight: Sight, indices: NDArray[np.int64]) -> str:
         return f"their values lie in [{low:.4g}, {high:.4g}] of [0, 1]; rescale or remove the files"
     ends = np.array([source.limits(int(i)) for i in _some(indices)])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    level, width = (low + high) / 2, max(high - low, 1e-6)
     return (
         f"their values lie in [{low:.4g}, {high:.4g}], and {source.window}; set the window to the data, "
-        f"such as --data.level {level:.4g} --data.width {width:.4g}"
+        f"such as {source.window_option(low, high)}"
     )
 
 

@@ -1,6 +1,6 @@
 """Masks in a file for each label, which may overlap, as of TotalSegmentator's `segmentations` folders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.case_files import CASE, LABEL
+from seg_mia.data.case_files import CASE, LABEL, checked, labelled
 from seg_mia.data.root import path_below, regular
 from seg_mia.data.source import Mask
 from seg_mia.errors import InputError, name_some
@@ -79,10 +79,15 @@ class LabelFiles:
 
         Raises:
             InputError: a label without a file, unless `absent` is empty, or a case without any; two files of
-                one label and name.
+                one label and name; a mask without an image.
         """
-        pattern = masks if CASE in masks else f"{masks}/{CASE}"
-        pattern = pattern if LABEL in pattern else f"{pattern}/{LABEL}"
+        pattern, cases = _pattern(masks), list(cases)
+        strays = self._without_image(root, pattern, set(cases), endings)
+        if strays:
+            raise InputError(
+                f"images and masks must pair by name, masks of {len(strays)} cases have no image "
+                f"({name_some(strays)}); rename or remove them"
+            )
         lacking = dict[str, str]()
         found = dict[str, tuple[Part, ...]]()
         for case in cases:
@@ -106,6 +111,20 @@ class LabelFiles:
                 f"label_files and masks{remedy}"
             )
         return found
+
+    def lengths(self, root: Path, masks: str, endings: Sequence[str]) -> dict[Path, int]:
+        """Return the length of the pattern that each mask file fits; see `files_by_case`."""
+        fits = labelled(root, _pattern(masks), self._named, endings)
+        return {path: fit.length for path, fit in fits.items()}
+
+    def _without_image(self, root: Path, pattern: str, cases: Set[str], endings: Sequence[str]) -> list[str]:
+        """Return the cases that only masks have."""
+        fits = labelled(root, pattern, self._named, endings, cases)
+        return sorted({fit.case for fit in fits.values()} - cases)
+
+    @property
+    def _named(self) -> list[str]:
+        return [file for files in self.files for file in files]
 
     def combined(self, masks: Iterable[tuple[Part, NDArray[np.bool_]]], shape: tuple[int, ...]) -> Mask:
         """Return the class of each pixel, uint8.
@@ -132,6 +151,12 @@ class LabelFiles:
                 )
             ids[mask] = part.label + 1
         return ids
+
+
+def _pattern(masks: str) -> str:
+    """Return the pattern of mask files of a setting."""
+    pattern = masks if CASE in masks else f"{masks}/{CASE}"
+    return checked(pattern if LABEL in pattern else f"{pattern}/{LABEL}", (LABEL,))
 
 
 def foreground(values: NDArray[Any], path: Path) -> NDArray[np.bool_]:

@@ -1,11 +1,12 @@
 """Training patches, determined by seed, epoch and sample alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.data.augment import Augmentation
+from seg_mia.data.augment import Augmentation, Augmenter, margins
 from seg_mia.data.source import Image, Mask
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
@@ -37,11 +38,12 @@ class Patches:
 
     def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
         """Return the patch of an image (*S, C) and its mask (*S), as views."""
-        draw = np.random.default_rng([self.seed, epoch, index, _STREAM])
-        part = self._part(mask, draw)
+        part = self.part(mask, epoch=epoch, index=index)
         return image[part], mask[part]
 
-    def _part(self, mask: Mask, draw: np.random.Generator) -> tuple[slice, ...]:
+    def part(self, mask: Mask, *, epoch: int, index: int) -> tuple[slice, ...]:
+        """Return the place of the patch, by the mask (*S) of the whole sample."""
+        draw = np.random.default_rng([self.seed, epoch, index, _STREAM])
         on_foreground = draw.random() < self.foreground
         starts = [
             int(draw.integers(whole - side + 1)) for whole, side in zip(mask.shape, self.size, strict=True)
@@ -71,6 +73,43 @@ class Patches:
 
     def _slices(self, starts: Sequence[int]) -> tuple[slice, ...]:
         return tuple(slice(start, start + side) for start, side in zip(starts, self.size, strict=True))
+
+
+class AugmentedPatches:
+    """Augments a patch with what surrounds it, which rotation and translation move into it.
+
+    Beyond the sample lie black and ignored pixels, as in the augmentation of whole samples. A patch that
+    would have no labelled pixel any more is not augmented.
+
+    Args:
+        patches: draws the patches (H, W).
+        policy: of the augmentation.
+    """
+
+    def __init__(self, patches: Patches, policy: Augmentation) -> None:
+        self.patches, self.augment = patches, Augmenter(policy, patches.seed)
+        self.margins = margins(policy, patches.size)
+
+    def __call__(self, image: Image, mask: Mask, *, epoch: int, index: int) -> tuple[Image, Mask]:
+        """Return the augmented patch of an image (H, W, C) and its mask (H, W)."""
+        part = self.patches.part(mask, epoch=epoch, index=index)
+        cut = self._surrounded(image, part, 0), self._surrounded(mask, part, IGNORE)
+        inner = tuple(
+            slice(edge, edge + side) for edge, side in zip(self.margins, self.patches.size, strict=True)
+        )
+        augmented, labels = self.augment(*cut, epoch=epoch, index=index)
+        if (labels[inner] == IGNORE).all():
+            return image[part], mask[part]
+        return augmented[inner], labels[inner]
+
+    def _surrounded(self, values: NDArray[Any], part: tuple[slice, ...], outside: int) -> NDArray[Any]:
+        """Return a part and its margins, filled outside of the sample."""
+        held, beyond = list[slice](), [(0, 0)] * values.ndim
+        for axis, (edge, margin) in enumerate(zip(part, self.margins, strict=True)):
+            start, stop, length = edge.start - margin, edge.stop + margin, values.shape[axis]
+            held.append(slice(max(start, 0), min(stop, length)))
+            beyond[axis] = (max(-start, 0), max(stop - length, 0))
+        return np.pad(values[tuple(held)], beyond, constant_values=outside)
 
 
 def class_counts(mask: Mask) -> NDArray[np.int64]:

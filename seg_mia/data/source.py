@@ -92,6 +92,10 @@ class Source(ABC):
         """What a grey window shows of the files' values, as a clause; nothing where there is none."""
         return ""
 
+    def window_option(self, low: float, high: float) -> str:
+        """Return the options that show the values from low to high; asked where there is a window."""
+        raise NotImplementedError
+
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and the largest value of the undecoded image; asked where there is a window."""
         raise NotImplementedError

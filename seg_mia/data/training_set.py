@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.augment import Augmentation, augmenter
-from seg_mia.data.patches import Patches
+from seg_mia.data.patches import AugmentedPatches, Patches
 from seg_mia.data.samples import Change
 from seg_mia.data.source import Image
 from seg_mia.errors import InputError
@@ -46,7 +46,7 @@ def check_unevaluated(indices: NDArray[np.int64], evaluated: Collection[int]) ->
 def training_changes(
     augment: Augmentation, patch: Sequence[int] | None, foreground: float, *, seed: int, axes: int
 ) -> tuple[Change, ...]:
-    """Return the changes of training samples: a patch and its augmentation; of volumes, flips, then a patch.
+    """Return the changes of training samples: an augmented patch; of volumes, flips, then a patch.
 
     A whole image need not be augmented for one patch. The flips of a volume are views.
 
@@ -58,5 +58,7 @@ def training_changes(
         axes: spatial axes of the samples.
     """
     part = None if patch is None else Patches(patch, foreground, seed)
-    changes: list[Change | None] = [part, augmenter(augment, seed, axes=axes)]
-    return tuple(change for change in (changes if axes == 2 else changes[::-1]) if change is not None)
+    if part is not None and axes == 2 and augment != "none":
+        return (AugmentedPatches(part, augment),)
+    changes: list[Change | None] = [augmenter(augment, seed, axes=axes), part]
+    return tuple(change for change in changes if change is not None)

@@ -12,7 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.compare import Scored, read_scores
 from seg_mia.membership.intervals import Interval, auc_bounds, paired_difference
 from seg_mia.membership.roc import auc
-from seg_mia.report.evidence.utility import OF_LABEL, dice_of, difference, groups_of
+from seg_mia.report.evidence.utility import OF_LABEL, Dice, dice_of, difference, groups_of
 from seg_mia.report.load import StoredAudit, read_audit
 from seg_mia.report.read import read_report, report_folder
 from seg_mia.report.sums import NUMBERS
@@ -54,8 +54,9 @@ class Change:
         first: in the first report.
         second: in the second.
         difference: with an interval that holds for all differences at once; None without the values.
-        paired: whether the samples are the same.
+        paired: whether the samples are the same, of a label whether there are any common ones.
         direction: what it means.
+        images: number of common samples, of a label's Dice.
     """
 
     subject: str
@@ -64,6 +65,13 @@ class Change:
     difference: Measure | None
     paired: bool
     direction: Direction
+    images: int | None = None
+
+    @property
+    def samples(self) -> str:
+        """Whether the samples are the same, and how many."""
+        number = "" if self.images is None else f", {self.images} images"
+        return f"paired{number}" if self.paired else "not paired"
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Comparison:
                 interval(change.first),
                 interval(change.second),
                 "none" if change.difference is None else interval(change.difference),
-                "paired" if change.paired else "not paired",
+                change.samples,
                 change.direction,
             ]
             for change in self.changes
@@ -124,10 +132,13 @@ def compare_reports(first: str | Path, second: str | Path) -> Comparison:
     pairs = _pairs(before.report, after.report)
     has_dice = all(_victim(side.report) is not None for side in (before, after))
     labels = [label for label in _label_dice(before) if label in _label_dice(after)] if has_dice else []
-    tail = ERROR / 2 / max(1, len(pairs) + has_dice + len(labels))
-    changes = [_auc_change(label, (before, after), results, tail) for label, results in pairs.items()]
-    changes += [_dice_change(before, after, tail)] if has_dice else []
-    changes += [_dice_change(before, after, tail, label) for label in labels]
+    scores = {label: _both_scores((before, after), results) for label, results in pairs.items()}
+    tables = {label: _dice_tables(before, after, label) for label in [*([None] if has_dice else []), *labels]}
+    resolved = sum(both is not None for both in scores.values())
+    resolved += sum(_are_paired(both, label) for label, both in tables.items())
+    tail = ERROR / 2 / max(1, resolved)
+    changes = [_auc_change(label, results, scores[label], tail) for label, results in pairs.items()]
+    changes += [_dice_change((before, after), both, tail, label) for label, both in tables.items()]
     return Comparison(
         changes, list(_statements(before.report, after.report)), list(_notes(before.report, after.report))
     )
@@ -160,16 +171,26 @@ def _pairs(first: Report, second: Report) -> dict[str, tuple[MembershipResult, M
     }
 
 
+def _both_scores(
+    sides: tuple[Side, Side], results: tuple[MembershipResult, MembershipResult]
+) -> tuple[Scored, Scored] | None:
+    """Return an attack's scores in both reports, None if any are gone."""
+    before, after = (_scores(side, result) for side, result in zip(sides, results, strict=True))
+    return None if before is None or after is None else (before, after)
+
+
 def _auc_change(
-    label: str, sides: tuple[Side, Side], results: tuple[MembershipResult, MembershipResult], tail: float
+    label: str,
+    results: tuple[MembershipResult, MembershipResult],
+    scores: tuple[Scored, Scored] | None,
+    tail: float,
 ) -> Change:
     """Return the change of an attack's AUC over patients; a lower one is better."""
-    scores = [_scores(side, result) for side, result in zip(sides, results, strict=True)]
     values = [result.pooled or result.auc for result in results]
     subject = f"AUC, {label}"
-    if scores[0] is None or scores[1] is None:
+    if scores is None:
         return Change(subject, values[0], values[1], None, paired=False, direction="not resolvable")
-    before, after = scores[0], scores[1]
+    before, after = scores
     paired = all(np.array_equal(a, b) for a, b in zip(before[:3], after[:3], strict=True))
     if paired:
         change = paired_difference(
@@ -211,25 +232,42 @@ def _label_dice(side: Side) -> dict[str, Measure]:
     return {} if first is None else {label.label: label.nonmembers for label in first.labels}
 
 
-def _dice_change(first: Side, second: Side, tail: float, label: str | None = None) -> Change:
+def _dice_tables(first: Side, second: Side, label: str | None) -> tuple[Dice, Dice]:
+    """Return the Dice, or that of a label, of each non-member in both reports, where it is defined."""
+    victims = [min(side.stored.audit.defences, key=lambda victim: victim.order) for side in (first, second)]
+    column = "dice" if label is None else f"{OF_LABEL}{label}"
+    return (
+        dice_of(first.stored, victims[0], "nonmembers", column),
+        dice_of(second.stored, victims[1], "nonmembers", column),
+    )
+
+
+def _are_paired(tables: tuple[Dice, Dice], label: str | None) -> bool:
+    """Return whether the samples are the same; a label's Dice is compared where both networks have one."""
+    first, second = (set(table) for table in tables)
+    return bool(first & second) if label else bool(first) and first == second
+
+
+def _dice_change(
+    sides: tuple[Side, Side], tables: tuple[Dice, Dice], tail: float, label: str | None
+) -> Change:
     """Return the change of the Dice on non-members, or of a label's; a higher one is better."""
-    tables, groups = [], dict[str, str]()
-    for side in (first, second):
-        victim = min(side.stored.audit.defences, key=lambda victim: victim.order)
-        tables.append(dice_of(side.stored, victim, "nonmembers", f"{OF_LABEL}{label}" if label else "dice"))
+    groups = dict[str, str]()
+    for side in sides:
         scores = [_scores(side, result) for result in _attacks(side.report).values()]
         groups |= groups_of(scored for scored in scores if scored is not None)
-    paired = bool(tables[0]) and set(tables[0]) == set(tables[1])
+    paired = _are_paired(tables, label)
     change = difference(tables[1], tables[0], groups, tail=tail) if paired else None
     values = [
         _label_dice(side)[label]
         if label
         else next((row.nonmembers for row in side.report.evidence.utility if row.row == 0), Measure(None))
-        for side in (first, second)
+        for side in sides
     ]
     direction = "not resolvable" if change is None else _direction(change, lower_is_better=False)
     subject = f"Dice of {label}, non-members" if label else "Dice, non-members"
-    return Change(subject, values[0], values[1], change, paired, direction)
+    common = len(set(tables[0]) & set(tables[1])) if label else None
+    return Change(subject, values[0], values[1], change, paired, direction, common)
 
 
 def _direction(change: Measure, *, lower_is_better: bool) -> Direction:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_mia.results.base import Measure, Number, Result
+from seg_mia.results.robustness import LabelChange
 
 
 class CurvePoint(Result):
@@ -74,20 +75,6 @@ class Promise(Result):
     compared: int
     audits: list[PromiseAudit]
     above: list[str]
-
-
-class LabelChange(Result):
-    """Group 8: one label, or class, before and after a perturbation.
-
-    Attributes:
-        label: its name where the data names it, else `class1` and so on.
-        before: mean Dice before, over the images that show or predict it; None if none does.
-        after: mean Dice after.
-    """
-
-    label: str
-    before: Number
-    after: Number
 
 
 class Robustness(Result):

@@ -5,7 +5,14 @@ from typing import Literal
 from pydantic import Field
 
 from seg_mia.results.base import AttackRecord, Average, Measure, Number, Result, Settings
-from seg_mia.results.robustness import FittingSet, MemberRow, MinimalNorms, RobustnessCurve, SanityCheck
+from seg_mia.results.robustness import (
+    FittingSet,
+    LabelChange,
+    MemberRow,
+    MinimalNorms,
+    RobustnessCurve,
+    SanityCheck,
+)
 
 FUSED = "fused"
 """The row of all losses together."""
@@ -76,6 +83,7 @@ class PerturbationSummary(Result):
         unchanged: how many the attack left as they were.
         no_gradient: of how many an attack that follows gradients had none.
         results: each measure's average over images.
+        labels: Dice of each of several labels before and after, over the images where both are defined.
         success: a row per loss, where rates were counted.
         strengths: a row per strength, where several were tried.
         members: a row per member, of an ensemble of attacks.
@@ -100,6 +108,7 @@ class PerturbationSummary(Result):
     results: dict[str, Average]
     success: list[SuccessRow]
     strengths: list[dict[str, Number]]
+    labels: list[LabelChange] = Field(default_factory=list)
     members: list[MemberRow] = Field(default_factory=list)
     minimal: MinimalNorms | None = None
     curve: RobustnessCurve | None = None

@@ -14,6 +14,40 @@ TAIL = 0.025
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
+class LabelChange(Result):
+    """One label, or class, before and after a perturbation.
+
+    Attributes:
+        label: its name where the data names it, else `class1` and so on.
+        images: how many have both Dice: those that show the label, or where it is predicted before and after.
+        before: mean Dice before, over these images; None if there are none.
+        after: mean Dice after, over the same images.
+    """
+
+    label: str
+    images: int
+    before: Number
+    after: Number
+
+
+def label_changes(values: Mapping[str, Tensor]) -> list[LabelChange]:
+    """Return the Dice of each label before and after, where there are several.
+
+    Args:
+        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined.
+    """
+    beginning, rows = "dice_clean_", list[LabelChange]()
+    for name, clean in values.items():
+        if not name.startswith(beginning):
+            continue
+        label = name.removeprefix(beginning)
+        attacked = values[f"dice_adversarial_{label}"]
+        both = ~(clean.isnan() | attacked.isnan())
+        before, after = (float(dice[both].mean()) if both.any() else None for dice in (clean, attacked))
+        rows.append(LabelChange(label=label, images=int(both.sum()), before=before, after=after))
+    return rows
+
+
 class MemberRow(Result):
     """What one member of an ensemble contributes.
 

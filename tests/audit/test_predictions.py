@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from seg_mia.audit.predictions.results import shown_ids
 from seg_mia.audit.predictions.settings import PredictionSettings, read_prediction_settings
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
@@ -374,3 +375,17 @@ def test_an_id_of_no_region_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     file = table(tmp_path, regions_release(tmp_path))
     assert main(["audit", f"--predictions={file}", "--regions={core: [2], rim: [3]}"]) == 2
     assert "must hold the ids of the regions, 0 and 255, got 1" in one_error(capsys)
+
+
+def test_exclusive_channels_are_shown_by_class_numbers() -> None:
+    truth, guess = torch.zeros(3, 2, 4, dtype=torch.int64), torch.zeros(3, 2, 4, dtype=torch.int64)
+    truth[0, 0, 0] = truth[1, 0, 1] = truth[2, 0, 2] = guess[2, 1, 1] = 1
+    truth[:, 1, 3] = 255
+    ids = shown_ids(truth, guess)
+    assert ids[0].tolist() == [[1, 2, 3, 0], [0, 0, 0, 255]]
+    assert int(ids[1].max()) == 3
+    guess[0, 1, 1] = 1  # two labels
+    assert [int(part[part < 255].max()) for part in shown_ids(truth, guess)] == [4, 5]
+    many = torch.ones(9, 1, 1, dtype=torch.int64)
+    many[8] = 0
+    assert shown_ids(many)[0].tolist() == [[8]]

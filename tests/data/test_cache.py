@@ -181,6 +181,19 @@ def test_memory_stays_bounded_while_decoding(store: Path) -> None:
     assert max(ahead) <= 3 * cache._THREADS
 
 
+@pytest.mark.parametrize("at_once", [None, 5])
+def test_the_bytes_of_waiting_samples_are_limited_too(
+    store: Path, monkeypatch: pytest.MonkeyPatch, at_once: int | None
+) -> None:
+    monkeypatch.setattr(cache, "_AHEAD", 100)  # less than a sample
+    monkeypatch.setattr(cache, "_THREADS", 4)
+    source = Numbers(30)
+    source.decoded_at_once = at_once
+    ahead = list[int]()
+    open_cache(source, store, progress=lambda *done: ahead.append(source.decoded - done[0]))
+    assert max(ahead) <= 1
+
+
 @pytest.mark.parametrize(
     "damage",
     [

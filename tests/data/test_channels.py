@@ -11,6 +11,7 @@ from seg_mia.data.case_files import by_channel
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.nifti import Nifti
 from seg_mia.data.sets.volumes import VolumeFiles
+from seg_mia.data.volumes.windows import Windows
 from seg_mia.errors import InputError
 from tests.data.scans import AFFINE, ramp, save
 
@@ -42,6 +43,20 @@ def test_each_channel_is_a_file(tmp_path: Path) -> None:
     write(root / "images" / "b_flair.png", np.zeros((6, 8), np.uint8))
     again = Folder(root=str(root), members=1, nonmembers=1, channel_endings=ENDINGS).read_source()
     assert again.image_digest(1) != before
+
+
+def test_pictures_and_masks_in_one_folder_by_patterns(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.png", np.full((6, 8), 9, np.uint8))
+        write(tmp_path / f"{name}_seg.png", np.eye(6, 8, dtype=np.uint8))
+        for ending in ("_t1", "_post_t1"):
+            write(tmp_path / f"{name}{ending}.tif", np.full((6, 8), 9, np.uint8))
+    options: dict[str, Any] = {"root": str(tmp_path), "members": 1, "nonmembers": 1, "channels": 1}
+    source = Folder(**options, images="{case}.png", masks="./{case}_seg.png").read_source()
+    assert source.ids == ("a", "b")
+    options |= {"images": "./{case}{channel}.tif", "masks": "{case}_seg.png"}
+    source = Folder(**options, channel_endings=["_t1", "_post_t1"]).read_source()
+    assert (source.ids, source.channels) == (("a", "b"), 2)
 
 
 def test_a_missing_channel_and_another_size_are_one_line(tmp_path: Path) -> None:
@@ -161,6 +176,26 @@ def test_names_of_nnunet_and_grids_of_all_channels(tmp_path: Path) -> None:
         VolumeFiles(**options, windows=[[40, 400]]).read_source()
 
 
+@pytest.mark.parametrize("kind", [VolumeFiles, Nifti])
+def test_a_path_is_of_the_longest_ending_and_masks_are_no_images(tmp_path: Path, kind: Any) -> None:
+    label = np.zeros(ramp().shape, np.uint8)
+    label[2:4, 2:4, 1:3] = 1
+    for name in ("p", "q"):
+        for number, ending in enumerate(("_t1", "_post_t1", "_seg")):
+            values = label if ending == "_seg" else ramp() * np.int16(number + 1)
+            save(tmp_path / "root" / f"{name}{ending}.nii.gz", values)
+    options: dict[str, Any] = {"root": str(tmp_path / "root"), "members": 1, "nonmembers": 1}
+    options |= {"masks": "./{case}_seg.nii.gz"} | ({"size": None, "minimum": 0} if kind is Nifti else {})
+    images = "./{case}{channel}.nii.gz"
+    source = kind(**options, channel_endings=["_t1", "_post_t1"], images=images).read_source()
+    assert (set(source.groups), source.channels) == ({"p", "q"}, 2)
+    for name in ("p", "q"):
+        for ending in ("_t1", "_post_t1"):
+            (tmp_path / "root" / f"{name}{ending}.nii.gz").unlink()
+        save(tmp_path / "root" / f"{name}.nii.gz", ramp())
+    assert set(kind(**options, images="{case}.nii.gz").read_source().groups) == {"p", "q"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -170,6 +205,10 @@ def test_names_of_nnunet_and_grids_of_all_channels(tmp_path: Path) -> None:
         ({"percentiles": [90, 10]}, "two ascending numbers of 0 to 100"),
         ({"percentiles": [1]}, "two ascending numbers of 0 to 100"),
         ({"windows": [None, None, None, None]}, "without a window needs percentiles"),
+        (
+            {"windows": [[1, 2]] * 4, "percentiles": [1, 99]},
+            "windows has one for each; leave out percentiles",
+        ),
         ({"windows": [[1, 0]] * 4}, "width must be above 0"),
         ({"windows": [[1]] * 4}, "pairs of level and width"),
     ],
@@ -179,3 +218,15 @@ def test_settings_of_channels_out_of_place(tmp_path: Path, options: dict[str, An
     root = str(brats(tmp_path / "root"))
     with pytest.raises(InputError, match=message):
         VolumeFiles(root=root, **(settings | options)).read_source()
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({}, "--data.level 50 --data.width 100"),
+        ({"percentiles": (1, 99)}, "--data.level 50 --data.width 100, without --data.percentiles"),
+        ({"channels": ((1, 2), None), "percentiles": (1, 99)}, "--data.windows '[[50, 100], ...]', one for"),
+    ],
+)
+def test_the_option_that_has_an_effect_is_advised(options: dict[str, Any], option: str) -> None:
+    assert Windows(**options).option(0, 100).startswith(option)

@@ -105,6 +105,37 @@ def test_a_label_without_a_file_is_refused_or_empty(tmp_path: Path) -> None:
         source_of(VolumeFiles, root, absent_labels="empty")
 
 
+@pytest.mark.parametrize("absent", ["refuse", "empty"])
+def test_masks_without_an_image_are_refused(tmp_path: Path, absent: str) -> None:
+    root = total(tmp_path / "root")
+    (root / "s0001" / "ct.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"masks of 1 cases have no image \(s0001\)"):
+        source_of(VolumeFiles, root, absent_labels=absent)
+    (root / "s0001" / "segmentations" / "liver.nii.gz").unlink()  # another label is there
+    with pytest.raises(InputError, match=r"masks of 1 cases have no image \(s0001\)"):
+        source_of(Nifti, root, absent_labels=absent)
+    images = pictures(tmp_path / "pictures")
+    (images / "images" / "p2.png").unlink()
+    files: Any = {"label_files": {"polyp": "polyp", "tool": "tool.tif"}, "channels": 1}
+    with pytest.raises(InputError, match=r"masks of 1 cases have no image \(p2\)"):
+        Folder(root=str(images), members=1, nonmembers=1, **files).read_source()
+
+
+def test_files_of_labels_beside_images_are_no_images(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for case in ("a", "a_left", "b"):
+        save(root / f"{case}.nii.gz", ramp())
+        for name in ("kidney", "left_kidney"):
+            save(
+                root / f"{case}_{name}.nii.gz",
+                masks()["liver"] if name == "kidney" else masks()["kidney_left"],
+            )
+    places = {"images": "./{case}.nii.gz", "masks": ".//{case}_{label}"}
+    labels: Any = {"kidney": "kidney", "left": "left_kidney"}
+    source = source_of(VolumeFiles, root, label_files=labels, **places)
+    assert source.ids == ("a", "a_left", "b")
+
+
 def test_equal_files_of_other_labels_have_another_digest(tmp_path: Path) -> None:
     root = total(tmp_path / "root", overlap=False)
     folder = root / "s0001" / "segmentations"
@@ -229,6 +260,9 @@ def test_patterns_of_images_and_greys_above_a_threshold(tmp_path: Path) -> None:
     assert (source.ids, np.unique(source.decode(0)[1]).tolist()) == (("a", "b"), [1])
     with pytest.raises(InputError, match="or have a threshold, got a JPEG"):
         Folder(**options).read_source().decode(0)
+    PillowImage.fromarray(np.eye(8, dtype=np.uint8)).save(root / "a" / "a_mask_y.jpg", quality=100)
+    with pytest.raises(InputError, match=r"a_mask_y\.jpg must hold values above the threshold 100 or only 0"):
+        source.decode(0)
     plain: dict[str, Any] = {
         "images": "{case}/{case}_image.jpg",
         "masks": "{case}/{case}_mask_x.jpg",

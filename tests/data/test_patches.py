@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from seg_mia.data.augment import VolumeFlips, mirrored_axes
+from seg_mia.data.augment import Augmentation, VolumeFlips, mirrored_axes
 from seg_mia.data.patches import Patches, check_fit, check_patch
+from seg_mia.data.training_set import training_changes
 from seg_mia.errors import InputError
 
 
@@ -53,6 +54,34 @@ def test_padding_is_not_drawn_alone() -> None:
         assert (Patches([2, 2, 2], 0.5, 0)(image, mask, epoch=epoch, index=0)[1] != 255).any()
     mask[0, 0, 0] = 255
     assert Patches([2, 2, 2], 0.5, 0)(image, mask, epoch=0, index=0)[1].shape == (2, 2, 2)
+
+
+@pytest.mark.parametrize("size", [[32, 32], [16, 40], [33, 21]])
+def test_augmentation_moves_what_surrounds_a_patch_into_it(size: list[int]) -> None:
+    image, mask = np.full((160, 160, 1), 200, np.uint8), np.zeros((160, 160), np.uint8)
+    mask[80, 80] = 1
+    (change,) = training_changes("standard", size, 1.0, seed=0, axes=2)
+    for epoch in range(60):
+        part, labels = change(image, mask, epoch=epoch, index=0)
+        assert (part.shape, labels.shape) == ((*size, 1), tuple(size))
+        assert part.min() > 100
+        assert labels.max() <= 1
+
+
+def test_an_augmented_patch_keeps_a_labelled_pixel_and_flips_its_place() -> None:
+    image, mask = sample((40, 40))
+    mask[:] = 255
+    mask[0, 0] = 0  # in the corner, from which rotation moves it out
+    policies: tuple[Augmentation, ...] = ("standard", "flip")
+    for policy in policies:
+        (change,) = training_changes(policy, [8, 8], 0.3, seed=0, axes=2)
+        for epoch in range(60):
+            assert (change(image, mask, epoch=epoch, index=0)[1] != 255).any()
+    mask[:] = 0
+    (change,) = training_changes("flip", [8, 8], 0.3, seed=0, axes=2)
+    for epoch in range(10):
+        plain = Patches([8, 8], 0.3, 0)(image, mask, epoch=epoch, index=0)[0]
+        assert set(change(image, mask, epoch=epoch, index=0)[0].ravel()) == set(plain.ravel())
 
 
 def test_seed_epoch_and_index_decide() -> None:

@@ -10,7 +10,9 @@ import pytest
 from seg_mia.cli import main
 from seg_mia.membership.compare import Scored
 from seg_mia.membership.intervals import auc_bounds
+from seg_mia.report import compare
 from seg_mia.report.compare import Change, compare_reports, unpaired_difference
+from seg_mia.report.evidence.utility import difference
 from seg_mia.report.write import write_report
 from tests.report.audits import audit, compared, fool, guess
 
@@ -121,8 +123,9 @@ def test_labels_of_both_reports_are_compared() -> None:
     for name, shift in (("before", 0.0), ("after", 0.2)):
         folders.append(report(name, sides(np.random.default_rng(1), 0.1), dice_of(rng, 0.8)))
         table = Path(f"runs/{name}_victim/version_0/validate/version_0/per_image.csv")
-        rows = [f"n{number},0.8,0.8,{0.5 + shift + 0.001 * (number % 7)}" for number in range(100)]
-        table.write_text("\n".join(["id,dice,dice_whole,dice_core", *rows[:-1], "n99,0.8,0.8,"]) + "\n")
+        rows = [f"n{number},0.8,0.8,{0.5 + shift + 0.001 * (number % 7)}" for number in range(98)]
+        lacks = [f"n98,0.8,0.8,{'' if shift else 0.9}", "n99,0.8,0.8,"]  # n98 only before
+        table.write_text("\n".join(["id,dice,dice_whole,dice_core", *rows, *lacks]) + "\n")
         audited = Path(folders[-1], "audit.json")
         content = json.loads(audited.read_text())
         content["defences"][0]["utility"] = utility
@@ -140,4 +143,21 @@ def test_labels_of_both_reports_are_compared() -> None:
     assert change.direction == "better"
     assert change.difference is not None
     assert change.difference.value == pytest.approx(0.2)
+    assert (change.paired, change.images) == (True, 98)
     assert found["Dice of whole, non-members"].direction == "not resolvable"
+
+
+def test_only_differences_with_values_share_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, tails = np.random.default_rng(3), list[float]()
+    folders = [report(name, sides(rng, 0.5), dice_of(rng, 0.8)) for name in ("a", "b")]
+    measured = difference
+
+    def noted(*arguments: Any, tail: float) -> Any:
+        tails.append(tail)
+        return measured(*arguments, tail=tail)
+
+    monkeypatch.setattr(compare, "difference", noted)
+    compare_reports(*folders)
+    Path("runs/b_victim/version_0/mia-type2/version_0/scores.csv").unlink()
+    compare_reports(*folders)
+    assert tails == [pytest.approx(0.0125), pytest.approx(0.025)]

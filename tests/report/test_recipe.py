@@ -57,6 +57,14 @@ def weak(**changes: Any) -> RecipeResult:
     return with_risk(calm, p_value=1.0, significant=0).model_copy(update={"rates": rates} | changes)
 
 
+def test_methods_of_recipes_are_told_apart_in_a_list() -> None:
+    text, numbers = page(audit([guess()]), *two_attacks())
+    names = [result.label for result in two_attacks()]
+    covered = numbers["evidence"]["coverage"][0]["methods"]
+    assert covered[1:] == [f"{name}, recipe" for name in names]
+    assert ", ".join(f"{name} (recipe)" for name in names) in text
+
+
 def test_the_recipe_is_judged_apart_from_the_victim() -> None:
     own = report(*two_attacks()).verdicts[0]
     assert own.recipe is not None

@@ -294,14 +294,11 @@ def test_the_power_is_stated_in_the_reasons() -> None:
 
 
 def test_of_several_rates_that_could_be_nothing_the_highest_is_stated() -> None:
-    """With few patients every interval of a rate begins at zero, and several attacks have the smallest p-value."""
+    """With few patients several attacks have the smallest p-value and intervals from zero."""
+    rates = (("mia-base", 0.1, 0.6), ("mia-lira", 0.77, 0.97), ("mia-type2", 0.5, 0.9))
     numbers = [
-        of_attack(kind="tpr_at_fpr_0.01", label=label, value=value, low=0.0, high=high)
-        for label, value, high in (
-            ("mia-base", 0.12, 0.58),
-            ("mia-lira", 0.77, 0.97),
-            ("mia-type2", 0.5, 0.9),
-        )
+        of_attack(kind="tpr_at_fpr_0.01", value=value, low=0.0) | {"label": label, "high": high}
+        for label, value, high in rates
     ]
     single = answers(membership(*numbers))["single"]
     assert single.measure is not None

@@ -16,12 +16,28 @@ from seg_mia.results.robustness import (
     FittingSet,
     RobustnessCurve,
     RobustnessPoint,
+    label_changes,
     member_rows,
     minimal_norms,
 )
 from seg_mia.results.sanity import contradictions
 from seg_mia.results.tables import curve_table
 from seg_mia.results.text import minimal_in_words
+
+
+def test_labels_before_and_after_are_of_the_same_images() -> None:
+    nan = float("nan")
+    values = {
+        "dice_clean": torch.tensor([0.5, 0.5, 0.5]),
+        "dice_clean_core": torch.tensor([0.8, nan, 0.6]),
+        "dice_adversarial_core": torch.tensor([0.2, 0.0, 0.4]),  # the attack made a core in the second
+        "dice_clean_rim": torch.tensor([nan, 0.5, nan]),
+        "dice_adversarial_rim": torch.tensor([0.5, nan, nan]),
+    }
+    core, rim = label_changes(values)
+    assert (core.label, core.images) == ("core", 2)
+    assert [core.before, core.after] == pytest.approx([0.7, 0.3])
+    assert (rim.images, rim.before, rim.after) == (0, None, None)
 
 
 def test_members_by_hand() -> None:

@@ -29,6 +29,7 @@ from seg_mia.results.text import attack_headline
 
 PAGE = 3
 """Cases of each kind on a sheet."""
+_MOST_BITS = 7  # labels whose sets have ids below 255
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class ResultWriter:
     def _tiles(self, row: Row, kind: str, note: str) -> list[Tile]:
         """Return image, truth and prediction, of a volume in the slice with the largest foreground."""
         record = self.files.record(row)
-        mask, prediction = _one_map(record.mask), _one_map(predicted(record.logits))
+        mask, prediction = shown_ids(record.mask, predicted(record.logits))
         image = torch.zeros(1, *mask.shape) if record.image is None else torch.from_numpy(record.image.copy())
         if mask.ndim == 3:
             axis = mask.ndim - 1 - int(np.argmin(mask.shape[::-1]))
@@ -166,13 +167,24 @@ class ResultWriter:
         ]
 
 
-def _one_map(maps: Tensor) -> Tensor:
-    """Return the sets of labels (*S) of binary maps (N, *S), 255 where any is ignored; of one map the map."""
+def shown_ids(*maps: Tensor) -> list[Tensor]:
+    """Return binary maps (N, *S) of one image as ids (*S), 255 where any is ignored; of one map the map.
+
+    Ids are class numbers where no pixel of any has two classes, or sets would be too many to number: there
+    the later class is shown. Otherwise they are sets of labels, a bit for each.
+    """
+    overlap = any(bool(((part == 1).sum(dim=0) > 1).any()) for part in maps)
+    return [_ids(part, sets=overlap and len(part) <= _MOST_BITS) for part in maps]
+
+
+def _ids(maps: Tensor, *, sets: bool) -> Tensor:
     if len(maps) == 1:
         return maps[0]
-    ignored = (maps == IGNORE).any(dim=0)
-    bits = 2 ** torch.arange(len(maps)).view(-1, *[1] * (maps.ndim - 1))
-    return ((maps == 1) * bits).sum(dim=0).clamp(max=IGNORE - 1).masked_fill(ignored, IGNORE)
+    shape = (-1, *[1] * (maps.ndim - 1))
+    numbers = torch.arange(len(maps))
+    held = (maps == 1) * (2**numbers if sets else numbers + 1).view(shape)
+    ids = held.sum(dim=0) if sets else held.amax(dim=0)
+    return ids.masked_fill((maps == IGNORE).any(dim=0), IGNORE)
 
 
 def _visible(image: Tensor) -> Tensor:

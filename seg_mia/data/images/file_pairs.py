@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.images.label_ids import JPEG, LabelTable, mapped, proposed, stored_values
-from seg_mia.data.images.mask_coding import largest_lost
+from seg_mia.data.images.mask_coding import largest_lost, refuse_lost
 from seg_mia.data.images.reading import digest, read_image, read_mask
 from seg_mia.data.label_files import LabelFiles, Part, foreground
 from seg_mia.data.source import Image, Mask, Source
@@ -125,7 +125,10 @@ class FilePairs(Source):
     def _foreground(self, path: Path) -> NDArray[np.bool_]:
         """Return where a binary mask file is foreground (h, w)."""
         if self.threshold is not None:
-            return read_mask(path, threshold=self.threshold, classes=2) > 0
+            mask: NDArray[np.bool_] = read_mask(path, threshold=self.threshold, classes=2) > 0
+            if not mask.any():
+                refuse_lost(path, self.threshold)
+            return mask
         if path.suffix.lower() in JPEG:
             raise InputError(
                 f"{path} must be a PNG, TIFF or BMP mask, or have a threshold, got a JPEG; set one"
@@ -149,6 +152,11 @@ class FilePairs(Source):
     def lost(self, index: int) -> int:
         """Return the largest mask-file value that the threshold mapped to background."""
         return max(largest_lost(path, self.threshold) for path in self.samples[index].masks)
+
+    def refuse_lost(self, index: int) -> None:
+        """Raise InputError for a mask file in another coding than the threshold supposes."""
+        for path in self.samples[index].masks:
+            refuse_lost(path, self.threshold)
 
 
 def _kind(image: Image) -> str:

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from seg_mia.data.case_files import channels_by_case, files_by_case, is_pattern
+from seg_mia.data.case_files import (
+    channels_by_case,
+    files_by_case,
+    is_pattern,
+    lengths_of_images,
+    lengths_of_masks,
+)
 from seg_mia.data.csv_lines import csv_lines
 from seg_mia.data.images.file_pairs import FilePairs, Sample
 from seg_mia.data.images.label_ids import LabelTable
@@ -148,16 +154,20 @@ def _grouped(
     root: Path, places: tuple[str, str], channels: Sequence[str], mask_ending: str, labels: LabelFiles | None
 ) -> list[Sample]:
     """Return the samples of cases with several image or mask files each, or in the places of patterns."""
-    images = channels_by_case(root, places[0], channels, _listing)
+    lengths = (
+        lengths_of_masks(root, places[1]) if labels is None else labels.lengths(root, places[1], SUFFIXES)
+    )
+    images = channels_by_case(root, places[0], channels, _listing, lengths)
     if labels is not None:
         parts = labels.of_cases(root, places[1], images, SUFFIXES)
         return [
             Sample(name, files[0], parts[name][0].path, name, further=files[1:], parts=parts[name])
             for name, files in images.items()
         ]
+    others = lengths_of_images(root, places[0], channels)
     masks = {
         name.removesuffix(mask_ending): path
-        for name, path in files_by_case(root, places[1], _listing).items()
+        for name, path in files_by_case(root, places[1], _listing, others).items()
         if name.endswith(mask_ending) and not (places[0] == places[1] and name.endswith(tuple(channels)))
     }
     first = {name: files[0] for name, files in images.items()}

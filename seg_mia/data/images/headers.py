@@ -1,6 +1,7 @@
 """Header fields of PNG, TIFF and BMP files that alter pixel values and are ignored by readers."""
 
 import struct
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def white_is_zero(image: PillowImage.Image) -> bool:
     return tags.get(_PHOTOMETRIC) == 0 and image.mode in ("I;16", "I;16B", "F")
 
 
+def refuse_white_as_zero(image: PillowImage.Image, path: Path) -> None:
+    """Raise InputError for a TIFF file of inverted values, whose range would be ambiguous."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) == 0:
+        raise InputError(
+            f"{path} must have 0 as black for value_range, got 0 as white (PhotometricInterpretation 0); "
+            "save its values as PNG, or leave out value_range"
+        )
+
+
 def unidentified(data: bytes) -> str:
     """Return the TIFF header fields unknown to the reader; empty for other files."""
     if data[:4] not in _TIFF:
@@ -118,18 +129,29 @@ def _check_tiff(image: PillowImage.Image, path: Path, *, ids: bool) -> None:
 
 def _check_shown(tags: Any, path: Path) -> None:
     """Reject TIFF display tables, which all readers ignore."""
-    colours, reference = tags.get(_COLOURS), tags.get(_REFERENCE)
+    colours = tags.get(_COLOURS)
     if colours and max(colours) < 256:
         raise InputError(
             f"{path} must have a palette of 16 bits, got none above 255 (ColorMap); save it as PNG"
         )
+    refuse_tables(tags, path)
+
+
+def refuse_tables(tags: Mapping[int, Any], path: Path) -> None:
+    """Raise InputError for a TIFF file with tables that change the meaning of its values.
+
+    Args:
+        tags: values by code; ratios as one number each.
+        path: file, for error messages.
+    """
     curves = [name for tag, name in _TABLES.items() if tags.get(tag)]
+    reference = tags.get(_REFERENCE)
     if reference is not None and tuple(map(float, reference)) not in _WHOLE:
         curves.append("ReferenceBlackWhite")
     if curves:
         raise InputError(
             f"{path} must hold plain values, got {', '.join(curves)}, which changes their meaning; apply it "
-            "and save the image as PNG"
+            "and save the image as PNG, or without the field"
         )
 
 

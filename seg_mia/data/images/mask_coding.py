@@ -16,7 +16,9 @@ def largest_lost(path: Path, threshold: int | None) -> int:
     """
     if threshold is None or read_mask(path, threshold=threshold, classes=2).any():
         return 0
-    low, high = 0, threshold  # the largest value is in low .. high
+    if not read_mask(path, threshold=0, classes=2).any():
+        return 0
+    low, high = 1, threshold  # the largest value is in low .. high
     while low < high:
         middle = (low + high) // 2
         if read_mask(path, threshold=middle, classes=2).any():

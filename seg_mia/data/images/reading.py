@@ -19,7 +19,13 @@ from PIL.PngImagePlugin import PngImageFile
 from seg_mia.data.digests import content_digest
 from seg_mia.data.images.bands import read_bands
 from seg_mia.data.images.grey_values import scaled, unit
-from seg_mia.data.images.headers import check_header, forget_key, unidentified, white_is_zero
+from seg_mia.data.images.headers import (
+    check_header,
+    forget_key,
+    refuse_white_as_zero,
+    unidentified,
+    white_is_zero,
+)
 from seg_mia.data.images.opening import opened
 from seg_mia.data.root import path_below, regular, unlisted
 from seg_mia.data.source import Image, Mask, listed
@@ -44,6 +50,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     cv2.error,
+    PillowImage.DecompressionBombError,
     Warning,  # warnings become errors here: Pillow only warns of damage
 )
 
@@ -63,11 +70,11 @@ def read_image(path: Path, channels: int, value_range: tuple[float, float] | Non
 
     Raises:
         InputError: the file is unreadable, truncated, multi-page, transparent, of another pixel type, in
-            colour while `channels` is 1, or of floats outside [0, 1].
+            colour while `channels` is 1, of floats outside [0, 1], or with 0 as white beside a range.
     """
     if channels not in (1, 3):
         return scaled(read_bands(path, channels), path, value_range)
-    pixels: NDArray[Any] = scaled(stored_pixels(path), path, value_range)
+    pixels: NDArray[Any] = scaled(stored_pixels(path, ranged=value_range is not None), path, value_range)
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], channels, axis=2)
     if channels == 3:
@@ -143,7 +150,7 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path} must be a whole image, got: {error}; copy it again") from None
 
 
@@ -246,12 +253,13 @@ def _leaves(path: Path, folder: Path) -> bool:
     return False
 
 
-def stored_pixels(path: Path, *, indices: bool = False) -> Pixels:
+def stored_pixels(path: Path, *, indices: bool = False, ranged: bool = False) -> Pixels:
     """Read a file as (h, w) or (h, w, 3) at its original depth, upright and without alpha.
 
     Args:
         path: PNG, JPEG, TIFF or BMP file.
         indices: whether values are class ids: palette files are read by their indices.
+        ranged: whether a range of stored values will be applied, which needs 0 as black.
 
     Raises:
         InputError: as of `read_image`.
@@ -261,6 +269,8 @@ def stored_pixels(path: Path, *, indices: bool = False) -> Pixels:
         with opened(BytesIO(data), path) as image:
             depth, negative = _depth(image), white_is_zero(image)
             check_header(image, data, path, ids=indices)
+            if ranged:
+                refuse_white_as_zero(image, path)
             _check_kind(image, path, depth)
             image.load()
             if image.mode in ("RGB", "RGBA") and depth == 16:

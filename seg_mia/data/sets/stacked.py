@@ -77,9 +77,15 @@ class StackSource(Source):
         """Return the stacked slices on the stated grid.
 
         Raises:
-            InputError: slices of several sizes, or a grid that keeps no foreground.
+            InputError: slices of several sizes, one whose mask is coded otherwise, or a grid that keeps no
+                foreground.
         """
-        decoded = [self.slices.decode(number) for _, number in self.stacks[index]]
+        numbers = [number for _, number in self.stacks[index]]
+        decoded = [self.slices.decode(number) for number in numbers]
+        empty = [number for number, (_, mask) in zip(numbers, decoded, strict=True) if not mask.any()]
+        if len(empty) < len(numbers):  # of wholly empty volumes `lost` tells
+            for number in empty:
+                self.slices.refuse_lost(number)
         shapes = {mask.shape for _, mask in decoded}
         if len(shapes) > 1:
             raise InputError(f"slices of {self.ids[index]!r} must have one size, got {sorted(shapes)}")

@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg_mia.data.case_files import CASE, Listing, channels_by_case, files_by_case
+from seg_mia.data.case_files import (
+    CASE,
+    Listing,
+    channels_by_case,
+    files_by_case,
+    lengths_of_images,
+    lengths_of_masks,
+)
 from seg_mia.data.images.label_ids import LabelSetting, RegionSetting
 from seg_mia.data.images.reading import pairs
 from seg_mia.data.label_files import LabelFiles
@@ -57,11 +64,17 @@ class Layout:
         Raises:
             InputError: volumes and labels that do not fit each other.
         """
-        images = channels_by_case(root, self.images, self.channel_endings, self.listing)
+        masks = (
+            lengths_of_masks(root, self.masks)
+            if self.labels is None
+            else self.labels.lengths(root, self.masks, self.endings)
+        )
+        images = channels_by_case(root, self.images, self.channel_endings, self.listing, masks)
         scans = {name: tuple(scan(path) for path in paths) for name, paths in images.items()}
         if self.labels is None:
             firsts = {name: paths[0] for name, paths in images.items()}
-            files = pairs(firsts, files_by_case(root, self.masks, self.listing))
+            others = lengths_of_images(root, self.images, self.channel_endings)
+            files = pairs(firsts, files_by_case(root, self.masks, self.listing, others))
             labels = {name: scan(label) for name, _, label in files}
         else:
             parts = self.labels.of_cases(root, self.masks, images, self.endings)

@@ -203,6 +203,10 @@ class SliceSource(Source):
         """Return the window as a clause, that of the first channel if each has one."""
         return self.slicing.windows.clause
 
+    def window_option(self, low: float, high: float) -> str:
+        """Return the options that show these values."""
+        return self.slicing.windows.option(low, high)
+
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and the largest value of a slice, in the unit of the volume."""
         case, number = self.samples[index]

@@ -120,6 +120,10 @@ class VolumeSource(Source):
         """Return the window as a clause."""
         return self.windows.clause
 
+    def window_option(self, low: float, high: float) -> str:
+        """Return the options that show these values."""
+        return self.windows.option(low, high)
+
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and the largest value of a volume, in its unit."""
         grey = _planes(self.cases[index].image.read())

@@ -44,6 +44,11 @@ class Windows:
                 f"percentiles must be two ascending numbers of 0 to 100, such as [0.5, 99.5], got "
                 f"{list(ends)}; correct them"
             )
+        if ends is not None and self.channels and None not in self.channels:
+            raise InputError(
+                "percentiles are for channels without a window, and windows has one for each; leave out "
+                "percentiles, or give null for a channel"
+            )
         if None in self.channels and ends is None:
             raise InputError("a channel without a window needs percentiles, got none; set --data.percentiles")
 
@@ -72,6 +77,14 @@ class Windows:
             return f"percentiles {low:g} to {high:g} of each volume are shown"
         level, width = window or (self.level, self.width)
         return f"level {level:g} with width {width:g} shows {level - width / 2:g} to {level + width / 2:g}"
+
+    def option(self, low: float, high: float) -> str:
+        """Return the options that show the values from low to high: those that have an effect here."""
+        level, width = _between(low, high)
+        if any(self.channels):
+            return f"--data.windows '[[{level:.4g}, {width:.4g}], ...]', one for each channel"
+        alone = "" if self.percentiles is None else ", without --data.percentiles and --data.windows"
+        return f"--data.level {level:.4g} --data.width {width:.4g}{alone}"
 
     @property
     def settings(self) -> Mapping[str, float | str | None]:

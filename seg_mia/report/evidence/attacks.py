@@ -26,13 +26,15 @@ UNTESTED = {
 }
 """Kinds of attack that this tool has no method for, and the question that stays open."""
 PROMPTED = "seg_mia.models.segment_anything.SegmentAnything"
+OF_RECIPE = ", recipe"
+"""End of the name of a method that was run on a recipe rather than one network."""
 NOT_RUN = "Not run: no evidence"
 
 
 def coverage(audit: AuditResult) -> list[Coverage]:
     """Return the kinds of attack that were run, and those that were not."""
     membership = [result.label for result in audit.membership if result.role == "attack"]
-    membership += [f"{result.label}, recipe" for result in audit.recipes]
+    membership += [f"{result.label}{OF_RECIPE}" for result in audit.recipes]
     poisoned = [result.label for result in audit.perturbations if poisons(result)]
     evading = [result.label for result in audit.perturbations if not poisons(result)]
     rows = [_covered("membership inference", membership, "whether a patient was in the training")]

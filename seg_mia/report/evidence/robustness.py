@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from seg_mia.results.base import Measure
 from seg_mia.results.bounded_mean import dice_after, dice_lost
 from seg_mia.results.certificate import CertificateResult
-from seg_mia.results.evidence_measures import Certificate, CurveOfDice, LabelChange, RadiusDice, Robustness
+from seg_mia.results.evidence_measures import Certificate, CurveOfDice, RadiusDice, Robustness
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.sanity import signs_of_masking
 
@@ -27,23 +27,9 @@ def robustness_rows(perturbations: Sequence[PerturbationResult]) -> list[Robustn
             dice_lost=dice_lost(result),
             smallest_change=_smallest(result),
             signs=signs(result),
-            labels=label_changes(result),
+            labels=result.labels,
         )
         for result in perturbations
-    ]
-
-
-def label_changes(result: PerturbationResult) -> list[LabelChange]:
-    """Return the Dice of each label before and after, where there are several."""
-    beginning = "dice_clean_"
-    names = [name.removeprefix(beginning) for name in result.results if name.startswith(beginning)]
-    return [
-        LabelChange(
-            label=name,
-            before=result.mean(f"{beginning}{name}"),
-            after=result.mean(f"dice_adversarial_{name}"),
-        )
-        for name in names
     ]
 
 

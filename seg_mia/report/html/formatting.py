@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime
 
+from seg_mia.report.evidence.attacks import OF_RECIPE
 from seg_mia.results.base import Average, Measure
 from seg_mia.results.evidence import Statement
 from seg_mia.results.report import Verdict
@@ -74,8 +75,13 @@ def moment(created: str) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
+def method(name: str) -> str:
+    """Return the name of a method for a list with commas."""
+    return f"{name.removesuffix(OF_RECIPE)} (recipe)" if name.endswith(OF_RECIPE) else name
+
+
 FILTERS = {
     filter_.__name__: filter_
-    for filter_ in (amount, measure, number, percent, average, duration, moment, signed, bound)
+    for filter_ in (amount, measure, number, percent, average, duration, moment, signed, bound, method)
 }
 """By name in templates."""

@@ -86,6 +86,17 @@ def test_a_range_holds_for_grey_and_colours_too(tmp_path: Path) -> None:
         read_image(tmp_path / "float.tif", 1)
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_a_range_of_inverted_values_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tif"
+    values = bands(1, "f4")[0] / (200 if kind == "f4" else 1)
+    tifffile.imwrite(path, values.astype(kind), photometric="miniswhite")
+    assert read_image(path, 1).shape == (*SIZE, 1)
+    for channels in (1, 3):
+        with pytest.raises(InputError, match="must have 0 as black for value_range, got 0 as white"):
+            read_image(path, channels, (0, 150))
+
+
 def _written(path: Path, values: Any, **options: Any) -> None:
     tifffile.imwrite(path, values, **{"photometric": "minisblack", "planarconfig": "separate"} | options)
 
@@ -131,6 +142,77 @@ def test_what_is_no_such_image_is_one_line(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", 4)
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as TIFF"):
+        read_image(path, 4)
+
+
+def _without_last(path: Path, code: int, count: int) -> None:
+    """Shorten a field of a little-endian TIFF file to its first values."""
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages.first.tags[code].offset
+    data = bytearray(path.read_bytes())
+    data[offset + 4 : offset + 8] = count.to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("options", [{"rowsperstrip": 5}, {"tile": (16, 16)}, {"compression": "deflate"}])
+@pytest.mark.filterwarnings("ignore")
+def test_missing_strips_and_tiles_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.tif"
+    _written(path, bands(5), **options)
+    with tifffile.TiffFile(path) as file:
+        codes = (324, 325) if "tile" in options else (273, 279)
+        count = len(file.pages.first.dataoffsets)
+    for code in codes:
+        _without_last(path, code, count - 2)
+    with pytest.raises(InputError, match="must be a whole TIFF file, got a truncated one"):
+        read_image(path, 5)
+
+
+def test_a_strip_shorter_than_its_rows_is_refused(tmp_path: Path) -> None:
+    values = np.moveaxis(bands(6), 0, -1)
+    data = np.ascontiguousarray(values).tobytes()
+    path = tiff(tmp_path / "a.tif", data, SIZE, {277: 6, 279: len(data) - 3})
+    with pytest.raises(InputError, match="must be a whole TIFF file, got a truncated one"):
+        read_image(path, 6)
+
+
+def test_size_and_number_of_bands_are_checked_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    _written(path, bands(5))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+    with pytest.raises(InputError, match="must have 4 bands, as channels says, got 5"):
+        read_image(path, 4)
+    tifffile.imwrite(path, np.zeros((2, *SIZE, 3), np.uint8), photometric="rgb")
+    with pytest.raises(InputError, match="one image, got 2 pages of 3 samples"):
+        read_image(path, 6)
+    monkeypatch.setenv("SEG_MIA_LARGEST_IMAGE", str(SIZE[0] * SIZE[1] - 1))
+    with pytest.raises(InputError, match=r"at most 679 pixels, its header states 34x20"):
+        read_image(path, 6)
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ((338, 3, 1, 2, True), r"an alpha channel \(ExtraSamples 2\)"),
+        ((301, 3, 768, tuple(range(768)), True), "TransferFunction, which changes"),
+        ((291, 3, 256, tuple(range(256)), True), "GrayResponseCurve, which changes"),
+        ((433, 12, 2, (1.0, 0.0), True), "Decode, which changes"),
+        ((532, 5, 6, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), True), "ReferenceBlackWhite, which"),
+        ((532, 5, 6, (0, 1, 255, 1, 0, 1, 255, 1, 0, 1, 255, 1), True), None),
+    ],
+)
+def test_alpha_and_display_tables_are_refused(tmp_path: Path, tag: Any, message: str | None) -> None:
+    path, values = tmp_path / "a.tif", bands(4)
+    if tag[0] == 338:
+        tifffile.imwrite(path, np.moveaxis(values, 0, -1), photometric="rgb", extrasamples=["unassalpha"])
+    else:
+        _written(path, values, extratags=[tag])
+    if message is None:
+        assert_array_equal(read_image(path, 4), np.moveaxis(values, 0, -1))
+        return
+    with pytest.raises(InputError, match=message):
         read_image(path, 4)
 
 

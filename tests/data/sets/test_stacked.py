@@ -69,6 +69,10 @@ def test_slices_name_what_a_threshold_loses_and_labels_that_fit(tmp_path: Path) 
     source = data.read_source()
     assert source.lost(0) == 2
     assert "2: 1" in source.proposed_labels()
+    other = tmp_path / "masks" / "p0_1_4.png"
+    PillowImage.fromarray(np.full((6, 5), 255, np.uint8)).save(other)
+    with pytest.raises(InputError, match=r"p0_1_1\.png must hold values above the threshold 127 or only 0"):
+        source.decode(0)
 
 
 @pytest.mark.parametrize(
