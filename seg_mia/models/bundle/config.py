@@ -6,8 +6,10 @@ that is a literal, such as `$[16, 32]`, or one reference, is read as data.
 
 import ast
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import yaml
@@ -18,6 +20,15 @@ from seg_mia.errors import InputError
 SEPARATOR = "::"
 OF_COMPONENTS = ("_target_", "_desc_", "_requires_", "_disabled_", "_mode_")
 """Keys of a component that are not its arguments."""
+_OF_CLASSES = ("class_path", "init_args", "dict_kwargs")
+"""Keys of a mapping that this package would read as a class to import."""
+_KEY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_WORDS = re.compile(r"[\w +-]*", re.ASCII)
+"""Text that names no module: an import path has a dot."""
+_LAYER = re.compile(r"torch\.nn\.(modules\.\w+\.)?[A-Z]\w*", re.ASCII)
+"""Layers of torch, the only classes that an argument may name."""
+MOST_VALUES = 10_000
+"""Values that an argument may have, all its references followed."""
 _LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 Evaluate = Callable[[str], object]
@@ -35,6 +46,7 @@ class BundleConfig:
 
     def __init__(self, file: Path, content: Mapping[str, Any], evaluate: Evaluate | None = None) -> None:
         self.file, self.content, self.evaluate = file, content, evaluate
+        self._values = 0
 
     def component(self, place: str) -> dict[str, Any] | None:
         """Return the component at a place, its arguments unresolved; None for anything else.
@@ -52,32 +64,56 @@ class BundleConfig:
     def arguments(
         self, component: Mapping[str, Any], place: str, ignored: Collection[str] = ()
     ) -> dict[str, Any]:
-        """Return a component's arguments but the ignored ones, as plain values.
+        """Return a component's arguments but the ignored ones, as plain values that name no class.
+
+        Layers of `torch.nn` may be named.
 
         Raises:
-            InputError: an expression, a reference to nothing, or a component as an argument.
+            InputError: an expression, a reference to nothing, a component or a class as an argument, or text
+                that may be an import path.
         """
         names = [name for name in component if name not in {*OF_COMPONENTS, *ignored}]
-        return {name: self.resolved(component[name], f"{place}{SEPARATOR}{name}") for name in names}
+        arguments = {name: self.resolved(component[name], f"{place}{SEPARATOR}{name}") for name in names}
+        self._check_names(arguments, place)
+        return arguments
 
-    def resolved(self, value: Any, place: str, seen: tuple[str, ...] = ()) -> Any:
-        """Return a value without references and expressions; errors as in `arguments`.
+    def resolved(self, value: Any, place: str) -> Any:
+        """Return a value without references and expressions.
 
         Args:
             value: the value at `place`.
             place: keys joined by `::`.
-            seen: places whose references led here.
+
+        Raises:
+            InputError: an expression, a reference to nothing, a component or a class, or too many values.
         """
+        self._values = 0
+        try:
+            return self._resolved(value, place, ())
+        except RecursionError:
+            raise InputError(
+                f"{self.file}: {place} is nested too deeply; write its value at its place"
+            ) from None
+
+    def _resolved(self, value: Any, place: str, seen: tuple[str, ...]) -> Any:
+        """Return a value as `resolved`; `seen` are the places whose references led here."""
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise InputError(
+                f"{self.file}: {place} must have at most {MOST_VALUES} values with its references followed, "
+                "got more; write its value at its place"
+            )
         if isinstance(value, Mapping):
-            if "_target_" in value:
+            if found := next((key for key in ("_target_", *_OF_CLASSES) if key in value), None):
+                kind = "component" if found == "_target_" else "class"
                 raise InputError(
-                    f"{self.file}: {place} must be a plain value, got the component {value['_target_']!r}; "
+                    f"{self.file}: {place} must be a plain value, got the {kind} {shortened(value[found])}; "
                     "name the network in a config of your own instead of --bundle"
                 )
-            return {key: self.resolved(item, f"{place}{SEPARATOR}{key}", seen) for key, item in value.items()}
+            return {key: self._resolved(item, f"{place}{SEPARATOR}{key}", seen) for key, item in value.items()}
         if isinstance(value, list):
             return [
-                self.resolved(item, f"{place}{SEPARATOR}{number}", seen) for number, item in enumerate(value)
+                self._resolved(item, f"{place}{SEPARATOR}{number}", seen) for number, item in enumerate(value)
             ]
         if not isinstance(value, str) or not value.startswith(("@", "%", "$")):
             return value
@@ -86,7 +122,28 @@ class BundleConfig:
             return self._literal(value, place)
         if target in seen:
             raise InputError(f"{self.file}: {place} refers to itself, {value!r}; write its value")
-        return self.resolved(self._at(target, place), target, (*seen, target))
+        return self._resolved(self._at(target, place), target, (*seen, target))
+
+    def _check_names(self, value: Any, place: str) -> None:
+        """Raise InputError for plain values from which a parser could import a module."""
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if not isinstance(key, str) or not _KEY.fullmatch(key) or key in _OF_CLASSES:
+                    raise InputError(
+                        f"{self.file}: {place} must have names of arguments as keys, got {shortened(key)}; "
+                        "correct the bundle"
+                    )
+                self._check_names(item, f"{place}{SEPARATOR}{key}")
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                self._check_names(item, f"{place}{SEPARATOR}{number}")
+        elif isinstance(value, str) and not (_WORDS.fullmatch(value) or _LAYER.fullmatch(value)):
+            if not _is_number(value):
+                raise InputError(
+                    f"{self.file}: {place} must be a plain value or a layer of torch.nn, got "
+                    f"{shortened(value)}, which is not imported; name the network in a config of your own "
+                    "instead of --bundle"
+                )
 
     def _literal(self, text: str, place: str) -> Any:
         """Return the value of an expression that is a literal, or of a trusted one."""
@@ -184,6 +241,15 @@ def _reference(text: str) -> str | None:
     place = bare[1:].replace("#", SEPARATOR)
     keys = place.split(SEPARATOR)
     return place if all(key.replace("_", "a").isalnum() for key in keys) else None
+
+
+def _is_number(text: str) -> bool:
+    """Return whether text is a number, as YAML reads 1e-5."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(value: object) -> Any:

@@ -111,12 +111,16 @@ def _add(result: InputSteps, config: BundleConfig, component: Mapping[str, Any],
     if name in _OF_EXTENT:
         result.left_out.append(name)
         return
+    if name == "LoadImage":
+        reader, reverse = (
+            config.resolved(component.get(argument), f"{where}{SEPARATOR}{argument}")
+            for argument in ("reader", "reverse_indexing")
+        )
+        numpy = isinstance(reader, str) and "Numpy" in reader
+        result.transposed = not numpy and reverse is not (str(reader).startswith("ITK"))
+        return
     arguments = config.arguments(component, where, _NOT_ARGUMENTS)
     match name:
-        case "LoadImage":
-            reader, reverse = arguments.get("reader"), arguments.get("reverse_indexing")
-            numpy = isinstance(reader, str) and "Numpy" in reader
-            result.transposed = not numpy and reverse is not (str(reader).startswith("ITK"))
         case "Orientation":
             result.axes = _codes(config, arguments, where)
         case "Spacing":

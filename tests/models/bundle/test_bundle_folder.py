@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 from torch.testing import assert_close
 
+from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.models.bundle.folder import Bundle, bare_spec, network_spec, read_bundle, uses_sigmoid
 from seg_mia.models.bundle.network import BundleInput
@@ -108,6 +109,49 @@ def test_what_is_not_data_or_not_known_is_refused_in_one_line(content: dict[str,
     found = bundle(content)
     with pytest.raises(InputError, match=line):
         network_spec(found, input_steps(found.config), low=0, high=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ({"class_path": "scripts_of_bundle.Layer"}, "got the class 'scripts_of_bundle.Layer'"),
+        ({"init_args": {"a": 1}}, "got the class"),
+        ([{"dict_kwargs": {"a": 1}}], "got the class"),
+        ("scripts_of_bundle.Layer", "'scripts_of_bundle.Layer', which is not imported"),
+        (["instance", {"act": "scripts_of_bundle.Layer"}], "which is not imported"),
+        ("{class_path: scripts_of_bundle}", "which is not imported"),
+        ("torch.hub.load", "'torch.hub.load', which is not imported"),
+        ({"kind.class_path": "Layer"}, "names of arguments as keys, got 'kind.class_path'"),
+        ("@layer", "got the class 'scripts_of_bundle.Layer'"),
+        ("$'scripts_of_bundle.Layer'", "which is not imported"),
+    ],
+)
+def test_a_class_as_an_argument_imports_nothing(
+    argument: object, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "scripts_of_bundle.py").write_text("from pathlib import Path; Path('imported').touch()")
+    network = UNET | {"_target_": "SwinUNETR", "norm_layer": argument}
+    layer = {"class_path": "scripts_of_bundle.Layer"}
+    bundle({"network_def": network, "layer": layer})
+    assert main(["adopt", "--bundle", "bundle", "--data", "seg_mia.data.sets.folder.Folder"]) == 2
+    assert line in capsys.readouterr().err
+    assert not Path("imported").exists()
+
+
+def test_words_numbers_and_layers_of_torch_are_arguments() -> None:
+    arguments = {"act": ["LeakyReLU", {"inplace": True}], "eps": "1e-5", "norm_layer": "torch.nn.LayerNorm",
+                 "backbone": "efficientnet-b0"}  # fmt: skip
+    assert bare_spec(bundle({"network_def": UNET | arguments}))["init_args"].items() >= arguments.items()
+
+
+def test_references_that_multiply_and_deep_nesting_are_refused() -> None:
+    doubled = {f"a{number}": [f"@a{number + 1}"] * 2 for number in range(40)} | {"a40": 1}
+    with pytest.raises(InputError, match="at most 10000 values with its references followed"):
+        bare_spec(bundle(doubled | {"network_def": UNET | {"channels": "@a0"}}))
+    chain = {f"a{number}": f"@a{number + 1}" for number in range(3000)} | {"a3000": 1}
+    with pytest.raises(InputError, match="network_def::channels is nested too deeply"):
+        bare_spec(bundle(chain | {"network_def": UNET | {"channels": "@a0"}}))
 
 
 def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
