@@ -162,7 +162,8 @@ def _refuse(request: RunRequest, subject: str, *names: str) -> None:
 
 def _refuse_trust(request: RunRequest) -> None:
     """Raise InputError for trust in something else than the bundle, where no checkpoint is read."""
-    if others := [path for path in request.trust if path != request.bundle]:
+    bundle = None if request.bundle is None else Path(request.bundle)
+    if others := [path for path in request.trust if Path(path) != bundle]:
         takes = f", or names the bundle, --trust {request.bundle}" if request.bundle is not None else ""
         raise InputError(f"--trust {others[0]} does not apply to {request.verb}; leave it out{takes}")
 

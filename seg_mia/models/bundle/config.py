@@ -29,6 +29,8 @@ _LAYER = re.compile(r"torch\.nn\.(modules\.\w+\.)?[A-Z]\w*", re.ASCII)
 """Layers of torch, the only classes that an argument may name."""
 MOST_VALUES = 10_000
 """Values that an argument may have, all its references followed."""
+MOST_NESTED = 10
+"""Lists of transforms within one another."""
 _LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 Evaluate = Callable[[str], object]
@@ -56,10 +58,53 @@ class BundleConfig:
         Raises:
             InputError: a reference to nothing.
         """
+        value = self._at(self._followed(place))
+        return value if isinstance(value, dict) and "_target_" in value else None
+
+    def has(self, place: str) -> bool:
+        """Return whether there is a value other than null at a place."""
+        return self._at(place) is not None
+
+    def listed(self, place: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return the components of the list at a place, in order, with their places; disabled ones are not.
+
+        The list is that of a Compose, of which some may be nested, else the place's component alone.
+
+        Raises:
+            InputError: something else in the list, a reference to nothing, or an expression.
+        """
+        return self._listed(place, 0)
+
+    def _listed(self, place: str, depth: int) -> list[tuple[str, dict[str, Any]]]:
+        component = self.component(place)
+        if component is None or depth > MOST_NESTED:
+            raise InputError(
+                f"{self.file}: {place} must be a transform, got {shortened(self._at(place))}; write it as a "
+                "component"
+            )
+        if self.resolved(component.get("_disabled_", False), f"{place}{SEPARATOR}_disabled_"):
+            return []
+        place = self._followed(place)
+        if "transforms" not in component:
+            return [(place, component)]
+        inner = self._followed(f"{place}{SEPARATOR}transforms")
+        transforms = self._at(inner)
+        if not isinstance(transforms, list):
+            raise InputError(
+                f"{self.file}: {inner} must be a list of transforms, got {shortened(transforms)}; correct it"
+            )
+        return [
+            item
+            for number in range(len(transforms))
+            for item in self._listed(f"{inner}{SEPARATOR}{number}", depth + 1)
+        ]
+
+    def _followed(self, place: str) -> str:
+        """Return the place that a place refers to, itself if it refers to none."""
         value, seen = self._at(place), [place]
         while isinstance(value, str) and (target := _reference(value)) is not None and target not in seen:
             value, seen = self._at(target, place), [*seen, target]
-        return value if isinstance(value, dict) and "_target_" in value else None
+        return seen[-1]
 
     def arguments(
         self, component: Mapping[str, Any], place: str, ignored: Collection[str] = ()
@@ -110,7 +155,9 @@ class BundleConfig:
                     f"{self.file}: {place} must be a plain value, got the {kind} {shortened(value[found])}; "
                     "name the network in a config of your own instead of --bundle"
                 )
-            return {key: self._resolved(item, f"{place}{SEPARATOR}{key}", seen) for key, item in value.items()}
+            return {
+                key: self._resolved(item, f"{place}{SEPARATOR}{key}", seen) for key, item in value.items()
+            }
         if isinstance(value, list):
             return [
                 self._resolved(item, f"{place}{SEPARATOR}{number}", seen) for number, item in enumerate(value)
@@ -137,13 +184,11 @@ class BundleConfig:
         elif isinstance(value, list):
             for number, item in enumerate(value):
                 self._check_names(item, f"{place}{SEPARATOR}{number}")
-        elif isinstance(value, str) and not (_WORDS.fullmatch(value) or _LAYER.fullmatch(value)):
-            if not _is_number(value):
-                raise InputError(
-                    f"{self.file}: {place} must be a plain value or a layer of torch.nn, got "
-                    f"{shortened(value)}, which is not imported; name the network in a config of your own "
-                    "instead of --bundle"
-                )
+        elif isinstance(value, str) and not _is_harmless(value):
+            raise InputError(
+                f"{self.file}: {place} must be a plain value or a layer of torch.nn, got {shortened(value)}, "
+                "which is not imported; name the network in a config of your own instead of --bundle"
+            )
 
     def _literal(self, text: str, place: str) -> Any:
         """Return the value of an expression that is a literal, or of a trusted one."""
@@ -243,8 +288,10 @@ def _reference(text: str) -> str | None:
     return place if all(key.replace("_", "a").isalnum() for key in keys) else None
 
 
-def _is_number(text: str) -> bool:
-    """Return whether text is a number, as YAML reads 1e-5."""
+def _is_harmless(text: str) -> bool:
+    """Return whether text names no module to import but torch's layers; YAML reads 1e-5 as text."""
+    if _WORDS.fullmatch(text) or _LAYER.fullmatch(text):
+        return True
     try:
         float(text)
     except ValueError:

@@ -220,6 +220,71 @@ def test_a_sigmoid_and_what_follows_it_are_found() -> None:
     assert settings["left_out"] == ["KeepLargestConnectedComponentd"]
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        "@post",
+        listed("@sigmoid"),  # type: ignore[arg-type]
+        listed({"_target_": "Activationsd", "keys": "pred", "sigmoid": "@flag"}),
+        listed(listed({"_target_": "Activationsd", "keys": "pred", "sigmoid": "$True"})),
+        {"_target_": "Compose", "transforms": "@steps"},
+    ],
+)
+def test_a_sigmoid_is_found_behind_references(after: object) -> None:
+    sigmoid = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    parts = {"post": listed(sigmoid), "sigmoid": sigmoid, "flag": True, "steps": [sigmoid]}
+    assert uses_sigmoid(bundle({"network_def": UNET, "postprocessing": after, **parts}))
+
+
+def test_a_disabled_sigmoid_has_no_effect() -> None:
+    disabled = {"_target_": "Activationsd", "sigmoid": True, "_disabled_": "@off"}
+    assert not uses_sigmoid(bundle({"network_def": UNET, "postprocessing": listed(disabled), "off": True}))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "$Compose([Activationsd(keys='pred', sigmoid=True)])",
+        [{"_target_": "Activationsd", "sigmoid": True}],
+        listed("$Activationsd()"),  # type: ignore[arg-type]
+        listed({"_target_": "Activationsd", "sigmoid": "$1 + 1"}),
+    ],
+)
+def test_transforms_after_the_network_that_are_not_readable_are_left_out(after: object) -> None:
+    found = bundle({"network_def": UNET, "postprocessing": after})
+    settings = network_spec(found, input_steps(found.config), low=0, high=1)["init_args"]
+    assert settings["left_out"] == ["postprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "line"),
+    [
+        ({"preprocessing": listed({"_target_": "Resized", "spatial_size": 8, "mode": ["area", "nearest"]})},
+         {},
+         r"mode of Resize must be a str, got \['area', 'nearest'\]"),
+        ({"preprocessing": listed({"_target_": "Resized", "spatial_size": ["a", 8]})}, {},
+         "spatial_size of Resize must be"),
+        ({"preprocessing": listed({"_target_": "ScaleIntensityRanged", "a_min": "low", "a_max": 1})}, {},
+         "a_min of ScaleIntensityRange must be a float, got 'low'"),
+        ({"preprocessing": "$Compose([])"}, {}, "preprocessing must be a transform"),
+        ({"network_def": UNET | {"spatial_dims": [2]}}, {}, "network of 2 or 3 spatial axes, got"),
+        ({"inferer": {"_target_": "SlidingWindowInferer", "roi_size": 8, "overlap": [[1]]}}, {},
+         "overlap must be one number"),
+        ({"inferer": {"_target_": "SlidingWindowInferer", "roi_size": 8, "mode": ["gaussian"]}}, {},
+         "must have mode constant or gaussian"),
+        ({}, {"value_range": [0, "high"]}, "value_range in metadata.json must be two numbers"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_in_one_line(
+    content: dict[str, Any], metadata: dict[str, Any], line: str
+) -> None:
+    described = {"network_data_format": {"inputs": {"image": metadata}}}
+    found = bundle({"network_def": UNET} | content, described)
+    with pytest.raises(InputError, match=line) as caught:
+        network_spec(found, input_steps(found.config), low=0, high=1)
+    assert "\n" not in str(caught.value)
+
+
 def test_expressions_of_a_trusted_bundle_are_run() -> None:
     pytest.importorskip("monai")
     bundle({"width": 4, "network_def": UNET | {"channels": "$[@width * 2 ** n for n in range(3)]"}})
