@@ -12,6 +12,7 @@ from seg_mia.config.options import Layer, Option
 from seg_mia.config.spec import defaults, resolve
 from seg_mia.errors import InputError
 from seg_mia.models.bundle.folder import (
+    HOME,
     UNREADABLE,
     Bundle,
     bare_spec,
@@ -28,9 +29,33 @@ _RANGE = "ScaleIntensityRange"
 _BY_STATISTICS = ("NormalizeIntensity", "ScaleIntensity", "ScaleIntensityRangePercentiles")
 
 
-def bundle_classes(path: str) -> list[str]:
-    """Return the class paths that a checkpoint of a bundle's network names, for `--trust`."""
-    return [bare_spec(read_bundle(Path(path)))["class_path"]]
+def bundle_classes(path: str, trust: Sequence[str] = ()) -> list[str]:
+    """Return the class paths of MONAI that a checkpoint of a bundle's network names, for `--trust`.
+
+    Args:
+        path: folder of the bundle.
+        trust: trusted class paths, and folders of bundles whose expressions may be run.
+
+    Raises:
+        InputError: a network in TorchScript that is not trusted, and what the bundle lacks.
+    """
+    name = bare_spec(_read(path, trust))["class_path"]
+    if name.startswith(f"{HOME}."):
+        return [name]
+    if name not in trust:
+        raise InputError(
+            f"the network of the bundle {path} is a file with code, {name}; if you trust it: --trust {name}"
+        )
+    return []
+
+
+def is_trusted(path: str, trust: Sequence[str]) -> bool:
+    """Return whether a bundle's folder is among trusted names, however its path is written."""
+    return Path(path) in map(Path, trust)
+
+
+def _read(path: str, trust: Sequence[str]) -> Bundle:
+    return read_bundle(Path(path), trusted=is_trusted(path, trust))
 
 
 def config_of_bundle(
@@ -54,7 +79,7 @@ def config_of_bundle(
                 f"{display_name(layer.source)} must leave the network to the bundle, got a network of its "
                 "own; leave out model.init_args.network, or --bundle"
             )
-    bundle = read_bundle(Path(path), trusted=Path(path) in map(Path, trust))
+    bundle = _read(path, trust)
     before = input_steps(bundle.config)
     reader, given = _data(layers, options)
     (low, high), settings = _grey_values(before, reader, given, path)
