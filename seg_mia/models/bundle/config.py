@@ -29,8 +29,8 @@ _LAYER = re.compile(r"torch\.nn\.(modules\.\w+\.)?[A-Z]\w*", re.ASCII)
 """Layers of torch, the only classes that an argument may name."""
 MOST_VALUES = 10_000
 """Values that an argument may have, all its references followed."""
-MOST_NESTED = 10
-"""Lists of transforms within one another."""
+MOST_NESTED, MOST_COMPONENTS = 10, 1000
+"""Lists of transforms within one another, and transforms in all of them."""
 _LITERAL_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 Evaluate = Callable[[str], object]
@@ -48,7 +48,7 @@ class BundleConfig:
 
     def __init__(self, file: Path, content: Mapping[str, Any], evaluate: Evaluate | None = None) -> None:
         self.file, self.content, self.evaluate = file, content, evaluate
-        self._values = 0
+        self._values = self._components = 0
 
     def component(self, place: str) -> dict[str, Any] | None:
         """Return the component at a place, its arguments unresolved; None for anything else.
@@ -73,11 +73,13 @@ class BundleConfig:
         Raises:
             InputError: something else in the list, a reference to nothing, or an expression.
         """
+        self._components = 0
         return self._listed(place, 0)
 
     def _listed(self, place: str, depth: int) -> list[tuple[str, dict[str, Any]]]:
         component = self.component(place)
-        if component is None or depth > MOST_NESTED:
+        self._components += 1
+        if component is None or depth > MOST_NESTED or self._components > MOST_COMPONENTS:
             raise InputError(
                 f"{self.file}: {place} must be a transform, got {shortened(self._at(place))}; write it as a "
                 "component"

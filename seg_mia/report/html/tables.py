@@ -163,8 +163,8 @@ def _queried(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     yield (
         "Queried",
         f"the service {settings.get('function') or settings.get('url')}, {version}, which gives "
-        f"{settings.get('gives', 'probabilities')}: {sum(asked):,} images in {len(asked)} attacks, besides "
-        "its adoption and validation",
+        f"{settings.get('gives', 'probabilities')}: {sum(asked):,} images in {len(asked)} attacks, repeated "
+        "calls included, besides its adoption, its validation and the checks of its answers (8 images each)",
     )
 
 
