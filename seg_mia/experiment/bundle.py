@@ -7,12 +7,14 @@ from typing import Any
 
 import yaml
 
+from seg_mia.checkpoint import Card
 from seg_mia.config.files import Config, display_name
 from seg_mia.config.options import Layer, Option
-from seg_mia.config.spec import defaults, resolve
+from seg_mia.config.spec import class_paths, defaults, resolve
 from seg_mia.errors import InputError
 from seg_mia.models.bundle.folder import (
     HOME,
+    INPUT,
     UNREADABLE,
     Bundle,
     bare_spec,
@@ -101,6 +103,30 @@ def config_of_bundle(
         "model": {"class_path": "seg_mia.tasks.segmentation.Segmentation", "init_args": task},
         "data": {"class_path": reader, "init_args": settings},
     }
+
+
+def check_window(card: Card, layers: Sequence[Layer], options: Sequence[Option]) -> None:
+    """Raise InputError for another grey window than that in which a bundle's network was adopted or trained.
+
+    Args:
+        card: the victim's metadata; one without a bundle's network is not checked.
+        layers: configs of a run on it.
+        options: options of that run.
+    """
+    if card.data is None or INPUT not in class_paths([card.model, card.network]):
+        return
+    given, stated = dict[str, Any](), card.data["init_args"]
+    for layer in layers:
+        given |= _nested(layer.content, "data", "init_args") or {}
+    for option in options:
+        if option.value is not None and option.is_below("data"):
+            given |= _stated(option)[1]
+    for name in ("level", "width", "windows", "percentiles"):
+        if name in stated and given.get(name, stated[name]) != stated[name]:
+            raise InputError(
+                f"this bundle's network was adopted with data.{name} {stated[name]}, got {given[name]}, with "
+                "which it would see other grey values; leave it out, or adopt the bundle again"
+            )
 
 
 def _weights(bundle: Bundle) -> str | None:

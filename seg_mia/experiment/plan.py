@@ -14,7 +14,7 @@ from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
-from seg_mia.experiment.bundle import config_of_bundle
+from seg_mia.experiment.bundle import check_window, config_of_bundle
 from seg_mia.experiment.nnunet import config_of
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
@@ -259,6 +259,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
     needs = scorer_needs(attack, request.options) if membership else None
     file, shadows = _files(request, needs)
     content, card = read_run(file, request.trust)
+    check_window(card, layers, request.options)
     if card.data is None and not layers and not any(o.flag.startswith("--data") for o in request.options):
         raise InputError(
             f"{file} was exported without its data; name the data, --config NAME or --data CLASS with its "

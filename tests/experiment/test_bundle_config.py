@@ -2,14 +2,16 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seg_mia.checkpoint import Card
 from seg_mia.config.options import Layer, Option
 from seg_mia.errors import InputError
-from seg_mia.experiment.bundle import config_of_bundle
+from seg_mia.experiment.bundle import check_window, config_of_bundle
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import requested
 from seg_mia.models.bundle import folder
@@ -134,3 +136,21 @@ def test_a_folder_is_trusted_however_it_is_written(monkeypatch: pytest.MonkeyPat
         "hospital",
     ]
     assert plan(requested(words)).request.trust == ("bundle",)
+
+
+def test_another_window_on_an_adopted_bundle_is_refused() -> None:
+    def model(network: str) -> Any:
+        spec = {"class_path": network, "init_args": {}}
+        return {"class_path": "seg_mia.tasks.segmentation.Segmentation", "init_args": {"network": spec}}
+
+    data: Any = {"class_path": VOLUMES, "init_args": {"level": 40.0, "width": 400.0, "windows": None}}
+    card = Card(model=model(folder.INPUT), data=data, network=None, classes=2, channels=1)
+    check_window(card, [], [Option("--data.level", "40"), Option("--data.limit", "4")])
+    for name, value in (("level", 0), ("windows", [[40, 400]])):
+        layer = Layer("other.yaml", {"data": {"init_args": {name: value}}})
+        options = [Option(f"--data.{name}", json.dumps(value))]
+        for layers, chosen in (([layer], []), ([], options)):
+            with pytest.raises(InputError, match=f"was adopted with data.{name} "):
+                check_window(card, layers, chosen)
+    other = replace(card, model=model("seg_mia.models.smp.Smp"))
+    check_window(other, [], [Option("--data.level", "0")])

@@ -7,6 +7,7 @@ from seg_mia.config.spec import SERVICE
 from seg_mia.report.rules.privacy_verdict import refutations
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
 from seg_mia.results.report import Level, Report
 from seg_mia.results.text import guarantee_in_words
@@ -157,8 +158,9 @@ def _queried(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     settings = service_of(victim.about.get("network"))
     if settings is None:
         return
-    results = [result for result in (*report.membership, *report.perturbations) if result.key == victim.key]
-    asked = [result.victim_queries for result in results if result.victim_queries is not None]
+    results: list[MembershipResult | PerturbationResult] = [*report.membership, *report.perturbations]
+    counts = [result.victim_queries for result in results if result.key == victim.key]
+    asked = [count for count in counts if count is not None]
     version = f"version {settings['version']}" if settings.get("version") else "no version stated"
     yield (
         "Queried",

@@ -149,7 +149,7 @@ def test_references_that_multiply_and_deep_nesting_are_refused() -> None:
     doubled = {f"a{number}": [f"@a{number + 1}"] * 2 for number in range(40)} | {"a40": 1}
     with pytest.raises(InputError, match="at most 10000 values with its references followed"):
         bare_spec(bundle(doubled | {"network_def": UNET | {"channels": "@a0"}}))
-    lists = {f"a{number}": listed(*[f"@a{number + 1}"] * 9) for number in range(9)}  # type: ignore[list-item]
+    lists = {f"a{number}": listed(*[f"@a{number + 1}"] * 9) for number in range(9)}  # type: ignore[arg-type]
     lists["a9"] = {"_target_": "EnsureTyped"}
     with pytest.raises(InputError, match="must be a transform"):
         input_steps(bundle(lists | {"network_def": UNET, "preprocessing": "@a0"}).config)
