@@ -1,5 +1,7 @@
 """A short series of attacks that tells whether a network's gradients can be followed."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,11 @@ from seg_mia.models.heads import final
 from seg_mia.results.robustness import SanityCheck
 
 STEPS, QUERIES = 10, 50
+EPSILON = 8 / 255
+"""Radius of the ball in L-infinity."""
 
 
-def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float = 8 / 255) -> SanityCheck:
+def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float = EPSILON) -> SanityCheck:
     """Run PGD of few and more steps, in larger balls and without a bound, and few queries without gradients.
 
     Costs 71 input gradients and 50 forward passes per image. PGD maximises the cross-entropy and is judged at
@@ -29,10 +33,17 @@ def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float 
     Raises:
         InputError: invalid inputs, a radius out of range, or a gradient that is not finite.
     """
+    return summarised(sanity_values(model, x, target, epsilon=epsilon), epsilon=epsilon)
 
-    def left(images: Tensor) -> float:
+
+def sanity_values(
+    model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float = EPSILON
+) -> dict[str, Tensor]:
+    """Return the values (N,) of each image that `sanity_check` averages; arguments and errors as there."""
+
+    def left(images: Tensor) -> Tensor:
         with attack_mode(model), torch.no_grad():
-            return float(mask_dice(final(model(usable(images))), target).nanmean())
+            return mask_dice(final(model(usable(images))), target)
 
     few = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=STEPS)
     many = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=2 * STEPS)
@@ -45,18 +56,25 @@ def sanity_check(model: nn.Module, x: Tensor, target: Tensor, *, epsilon: float 
         for radius, step, steps in ((epsilon, epsilon / 4, STEPS), (1.0, 0.1, 2 * STEPS))
     )  # fmt: skip
     blind = square(model, x, target, epsilon=epsilon, queries=QUERIES)
-    dice = left(few.images), left(many.images)
+    return {
+        "zero_gradient": _without_gradient(model, x, target),
+        "dice_clean": left(x),
+        "dice": left(few.images),
+        "dice_more_steps": left(many.images),
+        "dice_larger_radius": left(wide.images),
+        "dice_best": left(strong.images),
+        "dice_black_box": left(blind.images),
+        "dice_unbounded": left(free.images),
+    }
+
+
+def summarised(values: Mapping[str, Tensor], *, epsilon: float) -> SanityCheck:
+    """Return the means over the images of `sanity_values`, and the lowest of those in the ball."""
+    means = {name: float(dice.nanmean()) for name, dice in values.items() if name != "zero_gradient"}
+    best = min(means[name] for name in ("dice", "dice_more_steps", "dice_best"))
+    without = values["zero_gradient"]
     return SanityCheck(
-        images=len(x),
-        epsilon=epsilon,
-        zero_gradient=int(_without_gradient(model, x, target).sum()),
-        dice_clean=left(x),
-        dice=dice[0],
-        dice_more_steps=dice[1],
-        dice_larger_radius=left(wide.images),
-        dice_best=min(*dice, left(strong.images)),
-        dice_black_box=left(blind.images),
-        dice_unbounded=left(free.images),
+        images=len(without), epsilon=epsilon, zero_gradient=int(without.sum()), **means | {"dice_best": best}
     )
 
 

@@ -66,7 +66,7 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     if not inferring:
         return attacks
     learning = [attack for attack in inferring if not by_fleet(attack, settings)]
-    if settings.shadow is None and is_given(settings.victim):
+    if settings.shadow is None and is_given(settings):
         return _without_shadow(settings, attacks, learning)
     if settings.shadow is None and not learning:
         return attacks

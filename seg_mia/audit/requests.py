@@ -14,6 +14,7 @@ from seg_mia.audit.steps import AuditStep, shadow_row
 from seg_mia.checkpoint import read_card
 from seg_mia.config.options import Option, options_of
 from seg_mia.errors import InputError
+from seg_mia.experiment.bundle import is_trusted
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.recipe import check_columns
 from seg_mia.experiment.request import RunRequest
@@ -67,11 +68,18 @@ class AuditRequests:
         is_shadow = step.kind == "shadow"
         seed = self.settings.seeds[step.round] + SHADOW_SEED * is_shadow + FLEET_SEED * step.shadow
         numbered = is_shadow and shadow_count(self.settings) > 1
-        adopts = training.weights or weightless(training.config) or (training.bundle and not is_shadow)
+        changes = (
+            *options_of("model.", self.settings.model),
+            *options_of("", training.options),
+            *options_of("", row.options),
+        )
+        deployed = weightless(training.config, changes) or (training.bundle and not is_shadow)
+        bundles = [training.bundle] if training.bundle is not None else []
         return RunRequest(
-            "adopt" if adopts else "fit",
+            "adopt" if training.weights or deployed else "fit",
             configs=(training.config,),
             bundle=training.bundle,
+            trust=tuple(name for name in self.settings.trust for path in bundles if is_trusted(path, [name])),
             defences=tuple(row.defence),
             role="shadow" if is_shadow else None,
             reference=training.reference_predictions,

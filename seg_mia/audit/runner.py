@@ -28,7 +28,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.plan import Plan, plan
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.trained_networks import adopted, check_members
-from seg_mia.experiment.weightless import answers_only
+from seg_mia.experiment.weightless import answers_only, configured_network
 from seg_mia.membership.base import Membership
 from seg_mia.results.audit import ATTACK_RESULT, Victim
 from seg_mia.results.certificate import CertificateResult
@@ -172,7 +172,7 @@ class AuditRunner:
         if isinstance(source, Path):
             network: object = network_spec(read_card(source, trust=self.settings.trust))
         else:
-            network = source.configs[0] if source.configs else None
+            network = configured_network(source.configs[0], source.options) if source.configs else None
         kind = answers_only(network)
         for attack in self.attacks if kind is not None else ():
             instance = attack.instance

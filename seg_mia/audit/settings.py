@@ -10,6 +10,7 @@ import yaml
 from seg_mia.audit.reading import audit_options, check_name, parsed_settings
 from seg_mia.config.files import Config, known, named
 from seg_mia.config.messages import near
+from seg_mia.config.options import options_of
 from seg_mia.config.parsing import plain_settings
 from seg_mia.errors import InputError
 from seg_mia.executors.choice import ExecutorName
@@ -197,7 +198,8 @@ class Settings:
             0.5.
         seeds: seeds of the victim's training; one victim, one shadow and all attacks for each.
         runs: folder of the runs.
-        trust: class paths outside seg_mia allowed in checkpoint metadata.
+        trust: class paths outside seg_mia allowed in checkpoint metadata, and folders of bundles whose
+            expressions MONAI may run.
         fail_on: gates such as "mia.auc>0.6": the exit code is 1 if any result meets one; also --fail-on,
             which may be repeated.
         release_context: how the network is given out, for the report: internal, api_logits, api_masks or
@@ -240,13 +242,18 @@ class Settings:
     version: int = VERSION
 
 
-def is_given(victim: str | Training | NnUNetVictim) -> bool:
-    """Return whether a victim is trained already, here or elsewhere."""
+def is_given(settings: Settings) -> bool:
+    """Return whether an audit's victim is trained already, here or elsewhere."""
+    victim = settings.victim
     if isinstance(victim, NnUNetVictim):
         return True
-    if isinstance(victim, Training):
-        return bool(victim.weights or victim.bundle) or weightless(victim.config)
-    return weightless(victim) if _is_config(victim) else Path(victim).exists()
+    training = victim if isinstance(victim, Training) else Training(victim)
+    if training.weights or training.bundle:
+        return True
+    if isinstance(victim, str) and not _is_config(victim) and Path(victim).exists():
+        return True
+    options = (*options_of("model.", settings.model), *options_of("", training.options))
+    return weightless(training.config, options)
 
 
 def declared(release: str | ReleaseDeclaration | None) -> ReleaseContext | None:
@@ -298,10 +305,12 @@ def read_settings(words: Sequence[str]) -> Settings:
 
 
 def _classes_of_bundles(settings: Settings) -> list[str]:
-    """Return the classes of the networks of bundles: known ones of MONAI, which their checkpoints name."""
+    """Return the classes of MONAI that the checkpoints of bundles name; errors as of `bundle_classes`."""
     trainings = [entry for entry in (settings.victim, settings.shadow) if isinstance(entry, Training)]
     paths = {entry.bundle for entry in trainings if entry.bundle is not None}
-    return sorted({name for path in paths for name in bundle_classes(path)} - set(settings.trust))
+    return sorted(
+        {name for path in paths for name in bundle_classes(path, settings.trust)} - set(settings.trust)
+    )
 
 
 def _check(settings: Settings) -> None:

@@ -66,13 +66,19 @@ class KeptCheckpoint(ModelCheckpoint):
         self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
 
     def _written(self, trainer: Trainer) -> Path | None:
-        """Return the local file that another checkpoint has written after this step, if any."""
+        """Return the local file that another checkpoint has written after this step, if any.
+
+        A plugin of the user's may write folders, or write later.
+        """
+        if not isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints):
+            return None
         for other in trainer.checkpoint_callbacks:
             if (
                 isinstance(other, KeptCheckpoint)
                 and other is not self
                 and other._last_global_step_saved == trainer.global_step
                 and "://" not in other._last_checkpoint_saved
+                and Path(other._last_checkpoint_saved).is_file()
             ):
                 return Path(other._last_checkpoint_saved)
         return None

@@ -156,7 +156,7 @@ def _check_arguments(spec: Mapping[str, object], base: type | None) -> None:
                 f"passes an argument {name!r} to {kind.__name__}, which takes {', '.join(declared) or 'none'}"
             )
         kind_of_value = declared.get(name, Any)
-        if not _fits(value, kind_of_value):
+        if not fits(value, kind_of_value):
             raise InputError(
                 f"passes {kind.__name__}({name}={value!r}), not a {_name(kind_of_value)} of plain values"
             )
@@ -232,7 +232,7 @@ def unsayable(path: str, given: Mapping[str, object]) -> set[str]:
     standing = {name: value for name, value in defaults(kind).items() if name in given}
     unsaid = {name for name, value in standing.items() if _is_written(given[name], value)}
     return {
-        name for name in unsaid if not (_is_exact(standing[name]) and _fits(given[name], declared.get(name)))
+        name for name in unsaid if not (_is_exact(standing[name]) and fits(given[name], declared.get(name)))
     }
 
 
@@ -281,7 +281,7 @@ def as_declared(value: Any, declared: Any) -> Any:
     """Return a plain value converted to the declared type if necessary: a tuple, or a torch layer."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in {Union, types.UnionType}:
-        fitting = [option for option in arguments if _fits(value, option)]
+        fitting = [option for option in arguments if fits(value, option)]
         return as_declared(value, fitting[0]) if fitting else value
     if isinstance(value, str) and (origin or declared) is type:
         return _layer(value)
@@ -299,12 +299,13 @@ def _layer(path: str) -> type | None:
     return candidate if isinstance(candidate, type) else None
 
 
-def _fits(value: object, declared: Any) -> bool:
+def fits(value: object, declared: Any) -> bool:
+    """Return whether a plain value is of a declared type."""
     origin, arguments = get_origin(declared), get_args(declared)
     if declared in {Any, object}:
         return _is_harmless(value)
     if origin in {Union, types.UnionType}:
-        return any(_fits(value, option) for option in arguments)
+        return any(fits(value, option) for option in arguments)
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in arguments)
     if declared in _PLAIN:
@@ -337,11 +338,11 @@ def _fits_compound(value: object, declared: Any, origin: Any, arguments: tuple[A
         return False
     if issubclass(kind, dict | Mapping) and isinstance(value, dict):
         return not class_paths(value) and all(
-            _fits(item, arguments[1]) for item in value.values() if arguments
+            fits(item, arguments[1]) for item in value.values() if arguments
         )
     if issubclass(list, kind) or issubclass(kind, list | tuple):
         inner = arguments[0] if arguments else Any
-        return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
+        return isinstance(value, list | tuple) and all(fits(item, inner) for item in value)
     if isinstance(value, dict) and "class_path" in value:
         _check_arguments(value, kind)
         return True

@@ -14,7 +14,7 @@ from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
 from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
-from seg_mia.experiment.bundle import config_of_bundle
+from seg_mia.experiment.bundle import check_window, config_of_bundle
 from seg_mia.experiment.nnunet import config_of
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
@@ -162,7 +162,8 @@ def _refuse(request: RunRequest, subject: str, *names: str) -> None:
 
 def _refuse_trust(request: RunRequest) -> None:
     """Raise InputError for trust in something else than the bundle, where no checkpoint is read."""
-    if others := [path for path in request.trust if path != request.bundle]:
+    bundle = None if request.bundle is None else Path(request.bundle)
+    if others := [path for path in request.trust if Path(path) != bundle]:
         takes = f", or names the bundle, --trust {request.bundle}" if request.bundle is not None else ""
         raise InputError(f"--trust {others[0]} does not apply to {request.verb}; leave it out{takes}")
 
@@ -258,6 +259,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
     needs = scorer_needs(attack, request.options) if membership else None
     file, shadows = _files(request, needs)
     content, card = read_run(file, request.trust)
+    check_window(card, layers, request.options)
     if card.data is None and not layers and not any(o.flag.startswith("--data") for o in request.options):
         raise InputError(
             f"{file} was exported without its data; name the data, --config NAME or --data CLASS with its "

@@ -1,10 +1,12 @@
 """Configs of networks that are deployed as they are: files and services, which have no weights to train."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seg_mia.config.composition import stacked
-from seg_mia.config.files import find_file
-from seg_mia.config.spec import class_paths, resolve
+from seg_mia.config.files import find_file, is_inline, read_yaml
+from seg_mia.config.options import Option
+from seg_mia.config.spec import OWN, class_paths, parameters, resolve
 from seg_mia.models.answers import AnswersOnly
 from seg_mia.models.file import FileNetwork
 from seg_mia.models.service import Service
@@ -12,20 +14,48 @@ from seg_mia.models.service import Service
 _OWN = ("seg_mia.models.file.", "seg_mia.models.service.")
 
 
-def weightless(config: str) -> bool:
-    """Return whether a config's network is a file or a service; False for a trained run."""
-    return any(issubclass(kind, FileNetwork | Service) for kind in _deployed_kinds(_network_of(config)))
+def weightless(config: str, options: Sequence[Option] = ()) -> bool:
+    """Return whether a config's network, with options, is a file or a service; False for a trained run."""
+    network = configured_network(config, options)
+    return any(issubclass(kind, FileNetwork | Service) for kind in _deployed_kinds(network))
 
 
 def answers_only(network: object) -> str | None:
-    """Return the name of the class in a network's description that gives no gradients, if any.
-
-    Args:
-        network: class path and arguments, or a config's file or name.
-    """
-    network = _network_of(network) if isinstance(network, str) else network
+    """Return the name of the class in a network's description that gives no gradients, if any."""
     named = [kind.__name__ for kind in _deployed_kinds(network) if issubclass(kind, AnswersOnly)]
     return named[0] if named else None
+
+
+def configured_network(config: str, options: Sequence[Option] = ()) -> object:
+    """Return the description of a config's network as options change it; None if it is a trained run.
+
+    Args:
+        config: a config's file or name.
+        options: those below `model.network` count, in order.
+    """
+    network = _network_of(config)
+    for option in options:
+        keys = [key for key in option.name.split(".") if key != "init_args"]
+        if keys[:2] == ["model", "network"] and option.value is not None:
+            network = _changed(network, keys[2:], option.value)
+    return network
+
+
+def _changed(network: object, keys: Sequence[str], value: str) -> object:
+    """Return a network's description with a value at nested arguments; another class keeps what it takes."""
+    description = dict(network) if isinstance(network, Mapping) else {}
+    arguments = description.get("init_args")
+    arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
+    if list(keys) in ([], ["class_path"]):
+        if is_inline(value):
+            return read_yaml(value)
+        takes = parameters(resolve(value)) if OWN.fullmatch(value) else {}
+        return {"class_path": value, "init_args": {key: arguments[key] for key in arguments if key in takes}}
+    if len(keys) == 1 and "." not in value:
+        arguments[keys[0]] = value
+    else:
+        arguments[keys[0]] = _changed(arguments.get(keys[0]), keys[1:], value)
+    return {**description, "init_args": arguments}
 
 
 def _deployed_kinds(network: object) -> list[type]:

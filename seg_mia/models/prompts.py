@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
@@ -41,6 +41,20 @@ def whole_image_prompts() -> Iterator[None]:
         return
     with prompts_from(torch.ones(1, 1, 1, dtype=torch.int64)):
         yield
+
+
+def check_unprompted(network: nn.Module, what: str) -> None:
+    """Raise InputError if a network takes prompts, which belong to whole images as they lie.
+
+    Args:
+        network: whose modules take prompts if they have a true attribute `takes_prompts`.
+        what: what shows it parts of images, or turned ones.
+    """
+    if any(getattr(module, "takes_prompts", False) for module in network.modules()):
+        raise InputError(
+            f"{what} shows a network parts of images or turned ones, for which a promptable network has no "
+            "prompts; show it whole images"
+        )
 
 
 def boxes(images: Tensor, margin: int) -> Tensor:

@@ -38,6 +38,7 @@ class SegmentAnything(nn.Module):
 
     mean: Tensor
     std: Tensor
+    takes_prompts = True
 
     def __init__(
         self,

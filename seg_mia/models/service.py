@@ -50,7 +50,7 @@ class Service(AnswersOnly):
             the answers to a few images have not changed.
 
     Attributes:
-        queries: images asked so far.
+        queries: images sent so far, in each attempt.
 
     Raises:
         InputError: neither or both of function and url, an unusable function or address, or settings out of
@@ -94,7 +94,6 @@ class Service(AnswersOnly):
         return answers
 
     def _asked(self, x: Tensor) -> Tensor:
-        self.queries += len(x)
         images = x.detach().to("cpu", torch.float32).numpy()
         values = self._checked(self._tried(images), len(x))
         if self.gives != "labels":
@@ -104,6 +103,7 @@ class Service(AnswersOnly):
 
     def _tried(self, images: Values) -> Any:
         for attempt in range(self.retries + 1):
+            self.queries += len(images)
             try:
                 return self._call(images)
             except InputError:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
+from seg_mia.models.prompts import check_unprompted
 from seg_mia.models.wrapper import Wrapper
 
 
@@ -23,11 +24,12 @@ class Stitched(Wrapper):
             volume.
 
     Raises:
-        InputError: size below 1.
+        InputError: size below 1, or a promptable network.
     """
 
     def __init__(self, network: nn.Module, *, size: int | None = None) -> None:
         super().__init__(network)
+        check_unprompted(network, "Stitched")
         if size is not None and size < 1:
             raise InputError(
                 f"crops must be at least 1 pixel wide, got {size}; leave it out for half the image"

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from seg_mia.errors import InputError
 from seg_mia.models.heads import final
+from seg_mia.models.prompts import check_unprompted
 from seg_mia.models.windows import Layout, WindowWeights, window_starts, window_weights
 from seg_mia.models.wrapper import Wrapper
 
@@ -37,7 +38,7 @@ class Tiled(Wrapper):
         layout: rule of positions and Gaussian weights, "nnunet" or "monai".
 
     Raises:
-        InputError: patch, overlap, mirror or batch out of range.
+        InputError: patch, overlap, mirror or batch out of range, or a promptable network.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Tiled(Wrapper):
         layout: Layout = "nnunet",
     ) -> None:
         super().__init__(network)
+        check_unprompted(network, "Tiled")
         _check_settings(patch, overlap, mirror, batch)
         self.patch, self.overlap, self.batch, self.layout = tuple(patch), overlap, batch, layout
         self.flips = [

@@ -1,7 +1,8 @@
-"""Attacks on batches that do not fit into memory, in halves."""
+"""Attacks and passes on batches that do not fit into memory, in halves."""
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
@@ -10,17 +11,21 @@ from torch import Tensor
 from seg_mia.attacks.base import Adversarial
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
+from seg_mia.models.prompts import prompts_from
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 Attack = Callable[[Batch, Tensor], Adversarial]
 """Attack on a batch and its target masks."""
 
 
 class Halving:
-    """Runs attacks on batches, and on their halves where memory does not suffice.
+    """Runs attacks and passes on batches, and on their halves where memory does not suffice.
 
-    Attacks treat each image alone, so results do not depend on it.
+    Both treat each image alone, so results do not depend on it. Promptable networks get the prompts of the
+    part that they are shown.
 
     Attributes:
         largest: images in a batch that fitted after one that did not; None before.
@@ -30,7 +35,11 @@ class Halving:
         self.largest: int | None = None
 
     def __call__(self, attack: Attack, batch: Batch, target: Tensor) -> Adversarial:
-        """Return the attack's result on a batch.
+        """Return the attack's result on a batch; errors as of `parts`."""
+        return joined(self.parts(attack, batch, target))
+
+    def parts(self, compute: Callable[[Batch, Tensor], Answer], batch: Batch, target: Tensor) -> list[Answer]:
+        """Return what is computed of the parts of a batch and its target masks, in order.
 
         Raises:
             InputError: a single image does not fit.
@@ -38,31 +47,35 @@ class Halving:
         count = len(batch.image)
         size = min(self.largest or count, count)
         while True:
-            parts = _attacked(attack, batch, target, size)
-            if parts is not None:
-                return joined(parts)
+            answers = _computed(compute, batch, target, size)
+            if answers is not None:
+                return answers
             garbage_collection_cuda()
             if size == 1:
                 raise InputError(
-                    "memory must suffice to attack one image, got out of memory; set --model.checkpointing "
-                    "true, --trainer.precision bf16-mixed or a smaller --data.size"
+                    "memory must suffice to attack one image, got out of memory; set --trainer.precision "
+                    "bf16-mixed or a smaller --data.size"
                 )
             size = self.largest = (size + 1) // 2
             log.warning("out of memory: attacking at most %d images at a time from here on", size)
 
 
-def _attacked(attack: Attack, batch: Batch, target: Tensor, size: int) -> list[Adversarial] | None:
+def _computed(
+    compute: Callable[[Batch, Tensor], Answer], batch: Batch, target: Tensor, size: int
+) -> list[Answer] | None:
     """Return the results of parts of at most `size` images; None if memory did not suffice."""
-    parts = []
+    answers = []
     for start in range(0, len(batch.image), size):
         chosen = slice(start, start + size)
+        part = Batch(*(values[chosen] for values in batch))
         try:
-            parts.append(attack(Batch(*(values[chosen] for values in batch)), target[chosen]))
+            with prompts_from(part.mask):
+                answers.append(compute(part, target[chosen]))
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or is_oom_error(error)):
                 raise
             return None
-    return parts
+    return answers
 
 
 def joined(parts: Sequence[Adversarial]) -> Adversarial:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial, Perturbation, attack_mode, input_gradient, usable
-from seg_mia.attacks.sanity import sanity_check
+from seg_mia.attacks.sanity import EPSILON, sanity_values, summarised
 from seg_mia.attacks.transfer import Surrogates
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.callbacks.folder import run_folder
@@ -33,7 +33,6 @@ from seg_mia.metrics.overlap import (
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
 from seg_mia.models.heads import class_count, final, measuring, predicted
-from seg_mia.models.prompts import prompts_from
 from seg_mia.results.files import write_csv
 from seg_mia.results.robustness import FittingSet, SanityCheck
 from seg_mia.runs import surrogate_files
@@ -137,21 +136,21 @@ class PerturbationTest(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> AttackOutput:
         """Attack one batch; evaluate in full precision regardless of the attack's precision."""
-        with measuring(self.classes), prompts_from(batch.mask):
+        with measuring(self.classes):
             return self._attacked(batch, batch_idx)
 
     def _attacked(self, batch: Batch, batch_idx: int) -> AttackOutput:
         target = self.targets(batch)
         adversarial = self._crafted(self.source, batch, target)
-        before, classes = self._predicted(batch.image)
-        then, _ = self._predicted(adversarial.images)
-        coarse, _ = self._predicted(rounded(adversarial.images))
+        before, classes = self._predicted(self.victim, batch, batch.image)
+        then, _ = self._predicted(self.victim, batch, adversarial.images)
+        coarse, _ = self._predicted(self.victim, batch, rounded(adversarial.images))
         measures = {
             **against_truth(batch.mask, clean=before, prediction=then, classes=classes),
             **against_target(target, clean=before, prediction=then, coarse=coarse, classes=classes),
             **distortion(batch.image, adversarial.images, where=self._perturbed(batch)),
             **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
-            **self._stopped(batch.image, adversarial),
+            **self._stopped(batch, adversarial),
         }
         return {
             "target": target,
@@ -163,12 +162,23 @@ class PerturbationTest(LightningModule):
             "fitted": self.fitted if batch_idx == 0 else None,
         }
 
-    @torch.no_grad()
-    def _predicted(self, images: Tensor) -> tuple[Tensor, int]:
-        """Return the victim's class maps (N, *s) in full precision, and the number of classes."""
-        with torch.autocast(self.device.type, enabled=False):
-            logits = final(self.victim(images))
-        return predicted(logits), class_count(logits) if self.classes is None else self.classes
+    def _predicted(self, model: nn.Module, batch: Batch, images: Tensor) -> tuple[Tensor, int]:
+        """Return a network's class maps (N, *s) in full precision, and the number of classes.
+
+        Args:
+            model: the victim or the surrogate.
+            batch: samples that the images show.
+            images: (N, C, *S) in [0, 1].
+        """
+
+        @torch.no_grad()
+        def answer(part: Batch, _: Tensor) -> tuple[Tensor, int]:
+            with torch.autocast(self.device.type, enabled=False):
+                logits = final(model(part.image))
+            return predicted(logits), class_count(logits) if self.classes is None else self.classes
+
+        parts = self.halving.parts(answer, batch._replace(image=images), batch.mask)
+        return torch.cat([maps for maps, _ in parts]), parts[0][1]
 
     def _perturbed(self, batch: Batch) -> Tensor | None:
         """Return the voxels that the attack may change, bool (N, *S), or None for all."""
@@ -188,19 +198,26 @@ class PerturbationTest(LightningModule):
             return adversarial
         return replace(adversarial, images=torch.where(where.unsqueeze(1), adversarial.images, batch.image))
 
-    def _stopped(self, images: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
+    def _stopped(self, batch: Batch, adversarial: Adversarial) -> dict[str, Tensor]:
         """Return images without gradient, for gradient-based attacks that do not report them."""
         if not isinstance(self.attack, WhiteBox) or "no_gradient" in adversarial.notes:
             return {}
-        return {"no_gradient": unreached(self.attack.differentiable(self.source), images)}
+        model = self.attack.differentiable(self.source)
+        parts = self.halving.parts(lambda part, _: unreached(model, part.image), batch, batch.mask)
+        return {"no_gradient": torch.cat(parts)}
 
     def _checked(self, batch: Batch) -> SanityCheck | None:
         """Return whether the victim's gradients can be followed, on the first images, if asked for."""
         if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images:
             return None
-        first = slice(self.attack.sanity_images)
+        first = Batch(*(values[: self.attack.sanity_images] for values in batch))
         model = self.attack.differentiable(self.source)
-        return sanity_check(model, batch.image[first], batch.mask[first])
+        parts = self.halving.parts(
+            lambda part, mask: sanity_values(model, part.image, mask, epsilon=EPSILON), first, first.mask
+        )
+        return summarised(
+            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, epsilon=EPSILON
+        )
 
     def _transferred(
         self, batch: Batch, target: Tensor, classes: int, crafted: Adversarial | None
@@ -209,10 +226,9 @@ class PerturbationTest(LightningModule):
         if self.surrogate is None or self.attack.on_surrogate:
             return {}
         crafted = crafted or self._crafted(self.surrogate, batch, target)
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            surrogate_prediction, victim_prediction = (
-                predicted(final(net(crafted.images))) for net in (self.surrogate, self.victim)
-            )
+        surrogate_prediction, victim_prediction = (
+            self._predicted(network, batch, crafted.images)[0] for network in (self.surrogate, self.victim)
+        )
         reached = mean_iou(victim_prediction, target, classes)
         won = self.attack.succeeded(reached)
         return {

@@ -1,11 +1,14 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 from torch import nn
 
 from seg_mia.audit.predictions.settings import read_prediction_settings
+from seg_mia.audit.requests import AuditRequests
 from seg_mia.audit.rows import row_key, rows
 from seg_mia.audit.settings import (
     AttackEntry,
@@ -16,10 +19,13 @@ from seg_mia.audit.settings import (
     read_settings,
     shadow_count,
 )
+from seg_mia.audit.steps import AuditStep
 from seg_mia.checkpoint import Card
 from seg_mia.config.spec import ClassSpec
 from seg_mia.defences.release import ArgmaxRelease
 from seg_mia.errors import InputError
+from seg_mia.experiment.request import RunRequest
+from seg_mia.models.bundle import folder
 from seg_mia.runs import defence_names
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -169,3 +175,36 @@ def test_a_release_that_is_none_is_refused_before_any_training(words: list[str],
         reader = read_prediction_settings if "--predictions" in audit else read_settings
         with pytest.raises(InputError, match=line):
             reader([*audit, *words])
+
+
+def bundle_audit(network: dict[str, Any], weights: str, trust: list[str]) -> list[str]:
+    """Write a bundle and an audit of it, and return the audit's command line."""
+    for part in ("configs", "models"):
+        Path("bundle", part).mkdir(parents=True)
+    Path("bundle/configs/inference.json").write_text(json.dumps({"network_def": network}))
+    Path("bundle/models", weights).touch()
+    entry = {"config": "phantom_victim", "bundle": "bundle"}
+    audit = {"version": 1, "victim": entry, "shadow": entry, "attacks": ["pgd"], "trust": trust}
+    Path("audit.yaml").write_text(yaml.safe_dump(audit))
+    return ["--config", "audit.yaml"]
+
+
+def test_the_folder_of_a_bundle_is_trusted_in_its_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "monai_evaluation", lambda *_: lambda _place: [4, 8])
+    network = {"_target_": "UNet", "channels": "$[4 * n for n in (1, 2)]"}
+    settings = read_settings(bundle_audit(network, "model.pt", ["bundle/", "own.Network"]))
+    assert settings.trust == ["bundle/", "own.Network", "monai.networks.nets.UNet"]
+    requests = AuditRequests(settings, [VictimRow()])
+    for kind, verb in (("victim", "adopt"), ("shadow", "fit")):
+        request = requests.source(AuditStep(kind, 0, 0, ""))  # type: ignore[arg-type]
+        assert isinstance(request, RunRequest)
+        assert (request.verb, request.trust) == (verb, ("bundle/",))
+
+
+def test_the_code_of_a_bundle_is_not_trusted_by_its_name() -> None:
+    line = r"is a file with code, seg_mia.models.file.TorchScript; if you trust it: --trust seg_mia"
+    words = bundle_audit({"_target_": "scripts.Net"}, "model.ts", [])
+    with pytest.raises(InputError, match=line):
+        read_settings(words)
+    trust = "seg_mia.models.file.TorchScript"
+    assert read_settings([*words, "--trust", trust]).trust == [trust]

@@ -35,7 +35,13 @@ class Scored(LightningModule):
 
 
 class OwnFiles(TorchCheckpointIO):
-    """A plugin of a user's."""
+    """A plugin of a user's, which writes folders."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        super().save_checkpoint(checkpoint, Path(path, "part"), storage_options)
 
 
 def trained(folder: Path, scores: list[float], **settings: Any) -> Trainer:
@@ -92,6 +98,8 @@ def test_the_same_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_plugin_of_the_user_writes_its_own_files(tmp_path: Path) -> None:
     assert type(trained(tmp_path, [0.1], plugins=[OwnFiles()]).strategy.checkpoint_io) is OwnFiles
+    for name in ("best.ckpt", "last.ckpt"):
+        assert content(tmp_path / "checkpoints" / name / "part")["epoch"] == 0
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_no_part_of_a_new_one(

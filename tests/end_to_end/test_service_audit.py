@@ -98,6 +98,18 @@ def test_gradient_attacks_on_a_service_are_refused_before_any_training(
     assert not Path("runs").exists()
 
 
+def test_gradient_attacks_on_a_service_that_options_name_are_refused_likewise(
+    tiny: Path, folder: Callable[..., Path], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = audit_file(tiny, server, folder(16), ["pgd"])
+    options = {"model.network": "seg_mia.models.service.Service", "model.network.url": server.url}
+    content = yaml.safe_load(file.read_text()) | {"victim": {"config": str(tiny), "options": options}}
+    file.write_text(yaml.safe_dump(content))
+    assert main(["audit", "--config", str(file)]) == 2
+    assert "pgd needs gradients, and the victim is a Service" in capsys.readouterr().err
+    assert server.asked == 0
+
+
 @pytest.mark.slow
 def test_a_server_is_audited_by_its_answers(tiny: Path, folder: Callable[..., Path], server: Server) -> None:
     limited = {"data": {"limit": 2}, "settings": {"surrogate": "shadow", "steps": 2}}

@@ -5,10 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from seg_mia.errors import InputError
+from seg_mia.models.bundle.network import BundleInput
 from seg_mia.models.prompts import boxes, points, prompts_from, whole_image_prompts
+from seg_mia.models.segment_anything import SegmentAnything
+from seg_mia.models.stitched import Stitched
+from seg_mia.models.tiled import Tiled
 from tests.tiny_sam import TINY
 
 IMAGES = torch.zeros(2, 1, 6, 8)
@@ -91,3 +96,26 @@ def test_gradients_reach_the_image_and_not_the_prompt() -> None:
             network(x).sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+class Prompted(nn.Module):
+    """A network that takes prompts."""
+
+    takes_prompts = True
+
+
+def test_windows_crops_and_turned_images_have_no_prompts() -> None:
+    network = nn.Sequential(Prompted())
+    for make in (
+        lambda: Tiled(network, patch=[4, 4]),
+        lambda: Stitched(network),
+        lambda: BundleInput(network, order=[1, 0]),
+        lambda: BundleInput(network, flipped=[0]),
+    ):
+        with pytest.raises(InputError, match="a promptable network has no prompts; show it whole images"):
+            make()
+    BundleInput(network)
+
+
+def test_segment_anything_takes_prompts() -> None:
+    assert SegmentAnything.takes_prompts

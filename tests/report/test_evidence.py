@@ -147,6 +147,21 @@ def test_costs_are_those_of_the_stages() -> None:
     assert outside.training_hours == 0.5
 
 
+def test_queries_are_those_counted_and_unknown_for_mirror_images() -> None:
+    signal = {"class_path": "seg_mia.membership.fleet.confidences.LogCrossEntropy"}
+    mirrored = {"class_path": "seg_mia.membership.base.Membership", "init_args": {"signal": signal}}
+    queries = [
+        threats(read(audit([guess(**changes)])))[0].queries
+        for changes in (
+            {"victim_queries": 24},
+            {"victim_queries": 0},
+            {"attack": mirrored},
+            {"attack": mirrored, "victim_queries": 32},
+        )
+    ]
+    assert queries == [3.0, 1.0, None, 4.0]
+
+
 def test_scope_counts_patients_and_false_positives() -> None:
     blind = guess("mia-blind", auc=(0.5, 0.4, 0.6), signal="ImageAndMask")
     attack = guess(

@@ -5,12 +5,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from seg_mia.attacks.asma import Asma
 from seg_mia.attacks.base import Adversarial, Perturbation
+from seg_mia.attacks.pgd import Pgd
 from seg_mia.data.samples import Batch
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.similarity import ssim
+from seg_mia.models.prompts import boxes
 from seg_mia.tasks.perturbation import PerturbationTest
 from seg_mia.tasks.targets import TargetMasks
 
@@ -98,3 +101,41 @@ def test_another_volumes_mask_is_no_target_in_padding() -> None:
     target = masks(Batch(torch.zeros(1, 1, 2, 2, 2), mask, torch.tensor([7])))
     assert target[0, 0].eq(1).all()
     assert target[0, 1].eq(IGNORE).all()
+
+
+class Limited(nn.Module):
+    """Two logits of one pixel, and an error as of full memory above a number of images."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise RuntimeError("CUDA out of memory. Tried")
+        foreground = 8 * self.weight * (x - boxes(x, 0)[:, 0].reshape(-1, 1, 1, 1) / 100)
+        return torch.cat([-foreground, foreground], 1)
+
+
+def test_every_pass_is_halved_with_the_prompts_of_its_part() -> None:
+    image = torch.rand(5, 1, 11, 11, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(5, 11, 11, dtype=torch.int64)
+    for number in range(5):
+        mask[number, 2:6, 2 * number : 2 * number + 2] = 1
+    outputs = []
+    for most in (5, 2):
+        attack = Pgd(steps=2, sanity_images=4)
+        task = PerturbationTest(Limited(most), attack, surrogate=Limited(most))
+        task.targets = lambda batch: batch.mask  # type: ignore[assignment]
+        outputs.append(task.test_step(Batch(image, mask, torch.arange(5)), 0))
+    whole, halved = outputs
+    assert_close(halved["adversarial"].images, whole["adversarial"].images)
+    assert_close(halved["measures"], whole["measures"], equal_nan=True)
+    assert whole["sanity"] is not None
+    assert halved["sanity"] is not None
+    assert halved["sanity"].images == 4
+    expected, result = whole["sanity"].model_dump(), halved["sanity"].model_dump()
+    for check in (expected, result):  # which squares are drawn depends on the batch
+        del check["dice_black_box"]
+    assert result == pytest.approx(expected, nan_ok=True)

@@ -6,6 +6,7 @@ Nothing in it is run or imported: the network's name selects among those of `mon
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from seg_mia.config.spec import ClassSpec
@@ -153,7 +154,7 @@ def spatial_axes(bundle: Bundle, network: ClassSpec) -> int:
         stated = len(shape) if isinstance(shape, list) and shape else None
     if stated is None:
         stated = 2 if network["class_path"].endswith("FlexibleUNet") else 3
-    if stated not in {2, 3}:
+    if not isinstance(stated, int) or stated not in {2, 3}:
         raise InputError(f"{bundle.path} must have a network of 2 or 3 spatial axes, got {stated!r}")
     return int(stated)
 
@@ -165,7 +166,10 @@ def windowed(bundle: Bundle, network: ClassSpec, axes: int) -> ClassSpec:
     place = next((place for place in places if config.component(place) is not None), None)
     if place is None:
         if config.content.get("inferer") is not None:
-            raise InputError(f"{config.file}: inferer must be a component, got {config.content['inferer']!r}")
+            raise InputError(
+                f"{config.file}: inferer must be a component, got {shortened(config.content['inferer'])}; "
+                "name network and windows in a config of your own"
+            )
         return network
     component = config.component(place)
     assert component is not None
@@ -178,6 +182,10 @@ def windowed(bundle: Bundle, network: ClassSpec, axes: int) -> ClassSpec:
             "bundle's predictions: audit --predictions"
         )
     given = config.arguments(component, place, (*_WITHOUT_EFFECT, "sw_batch_size"))
+    if (mode := given.get("mode", "constant")) not in ("constant", "gaussian"):
+        raise InputError(
+            f"{config.file}: {place} must have mode constant or gaussian, got {mode!r}; correct it"
+        )
     for setting, value in _FIXED.items():
         if given.get(setting, value) != value:
             raise InputError(
@@ -190,7 +198,7 @@ def windowed(bundle: Bundle, network: ClassSpec, axes: int) -> ClassSpec:
             "network": network,
             "patch": _patch(config, given.get("roi_size"), axes),
             "overlap": _overlap(config, given.get("overlap", 0.25)),
-            "weights": given.get("mode", "constant"),
+            "weights": mode,
             "mirror": [],
             "batch": component["sw_batch_size"] if isinstance(component.get("sw_batch_size"), int) else 4,
             "layout": "monai",
@@ -208,17 +216,26 @@ def _patch(config: BundleConfig, size: object, axes: int) -> list[int]:
 
 
 def _overlap(config: BundleConfig, overlap: object) -> float:
-    values = set(overlap) if isinstance(overlap, list) else {overlap}
-    value = values.pop()
-    if values or not isinstance(value, int | float):
-        raise InputError(f"{config.file}: overlap must be one number for all axes, got {overlap!r}")
+    values = overlap if isinstance(overlap, list) else [overlap]
+    value = values[0] if values else None
+    if not isinstance(value, int | float) or any(other != value for other in values):
+        raise InputError(
+            f"{config.file}: overlap must be one number for all axes, got {overlap!r}; write that number"
+        )
     return float(value)
 
 
 def _stated_range(bundle: Bundle, low: float, high: float) -> list[dict[str, Any]]:
     """Return the step to the value range that metadata states; none for a range in grey values."""
     stated = bundle.described("inputs", "image").get("value_range")
-    if not isinstance(stated, list) or len(stated) != 2 or not stated[0] < stated[1]:
+    if not isinstance(stated, list) or len(stated) != 2:
+        return []
+    if not all(type(value) in {int, float} for value in stated):
+        raise InputError(
+            f"{bundle.path}: value_range in metadata.json must be two numbers, got {shortened(stated)}; "
+            "correct it"
+        )
+    if not stated[0] < stated[1]:
         return []
     if [float(value) for value in stated] == [low, high]:
         return []
@@ -232,25 +249,37 @@ _PLAIN_AFTERWARDS = {
 }  # fmt: skip
 
 
+UNREADABLE = "postprocessing"
+"""What is left out where the transforms after the network cannot be read."""
+
+
 def _afterwards(bundle: Bundle) -> list[str]:
     """Return the transforms after the network that change its masks, and are not done here."""
-    return [name for name, _ in _postprocessing(bundle) if name not in _PLAIN_AFTERWARDS]
+    after = _postprocessing(bundle)
+    if after is None:
+        return [UNREADABLE]
+    return [name for name, _ in after if name not in _PLAIN_AFTERWARDS]
 
 
 def uses_sigmoid(bundle: Bundle) -> bool:
     """Return whether each of several outputs is decided by a sigmoid of its own."""
-    return any(
-        name == "Activations" and component.get("sigmoid") is True
-        for name, component in _postprocessing(bundle)
-    )
+    return any(name == "Activations" and sigmoid is True for name, sigmoid in _postprocessing(bundle) or [])
 
 
-def _postprocessing(bundle: Bundle) -> list[tuple[str, Mapping[str, Any]]]:
-    listed = next(
-        (found for place in ("postprocessing", "post_transforms")
-         if (found := bundle.config.component(place)) is not None), {},
-    )  # fmt: skip
-    transforms = listed.get("transforms")
-    transforms = transforms if isinstance(transforms, list) else []
-    components = [item for item in transforms if isinstance(item, Mapping) and "_target_" in item]
-    return [(plain_name(str(item["_target_"]), _PLAIN_AFTERWARDS), item) for item in components]
+def _postprocessing(bundle: Bundle) -> list[tuple[str, object]] | None:
+    """Return name and `sigmoid` of each transform after the network; None if they are not readable."""
+    config = bundle.config
+    places = ("postprocessing", "post_transforms", "evaluator::postprocessing")
+    place = next((place for place in places if config.has(place)), None)
+    if place is None:
+        return []
+    try:
+        return [
+            (
+                plain_name(str(component["_target_"]), _PLAIN_AFTERWARDS),
+                config.resolved(component.get("sigmoid"), f"{where}::sigmoid"),
+            )
+            for where, component in config.listed(place)
+        ]
+    except InputError:
+        return None

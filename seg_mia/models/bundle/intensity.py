@@ -6,12 +6,14 @@ gradients pass through them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from reprlib import repr as shortened
+from typing import Any, Protocol, get_type_hints
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
+from seg_mia.config.spec import fits
 from seg_mia.errors import InputError
 
 _MODES = {"area", "nearest", "nearest-exact", "bilinear", "trilinear", "bicubic"}
@@ -174,7 +176,8 @@ def step_of(settings: Mapping[str, Any]) -> ImageStep:
     """Return the step of plain settings: its `transform`, and MONAI's arguments.
 
     Raises:
-        InputError: an unknown name, or an argument that MONAI's transform has and this one has not.
+        InputError: an unknown name, or an argument that MONAI's transform has and this one has not, or of
+            another type.
     """
     name = settings.get(NAME)
     kind = STEPS.get(str(name))
@@ -184,6 +187,11 @@ def step_of(settings: Mapping[str, Any]) -> ImageStep:
     arguments = {key: value for key, value in settings.items() if key != NAME}
     if unknown := [key for key in arguments if key not in known]:
         raise InputError(f"{name} takes {', '.join(known)}, got {unknown[0]!r}; it is not supported")
+    declared = get_type_hints(kind)
+    for key, value in arguments.items():
+        if not fits(value, declared[key]):
+            kind_of_value = getattr(declared[key], "__name__", str(declared[key]))
+            raise InputError(f"{key} of {name} must be a {kind_of_value}, got {shortened(value)}; correct it")
     try:
         made: ImageStep = kind(**arguments)
     except TypeError as error:

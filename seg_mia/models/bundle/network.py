@@ -10,6 +10,7 @@ from seg_mia.errors import InputError
 from seg_mia.models.bundle.intensity import step_of
 from seg_mia.models.heads import final
 from seg_mia.models.output_form import resized
+from seg_mia.models.prompts import check_unprompted
 from seg_mia.models.wrapper import Wrapper
 
 
@@ -30,7 +31,7 @@ class BundleInput(Wrapper):
         left_out: transforms of the bundle without a counterpart here, for the report.
 
     Raises:
-        InputError: settings out of range.
+        InputError: settings out of range, or turned axes around a promptable network.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class BundleInput(Wrapper):
         super().__init__(network)
         if not high > low:
             raise InputError(f"high must be above low, got {high} and {low}; correct them")
+        if order is not None or flipped:
+            check_unprompted(network, "BundleInput")
         self.low, self.high = low, high
         self.order, self.flipped = order, list(flipped or [])
         axes = range(len(order)) if order is not None else range(3)

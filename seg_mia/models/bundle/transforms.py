@@ -74,24 +74,12 @@ def input_steps(config: BundleConfig) -> InputSteps:
     Raises:
         InputError: a transform that changes values and has no counterpart here, or its arguments.
     """
-    place = next((place for place in PLACES if config.component(place) is not None), None)
+    place = next((place for place in PLACES if config.has(place)), None)
     if place is None:
         return InputSteps(listed=False, transposed=False)
     result = InputSteps()
-    listed = config.component(place)
-    assert listed is not None
-    transforms = listed.get("transforms")
-    if not isinstance(transforms, list):
-        transforms, place = [listed], ""
-    for number, transform in enumerate(transforms):
-        where = f"{place}{SEPARATOR}transforms{SEPARATOR}{number}" if place else PLACES[0]
-        component = config.component(where) if isinstance(transform, str) else transform
-        if not isinstance(component, Mapping) or "_target_" not in component:
-            raise InputError(
-                f"{config.file}: {where} must be a transform, got {transform!r}; correct the list"
-            )
-        if not config.resolved(component.get("_disabled_", False), f"{where}{SEPARATOR}_disabled_"):
-            _add(result, config, component, where)
+    for where, component in config.listed(place):
+        _add(result, config, component, where)
     return result
 
 
@@ -111,12 +99,16 @@ def _add(result: InputSteps, config: BundleConfig, component: Mapping[str, Any],
     if name in _OF_EXTENT:
         result.left_out.append(name)
         return
+    if name == "LoadImage":
+        reader, reverse = (
+            config.resolved(component.get(argument), f"{where}{SEPARATOR}{argument}")
+            for argument in ("reader", "reverse_indexing")
+        )
+        numpy = isinstance(reader, str) and "Numpy" in reader
+        result.transposed = not numpy and reverse is not (str(reader).startswith("ITK"))
+        return
     arguments = config.arguments(component, where, _NOT_ARGUMENTS)
     match name:
-        case "LoadImage":
-            reader, reverse = arguments.get("reader"), arguments.get("reverse_indexing")
-            numpy = isinstance(reader, str) and "Numpy" in reader
-            result.transposed = not numpy and reverse is not (str(reader).startswith("ITK"))
         case "Orientation":
             result.axes = _codes(config, arguments, where)
         case "Spacing":

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 
+from seg_mia.config.spec import class_paths, resolve
+from seg_mia.errors import InputError
 from seg_mia.report.rules.statements import unit_auc, unit_rate
 from seg_mia.results.audit import AuditResult, Stage
 from seg_mia.results.base import Measure, Number
@@ -131,14 +133,17 @@ def prompt_in_words(network: object) -> str:
 
 
 def _queries(result: MembershipResult | PerturbationResult) -> Number:
-    """Return the queries for one patient: one for each record, or a perturbation's as counted, or its steps.
+    """Return the queries for one patient: those counted, else one for each record, or a perturbation's steps.
 
-    A perturbation from a surrogate asks a victim behind a service only about its results.
+    A perturbation from a surrogate asks a victim behind a service only about its results. None for mirror
+    images that were not counted: their number depends on the victim's augmentation.
     """
     if isinstance(result, MembershipResult):
         measures = result.results
         units = measures.groups if result.groups is None else result.groups.groups
-        return (measures.members + measures.nonmembers) / units if units else None
+        if not units or (not result.victim_queries and _mirrors(result.attack)):
+            return None
+        return (result.victim_queries or measures.members + measures.nonmembers) / units
     arguments = result.attack.get("init_args")
     effort = arguments if isinstance(arguments, Mapping) else {}
     steps = result.mean("queries") or effort.get("queries", effort.get("steps"))
@@ -147,6 +152,15 @@ def _queries(result: MembershipResult | PerturbationResult) -> Number:
     if not isinstance(steps, int | float) or not result.units:
         return None
     return steps * result.images / result.units
+
+
+def _mirrors(attack: object) -> bool:
+    """Return whether a signal of an attack is also taken from mirror images."""
+    own = [path for path in class_paths(attack) if path.startswith("seg_mia.membership.")]
+    try:
+        return any(getattr(resolve(path), "mirrors", False) for path in own)
+    except InputError:  # an audit of another version, whose class is gone
+        return False
 
 
 def unit_results(membership: Sequence[MembershipResult], leaks: Sequence[LeakResult]) -> list[UnitResult]:

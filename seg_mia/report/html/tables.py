@@ -7,6 +7,7 @@ from seg_mia.config.spec import SERVICE
 from seg_mia.report.rules.privacy_verdict import refutations
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
+from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
 from seg_mia.results.report import Level, Report
 from seg_mia.results.text import guarantee_in_words
@@ -157,15 +158,15 @@ def _queried(report: Report, victim: Victim) -> Iterator[tuple[str, str]]:
     settings = service_of(victim.about.get("network"))
     if settings is None:
         return
-    counts = [(result.key, result.victim_queries) for result in report.membership]
-    counts += [(result.key, result.victim_queries) for result in report.perturbations]
-    asked = [count for key, count in counts if key == victim.key and count is not None]
+    results: list[MembershipResult | PerturbationResult] = [*report.membership, *report.perturbations]
+    counts = [result.victim_queries for result in results if result.key == victim.key]
+    asked = [count for count in counts if count is not None]
     version = f"version {settings['version']}" if settings.get("version") else "no version stated"
     yield (
         "Queried",
         f"the service {settings.get('function') or settings.get('url')}, {version}, which gives "
-        f"{settings.get('gives', 'probabilities')}: {sum(asked):,} images in {len(asked)} attacks, besides "
-        "its adoption and validation",
+        f"{settings.get('gives', 'probabilities')}: {sum(asked):,} images in {len(asked)} attacks, repeated "
+        "calls included, besides its adoption, its validation and the checks of its answers (8 images each)",
     )
 
 

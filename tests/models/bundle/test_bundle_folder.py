@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 from torch.testing import assert_close
 
+from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.models.bundle.folder import Bundle, bare_spec, network_spec, read_bundle, uses_sigmoid
 from seg_mia.models.bundle.network import BundleInput
@@ -110,6 +111,53 @@ def test_what_is_not_data_or_not_known_is_refused_in_one_line(content: dict[str,
         network_spec(found, input_steps(found.config), low=0, high=1)
 
 
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ({"class_path": "scripts_of_bundle.Layer"}, "got the class 'scripts_of_bundle.Layer'"),
+        ({"init_args": {"a": 1}}, "got the class"),
+        ([{"dict_kwargs": {"a": 1}}], "got the class"),
+        ("scripts_of_bundle.Layer", "'scripts_of_bundle.Layer', which is not imported"),
+        (["instance", {"act": "scripts_of_bundle.Layer"}], "which is not imported"),
+        ("{class_path: scripts_of_bundle}", "which is not imported"),
+        ("torch.hub.load", "'torch.hub.load', which is not imported"),
+        ({"kind.class_path": "Layer"}, "names of arguments as keys, got 'kind.class_path'"),
+        ("@layer", "got the class 'scripts_of_bundle.Layer'"),
+        ("$'scripts_of_bundle.Layer'", "which is not imported"),
+    ],
+)
+def test_a_class_as_an_argument_imports_nothing(
+    argument: object, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "scripts_of_bundle.py").write_text("from pathlib import Path; Path('imported').touch()")
+    network = UNET | {"_target_": "SwinUNETR", "norm_layer": argument}
+    layer = {"class_path": "scripts_of_bundle.Layer"}
+    bundle({"network_def": network, "layer": layer})
+    assert main(["adopt", "--bundle", "bundle", "--data", "seg_mia.data.sets.folder.Folder"]) == 2
+    assert line in capsys.readouterr().err
+    assert not Path("imported").exists()
+
+
+def test_words_numbers_and_layers_of_torch_are_arguments() -> None:
+    arguments = {"act": ["LeakyReLU", {"inplace": True}], "eps": "1e-5", "norm_layer": "torch.nn.LayerNorm",
+                 "backbone": "efficientnet-b0"}  # fmt: skip
+    assert bare_spec(bundle({"network_def": UNET | arguments}))["init_args"].items() >= arguments.items()
+
+
+def test_references_that_multiply_and_deep_nesting_are_refused() -> None:
+    doubled = {f"a{number}": [f"@a{number + 1}"] * 2 for number in range(40)} | {"a40": 1}
+    with pytest.raises(InputError, match="at most 10000 values with its references followed"):
+        bare_spec(bundle(doubled | {"network_def": UNET | {"channels": "@a0"}}))
+    lists = {f"a{number}": listed(*[f"@a{number + 1}"] * 9) for number in range(9)}  # type: ignore[arg-type]
+    lists["a9"] = {"_target_": "EnsureTyped"}
+    with pytest.raises(InputError, match="must be a transform"):
+        input_steps(bundle(lists | {"network_def": UNET, "preprocessing": "@a0"}).config)
+    chain = {f"a{number}": f"@a{number + 1}" for number in range(3000)} | {"a3000": 1}
+    with pytest.raises(InputError, match="network_def::channels is nested too deeply"):
+        bare_spec(bundle(chain | {"network_def": UNET | {"channels": "@a0"}}))
+
+
 def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="must hold .*inference.json or .*found none; name the bundle's folder"
@@ -174,6 +222,71 @@ def test_a_sigmoid_and_what_follows_it_are_found() -> None:
     assert uses_sigmoid(found)
     settings = network_spec(found, input_steps(found.config), low=0, high=1)["init_args"]
     assert settings["left_out"] == ["KeepLargestConnectedComponentd"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "@post",
+        listed("@sigmoid"),  # type: ignore[arg-type]
+        listed({"_target_": "Activationsd", "keys": "pred", "sigmoid": "@flag"}),
+        listed(listed({"_target_": "Activationsd", "keys": "pred", "sigmoid": "$True"})),
+        {"_target_": "Compose", "transforms": "@steps"},
+    ],
+)
+def test_a_sigmoid_is_found_behind_references(after: object) -> None:
+    sigmoid = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    parts = {"post": listed(sigmoid), "sigmoid": sigmoid, "flag": True, "steps": [sigmoid]}
+    assert uses_sigmoid(bundle({"network_def": UNET, "postprocessing": after, **parts}))
+
+
+def test_a_disabled_sigmoid_has_no_effect() -> None:
+    disabled = {"_target_": "Activationsd", "sigmoid": True, "_disabled_": "@off"}
+    assert not uses_sigmoid(bundle({"network_def": UNET, "postprocessing": listed(disabled), "off": True}))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "$Compose([Activationsd(keys='pred', sigmoid=True)])",
+        [{"_target_": "Activationsd", "sigmoid": True}],
+        listed("$Activationsd()"),  # type: ignore[arg-type]
+        listed({"_target_": "Activationsd", "sigmoid": "$1 + 1"}),
+    ],
+)
+def test_transforms_after_the_network_that_are_not_readable_are_left_out(after: object) -> None:
+    found = bundle({"network_def": UNET, "postprocessing": after})
+    settings = network_spec(found, input_steps(found.config), low=0, high=1)["init_args"]
+    assert settings["left_out"] == ["postprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "line"),
+    [
+        ({"preprocessing": listed({"_target_": "Resized", "spatial_size": 8, "mode": ["area", "nearest"]})},
+         {},
+         r"mode of Resize must be a str, got \['area', 'nearest'\]"),
+        ({"preprocessing": listed({"_target_": "Resized", "spatial_size": ["a", 8]})}, {},
+         "spatial_size of Resize must be"),
+        ({"preprocessing": listed({"_target_": "ScaleIntensityRanged", "a_min": "low", "a_max": 1})}, {},
+         "a_min of ScaleIntensityRange must be a float, got 'low'"),
+        ({"preprocessing": "$Compose([])"}, {}, "preprocessing must be a transform"),
+        ({"network_def": UNET | {"spatial_dims": [2]}}, {}, "network of 2 or 3 spatial axes, got"),
+        ({"inferer": {"_target_": "SlidingWindowInferer", "roi_size": 8, "overlap": [[1]]}}, {},
+         "overlap must be one number"),
+        ({"inferer": {"_target_": "SlidingWindowInferer", "roi_size": 8, "mode": ["gaussian"]}}, {},
+         "must have mode constant or gaussian"),
+        ({}, {"value_range": [0, "high"]}, "value_range in metadata.json must be two numbers"),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_in_one_line(
+    content: dict[str, Any], metadata: dict[str, Any], line: str
+) -> None:
+    described = {"network_data_format": {"inputs": {"image": metadata}}}
+    found = bundle({"network_def": UNET} | content, described)
+    with pytest.raises(InputError, match=line) as caught:
+        network_spec(found, input_steps(found.config), low=0, high=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_expressions_of_a_trusted_bundle_are_run() -> None:
