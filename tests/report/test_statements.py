@@ -300,7 +300,7 @@ def test_of_several_rates_that_could_be_nothing_the_highest_is_stated() -> None:
         of_attack(kind="tpr_at_fpr_0.01", value=value, low=0.0) | {"label": label, "high": high}
         for label, value, high in rates
     ]
-    single = answers(membership(*numbers))["single"]
+    single = answers(membership(*numbers))["individuals"]
     assert single.measure is not None
     assert single.measure.value == 0.77
     assert single.why.startswith("mia-lira, the strongest of 3 attacks")
