@@ -169,7 +169,7 @@ class ImageEntropy(ReleasedSignal):
 
         The padding of volumes does not count.
         """
-        counted = ~padding(mask)
+        counted = (~padding(mask)).expand(len(logits), *logits.shape[2:])
         (total,) = summed(self._total, logits, counted)
         return (total / counted.sum(axes(counted, 1)).clamp(min=1)).float()
 

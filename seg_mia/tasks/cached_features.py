@@ -30,16 +30,16 @@ def feature_cache(
                 f"features can be cached if images do not change, got defence {type(defence).__name__}, "
                 f"which changes them; leave it out, {OFF}"
             )
-    replaced = set(data.training_set().images)
-    if not replaced.isdisjoint(data.evaluated().tolist()):
-        raise InputError(
-            f"features can be cached if an image is the same in training and validation, got {len(replaced)} "
-            f"reference images with a canary in their place; set --data.subset nonmembers, {OFF}"
-        )
     encoder = getattr(bare(network), "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise InputError(
             f"features can be cached of a network with an `encoder`, got {type(bare(network)).__name__}; "
             f"take another network, {OFF}"
+        )
+    replaced = set(data.training_set().images)
+    if not replaced.isdisjoint(data.evaluated().tolist()):
+        raise InputError(
+            f"features can be cached if an image is the same in training and validation, got {len(replaced)} "
+            f"reference images with a canary in their place; set --data.subset nonmembers, {OFF}"
         )
     return FeatureCache(encoder)

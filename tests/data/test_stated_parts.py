@@ -20,7 +20,7 @@ from seg_mia.data.sets.isic import Isic
 from seg_mia.data.sets.kvasir import Kvasir
 from seg_mia.data.sets.msd import MsdLiver
 from seg_mia.data.sets.nifti import Nifti
-from seg_mia.data.sets.nnunet import NnUNetRaw
+from seg_mia.data.sets.nnunet import NnUNetRaw, NnUNetVolumes
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.data.sets.phantom_volumes import PhantomVolumes
 from seg_mia.data.sets.polyps import ClinicDB, Polyps
@@ -251,8 +251,8 @@ def test_a_volume_without_the_organ_may_be_listed(tmp_path: Path) -> None:
 
 
 READERS = (
-    Btcv, Cityscapes, ClinicDB, Dicom, Folder, Fundus, Isic, Kvasir, MsdLiver, Nifti, NnUNetRaw, Phantom,
-    Polyps, DicomVolumes, PhantomVolumes, StackedSlices, VolumeFiles,
+    Btcv, Cityscapes, ClinicDB, Dicom, Folder, Fundus, Isic, Kvasir, MsdLiver, Nifti, NnUNetRaw,
+    NnUNetVolumes, Phantom, Polyps, DicomVolumes, PhantomVolumes, StackedSlices, VolumeFiles,
 )  # fmt: skip
 
 

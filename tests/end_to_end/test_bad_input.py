@@ -186,7 +186,7 @@ def test_options_that_do_not_fit(fit: Callable[..., str], words: list[str], tell
         (["--seed_everything=banana"], ["int", "got banana"]),
         (["--trainer.max_epochs=abc"], ["int or null", "got abc"]),
         (["--trainer.max_epoch=3"], ["did you mean --trainer.max_epochs?"]),
-        (["--data.member=3"], ["did you mean members? Folder takes altered, augment"]),
+        (["--data.member=3"], ["did you mean members? Folder takes absent_labels, altered, augment"]),
         (["--model.network.encodr=resnet18"], ["--model.network", "did you mean encoder? Smp takes"]),
         (["--data.nonmembers=0"], ["validated on them: raise --data.nonmembers"]),
         (["--data.root=nowhere", "--data.manifest=list.csv"], ["it must hold list.csv and the images"]),

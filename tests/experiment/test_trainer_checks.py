@@ -136,7 +136,7 @@ def test_a_shadow_is_attacked_by_means_of_the_victim(
 def test_adopt_refuses_what_it_would_not_do(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["--trainer.max_epochs", "3"], "adopt trains nothing; leave out --trainer.max_epochs"),
-        (["--trust", "a.B"], "--trust does not apply to adopt"),
+        (["--trust", "a.B"], "--trust a.B does not apply to adopt"),
         (["--resume", "runs/a/version_0"], "--resume does not apply to adopt"),
     ):
         assert main(["adopt", "--config", str(tiny), *words]) == 2
