@@ -316,7 +316,8 @@ class Universal(WhiteBox):
 def read_change(file: str) -> Tensor:
     """Return a stored change (1, C, *T); raise InputError for a file that holds none."""
     try:
-        values = np.load(Path(file), allow_pickle=False)
+        with Path(file).open("rb") as stream:
+            values = np.load(stream, allow_pickle=False)
     except NUMPY_ERRORS as error:
         raise InputError(
             f"{file} must be a universal.npy, and cannot be read: {reason_of(error)}; fit one"

@@ -174,7 +174,8 @@ def _array(path: Path, request: Request, *, mask: bool) -> NDArray[Any]:
         return axial(read_volume(path), number)
     if path.suffix == ".npy":
         try:
-            loaded = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                loaded = np.load(file, allow_pickle=False)
         except NUMPY_ERRORS as error:
             raise InputError(
                 f"{path} must be a .npy array, cannot be read ({reason_of(error)}); write it with np.save"

@@ -15,6 +15,8 @@ PICTURES = (".png", ".tif", ".tiff", ".bmp")
 KINDS = f"{', '.join(NUMPY)}, .nii.gz, .nii, {', '.join(PICTURES)}"
 
 Array = NDArray[Any]
+_ARCHIVE = b"PK"
+"""First bytes of an archive."""
 
 
 def is_numpy(path: Path) -> bool:
@@ -56,12 +58,11 @@ def array_of(path: Path, *, key: str | None = None, turned: bool = True) -> Arra
 
 def _numpy(path: Path, key: str | None) -> Array:
     if path.suffix.lower() == ".npy":
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray):
-            values.close()
-            raise InputError(f"{path} must be a .npy file, got an archive; name it .npz")
-        return np.asarray(values)
-    with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            if file.read(2) == _ARCHIVE:
+                raise InputError(f"{path} must be a .npy file, got an archive; name it .npz")
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed also if damaged
         if isinstance(archive, np.ndarray):
             raise InputError(f"{path} must be a .npz archive, got one array; name it .npy")
         names = archive.files
