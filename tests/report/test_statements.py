@@ -305,3 +305,15 @@ def test_of_several_rates_that_could_be_nothing_the_highest_is_stated() -> None:
     assert single.measure.value == 0.77
     assert single.why.startswith("mia-lira, the strongest of 3 attacks")
     assert "in [0.000, 0.970]: at least a weak leak" in single.why
+
+
+def test_of_several_attacks_on_a_recipe_the_highest_is_stated() -> None:
+    """P-values far below 0.001 say nothing of which attack finds more."""
+    found = [
+        with_risk(weak(auc=Measure(auc, auc - 0.02, auc + 0.02), p_value=p_value, label=label), p_value=1.0)
+        for label, auc, p_value in (("mia-calibrated", 0.63, 1e-30), ("mia-base", 0.65, 1e-20))
+    ]
+    stated = answers(recipes(*found))["recipe"]
+    assert stated.measure is not None
+    assert stated.measure.value == 0.65
+    assert stated.why.startswith("mia-base, the strongest of 2 attacks: p < 0.001")

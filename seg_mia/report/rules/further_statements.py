@@ -34,18 +34,25 @@ BROKEN = {
 VULNERABLE = "Evidence of vulnerability"
 
 
+LEAST_P = 0.001
+"""Smaller p-values are not told apart."""
+
+
+def _order(result: RecipeResult, count: int) -> tuple[float, ...]:
+    """Return the sort key of an attack on a recipe as evidence, the strongest last."""
+    p_value = max(adjusted(result, count), LEAST_P)
+    return recipe_strength(result, count), -p_value, result.auc.value or 0.0
+
+
 def recipe(row: Row, results: Sequence[RecipeResult]) -> Statement:
     """Answer whether networks of a recipe disclose their patients, from one attack or more."""
     count = len(results)
-    strongest = max(
-        results,
-        key=lambda result: (recipe_strength(result, count), -adjusted(result, count), result.auc.value or 0),
-    )
+    strongest = max(results, key=lambda result: _order(result, count))
     measured = ("AUC over all networks", strongest.auc)
     if row.void:
         return statement(row, "recipe", "R1", "void", row.void, measured=measured)
     p_value = adjusted(strongest, count)
-    p_words = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    p_words = f"p < {LEAST_P}" if p_value < LEAST_P else f"p = {p_value:.3f}"
     why = (
         f"{strongest.label}, {strongest_of(count)}: {p_words} as the best of {2 * count} numbers; "
         f"{strongest.risk.significant} of {strongest.patients} patients are more exposed than by chance."
