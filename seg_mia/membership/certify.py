@@ -23,6 +23,7 @@ of each sample.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -195,6 +196,37 @@ def one_run_lower_bound(
         InputError: errors of `check_scores`; delta, confidence or guesses out of range; unfair coins.
     """
     alpha = checked_coins(scores, inserted, delta, confidence)
+
+    def proved(samples: int, made: int, right: int) -> float:
+        return _one_run_epsilon(samples, made, right, delta, alpha)
+
+    return by_guesses(scores, inserted, proved, "one_run", guesses=guesses, confidence=confidence, seed=seed)
+
+
+def by_guesses(
+    scores: Scores,
+    inserted: Members,
+    proved: Callable[[int, int, int], float],
+    rule: Rule,
+    *,
+    guesses: int | None,
+    confidence: float,
+    seed: int,
+) -> Certified:
+    """Return what the right guesses of the highest and lowest scores prove, and what perfect ones would.
+
+    Args:
+        scores: float (n,), higher for inserted samples.
+        inserted: bool (n,), the coins, checked before.
+        proved: epsilon proved by (samples, guesses, right guesses).
+        rule: name of the bound.
+        guesses: in [1, n]; by default half of the samples, 2 * (n // 4).
+        confidence: of the bound.
+        seed: seed of the order of equal scores.
+
+    Raises:
+        InputError: guesses out of range.
+    """
     samples = len(scores)
     guesses = 2 * (samples // 4) if guesses is None else guesses
     if not 1 <= guesses <= samples:
@@ -204,12 +236,12 @@ def one_run_lower_bound(
     right = int(np.count_nonzero(inserted[high]) + np.count_nonzero(~inserted[low]))
     guessed = inserted[np.concatenate([high, low])]
     return Certified(
-        epsilon=_one_run_epsilon(samples, guesses, right, delta, alpha),
-        attainable=_one_run_epsilon(samples, guesses, guesses, delta, alpha),
+        epsilon=proved(samples, guesses, right),
+        attainable=proved(samples, guesses, guesses),
         confidence=confidence,
         members=int(np.count_nonzero(guessed)),
         nonmembers=int(np.count_nonzero(~guessed)),
-        rule="one_run",
+        rule=rule,
         threshold=float(scores[high[-1]]),
     )
 

@@ -7,12 +7,10 @@ Here it is that of mu-Gaussian privacy, f(x) = Phi(Phi^-1(1 - x) - mu), which ho
 units in each step.
 """
 
-import numpy as np
 from scipy.special import ndtr, ndtri
 
-from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores
-from seg_mia.membership.certify import Certified, checked_coins, ranked
+from seg_mia.membership.certify import Certified, by_guesses, checked_coins
 from seg_mia.membership.tradeoff import gaussian_epsilon
 
 HIGHEST_MU = 64.0
@@ -49,22 +47,12 @@ def f_dp_one_run_bound(
         InputError: errors of `check_scores`; delta, confidence or guesses out of range; unfair coins.
     """
     alpha = checked_coins(scores, inserted, delta, confidence)
-    samples = len(scores)
-    guesses = 2 * (samples // 4) if guesses is None else guesses
-    if not 1 <= guesses <= samples:
-        raise InputError(f"guesses must lie in [1, {samples}], got {guesses}; half of the samples is usual")
-    order = ranked(scores, seed)
-    high, low = order[: guesses - guesses // 2], order[samples - guesses // 2 :]
-    right = int(np.count_nonzero(inserted[high]) + np.count_nonzero(~inserted[low]))
-    guessed = inserted[np.concatenate([high, low])]
-    return Certified(
-        epsilon=gaussian_epsilon(_rejected_mu(samples, guesses, right, alpha), delta),
-        attainable=gaussian_epsilon(_rejected_mu(samples, guesses, guesses, alpha), delta),
-        confidence=confidence,
-        members=int(np.count_nonzero(guessed)),
-        nonmembers=int(np.count_nonzero(~guessed)),
-        rule="f_dp_one_run",
-        threshold=float(scores[high[-1]]),
+
+    def proved(samples: int, made: int, right: int) -> float:
+        return gaussian_epsilon(_rejected_mu(samples, made, right, alpha), delta)
+
+    return by_guesses(
+        scores, inserted, proved, "f_dp_one_run", guesses=guesses, confidence=confidence, seed=seed
     )
 
 
