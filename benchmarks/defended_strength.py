@@ -1,153 +1,177 @@
-"""Dice left by attacks in L-infinity balls, the worst case of each image, and smallest changes.
+"""Dice left by attacks in L-infinity balls, the worst case of each image, smallest changes, certificates.
 
 python benchmarks/defended_strength.py RUN RUN --images 16 --gradients 60 --radii 1 2 4 8
+python benchmarks/defended_strength.py --keep FOLDER --fit --config kvasir_victim.yaml --data.root FOLDER
+
+Each RUN, a run folder or a checkpoint, is a victim. --fit, which takes all words behind it, trains three in
+the folder --keep by `fit`: undefended, with `--defence adversarial`, and with `--defence noise`. A victim
+trained with noise is attacked as smoothed: its prediction is the class of most votes, its gradient that of
+the mean probabilities under noise. In the folder --keep every result is kept, so a stopped run goes on.
 
 All attacks on gradients have the same number of them; the losses of `sea` share it. Brackets: 95 % intervals
-over patients. RUN is a run folder or a checkpoint.
+over patients.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_mia.attacks.alma_prox import alma_prox
-from seg_mia.attacks.apgd import apgd
-from seg_mia.attacks.best import mask_dice
-from seg_mia.attacks.pgd import pgd
-from seg_mia.attacks.sea import MEMBERS, sea
-from seg_mia.attacks.square import square
-from seg_mia.checkpoint import load_victim, read_card
-from seg_mia.config.spec import resolve
-from seg_mia.data.base import SegmentationData
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
+
+from benchmarks.strength.attacks import (
+    EQUAL,
+    Budget,
+    Part,
+    Values,
+    beyond,
+    certificate,
+    smallest,
+    within,
+)
+from benchmarks.strength.checks import failed_checks
+from benchmarks.strength.victims import Attacked, read_victim, trained_victims
 from seg_mia.errors import InputError
-from seg_mia.models.heads import final
 from seg_mia.results.averages import average
 from seg_mia.results.bounded_mean import over_images
 from seg_mia.results.robustness import minimal_norms
 from seg_mia.results.tables import interval
 from seg_mia.results.text import minimal_in_words
-from seg_mia.runs import checkpoint_file
 
 WORST = "lowest per image"
-EQUAL = "PGD, as many gradients"
 
 
-class Attacked(NamedTuple):
-    """A victim and the images it is attacked on.
+class Results:
+    """Results of one victim, read from a folder where they are kept.
 
-    Attributes:
-        victim: network in evaluation mode.
-        images: (N, C, *S) in [0, 1].
-        masks: (N, *S) class ids.
-        patients: number of patients shown.
+    Args:
+        attacked: the victim.
+        folder: where results are kept; None: nowhere.
     """
 
-    victim: nn.Module
-    images: Tensor
-    masks: Tensor
-    patients: int
+    def __init__(self, attacked: Attacked, folder: Path | None) -> None:
+        self.attacked = attacked
+        self.folder = None if folder is None else folder / "results" / attacked.digest
 
-    def dice(self, images: Tensor) -> Tensor:
-        """Return the foreground Dice of each image, (N,)."""
-        with torch.no_grad():
-            return mask_dice(final(self.victim(images)), self.masks)
+    def of(self, part: Part) -> Values:
+        """Return what is kept of a part, or run it."""
+        file = None if self.folder is None else self.folder / f"{_file_name(part.key)}.pt"
+        if file is not None and file.is_file():
+            kept: Values = torch.load(file, weights_only=True)
+            return kept
+        values = part.run()
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(values, file)
+        means = ", ".join(f"{name} {float(value.float().nanmean()):.4f}" for name, value in values.items())
+        print(f"  {self.attacked.name} {part.key}: {means}", file=sys.stderr, flush=True)
+        return values
 
-    def mean(self, dice: Tensor) -> str:
+    def mean(self, values: Tensor) -> str:
         """Return the mean with its interval."""
-        return interval(over_images(average(dice), self.patients))
+        return interval(over_images(average(values), self.attacked.patients))
 
 
-def samples(run: str, count: int) -> Attacked:
-    """Return a victim and non-members of as many patients as possible."""
-    file = checkpoint_file(run)
-    card = read_card(file)
-    assert card.data is not None
-    settings = {**card.data["init_args"], "subset": "nonmembers", "limit": count}
-    data: SegmentationData = resolve(card.data["class_path"])(**settings)
-    data.setup()
-    chosen = data.attacked()
-    rows = data.dataset(chosen)
-    batch = [rows[0, row] for row in range(len(rows))]
-    x, masks = (torch.stack([row[part] for row in batch]) for part in (0, 1))
-    return Attacked(load_victim(file), x, masks, len({data.source.groups[index] for index in chosen}))
+def _file_name(key: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in key)
 
 
-def attacks(attacked: Attacked, epsilon: float, gradients: int, queries: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and images (N, C, *S) of each attack within `epsilon`, in units of the image's range."""
-    victim, x, masks, _ = attacked
-    yield "PGD as shipped", pgd(victim, x, masks, epsilon=epsilon, step_size=epsilon / 4).images
-    step = 2.5 * epsilon / gradients
-    yield (
-        EQUAL,
-        pgd(victim, x, masks, epsilon=epsilon, step_size=step, steps=gradients, keep="best").images,
-    )
-    for loss in ("balanced_cross_entropy", "dice"):
-        found = apgd(victim, x, masks, epsilon=epsilon, steps=gradients, loss=loss)
-        yield f"APGD, `{loss}`", found.images
-    each = max(gradients // len(MEMBERS), 1)
-    yield f"`sea`, {each} on each loss", sea(victim, x, masks, epsilon=epsilon, steps=each).images
-    if queries:
-        yield (
-            f"`square`, {queries} queries",
-            square(victim, x, masks, epsilon=epsilon, queries=queries).images,
-        )
-
-
-def table(attacked: Attacked, radii: list[float], gradients: int, queries: int) -> Iterator[str]:
+def table(
+    results: Results, surrogate: Attacked | None, radii: Sequence[float], budget: Budget
+) -> Iterator[str]:
     """Yield the rows of a victim: attacks by radii, the lowest Dice of each image, its share of PGD's."""
     cells: dict[str, list[str]] = {}
+    dice: dict[float, Values] = {}
     for radius in radii:
-        dice = {}
-        for name, images in attacks(attacked, radius / 255, gradients, queries):
-            dice[name] = attacked.dice(images)
-            cells.setdefault(name, []).append(attacked.mean(dice[name]))
-            print(f"  {radius:g}/255 {name}: {cells[name][-1]}", file=sys.stderr, flush=True)
-        lowest = torch.stack(list(dice.values())).amin(0)
-        cells.setdefault(WORST, []).append(attacked.mean(lowest))
-        share = float(lowest.mean() / dice[EQUAL].mean())
+        parts = within(results.attacked, surrogate, radius / 255, budget)
+        dice[radius] = {part.name: results.of(part)["dice"] for part in parts}
+        for name, left in dice[radius].items():
+            cells.setdefault(name, []).append(results.mean(left))
+        lowest = torch.stack(list(dice[radius].values())).amin(0)
+        cells.setdefault(WORST, []).append(results.mean(lowest))
+        share = float(lowest.mean() / dice[radius][EQUAL].mean())
         cells.setdefault(f"its share of {EQUAL}", []).append(f"{share:.2f}")
     yield "| attack | " + " | ".join(f"{radius:g}/255" for radius in radii) + " |"
     yield "| --- |" + " --- |" * len(radii)
     for name, row in cells.items():
         yield f"| {name} | {' | '.join(row)} |"
+    yield ""
+    clean = results.attacked.dice(results.attacked.shown.images)
+    failed = failed_checks(clean, dice)
+    yield f"checks of the attacks: {'; '.join(failed) if failed else 'all hold'}"
 
 
-def smallest(attacked: Attacked, steps: int, step_size: float) -> Iterator[str]:
-    """Yield the smallest changes of `alma-prox`, of the foreground's pixels and of all."""
-    for pixels in ("foreground", "all"):
-        least = alma_prox(
-            attacked.victim, attacked.images, attacked.masks, pixels=pixels, steps=steps, step_size=step_size
-        )
-        found = minimal_norms(least.notes["minimal_linf"], len(attacked.images))
+def unbounded(results: Results, budget: Budget) -> Iterator[str]:
+    """Yield the attacks without a ball, the smallest changes, and the certificate of a smoothed victim."""
+    for part in beyond(results.attacked, budget):
+        values = results.of(part)
+        largest = 255 * float(values["linf"].mean())
+        yield f"| {part.name} | {results.mean(values['dice'])} | largest change {largest:.1f}/255 |"
+    yield ""
+    if budget.norm_steps:
+        part = smallest(results.attacked, budget)
+        found = minimal_norms(results.of(part)["linf"], results.attacked.patients)
         assert found is not None
-        yield f"alma-prox, {pixels}, {steps} steps: {minimal_in_words(found)}"
+        yield f"{part.name}: {minimal_in_words(found)}"
+    if budget.draws and results.attacked.sigma is not None:
+        values = results.of(certificate(results.attacked, budget))
+        bound, left = values["certified"], values["attacked"]
+        broken = int((left < bound - 1e-6).sum())
+        yield (
+            f"certified Dice {results.mean(bound)}, abstained {results.mean(values['abstained'])}; "
+            f"strongest attack within the radius leaves {results.mean(left)}, below the certificate on "
+            f"{broken} of {len(left)} images"
+        )
 
 
-def main() -> None:
-    """Attack and print."""
+def parsed() -> argparse.Namespace:
+    """Return the options."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("victims", nargs="+", metavar="RUN")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw, allow_abbrev=False)
+    parser.add_argument("victims", nargs="*", metavar="RUN")
+    parser.add_argument("--keep", type=Path, help="folder for trained victims and results")
     parser.add_argument("--images", type=int, default=16, help="of as many patients as possible")
+    parser.add_argument("--fitted", type=int, default=12, help="others, which `universal` is fitted to")
     parser.add_argument("--radii", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0], help="of 255")
     parser.add_argument("--gradients", type=int, default=60, help="of each attack and image")
     parser.add_argument("--queries", type=int, default=300, help="of square; 0 leaves it out")
     parser.add_argument("--norm_steps", type=int, default=200, help="of alma-prox; 0 leaves it out")
     parser.add_argument("--norm_step_size", type=float, default=0.001, help="of alma-prox")
+    parser.add_argument("--asma_steps", type=int, default=100, help="0 leaves out attacks without a ball")
+    parser.add_argument("--draws", type=int, default=100, help="of certificates; 0 leaves them out")
+    parser.add_argument("--texture", help="folder of adain's auto-encoders; without it, adain is left out")
+    parser.add_argument("--fit", nargs=argparse.REMAINDER, help="options of the undefended victim's training")
     given = parser.parse_args()
-    for run in given.victims:
-        attacked = samples(run, given.images)
-        clean = attacked.mean(attacked.dice(attacked.images))
-        print(f"{run}: {len(attacked.images)} images of {attacked.patients} patients, clean {clean}")
-        for line in table(attacked, given.radii, given.gradients, given.queries):
-            print(line)
-        for line in smallest(attacked, given.norm_steps, given.norm_step_size) if given.norm_steps else ():
+    if bool(given.victims) == bool(given.fit) or (given.fit and given.keep is None):
+        parser.error("name runs, or --keep and --fit with a training's options")
+    return given
+
+
+def main() -> None:
+    """Train if asked to, attack and print."""
+    given = parsed()
+    runs: dict[str, str | Path] = {run: run for run in given.victims}
+    if given.fit:
+        runs |= trained_victims(given.keep, given.fit)
+    budget = Budget(
+        given.gradients, given.queries, given.norm_steps, given.norm_step_size, given.asma_steps, given.draws,
+        given.texture,
+    )  # fmt: skip
+    victims = [read_victim(name, run, given.images, given.fitted) for name, run in runs.items()]
+    for attacked in victims:
+        others = [other for other in victims if other is not attacked]
+        results = Results(attacked, given.keep)
+        clean = results.mean(attacked.dice(attacked.shown.images))
+        title = f"{len(attacked.shown.images)} images of {attacked.patients} patients, clean {clean}"
+        print(f"{attacked.name}: {title}\n")
+        for line in table(results, others[0] if others else None, given.radii, budget):
             print(line, flush=True)
+        for line in unbounded(results, budget):
+            print(line, flush=True)
+        print()
 
 
 if __name__ == "__main__":
