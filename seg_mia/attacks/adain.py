@@ -27,7 +27,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE, padding_of_images
 from seg_mia.metrics.overlap import foreground_dice
-from seg_mia.metrics.similarity import mean_absolute, ssim
+from seg_mia.metrics.similarity import WINDOW, has_similarity, mean_absolute, ssim
 from seg_mia.models.heads import class_count, final, predicted
 from seg_mia.models.style_autoencoder import EXPORT, TextureAutoEncoders, load_texture
 from seg_mia.runs import CHECKPOINTS, LAST, TEXTURES, checkpoint_file
@@ -88,6 +88,7 @@ def adain(
     """
     check_inputs(x, target)
     check_channels(x)
+    _check_size(x)
     _check(organs, ssim_floor, feather)
     strengths = strengths_of(noise_mu, noise_sigma)
     knobs = Texture(**levels)
@@ -141,6 +142,15 @@ def check_channels(x: Tensor) -> None:
         raise InputError(
             f"adain changes the texture of grey or RGB images, got {x.shape[1]} channels; use "
             "another attack, such as pgd"
+        )
+
+
+def _check_size(x: Tensor) -> None:
+    """Raise InputError for images whose similarity is not defined."""
+    if not has_similarity(x.shape):
+        raise InputError(
+            f"adain chooses by SSIM, which needs slices of at least {WINDOW} x {WINDOW} pixels, got "
+            f"{tuple(x.shape)}; use larger images, or another attack, such as pgd"
         )
 
 

@@ -22,7 +22,7 @@ from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
 from seg_mia.metrics.shapes import per_image
-from seg_mia.metrics.similarity import WINDOW, ssim
+from seg_mia.metrics.similarity import has_similarity, ssim
 from seg_mia.models.heads import final
 
 Tables = Literal["image", "block"]
@@ -167,7 +167,7 @@ def cosines(side: int, like: Tensor) -> Tensor:
 
 def _similarity(image: Tensor, x: Tensor) -> Tensor:
     """Return the structural similarity, (N,): of volumes the mean over slices, of small images 1."""
-    if min(x.shape[-2:]) < WINDOW:
+    if not has_similarity(x.shape):
         return x.new_ones(len(x))
     return ssim(image, x)
 

@@ -107,7 +107,7 @@ class PerturbationResults(ImageResults):
         """Return an image, its change, the result, and the three masks."""
         image, losses = shown(batch.image[row]), self.losses
         adversarial, measures = shown(output["adversarial"].images[row]), output["measures"]
-        notes = output["adversarial"].notes
+        notes, likeness = output["adversarial"].notes, measures["ssim"][row]
         won = f"\n{losses[int(notes['loss'][row])]}, {int(notes['steps'][row])} steps" if losses else ""
         change, factor = magnified(adversarial - image)
         clean, target, prediction = (shown(output[name][row]) for name in ("clean", "target", "prediction"))
@@ -117,7 +117,7 @@ class PerturbationResults(ImageResults):
                 change,
                 f"x {factor:.3g}, L2 {measures['l2'][row]:.2f}, Linf {measures['linf'][row] * 255:.1f}/255",
             ),
-            Tile(picture(adversarial), f"SSIM {measures['ssim'][row]:.3f}"),
+            Tile(picture(adversarial), f"SSIM {'undefined' if likeness.isnan() else f'{likeness:.3f}'}"),
             Tile(overlay(image, clean), f"Dice to truth {measures['dice_clean'][row]:.2f}"),
             Tile(overlay(image, target), f"IoU at start {measures['iou_before'][row]:.2f}"),
             Tile(overlay(image, prediction), f"IoU to it {measures['iou'][row]:.3f}{won}"),

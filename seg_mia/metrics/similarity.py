@@ -25,10 +25,10 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
     Wang et al. 2004, eq. 13: an 11 x 11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03. Images are
     mirrored at the border. `data_range` is the range of the values. `where`, bool (N, *S), restricts the
     average to windows centred on its pixels; NaN if it has none. Raises InputError for images smaller than
-    the window.
+    the window (`has_similarity`).
     """
     _check(a, b, where)
-    if min(a.shape[-2:]) < WINDOW:
+    if not has_similarity(a.shape):
         raise InputError(
             f"SSIM needs images of at least its {WINDOW} x {WINDOW} window, got {tuple(a.shape)}; use larger "
             "images or `mean_absolute`"
@@ -40,6 +40,11 @@ def ssim(a: Tensor, b: Tensor, *, data_range: float = 1.0, where: Tensor | None 
         for place, inner in _blocks(a.shape[-2:])
     ]
     return _mean(sums).to(a.dtype)
+
+
+def has_similarity(shape: Sequence[int]) -> bool:
+    """Return whether `ssim` is defined for images of a shape: sides of at least its window, 11 pixels."""
+    return min(shape[-2:]) >= WINDOW
 
 
 def _blocks(size: torch.Size) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:

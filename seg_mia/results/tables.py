@@ -88,8 +88,9 @@ def perturbation_outcome(result: PerturbationSummary) -> str:
     )
     queries = f"; {mean['queries']} queries per image" if "queries" in mean else ""
     largest = result.mean("linf")
+    likeness = mean["ssim"] or "undefined for images this small"
     return (
-        f"{result.images} images{unchanged}: {overlap}{dice}, SSIM {mean['ssim']}, "
+        f"{result.images} images{unchanged}: {overlap}{dice}, SSIM {likeness}, "
         f"L2 {_number(result.mean('l2'), 2)}, "
         f"L-infinity {_number(None if largest is None else 255 * largest, 1)}/255{carried}{queries}"
     )

@@ -30,7 +30,7 @@ from seg_mia.metrics.overlap import (
     mean_iou,
     pixel_accuracy,
 )
-from seg_mia.metrics.similarity import ssim
+from seg_mia.metrics.similarity import has_similarity, ssim
 from seg_mia.models.answers import check_gradients, gives_gradients
 from seg_mia.models.heads import class_count, final, measuring, predicted
 from seg_mia.results.files import write_csv
@@ -302,6 +302,11 @@ def against_target(
 
 
 def distortion(image: Tensor, adversarial: Tensor, *, where: Tensor | None = None) -> dict[str, Tensor]:
-    """Return distances between original and perturbed image; SSIM of the pixels `where` (N, *S), if given."""
+    """Return distances between original and perturbed image; SSIM of the pixels `where` (N, *S), if given.
+
+    SSIM is NaN for images smaller than its window: the attack and its other measures need none.
+    """
     change = adversarial - image
-    return {"l2": l2_norm(change), "linf": linf_norm(change), "ssim": ssim(adversarial, image, where=where)}
+    defined = has_similarity(image.shape)
+    likeness = ssim(adversarial, image, where=where) if defined else image.new_full((len(image),), torch.nan)
+    return {"l2": l2_norm(change), "linf": linf_norm(change), "ssim": likeness}

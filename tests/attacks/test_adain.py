@@ -81,6 +81,13 @@ def test_a_feather_of_one_pixel_by_hand() -> None:
         assert row == pytest.approx(expected, abs=1e-6)
 
 
+def test_volumes_with_slices_too_small_for_a_similarity_are_refused_before_any_work() -> None:
+    x, network = torch.rand(1, 1, 48, 8, 48), Bright()
+    with pytest.raises(InputError, match=r"at least 11 x 11 pixels, got \(1, 1, 48, 8, 48\)"):
+        adain(network, x, torch.zeros(1, 48, 8, 48).long(), pairs=TextureAutoEncoders(), axis="coronal")
+    assert network.asked == 0
+
+
 @pytest.mark.parametrize("sigma", [0.5, 2.0, 4.0])
 def test_a_feather_is_a_blurred_mask(sigma: float) -> None:
     inside = torch.rand(2, 40, 30, generator=torch.Generator().manual_seed(1)) > 0.5

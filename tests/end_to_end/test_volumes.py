@@ -85,6 +85,17 @@ def test_a_network_of_patches_answers_whole_volumes(root: Path) -> None:
     assert len((folder / "per_image.csv").read_text().splitlines()) == 3
 
 
+def test_slices_too_small_for_a_similarity_are_attacked_without_it(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(root, size=[8, 8, 8])
+    assert main(["test", "--attack=pgd", f"--victim={run}", "--attack.steps=2", "--data.limit=2"]) == 0
+    assert "SSIM undefined for images this small, L2 " in capsys.readouterr().out
+    folder = run / "pgd" / "version_0"
+    assert json.loads((folder / "summary.json").read_text())["results"]["ssim"]["mean"] is None
+    assert (folder / "panel.png").is_file()
+
+
 def test_the_data_is_inspected_with_pictures(root: Path) -> None:
     assert main(["prepare", f"--config={config(root)}", "--out=seen"]) == 0
     report = (Path("seen") / "prepare.md").read_text()

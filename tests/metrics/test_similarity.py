@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seg_mia.errors import InputError
-from seg_mia.metrics.similarity import mean_absolute, ssim
+from seg_mia.metrics.similarity import has_similarity, mean_absolute, ssim
 
 
 def draw(n: int = 3, channels: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -106,6 +106,9 @@ def test_images_smaller_than_the_window_are_refused() -> None:
     small = torch.zeros(1, 1, 10, 20)
     with pytest.raises(InputError, match=r"11 x 11 window, got \(1, 1, 10, 20\)"):
         ssim(small, small)
+    assert not has_similarity(small.shape)
+    assert not has_similarity((1, 1, 20, 20, 10))
+    assert has_similarity((1, 1, 3, 11, 11))
     assert mean_absolute(small, small).item() == 0
 
 

@@ -93,6 +93,15 @@ def test_measures_by_hand_take_three_passes() -> None:
     assert (measures["dice_clean"].item(), measures["dice_adversarial"].item()) == (1, 0)
 
 
+@pytest.mark.parametrize("size", [(3, 10, 12), (4, 10)])
+def test_images_too_small_for_a_similarity_are_attacked_without_it(size: tuple[int, ...]) -> None:
+    image, target = torch.full((2, 1, *size), 0.45), torch.zeros(2, *size, dtype=torch.int64)
+    measures, _ = measured(Shifted(), image, target)
+    assert measures["ssim"].isnan().all()
+    assert_close(measures["linf"], torch.full((2,), 0.1))
+    assert_close(measures["dice_adversarial"], torch.zeros(2))
+
+
 def test_another_volumes_mask_is_no_target_in_padding() -> None:
     masks = TargetMasks.__new__(TargetMasks)
     masks.chosen, masks.row = torch.ones(1, 2, 2, 2, dtype=torch.uint8), {7: 0}
