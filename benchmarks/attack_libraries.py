@@ -1,27 +1,34 @@
-"""Attacks against PGD of torchattacks 3.5.1: Dice and time per gradient.
+"""Attacks beside torchattacks 3.5.1 and adversarial-library 0.2.8: what they leave, and time per gradient.
 
-python -m pip install --no-deps torchattacks==3.5.1
+python -m pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
 python benchmarks/attack_libraries.py runs/phantom_victim/version_0 --images 8
+
+All attacks of a table have the same number of gradients. Times are the least of several rounds in which the
+attacks take turns. What stops with an error is listed with it.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from attack_strength import samples  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
+
+from benchmarks.attack_strength import samples
+from seg_mia.attacks.alma_prox import alma_prox
 from seg_mia.attacks.apgd import apgd
 from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.errors import InputError
 from seg_mia.losses import dice_cross_entropy_loss
-from seg_mia.models.heads import class_logits
+from seg_mia.metrics.distance import linf_norm
+from seg_mia.models.heads import class_logits, predicted
 
 EPSILON, STEP = 8 / 255, 2 / 255
 
@@ -66,19 +73,43 @@ def small_network() -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def timed(attack: Callable[[], Tensor], gradients: int) -> tuple[Tensor, float]:
-    """Return an attack's images and its seconds of CPU per gradient, the lesser of two runs."""
-    seconds = []
-    for _ in range(2):
-        begun = time.process_time()
-        images = attack()
-        seconds.append((time.process_time() - begun) / gradients)
-    return images, min(seconds)
+class Run(NamedTuple):
+    """What an attack returns and costs.
+
+    Attributes:
+        images: (N, C, H, W); None if it stops with an error.
+        seconds: of CPU per gradient.
+        error: the error.
+    """
+
+    images: Tensor | None
+    seconds: float
+    error: str = ""
 
 
-def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int) -> None:
+def in_turns(attacks: Mapping[str, Callable[[], Tensor]], gradients: int, rounds: int) -> dict[str, Run]:
+    """Run all attacks in each round; keep the least time of each."""
+    runs: dict[str, Run] = {}
+    for _ in range(rounds):
+        for name, attack in attacks.items():
+            if name in runs and runs[name].images is None:
+                continue
+            begun = time.process_time()
+            try:
+                images = attack()
+            except (RuntimeError, IndexError) as error:  # of libraries written for classifiers
+                line = str(error).strip().splitlines()[0]
+                runs[name] = Run(None, float("inf"), f"{type(error).__name__}: {line}")
+                continue
+            seconds = (time.process_time() - begun) / gradients
+            runs[name] = Run(images, min(seconds, runs[name].seconds) if name in runs else seconds)
+    return runs
+
+
+def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:
     """Print a table of attacks in one ball with the same number of gradients."""
     torchattacks: Any = import_module("torchattacks")
+    library: Any = import_module("adv_lib.attacks")
     other = torchattacks.PGD(network, eps=EPSILON, alpha=STEP, steps=steps, random_start=False)
     ball: Any = {"epsilon": EPSILON, "steps": steps}
     attacks: dict[str, Callable[[], Tensor]] = {
@@ -87,17 +118,51 @@ def in_ball(network: nn.Module, x: Tensor, mask: Tensor, steps: int) -> None:
         "`pgd`, `balanced_cross_entropy`, best": lambda: (
             pgd(network, x, mask, step_size=STEP, loss="balanced_cross_entropy", keep="best", **ball).images
         ),
+        "`apgd`, `cross_entropy`": lambda: apgd(network, x, mask, loss="cross_entropy", **ball).images,
         "`apgd`, `balanced_cross_entropy`": lambda: (
             apgd(network, x, mask, loss="balanced_cross_entropy", **ball).images
         ),
+        "`apgd`, `dice`": lambda: apgd(network, x, mask, loss="dice", **ball).images,
     }
-    first = None
-    for name, attack in attacks.items():
-        images, seconds = timed(attack, steps)
-        first = first or seconds
+    for loss in ("ce", "dlr"):
+        attacks[f"adversarial-library APGD, {loss}"] = lambda loss=loss: library.apgd(  # type: ignore[misc]
+            network, x, mask, EPSILON, float("inf"), n_iter=steps, loss_function=loss, best_loss=True
+        )
+    print("| attack | Dice | time per gradient, of the first |\n| --- | --- | --- |")
+    runs = in_turns(attacks, steps, rounds)
+    first = next(iter(runs.values())).seconds
+    for name, run in runs.items():
+        if run.images is None:
+            print(f"| {name} | {run.error} | |")
+            continue
         with torch.no_grad():
-            dice = float(mask_dice(network(images), mask).mean())
-        print(f"| {name} | {dice:.3f} | {seconds / first:.2f} |", flush=True)
+            dice = float(mask_dice(network(run.images), mask).mean())
+        print(f"| {name} | {dice:.3f} | {run.seconds / first:.2f} |", flush=True)
+
+
+def smallest(network: nn.Module, x: Tensor, mask: Tensor, steps: int, rounds: int) -> None:
+    """Print a table of the smallest changes with which 99 % of the pixels are wrong."""
+    library: Any = import_module("adv_lib.attacks.segmentation")
+    attacks: dict[str, Callable[[], Tensor]] = {
+        "adversarial-library `alma_prox`": lambda: library.alma_prox(network, x, mask, num_steps=steps),
+        "`alma-prox`": lambda: alma_prox(network, x, mask, steps=steps).images,
+    }
+    runs = in_turns(attacks, steps, rounds)
+    print("| attack | found | median, of 255 | time per gradient, of the first |\n| --- | --- | --- | --- |")
+    first = next(iter(runs.values())).seconds
+    for name, run in runs.items():
+        if run.images is None:
+            print(f"| {name} | {run.error} | | |")
+            continue
+        with torch.no_grad():
+            wrong = (predicted(network(run.images)) != mask).flatten(1).double().mean(1)
+        found = wrong >= 0.99
+        norms = linf_norm(run.images - x).masked_fill(~found, torch.inf)
+        share = run.seconds / first if first < float("inf") else float("nan")
+        print(
+            f"| {name} | {int(found.sum())} of {len(x)} | {255 * float(norms.median()):.1f} | {share:.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -107,6 +172,8 @@ def main() -> None:
     parser.add_argument("victim")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--norm_steps", type=int, default=200, help="of the smallest changes")
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     victim, (x, masks), _ = samples(given.victim, given.images)
     small = small_network()
@@ -115,14 +182,17 @@ def main() -> None:
         with torch.no_grad():
             clean = float(mask_dice(network(pair[0]), pair[1]).mean())
         print(f"{name}, {tuple(pair[0].shape)}, Dice {clean:.3f}, {given.steps} gradients")
-        print("| attack | Dice | time per gradient, of the first |\n| --- | --- | --- |")
-        in_ball(network.eval().requires_grad_(False), pair[0], pair[1], given.steps)
+        frozen = network.eval().requires_grad_(False)
+        in_ball(frozen, *pair, given.steps, given.rounds)
+        print(f"\n{name}, smallest changes, {given.norm_steps} gradients")
+        smallest(frozen, *pair, given.norm_steps, min(given.rounds, 2))
+        print()
 
 
 if __name__ == "__main__":
     try:
         main()
     except ImportError as error:
-        sys.exit(f"{Path(__file__).name}: error: {error}; install torchattacks as above")
+        sys.exit(f"{Path(__file__).name}: error: {error}; install the libraries as above")
     except InputError as error:
         sys.exit(f"{Path(__file__).name}: error: {error}")

@@ -30,6 +30,8 @@ from seg_mia.models.style_autoencoder import load_texture
 
 EQUAL = "PGD, as many gradients"
 TAU, ALPHA, FIRST = 0.75, 1e-3, 10
+LIVER = 6
+"""Organ id that `adain` gives the first class of the foreground; the next classes have the next ids."""
 Values = dict[str, Tensor]
 """Values of each image, (N,), by name."""
 
@@ -101,7 +103,7 @@ def within(attacked: Attacked, surrogate: Attacked | None, epsilon: float, budge
         name = "`universal`, fitted to others"
         yield Part(name, f"{name} {255 * epsilon:g}", partial(_universal, attacked, epsilon))
     if surrogate is not None:
-        crafted = partial(transfer, surrogate.followed, *shown, **many, step_size=epsilon / 8)
+        crafted = partial(transfer, surrogate.followed, *shown, **paced)
         name = f"`transfer` from {surrogate.name}"
         key = f"{name} {surrogate.digest} {255 * epsilon:g} of {count}"
         yield Part(name, key, lambda: judged(attacked, crafted().images))
@@ -138,7 +140,7 @@ def beyond(attacked: Attacked, budget: Budget) -> Iterator[Part]:
 def _texture(attacked: Attacked, folder: str) -> Values:
     with torch.no_grad():
         classes = class_count(final(attacked.network(attacked.shown.images[:1])))
-    texture = partial(adain, pairs=load_texture(folder), organs=range(1, classes))
+    texture = partial(adain, pairs=load_texture(folder), organs=range(LIVER, LIVER + classes - 1))
     return _attacked(attacked, texture)
 
 

@@ -1,12 +1,16 @@
 """No change within the radius contradicts a certificate; networks whose smoothed class is known exactly."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
+from seg_mia.attacks.apgd import apgd
 from seg_mia.attacks.certify import Certification, certify
+from seg_mia.attacks.pgd import pgd
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import abstained, needed, radius
 from seg_mia.metrics.labels import IGNORE
@@ -59,6 +63,64 @@ def test_no_attack_within_the_radius_changes_a_class_of_a_linear_network() -> No
         assert torch.equal(found.possible[0, 1].flatten()[sure], moved[sure] > 0)
         certain += int(sure.sum())
     assert certain > 1000  # of 9000
+
+
+class Averaged(nn.Module):
+    """Logarithm of the mean probabilities of a network on given noise: what an attacker of votes follows."""
+
+    def __init__(self, network: nn.Module, noise: Tensor) -> None:
+        super().__init__()
+        self.network, self.noise = network, noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.network(image + self.noise).softmax(1).mean(0) for image in x]).log()
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_attack_contradicts_the_certificate_of_a_random_network(count: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    noise = SIGMA * torch.randn(1024, 1, 4, 4, generator=generator)
+    certain = moved = 0
+    for number in range(count):
+        with torch.random.fork_rng():
+            torch.manual_seed(number)
+            layers = nn.Conv2d(1, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 3, 3, padding=1)
+        network = nn.Sequential(*layers).eval()
+        nn.init.normal_(layers[0].weight, std=1.5, generator=generator)
+        nn.init.normal_(layers[2].weight, generator=generator)
+        x = torch.rand(1, 1, 4, 4, generator=generator)
+        found = certify(network, x, torch.zeros(1, 4, 4).long(), sigma=SIGMA, tau=TAU, seed=number, batch=128)
+        sure, label = ~abstained(found.possible), found.prediction
+        averaged = Averaged(network.requires_grad_(False), noise[:16])
+        clean = (predicted(network(x + noise)) == label).float().mean(0)
+        for attack in (apgd, partial(pgd, step_size=RADIUS / 4)):
+            images = attack(averaged, x, label, norm="l2", epsilon=RADIUS, steps=5, loss="margin").images
+            assert (images - x).norm() <= RADIUS * (1 + 1e-5)
+            votes = (predicted(network(images + noise)) == label).float().mean(0)
+            # Were the class of a certified pixel another one, its share of the votes would be below half.
+            assert (votes[sure[0]] > 0.5 - 4 * 0.5 / len(noise) ** 0.5).all()
+            moved += int((votes < clean - 0.05).sum())
+        certain += int(sure.sum())
+    assert certain > count  # of 16 pixels each
+    assert moved > count
+
+
+def test_false_certificates_of_whole_images_are_as_rare_as_promised() -> None:
+    # Each pixel's logit is beyond 0 by just so much that its class has the probability tau: all are false.
+    x, mask, alpha, images = torch.full((1, 1, 3, 3), 0.5 + RADIUS), torch.zeros(1, 3, 3).long(), 0.2, 250
+    false = 0
+    for seed in range(images):
+        found = certify(Threshold(), x, mask, sigma=SIGMA, tau=TAU, alpha=alpha, seed=seed, batch=128)
+        false += not abstained(found.possible).all()
+    assert alpha / 4 < false / images
+    assert stats.binom.sf(false - 1, images, alpha) > 0.01
+
+
+class Threshold(nn.Module):
+    """Class 1 above 0.5."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - 0.5
 
 
 GRID = torch.linspace(-5, 5, 401, dtype=torch.float64)

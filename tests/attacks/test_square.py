@@ -9,7 +9,7 @@ from seg_mia.attacks.best import mask_dice
 from seg_mia.attacks.pgd import pgd
 from seg_mia.attacks.square import Access, Square, objective, sides, square
 from seg_mia.errors import InputError
-from tests.attacks.networks import Linear, discs, linear_data, trained
+from tests.attacks.networks import Linear, Quadratic, discs, linear_data, trained
 
 every_access = pytest.mark.parametrize("access", ["scores", "labels"])
 
@@ -78,6 +78,20 @@ def test_a_linear_network_is_brought_to_its_worst_case() -> None:
     assert_close(result.images.flatten(), torch.tensor([0.55, 0.45]).double())
     assert result.notes["dice"].item() == 0
     assert result.notes["queries"].item() < 30
+
+
+@pytest.mark.parametrize("network", [Linear(), Quadratic()])
+def test_every_pixel_is_brought_to_its_worst_case(network: nn.Module) -> None:
+    # Of sixteen pixels each is tried alone often enough for the worst of its signs.
+    draw, channels = torch.Generator().manual_seed(0), 2 if isinstance(network, Linear) else 1
+    x = 0.3 + 0.4 * torch.rand(2, channels, 4, 4, generator=draw, dtype=torch.float64)
+    mask, epsilon = (network(x)[:, 0] > 0).long(), 0.04
+    moves = torch.cartesian_prod(*[torch.tensor([-epsilon, epsilon]).double()] * channels).view(-1, channels)
+    logits = torch.stack([network(x + move.view(1, channels, 1, 1)) for move in moves])
+    expected = mask_dice(torch.where(mask.unsqueeze(1) == 1, logits.amin(0), logits.amax(0)), mask)
+    result = square(network, x, mask, epsilon=epsilon, queries=800, share=0.1)
+    assert (expected < 0.95).any()
+    assert_close(result.notes["dice"], expected)
 
 
 def test_white_box_attacks_are_at_least_as_strong() -> None:

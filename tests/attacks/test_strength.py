@@ -13,9 +13,12 @@ from seg_mia.attacks.apgd import apgd, checkpoints, random_start, stages
 from seg_mia.attacks.ball import Norm
 from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.best import Best, mask_dice
+from seg_mia.attacks.medis import medis
 from seg_mia.attacks.objectives import ObjectiveName
-from seg_mia.attacks.pgd import cospgd, pgd, segpgd
+from seg_mia.attacks.pgd import cospgd, fgsm, pgd, segpgd
+from seg_mia.attacks.robustness_curve import robustness_curve
 from seg_mia.attacks.sea import MEMBERS, Sea, sea
+from seg_mia.attacks.transfer import transfer
 from seg_mia.errors import InputError
 from seg_mia.losses import cross_entropy_loss
 from tests.attacks.networks import WEIGHTS, Linear, Quadratic, discs, linear_data, trained
@@ -58,17 +61,58 @@ def test_reaches_the_worst_case_of_a_linear_network(attack: Attack, classes: int
     assert_close(dice, expected, atol=0.01, rtol=0)
 
 
-@every_attack
-def test_reaches_the_worst_case_of_a_quadratic_network(attack: Attack) -> None:
-    # Worst for foreground is the end farther from 0.4, for background 0.4 itself or the end nearer to it.
+OTHERS: dict[str, Attack] = {
+    "fgsm": fgsm,
+    "transfer": lambda *data, epsilon: transfer(*data, epsilon=epsilon, step_size=epsilon / 4, diverse=0.0),
+    "medis": lambda *data, epsilon: medis(
+        *data, targeted=False, step_size=epsilon / 10, stop=0.0, keep="last"
+    ),
+}
+every_other = pytest.mark.parametrize("attack", OTHERS.values(), ids=list(OTHERS))
+
+
+@every_other
+def test_others_reach_the_worst_case_of_a_linear_network(attack: Attack) -> None:
+    x, mask = linear_data()
+    logits, moved = Linear()(x), 0.04 * sum(map(abs, WEIGHTS))
+    expected = least_dice(mask, logits - moved, logits + moved)
+    result = attack(Linear(), x, mask, epsilon=0.04)
+    assert (result.images - x).abs().max() <= 0.04 + 1e-9
+    assert_close(mask_dice(Linear()(result.images), mask), expected, atol=0.01, rtol=0)
+
+
+def quadratic_worst_case() -> tuple[Tensor, Tensor, float, Tensor]:
+    """Return images, masks, a radius and the least Dice on `Quadratic`.
+
+    Worst for foreground is the end farther from 0.4, for background 0.4 itself or the end nearer to it.
+    """
     draw = torch.Generator().manual_seed(0)
     x = 0.3 + 0.4 * torch.rand(3, 1, 8, 8, generator=draw, dtype=torch.float64)
     mask, epsilon = (Quadratic()(x)[:, 0] > 0).long(), 0.03
     far, near = (x - 0.4).abs() + epsilon, ((x - 0.4).abs() - epsilon).clamp(min=0)
     expected = least_dice(mask, 1 - 50 * far.square(), 1 - 50 * near.square())
-    result = attack(Quadratic(), x, mask, epsilon=epsilon, steps=40)
     assert (expected < 0.95).all()
+    return x, mask, epsilon, expected
+
+
+@every_attack
+def test_reaches_the_worst_case_of_a_quadratic_network(attack: Attack) -> None:
+    x, mask, epsilon, expected = quadratic_worst_case()
+    result = attack(Quadratic(), x, mask, epsilon=epsilon, steps=40)
     assert_close(mask_dice(Quadratic()(result.images), mask), expected, atol=0.01, rtol=0)
+
+
+@every_other
+def test_others_reach_the_worst_case_of_a_quadratic_network(attack: Attack) -> None:
+    x, mask, epsilon, expected = quadratic_worst_case()
+    result = attack(Quadratic(), x, mask, epsilon=epsilon)
+    assert_close(mask_dice(Quadratic()(result.images), mask), expected, atol=0.01, rtol=0)
+
+
+def test_the_curve_reaches_the_worst_case_of_a_quadratic_network() -> None:
+    x, mask, epsilon, expected = quadratic_worst_case()
+    result = robustness_curve(Quadratic(), x, mask, radii=(1, 255 * epsilon), steps=20)
+    assert_close(result.notes["dice"].float(), expected, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
