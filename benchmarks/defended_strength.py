@@ -14,10 +14,11 @@ over patients.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the other benchmarks
@@ -37,7 +38,10 @@ from benchmarks.strength.victims import Attacked, read_victim, trained_victims
 from seg_mia.errors import InputError
 from seg_mia.results.averages import average
 from seg_mia.results.bounded_mean import over_images
-from seg_mia.results.robustness import minimal_norms
+from seg_mia.results.charts.png import pixels
+from seg_mia.results.charts.robustness import curve_drawing
+from seg_mia.results.dice_curve import at_radius, dice_curve
+from seg_mia.results.robustness import RobustnessCurve, minimal_norms
 from seg_mia.results.tables import interval
 from seg_mia.results.text import minimal_in_words
 
@@ -79,29 +83,41 @@ def _file_name(key: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in key)
 
 
-def table(
+def in_balls(
     results: Results, surrogate: Attacked | None, radii: Sequence[float], budget: Budget
-) -> Iterator[str]:
-    """Yield the rows of a victim: attacks by radii, the lowest Dice of each image, its share of PGD's."""
-    cells: dict[str, list[str]] = {}
-    dice: dict[float, Values] = {}
+) -> dict[float, Values]:
+    """Return the Dice (n,) that each attack leaves, by radius and name, the lowest of each image last."""
+    balls = {}
     for radius in radii:
         parts = within(results.attacked, surrogate, radius / 255, budget)
-        dice[radius] = {part.name: results.of(part)["dice"] for part in parts}
-        for name, left in dice[radius].items():
-            cells.setdefault(name, []).append(results.mean(left))
-        lowest = torch.stack(list(dice[radius].values())).amin(0)
-        cells.setdefault(WORST, []).append(results.mean(lowest))
-        share = float(lowest.mean() / dice[radius][EQUAL].mean())
-        cells.setdefault(f"its share of {EQUAL}", []).append(f"{share:.2f}")
-    yield "| attack | " + " | ".join(f"{radius:g}/255" for radius in radii) + " |"
-    yield "| --- |" + " --- |" * len(radii)
-    for name, row in cells.items():
-        yield f"| {name} | {' | '.join(row)} |"
+        dice = {part.name: results.of(part)["dice"] for part in parts}
+        balls[radius] = {**dice, WORST: torch.stack(list(dice.values())).amin(0)}
+    return balls
+
+
+def table(results: Results, balls: Mapping[float, Values]) -> Iterator[str]:
+    """Yield the rows of a victim: attacks by radii, and the lowest Dice of each image as a share of PGD's."""
+    first, *_ = balls.values()
+    yield "| attack | " + " | ".join(f"{radius:g}/255" for radius in balls) + " |"
+    yield "| --- |" + " --- |" * len(balls)
+    for name in first:
+        yield f"| {name} | {' | '.join(results.mean(left[name]) for left in balls.values())} |"
+    shares = (float(left[WORST].mean() / left[EQUAL].mean()) for left in balls.values())
+    yield f"| its share of {EQUAL} | {' | '.join(f'{share:.2f}' for share in shares)} |"
     yield ""
-    clean = results.attacked.dice(results.attacked.shown.images)
-    failed = failed_checks(clean, dice)
+    alone = {
+        radius: {name: dice for name, dice in left.items() if name != WORST} for radius, left in balls.items()
+    }
+    failed = failed_checks(results.attacked.dice(results.attacked.shown.images), alone)
     yield f"checks of the attacks: {'; '.join(failed) if failed else 'all hold'}"
+
+
+def curve(results: Results, balls: Mapping[float, Values]) -> RobustnessCurve:
+    """Return the worst case over the radius, from the victim's Dice before any attack on."""
+    attacked = results.attacked
+    worst = {at_radius(radius): left[WORST] for radius, left in balls.items()}
+    values = {"dice_clean": attacked.dice(attacked.shown.images), **worst}
+    return dice_curve(values, list(balls), fooled=0.5, units=attacked.patients)
 
 
 def unbounded(results: Results, budget: Budget) -> Iterator[str]:
@@ -143,6 +159,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--asma_steps", type=int, default=100, help="0 leaves out attacks without a ball")
     parser.add_argument("--draws", type=int, default=100, help="of certificates; 0 leaves them out")
     parser.add_argument("--texture", help="folder of adain's auto-encoders; without it, adain is left out")
+    parser.add_argument("--figure", help="PNG of the lowest Dice over the radius, a line for each victim")
     parser.add_argument("--fit", nargs=argparse.REMAINDER, help="options of the undefended victim's training")
     given = parser.parse_args()
     if bool(given.victims) == bool(given.fit) or (given.fit and given.keep is None):
@@ -160,6 +177,7 @@ def main() -> None:
         given.gradients, given.queries, given.norm_steps, given.norm_step_size, given.asma_steps, given.draws,
         given.texture,
     )  # fmt: skip
+    curves = {}
     victims = [read_victim(name, run, given.images, given.fitted) for name, run in runs.items()]
     for attacked in victims:
         others = [other for other in victims if other is not attacked]
@@ -167,11 +185,13 @@ def main() -> None:
         clean = results.mean(attacked.dice(attacked.shown.images))
         title = f"{len(attacked.shown.images)} images of {attacked.patients} patients, clean {clean}"
         print(f"{attacked.name}: {title}\n")
-        for line in table(results, others[0] if others else None, given.radii, budget):
-            print(line, flush=True)
-        for line in unbounded(results, budget):
+        balls = in_balls(results, others[0] if others else None, given.radii, budget)
+        curves[attacked.name] = curve(results, balls)
+        for line in (*table(results, balls), *unbounded(results, budget)):
             print(line, flush=True)
         print()
+    if given.figure:
+        Image.fromarray(pixels(curve_drawing(curves))).save(given.figure)
 
 
 if __name__ == "__main__":
