@@ -150,7 +150,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("victims", nargs="*", metavar="RUN")
     parser.add_argument("--keep", type=Path, help="folder for trained victims and results")
     parser.add_argument("--images", type=int, default=16, help="of as many patients as possible")
-    parser.add_argument("--fitted", type=int, default=12, help="others, which `universal` is fitted to")
+    parser.add_argument("--fitted", type=int, default=48, help="others, which `universal` is fitted to")
     parser.add_argument("--radii", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0], help="of 255")
     parser.add_argument("--gradients", type=int, default=60, help="of each attack and image")
     parser.add_argument("--queries", type=int, default=300, help="of square; 0 leaves it out")

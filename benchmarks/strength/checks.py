@@ -8,6 +8,8 @@ from torch import Tensor
 
 BLIND = ("`square`", "`transfer`", "`universal`")
 """Beginnings of the names of attacks that see less than the weights, or one change for all images."""
+ONE_STEP = "FGSM"
+"""A single step of the radius passes over what lies nearer: a larger one may be weaker."""
 FEW, MANY = "PGD as shipped", "PGD, as many"
 SLACK = 0.01
 """Difference of mean Dice that is no sign."""
@@ -27,7 +29,8 @@ def failed_checks(clean: Tensor, dice: Mapping[float, Mapping[str, Tensor]]) -> 
         failed += [
             f"{name} is weaker at {large:g}/255 than at {small:g}/255"
             for name in dice[small]
-            if not _blind(name) and dice[large][name].mean() > dice[small][name].mean() + SLACK
+            if not name.startswith((*BLIND, ONE_STEP))
+            and dice[large][name].mean() > dice[small][name].mean() + SLACK
         ]
     return failed
 

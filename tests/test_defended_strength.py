@@ -1,0 +1,114 @@
+"""What the table of defended victims checks, keeps and follows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from benchmarks.strength.attacks import Budget, Part, Values, within
+from benchmarks.strength.checks import failed_checks
+from benchmarks.strength.victims import Attacked, Expected, Pair, trained_victims
+from seg_mia.models.heads import class_logits
+from tests.attacks.networks import discs, trained
+
+CLEAN = torch.tensor([0.9, 0.8])
+
+
+def left(**changed: list[float]) -> dict[str, Tensor]:
+    """Return the Dice that five attacks leave, with some of it changed."""
+    dice = {
+        "PGD as shipped (10)": [0.6, 0.5],
+        "PGD, as many gradients": [0.5, 0.4],
+        "`sea`": [0.3, 0.2],
+        "`square`": [0.8, 0.7],
+        "`transfer`": [0.7, 0.7],
+    }
+    names = {name.strip("`"): name for name in dice}
+    return {name: torch.tensor(dice[name]) for name in dice} | {
+        names[name]: torch.tensor(values) for name, values in changed.items()
+    }
+
+
+def test_plausible_attacks_give_no_sign() -> None:
+    assert failed_checks(CLEAN, {2: left(), 8: left(sea=[0.0, 0.0])}) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"square": [0.1, 0.1]}, "`square` is stronger than all attacks on the weights at 8/255"),
+        ({"sea": [0.5, 0.4]}, "PGD, as many gradients and `sea` leave the same to all digits at 8/255"),
+        ({"transfer": [0.99, 0.99]}, "`transfer` raises the Dice"),
+        ({"sea": [0.4, 0.4]}, "`sea` is weaker at 8/255 than at 2/255"),
+        (
+            {"PGD, as many gradients": [0.7, 0.7], "sea": [0.1, 0.1]},
+            "more steps of PGD are weaker at 8/255",
+        ),
+    ],
+)
+def test_what_is_implausible_is_said(changed: dict[str, list[float]], words: str) -> None:
+    assert words in failed_checks(CLEAN, {2: left(), 8: left(**changed)})
+
+
+def test_the_expected_logits_are_those_of_the_mean_probability() -> None:
+    x, network = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)), trained()
+    one = Expected(network, 1e-6, 1)(x)
+    assert_close(one.softmax(1), class_logits(network(x)).softmax(1), atol=1e-4, rtol=0)
+    followed = Expected(nn.Identity(), 0.5, 4096)
+    level = torch.full((1, 1, 1, 1), 0.3, requires_grad=True)
+    maps = followed(level)
+    # The mean of a logistic under noise: by quadrature.
+    grid = torch.linspace(-5, 5, 2001)
+    weight = torch.exp(-(grid**2) / 2) / torch.exp(-(grid**2) / 2).sum()
+    mean = ((0.3 + 0.5 * grid).sigmoid() * weight).sum()
+    assert_close(maps.exp()[0, 1, 0, 0], mean, atol=0.01, rtol=0)
+    assert torch.autograd.grad(maps[0, 1, 0, 0], level)[0] > 0
+    assert (followed(level) != maps).any()
+
+
+def attacked(sigma: float | None) -> Attacked:
+    """Return a small victim on three images."""
+    shown, others = (Pair(*discs(3, seed)) for seed in (5, 6))
+    return Attacked("victim", "digest", trained(), sigma, shown, others, 3)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.02])
+def test_every_attack_of_a_ball_stays_in_it_and_is_worth_something(sigma: float | None) -> None:
+    victim, budget = attacked(sigma), Budget(10, 10, 0, 0.001, 0, 0, None)
+    clean = victim.dice(victim.shown.images)
+    results = {part.name: part.run() for part in within(victim, victim, 0.04, budget)}
+    assert len(results) == 11
+    for name, values in results.items():
+        assert (values["linf"] <= 0.04 + 1e-6).all()
+        if not name.startswith(("`square`", "`universal`")):
+            assert values["dice"].mean() < clean.mean() - 0.05
+
+
+def test_results_and_victims_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.defended_strength import Results
+    from benchmarks.strength import victims
+
+    runs = list[Values]()
+
+    def run() -> Values:
+        runs.append({"dice": CLEAN})
+        return runs[-1]
+
+    for _ in range(2):
+        values = Results(attacked(None), tmp_path).of(Part("name", "a key / 8", run))
+        assert_close(values["dice"], CLEAN)
+    assert len(runs) == 1
+
+    trainings = list[list[str]]()
+
+    def train(words: list[str]) -> None:
+        trainings.append(words)
+        (Path(words[-1]) / "config" / "version_0").mkdir(parents=True)
+
+    monkeypatch.setattr(victims, "train", train)
+    for _ in range(2):
+        found = trained_victims(tmp_path, ["--config", "c.yaml"])
+    assert [words[2:-2] for words in trainings] == [[], ["--defence", "adversarial"], ["--defence", "noise"]]
+    assert found["smoothed"] == tmp_path / "smoothed" / "config" / "version_0"
