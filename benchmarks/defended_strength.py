@@ -185,9 +185,10 @@ def main() -> None:
         clean = results.mean(attacked.dice(attacked.shown.images))
         title = f"{len(attacked.shown.images)} images of {attacked.patients} patients, clean {clean}"
         print(f"{attacked.name}: {title}\n")
+        besides = list(unbounded(results, budget))
         balls = in_balls(results, others[0] if others else None, given.radii, budget)
         curves[attacked.name] = curve(results, balls)
-        for line in (*table(results, balls), *unbounded(results, budget)):
+        for line in (*table(results, balls), *besides):
             print(line, flush=True)
         print()
     if given.figure:

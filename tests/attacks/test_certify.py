@@ -1,5 +1,6 @@
 """No change within the radius contradicts a certificate; networks whose smoothed class is known exactly."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from seg_mia.attacks.apgd import apgd
+from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.certify import Certification, certify
 from seg_mia.attacks.pgd import pgd
 from seg_mia.errors import InputError
@@ -93,7 +95,8 @@ def test_no_attack_contradicts_the_certificate_of_a_random_network(count: int) -
         sure, label = ~abstained(found.possible), found.prediction
         averaged = Averaged(network.requires_grad_(False), noise[:16])
         clean = (predicted(network(x + noise)) == label).float().mean(0)
-        for attack in (apgd, partial(pgd, step_size=RADIUS / 4)):
+        attacks: tuple[Callable[..., Adversarial], ...] = (apgd, partial(pgd, step_size=RADIUS / 4))
+        for attack in attacks:
             images = attack(averaged, x, label, norm="l2", epsilon=RADIUS, steps=5, loss="margin").images
             assert (images - x).norm() <= RADIUS * (1 + 1e-5)
             votes = (predicted(network(images + noise)) == label).float().mean(0)
