@@ -124,8 +124,13 @@ def fleet_signals(
 
 
 def check_columns(data: SegmentationData, names: Sequence[str]) -> None:
-    """Raise InputError for a name that is no column of the opened data's manifest."""
+    """Raise InputError for a name that is no column of the opened data's manifest, or a computed one's."""
     known = data.source.columns
+    if FOREGROUND in names:
+        raise InputError(
+            f"the {FOREGROUND}'s fraction of the image is always compared, under this name; leave it out of "
+            "subgroups, or rename the manifest's column"
+        )
     if unknown := [name for name in names if name not in known]:
         raise InputError(
             f"subgroups must be columns of the manifest, {', '.join(known) or 'which has no further ones'}, "

@@ -10,6 +10,7 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
+from seg_mia.membership.fleet.controls import Controls
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import EXACT, Measure, Number, Result
@@ -108,6 +109,24 @@ class AlteredSamples(Result):
     rates: list[RecipeRate]
 
 
+class RecipeControls(Result):
+    """An attack on a recipe where nothing is to be found: its AUC must be 0.5.
+
+    Attributes:
+        permuted: with the memberships exchanged between patients at random.
+        members: on members of each network alone, divided by the membership in another one; None with too
+            few networks.
+    """
+
+    permuted: Measure
+    members: Measure | None
+
+    @property
+    def given(self) -> list[Measure]:
+        """Those there are."""
+        return [measure for measure in (self.permuted, self.members) if measure is not None]
+
+
 class RecipeResult(Result):
     """One attack on a recipe: each network of a fleet in turn the victim, others the attacker's.
 
@@ -135,6 +154,7 @@ class RecipeResult(Result):
         risk: by patient.
         curve: the same attack with fewer networks, by rising number.
         altered: the attack on altered samples alone, if there are any.
+        controls: the attack where nothing is to be found; None in files of an earlier version.
         folder: folder of its files, empty without.
     """
 
@@ -160,6 +180,7 @@ class RecipeResult(Result):
     risk: RecipeRisk
     curve: list[NetworkPoint] = Field(default_factory=list)
     altered: AlteredSamples | None = None
+    controls: RecipeControls | None = None
     folder: str = ""
 
     @property
@@ -236,6 +257,7 @@ def recipe_result(
         risk=recipe_risk(audit, ids),
         curve=[_point(point) for point in curve],
         altered=None if audit.altered is None else _altered(audit.altered),
+        controls=None if audit.controls is None else _controls(audit.controls),
         folder=folder,
     )
 
@@ -283,6 +305,11 @@ def rate_of(rate: Rate) -> RecipeRate:
 def _altered(audit: AlteredAudit) -> AlteredSamples:
     rates = [rate_of(rate) for rate in audit.pooled]
     return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
+
+
+def _controls(controls: Controls) -> RecipeControls:
+    members = None if controls.members is None else measure_of(controls.members)
+    return RecipeControls(permuted=measure_of(controls.permuted), members=members)
 
 
 def _point(point: FewerNetworks) -> NetworkPoint:

@@ -10,7 +10,7 @@ from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
+from seg_mia.results.recipe import AlteredSamples, RecipeControls, RecipeResult, rate_at
 from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
@@ -239,7 +239,14 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
         f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
+        *([] if result.controls is None else [controls_headline(result.controls)]),
     ]
+
+
+def controls_headline(controls: RecipeControls) -> str:
+    """Return the line on negative controls."""
+    members = "" if controls.members is None else f", on members alone {interval(controls.members)}"
+    return f"  negative controls: memberships exchanged, AUC {interval(controls.permuted)}{members}"
 
 
 def altered_headline(altered: AlteredSamples) -> str:
