@@ -4,8 +4,8 @@
     python benchmarks/two_nodes.py --config phantom_victim --count 6 --workers 1 2 3 -- --trainer.max_epochs 2
 
 Trains the same fleet by the local executor with each number of workers, then on two nodes of one core. When
-the first network is trained, the second node is ended by SIGKILL, and a third one joins. Weights and results of
-every run are compared with those of the first, to the last digit.
+the first network is trained, the second node is ended by SIGKILL, and a third one joins. Weights and results
+of every run are compared with those of the first, to the last digit.
 """
 
 import argparse

@@ -227,11 +227,12 @@ def membership_summary(
             "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
         },
         victim=str(plan.checkpoint),
-        shadows=[str(shadow.file) for shadow in plan.shadows],
+        shadows=[str(shadow.file) for shadow in shadows],
         control=bool(plan.request.control),
         privacy=privacy,
         same_seed=any(same_start(plan.card, card) for card in cards),
         data=ScoredData.model_validate(judged_data(victim, shadows)),
         victim_queries=queries_of(victim.network),
+        sampling=attack.scorer.attacker if attack.scorer.needs.queries_judged else None,
         **dict(summarise(findings, privacy)),
     )

@@ -1,5 +1,6 @@
 """Audit of a recipe: signals of a fleet's networks on their common pool, and attacks among them."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
 from seg_mia.tasks.segmentation import Segmentation
+
+log = logging.getLogger(__name__)
 
 QUALITY: Final = ImageDice()
 KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
@@ -121,6 +124,30 @@ def fleet_signals(
         columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
     )
+
+
+def without_untrained(shadows: Sequence[TrainedModel], device: torch.device) -> list[TrainedModel]:
+    """Return the shadows that have trained (`untrained_networks`), and warn of the others.
+
+    A network that answers alike for members and others only adds noise to a comparison. With fewer than
+    `LEAST_NETWORKS` shadows none is left out: a median of fewer says little.
+
+    Args:
+        shadows: networks that an attacker compares with the victim.
+        device: device of the queries.
+    """
+    if len(shadows) < LEAST_NETWORKS:
+        return list(shadows)
+    dice = list[float]()
+    for shadow in shadows:
+        quality, pool = of_classes(QUALITY, shadow.data.source.classes), pool_of(shadow)
+        (loss,) = signal_values(shadow, [quality], shadow.data, pool, device, augment=shadow.data.augment)
+        dice.append(float(1 - loss[np.isin(pool, shadow.judged("members"))].mean()))
+    failed = untrained_networks(np.array(dice))
+    for shadow, value, left_out in zip(shadows, dice, failed, strict=True):
+        if left_out:
+            log.warning("%s did not train (Dice %.3f on its members) and is left out", shadow.file, value)
+    return [shadow for shadow, left_out in zip(shadows, failed, strict=True) if not left_out]
 
 
 def check_columns(data: SegmentationData, names: Sequence[str]) -> None:

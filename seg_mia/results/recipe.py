@@ -14,10 +14,8 @@ from seg_mia.membership.fleet.controls import Controls
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import EXACT, Measure, Number, Result
+from seg_mia.results.membership import Sampling
 from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
-
-Sampling = Literal["online", "offline"]
-"""Whether the attacker's networks may be trained on the evaluated patients."""
 
 
 class FewerNetworks(Protocol):

@@ -270,8 +270,10 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
     measures = summary.results
     queried = "; negative control, which queries the shadow" if summary.control else ""
     shadows = f"{len(summary.shadows)} shadows, " if len(summary.shadows) > 1 else ""
+    attacker = f"; {summary.sampling} attacker" if summary.sampling is not None else ""
     lines = [
-        f"{name} (attacker knowledge: {summary.attacker_knowledge}{queried}), {shadows}{measures.members} "
+        f"{name} (attacker knowledge: {summary.attacker_knowledge}{attacker}{queried}), {shadows}"
+        f"{measures.members} "
         f"members, {measures.nonmembers} non-members: AUC {interval(measures.auc)}, {_decided(measures)}, "
         f"TPR {low_fpr(measures)}"
     ]

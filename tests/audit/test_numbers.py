@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg_mia.cli import main
+from tests.trained_runs import Trained
 
 
 @pytest.fixture
@@ -63,3 +64,17 @@ def test_numbers_are_refused_before_any_training(
 ) -> None:
     line = refused(victim, text.format(victim=victim), capsys)
     assert re.search(telling, line), line
+
+
+def test_a_given_victim_and_its_planned_shadow_are_checked_likewise(
+    victim: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(victim)
+    shadow = f"{{config: {victim}, options: {{data.nonmembers: 1}}}}"
+    Path("numbers_audit.yaml").write_text(
+        f"{{version: 1, victim: {run}, shadow: {shadow}, attacks: [mia-global-loss]}}"
+    )
+    assert main(["audit", "--config", "numbers_audit.yaml", "--workers", "1"]) == 2
+    error = capsys.readouterr().err
+    assert re.search("at least 2 nonmembers in each half, .* the shadow's half has 1", error), error
+    assert not list(Path("runs").glob("*-shadow"))

@@ -386,7 +386,7 @@ def _units(inside: Inside, groups: Sequence[str] | NDArray[np.str_] | None) -> F
     names = np.arange(inside.shape[1]) if groups is None else np.asarray(groups)
     unit = np.unique(names, return_inverse=True)[1].astype(np.int64)
     if unit.shape != inside.shape[1:] or int(unit.max()) < 1:
-        raise InputError(f"groups must name 2 patients or more, got {len(names)} for {inside.shape[1]}")
+        raise InputError(f"groups must name 2 or more patients, got {len(names)} for {inside.shape[1]}")
     return unit
 
 
