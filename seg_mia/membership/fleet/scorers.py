@@ -14,7 +14,7 @@ from seg_mia.membership.fleet.arrays import Inside, Values, informative, mates, 
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
-from seg_mia.membership.fleet.ratios import Population, base, rmia
+from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
@@ -156,6 +156,9 @@ class LiraOffline(ByReferences):
 class Base(ByReferences):
     """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
 
+    Less the mean over all samples (`less_population`): one number for a victim, which leaves its order as it
+    is and makes scores of several victims comparable.
+
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
         online: whether shadows trained on a sample are used for it.
@@ -172,7 +175,8 @@ class Base(ByReferences):
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `base`."""
-        return base(target, references, inside, online=self.online)
+        ratios = base(target, references, inside, online=self.online)
+        return less_population(ratios, ratios)
 
 
 @dataclass(kw_only=True)
