@@ -277,7 +277,7 @@ def recipe_results(
             recipe_result(
                 audit,
                 name=name,
-                sampling=attack.scorer.attacker,
+                sampling=attack.scorer.attacker if needs.queries_judged else None,
                 attacker_knowledge=attack.attacker_knowledge,
                 ids=hashed(audit.patients, salt),
                 row=row,

@@ -135,7 +135,7 @@ class RecipeResult(Result):
         name: name of the attack.
         label: its name in tables.
         sampling: `online` if the attacker's networks may be trained on the evaluated patients, `offline` if
-            only those without a patient count for it.
+            only those without a patient count for it; None if they only give the threshold.
         attacker_knowledge: the victim's outputs that the attacker sees.
         networks: number of networks.
         references: number of the attacker's networks for each victim.
@@ -161,7 +161,7 @@ class RecipeResult(Result):
     defence: str
     name: str
     label: str
-    sampling: Sampling
+    sampling: Sampling | None
     attacker_knowledge: str
     networks: int
     references: int
@@ -196,7 +196,7 @@ def recipe_result(
     audit: RecipeAudit,
     *,
     name: str,
-    sampling: Sampling,
+    sampling: Sampling | None,
     attacker_knowledge: str,
     ids: Sequence[str],
     label: str = "",
@@ -211,7 +211,8 @@ def recipe_result(
     Args:
         audit: the audit.
         name: name of the attack, such as `mia-lira`.
-        sampling: whether the attacker's networks may be trained on the evaluated patients.
+        sampling: whether the attacker's networks may be trained on the evaluated patients; None if they only
+            give the threshold.
         attacker_knowledge: the outputs that the attacker sees, such as "probabilities and true mask".
         ids: salted hash of each of `audit.patients`, such as of `seg_mia.data.fingerprint.hashed`.
         label: name in tables, `name` if empty.

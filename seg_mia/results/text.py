@@ -230,8 +230,9 @@ def recipe_headline(result: RecipeResult) -> list[str]:
     ]
     null = risk.worst_decile_null
     altered = result.altered
+    attacker = f"{result.sampling}, " if result.sampling is not None else ""
     return [
-        f"recipe, {result.label} ({result.sampling}, attacker knowledge: {result.attacker_knowledge}), each "
+        f"recipe, {result.label} ({attacker}attacker knowledge: {result.attacker_knowledge}), each "
         f"of {counted(result.networks, 'network')} in turn the victim, "
         f"{counted(result.patients, 'patient')}: "
         f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",

@@ -23,7 +23,6 @@ from tests.report.audits import audit, full, guess, source, write_audit
 from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
 
-
 ABOVE = RecipeControls(permuted=Measure(0.5, 0.47, 0.53), members=Measure(0.6, 0.57, 0.63))
 
 
@@ -166,6 +165,11 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
             recipe(controls=RecipeControls(permuted=Measure(0.53, 0.505, 0.555), members=None)),
         ),
         ("negative control", recipe(controls=ABOVE), recipe()),
+        (
+            "p-value below 0.014 by 8 networks, so that fewer than 12 of 40 exposed patients are never found",
+            recipe(audited(networks=8, patients=40)),
+            recipe(),
+        ),
     ],
 )
 def test_a_caveat_stands_where_it_holds_alone(

@@ -14,6 +14,8 @@ FEW_PATIENTS = 30
 """An interval over fewer patients than this is itself uncertain."""
 SPREAD = 0.05
 """Difference of two networks' AUCs, beyond that of equal networks, that makes their mean describe neither."""
+DISCOVERIES = 0.05
+"""False discovery rate at which patients count as exposed."""
 CONTROL = 0.001
 """Level at which a negative control is above chance."""
 STABLE = 0.5
@@ -61,6 +63,7 @@ def _caveats(result: RecipeResult) -> Iterator[str]:
             f"{withheld} of {result.patients} patients have fewer than 16 networks with or without "
             "them, so that they have a rank and no AUC of their own: its standard error would be above 0.1."
         )
+    yield from _power_caveats(result)
     yield from _order_caveats(result)
     lowest, highest = min(result.network_aucs), max(result.network_aucs)
     if highest - lowest > SPREAD + 4 * _sampling_error(result):
@@ -90,6 +93,17 @@ def _order_caveats(result: RecipeResult) -> Iterator[str]:
         yield (
             f"the orders of patients by two halves of the networks {agreement}. A patient's rank "
             "means little; the number of exposed patients stands."
+        )
+
+
+def _power_caveats(result: RecipeResult) -> Iterator[str]:
+    least = 1 / math.comb(result.networks, result.networks // 2)
+    needed = math.ceil(result.patients * least / DISCOVERIES - 1e-9)
+    if needed > 1:
+        yield (
+            f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that fewer "
+            f"than {needed} of {result.patients} exposed patients are never found: none found is no evidence that "
+            "there are none."
         )
 
 

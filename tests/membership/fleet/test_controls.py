@@ -11,7 +11,7 @@ from tests.membership.fleet.worlds import Inside, Values, coins, members_of, sig
 def number_of_references(target: Values, references: Values, inside: Inside) -> Values:
     """Score by how many other networks did not see the sample: no attack, but a leak of the design."""
     del references
-    return (~inside).sum(axis=0) + 1e-3 * np.argsort(target) / len(target)
+    return np.asarray((~inside).sum(axis=0) + 1e-3 * np.argsort(target) / len(target), dtype=np.float64)
 
 
 @pytest.mark.parametrize("effect", [0.0, 2.0])
