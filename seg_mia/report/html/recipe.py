@@ -123,7 +123,10 @@ def _by_means_of(result: RecipeResult) -> str:
     """Return which networks of the attacker's own an attack compares with the victim."""
     if result.sampling is None:
         return "by its answers alone, without a comparison with others"
-    return f"by means of {result.references} of the others, which is within reach of an outsider with similar data"
+    return (
+        f"by means of {result.references} of the others, which is within reach of an outsider with similar "
+        "data"
+    )
 
 
 def _accusations(rate: RecipeRate) -> str:

@@ -101,9 +101,9 @@ def _power_caveats(result: RecipeResult) -> Iterator[str]:
     needed = math.ceil(result.patients * least / DISCOVERIES - 1e-9)
     if needed > 1:
         yield (
-            f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that fewer "
-            f"than {needed} of {result.patients} exposed patients are never found: none found is no evidence that "
-            "there are none."
+            f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that "
+            f"fewer than {needed} of {result.patients} exposed patients are never found: none found is no "
+            "evidence that there are none."
         )
 
 
