@@ -43,7 +43,7 @@ def fleet(
 
 def less_mean(ratios: Values) -> Values:
     """Return log ratios less InfoRMIA's second term over the samples themselves."""
-    return ratios - ratios.mean()
+    return np.asarray(ratios - ratios.mean(), dtype=np.float64)
 
 
 def test_likelihood_ratios_of_several_victims_are_comparable() -> None:
