@@ -135,7 +135,7 @@ def _check_known(least: int, queried: TrainedModel, shadow: TrainedModel) -> Non
         more = f"--data.nonmembers {shadow.data.nonmembers + least - known}"
     control = "leave out the control, which queries the shadow itself, or " if queried is shadow else ""
     raise InputError(
-        f"this attack needs at least {least} known non-members, samples of the shadow's half that the "
-        f"queried network was not trained on, got {known}; {control}train the shadow with {more} (in an "
-        "audit, among its options), or use mia-calibrated"
+        f"this attack needs at least {least} known non-members, got {known}: samples of the shadow's half "
+        f"that the queried network was not trained on; {control}train the shadow with {more} (in an audit, "
+        "among its options), or use mia-calibrated"
     )

@@ -33,7 +33,7 @@ def refused(victim: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
     [
         (
             "shadow: {victim}, attacks: [mia-quantile]",
-            "200 known non-members, .* got 8; .*--data.nonmembers 196",
+            "200 known non-members, got 8: .*--data.nonmembers 196",
         ),
         (
             "shadow: {{config: {victim}, options: {{data.members: 1}}}}, attacks: [mia-global-loss]",
