@@ -164,7 +164,7 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
             recipe(controls=RecipeControls(permuted=Measure(0.6, 0.57, 0.63), members=None)),
             recipe(controls=RecipeControls(permuted=Measure(0.53, 0.505, 0.555), members=None)),
         ),
-        ("negative control", recipe(controls=ABOVE), recipe()),
+        ("a negative control of mia-lira", recipe(controls=ABOVE), recipe()),
         (
             "p-value below 0.014 by 8 networks, so that fewer than 12 of 40 exposed patients are never found",
             recipe(audited(networks=8, patients=40)),
