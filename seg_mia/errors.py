@@ -67,3 +67,15 @@ def unwritable(path: object, error: OSError, option: str = "--runs") -> InputErr
     else:
         advice = f"choose another folder with {option}"
     return InputError(f"cannot write to {path}: {error.strerror}; {advice}")
+
+
+def refuse_idle(reason: str, **settings: tuple[object, object]) -> None:
+    """Raise InputError for a setting that is given where another one leaves it without effect.
+
+    Args:
+        reason: where it has none, to follow "has no effect".
+        settings: value and default of each setting by name; the default counts as not given.
+    """
+    for name, (value, usual) in settings.items():
+        if value != usual:
+            raise InputError(f"{name}={value} has no effect {reason}; leave it out, or set it to {usual}")

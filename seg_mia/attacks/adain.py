@@ -177,6 +177,16 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
 
     Raises InputError unless each foreground class has an organ.
     """
+    check_organs(organs, classes)
+    table = torch.zeros(IGNORE + 1, dtype=torch.int64, device=masks.device)
+    table[1:classes] = torch.tensor(organs, dtype=torch.int64, device=masks.device)
+    lacking = [whole - length for whole, length in zip(size, masks.shape[1:], strict=True)]
+    padding = [part for count in reversed(lacking) for part in (count // 2, count - count // 2)]
+    return functional.pad(table[masks], padding)
+
+
+def check_organs(organs: Sequence[int], classes: int) -> None:
+    """Raise InputError unless each foreground class has an organ."""
     if names := label_names(classes):
         raise InputError(
             f"adain needs an organ id for each class, labels that may overlap ({', '.join(names)}) have "
@@ -187,11 +197,6 @@ def organ_ids(masks: Tensor, organs: Sequence[int], classes: int, size: Sequence
             f"each of the {classes - 1} foreground classes needs an organ id, got {list(organs)}; set "
             "--attack.organs"
         )
-    table = torch.zeros(IGNORE + 1, dtype=torch.int64, device=masks.device)
-    table[1:classes] = torch.tensor(organs, dtype=torch.int64, device=masks.device)
-    lacking = [whole - length for whole, length in zip(size, masks.shape[1:], strict=True)]
-    padding = [part for count in reversed(lacking) for part in (count // 2, count - count // 2)]
-    return functional.pad(table[masks], padding)
 
 
 class _Flat:
@@ -352,6 +357,11 @@ class Adain(Perturbation):
     def check(self, model: nn.Module | None = None) -> None:  # noqa: ARG002
         """Load the auto-encoders; raise InputError if there are none."""
         self.pairs(torch.device("cpu"))
+
+    def check_samples(self, classes: int, channels: int) -> None:
+        """Raise InputError unless each foreground class has an organ, and images are grey or RGB."""
+        check_organs(self.settings["organs"], classes)
+        check_channels(torch.empty(0, channels, 1, 1))
 
     def pairs(self, device: torch.device) -> TextureAutoEncoders:
         """The auto-encoders, loaded once."""

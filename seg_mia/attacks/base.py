@@ -174,6 +174,9 @@ class Perturbation(ABC):
     def check(self, model: nn.Module | None = None) -> None:  # noqa: B027  # most attacks read nothing
         """Raise InputError if a file the attack needs, or a required property of the victim, is missing."""
 
+    def check_samples(self, classes: int, channels: int) -> None:  # noqa: B027  # most attacks take any
+        """Raise InputError for numbers of classes or of image channels that the attack cannot treat."""
+
 
 @contextmanager
 def attack_mode(model: nn.Module) -> Iterator[None]:

@@ -174,6 +174,11 @@ class Certification:
         bound.apply_defaults()
         return bound.arguments
 
+    def check_samples(self, classes: int, channels: int) -> None:  # noqa: ARG002
+        """Raise InputError unless each group is a partition of the classes."""
+        for partition in self.settings["groups"]:
+            membership(partition, classes)
+
     def run(self, model: nn.Module, x: Tensor, mask: Tensor) -> Certificate:
         """Run `certify` with a progress bar."""
         with steps_bar("certify", len(x)) as show:

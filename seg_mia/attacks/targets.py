@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seg_mia.attacks.white_box import WhiteBox
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 from seg_mia.metrics.label_sets import label_names
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.replacement import StandIn
@@ -67,6 +67,11 @@ class Targeted(WhiteBox):
                 f"target 'folder' and target_folder must be given together, got target {self.target!r} and "
                 f"target_folder {self.target_folder!r}"
             )
+        where = f"on target {self.target!r}" if self.is_targeted else "on an attack without a target"
+        if not self.is_targeted or self.target not in {"white", "removed"}:
+            refuse_idle(where, target_class=(self.target_class, 1))
+        if not self.is_targeted or self.target != "random":
+            refuse_idle(where, target_seed=(self.target_seed, 0))
 
     @property
     def is_targeted(self) -> bool:
@@ -96,7 +101,7 @@ def random_other(count: int, seed: int) -> Tensor:
 
     Raises InputError for fewer than two samples.
     """
-    _need_two(count, "random")
+    need_two(count, "random")
     draws = torch.from_numpy(np.random.default_rng(seed).integers(0, count - 1, count))
     return draws + (draws >= torch.arange(count))  # skips the sample itself, the others stay equally likely
 
@@ -107,7 +112,7 @@ def nearest_other(similarity: Tensor) -> Tensor:
     Args:
         similarity: (n, n), mean IoU of the row's mask with the column's, from `mean_iou_matrix`.
     """
-    _need_two(len(similarity), "nearest")
+    need_two(len(similarity), "nearest")
     itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     return similarity.masked_fill(itself, -1).argmax(1)
 
@@ -146,7 +151,8 @@ def _memberships(masks: Tensor, classes: int) -> Iterator[Tensor]:
     yield from ((masks >> label & 1 == 1) & (masks != IGNORE) for label in range(len(names)))
 
 
-def _need_two(count: int, kind: str) -> None:
+def need_two(count: int, kind: str) -> None:
+    """Raise InputError for a kind of target that is another sample's mask, in a set of one."""
     if count < 2:
         raise InputError(
             f"target {kind!r} needs another sample's mask, got a set of {count}; attack another subset "

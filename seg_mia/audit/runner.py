@@ -14,6 +14,7 @@ from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import audited_folds
 from seg_mia.audit.fleet import audited_recipe, on_numbers, open_fleet
 from seg_mia.audit.identity import about, weights_identity
+from seg_mia.audit.numbers import check_numbers
 from seg_mia.audit.preparation import training
 from seg_mia.audit.requests import SUBSETS, AuditRequests
 from seg_mia.audit.settings import Settings, VictimRow
@@ -166,6 +167,7 @@ class AuditRunner:
                     self._check_members_known(step, source)
             elif source is not None:
                 self._check_training(step, plan(source), attacks, infers=infers)
+        check_numbers(self.requests_of, listed, self.cache.modules)
 
     def _check_gradients(self, source: Path | RunRequest) -> None:
         """Raise InputError, before any training, for attacks that need gradients on a victim without."""

@@ -91,6 +91,7 @@ class SegmentationData(LightningDataModule):
     cached: Cached
     facts: SampleFacts
     notes: tuple[Note, ...] = ()
+    batches: Batches | None = None
     untrained: tuple[int, ...] = ()
     withheld: tuple[int, ...] = ()
     _opened: "SegmentationData | None" = None
@@ -139,7 +140,6 @@ class SegmentationData(LightningDataModule):
         self.patch, self.patch_foreground = patch, patch_foreground
         self._ready, self._begin = False, 0
         self._taught: TrainingSet | None = None
-        self.batches: Batches | None = None
 
     def viewed(self, settings: Mapping[str, Any], *, subset: Subset, limit: int | None) -> Self:
         """Return a module for another subset that shares the opened samples.
@@ -204,15 +204,15 @@ class SegmentationData(LightningDataModule):
         if self._ready:
             return
         self._open()
-        self.splits = self._split()
+        self.splits = self.split()
         notes = examine(self.source, self.facts, self.splits, self.role, parameters(type(self)))
         self.notes = (*notes, *moved_patients(self.source, self.used_parts()))
         log_notes(self.notes, self.role, str(self.cached.folder))
-        image, mask = self.cached.images.shape[1:-1], self.cached.masks.shape[1:]
-        check_fit(self.patch, self.augment, image, mask)
+        check_fit(self.patch, self.augment, self.cached.images.shape[1:-1], self.cached.masks.shape[1:])
         self._ready = True
 
-    def _split(self) -> Split:
+    def split(self) -> Split:
+        """Return the division of this role's half, after opening."""
         strata = foreground_strata(self.cached.masks, self.stratify) if self.stratify else None
         return self._split_settings().split(self.source, self.duplicate_groups(), strata)
 

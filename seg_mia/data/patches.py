@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.augment import Augmentation, Augmenter, margins
 from seg_mia.data.source import Image, Mask
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 from seg_mia.metrics.labels import IGNORE
 
 _STREAM = 1
@@ -130,6 +130,8 @@ def check_patch(patch: Sequence[int] | None, foreground: float) -> None:
         )
     if not 0 <= foreground <= 1:
         raise InputError(f"patch_foreground must lie in [0, 1], got {foreground}; 0.33 is usual")
+    if patch is None:
+        refuse_idle("without patch", patch_foreground=(foreground, 0.33))
 
 
 def check_fit(

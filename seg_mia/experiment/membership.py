@@ -11,7 +11,7 @@ from seg_mia.checkpoint import (
     same_start,
 )
 from seg_mia.config.spec import parameters
-from seg_mia.data.base import SegmentationData, Subset
+from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
 from seg_mia.defences.release import Release, seen
 from seg_mia.errors import InputError
@@ -25,6 +25,7 @@ from seg_mia.experiment.answers import (
 )
 from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.plan import Plan
+from seg_mia.experiment.requirements import check_membership
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
@@ -60,15 +61,16 @@ def infer(
         InputError: incompatible sides, too few or too many shadows, or too few samples.
     """
     needs = attack.scorer.needs
-    needs.check_count(len(shadows))
     if not shadows and control:
         raise InputError(
             "a negative control queries a shadow, got none; name one, --shadow PATH, or leave it out"
         )
     for shadow in shadows:
         check_pair(victim, shadow, needs)
+    queried, others = controlled(victim, shadows, needs) if control else (victim, shadows)
+    check_membership(attack, victim, shadows, seed=seed, control=control)
     log_left_out(victim, shadows)
-    queried, shadows = controlled(victim, shadows, needs) if control else (victim, shadows)
+    shadows = others
     first = trainer(0)
     device = first.strategy.root_device
     signal = of_classes(attack.signal, victim.data.source.classes)
@@ -133,8 +135,6 @@ def check_pair(victim: TrainedModel, shadow: TrainedModel, needs: Fleet) -> None
                 f"and {getattr(attacked.source, name)}; train the shadow with the victim's "
                 f"{_option(attacked, name)}"
             )
-    for side in (victim, shadow):
-        _check_enough(side)
     sizes = [(data.cached.images.shape[1:-1], data.cached.masks.shape[1:]) for data in (learnt, attacked)]
     if sizes[0] != sizes[1]:
         raise InputError(
@@ -167,20 +167,6 @@ def _check_apart(victim: SegmentationData, shadow: SegmentationData) -> None:
 def _option(data: SegmentationData, name: str) -> str:
     """Return an option in command-line spelling, if this data set's reader has it."""
     return f"--data.{name}" if name in parameters(type(data)) else "settings of the data"
-
-
-def _check_enough(side: TrainedModel) -> None:
-    data = side.data
-    parts: tuple[Subset, ...] = ("members", "nonmembers")
-    for part in parts:
-        groups = {data.source.groups[i] for i in side.judged(part)}
-        if len(groups) < 2:
-            why = ", ".join(f"{count} {reason}" for reason, count in side.left_out.items() if count)
-            raise InputError(
-                f"membership needs at least 2 {part} in each half, from 2 groups if there are groups, the "
-                f"{data.role}'s half has {len(groups)}{f', {why} left out' if why else ''}; train again with "
-                f"more --data.{part}{', and on all of them' if 'untrained' in why else ''}"
-            )
 
 
 def check_victim(plan: Plan, data: SegmentationData, *, split_known: bool) -> None:
@@ -241,11 +227,12 @@ def membership_summary(
             "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
         },
         victim=str(plan.checkpoint),
-        shadows=[str(shadow.file) for shadow in plan.shadows],
+        shadows=[str(shadow.file) for shadow in shadows],
         control=bool(plan.request.control),
         privacy=privacy,
         same_seed=any(same_start(plan.card, card) for card in cards),
         data=ScoredData.model_validate(judged_data(victim, shadows)),
         victim_queries=queries_of(victim.network),
+        sampling=attack.scorer.attacker if attack.scorer.needs.queries_judged else None,
         **dict(summarise(findings, privacy)),
     )

@@ -1,5 +1,6 @@
 """Audit of a recipe: signals of a fleet's networks on their common pool, and attacks among them."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
 from seg_mia.tasks.segmentation import Segmentation
+
+log = logging.getLogger(__name__)
 
 QUALITY: Final = ImageDice()
 KEPT: Final = (QUALITY, ImageLoss(), LogCrossEntropy(), CrossEntropy(), Confidences())
@@ -123,9 +126,38 @@ def fleet_signals(
     )
 
 
+def without_untrained(shadows: Sequence[TrainedModel], device: torch.device) -> list[TrainedModel]:
+    """Return the shadows that have trained (`untrained_networks`), and warn of the others.
+
+    A network that answers alike for members and others only adds noise to a comparison. With fewer than
+    `LEAST_NETWORKS` shadows none is left out: a median of fewer says little.
+
+    Args:
+        shadows: networks that an attacker compares with the victim.
+        device: device of the queries.
+    """
+    if len(shadows) < LEAST_NETWORKS:
+        return list(shadows)
+    dice = list[float]()
+    for shadow in shadows:
+        quality, pool = of_classes(QUALITY, shadow.data.source.classes), pool_of(shadow)
+        (loss,) = signal_values(shadow, [quality], shadow.data, pool, device, augment=shadow.data.augment)
+        dice.append(float(1 - loss[np.isin(pool, shadow.judged("members"))].mean()))
+    failed = untrained_networks(np.array(dice))
+    for shadow, value, left_out in zip(shadows, dice, failed, strict=True):
+        if left_out:
+            log.warning("%s did not train (Dice %.3f on its members) and is left out", shadow.file, value)
+    return [shadow for shadow, left_out in zip(shadows, failed, strict=True) if not left_out]
+
+
 def check_columns(data: SegmentationData, names: Sequence[str]) -> None:
-    """Raise InputError for a name that is no column of the opened data's manifest."""
+    """Raise InputError for a name that is no column of the opened data's manifest, or a computed one's."""
     known = data.source.columns
+    if FOREGROUND in names:
+        raise InputError(
+            f"the {FOREGROUND}'s fraction of the image is always compared, under this name; leave it out of "
+            "subgroups, or rename the manifest's column"
+        )
     if unknown := [name for name in names if name not in known]:
         raise InputError(
             f"subgroups must be columns of the manifest, {', '.join(known) or 'which has no further ones'}, "
@@ -245,7 +277,7 @@ def recipe_results(
             recipe_result(
                 audit,
                 name=name,
-                sampling=attack.scorer.attacker,
+                sampling=attack.scorer.attacker if needs.queries_judged else None,
                 attacker_knowledge=attack.attacker_knowledge,
                 ids=hashed(audit.patients, salt),
                 row=row,

@@ -119,7 +119,9 @@ class Fleet:
 
 def _command(count: int) -> str:
     """Return the command that trains a fleet of `count` networks, or of the next even number."""
-    return f"python -m seg_mia fleet --config NAME --count {count + count % 2}"
+    even = count + count % 2
+    audit = f"fleet: {{count: {max(6, even)}}}"
+    return f"python -m seg_mia fleet --config NAME --count {even}, or in an audit {audit}"
 
 
 def answered(ids: NDArray[np.str_], networks: Sequence[Answers]) -> tuple[Values, Members]:

@@ -48,11 +48,13 @@ class Scorer(ABC):
         by_nonmembers: whether the attack learns from the victim's own signals on known non-members, samples
             of the shadows' half, with features of image and mask; the shadows are not queried.
         by_features: whether scores depend on features of image and mask.
+        least_nonmembers: minimum number of known non-members, with `by_nonmembers`.
     """
 
     maps: ClassVar[bool] = False
     by_nonmembers: ClassVar[bool] = False
     by_features: ClassVar[bool] = False
+    least_nonmembers: ClassVar[int] = 0
     needs: ClassVar[Fleet] = Fleet()
     standardise: bool = False
 

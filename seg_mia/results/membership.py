@@ -10,6 +10,8 @@ from seg_mia.results.base import AttackRecord, Measure, Number, Result, Settings
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 
 Role = Literal["attack", "blind", "control"]
+Sampling = Literal["online", "offline"]
+"""Whether the attacker's networks may be trained on the evaluated samples."""
 
 RATES = {"0.1": "tpr_at_10", "0.01": "tpr_at_1", "0.001": "tpr_at_01"}
 """Field with the true positive rate at each false positive rate."""
@@ -157,6 +159,8 @@ class MembershipSummary(MembershipScores):
         data: which samples were scored.
         victim_queries: images that a victim behind a service was asked, none for stored answers; None for a
             network with weights.
+        sampling: `online` if shadows that were trained on a sample count for it, `offline` if only others do;
+            None for an attack that compares no networks, and in files of an earlier version.
     """
 
     kind: Literal["membership"] = "membership"
@@ -172,6 +176,7 @@ class MembershipSummary(MembershipScores):
     same_seed: bool
     data: ScoredData
     victim_queries: int | None = None
+    sampling: Sampling | None = None
 
     @property
     def role(self) -> Role:

@@ -10,13 +10,12 @@ from scipy import stats
 
 from seg_mia.errors import InputError
 from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
+from seg_mia.membership.fleet.controls import Controls
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import EXACT, Measure, Number, Result
+from seg_mia.results.membership import Sampling
 from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
-
-Sampling = Literal["online", "offline"]
-"""Whether the attacker's networks may be trained on the evaluated patients."""
 
 
 class FewerNetworks(Protocol):
@@ -108,6 +107,24 @@ class AlteredSamples(Result):
     rates: list[RecipeRate]
 
 
+class RecipeControls(Result):
+    """An attack on a recipe where nothing is to be found: its AUC must be 0.5.
+
+    Attributes:
+        permuted: with the memberships exchanged between patients at random.
+        members: on members of each network alone, divided by the membership in another one; None with too
+            few networks.
+    """
+
+    permuted: Measure
+    members: Measure | None
+
+    @property
+    def given(self) -> list[Measure]:
+        """Those there are."""
+        return [measure for measure in (self.permuted, self.members) if measure is not None]
+
+
 class RecipeResult(Result):
     """One attack on a recipe: each network of a fleet in turn the victim, others the attacker's.
 
@@ -118,7 +135,7 @@ class RecipeResult(Result):
         name: name of the attack.
         label: its name in tables.
         sampling: `online` if the attacker's networks may be trained on the evaluated patients, `offline` if
-            only those without a patient count for it.
+            only those without a patient count for it; None if they only give the threshold.
         attacker_knowledge: the victim's outputs that the attacker sees.
         networks: number of networks.
         references: number of the attacker's networks for each victim.
@@ -135,6 +152,7 @@ class RecipeResult(Result):
         risk: by patient.
         curve: the same attack with fewer networks, by rising number.
         altered: the attack on altered samples alone, if there are any.
+        controls: the attack where nothing is to be found; None in files of an earlier version.
         folder: folder of its files, empty without.
     """
 
@@ -143,7 +161,7 @@ class RecipeResult(Result):
     defence: str
     name: str
     label: str
-    sampling: Sampling
+    sampling: Sampling | None
     attacker_knowledge: str
     networks: int
     references: int
@@ -160,6 +178,7 @@ class RecipeResult(Result):
     risk: RecipeRisk
     curve: list[NetworkPoint] = Field(default_factory=list)
     altered: AlteredSamples | None = None
+    controls: RecipeControls | None = None
     folder: str = ""
 
     @property
@@ -177,7 +196,7 @@ def recipe_result(
     audit: RecipeAudit,
     *,
     name: str,
-    sampling: Sampling,
+    sampling: Sampling | None,
     attacker_knowledge: str,
     ids: Sequence[str],
     label: str = "",
@@ -192,7 +211,8 @@ def recipe_result(
     Args:
         audit: the audit.
         name: name of the attack, such as `mia-lira`.
-        sampling: whether the attacker's networks may be trained on the evaluated patients.
+        sampling: whether the attacker's networks may be trained on the evaluated patients; None if they only
+            give the threshold.
         attacker_knowledge: the outputs that the attacker sees, such as "probabilities and true mask".
         ids: salted hash of each of `audit.patients`, such as of `seg_mia.data.fingerprint.hashed`.
         label: name in tables, `name` if empty.
@@ -236,6 +256,7 @@ def recipe_result(
         risk=recipe_risk(audit, ids),
         curve=[_point(point) for point in curve],
         altered=None if audit.altered is None else _altered(audit.altered),
+        controls=None if audit.controls is None else _controls(audit.controls),
         folder=folder,
     )
 
@@ -283,6 +304,11 @@ def rate_of(rate: Rate) -> RecipeRate:
 def _altered(audit: AlteredAudit) -> AlteredSamples:
     rates = [rate_of(rate) for rate in audit.pooled]
     return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
+
+
+def _controls(controls: Controls) -> RecipeControls:
+    members = None if controls.members is None else measure_of(controls.members)
+    return RecipeControls(permuted=measure_of(controls.permuted), members=members)
 
 
 def _point(point: FewerNetworks) -> NetworkPoint:

@@ -130,7 +130,10 @@ def recipe_table(results: Sequence[RecipeResult]) -> list[list[str]]:
     table = [[*header, "exposed patients"]]
     for result in results:
         aucs = result.network_aucs
-        cells = [f"{result.label} on {result.defence}" if several else result.label, result.sampling]
+        cells = [
+            f"{result.label} on {result.defence}" if several else result.label,
+            result.sampling or "alone",
+        ]
         cells += [str(result.networks), interval(result.auc), f"{min(aucs):.3f} to {max(aucs):.3f}"]
         rates = (result.rates.pooled, result.rates.calibrated, result.rates.transferred)
         cells += [recipe_rate(rate_at(column, 0.01)) for column in rates]

@@ -10,7 +10,7 @@ from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.recipe import AlteredSamples, RecipeResult, rate_at
+from seg_mia.results.recipe import AlteredSamples, RecipeControls, RecipeResult, rate_at
 from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
@@ -230,8 +230,9 @@ def recipe_headline(result: RecipeResult) -> list[str]:
     ]
     null = risk.worst_decile_null
     altered = result.altered
+    attacker = f"{result.sampling}, " if result.sampling is not None else ""
     return [
-        f"recipe, {result.label} ({result.sampling}, attacker knowledge: {result.attacker_knowledge}), each "
+        f"recipe, {result.label} ({attacker}attacker knowledge: {result.attacker_knowledge}), each "
         f"of {counted(result.networks, 'network')} in turn the victim, "
         f"{counted(result.patients, 'patient')}: "
         f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",
@@ -239,7 +240,14 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
         f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
+        *([] if result.controls is None else [controls_headline(result.controls)]),
     ]
+
+
+def controls_headline(controls: RecipeControls) -> str:
+    """Return the line on negative controls."""
+    members = "" if controls.members is None else f", on members alone {interval(controls.members)}"
+    return f"  negative controls: memberships exchanged, AUC {interval(controls.permuted)}{members}"
 
 
 def altered_headline(altered: AlteredSamples) -> str:
@@ -263,8 +271,10 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
     measures = summary.results
     queried = "; negative control, which queries the shadow" if summary.control else ""
     shadows = f"{len(summary.shadows)} shadows, " if len(summary.shadows) > 1 else ""
+    attacker = f"; {summary.sampling} attacker" if summary.sampling is not None else ""
     lines = [
-        f"{name} (attacker knowledge: {summary.attacker_knowledge}{queried}), {shadows}{measures.members} "
+        f"{name} (attacker knowledge: {summary.attacker_knowledge}{attacker}{queried}), {shadows}"
+        f"{measures.members} "
         f"members, {measures.nonmembers} non-members: AUC {interval(measures.auc)}, {_decided(measures)}, "
         f"TPR {low_fpr(measures)}"
     ]

@@ -1,5 +1,6 @@
 """Target masks of an attack, for each sample of a test set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
@@ -8,7 +9,14 @@ import torch
 from torch import Tensor
 
 from seg_mia.attacks.base import Perturbation
-from seg_mia.attacks.targets import Targeted, TargetKind, mean_iou_matrix, nearest_other, random_other
+from seg_mia.attacks.targets import (
+    Targeted,
+    TargetKind,
+    mean_iou_matrix,
+    nearest_other,
+    need_two,
+    random_other,
+)
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.mask_coding import refuse_lost
 from seg_mia.data.images.reading import list_files, read_mask
@@ -64,6 +72,23 @@ class TargetMasks:
                 assert_never(kind)
 
 
+def check_targets(attack: Perturbation, data: SegmentationData) -> None:
+    """Raise InputError for targets that the evaluated samples cannot have.
+
+    Args:
+        attack: the attack; one without a target passes.
+        data: opened and divided.
+    """
+    if not isinstance(attack, Targeted) or not attack.is_targeted:
+        return
+    if attack.target in {"random", "nearest"}:
+        need_two(len(data.scored(data.subset)), attack.target)
+    elif attack.target in {"white", "removed"}:
+        _class_or_bit(attack.target_class, data.source.classes)
+    elif attack.target == "folder":
+        _check_folder(Path(str(attack.target_folder)), data)
+
+
 def _class_or_bit(number: int, classes: int) -> int:
     """Return a foreground class, or for labels that may overlap the set of the label of this number alone."""
     names = label_names(classes)
@@ -85,15 +110,7 @@ def without(masks: Tensor, removed: int, classes: int) -> Tensor:
 
 def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
     """Return a copy of the subset's masks; those of tested samples come from files."""
-    files = list_files(folder)
-    names = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
-    missing = [name for name in names.values() if name not in files]
-    if missing:
-        raise InputError(
-            f"target folder {folder} must hold a mask for each of the {len(names)} tested images, "
-            f"{len(missing)} are "
-            f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
-        )
+    files, names = _check_folder(folder, data)
     chosen = masks.clone()
     for row, index in enumerate(data.scored(data.subset).tolist()):
         if index in names:
@@ -106,6 +123,20 @@ def _from_folder(folder: Path, data: SegmentationData, masks: Tensor) -> Tensor:
                 )
             chosen[row] = torch.from_numpy(mask)
     return chosen
+
+
+def _check_folder(folder: Path, data: SegmentationData) -> tuple[Mapping[str, Path], dict[int, str]]:
+    """Return a folder's files, and the names of those of tested samples; InputError if one is missing."""
+    files = list_files(folder)
+    names = {index: file_name(data.source.ids[index]) for index in data.attacked().tolist()}
+    missing = [name for name in names.values() if name not in files]
+    if missing:
+        raise InputError(
+            f"target folder {folder} must hold a mask for each of the {len(names)} tested images, "
+            f"{len(missing)} are "
+            f"missing, the first is {missing[0]!r}; add them or test fewer (--data.limit)"
+        )
+    return files, names
 
 
 def _target_mask(path: Path, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

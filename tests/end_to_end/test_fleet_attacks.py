@@ -42,7 +42,7 @@ def test_the_victim_is_compared_with_its_shadows(
     Path("mine.yaml").write_text(ATTACK.format(signal=signal, scorer=scorer))
     both = [word for shadow in fleet[1:] for word in ("--shadow", str(shadow))]
     assert main(["test", "--attack", "mine.yaml", "--victim", str(fleet[0]), *both]) == 0
-    assert "4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
+    assert "true mask; offline attacker), 4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
     folder = fleet[0] / "mine" / "version_0"
     summary = json.loads((folder / "summary.json").read_text())
     assert 0 <= summary["results"]["auc"]["value"] <= 1
@@ -54,9 +54,10 @@ def test_the_victim_is_compared_with_its_shadows(
 def test_lira_needs_only_its_name(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     both = [word for shadow in fleet[1:] for word in ("--shadow", str(shadow))]
     assert main(["test", "--attack", "mia-lira", "--victim", str(fleet[0]), *both]) == 0
-    assert "4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
+    assert "true mask; online attacker), 4 shadows, 6 members, 6 non-members: AUC" in capsys.readouterr().out
     summary = json.loads((fleet[0] / "mia-lira" / "version_0" / "summary.json").read_text())
     assert summary["attacker_knowledge"] == "released probabilities, true mask"
+    assert summary["sampling"] == "online"
 
 
 def test_too_few_shadows_are_one_line(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

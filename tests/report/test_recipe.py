@@ -16,12 +16,14 @@ from seg_mia.report.html.recipe import recipe_sections
 from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
-from seg_mia.results.recipe import RecipeResult, rate_at
+from seg_mia.results.recipe import RecipeControls, RecipeResult, rate_at
 from seg_mia.results.report import Report, Verdict
 from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit
 from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
+
+ABOVE = RecipeControls(permuted=Measure(0.5, 0.47, 0.53), members=Measure(0.6, 0.57, 0.63))
 
 
 def report(*recipes: RecipeResult, **more: Any) -> Report:
@@ -157,6 +159,17 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
         ("0.1 % is not resolvable by 160 decisions", recipe(audited(networks=8, patients=40)), recipe()),
         ("one in twenty subgroups", recipe(), with_risk(recipe(), subgroups=[])),
         ("is by patient, for these networks", recipe(), None),
+        (
+            "a negative control of mia-lira has an AUC of 0.600 [0.570, 0.630] where nothing is to be found",
+            recipe(controls=RecipeControls(permuted=Measure(0.6, 0.57, 0.63), members=None)),
+            recipe(controls=RecipeControls(permuted=Measure(0.53, 0.505, 0.555), members=None)),
+        ),
+        ("a negative control of mia-lira", recipe(controls=ABOVE), recipe()),
+        (
+            "p-value below 0.014 by 8 networks, so that fewer than 12 of 40 exposed patients are never found",
+            recipe(audited(networks=8, patients=40)),
+            recipe(),
+        ),
     ],
 )
 def test_a_caveat_stands_where_it_holds_alone(
@@ -186,6 +199,9 @@ def test_the_numbers_on_the_page_are_those_of_the_result() -> None:
     for result in results:
         assert f"{result.auc.value:.3f} [{result.auc.low:.3f}, {result.auc.high:.3f}]" in shown
         assert f"{min(result.network_aucs):.3f} to {max(result.network_aucs):.3f}" in shown
+        assert result.controls is not None
+        for control in result.controls.given:
+            assert f"{control.value:.3f} [{control.low:.3f}, {control.high:.3f}]" in shown
         for rates in (result.rates.pooled, result.rates.calibrated, result.rates.transferred):
             rate = rate_at(rates, 0.01)
             assert rate is not None

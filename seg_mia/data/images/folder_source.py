@@ -20,7 +20,7 @@ from seg_mia.data.patients import Patients
 from seg_mia.data.resize import resized, resized_mask
 from seg_mia.data.root import path_below, regular
 from seg_mia.data.source import Image, Mask, Note
-from seg_mia.errors import InputError, name_some
+from seg_mia.errors import InputError, name_some, refuse_idle
 
 
 class Row(NamedTuple):
@@ -110,6 +110,8 @@ class FolderSource(FilePairs):
         elif manifest is None:
             if group_column is not None:
                 raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
+            columns = {"image_column": (image_column, "image"), "mask_column": (mask_column, "mask")}
+            refuse_idle("without a manifest", **columns)
             image_files, mask_files, left_out = _by_ending(folder, (images, masks), endings)
             self.samples = [Sample(*pair, group=pair[0]) for pair in pairs(image_files, mask_files)]
             text = f"{len(left_out)} files end neither in {image_ending!r} nor in {mask_ending!r}"

@@ -44,7 +44,7 @@ class Btcv(Slices):
         root: the folder; if not given, `BTCV` or `btcv` under $SEG_MIA_DATA.
         target: `organs` has 14 classes, background and `ORGANS`; `eight` has 9, background and aorta,
             gallbladder, left and right kidney, liver, pancreas, spleen and stomach; `liver` has 2.
-        level: centre of the grey window in Hounsfield units.
+        level: centre of the grey window in Hounsfield units; set it to null beside `percentiles`.
         width: width of the window; with level 75, -125 to 275, the usual window for this data set.
         unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
         patient: regular expression matched against the number in a volume's name; its first group is the
@@ -57,8 +57,8 @@ class Btcv(Slices):
         self,
         *,
         target: Target = "organs",
-        level: float = 75.0,
-        width: float = 400.0,
+        level: float | None = 75.0,
+        width: float | None = 400.0,
         unoriented: str | None = None,
         patient: str | None = None,
         members: int | None = 400,

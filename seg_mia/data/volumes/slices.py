@@ -306,7 +306,7 @@ class Slices(SegmentationData):
 
     Args:
         root: data set folder; all files must lie inside it.
-        level: centre of the grey window, in Hounsfield units for CT.
+        level: centre of the grey window, in Hounsfield units for CT; null is 40.
         width: width of the window; with level 40 and width 400, -160 is black and 240 is white, the usual
             abdominal soft-tissue window.
         axis: slice direction: axial, coronal or sagittal.
@@ -332,8 +332,8 @@ class Slices(SegmentationData):
         members: int | None,
         nonmembers: int | None,
         root: str | None = None,
-        level: float = 40.0,
-        width: float = 400.0,
+        level: float | None = 40.0,
+        width: float | None = 400.0,
         axis: Axis = "axial",
         minimum: int = 1,
         every: int = 1,

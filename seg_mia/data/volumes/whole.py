@@ -209,7 +209,7 @@ class Volumes(SegmentationData):
         size: voxels along [D, H, W]; larger volumes are cropped, smaller ones padded, and padding is ignored.
             If not given, all volumes must have one size.
         around: what a crop is centred on: the volume, or the box that its foreground fills.
-        level: centre of the grey window, in Hounsfield units for CT.
+        level: centre of the grey window, in Hounsfield units for CT; null is 40.
         width: width of the window; with level 40 and width 400, -160 is black and 240 is white.
         windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all; null for
             a channel takes `percentiles`.
@@ -232,8 +232,8 @@ class Volumes(SegmentationData):
         spacing: list[float] | None = None,
         size: list[int] | None = None,
         around: Around = "centre",
-        level: float = 40.0,
-        width: float = 400.0,
+        level: float | None = 40.0,
+        width: float | None = 400.0,
         windows: WindowSetting | None = None,
         percentiles: list[float] | None = None,
         **split_and_loading: Any,

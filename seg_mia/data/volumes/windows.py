@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_mia.data.volumes.geometry import Scan, Volume, in_unit
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 
 Window = tuple[float, float]
 """Level, the centre, and width, in the unit of the volume."""
+LEVEL, WIDTH = 40.0, 400.0
+"""The usual window of the abdomen, in Hounsfield units."""
 WindowSetting = list[list[float] | None]
 _MOST = 1 << 24
 """Voxels from which percentiles are taken, at most: evenly spaced ones of larger volumes."""
@@ -29,8 +31,8 @@ class Windows:
             channels without a window of their own, instead of level and width.
     """
 
-    level: float = 40.0
-    width: float = 400.0
+    level: float = LEVEL
+    width: float = WIDTH
     channels: tuple[Window | None, ...] = ()
     percentiles: tuple[float, ...] | None = None
 
@@ -117,9 +119,19 @@ class WindowCache:
 
 
 def windows_of(
-    level: float, width: float, channels: Sequence[Sequence[float] | None] | None, percentiles: Any
+    level: float | None,
+    width: float | None,
+    channels: Sequence[Sequence[float] | None] | None,
+    percentiles: Any,
 ) -> Windows:
-    """Return the windows that these options state; raise InputError for values out of range."""
+    """Return the windows that these options state; None is the usual level or width.
+
+    Raises InputError for values out of range, and a level or a width that windows or percentiles replace.
+    """
+    replaced_by = "windows" if channels else "percentiles" if percentiles is not None else None
+    level, width = LEVEL if level is None else level, WIDTH if width is None else width
+    if replaced_by is not None:
+        refuse_idle(f"beside {replaced_by}", level=(level, LEVEL), width=(width, WIDTH))
     for pair in channels or ():
         if pair is not None and len(pair) != 2:
             raise InputError(f"windows must be pairs of level and width, got {channels}; correct them")

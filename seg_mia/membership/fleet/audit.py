@@ -16,6 +16,7 @@ from seg_mia.membership.fleet.arrays import (
     standardised,
 )
 from seg_mia.membership.fleet.columns import patient_labels
+from seg_mia.membership.fleet.controls import Controls, recipe_controls
 from seg_mia.membership.fleet.recipe import (
     FPRS,
     FleetAttack,
@@ -55,6 +56,7 @@ class RecipeAudit:
         stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
         subgroups: risk of the subgroups, by column.
         altered: the attack on altered samples alone, if there are any.
+        controls: the attack where nothing is to be found.
     """
 
     networks: int
@@ -73,6 +75,7 @@ class RecipeAudit:
     stability: Stability | None
     subgroups: Mapping[str, Sequence[Subgroup]]
     altered: "AlteredAudit | None" = None
+    controls: Controls | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def recipe_audit(
             for name, labels in (columns or {}).items()
         },
         altered=None if altered is None else _altered(values, inside, attack, altered, fprs),
+        controls=recipe_controls(units, members, attack, seed=seed),
     )
 
 

@@ -132,6 +132,7 @@ def pooled_auc(
     groups: Sequence[str] | NDArray[np.str_] | None = None,
     *,
     level: float = 0.95,
+    judged: Inside | None = None,
 ) -> Interval:
     """Return the AUC over all targets' decisions and its interval, clustered by patient.
 
@@ -144,13 +145,15 @@ def pooled_auc(
         inside: bool (networks, n).
         groups: patient of each sample, (n,); if not given, each sample is its own.
         level: coverage of the interval, in (0, 1).
+        judged: decisions that count, bool (networks, n); all if not given.
 
     Raises:
         InputError: incompatible shapes, fewer than two decisions on a side or two patients.
     """
     check_fleet(scores, inside)
-    unit = _units(inside, groups)
-    members, flat = inside.ravel(), scores.ravel()
+    counted: slice | Inside = slice(None) if judged is None else judged.ravel()
+    unit = np.tile(_units(inside, groups), len(inside))[counted]
+    members, flat = inside.ravel()[counted], scores.ravel()[counted]
     area = auc(flat, members)
     sides = [np.sort(flat[side]) for side in (members, ~members)]
     influence = np.empty(len(flat))
@@ -160,7 +163,7 @@ def pooled_auc(
         )
         share = reached / (2 * len(opposite))
         influence[side] = ((share if sign > 0 else 1 - share) - area) / side.sum()
-    sums = np.bincount(unit, weights=influence.reshape(inside.shape).sum(axis=0))
+    sums = np.bincount(np.unique(unit, return_inverse=True)[1], weights=influence)
     patients, tail = len(sums), (1 - level) / 2
     variance = float((sums**2).sum()) * patients / (patients - 1)
     if variance < 1e-24:
@@ -383,10 +386,7 @@ def _units(inside: Inside, groups: Sequence[str] | NDArray[np.str_] | None) -> F
     names = np.arange(inside.shape[1]) if groups is None else np.asarray(groups)
     unit = np.unique(names, return_inverse=True)[1].astype(np.int64)
     if unit.shape != inside.shape[1:] or int(unit.max()) < 1:
-        raise InputError(
-            f"groups must name 2 or more patients, one name per sample, got {len(names)} names for "
-            f"{inside.shape[1]} samples"
-        )
+        raise InputError(f"groups must name 2 or more patients, got {len(names)} for {inside.shape[1]}")
     return unit
 
 

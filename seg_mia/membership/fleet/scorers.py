@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy import stats
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.fleet.arrays import Inside, Values, informative, mates, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
-from seg_mia.membership.fleet.quantile import quantile_scores
-from seg_mia.membership.fleet.ratios import Population, base, rmia
+from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
+from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
@@ -105,6 +105,10 @@ class Lira(ByReferences):
     centre: Centre = "mean"
     density: Density = "separate"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_centre(self.variance, self.centre)
+
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `lira_online`, or `lira_vector` of several signals."""
         settings = target, references, inside
@@ -130,6 +134,11 @@ class LiraOffline(ByReferences):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_centre(self.variance, self.centre)
+        if self.guess and self.variance != "bayesian":
+            raise InputError(
+                f"guess goes with variance bayesian, got {self.variance}; leave one of the two out"
+            )
         self._effect: JointPrior | None = None
 
     def learn(self, references: Values, inside: Inside) -> None:
@@ -147,6 +156,9 @@ class LiraOffline(ByReferences):
 class Base(ByReferences):
     """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
 
+    Less the mean over all samples (`less_population`): one number for a victim, which leaves its order as it
+    is and makes scores of several victims comparable.
+
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
         online: whether shadows trained on a sample are used for it.
@@ -163,7 +175,8 @@ class Base(ByReferences):
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `base`."""
-        return base(target, references, inside, online=self.online)
+        ratios = base(target, references, inside, online=self.online)
+        return less_population(ratios, ratios)
 
 
 @dataclass(kw_only=True)
@@ -215,6 +228,7 @@ class Quantile(Scorer):
     """
 
     by_nonmembers: ClassVar[bool] = True
+    least_nonmembers: ClassVar[int] = LEAST_NONMEMBERS
     ridge: float = 1.0
     folds: int = 5
     fpr: float = 0.1
@@ -242,3 +256,9 @@ class Quantile(Scorer):
             fprs=(self.fpr,),
         )
         return Guesses(result.scores, float(stats.norm.isf(self.fpr)), regression=result)
+
+
+def _check_centre(variance: Variance, centre: Centre) -> None:
+    """Raise InputError for a centre that the Bayesian density, which has its own, would not use."""
+    if variance == "bayesian":
+        refuse_idle("with variance bayesian", centre=(centre, "mean"))

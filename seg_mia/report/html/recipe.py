@@ -107,8 +107,8 @@ def recipe_in_words(result: RecipeResult, attacks: int) -> str:
     strongest = "" if attacks == 1 else f", the strongest of {attacks} attacks,"
     sentences = [
         f"{counted(result.networks, 'network')} were trained alike, each on a random half of "
-        f"{counted(result.patients, 'patient')}. Each was attacked by means of {result.references} of the "
-        "others, which is within reach of an outsider with similar data: was this patient in the training?",
+        f"{counted(result.patients, 'patient')}. Each was attacked {_by_means_of(result)}: was this "
+        "patient in the training?",
         f"Of two patients, one inside the training and one outside, {result.label}{strongest} picks the "
         f"right one in {_of_hundred(result.auc.value)} of 100 cases (AUC {interval(result.auc)}); "
         "guessing does in 50.",
@@ -117,6 +117,16 @@ def recipe_in_words(result: RecipeResult, attacks: int) -> str:
     if rate is not None and rate.resolvable:
         sentences.append(_accusations(rate))
     return " ".join([*sentences, _patients(result)])
+
+
+def _by_means_of(result: RecipeResult) -> str:
+    """Return which networks of the attacker's own an attack compares with the victim."""
+    if result.sampling is None:
+        return "by its answers alone, without a comparison with others"
+    return (
+        f"by means of {result.references} of the others, which is within reach of an outsider with similar "
+        "data"
+    )
 
 
 def _accusations(rate: RecipeRate) -> str:

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from seg_mia.results.recipe import RecipeResult
+from seg_mia.membership.intervals import Interval
+from seg_mia.results.base import Measure
+from seg_mia.results.recipe import RecipeResult, auc_p_value
+from seg_mia.results.tables import interval
 
 FEW_NETWORKS = 8
 """Fewer networks are no sample of a recipe, and leave LiRA two or three references on either side."""
@@ -11,6 +14,10 @@ FEW_PATIENTS = 30
 """An interval over fewer patients than this is itself uncertain."""
 SPREAD = 0.05
 """Difference of two networks' AUCs, beyond that of equal networks, that makes their mean describe neither."""
+DISCOVERIES = 0.05
+"""False discovery rate at which patients count as exposed."""
+CONTROL = 0.001
+"""Level at which a negative control is above chance."""
 STABLE = 0.5
 """Rank correlation of two halves' AUCs from which the order of patients means something."""
 
@@ -48,6 +55,7 @@ def _caveats(result: RecipeResult) -> Iterator[str]:
         )
     if result.patients < FEW_PATIENTS:
         yield f"judged on {result.patients} patients only; its intervals are themselves rough."
+    yield from _control_caveats(result)
     yield from _rate_caveats(result)
     withheld = result.patients - result.risk.numbered
     if withheld:
@@ -55,6 +63,7 @@ def _caveats(result: RecipeResult) -> Iterator[str]:
             f"{withheld} of {result.patients} patients have fewer than 16 networks with or without "
             "them, so that they have a rank and no AUC of their own: its standard error would be above 0.1."
         )
+    yield from _power_caveats(result)
     yield from _order_caveats(result)
     lowest, highest = min(result.network_aucs), max(result.network_aucs)
     if highest - lowest > SPREAD + 4 * _sampling_error(result):
@@ -85,6 +94,34 @@ def _order_caveats(result: RecipeResult) -> Iterator[str]:
             f"the orders of patients by two halves of the networks {agreement}. A patient's rank "
             "means little; the number of exposed patients stands."
         )
+
+
+def _power_caveats(result: RecipeResult) -> Iterator[str]:
+    least = 1 / math.comb(result.networks, result.networks // 2)
+    needed = math.ceil(result.patients * least / DISCOVERIES - 1e-9)
+    if needed > 1:
+        yield (
+            f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that "
+            f"fewer than {needed} of {result.patients} exposed patients are never found: none found is no "
+            "evidence that there are none."
+        )
+
+
+def _control_caveats(result: RecipeResult) -> Iterator[str]:
+    controls = [] if result.controls is None else result.controls.given
+    for measure in controls:
+        if above_chance(measure, result.patients):
+            yield (
+                f"a negative control of {result.label} has an AUC of {interval(measure)} where nothing is to "
+                "be found. Its numbers are inflated, or the patients are not exchangeable."
+            )
+
+
+def above_chance(control: Measure, patients: int) -> bool:
+    """Return whether a control's AUC exceeds 0.5 at 0.1 %, since a recipe has two of each attack."""
+    if control.value is None or control.low is None or control.high is None:
+        return False
+    return auc_p_value(Interval(control.value, control.low, control.high), patients) < CONTROL
 
 
 def _rate_caveats(result: RecipeResult) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership import auc
+from seg_mia.membership import auc, tpr_at_fpr
 from seg_mia.membership.fleet import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.ratios import log_ratio
 from tests.membership.fleet.worlds import coins, members_of, signals_of
@@ -72,8 +72,12 @@ def test_ratios_take_difficulty_out() -> None:
     signals = signals_of(generator, inside, effect=0.3, difficulty=1.0, noise=0.2) - 20
     best = stats.norm.cdf(0.3 / (0.2 * math.sqrt(2)))
     rest = signals[0], signals[1:], inside[1:]
-    for scores in (base(*rest), base(*rest, online=False), log_ratio(*rest)):
+    large = rmia(*rest, Population(*rest), offline_a=None)
+    for scores in (base(*rest), base(*rest, online=False), log_ratio(*rest), large):
         assert auc(scores, inside[0]) == pytest.approx(best, abs=0.02)
+        for fpr in (0.1, 0.3):  # the ROC of two normal densities
+            tpr = stats.norm.cdf(0.3 / 0.2 + stats.norm.ppf(fpr))
+            assert tpr_at_fpr(scores, inside[0], fpr) == pytest.approx(tpr, abs=0.05)
 
 
 def test_offline_a_is_chosen_on_references() -> None:

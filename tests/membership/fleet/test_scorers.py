@@ -10,16 +10,18 @@ from seg_mia.errors import InputError
 from seg_mia.membership import auc
 from seg_mia.membership.answers import Answers
 from seg_mia.membership.fleet import (
+    attacked,
     base,
     lira_offline,
     lira_online,
     lira_vector,
+    pooled_auc,
     quantile_scores,
     standardised,
 )
 from seg_mia.membership.fleet.joint import fitted_joint
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
-from tests.membership.fleet.worlds import members_of, signals_of
+from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
 
@@ -39,6 +41,23 @@ def fleet(
     return answers[0], answers[1:], numbers, inside
 
 
+def less_mean(ratios: Values) -> Values:
+    """Return log ratios less InfoRMIA's second term over the samples themselves."""
+    return np.asarray(ratios - ratios.mean(), dtype=np.float64)
+
+
+def test_likelihood_ratios_of_several_victims_are_comparable() -> None:
+    # Networks that differ in level by more than membership changes the likelihood.
+    generator = np.random.default_rng(5)
+    inside = members_of(generator, 8, 400)
+    signals = signals_of(generator, inside, effect=0.4, difficulty=1.0, noise=0.3, level=2) - 30
+    scores = attacked(signals, inside, Base().compare)
+    single = np.mean([auc(row, members) for row, members in zip(scores, inside, strict=True)])
+    assert pooled_auc(scores, inside).value == pytest.approx(single, abs=0.02)
+    levelled = attacked(signals, inside, base)
+    assert pooled_auc(levelled, inside).value < single - 0.15
+
+
 def test_scores_are_the_functions_on_negative_numbers() -> None:
     victim, shadows, numbers, inside = fleet(6)
     levels = standardised(numbers)
@@ -52,8 +71,8 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
                 levels[0], levels[1:], inside[1:], effect=fitted_joint(standardised(numbers[1:]), inside[1:])
             ),
         ),
-        (Base(), base(numbers[0], numbers[1:], inside[1:])),
-        (Base(online=False), base(numbers[0], numbers[1:], inside[1:], online=False)),
+        (Base(), less_mean(base(numbers[0], numbers[1:], inside[1:]))),
+        (Base(online=False), less_mean(base(numbers[0], numbers[1:], inside[1:], online=False))),
     ):
         scorer.fit(shadows)
         np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)

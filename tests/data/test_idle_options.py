@@ -1,0 +1,81 @@
+"""An option that another one leaves without effect is one line, not silence."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_mia.attacks.asma import Asma
+from seg_mia.attacks.pgd import Pgd
+from seg_mia.data.sets.btcv import Btcv
+from seg_mia.data.sets.folder import Folder
+from seg_mia.data.sets.nifti import Nifti
+from seg_mia.data.volumes.windows import windows_of
+from seg_mia.errors import InputError, refuse_idle
+from seg_mia.membership.fleet.scorers import Lira, LiraOffline
+
+
+def test_a_setting_at_its_default_counts_as_not_given() -> None:
+    refuse_idle("here", size=(3, 3), name=(None, None))
+    with pytest.raises(InputError, match="size=4 has no effect here; leave it out, or set it to 3"):
+        refuse_idle("here", name=(None, None), size=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("level", "width", "windows", "percentiles", "telling"),
+    [
+        (60.0, 400.0, None, [0.5, 99.5], "level=60.0 has no effect beside percentiles"),
+        (40.0, 150.0, [[40, 400], [300, 1500]], None, "width=150.0 has no effect beside windows"),
+        (60.0, None, [None, [40, 400]], [1, 99], "level=60.0 has no effect beside windows"),
+    ],
+)
+def test_windows_and_percentiles_replace_level_and_width(
+    level: float, width: float, windows: Any, percentiles: Any, telling: str
+) -> None:
+    with pytest.raises(InputError, match=telling):
+        windows_of(level, width, windows, percentiles)
+
+
+def test_null_is_the_usual_window_and_goes_with_both() -> None:
+    assert windows_of(None, None, None, None) == windows_of(40.0, 400.0, None, None)
+    assert windows_of(None, None, None, [1, 99]) == windows_of(40.0, 400.0, None, [1, 99])
+    Nifti(root="scans", members=1, nonmembers=1, organs=[[1]], percentiles=[1, 99])
+    Btcv(root="scans", members=1, nonmembers=1, level=None, percentiles=[1, 99])
+    with pytest.raises(InputError, match=r"level=75\.0 has no effect beside percentiles; .* set it to 40"):
+        Btcv(root="scans", members=1, nonmembers=1, percentiles=[1, 99])
+
+
+def test_columns_need_a_manifest(folder: Callable[..., Path]) -> None:
+    data = Folder(root=str(folder(8)), threshold=127, members=1, nonmembers=1, mask_column="truth")
+    with pytest.raises(InputError, match="mask_column=truth has no effect without a manifest"):
+        data.prepare_data()
+
+
+def test_a_share_of_patches_needs_patches() -> None:
+    with pytest.raises(InputError, match=r"patch_foreground=0\.5 has no effect without patch"):
+        Folder(root="x", members=1, nonmembers=1, patch_foreground=0.5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "settings", "telling"),
+    [
+        (Asma, {"target_class": 2}, "target_class=2 has no effect on target 'random'"),
+        (Asma, {"target": "black", "target_seed": 3}, "target_seed=3 has no effect on target 'black'"),
+        (Pgd, {"target_class": 2}, "target_class=2 has no effect on an attack without a target"),
+        (Pgd, {"target_seed": 1}, "target_seed=1 has no effect on an attack without a target"),
+    ],
+)
+def test_settings_of_another_target(attack: Any, settings: dict[str, Any], telling: str) -> None:
+    with pytest.raises(InputError, match=telling):
+        attack(**settings)
+    attack(**{name: value for name, value in settings.items() if name == "target"})
+
+
+def test_the_bayesian_density_has_its_own_centre() -> None:
+    for scorer in (Lira, LiraOffline):
+        with pytest.raises(InputError, match="centre=median has no effect with variance bayesian"):
+            scorer(centre="median")
+        scorer(centre="median", variance="per_sample")
+    with pytest.raises(InputError, match="guess goes with variance bayesian, got fixed"):
+        LiraOffline(guess=True, variance="fixed")
