@@ -1,20 +1,21 @@
 """A promptable network, trained and audited with prompts from its masks."""
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
 from seg_mia.cli import main
+from tests.peers import imported
 from tests.tiny_sam import TINY
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the library
-    pytest.importorskip("transformers")
+imported("transformers")
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.peers("transformers"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 
 @pytest.mark.slow
