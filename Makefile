@@ -46,11 +46,13 @@ $(READY): pyproject.toml
 	touch $@
 
 # These frameworks in an environment of their own, which has the packages of .venv, too: torch is not installed twice.
+# nnU-Net brings an older timm, which this torch warns about; that of .venv remains.
 $(PEERS)/ready: $(READY)
 	$(BIN)/python -m venv --without-pip $(PEERS)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/layered.pth"
 	$(PEERS)/bin/python -m pip install --quiet --no-compile --group peers
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes timm
 	touch $@
 
 clean:

@@ -63,8 +63,8 @@ def train(task: Task, plans: dict[str, Any], raw: Path, fold: int, *, epochs: in
     trainer.perform_actual_validation(save_probabilities=True)
 
 
-def predict(task: Task, folder: Path, fold: int, cases: Sequence[str]) -> None:
-    """Write the probabilities of nnU-Net's predictor for cases of imagesTr, in both precisions."""
+def predict(task: Task, folder: Path, fold: int, unseen: Sequence[str], members: Sequence[str]) -> None:
+    """Write the probabilities of nnU-Net's predictor for cases of imagesTr, unseen ones in both precisions."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -77,13 +77,14 @@ def predict(task: Task, folder: Path, fold: int, cases: Sequence[str]) -> None:
     predictor.initialize_from_trained_model_folder(str(training), (fold,), "checkpoint_final.pth")
     reader = predictor.plans_manager.image_reader_writer_class()
     images = folder / "nnUNet_raw" / task.dataset / "imagesTr"
-    for case in cases:
+    for case in (*unseen, *members):
         files = sorted(map(str, images.glob(f"{case}_0*{task.content['file_ending']}")))
         values, properties = reader.read_images(files)
-        _, half = predictor.predict_single_npy_array(values, properties, None, None, True)
-        with single_precision():
-            _, single = predictor.predict_single_npy_array(values, properties, None, None, True)
-        for name, probabilities in (("half", half), ("single", single)):
+        answers = {"half": predictor.predict_single_npy_array(values, properties, None, None, True)}
+        if case in unseen:
+            with single_precision():
+                answers["single"] = predictor.predict_single_npy_array(values, properties, None, None, True)
+        for name, (_, probabilities) in answers.items():
             target = folder / "predictions" / f"fold_{fold}" / name
             target.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(target / f"{case}.npz", probabilities=probabilities)
@@ -119,7 +120,7 @@ def main() -> None:
     for fold in options.folds:
         train(task, plans, places["nnUNet_raw"], fold, epochs=options.epochs, iterations=options.iterations)
         cases = json.loads(splits.read_text())[fold]
-        predict(task, options.folder, fold, [*cases["val"], *cases["train"][: options.members]])
+        predict(task, options.folder, fold, cases["val"], cases["train"][: options.members])
 
 
 if __name__ == "__main__":
