@@ -64,7 +64,7 @@ def train(task: Task, plans: dict[str, Any], raw: Path, fold: int, *, epochs: in
 
 
 def predict(task: Task, folder: Path, fold: int, unseen: Sequence[str], members: Sequence[str]) -> None:
-    """Write the probabilities of nnU-Net's predictor for cases of imagesTr, unseen ones in both precisions."""
+    """Write the probabilities of nnU-Net's predictor for cases of imagesTr, in both precisions if unseen."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
