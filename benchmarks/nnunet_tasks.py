@@ -58,6 +58,15 @@ class Task:
         return "2d" if len(self.patch) == 2 else "3d_fullres"
 
     @property
+    def regions(self) -> bool:
+        """Return whether its labels may overlap."""
+        return "regions_class_order" in self.content
+
+    def training(self, folder: Path) -> Path:
+        """Return the folder of its training below the FOLDER of `benchmarks/nnunet_training.py`."""
+        return folder / "nnUNet_results" / self.dataset / f"nnUNetTrainer__nnUNetPlans__{self.configuration}"
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """Return the arguments of the network that differ from nnU-Net's plan."""
         stages, dimensions = len(self.features), len(self.patch)

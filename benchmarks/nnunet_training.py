@@ -70,7 +70,7 @@ def predict(task: Task, folder: Path, fold: int, unseen: Sequence[str], members:
 
     from benchmarks.nnunet_volume_reference import single_precision
 
-    training = folder / "nnUNet_results" / task.dataset / f"nnUNetTrainer__nnUNetPlans__{task.configuration}"
+    training = task.training(folder)
     predictor = nnUNetPredictor(
         device=torch.device("cpu"), allow_tqdm=False, perform_everything_on_device=False
     )

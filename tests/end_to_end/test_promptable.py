@@ -38,9 +38,9 @@ def test_a_shadow_with_other_prompts_is_refused_before_anything_is_trained(
     Path("mixed_audit.yaml").write_text(yaml.safe_dump({**audit, "attacks": ["mia-global-loss"]}))
     assert main(["audit", "--config", "mixed_audit.yaml"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "seg_mia: error: victim and shadow must get prompts by the same rule, got the box around the true mask "
-        "and 2 pixels more on each side for the victim, and the pixel of the true mask nearest to its middle "
-        "for the shadow; state one prompt and margin in both configs"
+        "seg_mia: error: victim and shadow must get prompts by the same rule, got the box around the true "
+        "mask and 2 pixels more on each side for the victim, and the pixel of the true mask nearest to its "
+        "middle for the shadow; state one prompt and margin in both configs"
     )
     assert not list(Path("runs").glob("**/*.ckpt"))
 
