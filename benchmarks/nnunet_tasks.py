@@ -21,7 +21,7 @@ Split = list[dict[str, list[str]]]
 SPACINGS = ((4.0, 1.0, 1.0), (4.0, 1.2, 0.9), (5.0, 1.0, 1.0), (3.0, 1.1, 1.1))
 CASES, TESTS = 10, 4
 FOLDS = 5
-SLICES = 3
+SLICES = 2
 """Slices of a liver patient, at most."""
 
 
@@ -159,7 +159,7 @@ def save_image(file: Path, values: NDArray[np.uint8]) -> None:
     Image.fromarray(values).save(file)
 
 
-def write_liver(folder: Path, *, root: Path, patients: int = 60, tests: int = 30, side: int = 128) -> Split:
+def write_liver(folder: Path, *, root: Path, patients: int = 40, tests: int = 15, side: int = 128) -> Split:
     """Write liver slices of patients, and of others into imagesTs; return five folds by patient."""
     rows = defaultdict[str, list[str]](list)
     with (root / "index.csv").open(newline="") as stream:
@@ -236,7 +236,7 @@ def tasks(liver: Path | None = None) -> dict[str, Task]:
             lambda folder: write_liver(folder, root=liver),
             (64, 64),
             features=(8, 16, 32, 64),
-            batch=12,
+            batch=8,
             strides=(*flat, (2, 2)),
         )
     return found
