@@ -83,8 +83,8 @@ def prompt_rule(network: object) -> str:
         return prompt_rule(arguments.get("network"))
     if arguments.get("prompt", "box") == "point":
         return "the pixel of the true mask nearest to its middle"
-    margin = int(arguments.get("margin", 0))
-    return f"the box around the true mask{f' and {margin} pixels more on each side' if margin else ''}"
+    margin = str(arguments.get("margin", 0))
+    return f"the box around the true mask{f' and {margin} pixels more on each side' if margin != '0' else ''}"
 
 
 def check_same_prompts(victim: tuple[str, object], others: Mapping[str, object]) -> None:
