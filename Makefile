@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: audit check docs test slow format lock clean
+PEERS := .venv-peers
+
+.PHONY: audit check docs test slow peers format lock clean
 
 audit: $(READY)  ## train a victim on the built-in data, attack it, sum up
 	$(BIN)/python -m seg_mia audit --config phantom_audit.yaml
@@ -20,10 +22,13 @@ docs: $(READY)  ## the documentation as a site, into site/; a broken link or nam
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not peers" -n 2 --dist worksteal
 
 slow: $(READY)  ## the tests that train, two at a time
-	$(BIN)/python -m pytest -m slow -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
+	$(BIN)/python -m pytest -m "slow and not peers" -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
+
+peers: $(PEERS)/ready  ## the tests that compare with nnU-Net, MONAI, transformers, ONNX and Ray
+	$(PEERS)/bin/python -m pytest -m peers -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -40,5 +45,15 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+# These frameworks in an environment of their own, which has the packages of .venv, too: torch is not installed twice.
+# nnU-Net brings an older timm, which this torch warns about; that of .venv remains.
+$(PEERS)/ready: $(READY)
+	$(BIN)/python -m venv --without-pip $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/layered.pth"
+	$(PEERS)/bin/python -m pip install --quiet --no-compile --group peers
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes timm
+	touch $@
+
 clean:
-	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

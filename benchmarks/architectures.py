@@ -70,10 +70,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SIZED = {
     f"{name} {size}": (name, size)
-    for name, size in (
-        ("smp PAN", LARGE),
-        *((name, AWKWARD) for name in NETWORKS if name not in {"smp PAN", "smp DPT"}),
-    )
+    for name, size in (("smp PAN", LARGE), *((name, AWKWARD) for name in NETWORKS))
 }
 """Rows of other sizes than 64: the network, and the side of its images."""
 FIT = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -129,7 +126,7 @@ def row(label: str) -> list[str]:
 def main_table(names: Sequence[str]) -> None:
     versions = [
         f"{name} {importlib.metadata.version(name)}"
-        for name in ("torch", "torchvision", "segmentation-models-pytorch")
+        for name in ("torch", "torchvision", "segmentation-models-pytorch", "timm")
     ]
     for name in ("monai", "transformers"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,6 @@ def write_exported(network: nn.Module, images: torch.Tensor) -> None:
 
 
 def write_onnx(network: nn.Module, images: torch.Tensor) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(network, (images,), dynamo=True, verbose=False)
@@ -86,15 +85,26 @@ def made(spec: ClassSpec) -> nn.Module:
     return build(spec, trust=[*class_paths(spec), *paths_to_trust(spec)])
 
 
+def packages(spec: ClassSpec) -> list[str]:
+    """Return the frameworks that a network needs, beside the dependencies."""
+    kinds = {path.rpartition(".")[2] for path in class_paths(spec)}
+    found = {path.partition(".")[0] for path in class_paths(spec)} & {"monai"}
+    if kinds & {"Transformers", "SegmentAnything"}:
+        found.add("transformers")
+    if "Onnx" in kinds:
+        found |= {"onnx", "onnxscript", "onnxruntime"}
+    return sorted(found)
+
+
+def case(spec: ClassSpec) -> Any:
+    """Return the test's parameter, marked where it needs a framework."""
+    needed = packages(spec)
+    return pytest.param(spec, id=name_of(spec), marks=[pytest.mark.peers(*needed)] if needed else [])
+
+
 @pytest.mark.usefixtures("client")
-@pytest.mark.parametrize("spec", NETWORKS, ids=[name_of(spec) for spec in NETWORKS])
+@pytest.mark.parametrize("spec", [case(spec) for spec in NETWORKS])
 def test_every_shown_network_answers(spec: ClassSpec) -> None:
-    for path in class_paths(spec):
-        pytest.importorskip(path.partition(".")[0])
-    if spec["class_path"].endswith(("Transformers", "SegmentAnything")):
-        pytest.importorskip("transformers")
-    if spec["class_path"].endswith("Onnx"):
-        pytest.importorskip("onnxruntime")
     import_all(models)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +63,9 @@ def test_files_fit_their_schema(tmp_path: Path, file: Path, schema: str, word: s
 
 def test_hosted_ci_makes_what_the_makefile_has() -> None:
     made = {job: called(job) for job in JOBS}
-    assert made == {"check": {"check", "docs"}, "test": {"test"}, "image": set(), "slow": {"slow"}}
+    assert made == {
+        "check": {"check", "docs"}, "test": {"test"}, "peers": {"peers"}, "image": set(), "slow": {"slow"},
+    }  # fmt: skip
     wanted = sorted(set().union(*made.values()))
     assert set(wanted) <= targets((ROOT / "Makefile").read_text())
     done = subprocess.run(
@@ -151,6 +154,20 @@ def test_a_skip_for_want_of_data_is_a_skip_in_hosted_ci(
     assert "SEG_MIA_TEST_DATA" not in CI["env"]
     skipped_for_want_of_data(request)
     assert os.environ["CI"] == ""
+
+
+def test_a_missing_framework_fails_make_peers_and_skips_elsewhere(request: pytest.FixtureRequest) -> None:
+    conftest: Any = request.config.pluginmanager.getplugin(str(ROOT / "tests" / "conftest.py"))
+    marks = [pytest.mark.peers("seg_mia", "no_such_framework").mark]
+    config = SimpleNamespace(option=SimpleNamespace(markexpr="peers"))
+    item = SimpleNamespace(iter_markers=lambda _: marks, config=config)
+    line = "^no_such_framework not installed; make peers installs"
+    with pytest.raises(pytest.fail.Exception, match=line):
+        conftest.pytest_runtest_setup(item)
+    config.option.markexpr = "slow and not peers"
+    with pytest.raises(pytest.skip.Exception, match=line):
+        conftest.pytest_runtest_setup(item)
+    assert "pytest -m peers " in (ROOT / "Makefile").read_text()
 
 
 def test_the_citation_is_of_this_version_and_names_the_papers() -> None:

@@ -17,6 +17,7 @@ from seg_mia.attacks.base import attack_mode, check_inputs, check_output, steps_
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import holm
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.prompts import prompts_from
 from seg_mia.models.smoothing import DRAWS, FIRST, check_smoothing, class_votes
 
 Partition = Sequence[Sequence[int]]
@@ -89,9 +90,10 @@ def certify(
     with attack_mode(model), torch.no_grad():
         for n, image in enumerate(usable(x)):
             ask = partial(class_votes, model, image, sigma=sigma, seed=seed, batch=batch)
-            tested, level = tested_classes(*ask(draws=first, stream=FIRST), groups, thresholds)
+            with prompts_from(usable(mask)[n : n + 1]):
+                tested, level = tested_classes(*ask(draws=first, stream=FIRST), groups, thresholds)
+                counts.append(ask(draws=draws, stream=DRAWS)[0])
             sets, levels = [*sets, tested], [*levels, level]
-            counts.append(ask(draws=draws, stream=DRAWS)[0])
             if on_image is not None:
                 on_image(n + 1)
     votes, chosen = torch.stack(counts), torch.stack(sets)

@@ -24,6 +24,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.shapes import axes
 from seg_mia.models.heads import class_logits, final
+from seg_mia.models.prompts import prompts_from
 
 
 def transfer(
@@ -80,7 +81,8 @@ def transfer(
                 on_step(n)
             image.requires_grad_()
             varied, mask = _diversified(image, target, smallest, diverse, draw)
-            logits = final(model(varied))
+            with prompts_from(mask):
+                logits = final(model(varied))
             check_output(logits, mask)
             gradient = input_gradient(OBJECTIVES[loss](logits, mask, n / steps, False).sum(), image)
             size = gradient.abs().mean(axes(gradient, 1), keepdim=True)

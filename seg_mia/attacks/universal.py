@@ -25,6 +25,7 @@ from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import NUMPY_ERRORS, InputError, reason_of
 from seg_mia.losses import Loss
 from seg_mia.models.heads import final
+from seg_mia.models.prompts import prompts_from
 from seg_mia.models.replacement import StandIn
 
 PASS = 8
@@ -216,7 +217,8 @@ def _gradient(
     model: nn.Module, x: Tensor, target: Tensor, change: Tensor, loss: ObjectiveName, progress: float
 ) -> Tensor:
     change = change.clone().requires_grad_()
-    logits = final(model((x + tiled(change, x.shape[2:])).clamp(0, 1)))
+    with prompts_from(target):
+        logits = final(model((x + tiled(change, x.shape[2:])).clamp(0, 1)))
     check_output(logits, target)
     return input_gradient(OBJECTIVES[loss](logits, target, progress, False).sum(), change)
 
@@ -227,7 +229,8 @@ def _left(model: nn.Module, x: Tensor, target: Tensor, change: Tensor, measure: 
     with torch.no_grad():
         for begin in range(0, len(x), PASS):
             part, mask = x[begin : begin + PASS], target[begin : begin + PASS]
-            logits = final(model((part + moved).clamp(0, 1)))
+            with prompts_from(mask):
+                logits = final(model((part + moved).clamp(0, 1)))
             rows.append(torch.stack((mask_dice(logits, mask).to(x.dtype), -measure(logits, mask))))
     dice, loss = torch.cat(rows, 1).nanmean(1).tolist()
     return dice, loss

@@ -31,6 +31,7 @@ from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.experiment.weightless import answers_only, configured_network
 from seg_mia.membership.base import Membership
+from seg_mia.models.prompts import check_same_prompts
 from seg_mia.results.audit import ATTACK_RESULT, Victim
 from seg_mia.results.certificate import CertificateResult
 from seg_mia.results.folds import FoldsResult
@@ -162,6 +163,11 @@ class AuditRunner:
             source = self.requests_of.source(step) if step.kind in {"victim", "shadow"} else None
             if source is not None and step.kind == "victim":
                 self._check_gradients(source)
+            if source is not None and step.kind == "shadow" and infers:
+                victim = self.requests_of.source(AuditStep("victim", step.round, step.row, ""))
+                check_same_prompts(
+                    ("the victim", self._network(victim)), {"the shadow": self._network(source)}
+                )
             if isinstance(source, Path):
                 if infers:
                     self._check_members_known(step, source)
@@ -171,11 +177,7 @@ class AuditRunner:
 
     def _check_gradients(self, source: Path | RunRequest) -> None:
         """Raise InputError, before any training, for attacks that need gradients on a victim without."""
-        if isinstance(source, Path):
-            network: object = network_spec(read_card(source, trust=self.settings.trust))
-        else:
-            network = configured_network(source.configs[0], source.options) if source.configs else None
-        kind = answers_only(network)
+        kind = answers_only(self._network(source))
         for attack in self.attacks if kind is not None else ():
             instance = attack.instance
             if isinstance(instance, WhiteBox) and instance.surrogate is None:
@@ -184,6 +186,12 @@ class AuditRunner:
                     "use square (queries) or adain (texture), or craft on the audit's shadow: `{attack: "
                     f"{attack.name}, settings: {{surrogate: shadow}}}}`"
                 )
+
+    def _network(self, source: Path | RunRequest) -> object:
+        """Return the description of a checkpoint's network, or of that which a run trains or adopts."""
+        if isinstance(source, Path):
+            return network_spec(read_card(source, trust=self.settings.trust))
+        return configured_network(source.configs[0], source.options) if source.configs else None
 
     def _check_training(
         self, step: AuditStep, planned: Plan, attacks: Sequence[PreparedAttack], *, infers: bool

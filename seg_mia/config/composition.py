@@ -1,22 +1,33 @@
 """Config inheritance: bases first, then derived configs, and defences last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from seg_mia.config.files import Config, display_name, find_config, find_file, inline, is_inline, read_yaml
+from seg_mia.config.networks import without_replaced
 from seg_mia.config.options import Layer, Option
 from seg_mia.errors import InputError
 
 
-def stacked(files: Iterable[str]) -> list[Layer]:
+def stacked(
+    files: Iterable[str], options: Sequence[Option] = (), *, tell: Callable[[str], object] | None = None
+) -> list[Layer]:
     """Return configs, each after its bases (`base`).
 
-    Raises InputError for unknown names, a config that is its own base, or an audit file.
+    A network that a later config or an option replaces by one of another class is left out.
+
+    Args:
+        files: configs in reading order.
+        options: read after them.
+        tell: called with a line for each network that is left out with arguments.
+
+    Raises:
+        InputError: unknown names, a config that is its own base, or an audit file.
     """
     layers = [layer for file in files for layer in _with_bases(file, ())]
     for layer in layers:
         refuse_audit(layer)
-    return layers
+    return without_replaced(layers, options, tell=tell)
 
 
 def with_defences(

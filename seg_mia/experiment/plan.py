@@ -1,5 +1,6 @@
 """Conversion of a request to a plan: command, checkpoint and output folder."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from seg_mia.attacks.certify import Certification
-from seg_mia.checkpoint import Card, without_machine
+from seg_mia.checkpoint import Card, network_spec, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
 from seg_mia.config.options import Layer, Option, Setting, words_of
@@ -21,6 +22,7 @@ from seg_mia.experiment.roles import in_role, of_shadow
 from seg_mia.membership import scorers
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.models.prompts import check_same_prompts
 from seg_mia.runs import (
     CHECKPOINTS,
     LAST,
@@ -37,6 +39,8 @@ from seg_mia.runs import (
     run_of,
     shadow_files,
 )
+
+log = logging.getLogger(__name__)
 
 Command = Literal["fit", "validate", "test", "predict"]
 
@@ -180,7 +184,7 @@ def _training(request: RunRequest) -> Plan:
             ", or the folder of a training of nnU-Net, --nnunet FOLDER" if request.verb == "adopt" else ""
         )
         raise InputError(f"{request.verb} needs --config NAME; known names: {', '.join(known())}{folder}")
-    layers = stacked(files)
+    layers = stacked(files, request.options, tell=log.info)
     if request.bundle is not None:
         content = config_of_bundle(
             request.bundle, layers, request.options, adopts=request.verb == "adopt", trust=request.trust
@@ -265,6 +269,10 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
             f"{file} was exported without its data; name the data, --config NAME or --data CLASS with its "
             "options (--data.root FOLDER ...)"
         )
+    cards = [(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows]
+    if cards:
+        networks = {str(shadow): network_spec(shadow_card) for shadow, shadow_card in cards}
+        check_same_prompts((str(file), network_spec(card)), networks)
     parts = {"attack": request.attack if command == "test" else None, "release": request.release}
     chosen = [Option(f"--{kind}", find_file(value, kind)) for kind, value in parts.items() if value]
     folder = f"{name}-control" if request.control else name
@@ -277,7 +285,7 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
         checkpoint=file,
         content=content,
         card=card,
-        shadows=tuple(Shadow(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows),
+        shadows=tuple(Shadow(shadow, shadow_card) for shadow, shadow_card in cards),
         infers=membership,
     )
 

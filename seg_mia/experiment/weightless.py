@@ -33,7 +33,7 @@ def configured_network(config: str, options: Sequence[Option] = ()) -> object:
         config: a config's file or name.
         options: those below `model.network` count, in order.
     """
-    network = _network_of(config)
+    network = _network_of(config, options)
     for option in options:
         keys = [key for key in option.name.split(".") if key != "init_args"]
         if keys[:2] == ["model", "network"] and option.value is not None:
@@ -63,14 +63,25 @@ def _deployed_kinds(network: object) -> list[type]:
     return [resolve(path) for path in class_paths(network) if path.startswith(_OWN)]
 
 
-def _network_of(config: str) -> object:
-    """Return the description of a config's network; None if it has none or is a trained run."""
+def _network_of(config: str, options: Sequence[Option]) -> object:
+    """Return the description of a config's network; None if it has none, or options name another class."""
     if not config.endswith((".yaml", ".yml")) and "/" in config:
         return None
     network: Any = None
-    for layer in stacked([find_file(config)]):
+    for layer in stacked([find_file(config)], options):
         value: Any = layer.content
         for key in ("model", "init_args", "network"):
             value = value.get(key) if isinstance(value, dict) else None
-        network = network if value is None else value
+        network = _merged(network, value)
     return network
+
+
+def _merged(network: object, value: object) -> object:
+    """Return a network's description as a later config changes it."""
+    if not isinstance(network, Mapping) or not isinstance(value, Mapping):
+        return network if value is None else value
+    former, later = network.get("init_args"), value.get("init_args")
+    arguments = dict(former) if isinstance(former, Mapping) else {}
+    for name, argument in later.items() if isinstance(later, Mapping) else ():
+        arguments[name] = _merged(arguments.get(name), argument) if name == "network" else argument
+    return {**network, **value, "init_args": arguments}

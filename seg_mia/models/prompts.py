@@ -5,7 +5,7 @@ them with `boxes` or `points`. Attacks thus change the image alone, and victim, 
 prompt for one sample.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
@@ -17,6 +17,7 @@ from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
 Prompt = Literal["box", "point"]
+PROMPTED = "seg_mia.models.segment_anything.SegmentAnything"
 _MASKS: ContextVar[Tensor | None] = ContextVar("masks", default=None)
 
 
@@ -34,6 +35,17 @@ def prompts_from(masks: Tensor) -> Iterator[None]:
 
 
 @contextmanager
+def prompt_of(row: int) -> Iterator[None]:
+    """Let promptable networks take all images for copies of sample `row` of those in `prompts_from`."""
+    masks = _MASKS.get()
+    if masks is None or len(masks) == 1:
+        yield
+        return
+    with prompts_from(masks[row : row + 1]):
+        yield
+
+
+@contextmanager
 def whole_image_prompts() -> Iterator[None]:
     """Let promptable networks take the whole image as their object where no masks are stated: for checks."""
     if _MASKS.get() is not None:
@@ -43,18 +55,53 @@ def whole_image_prompts() -> Iterator[None]:
         yield
 
 
+def takes_prompts(network: nn.Module) -> bool:
+    """Return whether a network, or one inside it, is promptable: has a true attribute `takes_prompts`."""
+    return any(getattr(module, "takes_prompts", False) for module in network.modules())
+
+
 def check_unprompted(network: nn.Module, what: str) -> None:
     """Raise InputError if a network takes prompts, which belong to whole images as they lie.
 
     Args:
-        network: whose modules take prompts if they have a true attribute `takes_prompts`.
+        network: as of `takes_prompts`.
         what: what shows it parts of images, or turned ones.
     """
-    if any(getattr(module, "takes_prompts", False) for module in network.modules()):
+    if takes_prompts(network):
         raise InputError(
             f"{what} shows a network parts of images or turned ones, for which a promptable network has no "
             "prompts; show it whole images"
         )
+
+
+def prompt_rule(network: object) -> str:
+    """Return the prompt that a network's description states at any depth, in words; empty if none."""
+    arguments = network.get("init_args") if isinstance(network, Mapping) else None
+    if not isinstance(network, Mapping) or not isinstance(arguments, Mapping):
+        return ""
+    if network.get("class_path") != PROMPTED:
+        return prompt_rule(arguments.get("network"))
+    if arguments.get("prompt", "box") == "point":
+        return "the pixel of the true mask nearest to its middle"
+    margin = str(arguments.get("margin", 0))
+    return f"the box around the true mask{f' and {margin} pixels more on each side' if margin != '0' else ''}"
+
+
+def check_same_prompts(victim: tuple[str, object], others: Mapping[str, object]) -> None:
+    """Raise InputError where the networks of a membership attack get their prompts by different rules.
+
+    Args:
+        victim: its name in messages, and its network's description.
+        others: the same of shadows, controls and references.
+    """
+    name, network = victim
+    rule = prompt_rule(network)
+    for other, description in others.items():
+        if (rule_there := prompt_rule(description)) != rule:
+            raise InputError(
+                f"victim and shadow must get prompts by the same rule, got {rule or 'none'} for {name}, and "
+                f"{rule_there or 'none'} for {other}; state one prompt and margin in both configs"
+            )
 
 
 def boxes(images: Tensor, margin: int) -> Tensor:

@@ -6,6 +6,7 @@ away. Memory is bounded by `batch` noisy images.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import holm
 from seg_mia.models.heads import class_count, final, predicted, probabilities
+from seg_mia.models.prompts import prompt_of
 from seg_mia.models.released import Released, content_generator
 
 Output = Literal["certified", "votes"]
@@ -72,16 +74,16 @@ class SmoothedNetwork(Released):
         """Return the logits whose gradient an attacker is given, (N, K, *S)."""
         if not (torch.is_grad_enabled() and x.requires_grad):
             return final(self.network(x))
-        return torch.stack([self._expected(image) for image in x])
+        return torch.stack([self._expected(row, image) for row, image in enumerate(x)])
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the logits of the certified classes, or of all votes."""
         classes = class_count(logits)
-        counts = torch.stack([self._counts(image, DRAWS, self.draws) for image in x])
+        counts = self._counts(x, DRAWS, self.draws)
         if self.output == "votes":
             log_p = torch.log((counts + 0.5) / (self.draws + classes / 2))
         else:
-            chosen = torch.stack([self._counts(image, FIRST, self.first) for image in x]).argmax(1, True)
+            chosen = self._counts(x, FIRST, self.first).argmax(1, True)
             votes = counts.gather(1, chosen).squeeze(1)
             valid = torch.ones_like(votes, dtype=torch.bool)
             certain = holm(votes, valid, draws=self.draws, tau=self.tau, alpha=self.alpha)
@@ -90,26 +92,20 @@ class SmoothedNetwork(Released):
             log_p = log_rest.scatter(1, chosen, share.log()) * certain.unsqueeze(1)
         return (log_p[:, 1:] - log_p[:, :1] if logits.shape[1] == 1 else log_p).to(logits)
 
-    def _counts(self, image: Tensor, stream: str, draws: int) -> Tensor:
-        return class_votes(
-            self.network,
-            image,
-            sigma=self.sigma,
-            draws=draws,
-            seed=self.seed,
-            stream=stream,
-            batch=self.batch,
-        )[0]
+    def _counts(self, x: Tensor, stream: str, draws: int) -> Tensor:
+        counts = list[Tensor]()
+        ask = partial(class_votes, self.network, sigma=self.sigma, seed=self.seed, batch=self.batch)
+        for row, image in enumerate(x):
+            with prompt_of(row):
+                counts.append(ask(image, draws=draws, stream=stream)[0])
+        return torch.stack(counts)
 
-    def _expected(self, image: Tensor) -> Tensor:
+    def _expected(self, row: int, image: Tensor) -> Tensor:
         """Return the log-odds or log-probabilities of the mean probabilities, (K, *S), with their graph."""
         content = content_generator(image.detach(), f"{self.seed} {GRADIENT}")
-        logits = torch.cat(
-            [
-                final(self.network(copies)).float()
-                for copies in noisy(image, self.sigma, self.gradient_draws, content, self.batch)
-            ]
-        )
+        copies = noisy(image, self.sigma, self.gradient_draws, content, self.batch)
+        with prompt_of(row):
+            logits = torch.cat([final(self.network(part)).float() for part in copies])
         if logits.shape[1] == 1:
             log_p = functional.logsigmoid(torch.stack((logits, -logits))).logsumexp(1)
             return log_p[0] - log_p[1]

@@ -19,6 +19,7 @@ from seg_mia.metrics.certificates import (
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.overlap import foreground_dice, foreground_names
 from seg_mia.models.heads import class_count, final, predicted
+from seg_mia.models.prompts import prompts_from
 from seg_mia.models.smoothing import SmoothedNetwork
 from seg_mia.tasks.sample_check import check_one_sample
 
@@ -58,7 +59,7 @@ class CertificationTest(LightningModule):
         """Certify one batch."""
         with torch.autocast(self.device.type, enabled=False):
             certificate = self.certification.run(self.victim, batch.image, batch.mask)
-            with torch.no_grad():
+            with torch.no_grad(), prompts_from(batch.mask):
                 logits = final(self.victim(batch.image))
         return {
             "certificate": certificate,

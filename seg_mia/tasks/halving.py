@@ -6,12 +6,12 @@ from typing import TypeVar
 
 import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_mia.attacks.base import Adversarial
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.models.prompts import prompts_from
+from seg_mia.models.prompts import prompts_from, takes_prompts
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +25,18 @@ class Halving:
     """Runs attacks and passes on batches, and on their halves where memory does not suffice.
 
     Both treat each image alone, so results do not depend on it. Promptable networks get the prompts of the
-    part that they are shown.
+    part that they are shown: of one sample, as attacks show copies and parts of a batch.
+
+    Args:
+        networks: that are shown the images.
 
     Attributes:
-        largest: images in a batch that fitted after one that did not; None before.
+        largest: images in a batch that fitted after one that did not, 1 for promptable networks; None before.
     """
 
-    def __init__(self) -> None:
-        self.largest: int | None = None
+    def __init__(self, *networks: nn.Module | None) -> None:
+        prompted = any(network is not None and takes_prompts(network) for network in networks)
+        self.largest: int | None = 1 if prompted else None
 
     def __call__(self, attack: Attack, batch: Batch, target: Tensor) -> Adversarial:
         """Return the attack's result on a batch; errors as of `parts`."""

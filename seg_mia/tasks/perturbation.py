@@ -68,7 +68,7 @@ class PerturbationTest(LightningModule):
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
         self.classes: int | None = None
-        self.source, self.halving = victim, Halving()
+        self.source, self.halving = victim, Halving(victim, surrogate)
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
         elif isinstance(attack, WhiteBox) and not gives_gradients(victim):

@@ -1,6 +1,5 @@
 """An audit's results depend neither on the executor, nor on the number of workers, nor on their deaths."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -161,7 +160,7 @@ def the_driver_is_killed(
     assert len(again) <= len(trained) + 2  # two trainings ran, each in one epoch
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray, an extra, is not installed")
+@pytest.mark.peers("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules
 def test_ray_gives_the_same(run: Callable[..., dict[str, Any]]) -> None:
     from ray.cluster_utils import Cluster

@@ -14,13 +14,14 @@ import yaml
 
 from seg_mia.checkpoint import load_victim
 from seg_mia.cli import main
+from tests.peers import imported
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the library
-    bundles: Any = pytest.importorskip("monai.bundle")
-    nets: Any = pytest.importorskip("monai.networks.nets")
+bundles, nets = imported("monai.bundle"), imported("monai.networks.nets")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning:monai")
+pytestmark = [
+    pytest.mark.peers("monai"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning:monai"),
+]
 TRUST = ["--trust", "monai.networks.nets.UNet"]
 FLAT = {
     "_target_": "UNet",

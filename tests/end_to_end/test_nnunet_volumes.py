@@ -1,9 +1,6 @@
-"""A training of nnU-Net in 3-D, adopted and audited from its folder; a real one where nnunetv2 is there."""
+"""A folder in the layout of a 3-D training of nnU-Net, adopted and audited from its folder."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +12,11 @@ from numpy.typing import NDArray
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.cli import main
 from seg_mia.data.sets.nnunet import NnUNetVolumes
-from seg_mia.metrics.overlap import foreground_dice_per_class
 from seg_mia.models.nnunet.folder import read_folder
 from seg_mia.models.nnunet.network import NnUNet
 from seg_mia.models.nnunet.specification import network_spec
 from tests import nnunet_layout as layout
 
-ROOT = Path(__file__).parents[2]
 FINAL = "checkpoint_final.pth"
 
 
@@ -92,50 +87,3 @@ def test_folds_are_audited_without_any_training(tmp_path: Path) -> None:
     assert (result["patients"], result["networks"]) == (6, 3)
     (attack,) = [entry for entry in content["attacks"] if entry["name"] == "mia-global-loss"]
     assert (attack["results"]["members"], attack["results"]["nonmembers"]) == (6, 2)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small training of nnU-Net itself, with probabilities of its validation cases.
-
-    Trained by the Python that $SEG_MIA_NNUNET_PYTHON names, or by this one, if it has nnunetv2.
-    """
-    python = os.environ.get("SEG_MIA_NNUNET_PYTHON", sys.executable)
-    search = "import importlib.util, sys; sys.exit(importlib.util.find_spec('nnunetv2') is None)"
-    if subprocess.run([python, "-c", search], check=False).returncode:
-        pytest.skip("nnunetv2 is not installed; name a Python that has it: SEG_MIA_NNUNET_PYTHON")
-    folder = tmp_path_factory.mktemp("nnunet")
-    script = str(ROOT / "benchmarks" / "nnunet_training.py")
-    words = [python, "-W", "ignore", script, str(folder), "--iterations", "15"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(words, check=True, env=environment, capture_output=True, timeout=1500)
-    return folder / "nnUNet_results" / "Dataset903_Toy" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-
-
-@pytest.mark.slow
-def test_a_real_training_is_the_adopted_network(trained: Path) -> None:
-    assert main(["adopt", f"--nnunet={trained}", "--folds", "0"]) == 0
-    (file,) = Path("runs").glob("*/*/checkpoints/last.ckpt")
-    card, network = read_card(file), load_victim(file)
-    assert card.training is not None
-    assert card.training["agreement"]["lowest"] > 0.999
-    assert card.data is not None
-    data = NnUNetVolumes(**card.data["init_args"])
-    data.setup()
-    validation = trained / "fold_0" / "validation"
-    cases = json.loads((validation / "summary.json").read_text())["metric_per_case"]
-    metrics = {Path(case["prediction_file"]).name.partition(".")[0]: case["metrics"] for case in cases}
-    for name, measured in metrics.items():
-        index = data.source.ids.index(name)
-        image, mask, _ = data.dataset(np.array([index]))[0, 0]
-        part = tuple(slice(length) for length in data.source.unpadded(index) or ())
-        with torch.no_grad():
-            probabilities = network(image[None])[0].softmax(0)[(slice(None), *part)]
-        expected = torch.from_numpy(np.load(validation / f"{name}.npz")["probabilities"])
-        error = (probabilities - expected).abs().amax(0)
-        assert (error < 1e-3).float().mean() > 0.98  # the rest are corners, where nnU-Net's sums are coarse
-        classes = probabilities.argmax(0)
-        assert (classes == expected.argmax(0)).float().mean() > 0.999
-        dice = foreground_dice_per_class(classes[None], mask[part][None].long(), 3)[0]
-        for label in ("1", "2"):
-            assert float(dice[int(label) - 1]) == pytest.approx(measured[label]["Dice"], abs=1e-3)

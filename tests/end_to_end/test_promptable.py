@@ -1,31 +1,53 @@
 """A promptable network, trained and audited with prompts from its masks."""
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
 from seg_mia.cli import main
+from tests.peers import imported
 from tests.tiny_sam import TINY
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the library
-    pytest.importorskip("transformers")
+imported("transformers")
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.peers("transformers"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 
-@pytest.mark.slow
-def test_a_promptable_network_is_audited_with_one_prompt_for_each_sample(tiny: Path) -> None:
+@pytest.fixture
+def prompted(tiny: Path) -> Path:
+    """The small config with a promptable network."""
     content = yaml.safe_load(tiny.read_text())
     arguments = {"settings": TINY, "prompt": "box", "margin": 2}
     network = {"class_path": "seg_mia.models.segment_anything.SegmentAnything", "init_args": arguments}
     content["model"]["init_args"]["network"] = network
     content["data"]["init_args"] |= {"members": 4, "nonmembers": 2}
     tiny.write_text(yaml.safe_dump(content))
-    limit = {"limit": 2, "batch_size": 1}
+    return tiny
+
+
+def test_a_shadow_with_other_prompts_is_refused_before_anything_is_trained(
+    prompted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"data.split_seed": 0, "model.network.prompt": "point"}
+    audit = {"version": 1, "victim": str(prompted), "shadow": {"config": str(prompted), "options": other}}
+    Path("mixed_audit.yaml").write_text(yaml.safe_dump({**audit, "attacks": ["mia-global-loss"]}))
+    assert main(["audit", "--config", "mixed_audit.yaml"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "seg_mia: error: victim and shadow must get prompts by the same rule, got the box around the true "
+        "mask and 2 pixels more on each side for the victim, and the pixel of the true mask nearest to its "
+        "middle for the shadow; state one prompt and margin in both configs"
+    )
+    assert not list(Path("runs").glob("**/*.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_promptable_network_is_audited_with_one_prompt_for_each_sample(prompted: Path) -> None:
+    tiny, limit = prompted, {"limit": 2}
     audit = {
         "version": 1,
         "victim": str(tiny),

@@ -57,6 +57,7 @@ def test_quantiles_of_volumes_nobody_trained_on(tmp_path: Path, capsys: pytest.C
     assert "6 members, 6 non-members: AUC" in capsys.readouterr().out
 
 
+@pytest.mark.peers("monai")
 @pytest.mark.parametrize(
     ("name", "settings", "sides"),
     [
@@ -67,7 +68,6 @@ def test_quantiles_of_volumes_nobody_trained_on(tmp_path: Path, capsys: pytest.C
 def test_networks_of_monai_take_volumes(
     name: str, settings: dict[str, Any], sides: tuple[int, ...], tmp_path: Path
 ) -> None:
-    pytest.importorskip("monai", reason="an optional library")
     network: dict[str, Any] = {
         "class_path": f"monai.networks.nets.{name}",
         "init_args": {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, **settings},

@@ -16,10 +16,7 @@ from seg_mia.executors.choice import executor_of
 from tests.executors import jobs
 from tests.executors.test_local import appears, ends
 
-needs_ray = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray, an extra, is not installed"),
-]
+needs_ray = [pytest.mark.slow, pytest.mark.peers("ray")]
 
 
 @pytest.fixture

@@ -259,8 +259,8 @@ def test_batches_are_filled_cut_and_joined() -> None:
 
 def onnx_file(path: Path, *, count: int | None) -> Path:
     """Softmax of a 1x1 convolution, written without torch."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    import onnx
+
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     weight = helper.make_tensor("w", kind, (2, 1, 1, 1), [2.0, -1.0])
     nodes = [
@@ -279,6 +279,7 @@ def onnx_file(path: Path, *, count: int | None) -> Path:
     return path
 
 
+@pytest.mark.peers("onnx", "onnxruntime")
 @pytest.mark.parametrize("count", [None, 2])
 def test_onnx_gives_answers_and_no_gradients(tmp_path: Path, count: int | None) -> None:
     opened = Onnx(str(onnx_file(tmp_path / "n.onnx", count=count)))
@@ -294,8 +295,8 @@ def test_onnx_gives_answers_and_no_gradients(tmp_path: Path, count: int | None) 
         check_gradients(nn.Sequential(opened), "pgd")
 
 
+@pytest.mark.peers("onnxruntime")
 def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     (tmp_path / "n.onnx").write_text("nothing")
     with pytest.raises(InputError, match="must be an ONNX network in one file"):
         Onnx(str(tmp_path / "n.onnx"))

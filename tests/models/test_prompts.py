@@ -1,7 +1,6 @@
 """Prompts from masks, by hand, and a tiny Segment Anything that is given them."""
 
 import warnings
-from typing import Any
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from seg_mia.models.prompts import boxes, points, prompts_from, whole_image_prom
 from seg_mia.models.segment_anything import SegmentAnything
 from seg_mia.models.stitched import Stitched
 from seg_mia.models.tiled import Tiled
+from tests.peers import imported
 from tests.tiny_sam import TINY
 
 IMAGES = torch.zeros(2, 1, 6, 8)
@@ -53,11 +53,11 @@ def test_one_mask_serves_any_number_of_images_and_several_their_own_number() -> 
         assert boxes(IMAGES, 0)[0].tolist() == [0, 0, 7, 5]
 
 
+@pytest.mark.peers("transformers")
 def test_segment_anything_is_shown_images_as_its_processor_does() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the library
-        transformers: Any = pytest.importorskip("transformers")
-        from seg_mia.models.segment_anything import SegmentAnything
+        import transformers
 
         torch.manual_seed(0)
         network = SegmentAnything(settings=TINY, prompt="box").eval()
@@ -82,12 +82,11 @@ def test_segment_anything_is_shown_images_as_its_processor_does() -> None:
     assert_close(own, theirs, atol=2e-2, rtol=0)  # its images are rounded to 8 bits when resized
 
 
+@pytest.mark.peers("transformers")
 def test_gradients_reach_the_image_and_not_the_prompt() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the library
-        pytest.importorskip("transformers")
-        from seg_mia.models.segment_anything import SegmentAnything
-
+        imported("transformers")
         network = SegmentAnything(settings=TINY, prompt="point").eval()
         x = torch.rand(2, 1, 32, 24, requires_grad=True)
         mask = torch.zeros(2, 32, 24, dtype=torch.int64)

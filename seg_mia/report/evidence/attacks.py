@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 from seg_mia.config.spec import class_paths, resolve
 from seg_mia.errors import InputError
+from seg_mia.models.prompts import prompt_rule
 from seg_mia.report.rules.statements import unit_auc, unit_rate
 from seg_mia.results.audit import AuditResult, Stage
 from seg_mia.results.base import Measure, Number
@@ -27,7 +28,6 @@ UNTESTED = {
     "reconstruction": "whether a training image can be rebuilt from gradients or weights",
 }
 """Kinds of attack that this tool has no method for, and the question that stays open."""
-PROMPTED = "seg_mia.models.segment_anything.SegmentAnything"
 OF_RECIPE = ", recipe"
 """End of the name of a method that was run on a recipe rather than one network."""
 NOT_RUN = "Not run: no evidence"
@@ -115,21 +115,8 @@ def _knowledge(result: MembershipResult | PerturbationResult) -> str:
 def _prompt(result: MembershipResult | PerturbationResult, audit: AuditResult) -> str:
     """Return the prompt that a promptable victim is given, as a clause; empty for another."""
     victim = next((victim for victim in audit.defences if victim.key == result.key), None)
-    prompt = None if victim is None else prompt_in_words(victim.about.get("network"))
+    prompt = None if victim is None else prompt_rule(victim.about.get("network"))
     return f"; the prompt: {prompt}" if prompt else ""
-
-
-def prompt_in_words(network: object) -> str:
-    """Return the prompt that a network's description states, at any depth; empty if it states none."""
-    arguments = network.get("init_args") if isinstance(network, Mapping) else None
-    if not isinstance(network, Mapping) or not isinstance(arguments, Mapping):
-        return ""
-    if network.get("class_path") != PROMPTED:
-        return prompt_in_words(arguments.get("network"))
-    if arguments.get("prompt", "box") == "point":
-        return "the pixel of the true mask nearest to its middle"
-    margin = arguments.get("margin", 0)
-    return f"the box around the true mask{f' and {margin} pixels more on each side' if margin else ''}"
 
 
 def _queries(result: MembershipResult | PerturbationResult) -> Number:

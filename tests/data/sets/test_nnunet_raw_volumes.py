@@ -142,7 +142,8 @@ def test_a_file_without_orientation_is_read_as_stored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
 def test_other_formats_are_read_as_stored(ending: str, tmp_path: Path) -> None:
-    itk: Any = pytest.importorskip("SimpleITK")
+    import SimpleITK as itk  # noqa: N813
+
     root = layout.raw_volumes(tmp_path, file_ending=ending)
     for file in sorted(root.rglob("*.nii.gz")):
         itk.WriteImage(itk.ReadImage(str(file)), str(file).removesuffix(".nii.gz") + ending)

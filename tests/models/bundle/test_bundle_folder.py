@@ -289,8 +289,8 @@ def test_values_of_other_types_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.peers("monai")
 def test_expressions_of_a_trusted_bundle_are_run() -> None:
-    pytest.importorskip("monai")
     bundle({"width": 4, "network_def": UNET | {"channels": "$[@width * 2 ** n for n in range(3)]"}})
     trusted = read_bundle(Path("bundle"), trusted=True)
     assert bare_spec(trusted)["init_args"]["channels"] == [4, 8, 16]
