@@ -228,7 +228,9 @@ def test_a_source_can_be_pickled(tmp_path: Path) -> None:
     assert np.array_equal(again.decode(1)[0], source.decode(1)[0])
 
 
-def test_the_next_start_reads_neither_labels_nor_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_start_reads_neither_labels_nor_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(digests, "_SETTLED", -1.0)
     volume, file, store = (
         case(tmp_path),
@@ -306,7 +308,14 @@ def test_labels_are_kept_under_a_digest_of_the_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"format": 1, "labels": {"key": [3, []]}}', '{"format": 2, "labels": {"key": [1]}}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 2, "labels": {"key": [3, []]}}',
+        '{"format": 3, "labels": {"key": [1]}}',
+        '{"format": 3, "labels": {"key": [3, []]}, "remarks": []}',
+    ],
 )
 def test_an_index_that_is_damaged_or_old_is_begun_anew(tmp_path: Path, text: str) -> None:
     file = tmp_path / "index.json"
