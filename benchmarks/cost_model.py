@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from seg_mia.attacks.asma import asma
 from seg_mia.losses import dice_cross_entropy_loss
@@ -161,6 +162,12 @@ def drawn(costs: dict[str, list[Point]], chosen: Sequence[Axis]) -> Figure:
             panel = panels[row][column]
             panel.loglog([p.amount for p in points], values, marker="o", markersize=3, color="tab:blue")
             panel.set_title(f"exponent {exponent(points, values):.2f}", fontsize=8)
+            amounts, low = [point.amount for point in points], min(values) / 1.5
+            panel.set_xticks(amounts, map(str, amounts), rotation=45)
+            panel.set_ylim(low, max(10 * low, 1.5 * max(values)))  # a decade at least: noise looks flat
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.yaxis.set_minor_formatter(NullFormatter())
             panel.tick_params(labelsize=7, which="both")
         panels[1][column].set_xlabel(f"{axis.name}\n{axis.what}", fontsize=8)
     panels[0][0].set_ylabel("processor seconds", fontsize=8)

@@ -135,7 +135,14 @@ def _explain(words: list[str]) -> None:
     from typing import cast
 
     from seg_mia.config.help import pages, tidy
+    from seg_mia.config.on_demand import defer, without_compiler
     from seg_mia.config.options import options_in
+
+    defer()
+    with without_compiler():
+        import lightning.pytorch.cli
+        import lightning.pytorch.loggers  # noqa: F401
+
     from seg_mia.experiment.lightning_cli import Experiment
     from seg_mia.experiment.plan import Command, Plan
     from seg_mia.experiment.request import RunRequest

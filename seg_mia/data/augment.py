@@ -96,7 +96,7 @@ def mirrored_axes(policy: Augmentation, *, axes: int) -> tuple[tuple[int, ...], 
             assert_never(policy)
 
 
-def _transforms(policy: Augmentation) -> list[A.BasicTransform]:
+def _transforms(policy: Augmentation) -> "list[A.BasicTransform]":
     match policy:
         case "none":
             return []

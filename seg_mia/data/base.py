@@ -231,6 +231,8 @@ class SegmentationData(LightningDataModule):
 
     def used_parts(self) -> tuple[str, ...] | None:
         """Return the stated part of each sample as used, after opening; None for a random split."""
+        if self.source.predefined_split is None:
+            return None
         return self._split_settings().parts(self.source, self.duplicate_groups())
 
     @property

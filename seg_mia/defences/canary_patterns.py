@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.stats import qmc
+from scipy import ndimage, stats
 
 from seg_mia.data.source import Image, Mask
 from seg_mia.metrics.labels import IGNORE
@@ -36,7 +35,7 @@ def distinct_canaries(
         classes: classes of a mask, at least 2.
         seed: of all draws.
     """
-    points = qmc.Halton(6, seed=seed).random(len(images))
+    points = stats.qmc.Halton(6, seed=seed).random(len(images))
     return [
         _canary(image, mask, classes, point, np.random.default_rng([seed, row]))
         for row, (image, mask, point) in enumerate(zip(images, masks, points, strict=True))

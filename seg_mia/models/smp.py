@@ -21,10 +21,6 @@ from seg_mia.models.user_errors import reason_with_location
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std
 
-_ARCHITECTURES: dict[str, type[nn.Module]] = {
-    architecture.__name__: architecture
-    for architecture in (*smp.MODEL_ARCHITECTURES_MAPPING.values(), Hypercolumn)
-}
 _RGB: Statistics = (MEAN, STD)
 # Encoders whose weights were not trained on the usual ImageNet mean and std. smp asks its hub for these
 # numbers; a checkpoint must rebuild its network offline.
@@ -94,7 +90,7 @@ class Smp(InputAdapter):
         settings = _settings(architecture, encoder, decoder_channels, depth, options or {})
         network = _quietly(
             f"{architecture} with encoder {encoder}",
-            lambda: _ARCHITECTURES[architecture](in_channels=channels, classes=classes, **settings),
+            lambda: _architectures()[architecture](in_channels=channels, classes=classes, **settings),
         )
         match norm:
             case "group":
@@ -135,9 +131,15 @@ class Smp(InputAdapter):
         return encoder.state_dict()
 
 
+def _architectures() -> dict[str, type[nn.Module]]:
+    """Return the classes by name; smp is asked when a network is built, not when this module is imported."""
+    classes = (*smp.MODEL_ARCHITECTURES_MAPPING.values(), Hypercolumn)
+    return {architecture.__name__: architecture for architecture in classes}
+
+
 def architecture_names() -> tuple[str, ...]:
     """Return the names valid for `Smp(architecture=...)`."""
-    return tuple(sorted(_ARCHITECTURES))
+    return tuple(sorted(_architectures()))
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -167,7 +169,7 @@ def _settings(
     depth: int,
     options: Mapping[str, object],
 ) -> dict[str, object]:
-    parameters = inspect.signature(_ARCHITECTURES[architecture]).parameters
+    parameters = inspect.signature(_architectures()[architecture]).parameters
     default = parameters["decoder_channels"].default if "decoder_channels" in parameters else None
     allowed = set(parameters) - _OWN_OPTIONS | (_TIMM_OPTIONS if encoder.startswith("tu-") else set())
     settings: dict[str, object] = {"encoder_name": encoder, "encoder_depth": depth, "encoder_weights": None}

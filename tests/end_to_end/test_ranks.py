@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 RUN = Path("runs/tiny/version_0")
 TWO = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+TWO_NODES = ["--trainer.devices=1", "--trainer.num_nodes=2", *TWO[1:]]
 
 
 def on_two(*words: str, code: int = 0) -> str:
@@ -48,7 +50,7 @@ def assert_same_table(one: list[dict[str, str]], other: list[dict[str, str]]) ->
     for mine, theirs in zip(one, other, strict=True):
         assert set(mine) == set(theirs)
         for name in set(mine) - {"id"}:
-            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-4, abs=1e-4), name
+            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-6, abs=1e-6), name
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -141,6 +143,43 @@ def test_two_processes_train_one_victim_in_one_folder(config: Path) -> None:
     assert main(["validate"]) == 0
     (again,) = (RUN / "validate").iterdir()
     assert_same(json.loads((again / "summary.json").read_text())["dice"], lines[-1]["val/dice"])
+
+
+def on_two_nodes(*words: str) -> list[str]:
+    """Return what each of two processes prints that are a node each, on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "seg_mia", *words, *TWO_NODES],
+            env=os.environ | address | {"NODE_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [node.communicate(timeout=900) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], [errors[-4000:] for _, errors in said]
+    return [output for output, _ in said]
+
+
+def test_two_nodes_train_and_measure_in_one_folder(config: Path) -> None:
+    assert [said.count("written to") for said in on_two_nodes("fit", "--config", str(config))] == [1, 0]
+    assert versions(Path("runs/tiny")) == ["version_0"]
+    content = torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 2  # five members in batches of two: 3 images in 2 steps on each node
+    words = ("test", "--attack", "asma", "--attack.steps=4")
+    assert main(words) == 0
+    on_two_nodes(*words)
+    one, two = (RUN / "asma" / version for version in versions(RUN / "asma"))
+    assert len(table(one)) == 5
+    assert_same_table(table(one), table(two))
 
 
 FAILS_ON_THE_SECOND = """

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple, assert_never
@@ -222,11 +223,13 @@ def distance(first: Grid, second: Grid) -> float:
     return float(np.linalg.norm(shift, axis=0).max() / side)
 
 
-def remarks_on(scans: Iterable[Scan]) -> list[Note]:
-    """Return the remarks on headers with the files or folders of each."""
+def remarks_on(
+    scans: Iterable[Scan], remarks: Callable[[Scan], Sequence[str]] = methodcaller("remarks")
+) -> list[Note]:
+    """Return the remarks on headers with the files or folders of each; `remarks` may have stored them."""
     names = dict[str, list[str]]()
     for scan in scans:
-        for text in scan.remarks():
+        for text in remarks(scan):
             names.setdefault(text, []).append(_name(scan))
     return [Note(f"{len(listed)} {text}", tuple(listed)) for text, listed in names.items()]
 

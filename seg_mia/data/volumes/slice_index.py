@@ -1,4 +1,4 @@
-"""Label counts of volume slices, stored in the cache folder to avoid slow rescans."""
+"""Label counts of volume slices and remarks on headers, stored in the cache folder to avoid slow rescans."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from seg_mia.data.cache import writing
 from seg_mia.data.images.reading import digest
 from seg_mia.data.volumes.geometry import Axis, Scan, across, check_same
 
-_FORMAT = 2  # to be raised when the counting of labels changes
+_FORMAT = 3  # to be raised when the counting of labels or the wording of a remark changes
 
 
 class Count(NamedTuple):
@@ -42,21 +42,28 @@ def counted_labels(image: Scan, label: Scan, axis: Axis) -> Labels:
     return Labels(length, counts)
 
 
+class Stored(NamedTuple):
+    """Content of an index: labels and remarks by key."""
+
+    labels: dict[str, Labels]
+    remarks: dict[str, tuple[str, ...]]
+
+
 class SliceIndex:
-    """Label counts of slices in one JSON file, keyed by digests of the source files.
+    """Label counts of slices and remarks in one JSON file, keyed by digests of the source files.
 
     Args:
         file: path of the JSON file; None stores nothing.
 
     Attributes:
-        changed: whether there are new counts to save.
+        changed: whether there is something new to save.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
         self.changed = False
         self._digests = dict[Path, str]()
-        self._labels = _read(file)
+        self._labels, self._remarks = _read(file)
 
     def digest(self, paths: Sequence[Path]) -> str:
         """Return a SHA-256 of the files' bytes, in this order. Raises InputError for unreadable files."""
@@ -73,25 +80,35 @@ class SliceIndex:
             self.changed = True
         return self._labels[key]
 
+    def remarks(self, scan: Scan) -> tuple[str, ...]:
+        """Return the stored remarks on a scan's header, or read the header and store them."""
+        key = f"{self.digest(scan.files)} {type(scan).__name__} {scan.cache_key}"
+        if key not in self._remarks:
+            self._remarks[key] = scan.remarks()
+            self.changed = True
+        return self._remarks[key]
+
     def save(self) -> None:
-        """Write new counts."""
+        """Write new counts and remarks."""
         if self.file is None or not self.changed:
             return
         with writing(self.file.parent), written_whole(self.file) as file:
-            file.write(json.dumps({"format": _FORMAT, "labels": self._labels}).encode())
+            content = {"format": _FORMAT, "labels": self._labels, "remarks": self._remarks}
+            file.write(json.dumps(content).encode())
         self.changed = False
 
 
-def _read(file: Path | None) -> dict[str, Labels]:
-    """Return the stored counts; empty if the file is missing or damaged."""
+def _read(file: Path | None) -> Stored:
+    """Return the stored counts and remarks; empty if the file is missing, damaged or of another format."""
     if file is None:
-        return {}
+        return Stored({}, {})
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         labels = {
             key: Labels(int(slices), [Count(int(number), int(label), int(n)) for number, label, n in rows])
             for key, (slices, rows) in content["labels"].items()
         }
-        return labels if content["format"] == _FORMAT else {}
+        remarks = {key: tuple(map(str, texts)) for key, texts in content["remarks"].items()}
+        return Stored(labels, remarks) if content["format"] == _FORMAT else Stored({}, {})
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return {}
+        return Stored({}, {})

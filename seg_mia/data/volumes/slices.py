@@ -130,8 +130,9 @@ class SliceSource(Source):
         self.volumes = VolumeCache(keep=2 * (self.channels + 1))
         self.samples = list[tuple[Case, int]]()
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
+        self._digests = dict[str, tuple[str, str]]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
-        self._remarks = remarks_on(scan for case in self.cases for scan in case.scans)
+        self._remarks = remarks_on((scan for case in self.cases for scan in case.scans), self.index.remarks)
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
@@ -163,16 +164,20 @@ class SliceSource(Source):
     def digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, label bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        files = self._digest(case) + self.index.digest(case.label.files) + case.label.arrangement
-        return self._of_slice(files, number)
+        return self._of_slice("".join(self._digests_of(case)), number)
 
     def image_digest(self, index: int) -> str:
         """Return a SHA-256 of volume bytes, slice axis and slice number."""
         case, number = self.samples[index]
-        return self._of_slice(self._digest(case), number)
+        return self._of_slice(self._digests_of(case)[0], number)
 
-    def _digest(self, case: Case) -> str:
-        return "".join(self.index.digest(scan.files) for scan in case.images)
+    def _digests_of(self, case: Case) -> tuple[str, str]:
+        """Return the digests of a case's volumes and of its label, looked up once for all slices."""
+        if case.name not in self._digests:
+            images = "".join(self.index.digest(scan.files) for scan in case.images)
+            label = self.index.digest(case.label.files) + case.label.arrangement
+            self._digests[case.name] = images, label
+        return self._digests[case.name]
 
     def decode(self, index: int) -> tuple[Image, Mask]:
         """Return a slice in radiological view, image resized by area or bilinearly, mask by nearest."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, assert_never, get_args
 
 import torch
-from scipy.ndimage import binary_fill_holes
+from scipy import ndimage
 from torch import Tensor
 
 from seg_mia.errors import InputError
@@ -97,7 +97,7 @@ def nonzero_region(channels: Iterable[Tensor], zero: float, *, filled: bool) -> 
     assert region is not None  # at least one channel
     if not filled or bool(region.all()):
         return region
-    return torch.from_numpy(binary_fill_holes(region.cpu().numpy())).to(region.device)
+    return torch.from_numpy(ndimage.binary_fill_holes(region.cpu().numpy())).to(region.device)
 
 
 def bounding_box(region: Tensor) -> tuple[slice, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates, zoom
+from scipy import ndimage
 from torch import Tensor
 
 from seg_mia.errors import InputError
@@ -133,7 +133,9 @@ def _splined(values: Tensor, size: Sequence[int], order: int) -> Tensor:
 @lru_cache(maxsize=64)
 def spline_matrix(old: int, new: int, order: int) -> Tensor:
     """Return the matrix (new, old), float64, that resamples a line by splines, pixels taken as areas."""
-    columns = [zoom(row, new / old, order=order, mode="nearest", grid_mode=True) for row in np.eye(old)]
+    columns = [
+        ndimage.zoom(row, new / old, order=order, mode="nearest", grid_mode=True) for row in np.eye(old)
+    ]
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
@@ -142,4 +144,4 @@ def nearest(old: int, new: int) -> Tensor:
     """Return the position (new,) of the nearest of `old` slices for each new one, slices taken as areas."""
     places = old / new * (np.arange(new) + 0.5) - 0.5
     numbers = np.arange(old, dtype=np.float64)
-    return torch.from_numpy(map_coordinates(numbers, places[None], order=0, mode="nearest")).long()
+    return torch.from_numpy(ndimage.map_coordinates(numbers, places[None], order=0, mode="nearest")).long()

@@ -228,7 +228,9 @@ def test_a_source_can_be_pickled(tmp_path: Path) -> None:
     assert np.array_equal(again.decode(1)[0], source.decode(1)[0])
 
 
-def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_start_reads_neither_labels_nor_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(digests, "_SETTLED", -1.0)
     volume, file, store = (
         case(tmp_path),
@@ -244,6 +246,7 @@ def test_the_next_start_reads_no_label(tmp_path: Path, monkeypatch: pytest.Monke
 
     digests._rows.clear()  # as a new process begins
     monkeypatch.setattr(NiftiFile, "read", fail)
+    monkeypatch.setattr(NiftiFile, "remarks", fail)
     monkeypatch.setattr(hashlib, "file_digest", fail)
     with digests.persistent_digests(store):
         again = make(volume, index=SliceIndex(file), minimum=3, progress=fail)
@@ -298,14 +301,21 @@ def test_labels_are_kept_under_a_digest_of_the_bytes(tmp_path: Path) -> None:
     assert index.digest([path]) == hashlib.sha256(hashlib.sha256(b"a").digest()).hexdigest()
     index.labels("key", lambda: Labels(3, [Count(1, 2, 5)]))
     index.save()
-    assert json.loads(file.read_text()) == {"format": 2, "labels": {"key": [3, [[1, 2, 5]]]}}
+    assert json.loads(file.read_text()) == {"format": 3, "labels": {"key": [3, [[1, 2, 5]]]}, "remarks": {}}
     assert SliceIndex(file).labels("key", lambda: Labels(0, [])) == Labels(3, [Count(1, 2, 5)])
     assert list(tmp_path.glob("index*")) == [file]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"format": 1, "labels": {"key": [3, []]}}', '{"format": 2, "labels": {"key": [1]}}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 2, "labels": {"key": [3, []]}}',
+        '{"format": 3, "labels": {"key": [1]}}',
+        '{"format": 3, "labels": {"key": [3, []]}, "remarks": []}',
+    ],
 )
 def test_an_index_that_is_damaged_or_old_is_begun_anew(tmp_path: Path, text: str) -> None:
     file = tmp_path / "index.json"

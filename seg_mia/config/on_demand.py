@@ -1,0 +1,106 @@
+"""Imports of a command that only explains: packages run when they are used, most of them never."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any
+
+PACKAGES = (
+    "albumentations",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.stats",
+    "segmentation_models_pytorch",
+    "timm",
+    "torchmetrics",
+)
+"""Packages whose import takes long, and that only trainings, attacks and results use."""
+COMPILER = "torch._dynamo"
+
+
+class _OnDemand(ModuleType):
+    """A package whose `__init__` runs when an attribute, or one of its modules, is first requested."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _WITHOUT.get(self.__name__, {}):
+            return _WITHOUT[self.__name__][name]()
+        if name.startswith("__") and name not in {"__path__", "__version__"}:
+            raise AttributeError(name)
+        spec = self.__spec__
+        assert spec is not None
+        assert spec.loader is not None
+        self.__class__ = ModuleType  # type: ignore[assignment]  # from now on it is what it stands for
+        self.__path__ = spec.submodule_search_locations or []
+        spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+class _Compiled(type):
+    """Class of the compiler's wrapper, which no object has before the compiler is imported."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        frames = sys.modules.get(f"{COMPILER}.eval_frame")
+        return frames is not None and isinstance(instance, frames.OptimizedModule)
+
+
+def defer() -> None:
+    """Let packages run on demand, of those that this process has not imported."""
+    for name in PACKAGES:
+        spec = None if name in sys.modules else find_spec(name)
+        if spec is None or spec.loader is None:
+            continue
+        module = module_from_spec(spec)
+        module.__class__ = _OnDemand
+        if name not in _WITHOUT:
+            del module.__path__  # the import of a module within asks for it, and the package runs first
+        sys.modules[name] = module
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Import Lightning in this context without torch's compiler, a third of Lightning's import time.
+
+    Lightning asks for it only to mark a function and to recognise compiled networks, of which there are none
+    before the compiler is imported. In a process that has imported it, nothing changes.
+    """
+    import torch
+
+    if COMPILER in sys.modules:
+        yield
+        return
+    compiler: Any = ModuleType(COMPILER)
+    compiler.OptimizedModule = _Compiled("OptimizedModule", (torch.nn.Module,), {})
+    compiler.disable = lambda function=None, *_, **__: function or (lambda decorated: decorated)
+    sys.modules[COMPILER] = torch._dynamo = compiler
+    try:
+        yield
+    finally:
+        del sys.modules[COMPILER], torch._dynamo
+
+
+def _metric(module: str, name: str) -> Callable[[], object]:
+    def imported() -> object:
+        import_module("torchmetrics.utilities")  # which imports the metrics' base class in its middle
+        return getattr(import_module(module), name)
+
+    return imported
+
+
+_WITHOUT: Mapping[str, Mapping[str, Callable[[], object]]] = {
+    "torchmetrics": {
+        "__version__": lambda: import_module("torchmetrics.__about__").__version__,
+        "_logger": lambda: logging.getLogger("torchmetrics"),
+        "Metric": _metric("torchmetrics.metric", "Metric"),
+        "CompositionalMetric": _metric("torchmetrics.metric", "CompositionalMetric"),
+        "MetricCollection": _metric("torchmetrics.collections", "MetricCollection"),
+    }
+}
+"""What is requested of a package without running it, here by Lightning and by this package's own metrics."""
