@@ -214,7 +214,7 @@ def _prv(noise: float, rate: float, steps: int, delta: float, release: float) ->
         return None
 
 
-def _grid_error(noise: float, rate: float, steps: int, delta: float, release: float) -> float | None:
+def _grid_error(noise: float, rate: float, steps: int, delta: float, release: float = 0.0) -> float | None:
     """Return the epsilon error at which the grid is small enough, None if that is too large.
 
     The grid reaches from -L to L, where L is about the epsilon at a thousandth of delta, in steps of the

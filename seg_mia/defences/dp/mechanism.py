@@ -206,7 +206,7 @@ class DPGradient(GradientComputer):
         if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
                 f"gradients must be finite, got another one at step {self.private.steps}: the training has "
-                "diverged; lower lr or lr_factor"
+                "diverged; lower lr or lr_factor, and count the epsilon of this training, too"
             )
         self.norms, self.sums = clipped.norms, clipped.sums
         return _joined(seen, batch)
