@@ -36,9 +36,7 @@ def test_the_mean_over_copies_is_clipped_by_hand(mode: Mode) -> None:
 
 @pytest.mark.parametrize("physical", [1, 4, 64])
 @pytest.mark.parametrize("clip", [0.1, 1.0, 1e9])
-@pytest.mark.parametrize(
-    "units", [[0, 0, 1, 1, 2, 2], [2, 0, 1, 0, 1, 2], [0, 0, 0, 1, 1, 1], [5, 5, 5, 5, 5, 5]]
-)
+@pytest.mark.parametrize("units", UNITS)
 def test_fused_copies_equal_autograd_unit_by_unit(units: list[int], clip: float, physical: int) -> None:
     network = small()
     objective, parameters = losses_of(network, images(6)), trained(network)
