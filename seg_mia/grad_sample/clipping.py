@@ -68,28 +68,18 @@ def clipped_sum(
     def factors(norms: Tensor) -> Tensor:
         return _FACTORS[clipping](norms, clip)
 
-    rows = torch.arange(len(units), device=units.device)
-    names, counts = torch.unique(units, return_counts=True)
     if not len(units):
         return Clipped(sums, torch.zeros(0, device=units.device))
     match mode:
         case "fused":
-            copies = int(counts[0])
-            if bool((counts != copies).any()):
-                raise ValueError("fused clipping needs units of equal numbers of rows; use loop")
-            by_unit = units.argsort(stable=True)
-            together = rows if copies == 1 else by_unit
-            part_norms = [
-                _fused(objective, parameters, part, copies=copies, factors=factors, sums=sums)
-                for part in torch.split(together, max(physical // copies, 1) * copies)
-            ]
-            norms = torch.cat(part_norms)
-            norms = norms[by_unit] if copies == 1 else norms
+            norms = _together(objective, parameters, units, physical=physical, factors=factors, sums=sums)
         case "loop":
-            order = [rows[units == unit] for unit in names]
+            rows = torch.arange(len(units), device=units.device)
             part_norms = [
-                _alone(objective, parameters, unit_rows, factors=factors, physical=physical, sums=sums)
-                for unit_rows in order
+                _alone(
+                    objective, parameters, rows[units == unit], factors=factors, physical=physical, sums=sums
+                )
+                for unit in torch.unique(units)
             ]
             norms = torch.stack(part_norms)
         case _:
@@ -106,6 +96,30 @@ def _normalising(norms: Tensor, clip: float) -> Tensor:
 
 
 _FACTORS: dict[Clipping, Callable[[Tensor, float], Tensor]] = {"bound": _bounding, "normalise": _normalising}
+
+
+def _together(
+    objective: Objective,
+    parameters: Parameters,
+    units: Tensor,
+    *,
+    physical: int,
+    factors: Factors,
+    sums: dict[str, Tensor],
+) -> Tensor:
+    """Add the clipped gradients of units of equal numbers of rows; return their norms (U,)."""
+    _, counts = torch.unique(units, return_counts=True)
+    copies = int(counts[0])
+    if bool((counts != copies).any()):
+        raise ValueError("fused clipping needs units of equal numbers of rows; use loop")
+    by_unit = units.argsort(stable=True)
+    rows = by_unit if copies > 1 else torch.arange(len(units), device=units.device)
+    part_norms = [
+        _fused(objective, parameters, part, copies=copies, factors=factors, sums=sums)
+        for part in torch.split(rows, max(physical // copies, 1) * copies)
+    ]
+    norms = torch.cat(part_norms)
+    return norms if copies > 1 else norms[by_unit]
 
 
 def _fused(

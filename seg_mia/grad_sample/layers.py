@@ -60,12 +60,14 @@ class Layer(ABC):
 
 def summed_copies(gradients: Tensor, copies: int) -> Tensor:
     """Return gradients (N, ...) summed over the rows of each sample, (N / copies, ...)."""
-    return gradients if copies == 1 else gradients.unflatten(0, (-1, copies)).sum(1)
+    return gradients if copies == 1 else gradients.reshape(-1, copies, *gradients.shape[1:]).sum(1)
 
 
 def _joined(rows: Tensor, copies: int) -> Tensor:
     """Return rows (N, D, L) with the positions of each sample's copies as one, (N / copies, D, copies L)."""
-    return rows if copies == 1 else rows.unflatten(0, (-1, copies)).transpose(1, 2).flatten(2)
+    if copies == 1:
+        return rows
+    return rows.reshape(-1, copies, *rows.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def _gram(inputs: Tensor, gradients: Tensor, copies: int) -> Tensor:

@@ -38,7 +38,8 @@ class ScaleShift(nn.Module):
 
     def add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:  # noqa: ARG002
         """Return the output (N, C, h, w) of a layer with its change added; a forward hook."""
-        return output + self.affine(output)
+        change: Tensor = self.affine(output)
+        return output + change
 
 
 class LowRank(nn.Module):

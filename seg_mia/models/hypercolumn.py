@@ -91,11 +91,14 @@ class Hypercolumn(nn.Module):
     @torch.no_grad()
     def assign(self, weights: Tensor, bias: Tensor) -> None:
         """Set the weights (K, D), in the order of `columns`, and the bias (K,) of a linear classifier."""
-        layers = [self.classifiers[str(level)] for level in reversed(self.levels)]
-        widths = [layer.weight.shape[1] for layer in layers]
-        for layer, part in zip(layers, weights.split(widths, 1), strict=True):
-            layer.weight.copy_(part[..., None, None])
-        layers[0].bias.copy_(bias)
+        start = 0
+        for level in reversed(self.levels):
+            layer = self.classifiers[str(level)]
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.copy_(weights[:, start : start + layer.in_channels, None, None])
+            start += layer.in_channels
+            if layer.bias is not None:
+                layer.bias.copy_(bias)
 
 
 def _standardised(features: Tensor) -> Tensor:
