@@ -75,7 +75,7 @@ def test_one_unit_moves_the_sum_by_the_clip_at_most_however_many_copies_it_has()
 def test_norms_from_gram_matrices_join_the_positions_of_copies(
     layer: Layer, x: Tensor, g: Tensor, weight: Tensor
 ) -> None:
-    summed = layer.weight_grad_sample(x, g, weight).unflatten(0, (3, 2)).sum(1)
+    summed = layer.weight_grad_sample(x, g, weight).reshape(3, 2, *weight.shape).sum(1)
     close(layer.squared_norm(x, g, weight, 2), summed.flatten(1).square().sum(1))
 
 
