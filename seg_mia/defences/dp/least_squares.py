@@ -82,7 +82,8 @@ def solved(moments: Moments, deviation: float) -> Tensor:
     """Return weights (K, D) of ridge regression from noisy moments, whose negative eigenvalues count as 0."""
     ridge = max(2 * deviation * math.sqrt(len(moments.second)), LEAST_RIDGE)
     values, vectors = torch.linalg.eigh(moments.second)
-    return (moments.first @ vectors / (values.clamp(min=0) + ridge)) @ vectors.T
+    weights: Tensor = (moments.first @ vectors / (values.clamp(min=0) + ridge)) @ vectors.T
+    return weights
 
 
 def begin_at_least_squares(task: Trained, data: SegmentationData, private: DPTraining) -> None:
@@ -158,4 +159,4 @@ def _shares(mask: Tensor, columns: Tensor, network: Smp, classes: int) -> Tensor
     height, width = (-(-side // network.multiple) * network.multiple for side in mask.shape)
     padded = functional.pad(mask, (0, width - mask.shape[1], 0, height - mask.shape[0]), value=IGNORE)
     labels = torch.stack([padded == value for value in range(classes)]).to(columns)
-    return functional.adaptive_avg_pool2d(labels, columns.shape[1:])
+    return functional.adaptive_avg_pool2d(labels, (columns.shape[1], columns.shape[2]))
