@@ -53,7 +53,7 @@ def test_a_step_sums_the_clipped_means_over_copies(
         output = step(self, forward, batch, parameters)
         assert self.mode == way
         expected = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-        for index in batch.index.unique():
+        for index in torch.unique(batch.index):
             rows = torch.nonzero(batch.index == index)[:, 0].tolist()
             assert len(rows) == 4
             assert rows == list(range(rows[0], rows[0] + 4))
@@ -128,5 +128,5 @@ def test_keys_of_copies_differ_from_all_indices(small: Path, monkeypatch: pytest
     monkeypatch.setattr(DPGradient, "step", seen)
     fit(small, *UNLIMITED, EVERYTHING, *FLIPS, ONE_EPOCH)
     (found,) = keys
-    assert len(found.unique()) == len(found) == 24
+    assert len(torch.unique(found)) == len(found) == 24
     assert int(found.min()) >= 40  # as many samples has the folder

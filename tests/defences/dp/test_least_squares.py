@@ -12,9 +12,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from seg_mia.cli import main
-from seg_mia.defences.dp import callback
 from seg_mia.defences.dp.accounting import Mechanism, noise_for, share_of_mu
-from seg_mia.defences.dp.least_squares import NORM, Moments, image_moments, released, solved
+from seg_mia.defences.dp.least_squares import (
+    NORM,
+    Moments,
+    begin_at_least_squares,
+    image_moments,
+    released,
+    solved,
+)
 from seg_mia.membership.tradeoff import gaussian_epsilon
 from seg_mia.models.hypercolumn import Hypercolumn
 from tests.defences.dp.helpers import DP, EVERYTHING, KNOWN, fit, option, privacy, refusal, same
@@ -140,14 +146,13 @@ def test_a_training_begins_there_and_spends_no_more_than_its_budget(
     head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[Tensor] = []
-    begin = callback.begin_at_least_squares
 
     def watched(task: Any, data: Any, private: Any) -> None:
-        begin(task, data, private)
+        begin_at_least_squares(task, data, private)
         classifier = {name: each for name, each in task.trained_parameters().items() if "weight" in name}
         starts.append(torch.cat([each.detach().flatten() for each in classifier.values()]))
 
-    monkeypatch.setattr(callback, "begin_at_least_squares", watched)
+    monkeypatch.setattr("seg_mia.defences.dp.callback.begin_at_least_squares", watched)
     words = [*START, EVERYTHING, option("epsilon", 4), option("accountant", "prv")]
     folder = fit(head, *words)
     promise = privacy(folder)
