@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from seg_mia.data.base import SegmentationData
@@ -31,15 +32,25 @@ class Population:
 
 
 class PoissonBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, position), some of them empty; all that is drawn follows from key, epoch and step.
+    """Batches of (draw, position), some of them empty; all that is drawn follows from key, epoch and step.
 
-    Each rank gets every n-th of the units that were drawn, so that all ranks together see one batch.
+    Each rank gets every n-th of the units that were drawn, so that all ranks together see one batch. Copies
+    of a sample follow one another; `draw`, on which augmentation depends, is a number of each copy.
     """
 
     def __init__(
-        self, population: Population, *, key: int, epoch: int = 0, rank: int = 0, ranks: int = 1
+        self,
+        population: Population,
+        *,
+        key: int,
+        epoch: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        copies: int = 1,
+        repeats: bool = False,
     ) -> None:
         self.population, self.key, self.rank, self.ranks = population, key, rank, ranks
+        self.copies, self.repeats = copies, repeats
         self.epoch = epoch
         self.sampler = self  # where Lightning looks for what to tell the epoch
 
@@ -62,7 +73,9 @@ class PoissonBatches(Sampler[list[tuple[int, int]]]):
     def _batch(self, step: int) -> list[tuple[int, int]]:
         units = self.drawn(step)[self.rank :: self.ranks]
         positions = np.flatnonzero(np.isin(self.population.units, units))
-        return [(self.epoch, int(position)) for position in positions]
+        first = 0 if self.repeats else self.epoch * self.copies
+        draws = range(first, first + self.copies)
+        return [(draw, int(position)) for position in positions for draw in draws]
 
 
 class PoissonData(Batches):
@@ -73,6 +86,8 @@ class PoissonData(Batches):
         grouped: whether all samples of a group (patient, video) are one unit.
         key: secret seed of all draws.
         size: public number of units; the true number if not given.
+        copies: augmented copies of each sample in a batch, one after the other.
+        repeats: the copies of a sample are the same in every batch.
 
     Attributes:
         population: sampled population; its rate and steps follow from the next two alone.
@@ -81,9 +96,16 @@ class PoissonData(Batches):
     """
 
     def __init__(
-        self, data: SegmentationData, *, grouped: bool, key: int = 0, size: int | None = None
+        self,
+        data: SegmentationData,
+        *,
+        grouped: bool,
+        key: int = 0,
+        size: int | None = None,
+        copies: int = 1,
+        repeats: bool = False,
     ) -> None:
-        self.key = key
+        self.key, self.copies, self.repeats = key, copies, repeats
         indices = data.trained()
         names = np.array([data.source.groups[i] if grouped else data.source.ids[i] for i in indices])
         unique, units = np.unique(names, return_inverse=True)
@@ -93,6 +115,14 @@ class PoissonData(Batches):
         self.unit_of = torch.full((len(data.source),), -1)
         self.unit_of[torch.from_numpy(indices)] = torch.from_numpy(self.population.units)
 
+    def copy_keys(self, index: Tensor) -> Tensor:
+        """Return a number of each row's copy (N,), of the indices (N,) of a batch's rows.
+
+        It differs from every index in the data set, and is the same whenever a copy comes again.
+        """
+        copy = torch.arange(len(index), device=index.device) % self.copies
+        return index + len(self.unit_of) * (1 + copy)
+
     def loader(
         self, samples: Samples, *, workers: int, epoch: int, rank: int, ranks: int
     ) -> DataLoader[Batch]:
@@ -101,9 +131,18 @@ class PoissonData(Batches):
         nothing = Batch(
             image.new_empty(0, *image.shape), mask.new_empty(0, *mask.shape), torch.empty(0, dtype=torch.long)
         )
+        batches = PoissonBatches(
+            self.population,
+            key=self.key,
+            epoch=epoch,
+            rank=rank,
+            ranks=ranks,
+            copies=self.copies,
+            repeats=self.repeats,
+        )
         return DataLoader(
             samples,
-            batch_sampler=PoissonBatches(self.population, key=self.key, epoch=epoch, rank=rank, ranks=ranks),
+            batch_sampler=batches,
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             collate_fn=partial(_collate, nothing=nothing),

@@ -159,7 +159,13 @@ def spread(indices: NDArray[np.int64], groups: Sequence[str], limit: int) -> NDA
 
 
 class Batches(ABC):
-    """Custom batch composition in training, instead of a shuffled epoch."""
+    """Custom batch composition in training, instead of a shuffled epoch.
+
+    Attributes:
+        repeats: augmentation changes a sample in the same ways in every batch.
+    """
+
+    repeats: bool = False
 
     @abstractmethod
     def loader(

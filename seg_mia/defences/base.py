@@ -32,6 +32,7 @@ class DPGuaranteeContent(TypedDict):
     clip: float
     rate: float
     steps: int
+    release: float
     accountant: str
     reproducible: bool
 

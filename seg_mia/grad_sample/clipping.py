@@ -51,14 +51,15 @@ def clipped_sum(
         parameters: trained parameters by name.
         units: unit of each row, (N,) int64 in [0, U); without rows the sum is 0.
         clip: the greatest norm of a unit's gradient.
-        physical: maximum number of rows per forward pass.
-        mode: `fused` processes single-row units together; `loop` processes one unit after another, of any
-            size and with any layers.
+        physical: maximum number of rows per forward pass; `fused` takes the rows of one unit together.
+        mode: `fused` processes units of equal numbers of rows together; `loop` processes one unit after
+            another, of any size and with any layers.
         clipping: rule that limits the norms.
 
     Raises:
         UnknownUseError: fused, and a parameter has a use without supported per-sample gradients.
-        ValueError: fused, and a unit has several rows; a parameter with two names; losses of another shape.
+        ValueError: fused, and units have different numbers of rows; a parameter with two names; losses of
+            another shape.
     """
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     if len(set(parameters.values())) < len(parameters):
@@ -67,23 +68,18 @@ def clipped_sum(
     def factors(norms: Tensor) -> Tensor:
         return _FACTORS[clipping](norms, clip)
 
-    rows, names = torch.arange(len(units), device=units.device), torch.unique(units)
     if not len(units):
         return Clipped(sums, torch.zeros(0, device=units.device))
     match mode:
         case "fused":
-            if len(names) < len(units):
-                raise ValueError("fused clipping needs units of a single row; use loop")
-            part_norms = [
-                _fused(objective, parameters, part, factors=factors, sums=sums)
-                for part in torch.split(rows, physical)
-            ]
-            norms = torch.cat(part_norms)[units.argsort()]
+            norms = _together(objective, parameters, units, physical=physical, factors=factors, sums=sums)
         case "loop":
-            order = [rows[units == unit] for unit in names]
+            rows = torch.arange(len(units), device=units.device)
             part_norms = [
-                _alone(objective, parameters, unit_rows, factors=factors, physical=physical, sums=sums)
-                for unit_rows in order
+                _alone(
+                    objective, parameters, rows[units == unit], factors=factors, physical=physical, sums=sums
+                )
+                for unit in torch.unique(units)
             ]
             norms = torch.stack(part_norms)
         case _:
@@ -102,22 +98,54 @@ def _normalising(norms: Tensor, clip: float) -> Tensor:
 _FACTORS: dict[Clipping, Callable[[Tensor, float], Tensor]] = {"bound": _bounding, "normalise": _normalising}
 
 
-def _fused(
-    objective: Objective, parameters: Parameters, rows: Tensor, *, factors: Factors, sums: dict[str, Tensor]
+def _together(
+    objective: Objective,
+    parameters: Parameters,
+    units: Tensor,
+    *,
+    physical: int,
+    factors: Factors,
+    sums: dict[str, Tensor],
 ) -> Tensor:
-    record = GradSampleRecord({parameter: name for name, parameter in parameters.items()}, len(rows))
+    """Add the clipped gradients of units of equal numbers of rows; return their norms (U,)."""
+    _, counts = torch.unique(units, return_counts=True)
+    copies = int(counts[0])
+    if bool((counts != copies).any()):
+        raise ValueError("fused clipping needs units of equal numbers of rows; use loop")
+    by_unit = units.argsort(stable=True)
+    rows = by_unit if copies > 1 else torch.arange(len(units), device=units.device)
+    part_norms = [
+        _fused(objective, parameters, part, copies=copies, factors=factors, sums=sums)
+        for part in torch.split(rows, max(physical // copies, 1) * copies)
+    ]
+    norms = torch.cat(part_norms)
+    return norms if copies > 1 else norms[by_unit]
+
+
+def _fused(
+    objective: Objective,
+    parameters: Parameters,
+    rows: Tensor,
+    *,
+    copies: int,
+    factors: Factors,
+    sums: dict[str, Tensor],
+) -> Tensor:
+    """Add the clipped gradients of units whose rows follow one another, `copies` each; return their norms."""
+    record = GradSampleRecord({parameter: name for name, parameter in parameters.items()}, len(rows), copies)
     with Recording(record):
         losses = _losses(objective, rows)
     if losses.requires_grad:
         try:
-            escaped = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+            total = losses.sum() / copies
+            escaped = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
         except CheckpointError as error:
             raise UnknownUseError("layers are checkpointed") from error
         for name, gradient in zip(parameters, escaped, strict=True):
             if gradient is not None:
                 raise UnknownUseError(f"parameter {name} is used outside the recorded layers")
     squared = record.squared_norms()
-    norms = torch.zeros_like(losses).detach() if squared is None else squared.sqrt()
+    norms = torch.zeros_like(losses[::copies]).detach() if squared is None else squared.sqrt()
     for parameter, gradient in record.weighted(factors(norms)).items():
         sums[record.names[parameter]] += gradient
     record.contributions.clear()

@@ -9,7 +9,8 @@ of its output, from which follow, without another pass through the network,
 - the gradient of the whole batch, for a g in which each sample has been scaled.
 
 Ghost norms cost L^2 (D + O) products where the gradients themselves cost L D O, for L positions, D inputs and
-O outputs to each; `ghost_pays` selects the cheaper.
+O outputs to each; `ghost_pays` selects the cheaper. A sample may have several rows (augmented copies), which
+follow one another: its gradient is the sum over them, as if their positions were those of one row.
 """
 
 from abc import ABC, abstractmethod
@@ -43,21 +44,35 @@ class Layer(ABC):
     def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the bias's gradient of each sample, (N, *bias.shape)."""
 
-    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:  # noqa: ARG002
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> bool:  # noqa: ARG002
         """Return whether the squared norm is cheaper than the gradient."""
         return False
 
-    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
-        """Return the squared norm of the weight's gradient of each sample, (N,)."""
-        return self.weight_grad_sample(x, g, weight).flatten(1).square().sum(1)
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> Tensor:
+        """Return the squared norm of the weight's gradient of each sample, (N / copies,)."""
+        gradients = summed_copies(self.weight_grad_sample(x, g, weight), copies)
+        return gradients.flatten(1).square().sum(1)
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's gradient of the batch."""
         return self.weight_grad_sample(x, g, weight).sum(0)
 
 
-def _gram(inputs: Tensor, gradients: Tensor) -> Tensor:
-    """Return the squared norm of each sum over positions of outer products, of (N, D, L) and (N, O, L)."""
+def summed_copies(gradients: Tensor, copies: int) -> Tensor:
+    """Return gradients (N, ...) summed over the rows of each sample, (N / copies, ...)."""
+    return gradients if copies == 1 else gradients.reshape(-1, copies, *gradients.shape[1:]).sum(1)
+
+
+def _joined(rows: Tensor, copies: int) -> Tensor:
+    """Return rows (N, D, L) with the positions of each sample's copies as one, (N / copies, D, copies L)."""
+    if copies == 1:
+        return rows
+    return rows.reshape(-1, copies, *rows.shape[1:]).transpose(1, 2).flatten(2)
+
+
+def _gram(inputs: Tensor, gradients: Tensor, copies: int) -> Tensor:
+    """Return the squared norm of each sample's sum of outer products, of (N, D, L) and (N, O, L)."""
+    inputs, gradients = _joined(inputs, copies), _joined(gradients, copies)
     inner, outer = (torch.bmm(factor.transpose(1, 2), factor) for factor in (inputs, gradients))
     bound = inner.diagonal(dim1=1, dim2=2).sum(1) * outer.diagonal(dim1=1, dim2=2).sum(1)
     slack = 8 * torch.finfo(inner.dtype).eps * bound  # rounding must not make a norm too small
@@ -89,13 +104,13 @@ class Linear(Layer):
         """Return the sum over positions."""
         return g.flatten(1, -2).sum(1) if g.ndim > 2 else g
 
-    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> bool:
         """Compare the products needed."""
-        return 2 * x[0, ..., 0].numel() * (x.shape[-1] + g.shape[-1]) <= weight.numel()
+        return 2 * copies * x[0, ..., 0].numel() * (x.shape[-1] + g.shape[-1]) <= weight.numel()
 
-    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> Tensor:  # noqa: ARG002
         """By Gram matrices over positions."""
-        return _gram(*self._positions(x, g))
+        return _gram(*self._positions(x, g), copies)
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002
         """As one product."""
@@ -147,6 +162,8 @@ class Convolution(Layer):
 
         Kernels of one position are a product of matrices, as in a linear layer.
         """
+        if self._channelwise(x, weight):
+            return (x * g).flatten(2).sum(2).view(len(x), *weight.shape)
         if self._pointwise(weight):
             inputs = x.movedim(1, -1).flatten(1, -2)  # a view of features with their channels last
             return torch.bmm(g.flatten(2), inputs).view(len(x), *weight.shape)
@@ -162,28 +179,34 @@ class Convolution(Layer):
         one, none = {1, *weight.shape[2:], *self.stride}, {0, *self.padding, *self.output_padding}
         return self.groups == 1 and not self.transposed and len(one) == len(none) == 1
 
+    def _channelwise(self, x: Tensor, weight: Tensor) -> bool:
+        """Return whether each channel is scaled alone: a kernel of one position to each."""
+        one, none = {1, *weight.shape[1:], *self.stride}, {0, *self.padding, *self.output_padding}
+        single = len(one) == len(none) == 1
+        return single and not self.transposed and self.groups == x.shape[1] == weight.shape[0]
+
     def bias_grad_sample(self, g: Tensor) -> Tensor:
         """Return the sum over positions."""
         return g.flatten(2).sum(2)
 
-    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor) -> bool:
+    def ghost_pays(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> bool:
         """Compare the products needed; torch unfolds images alone, no volumes."""
         if x.ndim > 4:
             return False
         fixed = x if self.transposed else g  # the side that is not unfolded
-        positions, outputs = fixed[0, 0].numel(), fixed.shape[1]
+        positions, outputs = copies * fixed[0, 0].numel(), fixed.shape[1]
         inputs = weight.numel() // max(outputs, 1)
         return self.groups == 1 and 2 * positions * (inputs + outputs) <= weight.numel()
 
-    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
+    def squared_norm(self, x: Tensor, g: Tensor, weight: Tensor, copies: int = 1) -> Tensor:
         """By Gram matrices over positions; a transposed convolution is one with x and g exchanged."""
         wide, fixed = (g, x) if self.transposed else (x, g)
         unfolded = functional.unfold(
             wide, weight.shape[2:], dilation=self.dilation, padding=self.padding, stride=self.stride
         )
         if unfolded.shape[2] != fixed[0, 0].numel():  # output padding beyond the stride
-            return super().squared_norm(x, g, weight)
-        return _gram(unfolded, fixed.flatten(2))
+            return super().squared_norm(x, g, weight, copies)
+        return _gram(unfolded, fixed.flatten(2), copies)
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's gradient of the batch alone."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seg_mia.errors import InputError
-from seg_mia.grad_sample.layers import Convolution, GroupNorm, Layer, LayerNorm, Linear
+from seg_mia.grad_sample.layers import Convolution, GroupNorm, Layer, LayerNorm, Linear, summed_copies
 
 Settings = tuple[int, ...]
 
@@ -34,11 +34,13 @@ class GradSampleRecord:
 
     Attributes:
         names: names of the trained parameters.
-        samples: number of samples in the batch.
+        samples: number of rows of the batch.
+        copies: rows of each sample, which follow one another; gradients are summed over them.
     """
 
     names: dict[nn.Parameter, str]
     samples: int
+    copies: int = 1
     uses: dict[nn.Parameter, int] = field(default_factory=dict)
     contributions: dict[nn.Parameter, _Contribution] = field(default_factory=dict)
     listening: bool = False
@@ -54,7 +56,7 @@ class GradSampleRecord:
     def weighted(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
         """Return the sum of the samples' gradients, each times its factor (N,), for each parameter met."""
         return {
-            parameter: _weighted(parameter, record, factors)
+            parameter: _weighted(parameter, record, factors, self.copies)
             for parameter, record in self.contributions.items()
         }
 
@@ -63,8 +65,8 @@ class GradSampleRecord:
         if not self.listening:  # a backward pass within the objective, such as an attack's
             return
         if isinstance(weight, nn.Parameter) and weight in self.names:
-            if self.uses[weight] == 1 and layer.ghost_pays(x, g, weight):
-                norm = layer.squared_norm(x, g, weight)
+            if self.uses[weight] == 1 and layer.ghost_pays(x, g, weight, self.copies):
+                norm = layer.squared_norm(x, g, weight, self.copies)
                 self.contributions[weight] = _Contribution(norm=norm, ingredients=(layer, x, g))
             else:
                 self._add(weight, layer.weight_grad_sample(x, g, weight))
@@ -73,6 +75,7 @@ class GradSampleRecord:
 
     def _add(self, parameter: nn.Parameter, gradients: Tensor) -> None:
         record = self.contributions.setdefault(parameter, _Contribution())
+        gradients = summed_copies(gradients, self.copies)
         record.grad_sample = gradients if record.grad_sample is None else record.grad_sample + gradients
 
 
@@ -81,12 +84,12 @@ def _grad_sample(record: _Contribution) -> Tensor:
     return record.grad_sample
 
 
-def _weighted(parameter: nn.Parameter, record: _Contribution, factors: Tensor) -> Tensor:
+def _weighted(parameter: nn.Parameter, record: _Contribution, factors: Tensor, copies: int) -> Tensor:
     if record.ingredients is None:
         gradients = _grad_sample(record)
         return (factors @ gradients.flatten(1)).view(gradients.shape[1:])
     layer, x, g = record.ingredients
-    scaled = g * factors.view(-1, *[1] * (g.ndim - 1))
+    scaled = g * factors.repeat_interleave(copies).view(-1, *[1] * (g.ndim - 1))
     return layer.weight_gradient(x, scaled, parameter.detach())
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
+import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
@@ -59,6 +60,7 @@ class Hypercolumn(nn.Module):
             }
         )
         self.output = nn.Sequential(nn.GELU(), nn.Conv2d(hidden, classes, 1)) if hidden else nn.Identity()
+        self.maps, self.linear = classes, not hidden
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of images (N, C, H, W)."""
@@ -73,6 +75,30 @@ class Hypercolumn(nn.Module):
         assert total is not None
         logits: Tensor = self.output(total)
         return _enlarged(logits, size)
+
+    def columns(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the classifier's inputs (N, D, h, w) at the finest level, deepest level first.
+
+        A linear classifier of them is this network before its last enlargement.
+        """
+        total: Tensor | None = None
+        for level in reversed(self.levels):
+            maps = _standardised(features[level])
+            total = maps if total is None else torch.cat([_enlarged(total, maps.shape[-2:]), maps], 1)
+        assert total is not None
+        return total
+
+    @torch.no_grad()
+    def assign(self, weights: Tensor, bias: Tensor) -> None:
+        """Set the weights (K, D), in the order of `columns`, and the bias (K,) of a linear classifier."""
+        start = 0
+        for level in reversed(self.levels):
+            layer = self.classifiers[str(level)]
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.copy_(weights[:, start : start + layer.in_channels, None, None])
+            start += layer.in_channels
+            if layer.bias is not None:
+                layer.bias.copy_(bias)
 
 
 def _standardised(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seg_mia.errors import InputError
 from seg_mia.models.adapter import InputAdapter, require_positive
+from seg_mia.models.encoder_adapters import Kind, add_adapters
 from seg_mia.models.group_norm import with_group_norm
 from seg_mia.models.hypercolumn import Hypercolumn
 from seg_mia.models.imagenet import MEAN, STD
@@ -63,6 +64,11 @@ class Smp(InputAdapter):
         depth: number of downsampling stages of the encoder; smp's default is 5, 3 for PSPNet, 4 for DPT.
         options: further smp arguments of the architecture, such as {"decoder_attention_type": "scse"}.
             For `tu-` encoders also img_size, strict_img_size, dynamic_img_size, drop_rate and drop_path_rate.
+        adapters: small trained additions to convolutions of the encoder, which the rest of it can be frozen
+            beside (`seg_mia.models.encoder_adapters`): `scale_shift` or `low_rank`. None for none.
+        adapted: convolutions of the encoder that get an adapter, by patterns of their names such as
+            `model.blocks.[56].*`; needed with adapters.
+        rank: rank of `low_rank` adapters, 2 if not given.
 
     Raises:
         InputError: an unknown name, a setting out of range, or a combination rejected by smp.
@@ -82,6 +88,9 @@ class Smp(InputAdapter):
         decoder_channels: list[int] | None = None,
         depth: int = 5,
         options: dict[str, bool | int | float | str | list[int] | None] | None = None,
+        adapters: Kind | None = None,
+        adapted: list[str] | None = None,
+        rank: int | None = None,
     ) -> None:
         _require_known("architecture", architecture, architecture_names())
         if not (encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))):
@@ -105,6 +114,12 @@ class Smp(InputAdapter):
         super().__init__(network, mean=mean, std=std, size=size, multiple=stride, channels=channels)
         self.encoder_name = encoder
         self._depth = depth
+        if (adapters is None) != (not adapted) or (rank is not None and adapters != "low_rank"):
+            raise InputError(
+                f"adapters and adapted belong together, and rank to low_rank, got {adapters}, {adapted} and "
+                f"{rank}; give those that belong together, or none"
+            )
+        self.adapters = add_adapters(self.encoder, adapters, adapted, rank) if adapters and adapted else None
 
     @property
     def encoder(self) -> nn.Module:

@@ -31,6 +31,8 @@ class DPGuarantee(Result):
         clip: largest norm of a unit's gradient.
         rate: at which units are sampled.
         steps: that were taken.
+        release: mu of a Gaussian release before the first step, in which the initial weights were computed;
+            0 for none, None in results of an earlier version.
         accountant: that computed epsilon.
         reproducible: whoever knows the seed can draw the noise again.
     """
@@ -50,6 +52,7 @@ class DPGuarantee(Result):
     clip: Number = None
     rate: Number = None
     steps: int | None = None
+    release: Number = None
     accountant: str | None = None
     reproducible: bool = False
 

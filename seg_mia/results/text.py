@@ -68,10 +68,11 @@ def privacy_headline(privacy: DPGuarantee) -> str:
     void = "; void against an attacker who knows the seed" if privacy.reproducible else ""
     units = "declared units" if privacy.declared else "units, their number assumed public"
     permitted = f"; permits {permits(privacy.permitted)}" if privacy.permitted is not None else ""
+    release = f" after a release of mu {privacy.release:.3g}" if privacy.release else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {_short(privacy.delta)} per {privacy.unit} "
         f"({privacy.units} {units}, noise {_short(privacy.noise)}, clip {_short(privacy.clip)}, sampling "
-        f"rate {_short(privacy.rate)}, {privacy.steps} steps, accountant {privacy.accountant})"
+        f"rate {_short(privacy.rate)}, {privacy.steps} steps{release}, accountant {privacy.accountant})"
         f"{permitted}{void}"
     )
 

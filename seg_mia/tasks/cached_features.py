@@ -20,16 +20,24 @@ def feature_cache(
         InputError: images that change between epochs, a network without encoder, one that is trained, or
             features that change.
     """
-    if data is None or data.augment != "none" or data.patch is not None:
-        changes = None if data is None else f"--data.augment {data.augment} and --data.patch {data.patch}"
-        got = changes or "no data module"
-        raise InputError(f"features can be cached if images do not change, got {got}; leave them out, {OFF}")
+    if data is None:
+        raise InputError(f"features can be cached of a data module's images, got none; give one, {OFF}")
+    if (data.augment != "none" or data.patch is not None) and not (data.batches and data.batches.repeats):
+        raise InputError(
+            f"features can be cached if images do not change, got --data.augment {data.augment} and "
+            f"--data.patch {data.patch}; leave them out, {OFF}"
+        )
     for defence in defences:
         if type(defence).sample is not Defence.sample or type(defence).batch is not Defence.batch:
             raise InputError(
                 f"features can be cached if images do not change, got defence {type(defence).__name__}, "
                 f"which changes them; leave it out, {OFF}"
             )
+    if getattr(bare(network), "adapters", None) is not None:
+        raise InputError(
+            "features can be cached of an encoder that stays as it is, got one with trained adapters; "
+            f"leave them out, {OFF}"
+        )
     encoder = getattr(bare(network), "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise InputError(

@@ -144,9 +144,9 @@ def test_an_empty_batch_adds_nothing(mode: Mode) -> None:
     assert_close(found.sums, {name: torch.zeros_like(each) for name, each in trained(network).items()})
 
 
-def test_fused_refuses_units_of_several_rows() -> None:
+def test_fused_refuses_units_of_unequal_numbers_of_rows() -> None:
     network = small()
-    with pytest.raises(ValueError, match="units of a single row; use loop"):
+    with pytest.raises(ValueError, match="equal numbers of rows; use loop"):
         clipped(losses_of(network, images(3)), trained(network), torch.tensor([0, 1, 0]))
 
 

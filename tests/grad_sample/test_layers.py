@@ -36,6 +36,7 @@ CASES = {
     ),
     "grouped convolution": Case(lambda: nn.Conv2d(4, 6, 3, stride=2, groups=2), (3, 4, 7, 8)),
     "depthwise convolution": Case(lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4), (3, 4, 5, 6)),
+    "scale of each channel": Case(lambda: nn.Conv2d(4, 4, 1, groups=4), (3, 4, 5, 6)),
     "widening depthwise convolution": Case(lambda: nn.Conv2d(4, 8, 3, dilation=2, groups=4), (3, 4, 7, 8)),
     "transposed convolution": Case(lambda: nn.ConvTranspose2d(4, 6, 2, stride=2), (3, 4, 5, 6)),
     "transposed convolution with output padding": Case(

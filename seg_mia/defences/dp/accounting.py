@@ -72,24 +72,27 @@ class Mechanism:
             `rdp` (Mironov 2017, arXiv:1702.07476), looser and faster. Both bounds are valid, so `prv` never
             gives more than `rdp`. At a rate of 1 `prv` is the exact formula of the Gaussian mechanism; it is
             skipped if its grid would be too large.
+        release: mu of a Gaussian release of all units before the first step, composed with the steps; 0 for
+            none.
     """
 
     noise: float
     rate: float
     delta: float
     accountant: Accountant
+    release: float = 0.0
 
     def spent(self, steps: int) -> float:
-        """Return epsilon after a number of steps."""
+        """Return epsilon after a number of steps, and the release before them."""
         if steps == 0:
-            return 0.0
+            return gaussian_epsilon(self.release, self.delta)
         if self.noise < NO_NOISE:
             return float("inf")
-        loose = _rdp_epsilon(self._counted, self.rate, steps, self.delta)
+        loose = _rdp_epsilon(self._counted, self.rate, steps, self.delta, self.release)
         if self.accountant == "rdp":
             return loose
         if self.rate >= 1:
-            return min(loose, gaussian_epsilon(math.sqrt(steps) / self._counted, self.delta))
+            return min(loose, gaussian_epsilon(self._mu(steps), self.delta))
         tight = self._tight(steps)
         return loose if tight is None else min(loose, tight.epsilon)
 
@@ -100,11 +103,11 @@ class Mechanism:
         curve of epsilon over delta, which is tighter than a single pair.
         """
         if steps == 0:
-            return of_gaussian(0.0)
+            return of_gaussian(self.release)
         if self.noise < NO_NOISE:
             return of_gaussian(math.inf)
         if self.rate >= 1:
-            return of_gaussian(math.sqrt(steps) / self._counted)
+            return of_gaussian(self._mu(steps))
         return of_points(*self._points(steps))
 
     def limit(self, fpr: NDArray[np.float64], steps: int) -> tuple[NDArray[np.float64], str]:
@@ -113,21 +116,25 @@ class Mechanism:
         The curve whose area and points `permitted` states: steps above 0, noise above `NO_NOISE`.
         """
         if self.rate >= 1:
-            return gaussian_limit(fpr, math.sqrt(steps) / self._counted), "gaussian"
+            return gaussian_limit(fpr, self._mu(steps)), "gaussian"
         points, by = self._points(steps)
         return tpr_limit(fpr, points), by
 
+    def _mu(self, steps: int) -> float:
+        """Return mu of release and steps that each use all units: squares add up (Dong, Roth, Su 2022)."""
+        return math.hypot(self.release, math.sqrt(steps) / self._counted)
+
     def _points(self, steps: int) -> tuple[list[tuple[float, float]], str]:
         """Return valid pairs (epsilon, delta) after a number of steps, and the accountant that gave them."""
-        points = list(_rdp_curve(self._counted, self.rate, steps))
+        points = list(_rdp_curve(self._counted, self.rate, steps, self.release))
         tight = self._tight(steps) if self.accountant == "prv" else None
         return (points, "rdp") if tight is None else ([*points, *tight.points], "prv")
 
     def _tight(self, steps: int) -> Composed | None:
         """Return the result of `prv`; None if it would be uninformative or slow."""
-        if _rdp_epsilon(self._counted, self.rate, steps, self.delta) > LOOSE_IS_ENOUGH:
+        if _rdp_epsilon(self._counted, self.rate, steps, self.delta, self.release) > LOOSE_IS_ENOUGH:
             return None
-        return _prv(self._counted, self.rate, steps, self.delta)
+        return _prv(self._counted, self.rate, steps, self.delta, self.release)
 
     @property
     def _counted(self) -> float:
@@ -160,35 +167,43 @@ def _renyi(noise: float, rate: float) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.array(orders, dtype=np.float64), np.array(divergences, dtype=np.float64)
 
 
-def _rdp_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
+def _composed(
+    noise: float, rate: float, steps: int, release: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Renyi orders, and the divergence of all steps and a Gaussian release of mu `release` at each."""
     orders, divergences = _renyi(noise, rate)
+    return orders, divergences * steps + orders * release**2 / 2
+
+
+def _rdp_epsilon(noise: float, rate: float, steps: int, delta: float, release: float = 0.0) -> float:
+    orders, divergences = _composed(noise, rate, steps, release)
     with _own_logging():
         from opacus.accountants.analysis.rdp import get_privacy_spent
     with _quiet():
-        epsilon, _ = get_privacy_spent(orders=orders, rdp=divergences * steps, delta=delta)
+        epsilon, _ = get_privacy_spent(orders=orders, rdp=divergences, delta=delta)
     return max(float(epsilon), 0.0)  # a large delta may leave nothing to spend
 
 
-def _rdp_curve(noise: float, rate: float, steps: int) -> tuple[tuple[float, float], ...]:
+def _rdp_curve(noise: float, rate: float, steps: int, release: float) -> tuple[tuple[float, float], ...]:
     """Return pairs (epsilon, delta): the conversion of `_rdp_epsilon`, solved for delta at each order."""
-    orders, divergences = _renyi(noise, rate)
-    epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9), 1e6), CURVE)[:, None]
+    orders, divergences = _composed(noise, rate, steps, release)
+    epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9, release), 1e6), CURVE)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
-        logs = (orders - 1) * (divergences * steps - epsilons + np.log1p(-1 / orders)) - np.log(orders)
+        logs = (orders - 1) * (divergences - epsilons + np.log1p(-1 / orders)) - np.log(orders)
         deltas = np.exp(np.minimum(np.nanmin(logs, axis=1), 0.0))
     return tuple(zip(epsilons[:, 0].tolist(), deltas.tolist(), strict=True))
 
 
 @lru_cache(maxsize=256)
-def _prv(noise: float, rate: float, steps: int, delta: float) -> Composed | None:
+def _prv(noise: float, rate: float, steps: int, delta: float, release: float) -> Composed | None:
     """Return the PRV accountant's result; None if its grid would be too large or numerically fails."""
-    error = _grid_error(noise, rate, steps, delta)
+    error = _grid_error(noise, rate, steps, delta, release)
     if error is None:
         return None
     with _own_logging():
         from opacus.accountants import PRVAccountant
     books = PRVAccountant()
-    books.history = [(noise, rate, steps)]
+    books.history = [(noise, rate, steps), *([(1 / release, 1.0, 1)] if release else [])]
     slack = delta / 1000
     try:
         with _quiet():
@@ -199,15 +214,17 @@ def _prv(noise: float, rate: float, steps: int, delta: float) -> Composed | None
         return None
 
 
-def _grid_error(noise: float, rate: float, steps: int, delta: float) -> float | None:
+def _grid_error(noise: float, rate: float, steps: int, delta: float, release: float = 0.0) -> float | None:
     """Return the epsilon error at which the grid is small enough, None if that is too large.
 
     The grid reaches from -L to L, where L is about the epsilon at a thousandth of delta, in steps of the
     error over sqrt(steps log(12 / slack) / 2); its size is known before it is built.
     """
     slack = delta / 1000
+    steps += release > 0
     reach = 3 + max(
-        _rdp_epsilon(noise, rate, steps, slack / 4), _rdp_epsilon(noise, rate, 1, slack / (8 * steps))
+        _rdp_epsilon(noise, rate, steps, slack / 4, release),
+        _rdp_epsilon(noise, rate, 1, slack / (8 * steps), release),
     )
     if not math.isfinite(reach):
         return None
@@ -230,14 +247,27 @@ def _curve(losses: Any, error: float, slack: float) -> tuple[tuple[float, float]
     return tuple(zip((values[chosen] + error).tolist(), deltas.tolist(), strict=True))
 
 
-def noise_for(epsilon: float, *, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
+def share_of_mu(epsilon: float, *, delta: float, share: float) -> float:
+    """Return mu of a Gaussian release whose square is a share of that of the largest mu within epsilon."""
+    low, high = 0.0, 1.0
+    while gaussian_epsilon(high, delta) <= epsilon:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if gaussian_epsilon(middle, delta) <= epsilon else (low, middle)
+    return low * math.sqrt(share)
+
+
+def noise_for(
+    epsilon: float, *, delta: float, rate: float, steps: int, accountant: Accountant, release: float = 0.0
+) -> float:
     """Return the noise multiplier that spends epsilon in the given steps, or up to 0.01 and 1 % less.
 
-    Raises InputError if no noise is sufficient.
+    A Gaussian release of mu `release` is spent beside them. Raises InputError if no noise is sufficient.
     """
 
     def spent(noise: float, by: Accountant = accountant) -> float:
-        return Mechanism(noise, rate, delta, by).spent(steps)
+        return Mechanism(noise, rate, delta, by, release).spent(steps)
 
     enough = 1.0
     while spent(enough, "rdp") > epsilon:  # looser and faster, so that the slow one has less to search

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import secrets
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,6 +17,7 @@ from seg_mia.data.poisson import PoissonBatches
 from seg_mia.data.samples import run_seed
 from seg_mia.defences.dp.accounting import Accountant, Mechanism
 from seg_mia.defences.dp.checks import Trained, choose_mode, require_separable
+from seg_mia.defences.dp.least_squares import begin_at_least_squares
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, number
 from seg_mia.errors import InputError
 from seg_mia.runs import NOISE
@@ -37,10 +38,11 @@ class PublicNumbers(TypedDict):
 
 
 class DPState(PublicNumbers):
-    """The accountant's state in a checkpoint."""
+    """The accountant's state in a checkpoint; without release in one of an earlier version."""
 
     steps: int
     noise: float
+    release: NotRequired[float]
     accountant: Accountant
 
 
@@ -71,7 +73,8 @@ class DPCallback(Callback):
         stored = file.read_bytes() if file.is_file() else None
         self.stored_secret, fresh = trainer.strategy.broadcast((stored, secrets.token_bytes(32)))
         secret = str(run_seed()).encode() if self.settings.reproducible else fresh
-        self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch))
+        cached = cast(Trained, pl_module).cache_features
+        self.private.begin(data, secret, lambda epoch: _planned(trainer, epoch), cached=cached)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Store the secret of the noise; restore the mechanism of a resumed training."""
@@ -88,7 +91,9 @@ class DPCallback(Callback):
             return
         begun = self.saved
         self.private.steps = begun["steps"]
-        mechanism = Mechanism(begun["noise"], begun["rate"], begun["delta"], begun["accountant"])
+        mechanism = Mechanism(
+            begun["noise"], begun["rate"], begun["delta"], begun["accountant"], begun.get("release", 0.0)
+        )
         _require_same(begun, self._public())
         self.private.use(mechanism, max(_planned(trainer, self.private.population.steps), self.private.steps))
 
@@ -106,11 +111,13 @@ class DPCallback(Callback):
         task = cast(Trained, pl_module)
         require_separable(task, data)
         if self.settings.gradients != "loop" and self.settings.unit == "image":
-            self.gradient_computer.mode = choose_mode(task, data)
+            self.gradient_computer.mode = choose_mode(task, data, min(self.settings.copies, 2))
         if self.settings.gradients == "fused" != self.gradient_computer.mode:
             raise InputError(
                 "fused gradients are not exact for this network; leave --model.defences.gradients on auto"
             )
+        if self.settings.least_squares is not None and self.saved is None:
+            begin_at_least_squares(task, data, self.private)
         if trainer.is_global_zero:
             self._announce(data)
             _note_pretraining(task)
@@ -235,6 +242,7 @@ class DPCallback(Callback):
         return {
             "steps": self.private.steps,
             "noise": mechanism.noise,
+            "release": mechanism.release,
             "accountant": mechanism.accountant,
             **self._public(),
         }

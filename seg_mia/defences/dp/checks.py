@@ -28,6 +28,7 @@ class Trained(Protocol):
     network: nn.Module
     encoder_weights: str | None
     weights: str | None
+    cache_features: bool
 
     @property
     def device(self) -> torch.device:
@@ -74,15 +75,21 @@ def require_separable(task: Trained, data: SegmentationData) -> None:
             )
 
 
-def choose_mode(task: Trained, data: SegmentationData) -> Mode:
-    """Return `fused` if its norms and sums match single backward passes, else `loop`."""
-    batch = _few(data, task.device)
+def choose_mode(task: Trained, data: SegmentationData, copies: int = 1) -> Mode:
+    """Return `fused` if its norms and sums match single backward passes, else `loop`.
+
+    Args:
+        task: task with the network in training mode.
+        data: data module after setup.
+        copies: augmented copies of each sample that are compared.
+    """
+    batch = _few(data, task.device, copies)
 
     def objective(rows: Tensor) -> Tensor:
         losses: Tensor = task.forward_batch(Batch(*(part[rows] for part in batch)))[0]
         return losses
 
-    units = torch.arange(len(batch.image), device=task.device)
+    units = torch.arange(len(batch.image), device=task.device) // copies
     with precise(task):
         parameters = task.trained_parameters()
         try:
@@ -108,10 +115,10 @@ def choose_mode(task: Trained, data: SegmentationData) -> Mode:
     return "fused" if close else "loop"
 
 
-def _few(data: SegmentationData, device: torch.device) -> Batch:
+def _few(data: SegmentationData, device: torch.device, copies: int = 1) -> Batch:
     samples = data.dataset(data.trained()[:3], augmented=True)  # patches, where training has them
-    rows = [samples[0, position] for position in range(len(samples))]
-    while len(rows) < 3:  # fewer samples than that are compared with a darker one
+    rows = [samples[draw, position] for position in range(len(samples)) for draw in range(copies)]
+    while len(rows) < 3 * copies:  # fewer samples than that are compared with a darker one
         rows.append(rows[0]._replace(image=rows[0].image * 0.5))
     image, mask, index = (torch.stack(part).to(device) for part in zip(*rows, strict=True))
     return Batch(image.double(), mask, index)

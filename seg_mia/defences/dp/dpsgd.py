@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence, DPGuaranteeContent, Wrapping
 from seg_mia.defences.dp.accounting import Accountant
+from seg_mia.defences.dp.average import WeightAverage
 from seg_mia.defences.dp.callback import DPCallback
 from seg_mia.defences.dp.mechanism import DPGradient, DPTraining, Settings, Unit
 from seg_mia.defences.traits import Trait
@@ -46,6 +47,17 @@ class DPSGD(Defence):
             `fixed` does so outside the encoder, and freezes the encoder's at the statistics and weights of
             its pre-training, which preserves pre-trained features better.
         lr_factor: factor on the learning rate.
+        copies: augmented copies of each image in a step (augmentation multiplicity, De et al. 2022,
+            arXiv:2204.13650): a unit's gradient is the mean over its copies, and that mean is clipped, so
+            that the guarantee does not change. The copies follow from the data's augmentation and patches;
+            with cached features they are the same in every step.
+        ema: decay in (0, 1) of an exponential average of the weights after each step, which is evaluated and
+            deployed in place of the last weights. No averaging if not given.
+        tail: share in (0, 1] of the last steps whose weights are averaged with equal shares instead.
+        least_squares: share in (0, 1) of the budget, of mu squared, for initial weights of a linear pixel
+            classifier by one private release of second moments
+            (`seg_mia.defences.dp.least_squares`); the accountant composes it with the steps. Not given for
+            random initial weights.
         gradients: `fused` processes images together and is fastest; `loop` processes single units and
             supports layers of any kind; `auto` selects `fused` if it is exact.
         reproducible: draw batches and noise from the run's seed instead of a secret beside the run. The seed
@@ -73,27 +85,18 @@ class DPSGD(Defence):
         physical_batch: int = 64,
         batch_norm: Literal["group", "fixed"] = "group",
         lr_factor: float = 1.0,
+        copies: int = 1,
+        ema: float | None = None,
+        tail: float | None = None,
+        least_squares: float | None = None,
         gradients: Literal["auto", "fused", "loop"] = "auto",
         reproducible: bool = False,
     ) -> None:
         epsilon = None if epsilon == float("inf") else epsilon
-        if epsilon is None and noise is None:
-            raise InputError("DP-SGD needs epsilon or noise, got neither; set epsilon, such as 8")
         _require_positive(epsilon=epsilon, delta=delta, clip=clip, lr_factor=lr_factor)
-        if noise is not None and not 0 <= noise < float("inf"):
-            raise InputError(f"noise must be 0 or more and finite, got {noise}; leave it out to calibrate it")
-        if noise == 0 and epsilon is not None:
-            raise InputError(
-                f"noise 0 gives no guarantee, got epsilon {epsilon:g} with it; set epsilon to .inf"
-            )
-        if delta is not None and delta >= 1:
-            raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
-        if population is not None and population < 1:
-            raise InputError(
-                f"population must be at least 1, got {population}; declare how many units are trained on"
-            )
-        if physical_batch < 1:
-            raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
+        _check_budget(epsilon, noise, delta, least_squares)
+        _check_counts(population, physical_batch, copies)
+        _check_average(ema, tail)
         if gradients == "fused" and unit == "patient":
             raise InputError("fused gradients are per image; for patients leave gradients on auto")
         self.unit, self.delta, self.lr_factor, self.batch_norm = unit, delta, lr_factor, batch_norm
@@ -111,6 +114,10 @@ class DPSGD(Defence):
                 gradients=gradients,
                 reproducible=reproducible,
                 population=population,
+                copies=copies,
+                ema=ema,
+                tail=tail,
+                least_squares=least_squares,
             )
         )
         self._gradient_computer = self.gradient_computer = DPGradient(self.private)
@@ -128,6 +135,12 @@ class DPSGD(Defence):
                 f"unit patient needs data with several images to a group, got {images} images in as many "
                 "groups; name the patients (--data.group_column), or set unit to image"
             )
+        copies = self.private.settings.copies
+        if copies > 1 and data.augment == "none" and data.patch is None:
+            raise InputError(
+                f"{copies} copies of each image need augmentation, got none, which makes them equal; set "
+                "--data.augment flip or standard, or leave copies out"
+            )
         units = self.population or (len(groups) if self.unit == "patient" else images)
         if self.delta is not None and self.delta > 1 / units:
             raise InputError(
@@ -142,12 +155,64 @@ class DPSGD(Defence):
             )
 
     def callbacks(self) -> list[Callback]:
-        """Set up before training, account during it."""
-        return [DPCallback(self.private, self._gradient_computer)]
+        """Set up before training, account during it, average weights."""
+        settings = self.private.settings
+        averaged = settings.ema is not None or settings.tail is not None
+        average = [WeightAverage(self.private)] if averaged else []
+        return [DPCallback(self.private, self._gradient_computer), *average]
 
     def dp_guarantee(self) -> DPGuaranteeContent | None:
         """Return the guarantee and the privacy spent, once training has begun."""
         return self.private.dp_guarantee()
+
+
+def _check_budget(
+    epsilon: float | None, noise: float | None, delta: float | None, least_squares: float | None
+) -> None:
+    """Raise InputError for a budget without noise, noise without a budget, or a share of none."""
+    if epsilon is None and noise is None:
+        raise InputError("DP-SGD needs epsilon or noise, got neither; set epsilon, such as 8")
+    if noise is not None and not 0 <= noise < float("inf"):
+        raise InputError(f"noise must be 0 or more and finite, got {noise}; leave it out to calibrate it")
+    if noise == 0 and epsilon is not None:
+        raise InputError(f"noise 0 gives no guarantee, got epsilon {epsilon:g} with it; set epsilon to .inf")
+    if delta is not None and delta >= 1:
+        raise InputError(f"delta must be below 1, got {delta}; leave it out for a tenth of 1/n")
+    if least_squares is not None and not 0 < least_squares < 1:
+        raise InputError(
+            f"least_squares must lie between 0 and 1, got {least_squares:g}: it is a share of the budget; "
+            "leave it out for none"
+        )
+    if least_squares is not None and epsilon is None and noise != 0:
+        raise InputError(
+            f"least_squares takes a share of epsilon, got noise {noise:g} without epsilon; set epsilon, or "
+            "noise 0 for a training without guarantee"
+        )
+
+
+def _check_counts(population: int | None, physical_batch: int, copies: int) -> None:
+    """Raise InputError for a population, images or copies below 1, or more copies than images at once."""
+    if population is not None and population < 1:
+        raise InputError(
+            f"population must be at least 1, got {population}; declare how many units are trained on"
+        )
+    if physical_batch < 1:
+        raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
+    if not 1 <= copies <= physical_batch:
+        raise InputError(
+            f"copies must be at least 1 and at most physical_batch, {physical_batch}, got {copies}: the "
+            "copies of an image pass through the network at once; raise physical_batch"
+        )
+
+
+def _check_average(ema: float | None, tail: float | None) -> None:
+    """Raise InputError for a decay or a share out of range, or both."""
+    if ema is not None and tail is not None:
+        raise InputError(f"weights have one average, got ema {ema:g} and tail {tail:g}; leave one out")
+    if ema is not None and not 0 < ema < 1:
+        raise InputError(f"ema must lie between 0 and 1, got {ema:g}; leave it out for no average")
+    if tail is not None and not 0 < tail <= 1:
+        raise InputError(f"tail must lie above 0 and be at most 1, got {tail:g}; leave it out for no average")
 
 
 def _require_positive(**values: float | None) -> None:

@@ -14,7 +14,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.data.poisson import PoissonData, Population
 from seg_mia.data.samples import Batch
 from seg_mia.defences.base import DPGuaranteeContent, Forward, GradientComputer
-from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for
+from seg_mia.defences.dp.accounting import Accountant, Mechanism, noise_for, share_of_mu
 from seg_mia.errors import InputError
 from seg_mia.grad_sample.clipping import Clipping, Mode, clipped_sum
 
@@ -41,6 +41,10 @@ class Settings:
     gradients: Literal["auto", "fused", "loop"]
     reproducible: bool
     population: int | None = None
+    copies: int = 1
+    ema: float | None = None
+    tail: float | None = None
+    least_squares: float | None = None
 
 
 class DPTraining:
@@ -63,31 +67,52 @@ class DPTraining:
         self.settings = settings
         self.steps = 0
 
-    def begin(self, data: SegmentationData, secret: bytes, planned: Callable[[int], int]) -> None:
+    def begin(
+        self,
+        data: SegmentationData,
+        secret: bytes,
+        planned: Callable[[int], int],
+        *,
+        cached: bool = False,
+    ) -> None:
         """Enable Poisson sampling of the data and calibrate the noise.
 
         Args:
             data: data module after setup.
             secret: source of noise and batches.
             planned: function from the batches per epoch to the planned number of steps.
+            cached: features are computed once, so that copies of a sample must be the same in every step.
 
         Raises:
             InputError: the guarantee cannot hold within the planned steps.
         """
         settings = self.settings
         self.steps = 0
-        self.drawn = PoissonData(data, grouped=settings.unit == "patient", size=settings.population)
+        self.drawn = PoissonData(
+            data,
+            grouped=settings.unit == "patient",
+            size=settings.population,
+            copies=settings.copies,
+            repeats=cached and settings.copies > 1,
+        )
         self.follow(secret)
         data.batches = self.drawn
         rate, steps = self.population.rate, planned(self.population.steps)
         delta = settings.delta or default_delta(self.drawn.size)
-        noise = settings.noise
+        noise, release = settings.noise, 0.0
+        if settings.least_squares is not None and settings.epsilon is not None:
+            release = share_of_mu(settings.epsilon, delta=delta, share=settings.least_squares)
         if noise is None:
             assert settings.epsilon is not None
             noise = noise_for(
-                settings.epsilon, delta=delta, rate=rate, steps=steps, accountant=settings.accountant
+                settings.epsilon,
+                delta=delta,
+                rate=rate,
+                steps=steps,
+                accountant=settings.accountant,
+                release=release,
             )
-        self.use(Mechanism(noise, rate, delta, settings.accountant), steps)
+        self.use(Mechanism(noise, rate, delta, settings.accountant, release), steps)
 
     def follow(self, secret: bytes) -> None:
         """Derive all later draws from a secret."""
@@ -129,6 +154,7 @@ class DPTraining:
             "clip": self.settings.clip,
             "rate": self.population.rate,
             "steps": self.steps,
+            "release": self.mechanism.release,
             "accountant": self.mechanism.accountant,
             "reproducible": self.settings.reproducible,
         }
@@ -164,7 +190,10 @@ class DPGradient(GradientComputer):
             seen.append((rows, output))
             return losses
 
-        units = self.private.drawn.unit_of[batch.index.cpu()].to(batch.image.device)
+        drawn = self.private.drawn
+        units = drawn.unit_of[batch.index.cpu()].to(batch.image.device)
+        if drawn.repeats:
+            batch = batch._replace(index=drawn.copy_keys(batch.index))
         clipped = clipped_sum(
             objective,
             parameters,
@@ -177,7 +206,7 @@ class DPGradient(GradientComputer):
         if not bool(torch.isfinite(clipped.norms).all()):
             raise InputError(
                 f"gradients must be finite, got another one at step {self.private.steps}: the training has "
-                "diverged; lower lr or lr_factor"
+                "diverged; lower lr or lr_factor, and count the epsilon of this training, too"
             )
         self.norms, self.sums = clipped.norms, clipped.sums
         return _joined(seen, batch)

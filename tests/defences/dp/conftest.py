@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from seg_mia.defences.dp.mechanism import DPGradient
+from seg_mia.models.smp import Smp
 from tests.defences.dp.helpers import Draws, with_network
+
+HEAD: dict[str, Any] = {"architecture": "Hypercolumn", "encoder": "resnet18", "channels": 3, "classes": 1}
 
 NETWORKS = """
 import torch
@@ -117,3 +121,34 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> Draws:
 
     monkeypatch.setattr(DPGradient, "step", watch)
     return seen
+
+
+@pytest.fixture
+def head(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny config with a pixel classifier on a pre-trained encoder."""
+    read = yaml.safe_load(tiny.read_text())
+    read["model"]["init_args"]["network"] = {"class_path": "seg_mia.models.smp.Smp", "init_args": HEAD}
+    file = tiny.with_name("other") / tiny.name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(read))
+    pretrained = Smp(**HEAD).encoder
+    for name, buffer in pretrained.named_buffers():
+        if name.endswith("running_var"):
+            buffer.fill_(0.5)
+    monkeypatch.setattr(Smp, "imagenet_encoder", lambda _: pretrained.state_dict())
+    return file
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images that encoder was given, pass by pass."""
+    counts: list[int] = []
+    kind = type(Smp(**HEAD).encoder)
+    forward = kind.forward
+
+    def counted(self: Any, x: Any) -> Any:
+        counts.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(kind, "forward", counted)
+    return counts

@@ -31,6 +31,7 @@ def test_the_card_tells_what_was_spent_and_nothing_of_the_members(tiny: Path) ->
         "clip": 0.5,
         "rate": 1 / 3,
         "steps": 3,
+        "release": 0.0,
         "accountant": "rdp",
         "reproducible": True,
     }

@@ -40,6 +40,13 @@ from tests.defences.dp.helpers import KNOWN, UNLIMITED, option, refusal, with_ne
         ({"clip": math.nan}, "clip must be above 0 and finite, got nan"),
         ({"lr_factor": 0.0}, "lr_factor must be above 0 and finite, got 0"),
         ({"physical_batch": 0}, "physical_batch must be at least 1, got 0"),
+        ({"copies": 0}, "copies must be at least 1 and at most physical_batch, 64, got 0"),
+        ({"copies": 8, "physical_batch": 4}, "at most physical_batch, 4, got 8"),
+        ({"ema": 1.0}, "ema must lie between 0 and 1, got 1"),
+        ({"tail": 0.0}, "tail must lie above 0 and be at most 1, got 0"),
+        ({"ema": 0.9, "tail": 0.5}, "weights have one average, got ema 0.9 and tail 0.5"),
+        ({"least_squares": 1.0}, "least_squares must lie between 0 and 1, got 1"),
+        ({"least_squares": 0.1, "epsilon": None, "noise": 1.0}, "takes a share of epsilon, got noise 1"),
         ({"gradients": "fused", "unit": "patient"}, "fused gradients are per image"),
     ],
 )
