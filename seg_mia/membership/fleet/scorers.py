@@ -42,6 +42,10 @@ class ByReferences(Scorer):
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return scores of a target's samples, (n,), from signals that are higher for members."""
 
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return scores as `compare`, comparable between targets, for the audit of a recipe."""
+        return self.compare(target, references, inside)
+
     def learn(self, references: Values, inside: Inside) -> None:
         """Learn from the shadows on all their samples, before the threshold is chosen."""
 
@@ -156,8 +160,9 @@ class LiraOffline(ByReferences):
 class Base(ByReferences):
     """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
 
-    Less the mean over all samples (`less_population`): one number for a victim, which leaves its order as it
-    is and makes scores of several victims comparable.
+    The audit of a recipe takes out each target's mean over the pool (`less_population`): one number a target,
+    which leaves its order as it is and makes scores of several targets comparable. The score of a victim's
+    sample depends on no other sample.
 
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
@@ -175,7 +180,11 @@ class Base(ByReferences):
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `base`."""
-        ratios = base(target, references, inside, online=self.online)
+        return base(target, references, inside, online=self.online)
+
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `base` less its mean over the samples given, of which half are members of every target."""
+        ratios = self.compare(target, references, inside)
         return less_population(ratios, ratios)
 
 
