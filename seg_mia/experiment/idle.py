@@ -1,7 +1,7 @@
 """Settings of data without effect in metadata and configs of earlier runs, which were not refused then."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from seg_mia.config.files import inline, read_yaml
 from seg_mia.config.options import Layer
@@ -17,8 +17,8 @@ _NEUTRAL: dict[str, dict[str, Any]] = {
 def read_resumed(config: Path) -> Layer:
     """Return the config of a run to resume, whose settings without effect are taken back."""
     content = read_yaml(str(config))
-    data: Any = content.get("data")
-    if not isinstance(data, dict) or (now := without_idle(data)) == data:
+    data = content.get("data")
+    if not isinstance(data, dict) or (now := without_idle(cast("ClassSpec", data))) == data:
         return Layer(str(config), content)
     content = content | {"data": now}
     return Layer(inline(content), content)

@@ -42,10 +42,6 @@ class ByReferences(Scorer):
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return scores of a target's samples, (n,), from signals that are higher for members."""
 
-    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return scores as `compare`, comparable between targets, for the audit of a recipe."""
-        return self.compare(target, references, inside)
-
     def learn(self, references: Values, inside: Inside) -> None:
         """Learn from the shadows on all their samples, before the threshold is chosen."""
 

@@ -21,6 +21,7 @@ from seg_mia.membership.fleet import (
 )
 from seg_mia.membership.fleet.joint import fitted_joint
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
+from seg_mia.membership.scorers import Calibrated, Threshold
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
@@ -78,9 +79,9 @@ def test_the_audit_of_a_recipe_takes_out_the_mean_over_the_pool() -> None:
     ratios = base(numbers[0], numbers[1:], inside[1:])
     expected: Values = ratios - ratios.mean()
     np.testing.assert_allclose(Base().pooled(numbers[0], numbers[1:], inside[1:]), expected)
-    scorer = Lira()
     rest = numbers[0], numbers[1:], inside[1:]
-    np.testing.assert_array_equal(scorer.pooled(*rest), scorer.compare(*rest))
+    for scorer in (Lira(), Calibrated(), Threshold()):
+        np.testing.assert_array_equal(scorer.pooled(*rest), scorer.compare(*rest))
 
 
 @pytest.mark.parametrize("online", [True, False])
