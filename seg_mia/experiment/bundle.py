@@ -204,7 +204,7 @@ def _grey_values(
                 f"the bundle {path} must have a_min below a_max, got {low} and {high}; correct it"
             )
         return (low, high), {"level": (low + high) / 2, "width": high - low}
-    usual = standing | _usual_window(resolve(reader))
+    usual: dict[str, Any] = standing | _usual_window(resolve(reader))
     level, width = (usual[name] if given.get(name) is None else given[name] for name in ("level", "width"))
     if not all(type(value) in {int, float} for value in (level, width)):
         raise InputError(
