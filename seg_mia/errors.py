@@ -78,4 +78,5 @@ def refuse_idle(reason: str, **settings: tuple[object, object]) -> None:
     """
     for name, (value, usual) in settings.items():
         if value != usual:
-            raise InputError(f"{name}={value} has no effect {reason}; leave it out, or set it to {usual}")
+            neutral = "null" if usual is None else usual
+            raise InputError(f"{name}={value} has no effect {reason}; leave it out, or set it to {neutral}")

@@ -124,6 +124,11 @@ class Perturbation(ABC):
         bound.apply_defaults()
         return bound.arguments
 
+    @property
+    def fitting_seed(self) -> int:
+        """Seed of the division into the half that the attack is fitted to and the other; 0 without `seed`."""
+        return int(self.settings.get("seed", 0))
+
     def check_knobs(self) -> None:
         """Raise InputError for options out of range, TypeError for unknown ones."""
         settings = self.settings

@@ -87,7 +87,8 @@ class Directed(Targeted):
         super().check_knobs()
         if not self.is_targeted and self.target != "random":
             raise InputError(
-                f"target {self.target!r} applies only to targeted attacks; add targeted true, or leave it out"
+                f"target {self.target!r} applies only to targeted attacks; add targeted true, or "
+                "set target to random"
             )
 
     @property

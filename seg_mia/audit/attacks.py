@@ -14,7 +14,7 @@ from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Option, options_of, words_of
 from seg_mia.errors import InputError
-from seg_mia.experiment.plan import is_certification, is_membership
+from seg_mia.experiment.named_attack import is_certification, is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier

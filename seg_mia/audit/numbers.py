@@ -12,7 +12,13 @@ from seg_mia.config.options import Option
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Shadow, plan
-from seg_mia.experiment.requirements import check_fleet, check_images, check_membership, planned_model
+from seg_mia.experiment.requirements import (
+    check_enough,
+    check_fleet,
+    check_images,
+    check_membership,
+    planned_model,
+)
 from seg_mia.experiment.trained_networks import load_shadow, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.runs import read_run
@@ -96,6 +102,7 @@ def _check(step: AuditStep, attack: PreparedAttack, networks: PlannedNetworks) -
     needs = instance.scorer.needs
     if by_fleet(attack, settings):
         assert settings.fleet is not None
+        check_enough(victim, limited=True)
         check_fleet(needs, settings.fleet.count)
         return
     shadows = networks.shadows(step, victim, needs.maximum)

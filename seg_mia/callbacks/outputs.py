@@ -1,5 +1,6 @@
 """Types of step outputs, passed from tasks to callbacks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.certify import Certificate
 from seg_mia.data.predictions import SignalSamples
+from seg_mia.data.trained_model import TrainedModel
 from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.results.robustness import FittingSet, SanityCheck
 
@@ -71,6 +73,7 @@ class Findings:
         seeds: scores and threshold of each seed.
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.
+        shadows: those of the attack, without any that did not train.
     """
 
     samples: SignalSamples
@@ -79,3 +82,4 @@ class Findings:
     seeds: list[tuple[Scores, float]] = field(default_factory=list)
     last: list[Scores] = field(default_factory=list)
     regression: QuantileScores | None = None
+    shadows: Sequence[TrainedModel] = ()

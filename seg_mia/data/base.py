@@ -49,8 +49,7 @@ class SegmentationData(LightningDataModule):
             `patient` or both, or a mapping of parts to text files, or `{nnunet: splits_final.json, fold: 0}`
             (`seg_mia.data.stated_parts.read_parts`). Parts are train, test, reference; shadow, or
             shadow_train and shadow_test. Drawn at random if not given.
-        mixed_patients: treatment of patients in several stated parts: an error, or counting them as
-            reference.
+        mixed_patients: treatment of patients in several stated parts: an error, or reference.
         role: half of the split used by this run: victim or shadow.
         shadow: number of the shadow model, from 0, among several: each trains on a random half (whole
             patients) of the members and non-members of its pool, and each sample is in half of the shadows
@@ -70,8 +69,7 @@ class SegmentationData(LightningDataModule):
         patch_foreground: share of patches centred on a foreground pixel.
         cache: folder for decoded samples; $SEG_MIA_CACHE or the user's cache folder if not given.
         duplicates: lists of ids with the same content, which stay on one side of the split.
-        near_duplicates: `prepare.json`, written by `prepare` for this data; its pairs of near duplicates
-            stay on one side, too.
+        near_duplicates: `prepare.json`, written by `prepare` for this data; its pairs stay together, too.
         duplicate_positions: the two settings above as stored in a checkpoint (positions among the sorted
             ids); not to be set by hand.
         stratify: number of bins of the foreground fraction for a stratified split, in which members and

@@ -121,12 +121,21 @@ def check_window(card: Card, layers: Sequence[Layer], options: Sequence[Option])
     for option in options:
         if option.value is not None and option.is_below("data"):
             given |= _stated(option)[1]
+    usual = _usual_window(resolve(card.data["class_path"]))
     for name in ("level", "width", "windows", "percentiles"):
-        if name in stated and given.get(name, stated[name]) != stated[name]:
+        if name not in stated or name not in given:
+            continue
+        new, old = (usual.get(name) if value is None else value for value in (given[name], stated[name]))
+        if new != old:
             raise InputError(
-                f"this bundle's network was adopted with data.{name} {stated[name]}, got {given[name]}, with "
+                f"this bundle's network was adopted with data.{name} {old}, got {given[name]}, with "
                 "which it would see other grey values; leave it out, or adopt the bundle again"
             )
+
+
+def _usual_window(reader: type) -> dict[str, float]:
+    """Return the level and the width that a reader of volumes has where none are given."""
+    return dict(zip(("level", "width"), getattr(reader, "usual_window", ()), strict=False))
 
 
 def _weights(bundle: Bundle) -> str | None:
@@ -195,7 +204,8 @@ def _grey_values(
                 f"the bundle {path} must have a_min below a_max, got {low} and {high}; correct it"
             )
         return (low, high), {"level": (low + high) / 2, "width": high - low}
-    level, width = (given.get(name, standing[name]) for name in ("level", "width"))
+    usual: dict[str, Any] = standing | _usual_window(resolve(reader))
+    level, width = (usual[name] if given.get(name) is None else given[name] for name in ("level", "width"))
     if not all(type(value) in {int, float} for value in (level, width)):
         raise InputError(
             f"data.level and data.width must be numbers, got {level!r} and {width!r}; correct them"

@@ -37,7 +37,7 @@ from seg_mia.experiment.attack_callbacks import image_results, image_task, membe
 from seg_mia.experiment.membership import check_victim, infer, membership_summary
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, plan, teacher_plan
-from seg_mia.experiment.recipe import finish_network, in_fleet, without_untrained
+from seg_mia.experiment.recipe import finish_network, in_fleet
 from seg_mia.experiment.request import requested
 from seg_mia.experiment.trained_networks import behind_release, load_shadows, load_teacher, unseen_of
 from seg_mia.experiment.trainer_checks import (
@@ -349,8 +349,6 @@ class Experiment(LightningCLI):
         shadows = load_shadows(self.plan, data, self.modules)
         if self.release is not None:
             shadows = [behind_release(shadow, self.release, released) for shadow in shadows]
-        if attack.scorer.needs.queries_judged:
-            shadows = without_untrained(shadows, self.trainer.strategy.root_device)
         built = [plain_settings(self._get(self.config, part)) for part in ("model", "release")]
         victim = TrainedModel(lambda: network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
@@ -363,7 +361,6 @@ class Experiment(LightningCLI):
             attack,
             self.release,
             victim=victim,
-            shadows=shadows,
             findings=findings,
             settings={"attack": plain_settings(self._get(self.config, "attack")), "release": released},
         )

@@ -7,9 +7,7 @@ from lightning.pytorch import Trainer
 
 from seg_mia.callbacks.membership_results import summarise
 from seg_mia.callbacks.outputs import Findings
-from seg_mia.checkpoint import (
-    same_start,
-)
+from seg_mia.checkpoint import same_start
 from seg_mia.config.spec import parameters
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.trained_model import TrainedModel, judged_data, log_left_out
@@ -25,6 +23,7 @@ from seg_mia.experiment.answers import (
 )
 from seg_mia.experiment.classifier import ClassifierLearner
 from seg_mia.experiment.plan import Plan
+from seg_mia.experiment.recipe import without_untrained
 from seg_mia.experiment.requirements import check_membership
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.membership.answers import Fleet
@@ -58,21 +57,18 @@ def infer(
             victim; its AUC must be 0.5. Of several shadows the first is used, and excluded from the attack.
 
     Raises:
-        InputError: incompatible sides, too few or too many shadows, or too few samples.
+        InputError: incompatible sides, too few or too many shadows, or too few samples, also without the
+            shadows that did not train.
     """
     needs = attack.scorer.needs
-    if not shadows and control:
-        raise InputError(
-            "a negative control queries a shadow, got none; name one, --shadow PATH, or leave it out"
-        )
-    for shadow in shadows:
-        check_pair(victim, shadow, needs)
-    queried, others = controlled(victim, shadows, needs) if control else (victim, shadows)
-    check_membership(attack, victim, shadows, seed=seed, control=control)
-    log_left_out(victim, shadows)
-    shadows = others
+    queried, others = _checked(attack, victim, shadows, seed=seed, control=control)
     first = trainer(0)
     device = first.strategy.root_device
+    if needs.queries_judged and len(kept := without_untrained(shadows, device)) < len(shadows):
+        shadows = kept
+        queried, others = _checked(attack, victim, shadows, seed=seed, control=control)
+    log_left_out(victim, shadows)
+    used, shadows = shadows, others
     signal = of_classes(attack.signal, victim.data.source.classes)
     judged = side_samples(victim, queried, device, query=signal.queries_victim, limited=True)
     features = attack.scorer.by_nonmembers or attack.scorer.by_features
@@ -87,8 +83,27 @@ def infer(
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
     return Findings(
-        judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last, guesses.regression
+        judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last, guesses.regression, used
     )
+
+
+def _checked(
+    attack: Membership, victim: TrainedModel, shadows: Sequence[TrainedModel], *, seed: int, control: bool
+) -> tuple[TrainedModel, Sequence[TrainedModel]]:
+    """Return the queried network and the shadows compared with it; arguments and errors as for `infer`.
+
+    No network is queried.
+    """
+    if not shadows and control:
+        raise InputError(
+            "a negative control queries a shadow, got none; name one, --shadow PATH, or leave it out"
+        )
+    needs = attack.scorer.needs
+    for shadow in shadows:
+        check_pair(victim, shadow, needs)
+    chosen = controlled(victim, shadows, needs) if control else (victim, shadows)
+    check_membership(attack, victim, shadows, seed=seed, control=control)
+    return chosen
 
 
 def controlled(
@@ -199,7 +214,6 @@ def membership_summary(
     release: Release | None,
     *,
     victim: TrainedModel,
-    shadows: Sequence[TrainedModel],
     findings: Findings,
     settings: Mapping[str, Any],
 ) -> MembershipSummary:
@@ -210,12 +224,12 @@ def membership_summary(
         attack: the attack.
         release: output perturbation of the victim, if any.
         victim: the victim and its data.
-        shadows: shadows used by the attack.
-        findings: scores of the attack.
+        findings: scores of the attack, and its shadows.
         settings: settings of `attack` and `release`, as plain values.
     """
     assert plan.card is not None
-    cards = [shadow.card for shadow in plan.shadows]
+    used = [shadow.file for shadow in findings.shadows]
+    cards = [shadow.card for shadow in plan.shadows if shadow.file in used]
     privacy = guarantee(plan.card.privacy, f"{plan.checkpoint}: privacy guarantee in its card")
     return MembershipSummary(
         attack=settings["attack"],
@@ -227,11 +241,11 @@ def membership_summary(
             "shadow": list(dict.fromkeys(name for card in cards for name in defence_names(card))),
         },
         victim=str(plan.checkpoint),
-        shadows=[str(shadow.file) for shadow in shadows],
+        shadows=[str(file) for file in used],
         control=bool(plan.request.control),
         privacy=privacy,
         same_seed=any(same_start(plan.card, card) for card in cards),
-        data=ScoredData.model_validate(judged_data(victim, shadows)),
+        data=ScoredData.model_validate(judged_data(victim, findings.shadows)),
         victim_queries=queries_of(victim.network),
         sampling=attack.scorer.attacker if attack.scorer.needs.queries_judged else None,
         **dict(summarise(findings, privacy)),

@@ -7,21 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.attacks.certify import Certification
 from seg_mia.checkpoint import Card, network_spec, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
-from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
+from seg_mia.config.files import Config, find_file, inline, is_inline, known, named
 from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
-from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
 from seg_mia.experiment.bundle import check_window, config_of_bundle
+from seg_mia.experiment.idle import read_resumed, without_idle
+from seg_mia.experiment.named_attack import is_membership, scorer_needs
 from seg_mia.experiment.nnunet import config_of
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
-from seg_mia.membership import scorers
 from seg_mia.membership.answers import Fleet
-from seg_mia.membership.base import Membership
 from seg_mia.models.prompts import check_same_prompts
 from seg_mia.runs import (
     CHECKPOINTS,
@@ -242,7 +240,7 @@ def _resumed(request: RunRequest, run: Path) -> Plan:
     return Plan(
         replace(request, runs=str(run.parent.parent)),
         "fit",
-        (Layer(str(config), read_yaml(str(config))), *request.options),
+        (read_resumed(config), *request.options),
         run.resolve().parent,
         version=run.resolve().name,
         checkpoint=last if last.is_file() else None,
@@ -323,7 +321,7 @@ def _of_card(card: Card, file: Path) -> Layer:
 
 def _data(data: ClassSpec, run: Path) -> ClassSpec:
     """Return the data settings of checkpoint metadata; its paths count only where its run lies."""
-    spec = without_machine(data)
+    spec = without_machine(without_idle(data))
     if not (run / SALT).is_file():
         for name in PATHS:
             spec["init_args"].pop(name, None)
@@ -344,52 +342,6 @@ def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
         if is_adopted(adopted_victim):  # no shadow may exist: AUC and rates need none
             return adopted_victim, fitting_shadows(runs, adopted_victim)
     return newest_fitting(runs, victim, shadows, most=needs.maximum, apart=not needs.queries_judged)
-
-
-def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
-    """Return the shadows required by a membership attack, from its scorer's class, before it is built.
-
-    Args:
-        attack: as in `is_membership`.
-        options: command-line options, which may set another scorer.
-    """
-    attack = _read(attack)
-    arguments = attack.get("init_args") if isinstance(attack, dict) else None
-    scorer = arguments.get("scorer") if isinstance(arguments, dict) else None
-    for option in options:
-        if option.flag in {"--attack.scorer", "--attack.scorer.class_path"}:
-            scorer = option.value
-    if isinstance(scorer, str) and is_inline(scorer):
-        scorer = read_yaml(scorer)
-    path = scorer.get("class_path") if isinstance(scorer, dict) else scorer
-    path = path if isinstance(path, str) else ""
-    kind = class_at(path) if "." in path else vars(scorers).get(path)
-    return kind.needs if isinstance(kind, type) and issubclass(kind, scorers.Scorer) else Fleet()
-
-
-def is_membership(attack: object) -> bool:
-    """Return whether an attack, given as file, class path or inline mapping, is a membership attack."""
-    return _is_of(attack, Membership)
-
-
-def is_certification(attack: object) -> bool:
-    """Return whether an attack, given in the same ways, is no attack but a certification."""
-    return _is_of(attack, Certification)
-
-
-def _is_of(attack: object, base: type) -> bool:
-    attack = _read(attack)
-    if isinstance(attack, dict):
-        attack = attack.get("class_path")
-    if not isinstance(attack, str) or "." not in attack:
-        return False
-    return issubclass(class_at(attack), base)
-
-
-def _read(part: object) -> object:
-    """Return the mapping in a file or an inline text; class paths and mappings are returned unchanged."""
-    is_file = isinstance(part, str) and (is_inline(part) or part.endswith((".yaml", ".yml")))
-    return read_yaml(str(part)) if is_file else part
 
 
 def _part(name: str | None, layers: Sequence[Layer], kind: str) -> object:

@@ -262,7 +262,7 @@ def recipe_results(
     utility = {subset: {"dice": float(values.mean())} for subset, values in dice.items()}
     results = list[RecipeResult]()
     for name, attack in attacks.items():
-        arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.compare
+        arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
         audit = recipe_audit(
             *arrays, standardise=standardise, columns=signals.columns, altered=signals.altered

@@ -58,8 +58,9 @@ def check_membership(
     """
     scorer = attack.scorer
     scorer.needs.check_count(len(shadows))
-    for side in (victim, *shadows):
-        check_enough(side)
+    check_enough(victim, limited=True)
+    for shadow in shadows:
+        check_enough(shadow)
     if scorer.by_nonmembers:
         queried = shadows[0] if control else victim
         for shadow in shadows:
@@ -86,13 +87,23 @@ def check_fleet(needs: Fleet, count: int) -> None:
     needs.check(np.stack([in_turn, ~in_turn], axis=1))
 
 
-def check_enough(side: TrainedModel) -> None:
-    """Raise InputError for fewer than two members or non-members to evaluate, or those of one patient."""
+def check_enough(side: TrainedModel, *, limited: bool = False) -> None:
+    """Raise InputError for fewer than two members or non-members to evaluate, or those of one patient.
+
+    Args:
+        side: the victim or a shadow.
+        limited: apply the `limit` of the data, as to the victim's samples.
+    """
     data = side.data
     parts: tuple[Subset, ...] = ("members", "nonmembers")
     for part in parts:
-        groups = {data.source.groups[i] for i in side.judged(part)}
+        groups = {data.source.groups[i] for i in side.judged(part, limited=limited)}
         if len(groups) < 2:
+            if limited and len({data.source.groups[i] for i in side.judged(part)}) > 1:
+                raise InputError(
+                    f"membership needs at least 2 {part} in each half, --data.limit {data.limit} leaves "
+                    f"{len(groups)} of the {data.role}'s; raise the limit, or leave it out"
+                )
             why = ", ".join(f"{count} {reason}" for reason, count in side.left_out.items() if count)
             raise InputError(
                 f"membership needs at least 2 {part} in each half, from 2 groups if there are groups, the "
@@ -113,7 +124,7 @@ def check_images(attack: Perturbation | Certification, data: SegmentationData) -
     if isinstance(attack, Certification):
         return
     if attack.fits:
-        patient_halves(images, data.source.groups, attack.settings["seed"])
+        patient_halves(images, data.source.groups, attack.fitting_seed)
     check_targets(attack, data)
 
 

@@ -28,6 +28,7 @@ from seg_mia.data.trained_model import TrainedModel
 from seg_mia.defences.base import wrapped
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
+from seg_mia.experiment.idle import without_idle
 from seg_mia.experiment.modules import DataModules
 from seg_mia.experiment.plan import Plan, Shadow
 
@@ -74,7 +75,9 @@ def load_shadow(
     local = {
         name: data.hparams[name] for name in ("root", "splits", "cache", "workers") if name in data.hparams
     }
-    arguments = without_machine(card.data)["init_args"] | local | {"batch_size": data.batch_size}
+    arguments = (
+        without_machine(without_idle(card.data))["init_args"] | local | {"batch_size": data.batch_size}
+    )
     if "root" not in local:
         arguments.pop("root", None)
     try:

@@ -100,6 +100,10 @@ class Scorer(ABC):
             "such as mia-lira"
         )
 
+    def pooled(self, target: Values, references: Values, inside: Members) -> Values:
+        """Return scores as `compare`, comparable between targets, for the audit of a recipe."""
+        return self.compare(target, references, inside)
+
     @abstractmethod
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the scores of the victim's samples, after `fit` on the same shadows.

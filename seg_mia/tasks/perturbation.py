@@ -93,7 +93,7 @@ class PerturbationTest(LightningModule):
             )
         if self.attack.fits and self.fitting is None:
             data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
-            seed = self.attack.settings["seed"]
+            seed = self.attack.fitting_seed
             self.fitting, _ = patient_halves(data.attacked(), data.source.groups, seed)
             data.withheld = tuple(self.fitting.tolist())
 

@@ -52,6 +52,14 @@ def refused(victim: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
             "attacks: [{{attack: asma, settings: {{target: white, target_class: 2}}}}]",
             "target_class must be below the 2 classes, got 2",
         ),
+        (
+            "fleet: {{count: 6}}, data: {{nonmembers: 1}}, attacks: [mia-base]",
+            "at least 2 nonmembers in each half, .* the victim's half has 1",
+        ),
+        (
+            "shadow: {victim}, attacks: [{{attack: mia-global-loss, data: {{limit: 1}}}}]",
+            "--data.limit 1 leaves 1 of the victim's; raise the limit",
+        ),
         ("attacks: [{{attack: universal, data: {{limit: 1}}}}]", "images of two patients, got 1"),
         (
             "attacks: [{{attack: certify, settings: {{groups: [[[0], [1], [2]]], thresholds: [0.2]}}}}]",

@@ -152,5 +152,9 @@ def test_another_window_on_an_adopted_bundle_is_refused() -> None:
         for layers, chosen in (([layer], []), ([], options)):
             with pytest.raises(InputError, match=f"was adopted with data.{name} "):
                 check_window(card, layers, chosen)
+    unstated = replace(card, data={"class_path": VOLUMES, "init_args": {"level": None, "width": None}})
+    check_window(unstated, [], [Option("--data.level", "40"), Option("--data.width", "null")])
+    with pytest.raises(InputError, match=r"was adopted with data.level 40.0, got 0"):
+        check_window(unstated, [], [Option("--data.level", "0")])
     other = replace(card, model=model("seg_mia.models.smp.Smp"))
     check_window(other, [], [Option("--data.level", "0")])

@@ -1,6 +1,7 @@
 """Difficulty calibration by means of many networks, whose answers are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 
 from seg_mia.callbacks.membership_curves import MembershipCurves
 from seg_mia.callbacks.outputs import Findings
+from seg_mia.checkpoint import Card
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
+from seg_mia.experiment import membership
 from seg_mia.experiment.answers import seen_by
-from seg_mia.experiment.membership import infer
+from seg_mia.experiment.membership import infer, membership_summary
+from seg_mia.experiment.plan import Plan, Shadow
+from seg_mia.experiment.request import RunRequest
 from seg_mia.membership import auc, auc_bounds, image_loss
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Calibrated
@@ -132,6 +137,56 @@ def test_the_control_asks_a_shadow_that_saw_none_of_the_samples(root: Path) -> N
         infer(ATTACK, victim, fleet(root, 2, "victim"), trainer=trainer, seed=0, control=True)
     with pytest.raises(InputError, match="got 1 shadow; name two or more"):
         infer(ATTACK, victim, fleet(root, 1, "shadow"), trainer=trainer, seed=0, control=True)
+
+
+def test_no_shadow_is_queried_before_the_sides_are_checked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def queried(*_: object) -> None:
+        raise AssertionError("a shadow was queried")
+
+    monkeypatch.setattr(membership, "without_untrained", queried)
+    shadows = fleet(root, 6, "victim")
+    with pytest.raises(InputError, match="the victim's half has 1"):
+        infer(ATTACK, side(root, 0, nonmembers=1), shadows, trainer=trainer, seed=0)
+    unseen = tuple(shadows[2].data.splits.members)
+    shadows[2] = replace(shadows[2], unseen=unseen)
+    with pytest.raises(InputError, match=r"the shadow's half has 0, \d+ untrained left out"):
+        infer(ATTACK, side(root, 0), shadows, trainer=trainer, seed=0)
+
+
+def test_shadows_left_out_are_in_no_result_and_what_remains_must_suffice(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, shadows = side(root, 0), fleet(root, 6, "victim")
+    monkeypatch.setattr(membership, "without_untrained", lambda sides, _: sides[1:])
+    findings = infer(ATTACK, victim, shadows, trainer=trainer, seed=0)
+    assert list(findings.shadows) == shadows[1:]
+    summary = membership_summary(
+        plan_of(victim, shadows),
+        ATTACK,
+        None,
+        victim=victim,
+        findings=findings,
+        settings={"attack": {}, "release": None},
+    )
+    assert summary.shadows == [str(shadow.file) for shadow in shadows[1:]]
+    assert summary.defences["shadow"] == ["D1", "D2", "D3", "D4", "D5"]
+    monkeypatch.setattr(membership, "without_untrained", lambda sides, _: sides[:1])
+    with pytest.raises(InputError, match="not trained on it, 12 of 24 have fewer among 1"):
+        infer(ATTACK, victim, shadows, trainer=trainer, seed=0)
+
+
+def plan_of(victim: TrainedModel, shadows: Sequence[TrainedModel]) -> Plan:
+    """Return the plan of an attack on networks of which shadow k was trained with the defence Dk."""
+    cards = [
+        Card(model={"class_path": "M", "init_args": {"defences": listed}}, classes=2, channels=3)
+        for listed in ([], *([{"class_path": f"own.D{k}"}] for k in range(len(shadows))))
+    ]
+    known = tuple(Shadow(shadow.file, card) for shadow, card in zip(shadows, cards[1:], strict=True))
+    return Plan(
+        RunRequest("test"), "test", (), victim.file, checkpoint=victim.file, card=cards[0], shadows=known
+    )
 
 
 def test_one_shadow_of_a_pair_does_not_suffice(root: Path) -> None:

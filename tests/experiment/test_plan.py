@@ -7,7 +7,7 @@ import pytest
 
 from seg_mia.config.files import find_config
 from seg_mia.config.options import options_in
-from seg_mia.experiment.plan import scorer_needs
+from seg_mia.experiment.named_attack import scorer_needs
 from seg_mia.membership.scorers import Calibrated, Threshold
 
 CALIBRATED = "seg_mia.membership.scorers.Calibrated"

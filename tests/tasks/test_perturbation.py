@@ -1,7 +1,9 @@
 """What is measured of a returned image, on a network whose prediction is known by hand."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,9 @@ from torch.testing import assert_close
 from seg_mia.attacks.asma import Asma
 from seg_mia.attacks.base import Adversarial, Perturbation
 from seg_mia.attacks.pgd import Pgd
+from seg_mia.attacks.universal import Universal
 from seg_mia.data.samples import Batch
+from seg_mia.experiment.requirements import check_images
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.similarity import ssim
 from seg_mia.models.prompts import boxes
@@ -51,6 +55,25 @@ class Shifted(Perturbation):
 
 class Everywhere(Shifted):
     keeps_padding = False
+
+
+class Fitted(Shifted):
+    """Fitted to one half of the patients, without an option `seed`."""
+
+    fits = True
+
+
+def test_an_own_attack_that_is_fitted_needs_no_seed() -> None:
+    assert Fitted().fitting_seed == 0
+    assert Universal(seed=3).fitting_seed == 3
+    source = SimpleNamespace(groups=list("abcd"), classes=2, channels=1)
+    data: Any = SimpleNamespace(attacked=lambda: np.arange(4), source=source, subset="nonmembers")
+    check_images(Fitted(), data)
+    task = PerturbationTest(Bright(), Fitted())
+    task._trainer = cast("Any", SimpleNamespace(limit_test_batches=1.0, datamodule=data))
+    task.setup("test")
+    assert task.fitting is not None
+    assert len(task.fitting) == len(data.withheld) == 2
 
 
 @pytest.mark.parametrize("attack", [Shifted(), Everywhere()])

@@ -109,7 +109,10 @@ class FolderSource(FilePairs):
             self.samples = _grouped(folder, (images, masks), channel_endings, mask_ending, label_files)
         elif manifest is None:
             if group_column is not None:
-                raise InputError(f"group_column={group_column} needs a manifest, got none; set manifest")
+                raise InputError(
+                    f"group_column={group_column} needs a manifest, got none; set manifest, or "
+                    "group_column to null"
+                )
             columns = {"image_column": (image_column, "image"), "mask_column": (mask_column, "mask")}
             refuse_idle("without a manifest", **columns)
             image_files, mask_files, left_out = _by_ending(folder, (images, masks), endings)

@@ -44,8 +44,8 @@ class Btcv(Slices):
         root: the folder; if not given, `BTCV` or `btcv` under $SEG_MIA_DATA.
         target: `organs` has 14 classes, background and `ORGANS`; `eight` has 9, background and aorta,
             gallbladder, left and right kidney, liver, pancreas, spleen and stomach; `liver` has 2.
-        level: centre of the grey window in Hounsfield units; set it to null beside `percentiles`.
-        width: width of the window; with level 75, -125 to 275, the usual window for this data set.
+        level: centre of the grey window in Hounsfield units; 75 if not given.
+        width: width of the window, 400 if not given; with level 75, -125 to 275, usual for this data set.
         unoriented: axis directions of volumes without orientation, such as LAS; None rejects such volumes.
         patient: regular expression matched against the number in a volume's name; its first group is the
             patient. If not given, each volume is a separate patient.
@@ -53,12 +53,14 @@ class Btcv(Slices):
         nonmembers: see `SegmentationData`.
     """
 
+    usual_window = (75.0, 400.0)
+
     def __init__(
         self,
         *,
         target: Target = "organs",
-        level: float | None = 75.0,
-        width: float | None = 400.0,
+        level: float | None = None,
+        width: float | None = None,
         unoriented: str | None = None,
         patient: str | None = None,
         members: int | None = 400,

@@ -22,7 +22,7 @@ from seg_mia.data.unknown_labels import UnknownLabelsError, counted
 from seg_mia.data.volumes.geometry import Axis, Scan, VolumeCache, check_same, remarks_on
 from seg_mia.data.volumes.label_classes import classes_in
 from seg_mia.data.volumes.slice_index import SliceIndex, counted_labels
-from seg_mia.data.volumes.windows import WindowCache, Windows, WindowSetting, in_window, windows_of
+from seg_mia.data.volumes.windows import USUAL, WindowCache, Windows, WindowSetting, in_window, windows_of
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
@@ -311,8 +311,8 @@ class Slices(SegmentationData):
 
     Args:
         root: data set folder; all files must lie inside it.
-        level: centre of the grey window, in Hounsfield units for CT; null is 40.
-        width: width of the window; with level 40 and width 400, -160 is black and 240 is white, the usual
+        level: centre of the grey window, in Hounsfield units for CT; 40 if not given.
+        width: width of the window, 400 if not given; with level 40, -160 is black and 240 is white, the usual
             abdominal soft-tissue window.
         axis: slice direction: axial, coronal or sagittal.
         minimum: least number of foreground pixels per slice, at the original size; 0 includes empty slices.
@@ -330,6 +330,8 @@ class Slices(SegmentationData):
     """Treatment of label ids without a class."""
     regions: tuple[str, ...] = ()
     """Names of labels that may overlap, whose sets are the classes."""
+    usual_window = USUAL
+    """Level and width where none are given."""
 
     def __init__(
         self,
@@ -337,8 +339,8 @@ class Slices(SegmentationData):
         members: int | None,
         nonmembers: int | None,
         root: str | None = None,
-        level: float | None = 40.0,
-        width: float | None = 400.0,
+        level: float | None = None,
+        width: float | None = None,
         axis: Axis = "axial",
         minimum: int = 1,
         every: int = 1,
@@ -350,7 +352,7 @@ class Slices(SegmentationData):
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.root = root
         self.slicing = Slicing(
-            windows=windows_of(level, width, windows, percentiles),
+            windows=windows_of(level, width, windows, percentiles, usual=self.usual_window),
             axis=axis,
             minimum=minimum,
             every=every,

@@ -21,7 +21,7 @@ from seg_mia.data.volumes.nifti_file import NiftiFile, is_volume
 from seg_mia.data.volumes.resampling import Around, Shaping
 from seg_mia.data.volumes.slice_index import SliceIndex
 from seg_mia.data.volumes.slices import Case, Unlisted
-from seg_mia.data.volumes.windows import Windows, WindowSetting, in_window, windows_of
+from seg_mia.data.volumes.windows import USUAL, Windows, WindowSetting, in_window, windows_of
 from seg_mia.errors import InputError
 from seg_mia.metrics.label_sets import LabelSets, label_names
 from seg_mia.metrics.labels import IGNORE
@@ -209,8 +209,8 @@ class Volumes(SegmentationData):
         size: voxels along [D, H, W]; larger volumes are cropped, smaller ones padded, and padding is ignored.
             If not given, all volumes must have one size.
         around: what a crop is centred on: the volume, or the box that its foreground fills.
-        level: centre of the grey window, in Hounsfield units for CT; null is 40.
-        width: width of the window; with level 40 and width 400, -160 is black and 240 is white.
+        level: centre of the grey window, in Hounsfield units for CT; 40 if not given.
+        width: width of the window, 400 if not given; with level 40, -160 is black and 240 is white.
         windows: level and width of each channel, `[[40, 400], [300, 1500]]`, instead of one for all; null for
             a channel takes `percentiles`.
         percentiles: two percentiles of a volume's voxels other than 0 that are black and white, such as
@@ -218,6 +218,9 @@ class Volumes(SegmentationData):
         members: see `SegmentationData`, also for all further arguments; patients stay on one side of a split.
         nonmembers: see `SegmentationData`.
     """
+
+    usual_window = USUAL
+    """Level and width where none are given."""
 
     def __init__(
         self,
@@ -232,15 +235,15 @@ class Volumes(SegmentationData):
         spacing: list[float] | None = None,
         size: list[int] | None = None,
         around: Around = "centre",
-        level: float | None = 40.0,
-        width: float | None = 400.0,
+        level: float | None = None,
+        width: float | None = None,
         windows: WindowSetting | None = None,
         percentiles: list[float] | None = None,
         **split_and_loading: Any,
     ) -> None:
         super().__init__(members=members, nonmembers=nonmembers, **split_and_loading)
         self.root, self.unlisted = root, unlisted
-        self.windows = windows_of(level, width, windows, percentiles)
+        self.windows = windows_of(level, width, windows, percentiles, usual=self.usual_window)
         self.organs, self.regions = classes_by_id(organs, labels, regions), tuple(regions or ())
         self.shaping = shaping_of(spacing, size, around)
 

@@ -12,7 +12,7 @@ from seg_mia.errors import InputError, refuse_idle
 
 Window = tuple[float, float]
 """Level, the centre, and width, in the unit of the volume."""
-LEVEL, WIDTH = 40.0, 400.0
+USUAL: Window = (40.0, 400.0)
 """The usual window of the abdomen, in Hounsfield units."""
 WindowSetting = list[list[float] | None]
 _MOST = 1 << 24
@@ -31,8 +31,8 @@ class Windows:
             channels without a window of their own, instead of level and width.
     """
 
-    level: float = LEVEL
-    width: float = WIDTH
+    level: float = USUAL[0]
+    width: float = USUAL[1]
     channels: tuple[Window | None, ...] = ()
     percentiles: tuple[float, ...] | None = None
 
@@ -123,15 +123,27 @@ def windows_of(
     width: float | None,
     channels: Sequence[Sequence[float] | None] | None,
     percentiles: Any,
+    *,
+    usual: Window = USUAL,
 ) -> Windows:
-    """Return the windows that these options state; None is the usual level or width.
+    """Return the windows that these options state.
 
-    Raises InputError for values out of range, and a level or a width that windows or percentiles replace.
+    Args:
+        level: as in `Windows`; None is the usual one.
+        width: likewise.
+        channels: as in `Windows`.
+        percentiles: as in `Windows`.
+        usual: level and width of the reader; where they are given, they count as not given, as runs before
+            level and width could be null have them in their metadata.
+
+    Raises:
+        InputError: values out of range, a level or a width that windows or percentiles replace.
     """
     replaced_by = "windows" if channels else "percentiles" if percentiles is not None else None
-    level, width = LEVEL if level is None else level, WIDTH if width is None else width
     if replaced_by is not None:
-        refuse_idle(f"beside {replaced_by}", level=(level, LEVEL), width=(width, WIDTH))
+        chosen = (None if value == own else value for value, own in zip((level, width), usual, strict=True))
+        refuse_idle(f"beside {replaced_by}", **{name: (next(chosen), None) for name in ("level", "width")})
+    level, width = usual[0] if level is None else level, usual[1] if width is None else width
     for pair in channels or ():
         if pair is not None and len(pair) != 2:
             raise InputError(f"windows must be pairs of level and width, got {channels}; correct them")

@@ -156,8 +156,9 @@ class LiraOffline(ByReferences):
 class Base(ByReferences):
     """The sample's likelihood under the victim over its mean likelihood under shadows (`base`).
 
-    Less the mean over all samples (`less_population`): one number for a victim, which leaves its order as it
-    is and makes scores of several victims comparable.
+    The audit of a recipe takes out each target's mean over the pool (`less_population`): one number a target,
+    which leaves its order as it is and makes scores of several targets comparable. The score of a victim's
+    sample depends on no other sample.
 
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
@@ -175,7 +176,11 @@ class Base(ByReferences):
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return `base`."""
-        ratios = base(target, references, inside, online=self.online)
+        return base(target, references, inside, online=self.online)
+
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `base` less its mean over the samples given, of which half are members of every target."""
+        ratios = self.compare(target, references, inside)
         return less_population(ratios, ratios)
 
 

@@ -21,6 +21,7 @@ from seg_mia.membership.fleet import (
 )
 from seg_mia.membership.fleet.joint import fitted_joint
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
+from seg_mia.membership.scorers import Calibrated, Threshold
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
@@ -41,17 +42,12 @@ def fleet(
     return answers[0], answers[1:], numbers, inside
 
 
-def less_mean(ratios: Values) -> Values:
-    """Return log ratios less InfoRMIA's second term over the samples themselves."""
-    return np.asarray(ratios - ratios.mean(), dtype=np.float64)
-
-
 def test_likelihood_ratios_of_several_victims_are_comparable() -> None:
     # Networks that differ in level by more than membership changes the likelihood.
     generator = np.random.default_rng(5)
     inside = members_of(generator, 8, 400)
     signals = signals_of(generator, inside, effect=0.4, difficulty=1.0, noise=0.3, level=2) - 30
-    scores = attacked(signals, inside, Base().compare)
+    scores = attacked(signals, inside, Base().pooled)
     single = np.mean([auc(row, members) for row, members in zip(scores, inside, strict=True)])
     assert pooled_auc(scores, inside).value == pytest.approx(single, abs=0.02)
     levelled = attacked(signals, inside, base)
@@ -71,11 +67,36 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
                 levels[0], levels[1:], inside[1:], effect=fitted_joint(standardised(numbers[1:]), inside[1:])
             ),
         ),
-        (Base(), less_mean(base(numbers[0], numbers[1:], inside[1:]))),
-        (Base(online=False), less_mean(base(numbers[0], numbers[1:], inside[1:], online=False))),
+        (Base(), base(numbers[0], numbers[1:], inside[1:])),
+        (Base(online=False), base(numbers[0], numbers[1:], inside[1:], online=False)),
     ):
         scorer.fit(shadows)
         np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
+
+
+def test_the_audit_of_a_recipe_takes_out_the_mean_over_the_pool() -> None:
+    _, _, numbers, inside = fleet(6)
+    ratios = base(numbers[0], numbers[1:], inside[1:])
+    expected: Values = ratios - ratios.mean()
+    np.testing.assert_allclose(Base().pooled(numbers[0], numbers[1:], inside[1:]), expected)
+    rest = numbers[0], numbers[1:], inside[1:]
+    for scorer in (Lira(), Calibrated(), Threshold()):
+        np.testing.assert_array_equal(scorer.pooled(*rest), scorer.compare(*rest))
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_decision_does_not_depend_on_the_number_of_nonmembers_beside_it(online: bool) -> None:
+    victim, shadows, _, inside = fleet(8)
+    scorer = Base(online=online)
+    scorer.fit(shadows)
+    of_all = scorer.score(victim, shadows)
+    kept = inside[0].copy()
+    kept[np.flatnonzero(~inside[0])[:5]] = True
+    limited = Answers(IDS[kept], IDS[kept], inside[0, kept], victim.judged[kept], victim.numbers[kept])
+    of_some = scorer.score(limited, shadows)
+    np.testing.assert_allclose(of_some.scores, of_all.scores[kept])
+    called = of_all.scores >= of_all.threshold
+    assert np.array_equal(of_some.scores >= of_some.threshold, called[kept])
 
 
 def test_several_signals_are_scored_together() -> None:
