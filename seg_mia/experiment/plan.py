@@ -4,25 +4,23 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.attacks.certify import Certification
-from seg_mia.checkpoint import Card, network_spec, without_machine
+from seg_mia.checkpoint import Card, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named, read_yaml
 from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
-from seg_mia.config.spec import resolve as class_at
 from seg_mia.errors import InputError
+from seg_mia.experiment.attack_classes import is_membership, scorer_needs
 from seg_mia.experiment.bundle import check_window, config_of_bundle
 from seg_mia.experiment.nnunet import config_of
+from seg_mia.experiment.prompts import check_shadow_prompts
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
-from seg_mia.membership import scorers
 from seg_mia.membership.answers import Fleet
-from seg_mia.membership.base import Membership
-from seg_mia.models.prompts import check_same_prompts
 from seg_mia.runs import (
     CHECKPOINTS,
     LAST,
@@ -184,7 +182,7 @@ def _training(request: RunRequest) -> Plan:
             ", or the folder of a training of nnU-Net, --nnunet FOLDER" if request.verb == "adopt" else ""
         )
         raise InputError(f"{request.verb} needs --config NAME; known names: {', '.join(known())}{folder}")
-    layers = stacked(files, request.options, tell=log.info)
+    layers = stacked(files, request.options, tell=_tell_once)
     if request.bundle is not None:
         content = config_of_bundle(
             request.bundle, layers, request.options, adopts=request.verb == "adopt", trust=request.trust
@@ -204,6 +202,12 @@ def _training(request: RunRequest) -> Plan:
     parts += map(named, request.defences)
     request = replace(request, runs=runs)
     return Plan(request, "fit", (*layers, *options), Path(runs) / "-".join(parts))
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Log a line, once in a process: an audit states one training many times."""
+    log.info(line)
 
 
 def _check_seed(layers: Sequence[Layer], options: Sequence[Option]) -> None:
@@ -270,9 +274,8 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
             "options (--data.root FOLDER ...)"
         )
     cards = [(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows]
-    if cards:
-        networks = {str(shadow): network_spec(shadow_card) for shadow, shadow_card in cards}
-        check_same_prompts((str(file), network_spec(card)), networks)
+    if membership:
+        check_shadow_prompts(attack, request, (file, card), cards)
     parts = {"attack": request.attack if command == "test" else None, "release": request.release}
     chosen = [Option(f"--{kind}", find_file(value, kind)) for kind, value in parts.items() if value]
     folder = f"{name}-control" if request.control else name
@@ -344,52 +347,6 @@ def _files(request: RunRequest, needs: Fleet | None) -> tuple[Path, list[Path]]:
         if is_adopted(adopted_victim):  # no shadow may exist: AUC and rates need none
             return adopted_victim, fitting_shadows(runs, adopted_victim)
     return newest_fitting(runs, victim, shadows, most=needs.maximum, apart=not needs.queries_judged)
-
-
-def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
-    """Return the shadows required by a membership attack, from its scorer's class, before it is built.
-
-    Args:
-        attack: as in `is_membership`.
-        options: command-line options, which may set another scorer.
-    """
-    attack = _read(attack)
-    arguments = attack.get("init_args") if isinstance(attack, dict) else None
-    scorer = arguments.get("scorer") if isinstance(arguments, dict) else None
-    for option in options:
-        if option.flag in {"--attack.scorer", "--attack.scorer.class_path"}:
-            scorer = option.value
-    if isinstance(scorer, str) and is_inline(scorer):
-        scorer = read_yaml(scorer)
-    path = scorer.get("class_path") if isinstance(scorer, dict) else scorer
-    path = path if isinstance(path, str) else ""
-    kind = class_at(path) if "." in path else vars(scorers).get(path)
-    return kind.needs if isinstance(kind, type) and issubclass(kind, scorers.Scorer) else Fleet()
-
-
-def is_membership(attack: object) -> bool:
-    """Return whether an attack, given as file, class path or inline mapping, is a membership attack."""
-    return _is_of(attack, Membership)
-
-
-def is_certification(attack: object) -> bool:
-    """Return whether an attack, given in the same ways, is no attack but a certification."""
-    return _is_of(attack, Certification)
-
-
-def _is_of(attack: object, base: type) -> bool:
-    attack = _read(attack)
-    if isinstance(attack, dict):
-        attack = attack.get("class_path")
-    if not isinstance(attack, str) or "." not in attack:
-        return False
-    return issubclass(class_at(attack), base)
-
-
-def _read(part: object) -> object:
-    """Return the mapping in a file or an inline text; class paths and mappings are returned unchanged."""
-    is_file = isinstance(part, str) and (is_inline(part) or part.endswith((".yaml", ".yml")))
-    return read_yaml(str(part)) if is_file else part
 
 
 def _part(name: str | None, layers: Sequence[Layer], kind: str) -> object:
