@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seg_mia.config.composition import stacked
-from seg_mia.config.files import find_file, is_inline, read_yaml
+from seg_mia.config.files import find_file
+from seg_mia.config.networks import class_of, described, is_same
 from seg_mia.config.options import Option
-from seg_mia.config.spec import OWN, class_paths, parameters, resolve
+from seg_mia.config.spec import class_paths, resolve
 from seg_mia.models.answers import AnswersOnly
 from seg_mia.models.file import FileNetwork
 from seg_mia.models.service import Service
@@ -42,15 +43,15 @@ def configured_network(config: str, options: Sequence[Option] = ()) -> object:
 
 
 def _changed(network: object, keys: Sequence[str], value: str) -> object:
-    """Return a network's description with a value at nested arguments; another class keeps what it takes."""
-    description = dict(network) if isinstance(network, Mapping) else {}
+    """Return a network's description with a value at nested arguments; another class keeps none of them."""
+    description = {"class_path": network} if isinstance(network, str) else network
+    description = dict(description) if isinstance(description, Mapping) else {}
+    if list(keys) in ([], ["class_path"]):
+        stated = described(value)
+        former, later = class_of(description), class_of(stated)
+        return _merged(None if former and later and not is_same(later, former) else description, stated)
     arguments = description.get("init_args")
     arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
-    if list(keys) in ([], ["class_path"]):
-        if is_inline(value):
-            return read_yaml(value)
-        takes = parameters(resolve(value)) if OWN.fullmatch(value) else {}
-        return {"class_path": value, "init_args": {key: arguments[key] for key in arguments if key in takes}}
     if len(keys) == 1 and "." not in value:
         arguments[keys[0]] = value
     else:
