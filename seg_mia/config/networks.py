@@ -81,7 +81,7 @@ def _stated(option: Option) -> object:
 
 
 def described(value: str) -> Config:
-    """Return what an option's value describes: an inline mapping, a YAML file, or a class without arguments."""
+    """Return what an option's value describes: an inline mapping, a file, or a class without arguments."""
     is_file = value.endswith((".yaml", ".yml")) and Path(value).is_file()
     return read_yaml(value) if is_inline(value) or is_file else {"class_path": value}
 
