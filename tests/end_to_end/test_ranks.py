@@ -50,7 +50,7 @@ def assert_same_table(one: list[dict[str, str]], other: list[dict[str, str]]) ->
     for mine, theirs in zip(one, other, strict=True):
         assert set(mine) == set(theirs)
         for name in set(mine) - {"id"}:
-            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-6, abs=1e-6), name
+            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-5, abs=1e-5), name
 
 
 def assert_same(one: Any, other: Any) -> None:
