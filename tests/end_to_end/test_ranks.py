@@ -175,8 +175,8 @@ def of_nodes(*words: str) -> tuple[list[int], list[str], list[str]]:
         for node in nodes:
             node.kill()
             node.wait()
-    texts = [[Path(f"node{rank}.{end}").read_text() for rank in range(2)] for end in ("out", "err")]
-    return [node.returncode for node in nodes], *texts
+    said, told = ([Path(f"node{rank}.{end}").read_text() for rank in range(2)] for end in ("out", "err"))
+    return [node.returncode for node in nodes], said, told
 
 
 def test_two_nodes_train_and_measure_in_one_folder(config: Path) -> None:
