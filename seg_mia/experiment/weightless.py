@@ -7,7 +7,7 @@ from seg_mia.config.composition import stacked
 from seg_mia.config.files import find_file
 from seg_mia.config.networks import class_of, described, is_same
 from seg_mia.config.options import Option
-from seg_mia.config.spec import class_paths, resolve
+from seg_mia.config.spec import OWN, class_paths, parameters, resolve
 from seg_mia.models.answers import AnswersOnly
 from seg_mia.models.file import FileNetwork
 from seg_mia.models.service import Service
@@ -43,15 +43,22 @@ def configured_network(config: str, options: Sequence[Option] = ()) -> object:
 
 
 def _changed(network: object, keys: Sequence[str], value: str) -> object:
-    """Return a network's description with a value at nested arguments; another class keeps none of them."""
+    """Return a network's description with a value at nested arguments.
+
+    A class that an option names keeps the arguments of earlier options that it takes, as in the parser; those
+    of configs have been left out if it is another one (`stacked`).
+    """
     description = {"class_path": network} if isinstance(network, str) else network
     description = dict(description) if isinstance(description, Mapping) else {}
+    arguments = description.get("init_args")
+    arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
     if list(keys) in ([], ["class_path"]):
         stated = described(value)
         former, later = class_of(description), class_of(stated)
-        return _merged(None if former and later and not is_same(later, former) else description, stated)
-    arguments = description.get("init_args")
-    arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
+        if former and later and not is_same(later, former):
+            takes = parameters(resolve(later)) if OWN.fullmatch(later) else {}
+            description = {"init_args": {key: arguments[key] for key in arguments if key in takes}}
+        return _merged(description, stated)
     if len(keys) == 1 and "." not in value:
         arguments[keys[0]] = value
     else:

@@ -52,6 +52,6 @@ def test_options_change_a_network_as_its_parser_does(config: str) -> None:
     assert kept == {**smp, "init_args": {"encoder": "resnet18", "depth": 3}}
     Path("net.yaml").write_text(yaml.safe_dump({"class_path": SERVICE, "init_args": {"batch": 2}}))
     assert weightless(config, [Option("--model.network", "net.yaml")])
-    other = [Option("--model.network", ADAPTER), Option("--model.network.mean", "0")]
+    other = [Option("--model.network", ADAPTER), Option("--model.network.mean", "0")]  # which Tiled has not
     changed = configured_network(config, [*other, Option("--model.network", "seg_mia.models.tiled.Tiled")])
     assert changed == {"class_path": "seg_mia.models.tiled.Tiled", "init_args": {}}
