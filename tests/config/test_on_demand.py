@@ -57,7 +57,7 @@ def test_deferred_packages_run_when_they_are_used() -> None:
 
 ALL_AT_ONCE = """
 import sys
-from seg_mia.config import on_demand
+from seg_mia.cli import main
 
 words, sys.argv[:] = sys.argv[1:], ["__main__.py"]
 code = main(words)
