@@ -21,14 +21,14 @@ check: $(READY)  ## ruff, formatting, types, imports, the Dockerfile
 docs: $(READY)  ## the documentation as a site, into site/; a broken link or name is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not peers" -n 2 --dist worksteal
+test: $(READY)  ## the fast tests; those that compare with a framework skip where it is not installed
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(READY)  ## the tests that train, two at a time
 	$(BIN)/python -m pytest -m "slow and not peers" -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
 peers: $(PEERS)/ready  ## the tests that compare with nnU-Net, MONAI, transformers, ONNX and Ray
-	$(PEERS)/bin/python -m pytest -m peers -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
+	SEG_MIA_PEERS=required $(PEERS)/bin/python -m pytest -m peers -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -48,8 +48,8 @@ $(READY): pyproject.toml
 # These frameworks in an environment of their own, which has the packages of .venv, too: torch is not installed twice.
 # nnU-Net brings an older timm, which this torch warns about; that of .venv remains.
 $(PEERS)/ready: $(READY)
-	$(BIN)/python -m venv --without-pip $(PEERS)
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	$(BIN)/python -m venv --clear --without-pip $(PEERS)
+	$(BIN)/python -c 'import sysconfig; [print("import site; site.addsitedir(%r)" % place) for place in sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})]' \
 		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/layered.pth"
 	$(PEERS)/bin/python -m pip install --quiet --no-compile --group peers
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes timm

@@ -33,7 +33,8 @@ def plan(task: Task, preprocessed: Path) -> dict[str, Any]:
     )
 
     file = preprocessed / task.dataset / "nnUNetPlans.json"
-    if not file.is_file():
+    done = file.with_name("preprocessed")  # written last: plans exist before they are shrunk and used
+    if not done.is_file():
         extract_fingerprints([task.number], num_processes=1, check_dataset_integrity=True)
         plan_experiments([task.number])
         plans = json.loads(file.read_text())
@@ -42,6 +43,7 @@ def plan(task: Task, preprocessed: Path) -> dict[str, Any]:
         configuration["architecture"]["arch_kwargs"] |= task.architecture
         file.write_text(json.dumps(plans, indent=1))
         preprocess([task.number], configurations=(task.configuration,), num_processes=(1,))
+        done.touch()
     planned: dict[str, Any] = json.loads(file.read_text())
     return planned
 

@@ -158,7 +158,7 @@ def network_spec(card: Card) -> ClassSpec:
     """Return class_path and init_args of the deployed network."""
     network: ClassSpec | None = card.network or card.model["init_args"].get("network")
     if not isinstance(network, dict):
-        raise InputError("names no network")
+        raise InputError("names no network; train or adopt it again")
     return network
 
 

@@ -59,10 +59,11 @@ pictures  tensorboard --logdir runs
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 for a failed gate, 2 after an error line, or 130."""
+    is_process = words is None  # the command line, whose process ends with it; a notebook goes on
     words = list(sys.argv[1:] if words is None else words)
     debug, words = DEBUG in words, [word for word in words if word != DEBUG]
     try:
-        code = _dispatch(words)
+        code = _dispatch(words, is_process=is_process)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as error:
@@ -99,7 +100,7 @@ def _interrupted() -> int:
     return 130
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], *, is_process: bool) -> int:
     match words:
         case [] | ["-h" | "--help" | "help", *_]:
             _help()
@@ -108,7 +109,7 @@ def _dispatch(words: list[str]) -> int:
         case [word, *rest] if word in PLAIN:
             return PLAIN[word](rest) or 0
         case ["fit" | "adopt" | "validate" | "test" | "predict", *rest] if asks(rest):
-            _explain(words)
+            _explain(words, is_process=is_process)
         case ["fit" | "adopt" | "validate" | "test" | "predict", *_]:
             _experiment(words)
         case _:
@@ -127,10 +128,15 @@ def _help() -> None:
     print(HELP.format(training=" ".join(known(TRAININGS)), **names), end="")
 
 
-def _explain(words: list[str]) -> None:
-    """Print every requested page of help; each ends as if it were the last."""
+def _explain(words: list[str], *, is_process: bool) -> None:
+    """Print every requested page of help; each ends as if it were the last.
+
+    Args:
+        words: the command line.
+        is_process: whether this process does nothing else, so that its packages may be deferred.
+    """
     import io
-    from contextlib import redirect_stdout, suppress
+    from contextlib import nullcontext, redirect_stdout, suppress
     from pathlib import Path
     from typing import cast
 
@@ -138,8 +144,9 @@ def _explain(words: list[str]) -> None:
     from seg_mia.config.on_demand import defer, without_compiler
     from seg_mia.config.options import options_in
 
-    defer()
-    with without_compiler():
+    if is_process:
+        defer()
+    with without_compiler() if is_process else nullcontext():
         import lightning.pytorch.cli
         import lightning.pytorch.loggers  # noqa: F401
 

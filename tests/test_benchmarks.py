@@ -1,9 +1,11 @@
 """Benchmarks say in one line what they were given wrong."""
 
+import json
 import runpy
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -48,3 +50,38 @@ def test_the_newest_version_of_an_audit_is_taken() -> None:
     shutil.rmtree("runs/a/version_10")
     Path("runs/a/version_10").mkdir()  # of an audit that has not ended
     assert newest(Path("runs/a")) == Path("runs/a/version_9/report.json")
+
+
+def test_an_interrupted_preprocessing_of_nnunet_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, failing, used = Path("Dataset/nnUNetPlans.json"), [True, False], list[object]()
+    file.parent.mkdir()
+
+    def plan_experiments(_: list[int]) -> None:
+        architecture = {"arch_kwargs": {"features": 512}}
+        plans = {"configurations": {"2d": {"patch_size": [512, 512], "architecture": architecture}}}
+        file.write_text(json.dumps(plans))
+
+    def preprocess(*_: object, **__: object) -> None:
+        if failing.pop(0):
+            raise KeyboardInterrupt
+        used.append(json.loads(file.read_text())["configurations"]["2d"]["patch_size"])
+
+    api = ModuleType("nnunetv2.experiment_planning.plan_and_preprocess_api")
+    vars(api).update(
+        extract_fingerprints=lambda *_, **__: None, plan_experiments=plan_experiments, preprocess=preprocess
+    )
+    for name in ("nnunetv2", "nnunetv2.experiment_planning"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, api.__name__, api)
+    planned = runpy.run_path(str(FOLDER / "nnunet_training.py"))["plan"]
+    task = SimpleNamespace(
+        dataset="Dataset", number=1, configuration="2d", patch=(32, 32), batch=2, architecture={"features": 8}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        planned(task, Path())
+    assert file.is_file()
+    plans = planned(task, Path())
+    assert used == [[32, 32]]
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"features": 8}
+    assert planned(task, Path()) == plans
+    assert len(used) == 1  # what is done is kept

@@ -156,18 +156,23 @@ def test_a_skip_for_want_of_data_is_a_skip_in_hosted_ci(
     assert os.environ["CI"] == ""
 
 
-def test_a_missing_framework_fails_make_peers_and_skips_elsewhere(request: pytest.FixtureRequest) -> None:
+def test_a_missing_framework_fails_make_peers_and_skips_elsewhere(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conftest: Any = request.config.pluginmanager.getplugin(str(ROOT / "tests" / "conftest.py"))
     marks = [pytest.mark.peers("seg_mia", "no_such_framework").mark]
-    config = SimpleNamespace(option=SimpleNamespace(markexpr="peers"))
-    item = SimpleNamespace(iter_markers=lambda _: marks, config=config)
+    item = SimpleNamespace(iter_markers=lambda _: marks)
+    monkeypatch.setenv("SEG_MIA_PEERS", "required")
     line = "^no_such_framework not installed; make peers installs"
     with pytest.raises(pytest.fail.Exception, match=line):
         conftest.pytest_runtest_setup(item)
-    config.option.markexpr = "slow and not peers"
+    monkeypatch.delenv("SEG_MIA_PEERS")
     with pytest.raises(pytest.skip.Exception, match=line):
         conftest.pytest_runtest_setup(item)
-    assert "pytest -m peers " in (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert "SEG_MIA_PEERS=required $(PEERS)/bin/python -m pytest -m peers " in makefile
+    assert makefile.count("SEG_MIA_PEERS") == 1
+    assert 'pytest -m "not slow" ' in makefile  # which includes the fast comparisons
 
 
 def test_the_citation_is_of_this_version_and_names_the_papers() -> None:

@@ -14,7 +14,7 @@ from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
 from seg_mia.config.options import Option, options_of, words_of
 from seg_mia.errors import InputError
-from seg_mia.experiment.named_attack import is_certification, is_membership
+from seg_mia.experiment.attack_classes import is_certification, is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.membership.scorers import Classifier
 from seg_mia.models.membership_classifier import MembershipClassifier, load_classifier
@@ -124,6 +124,13 @@ def labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) 
 def queries_victim(attack: PreparedAttack) -> bool:
     """Return whether a membership attack queries the victim."""
     return isinstance(attack.instance, Membership) and attack.instance.signal.queries_victim
+
+
+def shows_shadows(attack: PreparedAttack) -> bool:
+    """Return whether a membership attack shows images to a shadow."""
+    instance = attack.instance
+    queries = isinstance(instance, Membership) and (attack.control or instance.scorer.shows_shadows())
+    return queries and queries_victim(attack)
 
 
 def _controllable(attack: PreparedAttack, settings: Settings) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, assert_never
 from seg_mia.attacks.base import Preparation
 from seg_mia.attacks.certify import Certification
 from seg_mia.attacks.white_box import WhiteBox
-from seg_mia.audit.attacks import PreparedAttack, by_fleet, prepares
+from seg_mia.audit.attacks import PreparedAttack, by_fleet, prepares, shows_shadows
 from seg_mia.audit.canaries import read_canaries
 from seg_mia.audit.deployed import audited_folds
 from seg_mia.audit.fleet import audited_recipe, on_numbers, open_fleet
@@ -27,6 +27,7 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.defences.canaries import Canaries
 from seg_mia.errors import InputError
 from seg_mia.experiment.plan import Plan, plan
+from seg_mia.experiment.prompts import imported_classes
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.trained_networks import adopted, check_members
 from seg_mia.experiment.weightless import answers_only, configured_network
@@ -157,13 +158,14 @@ class AuditRunner:
         """Raise InputError, before any training, for trainings and data inconsistent with their roles."""
         attacks = [step.attack for step in listed if step.attack is not None and step.kind == "attack"]
         infers = any(isinstance(attack.instance, Membership) for attack in attacks)
+        queried = any(shows_shadows(a) and not by_fleet(a, self.settings) for a in attacks)
         for step in listed:
             if step.kind == "network" and step.shadow == 0:
                 self.cache.modules.of_plan(plan(self.requests_of.network(step, self.cache.modules)))
             source = self.requests_of.source(step) if step.kind in {"victim", "shadow"} else None
             if source is not None and step.kind == "victim":
                 self._check_gradients(source)
-            if source is not None and step.kind == "shadow" and infers:
+            if source is not None and step.kind == "shadow" and queried:
                 victim = self.requests_of.source(AuditStep("victim", step.round, step.row, ""))
                 check_same_prompts(
                     ("the victim", self._network(victim)), {"the shadow": self._network(source)}
@@ -191,7 +193,11 @@ class AuditRunner:
         """Return the description of a checkpoint's network, or of that which a run trains or adopts."""
         if isinstance(source, Path):
             return network_spec(read_card(source, trust=self.settings.trust))
-        return configured_network(source.configs[0], source.options) if source.configs else None
+        return (
+            imported_classes(configured_network(source.configs[0], source.options))
+            if source.configs
+            else None
+        )
 
     def _check_training(
         self, step: AuditStep, planned: Plan, attacks: Sequence[PreparedAttack], *, infers: bool

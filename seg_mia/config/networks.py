@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from seg_mia.config.files import Config, display_name, inline, is_inline, read_yaml
 from seg_mia.config.options import Layer, Option
 
-Path = tuple[str, ...]
-TASK: Path = ("model", "init_args", "network")
-INNER: Path = ("init_args", "network")
+Keys = tuple[str, ...]
+TASK: Keys = ("model", "init_args", "network")
+INNER: Keys = ("init_args", "network")
 """Where a network has the network that it is around."""
 
 
@@ -45,7 +46,7 @@ def _replaced(
         kind = class_of(spec)
         stated = [class_of(_below(layer.content, path)) for layer in layers]
         old = next((former for former in reversed(stated) if former), None)
-        if kind and old and not _same(kind, old):
+        if kind and old and not is_same(kind, old):
             names = {name for layer in layers for name in _names(_below(layer.content, (*path, "init_args")))}
             if names and tell is not None:
                 tell(f"{source}: the network is {kind}; left out of {old}: {', '.join(sorted(names))}")
@@ -60,7 +61,7 @@ def class_of(spec: object) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _same(kind: str, other: str) -> bool:
+def is_same(kind: str, other: str) -> bool:
     """Return whether two class paths are equal; one may be a bare name."""
     short, long = sorted((kind, other), key=len)
     return short == long or ("." not in short and short == long.rpartition(".")[2])
@@ -73,13 +74,19 @@ def _stated(option: Option) -> object:
         keys.pop()
     if keys[:2] != ["model", "network"] or set(keys[2:]) - {"network"} or option.value is None:
         return None
-    spec: object = read_yaml(option.value) if is_inline(option.value) else {"class_path": option.value}
+    spec = described(option.value)
     for _ in keys[2:]:
         spec = {"init_args": {"network": spec}}
     return spec
 
 
-def _below(content: object, path: Path) -> object:
+def described(value: str) -> Config:
+    """Return what an option's value describes: an inline mapping, a file, or a class without arguments."""
+    is_file = value.endswith((".yaml", ".yml")) and Path(value).is_file()
+    return read_yaml(value) if is_inline(value) or is_file else {"class_path": value}
+
+
+def _below(content: object, path: Keys) -> object:
     """Return the value at nested keys; None if there is none."""
     for key in path:
         content = content.get(key) if isinstance(content, dict) else None
@@ -90,7 +97,7 @@ def _names(arguments: object) -> list[str]:
     return [str(name) for name in arguments] if isinstance(arguments, dict) else []
 
 
-def _without(layer: Layer, path: Path) -> Layer:
+def _without(layer: Layer, path: Keys) -> Layer:
     """Return a config without the value at nested keys."""
     if _below(layer.content, path) is None:
         return layer

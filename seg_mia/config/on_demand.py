@@ -36,7 +36,14 @@ class _OnDemand(ModuleType):
         assert spec.loader is not None
         self.__class__ = ModuleType  # type: ignore[assignment]  # from now on it is what it stands for
         self.__path__ = spec.submodule_search_locations or []
-        spec.loader.exec_module(self)
+        try:
+            spec.loader.exec_module(self)
+        except BaseException:  # as of an import that fails: the next one begins anew
+            sys.modules.pop(self.__name__, None)
+            parent, _, child = self.__name__.rpartition(".")
+            if vars(sys.modules.get(parent, object)).get(child) is self:
+                delattr(sys.modules[parent], child)
+            raise
         return getattr(self, name)
 
 

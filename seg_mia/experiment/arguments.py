@@ -9,7 +9,7 @@ from seg_mia.attacks.certify import Certification
 from seg_mia.config.files import known
 from seg_mia.config.options import Layer
 from seg_mia.defences.release import Release
-from seg_mia.experiment.named_attack import is_certification
+from seg_mia.experiment.attack_classes import is_certification
 from seg_mia.experiment.plan import Plan
 from seg_mia.membership.base import Membership
 from seg_mia.runs import SHADOW_SEED

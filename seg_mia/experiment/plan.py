@@ -4,23 +4,24 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from seg_mia.checkpoint import Card, network_spec, without_machine
+from seg_mia.checkpoint import Card, without_machine
 from seg_mia.config.composition import last_value, plain_layer, stacked, with_defences
 from seg_mia.config.files import Config, find_file, inline, is_inline, known, named
 from seg_mia.config.options import Layer, Option, Setting, words_of
 from seg_mia.config.spec import ClassSpec
 from seg_mia.errors import InputError
+from seg_mia.experiment.attack_classes import is_membership, scorer_needs
 from seg_mia.experiment.bundle import check_window, config_of_bundle
 from seg_mia.experiment.idle import read_resumed, without_idle
-from seg_mia.experiment.named_attack import is_membership, scorer_needs
 from seg_mia.experiment.nnunet import config_of
+from seg_mia.experiment.prompts import check_shadow_prompts
 from seg_mia.experiment.request import RunRequest
 from seg_mia.experiment.roles import in_role, of_shadow
 from seg_mia.membership.answers import Fleet
-from seg_mia.models.prompts import check_same_prompts
 from seg_mia.runs import (
     CHECKPOINTS,
     LAST,
@@ -182,7 +183,7 @@ def _training(request: RunRequest) -> Plan:
             ", or the folder of a training of nnU-Net, --nnunet FOLDER" if request.verb == "adopt" else ""
         )
         raise InputError(f"{request.verb} needs --config NAME; known names: {', '.join(known())}{folder}")
-    layers = stacked(files, request.options, tell=log.info)
+    layers = stacked(files, request.options, tell=_tell_once)
     if request.bundle is not None:
         content = config_of_bundle(
             request.bundle, layers, request.options, adopts=request.verb == "adopt", trust=request.trust
@@ -202,6 +203,12 @@ def _training(request: RunRequest) -> Plan:
     parts += map(named, request.defences)
     request = replace(request, runs=runs)
     return Plan(request, "fit", (*layers, *options), Path(runs) / "-".join(parts))
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """Log a line, once in a process: an audit states one training many times."""
+    log.info(line)
 
 
 def _check_seed(layers: Sequence[Layer], options: Sequence[Option]) -> None:
@@ -268,9 +275,8 @@ def _on_victim(request: RunRequest, command: Literal["validate", "test", "predic
             "options (--data.root FOLDER ...)"
         )
     cards = [(shadow, read_run(shadow, request.trust)[1]) for shadow in shadows]
-    if cards:
-        networks = {str(shadow): network_spec(shadow_card) for shadow, shadow_card in cards}
-        check_same_prompts((str(file), network_spec(card)), networks)
+    if membership:
+        check_shadow_prompts(attack, request, (file, card), cards)
     parts = {"attack": request.attack if command == "test" else None, "release": request.release}
     chosen = [Option(f"--{kind}", find_file(value, kind)) for kind, value in parts.items() if value]
     folder = f"{name}-control" if request.control else name

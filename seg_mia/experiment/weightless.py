@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seg_mia.config.composition import stacked
-from seg_mia.config.files import find_file, is_inline, read_yaml
+from seg_mia.config.files import find_file
+from seg_mia.config.networks import class_of, described, is_same
 from seg_mia.config.options import Option
 from seg_mia.config.spec import OWN, class_paths, parameters, resolve
 from seg_mia.models.answers import AnswersOnly
@@ -42,15 +43,22 @@ def configured_network(config: str, options: Sequence[Option] = ()) -> object:
 
 
 def _changed(network: object, keys: Sequence[str], value: str) -> object:
-    """Return a network's description with a value at nested arguments; another class keeps what it takes."""
-    description = dict(network) if isinstance(network, Mapping) else {}
+    """Return a network's description with a value at nested arguments.
+
+    A class that an option names keeps the arguments of earlier options that it takes, as in the parser; those
+    of configs have been left out if it is another one (`stacked`).
+    """
+    description = {"class_path": network} if isinstance(network, str) else network
+    description = dict(description) if isinstance(description, Mapping) else {}
     arguments = description.get("init_args")
     arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
     if list(keys) in ([], ["class_path"]):
-        if is_inline(value):
-            return read_yaml(value)
-        takes = parameters(resolve(value)) if OWN.fullmatch(value) else {}
-        return {"class_path": value, "init_args": {key: arguments[key] for key in arguments if key in takes}}
+        stated = described(value)
+        former, later = class_of(description), class_of(stated)
+        if former and later and not is_same(later, former):
+            takes = parameters(resolve(later)) if OWN.fullmatch(later) else {}
+            description = {"init_args": {key: arguments[key] for key in arguments if key in takes}}
+        return _merged(description, stated)
     if len(keys) == 1 and "." not in value:
         arguments[keys[0]] = value
     else:

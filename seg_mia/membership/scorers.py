@@ -58,6 +58,11 @@ class Scorer(ABC):
     needs: ClassVar[Fleet] = Fleet()
     standardise: bool = False
 
+    @classmethod
+    def shows_shadows(cls) -> bool:
+        """Return whether shadows are queried, if the signal queries networks at all."""
+        return cls.needs.maximum != 0 and not cls.by_nonmembers
+
     @property
     def training(self) -> "Classifier | None":
         """Training settings of the classifier, if `fit` trains one."""

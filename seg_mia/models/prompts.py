@@ -5,6 +5,7 @@ them with `boxes` or `points`. Attacks thus change the image alone, and victim, 
 prompt for one sample.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from seg_mia.config.spec import defaults, resolve
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 
@@ -75,16 +77,65 @@ def check_unprompted(network: nn.Module, what: str) -> None:
 
 
 def prompt_rule(network: object) -> str:
-    """Return the prompt that a network's description states at any depth, in words; empty if none."""
-    arguments = network.get("init_args") if isinstance(network, Mapping) else None
-    if not isinstance(network, Mapping) or not isinstance(arguments, Mapping):
-        return ""
-    if network.get("class_path") != PROMPTED:
-        return prompt_rule(arguments.get("network"))
-    if arguments.get("prompt", "box") == "point":
+    """Return the prompt that a network's description states at any depth, in words; empty if none.
+
+    Promptable are `SegmentAnything`, its subclasses and any class with a true attribute `takes_prompts`. One
+    that takes no `prompt` has a rule of its own, named after the class. Other classes than `SegmentAnything`
+    count once they are imported: a description, which anyone may have written, imports none.
+
+    Args:
+        network: class path and arguments, or a class path, which may be a bare name.
+    """
+    return " and ".join(dict.fromkeys(_rules(network)))
+
+
+def _rules(network: object) -> Iterator[str]:
+    """Yield the rules of the promptable networks in a description, the outer ones first."""
+    if isinstance(network, list | tuple):
+        for part in network:
+            yield from _rules(part)
+    if isinstance(network, str):
+        network = {"class_path": network}
+    if not isinstance(network, Mapping):
+        return
+    path, arguments = network.get("class_path"), network.get("init_args")
+    arguments = arguments if isinstance(arguments, Mapping) else {}
+    kind = _promptable(path) if isinstance(path, str) else None
+    if kind is not None:
+        yield _rule(kind, {**defaults(kind), **arguments})
+    for name, argument in (arguments if path is not None else network).items():
+        if name == "network" or isinstance(argument, Mapping | list | tuple):
+            yield from _rules(argument)
+
+
+def _rule(kind: type, arguments: Mapping[str, object]) -> str:
+    """Return the rule of a promptable class with arguments, in words."""
+    prompt = arguments.get("prompt")
+    if prompt == "point":
         return "the pixel of the true mask nearest to its middle"
+    if prompt != "box":
+        return f"the prompt of {kind.__module__}.{kind.__qualname__}"
     margin = str(arguments.get("margin", 0))
     return f"the box around the true mask{f' and {margin} pixels more on each side' if margin != '0' else ''}"
+
+
+def _promptable(path: str) -> type | None:
+    """Return the promptable class at a class path or of a bare name; None for others, or if not imported."""
+    module, _, name = path.rpartition(".")
+    if path in {PROMPTED, PROMPTED.rpartition(".")[2]}:
+        return resolve(PROMPTED)
+    found = [getattr(sys.modules.get(module), name, None)] if module else _named(nn.Module, name)
+    return next(filter(None, map(_if_promptable, found)), None)
+
+
+def _if_promptable(kind: object) -> type | None:
+    return kind if isinstance(kind, type) and getattr(kind, "takes_prompts", False) else None
+
+
+def _named(base: type, name: str) -> list[type]:
+    """Return the imported subclasses of a bare name."""
+    below = base.__subclasses__()
+    return [*(kind for kind in below if kind.__name__ == name), *(k for b in below for k in _named(b, name))]
 
 
 def check_same_prompts(victim: tuple[str, object], others: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ from seg_mia.attacks.targets import Targeted
 from seg_mia.attacks.universal import Universal
 from seg_mia.config.files import find_config, known
 from seg_mia.errors import InputError
-from seg_mia.experiment.named_attack import is_certification, is_membership
+from seg_mia.experiment.attack_classes import is_certification, is_membership
 from tests.texture_weights import by_rule
 
 

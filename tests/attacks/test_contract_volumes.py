@@ -13,7 +13,7 @@ from seg_mia.attacks.adain import Adain
 from seg_mia.attacks.base import Perturbation
 from seg_mia.attacks.universal import Universal
 from seg_mia.config.files import find_config, known
-from seg_mia.experiment.named_attack import is_certification, is_membership
+from seg_mia.experiment.attack_classes import is_certification, is_membership
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.metrics.similarity import ssim
 from tests.attacks.test_contract import configured

@@ -1,6 +1,8 @@
 """Attacks on a promptable network: every image is shown with the prompt of its own mask."""
 
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from seg_mia.attacks.transfer import transfer
 from seg_mia.attacks.universal import fit_universal
 from seg_mia.data.samples import Batch
 from seg_mia.errors import InputError
-from seg_mia.models.prompts import boxes, check_same_prompts, prompt_rule, prompts_from
+from seg_mia.models.prompts import Prompt, boxes, check_same_prompts, prompt_rule, prompts_from
+from seg_mia.models.segment_anything import SegmentAnything
 from seg_mia.models.smoothing import SmoothedNetwork
 from seg_mia.tasks.halving import Halving
 from tests.attacks.test_contract import attack, weights  # noqa: F401  # fixtures
@@ -132,3 +135,57 @@ def test_victim_and_shadow_must_have_the_same_rule() -> None:
     for other in (spec(margin=2), spec(prompt="point"), {"class_path": "own.Net", "init_args": {}}):
         with pytest.raises(InputError, match=line):
             check_same_prompts(("runs/a", spec()), {"runs/b": other})
+
+
+class OwnPoint(SegmentAnything):
+    """A subclass with another default."""
+
+    def __init__(self, *, prompt: Prompt = "point") -> None:
+        super().__init__(prompt=prompt)
+
+
+BOX, POINT = "the box around the true mask", "the pixel of the true mask nearest to its middle"
+OWN_POINT = f"{__name__}.OwnPoint"
+
+
+@pytest.fixture
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(OwnPoint=OwnPoint, Boxed=Boxed))
+
+
+@pytest.mark.usefixtures("_importable")
+@pytest.mark.parametrize(
+    ("network", "rule"),
+    [
+        ({"class_path": PROMPTED}, BOX),
+        (PROMPTED, BOX),
+        ("SegmentAnything", BOX),
+        ({"class_path": "SegmentAnything", "init_args": {"prompt": "point"}}, POINT),
+        ({"class_path": OWN_POINT}, POINT),
+        (
+            {"class_path": "OwnPoint", "init_args": {"prompt": "box", "margin": 3}},
+            f"{BOX} and 3 pixels more on each side",
+        ),
+        ({"class_path": f"{__name__}.Boxed", "init_args": {}}, f"the prompt of {__name__}.Boxed"),
+        ({"class_path": "own.Pair", "init_args": {"first": {"class_path": PROMPTED}, "mean": 0.5}}, BOX),
+        (
+            {
+                "class_path": "own.Many",
+                "init_args": {"parts": [{"class_path": PROMPTED}, {"class_path": OWN_POINT}]},
+            },
+            f"{BOX} and {POINT}",
+        ),
+        ({"class_path": "own.Around", "init_args": {"network": "SegmentAnything"}}, BOX),
+        ({"class_path": "own.Net", "init_args": {"title": "SegmentAnything"}}, ""),
+        ({"class_path": "not_imported.Net"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_rule_is_that_of_the_class_wherever_it_stands(network: object, rule: str) -> None:
+    assert prompt_rule(network) == rule
+
+
+def test_a_description_imports_no_module() -> None:
+    name = "antigravity"
+    assert prompt_rule({"class_path": f"{name}.Net"}) == ""
+    assert name not in sys.modules

@@ -49,7 +49,12 @@ def test_nothing_is_trained_twice(recipe: Path, tmp_path: Path) -> None:
         file.write_text(f"{{version: 1, victim: {recipe}, fleet: {{count: 6}}, attacks: [mia-{name}]}}")
         words = ["audit", "--config", str(file), "--workers", "1", "--threads", "1"]
         audits.append(subprocess.Popen([sys.executable, "-m", "seg_mia", *words], env=environment))
-    assert [audit.wait(timeout=900) for audit in audits] == [0, 0]
+    try:
+        assert [audit.wait(timeout=900) for audit in audits] == [0, 0]
+    finally:
+        for audit in audits:
+            audit.kill()
+            audit.wait()
     epochs = (tmp_path / "epochs").read_text().splitlines()
     assert len(epochs) == len(set(epochs)) == 2 * 7  # of the victim and six networks
     runs = sorted(path.name for path in Path("runs/tiny-shadow").iterdir())

@@ -1,12 +1,13 @@
 """What an audit will do, and how it says how long that takes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from seg_mia.audit.attacks import prepared_attacks
+from seg_mia.audit.attacks import checked, prepared_attacks, shows_shadows
 from seg_mia.audit.board import measures
 from seg_mia.audit.progress import Progress
 from seg_mia.audit.rows import rows
@@ -222,3 +223,18 @@ def test_what_a_board_shows_of_a_victim() -> None:
         "robustness/iou/asma": 0.9,
         "robustness/dice/adain": 0.4,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "by_control"),
+    [
+        ("mia-global-loss", True, True),
+        ("mia-quantile", False, True),
+        ("mia-blind", False, False),
+        ("asma", False, False),
+    ],
+)
+def test_some_attacks_show_a_shadow_no_image(name: str, shown: bool, by_control: bool) -> None:
+    attack = checked(AttackEntry(name), {}, {})
+    assert shows_shadows(attack) == shown
+    assert shows_shadows(replace(attack, control=True)) == by_control

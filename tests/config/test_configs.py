@@ -23,8 +23,8 @@ from seg_mia.data.base import SegmentationData
 from seg_mia.defences.base import Defence
 from seg_mia.defences.release import Release
 from seg_mia.errors import InputError
+from seg_mia.experiment.attack_classes import is_certification, is_membership
 from seg_mia.experiment.lightning_cli import Experiment
-from seg_mia.experiment.named_attack import is_certification, is_membership
 from seg_mia.membership.base import Membership
 from seg_mia.tasks.segmentation import Segmentation
 from seg_mia.tasks.style_autoencoder import TextureTraining

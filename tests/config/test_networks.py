@@ -59,6 +59,17 @@ def test_a_network_inside_another_counts_for_itself() -> None:
     assert network_of(without) is None
 
 
+def test_a_file_that_names_the_same_class_keeps_the_arguments() -> None:
+    base = config("base.yaml", SMALL)
+    Path("net.yaml").write_text(yaml.safe_dump({"class_path": "own.Small", "init_args": {"width": 9}}))
+    assert without_replaced([base], [Option("--model.network", "net.yaml")]) == [base]
+    Path("net.yaml").write_text(yaml.safe_dump({"init_args": {"width": 9}}))
+    assert without_replaced([base], [Option("--model.network", "net.yaml")]) == [base]
+    Path("net.yaml").write_text(yaml.safe_dump({"class_path": "own.Large"}))
+    (left,) = without_replaced([base], [Option("--model.network", "net.yaml")])
+    assert network_of(left) is None
+
+
 def test_a_training_does_not_take_the_arguments_of_its_bases_network(
     tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

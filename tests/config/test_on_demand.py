@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from seg_mia.cli import main
+from seg_mia.config import on_demand
 
 PAGES = (
     ["fit", "--config", "phantom_victim.yaml", "--help"],
@@ -53,11 +55,43 @@ def test_deferred_packages_run_when_they_are_used() -> None:
     printed("-W", "ignore", "-c", DEFERRED)
 
 
+ALL_AT_ONCE = """
+import sys
+from seg_mia.cli import main
+
+words, sys.argv[:] = sys.argv[1:], ["__main__.py"]
+code = main(words)
+from seg_mia.config.on_demand import _OnDemand
+assert not [module for module in sys.modules.values() if type(module) is _OnDemand]
+assert "torchmetrics.image" in sys.modules
+import lightning.fabric.wrappers, torch._dynamo
+assert lightning.fabric.wrappers.OptimizedModule is torch._dynamo.OptimizedModule
+sys.exit(code)
+"""
+
+
 @pytest.mark.parametrize("words", PAGES, ids=[words[0] for words in PAGES])
 def test_help_with_deferred_packages_is_the_help_with_all_of_them(
-    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["__main__.py"])
     monkeypatch.setenv("COLUMNS", "110")
-    assert main(words) == 0  # in a process that has imported all packages
-    assert capsys.readouterr().out == printed("-m", "seg_mia", *words)
+    page = printed("-W", "ignore", "-m", "seg_mia", *words)
+    assert page == printed("-W", "ignore", "-c", ALL_AT_ONCE, *words)
+    assert "--" in page
+
+
+def test_a_package_whose_import_fails_is_imported_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "fails_once"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('a library is missing')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(on_demand, "PACKAGES", ("fails_once",))
+    on_demand.defer()
+    module = sys.modules["fails_once"]
+    with pytest.raises(ImportError, match="a library is missing"):
+        module.value  # noqa: B018
+    assert "fails_once" not in sys.modules
+    with pytest.raises(ImportError, match="a library is missing"):
+        import_module("fails_once")

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from seg_mia.cli import main
 from seg_mia.config.files import known
 from seg_mia.errors import InputError
-from seg_mia.experiment.named_attack import is_membership
+from seg_mia.experiment.attack_classes import is_membership
 from seg_mia.experiment.plan import plan
 from seg_mia.experiment.request import requested
 from tests.trained_runs import Trained

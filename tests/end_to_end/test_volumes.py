@@ -14,7 +14,7 @@ from seg_mia.cli import main
 from seg_mia.config.files import find_config, known
 from seg_mia.data.sets.volumes import VolumeFiles
 from seg_mia.defences.distil import Distil
-from seg_mia.experiment.named_attack import is_membership
+from seg_mia.experiment.attack_classes import is_membership
 from seg_mia.models.heads import final
 from tests.data.scans import save
 

@@ -7,10 +7,13 @@ import pytest
 
 from seg_mia.config.files import find_config
 from seg_mia.config.options import options_in
-from seg_mia.experiment.named_attack import scorer_needs
+from seg_mia.experiment.attack_classes import scorer_needs, shows_shadows_images
+from seg_mia.experiment.plan import plan
+from seg_mia.experiment.request import RunRequest
 from seg_mia.membership.scorers import Calibrated, Threshold
 
 CALIBRATED = "seg_mia.membership.scorers.Calibrated"
+QUANTILE = "seg_mia.membership.fleet.scorers.Quantile"
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,36 @@ def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None
         expected.maximum,
         expected.sampling,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "control", "shown"),
+    [
+        ("mia-global-loss", [], False, True),
+        ("mia-type2", [], False, True),
+        ("mia-lira", [], False, True),
+        ("mia-quantile", [], False, False),  # learns from the victim's own outputs
+        ("mia-quantile", [], True, True),
+        ("mia-blind", [], False, False),
+        ("mia-blind", [], True, False),
+        ("mia-blind-statistics", [], False, False),
+        ("mia-blind", ["--attack.signal=seg_mia.membership.signals.ImageLoss"], False, True),
+        ("mia-global-loss", [f"--attack.scorer={QUANTILE}"], False, False),
+    ],
+)
+def test_some_attacks_show_a_shadow_no_image(name: str, words: list[str], control: bool, shown: bool) -> None:
+    attack = str(find_config(name, "attack"))
+    assert shows_shadows_images(attack, options_in(words), control=control) == shown
+
+
+def test_a_line_is_told_once_in_a_process(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("base", "top"):
+        network = f"{{class_path: own.{name.title()}, init_args: {{{name}: 1}}}}"
+        base = "base: told_base.yaml\n" if name == "top" else ""
+        Path(f"told_{name}.yaml").write_text(f"{base}model: {{init_args: {{network: {network}}}}}\n")
+    with caplog.at_level("INFO", logger="seg_mia"):
+        for _ in range(3):
+            plan(RunRequest("fit", configs=("told_top.yaml",)))
+    assert [record.message for record in caplog.records].count(
+        "told_top.yaml: the network is own.Top; left out of own.Base: base"
+    ) == 1

@@ -43,3 +43,15 @@ def test_a_service_replaced_by_options_is_not(config: str) -> None:
     assert weightless("service.yaml")
     assert not weightless("service.yaml", [Option("--model.network", "seg_mia.models.smp.Smp")])
     assert weightless("service.yaml", [Option("--model.network.batch", "2")])
+
+
+def test_options_change_a_network_as_its_parser_does(config: str) -> None:
+    smp = {"class_path": "seg_mia.models.smp.Smp"}
+    Path("net.yaml").write_text(yaml.safe_dump({**smp, "init_args": {"depth": 3}}))
+    kept = configured_network(config, [Option("--model.network", "net.yaml")])
+    assert kept == {**smp, "init_args": {"encoder": "resnet18", "depth": 3}}
+    Path("net.yaml").write_text(yaml.safe_dump({"class_path": SERVICE, "init_args": {"batch": 2}}))
+    assert weightless(config, [Option("--model.network", "net.yaml")])
+    other = [Option("--model.network", ADAPTER), Option("--model.network.mean", "0")]  # which Tiled has not
+    changed = configured_network(config, [*other, Option("--model.network", "seg_mia.models.tiled.Tiled")])
+    assert changed == {"class_path": "seg_mia.models.tiled.Tiled", "init_args": {}}

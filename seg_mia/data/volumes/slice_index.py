@@ -13,7 +13,8 @@ from seg_mia.data.cache import writing
 from seg_mia.data.images.reading import digest
 from seg_mia.data.volumes.geometry import Axis, Scan, across, check_same
 
-_FORMAT = 3  # to be raised when the counting of labels or the wording of a remark changes
+_FORMAT = 3  # to be raised when the wording of a remark changes
+_COUNTED = (2, 3)  # formats whose label counts are those of today; only the last when the counting changes
 
 
 class Count(NamedTuple):
@@ -99,7 +100,10 @@ class SliceIndex:
 
 
 def _read(file: Path | None) -> Stored:
-    """Return the stored counts and remarks; empty if the file is missing, damaged or of another format."""
+    """Return the stored counts and remarks; empty if the file is missing or damaged.
+
+    Of a former format, whose labels were counted in the same way, the counts alone.
+    """
     if file is None:
         return Stored({}, {})
     try:
@@ -108,7 +112,9 @@ def _read(file: Path | None) -> Stored:
             key: Labels(int(slices), [Count(int(number), int(label), int(n)) for number, label, n in rows])
             for key, (slices, rows) in content["labels"].items()
         }
+        if content["format"] != _FORMAT:
+            return Stored(labels if content["format"] in _COUNTED else {}, {})
         remarks = {key: tuple(map(str, texts)) for key, texts in content["remarks"].items()}
-        return Stored(labels, remarks) if content["format"] == _FORMAT else Stored({}, {})
+        return Stored(labels, remarks)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return Stored({}, {})

@@ -132,12 +132,15 @@ class SliceSource(Source):
         self._foreign, self._bare = dict[str, set[int]](), list[str]()
         self._digests = dict[str, tuple[str, str]]()
         self._counts, self._unknown = Counter[int](), dict[str, Counter[int]]()
-        self._remarks = remarks_on((scan for case in self.cases for scan in case.scans), self.index.remarks)
         try:
             for done, case in enumerate(self.cases, start=1):
                 self.samples += [(case, number) for number in self._chosen(case)]
+                for scan in case.scans:
+                    self.index.remarks(scan)  # digests of its files are taken here, one volume at a time
                 if progress is not None and self.index.changed:
                     progress(done, len(self.cases))
+            scans = (scan for case in self.cases for scan in case.scans)
+            self._remarks = remarks_on(scans, self.index.remarks)
         finally:
             self.release()
             self.index.save()

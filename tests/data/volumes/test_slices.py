@@ -306,13 +306,53 @@ def test_labels_are_kept_under_a_digest_of_the_bytes(tmp_path: Path) -> None:
     assert list(tmp_path.glob("index*")) == [file]
 
 
+def test_an_index_of_the_former_format_gives_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, volume = tmp_path / "index.json", case(tmp_path)
+    source = make(volume, index=SliceIndex(file))
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({"format": 2, "labels": content["labels"]}))
+    monkeypatch.setattr(NiftiFile, "read", lambda _: pytest.fail("counted again"))
+    assert make(volume, index=SliceIndex(file)).ids == source.ids
+    assert json.loads(file.read_text()) == content  # with remarks, in today's format
+
+
+def test_volumes_are_looked_at_one_at_a_time_and_what_is_known_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, remarked = list[int](), list[str]()
+    cases = list[Case]()
+    for number, name in enumerate(("one", "six", "two")):  # all files differ
+        label = np.zeros(SHAPE, np.uint8)
+        label[0, 0, number] = 1
+        cases.append(case(tmp_path, name, values=ramp() + number, label=label))
+
+    def remarks(scan: NiftiFile) -> tuple[str, ...]:
+        if scan.path.name == "two_label.nii.gz":
+            raise InputError("unreadable")
+        remarked.append(scan.path.name)
+        return ()
+
+    def progress(done: int, total: int) -> None:
+        seen.append(done)
+        assert len(set(remarked)) == 2 * done < 2 * total
+
+    monkeypatch.setattr(NiftiFile, "remarks", remarks)
+    file = tmp_path / "index.json"
+    with pytest.raises(InputError, match="unreadable"):
+        make(*cases, index=SliceIndex(file), progress=progress)
+    assert seen == [1, 2]
+    assert len(json.loads(file.read_text())["labels"]) == 3
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "{",
         "[]",
-        '{"format": 2, "labels": {"key": [3, []]}}',
+        '{"format": 1, "labels": {"key": [3, []]}}',
         '{"format": 3, "labels": {"key": [1]}}',
         '{"format": 3, "labels": {"key": [3, []]}, "remarks": []}',
     ],
