@@ -109,6 +109,7 @@ def test_results_and_victims_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         return runs[-1]
 
     def interrupted(values: Values, stream: Any) -> None:
+        del values
         stream.write(b"half of it")
         raise KeyboardInterrupt
 

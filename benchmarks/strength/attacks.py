@@ -1,7 +1,7 @@
 """Attacks on a victim: those in a ball with the same number of gradients where their name gives no other.
 
-A gradient of a smoothed victim takes a pass of all its noisy copies. Attacks without a ball, and the search for
-the smallest change, have numbers of steps of their own.
+A gradient of a smoothed victim takes a pass of all its noisy copies. Attacks without a ball, and the search
+for the smallest change, have numbers of steps of their own.
 """
 
 from collections.abc import Callable, Iterator
