@@ -73,8 +73,8 @@ def test_all_bounds_together_exceed_the_epsilon_of_at_most_a_twentieth_of_200_me
 
 
 def test_all_bounds_together_have_power() -> None:
-    """The promise of the mechanism is 7.8: a promise of half of it is refuted by most of 200, of 6 by some."""
-    assert gaussian_epsilon(2.05, DELTA) == pytest.approx(7.76, abs=0.01)
+    """At epsilon 7.8, a promise of 3 is refuted in most trainings, a promise of 5 in some (median 3.80)."""
+    assert gaussian_epsilon(2.05, DELTA) == pytest.approx(7.83, abs=0.01)
     found = np.array(largest(2.05))
-    print(np.median(found), np.quantile(found, [0.05, 0.25, 0.75, 0.95, 1]))
-    assert np.median(found) > 0
+    assert np.median(found) > 3.5, np.quantile(found, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
+    assert (found > 5).mean() > 0.05, np.quantile(found, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
