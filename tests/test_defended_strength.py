@@ -1,15 +1,18 @@
 """What the table of defended victims checks, keeps and follows."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from benchmarks.strength.attacks import Budget, Part, Values, within
+from benchmarks.strength import attacks
+from benchmarks.strength.attacks import Budget, Part, Values, beyond, certificate, within
 from benchmarks.strength.checks import failed_checks
-from benchmarks.strength.victims import Attacked, Expected, Pair, trained_victims
+from benchmarks.strength.victims import Attacked, Expected, Pair, noise_of, trained_victims
+from seg_mia.errors import InputError
 from seg_mia.models.heads import class_logits
 from tests.attacks.networks import discs, trained
 
@@ -65,7 +68,16 @@ def test_the_expected_logits_are_those_of_the_mean_probability() -> None:
     mean = ((0.3 + 0.5 * grid).sigmoid() * weight).sum()
     assert_close(maps.exp()[0, 1, 0, 0], mean, atol=0.01, rtol=0)
     assert torch.autograd.grad(maps[0, 1, 0, 0], level)[0] > 0
-    assert (followed(level) != maps).any()
+    assert torch.equal(followed(level), maps)  # one function, not a new draw of it
+
+
+def test_an_image_has_the_same_gradient_whatever_else_is_in_the_batch() -> None:
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    followed = Expected(trained(), 0.3, 4)
+    together = torch.autograd.grad(followed(x)[:, 1].sum(), x)[0]
+    alone = torch.autograd.grad(followed(x[2:])[:, 1].sum(), x)[0]
+    assert_close(together[2], alone[2])
+    assert together[2].any()
 
 
 def attacked(sigma: float | None) -> Attacked:
@@ -96,6 +108,16 @@ def test_results_and_victims_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         runs.append({"dice": CLEAN})
         return runs[-1]
 
+    def interrupted(values: Values, stream: Any) -> None:
+        del values
+        stream.write(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Results(attacked(None), tmp_path).of(Part("name", "a key / 8", run))
+    runs.clear()
     for _ in range(2):
         values = Results(attacked(None), tmp_path).of(Part("name", "a key / 8", run))
         assert_close(values["dice"], CLEAN)
@@ -112,3 +134,29 @@ def test_results_and_victims_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         found = trained_victims(tmp_path, ["--config", "c.yaml"])
     assert [words[2:-2] for words in trainings] == [[], ["--defence", "adversarial"], ["--defence", "noise"]]
     assert found["smoothed"] == tmp_path / "smoothed" / "config" / "version_0"
+    with pytest.raises(InputError, match='"c.yaml".*, got .*"other.yaml"') as caught:
+        trained_victims(tmp_path, ["--config", "other.yaml"])
+    assert "\n" not in str(caught.value)
+    assert len(trainings) == 3
+
+
+def test_keys_hold_all_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys(texture: str) -> set[str]:
+        budget = Budget(10, 0, 0, 0.001, 5, 20, texture)
+        return {part.key for part in (*beyond(attacked(0.25), budget), certificate(attacked(0.25), budget))}
+
+    before = keys("one")
+    assert len(before) == 5
+    assert len(before & keys("other")) == 4
+    for name, value in (("TAU", 0.9), ("ALPHA", 0.01), ("FIRST", 20)):
+        with monkeypatch.context() as patch:
+            patch.setattr(attacks, name, value)
+            assert len(before & keys("one")) == 4
+
+
+def test_the_noise_of_a_victim_is_that_of_its_defence() -> None:
+    noise = "seg_mia.defences.noise.GaussianNoise"
+    assert noise_of([{"class_path": noise, "init_args": {"sigma": 0.5}}]) == 0.5
+    assert noise_of([{"class_path": noise}]) == 0.25
+    other = {"class_path": "my_defences.Blur", "init_args": {"sigma": 3.0}}
+    assert noise_of([{"class_path": "my_defences.Nothing"}, other]) is None

@@ -1,7 +1,12 @@
-"""Attacks on a victim, each with the number of gradients of the others where it has gradients."""
+"""Attacks on a victim: those in a ball with the same number of gradients where their name gives no other.
+
+A gradient of a smoothed victim takes a pass of all its noisy copies. Attacks without a ball, and the search
+for the smallest change, have numbers of steps of their own.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +45,8 @@ class Budget(NamedTuple):
     """What attacks may spend on an image.
 
     Attributes:
-        gradients: of each attack with gradients; the losses of `sea` share them.
+        gradients: of each attack in a ball but FGSM (1), PGD as shipped (10) and `universal`; the losses of
+            `sea` share them.
         queries: of `square`; 0 leaves it out.
         norm_steps: of `alma-prox`; 0 leaves it out.
         norm_step_size: of `alma-prox`.
@@ -120,7 +126,10 @@ def _universal(attacked: Attacked, epsilon: float) -> Values:
 
 
 def beyond(attacked: Attacked, budget: Budget) -> Iterator[Part]:
-    """Yield the attacks that are bound to no ball, at their papers' settings unless their name says more."""
+    """Yield the attacks that are bound to no ball, as shipped unless their name says more.
+
+    MedIS has 60 gradients (10 on each of six losses), the frequency attack 20, `adain` none.
+    """
     if budget.asma_steps:
         targets = attacked.shown.masks[random_other(len(attacked.shown.masks), 0)]
         steps = budget.asma_steps
@@ -134,7 +143,8 @@ def beyond(attacked: Attacked, budget: Budget) -> Iterator[Part]:
         for name, attack in attacks.items():
             yield Part(name, name, partial(_attacked, attacked, attack))
     if budget.texture is not None:
-        yield Part("`adain`, 0.3 and 0.3", "adain", partial(_texture, attacked, budget.texture))
+        key = f"adain {LIVER} {Path(budget.texture).resolve()}"
+        yield Part("`adain`, 0.3 and 0.3", key, partial(_texture, attacked, budget.texture))
 
 
 def _texture(attacked: Attacked, folder: str) -> Values:
@@ -179,4 +189,5 @@ def certificate(attacked: Attacked, budget: Budget) -> Part:
             "attacked": left.amin(0),
         }
 
-    return Part("certified Dice", f"certified {budget.draws} {sigma} {budget.gradients}", run)
+    key = f"certified {budget.draws} {sigma} {TAU} {ALPHA} {FIRST} {budget.gradients}"
+    return Part("certified Dice", key, run)

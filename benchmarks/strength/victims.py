@@ -1,19 +1,23 @@
 """Victims with the images that they are attacked on: undefended, adversarially trained, smoothed."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.trained import train
+from seg_mia.atomic import written_whole
 from seg_mia.attacks.best import mask_dice
 from seg_mia.checkpoint import load_victim, read_card
 from seg_mia.config.spec import resolve
 from seg_mia.data.base import SegmentationData
+from seg_mia.defences.noise import GaussianNoise
+from seg_mia.errors import InputError
 from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import final, probabilities
 from seg_mia.models.smoothing import DRAWS, class_votes
@@ -33,10 +37,12 @@ class Pair(NamedTuple):
 
 
 class Expected(nn.Module):
-    """Logarithm of a network's mean probabilities over noisy copies, new ones in each pass.
+    """Logarithm of a network's mean probabilities over noisy copies, with the same noise in each pass.
 
     What a white-box attacker of a smoothed network follows (expectation over transformation; Athalye et al.,
-    ICML 2018). All images share a pass, unlike those of `--release smoothed`.
+    ICML 2018). With common random numbers it is one function of an image, whatever else is in the batch, so
+    that an attack which keeps its best iterate does not choose by chance. All images share a pass, unlike
+    those of `--release smoothed`.
 
     Args:
         network: network from images to logits.
@@ -47,14 +53,14 @@ class Expected(nn.Module):
     def __init__(self, network: nn.Module, sigma: float, draws: int) -> None:
         super().__init__()
         self.network, self.sigma, self.draws = network, sigma, draws
-        self.generator = torch.Generator().manual_seed(0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, K, *S), K at least 2, of images (N, C, *S)."""
-        copies = x.repeat(self.draws, *[1] * (x.ndim - 1))
-        noise = torch.randn(copies.shape, generator=self.generator)
-        mean = probabilities(final(self.network(copies + self.sigma * noise)).float())
-        return mean.unflatten(0, (self.draws, len(x))).mean(0).clamp(min=1e-12).log()
+        noise = torch.randn(self.draws, *x.shape[1:], generator=torch.Generator().manual_seed(0))
+        copies = x + self.sigma * noise.to(x)[:, None]
+        maps: Tensor = probabilities(final(self.network(copies.flatten(0, 1))).float())
+        mean: Tensor = maps.reshape(self.draws, len(x), *maps.shape[1:]).mean(0).clamp(min=1e-12)
+        return mean.log()
 
 
 class Attacked(NamedTuple):
@@ -62,7 +68,8 @@ class Attacked(NamedTuple):
 
     Attributes:
         name: in tables.
-        digest: of the checkpoint and of the number of images, for results that are kept.
+        digest: of the checkpoint, the numbers of images, and the draws of a smoothed victim, for results
+            that are kept.
         network: the trained network in evaluation mode.
         sigma: noise of a smoothed victim, None of others.
         shown: what is attacked.
@@ -78,7 +85,7 @@ class Attacked(NamedTuple):
     shown: Pair
     others: Pair
     patients: int
-    draws: int = 2
+    draws: int = 16
 
     @property
     def followed(self) -> nn.Module:
@@ -101,8 +108,11 @@ class Attacked(NamedTuple):
         return foreground_dice(prediction, masks, counts[0].shape[0])
 
 
-def read_victim(name: str, run: str | Path, count: int, fitted: int) -> Attacked:
-    """Return a victim with `count` non-members and `fitted` others, of as many patients as possible."""
+def read_victim(name: str, run: str | Path, count: int, fitted: int, draws: int = 16) -> Attacked:
+    """Return a victim with `count` non-members and `fitted` others, of as many patients as possible.
+
+    Others, at most, where no more non-members of other patients are left; none of them is possible.
+    """
     file = checkpoint_file(run)
     card = read_card(file)
     assert card.data is not None
@@ -112,20 +122,25 @@ def read_victim(name: str, run: str | Path, count: int, fitted: int) -> Attacked
     chosen, groups = data.attacked(), data.source.groups
     seen = {groups[index] for index in chosen}
     rest = [index for index in data.scored("nonmembers").tolist() if groups[index] not in seen]
-    noise = [spec for spec in card.model["init_args"].get("defences") or () if "sigma" in spec["init_args"]]
-    digest = hashlib.sha256(file.read_bytes() + f" {count} {fitted}".encode()).hexdigest()[:16]
+    sigma = noise_of(card.model["init_args"].get("defences") or ())
+    counted = f" {count} {fitted}" + ("" if sigma is None else f" {draws} {VOTES}")
+    digest = hashlib.sha256(file.read_bytes() + counted.encode()).hexdigest()[:16]
     shown, network = _opened(data, chosen.tolist()), load_victim(file)
+    others = _opened(data, rest[:fitted]) if rest[:fitted] else Pair(shown.images[:0], shown.masks[:0])
     if shown.images.ndim == 4:
         network = network.to(memory_format=torch.channels_last)  # 1.4 times as fast on a CPU
-    return Attacked(
-        name,
-        digest,
-        network,
-        noise[0]["init_args"]["sigma"] if noise else None,
-        shown,
-        _opened(data, rest[:fitted]),
-        len(seen),
-    )
+    return Attacked(name, digest, network, sigma, shown, others, len(seen), draws)
+
+
+def noise_of(defences: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the standard deviation of the noise that a victim was trained with, None without such a defence.
+
+    Args:
+        defences: specifications of a checkpoint, each a `class_path` with optional `init_args`.
+    """
+    path = f"{GaussianNoise.__module__}.{GaussianNoise.__qualname__}"
+    found = [spec.get("init_args") or {} for spec in defences if spec["class_path"] == path]
+    return GaussianNoise(**found[0]).sigma if found else None
 
 
 def _opened(data: SegmentationData, indices: Sequence[int]) -> Pair:
@@ -143,13 +158,22 @@ def trained_victims(folder: Path, words: Sequence[str]) -> dict[str, Path]:
     Args:
         folder: for the runs.
         words: options of `fit` for the undefended victim.
+
+    Raises:
+        InputError: `folder` holds a victim that was trained with other words.
     """
     runs = {}
     for name, defence in DEFENCES.items():
         done = folder / name / "trained"
+        given = [*words, *([] if defence is None else ["--defence", defence])]
         if not done.is_file():
-            defended = [] if defence is None else ["--defence", defence]
-            train([*words, *defended, "--runs", str(folder / name)])
-            done.touch()
+            train([*given, "--runs", str(folder / name)])
+            with written_whole(done) as file:
+                file.write(json.dumps(given).encode())
+        elif (kept := done.read_text()) != json.dumps(given):
+            raise InputError(
+                f"{folder / name} holds a victim trained with {kept or 'words that were not kept'}, got "
+                f"{json.dumps(given)}; give the same words or another folder, or name the runs instead"
+            )
         runs[name] = max((folder / name).glob("*/version_*"), key=lambda run: run.stat().st_mtime)
     return runs

@@ -46,7 +46,7 @@ class LowRank(nn.Module):
     """A second convolution of low rank beside a convolution.
 
     Args:
-        convolution: adapted layer, not grouped.
+        convolution: adapted layer, not grouped, padded with zeros.
         rank: maps between the two factors.
     """
 
@@ -83,7 +83,8 @@ def add_adapters(encoder: nn.Module, kind: Kind, layers: list[str], rank: int | 
         rank: rank of `low_rank`, 2 if not given.
 
     Raises:
-        InputError: a pattern that no suitable convolution fits, or a rank below 1.
+        InputError: a pattern that no suitable convolution fits, a rank below 1, or layers whose names differ
+            in dots and underscores alone.
     """
     rank = 2 if rank is None else rank
     if rank < 1:
@@ -98,17 +99,27 @@ def add_adapters(encoder: nn.Module, kind: Kind, layers: list[str], rank: int | 
     adapters = nn.ModuleDict()
     for name, layer in suitable.items():
         if any(fnmatch(name, pattern) for pattern in layers):
+            key = name.replace(".", "_")  # a key of modules holds no dot
+            if key in adapters:
+                raise InputError(
+                    f"adapters are named after their convolutions, got two for {key} ({name} is one); give "
+                    "patterns that fit one of them"
+                )
             adapter = _adapter(kind, layer, rank)
             layer.register_forward_hook(adapter.add)  # a bound method: deep copies bind it to their own
-            adapters[name.replace(".", "_")] = adapter
+            adapters[key] = adapter
     return adapters
 
 
 def _suitable(layer: nn.Module, kind: Kind) -> bool:
-    """Return whether a layer may be adapted: low rank needs explicit padding and no groups."""
+    """Return whether a layer may be adapted: low rank needs no groups, and padding by explicit zeros."""
     if not isinstance(layer, nn.Conv2d):
         return False
-    return kind == "scale_shift" or (type(layer) is nn.Conv2d and layer.groups == 1)
+    return kind == "scale_shift" or (_is_plain(layer))
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
 
 
 def _adapter(kind: Kind, layer: nn.Module, rank: int) -> ScaleShift | LowRank:

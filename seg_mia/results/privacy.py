@@ -32,7 +32,7 @@ class DPGuarantee(Result):
         rate: at which units are sampled.
         steps: that were taken.
         release: mu of a Gaussian release before the first step, in which the initial weights were computed;
-            0 for none, None in results of an earlier version.
+            0 for none, None where it is infinite (exact, without guarantee) or of an earlier version.
         accountant: that computed epsilon.
         reproducible: whoever knows the seed can draw the noise again.
     """

@@ -45,10 +45,13 @@ def test_shortcuts_are_the_bounds() -> None:
     assert by_rank(inserted[np.argsort(-scores)]) == pytest.approx(bounds)
 
 
-@pytest.mark.parametrize("mu", [0.5, 2.05])
-def test_all_bounds_together_exceed_the_epsilon_of_at_most_a_twentieth_of_200_mechanisms(mu: float) -> None:
-    """White-box scores are as good as the mechanism permits; losses see the same through more noise."""
-    generator, epsilon, above = np.random.default_rng(1), gaussian_epsilon(mu, DELTA), 0
+@cache
+def largest(mu: float) -> tuple[float, ...]:
+    """Return the largest of all bounds on each of 200 mechanisms.
+
+    White-box scores are as good as the mechanism permits; losses see the same through more noise.
+    """
+    generator, found = np.random.default_rng(1), list[float]()
     for _ in range(200):
         inserted = generator.random(COUNT) < 0.5
         white_box = mu * inserted + generator.normal(size=COUNT)
@@ -60,5 +63,18 @@ def test_all_bounds_together_exceed_the_epsilon_of_at_most_a_twentieth_of_200_me
             *by_rank(inserted[np.argsort(-white_box)]),
         ]
         assert len(bounds) == BOUNDS
-        above += max(bounds) > epsilon
-    assert above <= 10
+        found.append(max(bounds))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("mu", [0.5, 2.05])
+def test_all_bounds_together_exceed_the_epsilon_of_at_most_a_twentieth_of_200_mechanisms(mu: float) -> None:
+    assert sum(bound > gaussian_epsilon(mu, DELTA) for bound in largest(mu)) <= 10
+
+
+def test_all_bounds_together_have_power() -> None:
+    """At epsilon 7.8, a promise of 3 is refuted in most trainings, a promise of 5 in some (median 3.80)."""
+    assert gaussian_epsilon(2.05, DELTA) == pytest.approx(7.83, abs=0.01)
+    found = np.array(largest(2.05))
+    assert np.median(found) > 3.5, np.quantile(found, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])
+    assert (found > 5).mean() > 0.05, np.quantile(found, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1])

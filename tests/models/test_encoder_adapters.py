@@ -134,3 +134,20 @@ def test_grouped_convolutions_have_no_low_rank_term() -> None:
     encoder = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1))
     assert list(add_adapters(encoder, "low_rank", ["*"], None)) == ["1"]
     assert list(add_adapters(encoder, "scale_shift", ["*"], None)) == ["0", "1"]
+
+
+def test_padding_by_other_values_than_zero_has_no_low_rank_term() -> None:
+    encoder = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 8, 3, padding=1)
+    )
+    assert list(add_adapters(encoder, "low_rank", ["*"], None)) == ["1"]
+    with pytest.raises(InputError, match="got '0'; low_rank fits 1"):
+        add_adapters(encoder, "low_rank", ["0"], None)
+
+
+def test_layers_whose_names_differ_in_dots_alone_are_refused() -> None:
+    encoder = nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Conv2d(1, 1, 1)}), "a_b": nn.Conv2d(1, 1, 1)})
+    with pytest.raises(InputError, match="got two for a_b") as caught:
+        add_adapters(encoder, "scale_shift", ["*"], None)
+    assert "\n" not in str(caught.value)
+    assert list(add_adapters(encoder, "scale_shift", ["a.*"], None)) == ["a_b"]

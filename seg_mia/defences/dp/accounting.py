@@ -73,7 +73,7 @@ class Mechanism:
             gives more than `rdp`. At a rate of 1 `prv` is the exact formula of the Gaussian mechanism; it is
             skipped if its grid would be too large.
         release: mu of a Gaussian release of all units before the first step, composed with the steps; 0 for
-            none.
+            none, infinite for an exact one.
     """
 
     noise: float
@@ -266,19 +266,40 @@ def noise_for(
     A Gaussian release of mu `release` is spent beside them. Raises InputError if no noise is sufficient.
     """
 
-    def spent(noise: float, by: Accountant = accountant) -> float:
-        return Mechanism(noise, rate, delta, by, release).spent(steps)
+    def spent(noise: float, by: Accountant = accountant, before: float = release) -> float:
+        return Mechanism(noise, rate, delta, by, before).spent(steps)
 
+    def loosely(noise: float) -> float:
+        return spent(noise, "rdp")
+
+    enough = _sufficient_noise(epsilon, loosely)  # faster, so that the slow one has less to search
+    if enough is not None:
+        enough = _smallest_noise(epsilon, enough, loosely)
+    elif accountant == "prv" and spent(MOST_NOISE) <= epsilon:  # a large release is within its bound alone
+        enough = _sufficient_noise(epsilon, spent)
+    if enough is None:
+        least = spent(MOST_NOISE)
+        if release and spent(MOST_NOISE, before=0.0) <= epsilon:
+            raise InputError(
+                f"least_squares takes too much of epsilon {epsilon:g}: by {accountant}, its release alone "
+                f"spends {least:.3g} at delta {delta:.3g}; choose a smaller share"
+                + (", or accountant prv" if accountant == "rdp" else "")
+            )
+        raise InputError(
+            f"epsilon {epsilon:g} cannot be reached with delta {delta:.3g}, {steps} steps and sampling "
+            f"rate {rate:.3g}; choose a larger epsilon, or train fewer steps"
+        )
+    return enough if accountant == "rdp" else _smallest_noise(epsilon, enough, spent)
+
+
+def _sufficient_noise(epsilon: float, spent: Callable[[float], float]) -> float | None:
+    """Return a power of 2, at least 1, that spends at most epsilon; None if none up to `MOST_NOISE` does."""
     enough = 1.0
-    while spent(enough, "rdp") > epsilon:  # looser and faster, so that the slow one has less to search
+    while spent(enough) > epsilon:
         enough *= 2
         if enough > MOST_NOISE:
-            raise InputError(
-                f"epsilon {epsilon:g} cannot be reached with delta {delta:.3g}, {steps} steps and sampling "
-                f"rate {rate:.3g}; choose a larger epsilon, or train fewer steps"
-            )
-    enough = _smallest_noise(epsilon, enough, lambda noise: spent(noise, "rdp"))
-    return enough if accountant == "rdp" else _smallest_noise(epsilon, enough, spent)
+            return None
+    return enough
 
 
 def _smallest_noise(epsilon: float, enough: float, spent: Callable[[float], float]) -> float:

@@ -110,8 +110,9 @@ class DPCallback(Callback):
         data: SegmentationData = trainer.datamodule  # type: ignore[attr-defined]
         task = cast(Trained, pl_module)
         require_separable(task, data)
-        if self.settings.gradients != "loop" and self.settings.unit == "image":
-            self.gradient_computer.mode = choose_mode(task, data, min(self.settings.copies, 2))
+        at_once = self.settings.copies <= self.settings.physical_batch
+        if self.settings.gradients != "loop" and self.settings.unit == "image" and at_once:
+            self.gradient_computer.mode = choose_mode(task, data, self.settings.copies)
         if self.settings.gradients == "fused" != self.gradient_computer.mode:
             raise InputError(
                 "fused gradients are not exact for this network; leave --model.defences.gradients on auto"

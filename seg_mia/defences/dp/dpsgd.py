@@ -50,7 +50,8 @@ class DPSGD(Defence):
         copies: augmented copies of each image in a step (augmentation multiplicity, De et al. 2022,
             arXiv:2204.13650): a unit's gradient is the mean over its copies, and that mean is clipped, so
             that the guarantee does not change. The copies follow from the data's augmentation and patches;
-            with cached features they are the same in every step.
+            with cached features they are the same in every step. More copies than `physical_batch` are
+            processed by `loop`.
         ema: decay in (0, 1) of an exponential average of the weights after each step, which is evaluated and
             deployed in place of the last weights. No averaging if not given.
         tail: share in (0, 1] of the last steps whose weights are averaged with equal shares instead.
@@ -95,7 +96,7 @@ class DPSGD(Defence):
         epsilon = None if epsilon == float("inf") else epsilon
         _require_positive(epsilon=epsilon, delta=delta, clip=clip, lr_factor=lr_factor)
         _check_budget(epsilon, noise, delta, least_squares)
-        _check_counts(population, physical_batch, copies)
+        _check_counts(population, physical_batch, copies, gradients)
         _check_average(ema, tail)
         if gradients == "fused" and unit == "patient":
             raise InputError("fused gradients are per image; for patients leave gradients on auto")
@@ -190,18 +191,20 @@ def _check_budget(
         )
 
 
-def _check_counts(population: int | None, physical_batch: int, copies: int) -> None:
-    """Raise InputError for a population, images or copies below 1, or more copies than images at once."""
+def _check_counts(population: int | None, physical_batch: int, copies: int, gradients: str) -> None:
+    """Raise InputError for a population, images or copies below 1, or more copies than `fused` may take."""
     if population is not None and population < 1:
         raise InputError(
             f"population must be at least 1, got {population}; declare how many units are trained on"
         )
     if physical_batch < 1:
         raise InputError(f"physical_batch must be at least 1, got {physical_batch}")
-    if not 1 <= copies <= physical_batch:
+    if copies < 1:
+        raise InputError(f"copies must be at least 1, got {copies}; leave it out for one")
+    if copies > physical_batch and gradients == "fused":
         raise InputError(
-            f"copies must be at least 1 and at most physical_batch, {physical_batch}, got {copies}: the "
-            "copies of an image pass through the network at once; raise physical_batch"
+            f"fused gradients take all copies of an image at once, at most physical_batch, {physical_batch}, "
+            f"got {copies}; raise physical_batch, or leave gradients on auto"
         )
 
 

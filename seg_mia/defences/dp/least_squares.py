@@ -95,20 +95,24 @@ def begin_at_least_squares(task: Trained, data: SegmentationData, private: DPTra
         private: private training that has begun; its mechanism has the mu of the release.
 
     Raises:
-        InputError: another network, or one that resizes its images.
+        InputError: another network, one that resizes its images, or features that are not finite.
     """
     network, classifier = _classifier(task)
-    mechanism = private.mechanism
     total: Moments | None = None
     counts = torch.bincount(private.drawn.unit_of[torch.from_numpy(data.trained())])
     for image, mask, index in _images(data):
         share = 1 / int(counts[private.drawn.unit_of[index]])
         columns = _columns(network, classifier, image.to(task.device))
         shares = _shares(mask, columns, network, data.source.classes)
-        parts = (share * part.cpu() for part in image_moments(columns, shares, classifier.maps))
+        parts = [share * part.cpu() for part in image_moments(columns, shares, classifier.maps)]
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            raise InputError(
+                f"least_squares needs finite features, got others of {data.source.ids[index]}; check the "
+                "image and --model.encoder_weights, or leave least_squares out"
+            )
         total = Moments(*parts) if total is None else Moments(*map(torch.add, total, parts))
     assert total is not None
-    mu = mechanism.release or math.inf  # a training without guarantee has no release to account for
+    mu = private.mechanism.release
     noisy, deviation = released(total, mu, number(private.secret, "least squares"))
     weights = solved(noisy, deviation)
     scaled = weights[:, :-1] / math.sqrt(weights.shape[1] - 1)

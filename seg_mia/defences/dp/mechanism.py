@@ -1,6 +1,7 @@
 """Mechanism, noise and steps of a differentially private training."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -102,6 +103,8 @@ class DPTraining:
         noise, release = settings.noise, 0.0
         if settings.least_squares is not None and settings.epsilon is not None:
             release = share_of_mu(settings.epsilon, delta=delta, share=settings.least_squares)
+        elif settings.least_squares is not None:
+            release = math.inf  # a training without guarantee begins at the exact moments
         if noise is None:
             assert settings.epsilon is not None
             noise = noise_for(

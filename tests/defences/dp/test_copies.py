@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from seg_mia.data.poisson import PoissonBatches, Population
 from seg_mia.data.samples import Batch
+from seg_mia.defences.dp.checks import choose_mode
 from seg_mia.defences.dp.mechanism import DPGradient
 from tests.defences.dp.helpers import (
     DP,
@@ -41,9 +42,17 @@ def test_copies_that_repeat_are_the_same_in_each_epoch() -> None:
     assert list(batches) == [[(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)]] * 2
 
 
-@pytest.mark.parametrize("way", ["fused", "loop"])
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("fused", [option("gradients", "fused")]),
+        ("loop", [option("gradients", "loop")]),
+        ("loop", [option("gradients", "loop"), option("physical_batch", 3)]),
+        ("loop", [option("gradients", "auto"), option("physical_batch", 3)]),
+    ],
+)
 def test_a_step_sums_the_clipped_means_over_copies(
-    way: str, small: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, words: list[str], small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against a loop over units and copies, each with a backward pass of its own."""
     steps: list[int] = []
@@ -73,10 +82,22 @@ def test_a_step_sums_the_clipped_means_over_copies(
         return output
 
     monkeypatch.setattr(DPGradient, "step", compared)
-    words = [*UNLIMITED, *SGD, EVERYTHING, *FLIPS, option("gradients", way), option("clip", 0.01)]
+    words = [*words, *UNLIMITED, *SGD, EVERYTHING, *FLIPS, option("clip", 0.01)]
     folder = fit(small, *words, "--trainer.precision=64-true")
     assert steps == [24] * 3
     assert (privacy(folder)["steps"], privacy(folder)["batch"]) == (3, 6)
+
+
+def test_fused_gradients_are_tried_with_as_many_copies(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def seen(task: Any, data: Any, copies: int) -> str:
+        tried.append(copies)
+        return choose_mode(task, data, copies)
+
+    monkeypatch.setattr("seg_mia.defences.dp.callback.choose_mode", seen)
+    fit(small, *UNLIMITED, EVERYTHING, *FLIPS, ONE_EPOCH)
+    assert tried == [4]
 
 
 def test_the_noise_does_not_depend_on_the_copies(small: Path) -> None:

@@ -1,28 +1,34 @@
 """A private least-squares classifier as a start: its sensitivity, its noise, and its place in the budget."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from seg_mia.checkpoint import read_card
 from seg_mia.cli import main
 from seg_mia.defences.dp.accounting import Mechanism, noise_for, share_of_mu
 from seg_mia.defences.dp.least_squares import (
     NORM,
     Moments,
+    _images,
     begin_at_least_squares,
     image_moments,
     released,
     solved,
 )
+from seg_mia.errors import InputError
 from seg_mia.membership.tradeoff import gaussian_epsilon
 from seg_mia.models.hypercolumn import Hypercolumn
+from seg_mia.results.privacy import guarantee
 from tests.defences.dp.helpers import DP, EVERYTHING, KNOWN, fit, option, privacy, refusal, same
 from tests.trainings import killed
 
@@ -121,6 +127,24 @@ def test_noise_is_calibrated_for_release_and_steps_together(rate: float) -> None
         assert noise == pytest.approx(math.sqrt(10 / 0.85) / whole, rel=2e-3)
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+def test_a_release_of_nearly_the_whole_budget_leaves_steps_by_prv_and_is_named_by_rdp(rate: float) -> None:
+    """The looser accountant's bound of such a release alone is above epsilon."""
+    release = share_of_mu(8.5, delta=1 / 3000, share=0.9)
+    noise = noise_for(8.5, delta=1 / 3000, rate=rate, steps=4, accountant="prv", release=release)
+    assert 8.4 <= Mechanism(noise, rate, 1 / 3000, "prv", release).spent(4) <= 8.5
+    with pytest.raises(InputError, match="least_squares takes too much of epsilon 8.5: by rdp") as caught:
+        noise_for(8.5, delta=1 / 3000, rate=rate, steps=4, accountant="rdp", release=release)
+    assert "or accountant prv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_exact_release_spends_everything_before_the_first_step() -> None:
+    mechanism = Mechanism(0.0, 1.0, 1e-3, "prv", math.inf)
+    assert mechanism.spent(0) == mechanism.spent(1) == math.inf
+    assert mechanism.permitted(0).auc == mechanism.permitted(1).auc == 1
+
+
 def test_assigned_weights_classify_the_columns() -> None:
     torch.manual_seed(0)
     network = Hypercolumn("resnet18", classes=3).eval()
@@ -175,3 +199,93 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(head: Path, monkeypatch
 def test_another_network_has_no_such_start(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refusal(["fit", "--config", str(small), *DP, option("least_squares", 0.1)], capsys)
     assert "least_squares begins a linear classifier of pixels, got another network" in line
+
+
+TWIN = [*START, EVERYTHING, option("epsilon", ".inf"), option("noise", 0), "--trainer.max_epochs=1"]
+
+
+def test_a_twin_without_noise_claims_nothing_from_its_first_step_on(head: Path) -> None:
+    folder = fit(head, *TWIN)
+    assert privacy(folder)["release"] == privacy(folder)["epsilon"] == math.inf
+    kept = guarantee(read_card(folder / "checkpoints" / "last.ckpt").privacy, "here")
+    assert kept is not None
+    assert (kept.release, kept.epsilon) == (None, None)
+    assert kept.permitted is not None
+    assert kept.permitted.auc == 1
+
+
+def test_a_patient_of_several_images_contributes_their_mean(
+    head: Path, folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patients of four and of two images, without noise: the sum over both of the means of their images."""
+    rows = [f"images/s{i:02d}.png,masks/s{i:02d}.png,p{(i % 6) // 4 + 2 * (i // 6)}\n" for i in range(40)]
+    root = folder(count=40)
+    (root / "list.csv").write_text("image,mask,patient\n" + "".join(rows))
+    read = yaml.safe_load(head.read_text())
+    read["data"]["init_args"] |= {
+        "manifest": "list.csv",
+        "group_column": "patient",
+        "images": ".",
+        "masks": ".",
+    }
+    head.write_text(yaml.safe_dump(read))
+    totals, images = list[Moments](), dict[int, Moments]()
+
+    def sums(exact: Moments, mu: float, seed: int) -> tuple[Moments, float]:
+        assert mu == math.inf
+        totals.append(exact)
+        return released(exact, mu, seed)
+
+    def begun(task: Any, data: Any, private: Any) -> None:
+        begin_at_least_squares(task, data, private)
+        whose = data.source.groups
+        for patient in {whose[index] for index in data.trained()}:
+            own = [images[index] for index in data.trained().tolist() if whose[index] == patient]
+            sizes.append(len(own))
+            means.append(Moments(*(torch.stack(part).mean(0) for part in zip(*own, strict=True))))
+
+    order = list[int]()
+    sizes, means = list[int](), list[Moments]()
+
+    def watched(data: Any) -> Any:
+        for image, mask, index in _images(data):
+            order.append(index)
+            yield image, mask, index
+
+    def each(columns: Tensor, shares: Tensor, maps: int) -> Moments:
+        images[order[-1]] = image_moments(columns, shares, maps)
+        return images[order[-1]]
+
+    place = "seg_mia.defences.dp.least_squares"
+    monkeypatch.setattr(f"{place}.released", sums)
+    monkeypatch.setattr(f"{place}._images", watched)
+    monkeypatch.setattr(f"{place}.image_moments", each)
+    monkeypatch.setattr("seg_mia.defences.dp.callback.begin_at_least_squares", begun)
+    fit(head, *TWIN, option("unit", "patient"), "--data.batch_size=2")
+    assert sorted(sizes) == [2, 4]
+    (total,) = totals
+    assert_close(total, Moments(*(torch.stack(part).sum(0) for part in zip(*means, strict=True))))
+
+
+@pytest.mark.parametrize(
+    ("words", "telling"),
+    [
+        (
+            ["--model.network.size=64"],
+            "least_squares needs features at the place of their pixels, got size 64",
+        ),
+        ([], "least_squares needs finite features, got others of s"),
+    ],
+)
+def test_features_that_have_no_moments_are_refused(
+    words: list[str],
+    telling: str,
+    head: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not words:
+        monkeypatch.setattr(
+            Hypercolumn, "columns", lambda _, features: torch.full((1, 9, *features[1].shape[2:]), math.nan)
+        )
+    assert telling in refusal(["fit", "--config", str(head), *KNOWN, *TWIN, *words], capsys)
