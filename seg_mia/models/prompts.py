@@ -134,7 +134,7 @@ def _if_promptable(kind: object) -> type | None:
 
 def _named(base: type, name: str) -> list[type]:
     """Return the imported subclasses of a bare name."""
-    below = base.__subclasses__()
+    below: list[type] = base.__subclasses__()
     return [*(kind for kind in below if kind.__name__ == name), *(k for b in below for k in _named(b, name))]
 
 

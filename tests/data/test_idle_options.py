@@ -9,6 +9,7 @@ import yaml
 
 from seg_mia.attacks.asma import Asma
 from seg_mia.attacks.pgd import Pgd
+from seg_mia.config.spec import ClassSpec
 from seg_mia.data.sets.btcv import Btcv
 from seg_mia.data.sets.folder import Folder
 from seg_mia.data.sets.nifti import Nifti
@@ -62,7 +63,7 @@ def test_the_usual_window_of_a_reader_stands_where_none_is_given() -> None:
 
 def test_what_is_idle_in_an_earlier_runs_metadata_is_taken_back(tmp_path: Path) -> None:
     def of_card(name: str, **given: Any) -> dict[str, Any]:
-        spec = {"class_path": f"seg_mia.data.sets.{name}", "init_args": given}
+        spec: ClassSpec = {"class_path": f"seg_mia.data.sets.{name}", "init_args": given}
         return dict(without_idle(spec)["init_args"])
 
     folder = {
@@ -80,7 +81,7 @@ def test_what_is_idle_in_an_earlier_runs_metadata_is_taken_back(tmp_path: Path) 
     assert of_card("btcv.Btcv", **shown) == shown | {"level": None, "width": None}
     assert of_card("btcv.Btcv", **(shown | {"percentiles": None})) == shown | {"percentiles": None}
     assert of_card("stacked.StackedSlices", image_column="x") == {"image_column": "x"}
-    other = {"class_path": "own.Data", "init_args": folder}
+    other: ClassSpec = {"class_path": "own.Data", "init_args": folder}
     assert without_idle(other) == other
     config = tmp_path / "config.yaml"
     config.write_text(
