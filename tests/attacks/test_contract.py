@@ -166,8 +166,8 @@ def test_attack_mode_gives_gradients_under_inference_mode(model: Small) -> None:
         (torch.zeros(1, 3, 4, 4), torch.zeros(2, 4, 4).long(), "masks must be"),
         (torch.full((1, 3, 4, 4), 2.0), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
         (torch.full((1, 3, 4, 4), float("nan")), torch.zeros(1, 4, 4).long(), r"\[0, 1\]"),
-        (torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 7), "classes 0..2"),
-        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4).long(), "logits must be"),
+        (torch.zeros(1, 3, 12, 12), torch.full((1, 12, 12), 7), "classes 0..2"),
+        (torch.zeros(1, 3, 12, 12), torch.zeros(1, 11, 12).long(), "logits must be"),
         (torch.zeros(0, 3, 4, 4), torch.zeros(0, 4, 4).long(), "at least one image"),
     ],
 )
