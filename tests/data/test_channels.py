@@ -173,7 +173,7 @@ def test_names_of_nnunet_and_grids_of_all_channels(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"q_0000\.nii\.gz is .* voxels away from .*q_0001"):
         VolumeFiles(**options).read_source()
     with pytest.raises(InputError, match="one for each of 2 channels, got 1"):
-        VolumeFiles(**options, windows=[[40, 400]]).read_source()
+        VolumeFiles(**options | {"width": None}, windows=[[40, 400]]).read_source()
 
 
 @pytest.mark.parametrize("kind", [VolumeFiles, Nifti])
