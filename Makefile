@@ -45,7 +45,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# These frameworks in an environment of their own, which has the packages of .venv, too: torch is not installed twice.
+# These frameworks (group peers in pyproject.toml, pinned) in an environment of their own, which has the packages of .venv, too:
+# neither changes the other, and torch is not installed twice.
 # nnU-Net brings an older timm, which this torch warns about; that of .venv remains.
 $(PEERS)/ready: $(READY)
 	$(BIN)/python -m venv --clear --without-pip $(PEERS)
