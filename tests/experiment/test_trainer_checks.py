@@ -170,8 +170,8 @@ def test_bfloat16_without_its_instructions_is_called_slow(
     precision: str,
     device: str,
     instructions: str,
-    converts: bool,  # noqa: FBT001  # a column of the table
-    warned: bool,  # noqa: FBT001  # a column of the table
+    converts: bool,  # a column of the table
+    warned: bool,  # a column of the table
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
