@@ -21,7 +21,7 @@ from seg_mia.checkpoint import read_card
 
 def dice(given: argparse.Namespace, epsilon: float, seed: int, folder: Path) -> tuple[float, str]:
     """Train once, and return the Dice on held-out samples and the promise."""
-    runs = folder / f"{epsilon}_{seed}"
+    runs = folder / str(len(list(folder.iterdir())))  # a seed may be asked for again, for the noise's part
     words = ["--config", f"{given.config}.yaml", "--runs", str(runs)]
     words += ["--data.root", given.root, "--model.encoder_weights", given.weights]
     words += ["--data.split_seed", str(seed), "--model.defences.epsilon", f"{epsilon}".replace("inf", ".inf")]
@@ -44,7 +44,13 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder of the data")
     parser.add_argument("--weights", required=True, help="weights of the encoder, a file or imagenet")
     parser.add_argument("--epsilons", nargs="+", type=float, default=[1.0, 3.0, 8.5, float("inf")])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the split")
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        help="of the split; one given again draws other noise",
+    )
     parser.add_argument("--size", type=int, help="side of the images, if not the config's")
     parser.add_argument("--steps", type=int, help="epochs, if not the config's")
     given = parser.parse_args()

@@ -48,6 +48,7 @@ from seg_mia.experiment.trainer_checks import (
     check_training,
     folders,
     for_classifier,
+    note_precision,
     refusals,
 )
 from seg_mia.membership.base import Membership
@@ -209,7 +210,9 @@ class Experiment(LightningCLI):
             # An attack's own bar stands below this one; Rich's would overwrite it.
             callbacks.append(Bars())
         with refusals(building=True):
-            return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            trainer = super().instantiate_trainer(**kwargs, callbacks=callbacks)
+        note_precision(trainer.precision, trainer.strategy.root_device)
+        return trainer
 
     def _callbacks(self) -> list[Callback]:
         match self.plan.command:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -81,6 +82,23 @@ def check_training(trainer: Namespace) -> None:
                 f"--trainer.{name} must be positive to train, got {value}; leave it out, or use adopt for a "
                 "trained network"
             )
+
+
+def note_precision(precision: str, device: torch.device) -> None:
+    """Warn of bfloat16 on a processor that has no instructions for it.
+
+    Convolutions are then computed by oneDNN's reference loops, many times slower than in single precision.
+    """
+    if "bf16" not in precision or device.type != "cpu":
+        return
+    instructions = torch.backends.cpu.get_cpu_capability()
+    if instructions in {"DEFAULT", "AVX2"} and not torch.cpu.get_capabilities().get("avx_ne_convert", False):
+        log.warning(
+            "this processor has no instructions for bfloat16 (%s), so that --trainer.precision %s is many "
+            "times slower than 32-true; leave it out",
+            instructions,
+            precision,
+        )
 
 
 def check_resumed(file: Path, content: Mapping[str, Any], epochs: int | None) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Union
 
 import pytest
+import torch
 from jsonargparse import ArgumentParser
 
 from seg_mia.cli import main
 from seg_mia.errors import InputError
 from seg_mia.experiment.arguments import take_whole_numbers
+from seg_mia.experiment.trainer_checks import note_precision
 from seg_mia.tasks.segmentation import Segmentation
 from tests.trained_runs import Trained
 
@@ -151,3 +153,29 @@ def test_one_is_a_whole_number_whichever_way_round_its_types_are_kept() -> None:
     for text, value in (("1", 1), ("1.0", 1.0), ("0.5", 0.5), ("null", None)):
         parsed = parser.parse_args([f"--limit={text}"]).limit
         assert (parsed, type(parsed)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "instructions", "converts", "warned"),
+    [
+        ("bf16-mixed", "cpu", "AVX2", False, True),
+        ("bf16-true", "cpu", "DEFAULT", False, True),
+        ("bf16-mixed", "cpu", "AVX2", True, False),
+        ("bf16-mixed", "cpu", "AVX512", False, False),
+        ("bf16-mixed", "cuda", "AVX2", False, False),
+        ("32-true", "cpu", "AVX2", False, False),
+    ],
+)
+def test_bfloat16_without_its_instructions_is_called_slow(
+    precision: str,
+    device: str,
+    instructions: str,
+    converts: bool,  # a column of the table
+    warned: bool,  # a column of the table
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_ne_convert": converts})
+    note_precision(precision, torch.device(device))
+    assert ("many times slower" in caplog.text) == warned
