@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from tests.executors.test_local import appears, ends
 from tests.trainings import weights
 
 needs_ray = [pytest.mark.slow, pytest.mark.peers("ray")]
-NETWORKS = 4
+NETWORKS = 6
 COUNTED = '''
 """Notes each epoch, and kills a node of the cluster as a power cut would."""
 
@@ -195,6 +196,8 @@ def test_tasks_survive_the_death_of_their_process_and_their_node(
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_of_its_own_ends_with_it(tmp_path: Path, mark: None) -> None:
     assert mark is None
+    token = Path.home() / ".ray" / "auth_token"
+    had_token = token.exists()
     with pytest.raises(InputError, match="there are none; leave it out"):
         executor_of("ray", threads=1, gpus_per_stage=0.5)
     with executor_of("ray", threads=1) as executor:
@@ -204,8 +207,46 @@ def test_a_cluster_of_its_own_ends_with_it(tmp_path: Path, mark: None) -> None:
         time.sleep(0.1)
         assert not endless.done()
     assert ends(process)
+    assert token.exists() == had_token  # every later head of this user would demand it
     with pytest.raises(InputError, match="must be that of a running Ray cluster, got '127.0.0.1:1'"):
         executor_of("ray", threads=1, address="127.0.0.1:1")
+
+
+@pytest.mark.parametrize("mark", [pytest.param(None, marks=needs_ray)])
+def test_a_head_that_demands_a_token_is_named(fleet: list[str], tmp_path: Path, mark: None) -> None:
+    assert mark is None
+    ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--block"]
+    address = f"127.0.0.1:{free_port()}"
+    ray += [f"--port={address.partition(':')[2]}", "--num-cpus=1", "--include-dashboard=false"]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    plain |= {"PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)}
+    token = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": 32 * "a",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    }
+    log = tmp_path / "head.log"
+    with log.open("w") as output:
+        head = subprocess.Popen(ray, stdout=output, stderr=output, env=plain | token)
+    try:
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            time.sleep(0.1)
+        words = [sys.executable, "-m", "seg_mia", *fleet, "--executor", "ray", "--address", address]
+        done = subprocess.run(words, env=plain, capture_output=True, text=True, check=False)
+    finally:
+        head.terminate()
+        head.wait()
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "seg_mia: error:" in line]
+    assert f"the Ray cluster at {address} demands a token; set RAY_AUTH_MODE=token" in line
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
