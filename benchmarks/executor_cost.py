@@ -4,8 +4,9 @@
     python benchmarks/executor_cost.py --count 8
 
 Trains the same small fleet of the phantom by both executors, in turn, on two cores with a thread for each
-training, and prints the seconds of the command, and of its trainings. Then it prints where the difference
-arises: seconds until an executor is ready, of its first task, and of each of 100 further tasks, all empty.
+training, and prints the seconds of the command and those of the processor, which other programs change less
+(it needs Linux). Then it prints where the difference arises: seconds until an executor is ready, of its first
+task, and of each of 100 further tasks, all empty.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.fleet_cost import descendants
 from seg_mia.executors.base import Executor
 from seg_mia.executors.choice import ExecutorName, executor_of
 
@@ -44,10 +46,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="pairs of fleets")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, Ray {version('ray')}, {os.cpu_count()} cores")
-    print("| executor | command, s | trainings, s | first ended after, s |\n| --- | --- | --- | --- |")
+    print("| executor | command, s | processor, s | first ended after, s |\n| --- | --- | --- | --- |")
     for _ in range(arguments.repeats):
         for name in EXECUTORS:
-            print(f"| {name} | {' | '.join(f'{value:.1f}' for value in fleet(name, arguments.count))} |")
+            figures = " | ".join(f"{value:.1f}" for value in fleet(name, arguments.count))
+            print(f"| {name} | {figures} |", flush=True)
     print(f"\nimport of Ray: {seconds(partial(__import__, 'ray')):.1f} s")
     print(f"start of a cluster: {seconds(start):.1f} s\n")
     print("| executor | ready, s | first task, s | further task, ms |\n| --- | --- | --- | --- |")
@@ -57,22 +60,35 @@ def main() -> None:
 
 
 def fleet(name: ExecutorName, count: int) -> tuple[float, float, float]:
-    """Train a fleet; return the seconds of the command, of all trainings, and until the first has ended."""
+    """Train a fleet; return the seconds of the command, of the processor, and until the first has ended."""
     words = ["--config=phantom_victim", f"--count={count}", "--attacks=mia-base", f"--executor={name}"]
     words += [*OPTIONS.split(), "--threads=1", *([f"--workers={WORKERS}"] if name == "local" else [])]
     with tempfile.TemporaryDirectory() as folder:
-        begun, clock = time.perf_counter(), time.time()
-        subprocess.run(
+        begun, clock, used = time.perf_counter(), time.time(), dict[int, float]()
+        process = subprocess.Popen(
             [sys.executable, "-m", "seg_mia", "fleet", *words, f"--runs={folder}"],
-            check=True,
             stdout=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": str(WORKERS)},
         )
+        while process.poll() is None:
+            for pid in (process.pid, *descendants(process.pid)):
+                used[pid] = max(used.get(pid, 0.0), processor_seconds(pid))
+            time.sleep(0.2)
         whole = time.perf_counter() - begun
+        if process.returncode:
+            raise SystemExit(f"executor_cost.py: error: the fleet by --executor {name} failed")
         records = [json.loads(file.read_text()) for file in (Path(folder) / ".stages").glob("*.json")]
-        trainings = [record for record in records if record.get("seconds")]
-        first = min(record["ended"] for record in trainings) - clock
-        return whole, sum(record["seconds"] for record in trainings), first
+        first = min(record["ended"] for record in records if record.get("done")) - clock
+        return whole, sum(used.values()), first
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the seconds of the processor that a process has used, 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def empty(name: ExecutorName) -> tuple[float, float, float]:
