@@ -5,8 +5,8 @@
 
 Trains the same small fleet of the phantom by both executors, in turn, on two cores with a thread for each
 training, and prints the seconds of the command and those of the processor, which other programs change less
-(it needs Linux). Then it prints where the difference arises: seconds until an executor is ready, of its first
-task, and of each of 100 further tasks, all empty.
+(it needs Linux), with the share of Ray's own processes. Then it prints where the difference arises: seconds
+until an executor is ready, of its first task, and of each of 100 further tasks, all empty.
 """
 
 import argparse
@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="pairs of fleets")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, Ray {version('ray')}, {os.cpu_count()} cores")
-    print("| executor | command, s | processor, s | first ended after, s |\n| --- | --- | --- | --- |")
+    print("| executor | command, s | processor, s | of which Ray's, s | first ended after, s |")
+    print("| --- | --- | --- | --- | --- |")
     for _ in range(arguments.repeats):
         for name in EXECUTORS:
             figures = " | ".join(f"{value:.1f}" for value in fleet(name, arguments.count))
@@ -59,12 +60,13 @@ def main() -> None:
         print(f"| {name} | {ready:.1f} | {first:.2f} | {1000 * further:.1f} |")
 
 
-def fleet(name: ExecutorName, count: int) -> tuple[float, float, float]:
-    """Train a fleet; return the seconds of the command, of the processor, and until the first has ended."""
+def fleet(name: ExecutorName, count: int) -> tuple[float, ...]:
+    """Train a fleet; return the seconds of the command, the processor, Ray's share, the first training."""
     words = ["--config=phantom_victim", f"--count={count}", "--attacks=mia-base", f"--executor={name}"]
     words += [*OPTIONS.split(), "--threads=1", *([f"--workers={WORKERS}"] if name == "local" else [])]
     with tempfile.TemporaryDirectory() as folder:
-        begun, clock, used = time.perf_counter(), time.time(), dict[int, float]()
+        begun, clock = time.perf_counter(), time.time()
+        used, own = dict[int, float](), dict[int, float]()
         process = subprocess.Popen(
             [sys.executable, "-m", "seg_mia", "fleet", *words, f"--runs={folder}"],
             stdout=subprocess.DEVNULL,
@@ -73,13 +75,14 @@ def fleet(name: ExecutorName, count: int) -> tuple[float, float, float]:
         while process.poll() is None:
             for pid in (process.pid, *descendants(process.pid)):
                 used[pid] = max(used.get(pid, 0.0), processor_seconds(pid))
+                own[pid] = used[pid] * belongs_to_ray(pid) or own.get(pid, 0.0)
             time.sleep(0.2)
         whole = time.perf_counter() - begun
         if process.returncode:
             raise SystemExit(f"executor_cost.py: error: the fleet by --executor {name} failed")
         records = [json.loads(file.read_text()) for file in (Path(folder) / ".stages").glob("*.json")]
         first = min(record["ended"] for record in records if record.get("done")) - clock
-        return whole, sum(used.values()), first
+        return whole, sum(used.values()), sum(own.values()), first
 
 
 def processor_seconds(pid: int) -> float:
@@ -89,6 +92,15 @@ def processor_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def belongs_to_ray(pid: int) -> bool:
+    """Return whether a process is Ray's, and runs no training."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "ray" in line and not any(word in line for word in ("ray::_run", "ray::IDLE", "seg_mia"))
 
 
 def empty(name: ExecutorName) -> tuple[float, float, float]:
