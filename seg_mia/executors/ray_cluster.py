@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import secrets
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -30,7 +32,8 @@ class RayCluster(Closing):
         address: address of the cluster; one is started on this machine if not given.
 
     Raises:
-        InputError: Ray is not installed, no cluster is at the address, or no node has the cores or the GPU.
+        InputError: Ray is not installed, no cluster is at the address, it demands a token, or no node has the
+            cores or the GPU.
     """
 
     def __init__(self, threads: int, gpus: float | None = None, address: str | None = None) -> None:
@@ -99,7 +102,9 @@ class RayCluster(Closing):
             "SLURM_JOB_NAME": "interactive",
         }
         try:
-            if address is not None:
+            if address is None:
+                _set_token()
+            else:
                 _reach(address)
             self._ray.init(
                 address=address or "local",
@@ -108,7 +113,12 @@ class RayCluster(Closing):
                 include_dashboard=False if address is None else None,
                 runtime_env={"env_vars": settings},
             )
-        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        except (self._ray.exceptions.AuthenticationError, OSError, ValueError, RuntimeError) as error:
+            if "AuthenticationError" in "".join(traceback.format_exception(error)):
+                raise InputError(
+                    f"the Ray cluster at {address} demands a token; set RAY_AUTH_MODE=token, and "
+                    "RAY_AUTH_TOKEN unless the token of its nodes is in ~/.ray/auth_token"
+                ) from None
             raise InputError(
                 f"--address must be that of a running Ray cluster, got {address!r} ({reason_of(error)}); "
                 "start one with `ray start --head`, or leave the address out"
@@ -130,6 +140,16 @@ class RayCluster(Closing):
                 "--threads"
             )
         return share
+
+
+def _set_token() -> None:
+    """Give a cluster of this process a token of its own.
+
+    Ray would write one to ~/.ray/auth_token, which every later head of this user demands, also of those who
+    do not send it.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
 
 
 def _reach(address: str) -> None:
