@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from seg_mia.membership.intervals import Interval
+from seg_mia.report.rules.recipe_verdict import fewest_found
 from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult, auc_p_value
 from seg_mia.results.tables import interval
@@ -97,9 +98,9 @@ def _order_caveats(result: RecipeResult) -> Iterator[str]:
 
 
 def _power_caveats(result: RecipeResult) -> Iterator[str]:
-    least = 1 / math.comb(result.networks, result.networks // 2)
-    needed = math.ceil(result.patients * least / DISCOVERIES - 1e-9)
+    needed = fewest_found(result, DISCOVERIES)
     if needed > 1:
+        least = 1 / math.comb(result.networks, result.networks // 2)
         yield (
             f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that "
             f"fewer than {needed} of {result.patients} exposed patients are never found: none found is no "
