@@ -238,8 +238,8 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"{counted(result.patients, 'patient')}: "
         f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",
         f"  TPR at 1 % FPR {', '.join(at_1)}",
-        f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
-        f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
+        f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance, by its "
+        f"signals; worst decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
         *([] if result.controls is None else [controls_headline(result.controls)]),
     ]

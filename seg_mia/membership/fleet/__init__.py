@@ -8,6 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
+from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
@@ -106,5 +107,6 @@ __all__ = [
     "transferred_rates",
     "tuned_offline_a",
     "untrained_networks",
+    "weighed",
     "worst_decile",
 ]
