@@ -83,7 +83,14 @@ def infer(
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
     return Findings(
-        judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last, guesses.regression, used
+        judged,
+        guesses.scores,
+        guesses.threshold,
+        guesses.seeds,
+        guesses.last,
+        guesses.regression,
+        used,
+        guesses.thresholds,
     )
 
 

@@ -13,6 +13,7 @@ from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.arrays import Members, Values
 from seg_mia.membership.blind import blind_scores
 from seg_mia.membership.fleet.arrays import standardised
+from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
@@ -134,6 +135,7 @@ class Threshold(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
+        self._lowest: dict[float, float] = {}
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadow's own samples."""
@@ -143,6 +145,8 @@ class Threshold(Scorer):
         shadow = shadows[0]
         known, members = shadow.numbers[shadow.judged], shadow.members[shadow.judged]
         self._threshold = shadow_threshold(known, members, rule=self.rule)
+        groups = shadow.groups[shadow.judged]
+        self._lowest = transferred_thresholds(-known[None], members[None], groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
         """Return the target's signals themselves."""
@@ -150,7 +154,8 @@ class Threshold(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
         """Return the negative numbers, as in `loss_threshold`."""
-        return Guesses(-victim.numbers, self._threshold)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest)
+        return Guesses(-victim.numbers, self._threshold, thresholds=thresholds)
 
 
 @dataclass(kw_only=True)
@@ -198,6 +203,7 @@ class Calibrated(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
+        self._lowest: dict[float, float] = {}
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""
@@ -205,7 +211,10 @@ class Calibrated(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        self._threshold = calibrated_threshold(self._level(numbers), seen, judged)
+        levels = self._level(numbers)
+        self._threshold = calibrated_threshold(levels, seen, judged)
+        scores = in_turn(-levels, seen, self.compare, _answered, judged)
+        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:
         """Return `calibrated` of losses, which are minus these signals."""
@@ -215,8 +224,12 @@ class Calibrated(Scorer):
         """Return `calibrated`."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        target = self._level(victim.numbers[None])[0]
-        return Guesses(calibrated(target, self._level(numbers), seen), self._threshold)
+        target, levels = self._level(victim.numbers[None])[0], self._level(numbers)
+        scores = calibrated(target, levels, seen)
+        others = in_turn(-levels, seen, self.compare, _answered)
+        chances = null_chances(scores, others, seen, victim.groups)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        return Guesses(scores, self._threshold, thresholds=thresholds)
 
     def _level(self, numbers: Values) -> Values:
         return standardised(numbers) if self.standardise else numbers
@@ -300,6 +313,11 @@ class Classifier(Scorer):
             seeds,
             self._trained[0].last(victim),
         )
+
+
+def _answered(seen: Members) -> Members:
+    """Return which samples a shadow was not trained on, bool (n,)."""
+    return np.asarray(~seen.all(axis=0), dtype=np.bool_)
 
 
 def _at_least(low: int, **settings: float) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from seg_mia.membership.certify import epsilon_lower_bound
 from seg_mia.membership.fleet.quantile import QuantileScores
+from seg_mia.membership.fleet.victim import victim_rates
 from seg_mia.membership.intervals import intervals
-from seg_mia.membership.roc import auc, check_scores, confusion, pooled, resolvable
+from seg_mia.membership.roc import auc, check_scores, confusion, group_counts, pooled, resolvable
 from seg_mia.membership.scores import Guesses
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import (
@@ -24,6 +25,7 @@ from seg_mia.results.membership import (
     SeedValues,
 )
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.rates import ThresholdRates, threshold_rates
 
 Scores = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -122,7 +124,15 @@ def membership_scores(
         seeds=_over_seeds(guesses, members) if len(guesses.seeds) > 1 else None,
         published_mean_of_last_epochs=_last_epochs(guesses, members) if guesses.last else None,
         regression=None if guesses.regression is None else _regression(guesses.regression),
+        thresholds=_thresholds(guesses, members, groups),
     )
+
+
+def _thresholds(guesses: Guesses, members: Members, groups: Groups) -> ThresholdRates | None:
+    """Return rates by the origin of the threshold; None with fewer than two patients on a side."""
+    if min(group_counts(members, groups)) < 2:
+        return None
+    return threshold_rates(victim_rates(guesses.scores, members, groups, guesses.thresholds, fprs=FPRS))
 
 
 def _regression(fit: QuantileScores) -> RegressionFit:

@@ -5,7 +5,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from scipy import stats
 
 from seg_mia.errors import InputError
@@ -13,8 +12,9 @@ from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
 from seg_mia.membership.fleet.controls import Controls
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
-from seg_mia.results.base import EXACT, Measure, Number, Result
+from seg_mia.results.base import Measure, Number, Result
 from seg_mia.results.membership import Sampling
+from seg_mia.results.rates import RecipeRate, RecipeRates, rate_at, rate_of
 from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
 
 
@@ -32,44 +32,6 @@ class FewerNetworks(Protocol):
     @property
     def rate(self) -> Rate:
         """TPR at 1 % FPR."""
-
-
-@dataclass(frozen=True, config=EXACT)
-class RecipeRate:
-    """Rates at a nominal false positive rate, over all decisions.
-
-    Attributes:
-        fpr: nominal false positive rate.
-        expected: expected number of false positives, decisions on non-members times `fpr`.
-        resolvable: whether `expected` is 1 or more.
-        flagged: whether `expected` is below 5, so that the rates are rough.
-        achieved_fpr: fraction of non-members called members.
-        tpr: fraction of members called members.
-        ppv: fraction of members among those called members, by the fraction of members among the queried;
-            None without a false positive, whose frequency is then unknown.
-    """
-
-    fpr: float
-    expected: float
-    resolvable: bool
-    flagged: bool
-    achieved_fpr: Measure
-    tpr: Measure
-    ppv: dict[str, Number]
-
-
-class RecipeRates(Result):
-    """Rates by the origin of the threshold, each list by falling false positive rate.
-
-    Attributes:
-        pooled: one threshold, chosen on the evaluated decisions, as in the literature.
-        calibrated: a threshold for each patient, from other networks.
-        transferred: one threshold, from other networks.
-    """
-
-    pooled: list[RecipeRate]
-    calibrated: list[RecipeRate]
-    transferred: list[RecipeRate]
 
 
 class RecipeRoc(Result):
@@ -261,11 +223,6 @@ def recipe_result(
     )
 
 
-def rate_at(rates: Sequence[RecipeRate], fpr: float) -> RecipeRate | None:
-    """Return the rates at a nominal false positive rate, None without."""
-    return next((rate for rate in rates if rate.fpr == fpr), None)
-
-
 def without_ids(result: RecipeResult) -> RecipeResult:
     """Return a result without the most exposed patients."""
     return result.model_copy(update={"risk": result.risk.model_copy(update={"exposed": []})})
@@ -286,19 +243,6 @@ def auc_p_value(auc: Interval, patients: int) -> float:
     middle, low, high = (np.log(value / (1 - value)) for value in (auc.value, auc.low, auc.high))
     error = (high - low) / (2 * stats.t.isf(0.025, patients - 1))
     return float(stats.t.sf(middle / error, patients - 1))
-
-
-def rate_of(rate: Rate) -> RecipeRate:
-    """Return rates at a nominal false positive rate as a result."""
-    return RecipeRate(
-        fpr=rate.fpr,
-        expected=rate.expected_false_positives,
-        resolvable=rate.resolvable,
-        flagged=rate.flagged,
-        achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, rate.resolvable),
-        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
-        ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
-    )
 
 
 def _altered(audit: AlteredAudit) -> AlteredSamples:

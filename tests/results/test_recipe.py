@@ -147,5 +147,5 @@ def test_the_headline_and_the_table_have_the_numbers() -> None:
     assert rows[1][0] == "mia-calibrated on crop"
     small = [recipe(audited(difficulty_calibrated, networks=n, patients=10 * n // 2)) for n in (8, 4)]
     rough = recipe_table(small)
-    assert rough[1][header.index("TPR at 1 % FPR")].endswith("(rough)")
-    assert rough[2][header.index("TPR at 1 % FPR")] == "not resolvable"
+    assert rough[1][header.index("TPR at 1 % FPR")].endswith("(1.6 expected, rough)")
+    assert rough[2][header.index("TPR at 1 % FPR")] == "not resolvable (0.4 expected)"

@@ -10,12 +10,13 @@ from scipy import stats
 
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Inside, Values, informative, mates, standardised
+from seg_mia.membership.fleet.arrays import Inside, Values, informative, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
 from seg_mia.membership.fleet.vectors import Density, lira_vector
+from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
@@ -26,7 +27,8 @@ class ByReferences(Scorer):
     """An attack that compares the victim with each shadow on the same samples.
 
     The threshold is that of highest balanced accuracy over the shadows, each in turn the victim of the
-    others; 0 if there are too few shadows.
+    others; 0 if there are too few shadows. Their scores also give thresholds of low false positive rates
+    (`seg_mia.membership.fleet.victim`).
 
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
@@ -37,6 +39,7 @@ class ByReferences(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = 0.0
+        self._lowest: dict[float, float] = {}
 
     @abstractmethod
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
@@ -51,29 +54,24 @@ class ByReferences(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        signals, complement = self._level(-numbers), mates(seen[:, judged.all(axis=0)])
+        signals = self._level(-numbers)
         self.learn(signals, seen)
-        scores, members = list[Values](), list[Inside]()
-        for target in range(len(shadows)):
-            # The complement's presence would tell the target's members by the number of references.
-            left_out = [number for number in (target, int(complement[target])) if number >= 0]
-            references, membership = np.delete(signals, left_out, axis=0), np.delete(seen, left_out, axis=0)
-            usable = judged[target] & self._usable(membership)
-            if usable.any():
-                scores.append(
-                    self.compare(signals[target, usable], references[:, usable], membership[:, usable])
-                )
-                members.append(seen[target, usable])
-        known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
-        few = min(int(known.sum()), int((~known).sum())) < 2
-        self._threshold = 0.0 if few else best_threshold(np.concatenate(scores), known)
+        scores = in_turn(signals, seen, self.compare, self._usable, judged)
+        known = np.isfinite(scores)
+        few = min(int(seen[known].sum()), int((~seen[known]).sum())) < 2
+        self._threshold = 0.0 if few else best_threshold(scores[known], seen[known])
+        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the attack's scores."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
         levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
-        return Guesses(self.compare(levels[0], levels[1:], seen), self._threshold)
+        scores = self.compare(levels[0], levels[1:], seen)
+        others = in_turn(levels[1:], seen, self.compare, self._usable)
+        chances = null_chances(scores, others, seen, victim.groups)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        return Guesses(scores, self._threshold, thresholds=thresholds)
 
     @property
     def least_inside(self) -> int:
