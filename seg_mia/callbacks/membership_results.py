@@ -44,6 +44,7 @@ def _guesses(findings: Findings) -> Guesses:
         findings.last,
         findings.regression,
         findings.thresholds,
+        findings.resolution,
     )
 
 

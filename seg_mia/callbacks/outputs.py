@@ -76,6 +76,7 @@ class Findings:
         regression: fit to known non-members, if the attack is one.
         shadows: those of the attack, without any that did not train.
         thresholds: further decisions, by thresholds of the attacker's networks.
+        resolution: lowest false positive rate that the values of the scores resolve.
     """
 
     samples: SignalSamples
@@ -86,3 +87,4 @@ class Findings:
     regression: QuantileScores | None = None
     shadows: Sequence[TrainedModel] = ()
     thresholds: Thresholds | None = None
+    resolution: float = 0.0

@@ -18,6 +18,8 @@ from seg_mia.experiment.answers import (
     fleet_answers,
     nonmember_answers,
     own_answers,
+    population_answers,
+    population_of,
     seen_by,
     side_samples,
 )
@@ -43,6 +45,7 @@ def infer(
     trainer: Callable[[int], Trainer],
     seed: int,
     control: bool = False,
+    plan: Plan | None = None,
 ) -> Findings:
     """Score the victim's members and non-members, with the attack fitted to the shadows.
 
@@ -55,6 +58,8 @@ def infer(
         seed: seed of the first classifier.
         control: negative control: query a shadow, trained on none of the victim's samples, instead of the
             victim; its AUC must be 0.5. Of several shadows the first is used, and excluded from the attack.
+        plan: with the metadata of victim and shadows, which tell whether reference parts are outside of all
+            trainings: no network had a defence; they are not if it is not given.
 
     Raises:
         InputError: incompatible sides, too few or too many shadows, or too few samples, also without the
@@ -77,6 +82,9 @@ def infer(
         learn = [nonmember_answers(signal, queried, shadow, device) for shadow in shadows]
     elif needs.queries_judged:
         learn = fleet_answers(signal, victim, shadows, judged.indices, device)
+        if attack.scorer.by_population:
+            outside = population_of(victim, used, untouched=plan is not None and _undefended(plan))
+            attack.scorer.know(*population_answers(signal, queried, shadows, outside, device))
     else:
         learn = [own_answers(signal, shadow, device) for shadow in shadows]
     learner = ClassifierLearner(signal, lambda number: trainer(number) if number else first, seed)
@@ -91,7 +99,14 @@ def infer(
         guesses.regression,
         used,
         guesses.thresholds,
+        guesses.resolution,
     )
+
+
+def _undefended(plan: Plan) -> bool:
+    """Return whether neither victim nor shadows were trained with a defence."""
+    cards = [plan.card, *(shadow.card for shadow in plan.shadows)]
+    return not any(defence_names(card) for card in cards if card is not None)
 
 
 def _checked(

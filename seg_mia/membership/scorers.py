@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.arrays import Members, Values
+from seg_mia.membership.arrays import Members, Units, Values
 from seg_mia.membership.blind import blind_scores
 from seg_mia.membership.fleet.arrays import standardised
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
@@ -84,6 +84,27 @@ class Scorer(ABC):
                 trained on.
             learner: trains classifiers; required if `training` is not None.
         """
+
+    @property
+    def by_population(self) -> bool:
+        """Whether samples outside all networks' training are compared with the evaluated ones (`know`)."""
+        return False
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:  # noqa: ARG002
+        """Learn signals on samples outside all networks' training, before `fit`, with `by_population`.
+
+        Args:
+            victim: the victim's; None if there are no such samples.
+            shadows: the same samples under each shadow.
+
+        Raises:
+            TypeError: a scorer without a population.
+        """
+        raise TypeError(f"{type(self).__name__} compares with no population, got {len(shadows)} shadows")
+
+    def resolution(self, population: int) -> float:  # noqa: ARG002
+        """Return the lowest false positive rate that scores resolve, compared with a number of samples."""
+        return 0.0
 
     @property
     def audits_recipes(self) -> bool:
@@ -213,7 +234,7 @@ class Calibrated(Scorer):
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
         levels = self._level(numbers)
         self._threshold = calibrated_threshold(levels, seen, judged)
-        scores = in_turn(-levels, seen, self.compare, _answered, judged)
+        scores = in_turn(-levels, seen, self._numbered, _answered, judged)
         self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:
@@ -226,10 +247,13 @@ class Calibrated(Scorer):
         self.needs.check(seen)
         target, levels = self._level(victim.numbers[None])[0], self._level(numbers)
         scores = calibrated(target, levels, seen)
-        others = in_turn(-levels, seen, self.compare, _answered)
+        others = in_turn(-levels, seen, self._numbered, _answered)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
         return Guesses(scores, self._threshold, thresholds=thresholds)
+
+    def _numbered(self, _: Units, target: Values, references: Values, inside: Members) -> Values:
+        return self.compare(target, references, inside)
 
     def _level(self, numbers: Values) -> Values:
         return standardised(numbers) if self.standardise else numbers

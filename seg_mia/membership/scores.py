@@ -31,6 +31,7 @@ class Guesses:
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.
         thresholds: further decisions, by thresholds of the attacker's networks.
+        resolution: lowest false positive rate that the values of the scores resolve.
     """
 
     scores: Values
@@ -39,6 +40,7 @@ class Guesses:
     last: list[Values] = field(default_factory=list)
     regression: QuantileScores | None = None
     thresholds: Thresholds | None = None
+    resolution: float = 0.0
 
 
 def loss_threshold(

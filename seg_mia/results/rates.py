@@ -16,7 +16,7 @@ class RecipeRate:
     Attributes:
         fpr: nominal false positive rate.
         expected: expected number of false positives, decisions on non-members times `fpr`.
-        resolvable: whether `expected` is 1 or more.
+        resolvable: whether `expected` is 1 or more, and the scores have values enough for such a rate.
         flagged: whether `expected` is below 5, so that the rates are rough.
         achieved_fpr: fraction of non-members called members.
         tpr: fraction of members called members.
@@ -64,25 +64,31 @@ def rate_at(rates: Sequence[RecipeRate], fpr: float) -> RecipeRate | None:
     return next((rate for rate in rates if rate.fpr == fpr), None)
 
 
-def rate_of(rate: Rate) -> RecipeRate:
-    """Return rates at a nominal false positive rate as a result."""
+def reaches(fpr: float, resolution: float) -> bool:
+    """Return whether scores of a resolution resolve a false positive rate."""
+    return fpr >= resolution - 1e-9
+
+
+def rate_of(rate: Rate, resolution: float = 0.0) -> RecipeRate:
+    """Return rates at a nominal false positive rate as a result; `resolution` is that of the scores."""
+    resolvable = rate.resolvable and reaches(rate.fpr, resolution)
     return RecipeRate(
         fpr=rate.fpr,
         expected=rate.expected_false_positives,
-        resolvable=rate.resolvable,
+        resolvable=resolvable,
         flagged=rate.flagged,
-        achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, rate.resolvable),
-        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
+        achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, resolvable),
+        tpr=Measure(rate.tpr, rate.low, rate.high, resolvable),
         ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
     )
 
 
-def threshold_rates(rates: VictimRates) -> ThresholdRates:
+def threshold_rates(rates: VictimRates, resolution: float = 0.0) -> ThresholdRates:
     """Return the rates of an attack on one victim as a result."""
     return ThresholdRates(
         members=rates.members,
         nonmembers=rates.nonmembers,
-        pooled=[rate_of(rate) for rate in rates.pooled],
-        calibrated=[rate_of(rate) for rate in rates.calibrated],
-        transferred=[rate_of(rate) for rate in rates.transferred],
+        pooled=[rate_of(rate, resolution) for rate in rates.pooled],
+        calibrated=[rate_of(rate, resolution) for rate in rates.calibrated],
+        transferred=[rate_of(rate, resolution) for rate in rates.transferred],
     )

@@ -167,6 +167,7 @@ def recipe_result(
     utility: Mapping[str, Mapping[str, float]] | None = None,
     curve: Sequence[FewerNetworks] = (),
     folder: str = "",
+    resolution: float = 0.0,
 ) -> RecipeResult:
     """Return the result of an audit of a recipe.
 
@@ -183,6 +184,7 @@ def recipe_result(
         utility: mean measures of the networks on `members` and `nonmembers`, by name, such as `dice`.
         curve: the same attack with fewer networks, of `network_curve`.
         folder: folder of its files.
+        resolution: lowest false positive rate that the values of the scores resolve.
 
     Raises:
         InputError: a number of ids other than of patients, or an id that is a patient's name.
@@ -211,13 +213,13 @@ def recipe_result(
         network_aucs=audit.target_aucs.tolist(),
         roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
         rates=RecipeRates(
-            pooled=[rate_of(rate) for rate in audit.pooled],
-            calibrated=[rate_of(rate) for rate in audit.calibrated],
-            transferred=[rate_of(rate) for rate in audit.transferred],
+            pooled=[rate_of(rate, resolution) for rate in audit.pooled],
+            calibrated=[rate_of(rate, resolution) for rate in audit.calibrated],
+            transferred=[rate_of(rate, resolution) for rate in audit.transferred],
         ),
         risk=recipe_risk(audit, ids),
-        curve=[_point(point) for point in curve],
-        altered=None if audit.altered is None else _altered(audit.altered),
+        curve=[_point(point, resolution) for point in curve],
+        altered=None if audit.altered is None else _altered(audit.altered, resolution),
         controls=None if audit.controls is None else _controls(audit.controls),
         folder=folder,
     )
@@ -245,8 +247,8 @@ def auc_p_value(auc: Interval, patients: int) -> float:
     return float(stats.t.sf(middle / error, patients - 1))
 
 
-def _altered(audit: AlteredAudit) -> AlteredSamples:
-    rates = [rate_of(rate) for rate in audit.pooled]
+def _altered(audit: AlteredAudit, resolution: float) -> AlteredSamples:
+    rates = [rate_of(rate, resolution) for rate in audit.pooled]
     return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
 
 
@@ -255,10 +257,10 @@ def _controls(controls: Controls) -> RecipeControls:
     return RecipeControls(permuted=measure_of(controls.permuted), members=members)
 
 
-def _point(point: FewerNetworks) -> NetworkPoint:
-    rate = point.rate
+def _point(point: FewerNetworks, resolution: float) -> NetworkPoint:
+    rate = rate_of(point.rate, resolution)
     return NetworkPoint(
         references=point.references,
         auc=measure_of(point.auc),
-        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
+        tpr=rate.tpr,
     )

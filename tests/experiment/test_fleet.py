@@ -19,12 +19,14 @@ from seg_mia.data.sets.folder import Folder
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment import membership
-from seg_mia.experiment.answers import seen_by
+from seg_mia.experiment.answers import population_of, seen_by
 from seg_mia.experiment.membership import infer, membership_summary
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.experiment.request import RunRequest
 from seg_mia.membership import auc, auc_bounds, image_loss
 from seg_mia.membership.base import Membership
+from seg_mia.membership.fleet.confidences import CrossEntropy
+from seg_mia.membership.fleet.scorers import Rmia
 from seg_mia.membership.scorers import Calibrated
 from seg_mia.membership.signals import ImageLoss
 
@@ -204,3 +206,41 @@ def test_patients_are_seen_as_a_whole_and_what_was_never_trained_on_is_not(root:
     object.__setattr__(data.source, "groups", groups)
     unseen = TrainedModel(shadow.load, data, shadow.file, unseen=(second,))
     assert set(np.flatnonzero(seen_by(unseen))) == {*data.splits.members, other} - {second}
+
+
+def test_a_population_is_of_patients_that_no_network_knows(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim, shadows = side(root, 0), fleet(root, 2, "victim")
+    data = victim.data
+    pool = {*data.splits.members, *data.splits.nonmembers}
+    others = sorted(set(range(len(data.source.ids))) - pool)
+    outside = population_of(victim, shadows, untouched=True)
+    assert outside.tolist() == others
+    groups = list(data.source.groups)
+    groups[others[0]] = groups[data.splits.nonmembers[0]]
+    object.__setattr__(data.source, "groups", groups)
+    assert population_of(victim, shadows, untouched=True).tolist() == others[1:]
+    # On the other half's pool nothing is left, which a warning says.
+    assert not len(population_of(victim, fleet(root, 2, "shadow"), untouched=True))
+    assert "the attack compares with the evaluated samples themselves" in caplog.text
+
+
+def test_reference_parts_are_outside_where_no_network_had_a_defence(root: Path) -> None:
+    kept: dict[str, object] = {"members": 6, "nonmembers": 6, "reference": 12}
+    victim, shadows = side(root, 0, **kept), fleet(root, 2, "victim", **kept)
+    reference = set(victim.data.splits.reference)
+    assert reference
+    with_it, without = (population_of(victim, shadows, untouched=given) for given in (True, False))
+    assert reference <= set(with_it.tolist())
+    assert not reference & set(without.tolist())
+
+
+def test_rmia_asks_every_network_about_the_population(root: Path) -> None:
+    attack = Membership(signal=CrossEntropy(), scorer=Rmia())
+    victim, shadows = side(root, 0), fleet(root, 4, "victim")
+    findings = infer(attack, victim, shadows, trainer=trainer, seed=0)
+    # 24 samples of the other half: scores are multiples of 1 / 24.
+    assert findings.resolution == pytest.approx(10 / 24)
+    np.testing.assert_allclose(findings.scores * 24, np.round(findings.scores * 24), atol=1e-9)
+    assert auc(findings.scores, findings.samples.members) > 0.8

@@ -181,6 +181,11 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
             recipe(audited(networks=8, patients=40)),
         ),
         ("0.1 % is not resolvable by 160 decisions", recipe(audited(networks=8, patients=40)), recipe()),
+        (
+            "of 1 % and 0.1 % is not resolvable by the scores of mia-lira, shares of a population",
+            recipe(resolution=0.05),
+            recipe(),
+        ),
         ("one in twenty subgroups", recipe(), with_risk(recipe(), subgroups=[])),
         ("is by patient, for these networks", recipe(), None),
         (

@@ -64,6 +64,14 @@ def test_rates_carry_what_they_can_resolve() -> None:
     assert rate_at(recipe().rates.pooled, 0.5) is None
 
 
+def test_scores_of_few_values_resolve_no_low_rate() -> None:
+    coarse = recipe(resolution=0.05)
+    assert [rate.resolvable for rate in coarse.rates.pooled] == [True, False, False]
+    assert [rate.tpr.resolvable for rate in coarse.rates.transferred] == [True, False, False]
+    assert not any(point.tpr.resolvable for point in coarse.curve)
+    assert recipe_table([coarse])[1][5] == "not resolvable (16 expected)"
+
+
 def test_without_a_false_positive_nothing_is_known_of_accusations() -> None:
     never = replace(audited(), transferred=[rate(0.01, 0.5, 0.0, 1600), rate(0.1, 0.5, 0.25, 1600)])
     first, second = recipe(never).rates.transferred

@@ -10,16 +10,19 @@ from scipy import stats
 
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Inside, Values, informative, standardised
+from seg_mia.membership.fleet.arrays import Folds, Inside, Values, informative, standardised
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
-from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
+from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
+
+VICTIM = -1
+"""Number of the victim among networks."""
 
 
 @dataclass(kw_only=True)
@@ -45,6 +48,16 @@ class ByReferences(Scorer):
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return scores of a target's samples, (n,), from signals that are higher for members."""
 
+    def numbered(
+        self,
+        numbers: Folds,  # noqa: ARG002
+        target: Values,
+        references: Values,
+        inside: Inside,
+    ) -> Values:
+        """Return scores as `compare`; `numbers` are those of target and references, or `VICTIM`."""
+        return self.compare(target, references, inside)
+
     def learn(self, references: Values, inside: Inside) -> None:
         """Learn from the shadows on all their samples, before the threshold is chosen."""
 
@@ -56,7 +69,7 @@ class ByReferences(Scorer):
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
         signals = self._level(-numbers)
         self.learn(signals, seen)
-        scores = in_turn(signals, seen, self.compare, self._usable, judged)
+        scores = in_turn(signals, seen, self.numbered, self._usable, judged)
         known = np.isfinite(scores)
         few = min(int(seen[known].sum()), int((~seen[known]).sum())) < 2
         self._threshold = 0.0 if few else best_threshold(scores[known], seen[known])
@@ -67,11 +80,14 @@ class ByReferences(Scorer):
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
         levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
-        scores = self.compare(levels[0], levels[1:], seen)
-        others = in_turn(levels[1:], seen, self.compare, self._usable)
+        numbers_of = np.array([VICTIM, *range(len(shadows))])
+        scores = self.numbered(numbers_of, levels[0], levels[1:], seen)
+        others = in_turn(levels[1:], seen, self.numbered, self._usable)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
-        return Guesses(scores, self._threshold, thresholds=thresholds)
+        return Guesses(
+            scores, self._threshold, thresholds=thresholds, resolution=self.resolution(len(victim.ids))
+        )
 
     @property
     def least_inside(self) -> int:
@@ -186,19 +202,28 @@ class Base(ByReferences):
 class Rmia(ByReferences):
     """The fraction of samples whose likelihood ratio a sample's exceeds (`rmia`).
 
-    The population is the evaluation samples themselves, without their membership. A population does not
-    affect the order: it only turns ratios into fractions, and its size sets the lowest false positive rate.
+    Offline, the population of a victim is of samples outside the training of all networks, of other patients
+    than the evaluated ones (`know`): the other half of the data, and the reference part. Without such
+    samples, online, whose ratios need networks with each sample, and in the audit of a recipe, it is the
+    evaluated samples themselves, about half of them members. A population does not affect the order: it
+    turns ratios into fractions, so that a false positive rate of f needs 10 / f samples (`resolution`).
 
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
         gamma: as in `rmia`.
-        offline_a: as in `rmia`; None is online, and needs shadows trained on each sample.
+        offline_a: as in `rmia`; None is online, and needs shadows trained on each sample; `tuned` is chosen
+            on the shadows, each attacked by the others (`tuned_offline_a`), never on the victim.
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = False
     gamma: float = 1.0
-    offline_a: float | None = 0.3
+    offline_a: float | Literal["tuned"] | None = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._tuned = 0.0
+        self._outside: Values | None = None
 
     @property
     def least_inside(self) -> int:
@@ -210,10 +235,45 @@ class Rmia(ByReferences):
         """Online without `offline_a`."""
         return "online" if self.offline_a is None else "offline"
 
+    @property
+    def by_population(self) -> bool:
+        """Offline."""
+        return self.offline_a is not None
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
+        """Keep the signals of the population, the victim's last."""
+        networks = [] if victim is None else [*shadows, victim]
+        self._outside = np.stack([-known.numbers for known in networks]) if networks else None
+
+    def resolution(self, population: int) -> float:
+        """Return 10 over the size of the population: that of `know`, or else the number given."""
+        return 10 / (population if self._outside is None else self._outside.shape[1])
+
+    def learn(self, references: Values, inside: Inside) -> None:
+        """Choose `offline_a` if it is `tuned`."""
+        if self.offline_a == "tuned":
+            self._tuned = tuned_offline_a(references, inside)
+
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `rmia`."""
-        population = Population(target, references, inside)
-        return rmia(target, references, inside, population, gamma=self.gamma, offline_a=self.offline_a)
+        """Return `rmia` with the samples themselves as population."""
+        return self._against(Population(target, references, inside), target, references, inside)
+
+    def numbered(self, numbers: Folds, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `rmia` with the population of `know`, or as `compare` without."""
+        if self._outside is None:
+            return self.compare(target, references, inside)
+        known = self._outside[numbers]
+        outside = np.zeros(known[1:].shape, dtype=np.bool_)
+        return self._against(Population(known[0], known[1:], outside), target, references, inside)
+
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `compare`, with `offline_a` chosen on these references if it is `tuned`."""
+        self.learn(references, inside)
+        return self.compare(target, references, inside)
+
+    def _against(self, population: Population, target: Values, references: Values, inside: Inside) -> Values:
+        a = self._tuned if self.offline_a == "tuned" else self.offline_a
+        return rmia(target, references, inside, population, gamma=self.gamma, offline_a=a)
 
 
 @dataclass(kw_only=True)

@@ -8,19 +8,27 @@ precedent are the pooling by patient and the exclusion of complementary networks
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.arrays import Inside, Values, mates
+from seg_mia.membership.fleet.arrays import Folds, Inside, Values, mates
 from seg_mia.membership.fleet.posterior import fitted_prior, predictive
-from seg_mia.membership.fleet.recipe import FPRS, FleetAttack, Rate, decided_rate, threshold_at_fpr
+from seg_mia.membership.fleet.recipe import FPRS, Rate, decided_rate, threshold_at_fpr
 from seg_mia.membership.rates import tpr_bounds
 from seg_mia.membership.roc import pooled
 
 Names = NDArray[np.str_]
+
+
+class NumberedAttack(Protocol):
+    """An attack that is told which networks are compared."""
+
+    def __call__(self, numbers: Folds, target: Values, references: Values, inside: Inside, /) -> Values:
+        """Return scores of the target's samples, (n,); `numbers` are those of target and references."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class VictimRates:
 def in_turn(
     signals: Values,
     inside: Inside,
-    attack: FleetAttack,
+    attack: NumberedAttack,
     usable: Callable[[Inside], Inside],
     judged: Inside | None = None,
 ) -> Values:
@@ -70,7 +78,7 @@ def in_turn(
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
         inside: bool (networks, n).
-        attack: function from a target, references and their members to scores.
+        attack: function from numbers of networks, a target, references and their members to scores.
         usable: function from the references' members to the samples that they suffice for, bool (n,).
         judged: samples that each network is attacked on, bool (networks, n); all if not given.
 
@@ -83,11 +91,15 @@ def in_turn(
     for target in range(len(signals)):
         # The complement's presence would tell the target's members by the number of references.
         left_out = [number for number in (target, int(complement[target])) if number >= 0]
-        references, membership = np.delete(signals, left_out, axis=0), np.delete(inside, left_out, axis=0)
+        others = np.delete(np.arange(len(signals)), left_out)
+        membership = inside[others]
         chosen = counted[target] & usable(membership)
         if chosen.any():
             scores[target, chosen] = attack(
-                signals[target, chosen], references[:, chosen], membership[:, chosen]
+                np.array([target, *others]),
+                signals[target, chosen],
+                signals[others][:, chosen],
+                membership[:, chosen],
             )
     return scores
 

@@ -126,13 +126,20 @@ def above_chance(control: Measure, patients: int) -> bool:
 
 
 def _rate_caveats(result: RecipeResult) -> Iterator[str]:
-    unresolved = [rate for rate in result.rates.pooled if not rate.resolvable]
+    unresolved = [rate for rate in result.rates.pooled if rate.expected < 1 - 1e-9]
+    coarse = [rate for rate in result.rates.pooled if not rate.resolvable and rate.expected >= 1 - 1e-9]
     rough = [rate for rate in result.rates.pooled if rate.resolvable and rate.flagged]
     if unresolved:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in unresolved)
         yield (
             f"a false positive rate of {rates} is not resolvable by {result.nonmembers} decisions "
             "on non-members: fewer than one false positive is expected."
+        )
+    if coarse:
+        rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in coarse)
+        yield (
+            f"a false positive rate of {rates} is not resolvable by the scores of {result.label}, shares of "
+            "a population of fewer samples than ten times one over the rate."
         )
     if rough:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in rough)

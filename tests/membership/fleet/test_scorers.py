@@ -20,8 +20,10 @@ from seg_mia.membership.fleet import (
     standardised,
 )
 from seg_mia.membership.fleet.joint import fitted_joint
+from seg_mia.membership.fleet.ratios import Population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
 from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.results.evaluation import membership_scores
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
@@ -130,6 +132,60 @@ def test_rmia_orders_as_base_up_to_its_steps(a: float | None) -> None:
     if a != 0.3:
         expected = base(numbers[0], numbers[1:], inside[1:], online=a is None)
         assert np.corrcoef(guesses.scores.argsort().argsort(), expected.argsort().argsort())[0, 1] > 0.99
+
+
+def below_nought(networks: int) -> tuple[Answers, list[Answers], Values, NDArray[np.bool_]]:
+    """Return a fleet whose signals are log probabilities, at most -1."""
+    victim, shadows, numbers, inside = fleet(networks)
+    signals = numbers - numbers.max() - 1
+    lowered = [
+        replace(answers, signal=-row) for answers, row in zip((victim, *shadows), signals, strict=True)
+    ]
+    return lowered[0], lowered[1:], signals, inside
+
+
+def test_rmia_compares_with_samples_outside_all_trainings() -> None:
+    victim, shadows, signals, inside = below_nought(6)
+    generator = np.random.default_rng(1)
+    outside = -1 - generator.exponential(size=(7, 50))
+    names, nobody = np.array([f"z{number}" for number in range(50)]), np.zeros(50, dtype=np.bool_)
+    known = [Answers(names, names, nobody, ~nobody, -row) for row in outside]
+    scorer = Rmia(offline_a=0.3)
+    scorer.know(known[0], known[1:])
+    scorer.fit(shadows)
+    guesses = scorer.score(victim, shadows)
+    never = np.zeros((6, 50), dtype=np.bool_)
+    population = Population(outside[0], outside[1:], never)
+    expected = rmia(signals[0], signals[1:], inside[1:], population, offline_a=0.3)
+    np.testing.assert_allclose(guesses.scores, expected)
+    assert guesses.resolution == pytest.approx(10 / 50)
+    # Each shadow in turn is compared with its own answers on the population.
+    third = scorer.numbered(np.array([2, 0, 4]), signals[3], signals[[1, 5]], inside[[1, 5]])
+    of_third = Population(outside[3], outside[[1, 5]], never[:2])
+    np.testing.assert_allclose(
+        third, rmia(signals[3], signals[[1, 5]], inside[[1, 5]], of_third, offline_a=0.3)
+    )
+    measured = membership_scores(guesses, inside[0], IDS).results
+    assert [rate.resolvable for rate in measured.rates.values()] == [False, False, False]
+    scorer.know(None, [])
+    assert scorer.score(victim, shadows).resolution == pytest.approx(10 / 200)
+    assert not Rmia(offline_a=None).by_population
+    with pytest.raises(TypeError, match="compares with no population"):
+        Lira().know(None, [])
+
+
+def test_rmia_tunes_its_estimate_on_shadows_alone() -> None:
+    victim, shadows, signals, inside = below_nought(6)
+    chosen = tuned_offline_a(signals[1:], inside[1:])
+    assert chosen != 0.3
+    tuned, fixed = Rmia(offline_a="tuned"), Rmia(offline_a=chosen)
+    for scorer in (tuned, fixed):
+        scorer.fit(shadows)
+    np.testing.assert_array_equal(tuned.score(victim, shadows).scores, fixed.score(victim, shadows).scores)
+    pool = signals[0], signals[1:], inside[1:]
+    np.testing.assert_array_equal(Rmia(offline_a="tuned").pooled(*pool), fixed.pooled(*pool))
+    with pytest.raises(InputError, match="which 1 references do not allow"):
+        Rmia(offline_a="tuned").fit(shadows[:1])
 
 
 def test_too_few_shadows_are_one_line() -> None:

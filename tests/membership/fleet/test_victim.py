@@ -7,7 +7,7 @@ from scipy import stats
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers
 from seg_mia.membership.fleet import difficulty_calibrated
-from seg_mia.membership.fleet.arrays import Inside
+from seg_mia.membership.fleet.arrays import Folds, Inside
 from seg_mia.membership.fleet.scorers import Lira
 from seg_mia.membership.fleet.victim import (
     Thresholds,
@@ -30,7 +30,8 @@ def test_each_network_is_attacked_by_all_but_its_complement() -> None:
     signals = np.arange(12.0).reshape(4, 3)
     seen = list[list[float]]()
 
-    def attack(target: Values, references: Values, inside: Inside) -> Values:  # noqa: ARG001
+    def attack(numbers: Folds, target: Values, references: Values, inside: Inside) -> Values:  # noqa: ARG001
+        assert signals[numbers[1:], 0].tolist() == references[:, 0].tolist()
         seen.append(references[:, 0].tolist())
         return target
 
@@ -61,7 +62,7 @@ def test_chances_are_uniform_without_membership() -> None:
     generator = np.random.default_rng(0)
     inside = members_of(generator, 32, 400)
     signals = signals_of(generator, inside, effect=0, difficulty=1.0)
-    scores = in_turn(signals[:-2], inside[:-2], difficulty_calibrated, everything)
+    scores = in_turn(signals[:-2], inside[:-2], lambda _, *arrays: difficulty_calibrated(*arrays), everything)
     target = difficulty_calibrated(signals[-1], signals[:-2], inside[:-2])
     names = np.char.zfill(np.arange(400).astype(str), 3)
     chances = null_chances(target, scores, inside[:-2], names)
