@@ -1,5 +1,6 @@
 """Membership inference on a victim with shadow models: signals, scores, results."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,15 @@ from seg_mia.experiment.plan import Plan
 from seg_mia.experiment.recipe import without_untrained
 from seg_mia.experiment.requirements import check_membership
 from seg_mia.experiment.trained_networks import adopted, check_members
-from seg_mia.membership.answers import Fleet
+from seg_mia.membership.answers import Answers, Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.membership.label_signals import of_classes
 from seg_mia.models.service import queries_of
 from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
+
+log = logging.getLogger(__name__)
 
 
 def infer(
@@ -90,6 +93,7 @@ def infer(
     learner = ClassifierLearner(signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
+    _warn_of_levels(attack, judge)
     return Findings(
         judged,
         guesses.scores,
@@ -101,6 +105,17 @@ def infer(
         guesses.thresholds,
         guesses.resolution,
     )
+
+
+def _warn_of_levels(attack: Membership, judge: Answers) -> None:
+    """Warn if levels are taken over evaluated samples of which other than about half are members."""
+    scorer, share = attack.scorer, float(judge.members.mean())
+    if scorer.standardise and not scorer.by_population and abs(share - 0.5) > 0.1:
+        log.warning(
+            "%.0f %% of the evaluated samples are members, of the shadows' about half: thresholds of the "
+            "shadows are shifted, the AUC hardly; --attack.scorer.level outside takes levels elsewhere",
+            100 * share,
+        )
 
 
 def _undefended(plan: Plan) -> bool:

@@ -8,14 +8,16 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from seg_mia.errors import InputError
+from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.arrays import Members, Units, Values
 from seg_mia.membership.blind import blind_scores
-from seg_mia.membership.fleet.arrays import standardised
+from seg_mia.membership.fleet.arrays import levelled
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
+
+Level = Literal["evaluated", "outside"]
 
 
 class Trained(Protocol):
@@ -217,14 +219,28 @@ class Calibrated(Scorer):
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
+        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
+            them are members of each network, or samples `outside` all trainings (`levelled`).
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = True
+    level: Level = "evaluated"
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
         self._lowest: dict[float, float] = {}
+        self._outside: Values | None = None
+        check_level(self.level, standardise=self.standardise)
+
+    @property
+    def by_population(self) -> bool:
+        """With a level `outside`."""
+        return self.level == "outside"
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
+        """Keep the signals outside all trainings, the victim's last."""
+        self._outside = outside_signals(victim, shadows)
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""
@@ -232,7 +248,7 @@ class Calibrated(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        levels = self._level(numbers)
+        levels = self._level(numbers, np.arange(len(shadows)))
         self._threshold = calibrated_threshold(levels, seen, judged)
         scores = in_turn(-levels, seen, self._numbered, _answered, judged)
         self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
@@ -245,7 +261,9 @@ class Calibrated(Scorer):
         """Return `calibrated`."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        target, levels = self._level(victim.numbers[None])[0], self._level(numbers)
+        networks = np.array([-1, *range(len(shadows))])
+        target, *others_levels = self._level(np.concatenate([victim.numbers[None], numbers]), networks)
+        levels = np.stack(others_levels)
         scores = calibrated(target, levels, seen)
         others = in_turn(-levels, seen, self._numbered, _answered)
         chances = null_chances(scores, others, seen, victim.groups)
@@ -255,8 +273,11 @@ class Calibrated(Scorer):
     def _numbered(self, _: Units, target: Values, references: Values, inside: Members) -> Values:
         return self.compare(target, references, inside)
 
-    def _level(self, numbers: Values) -> Values:
-        return standardised(numbers) if self.standardise else numbers
+    def _level(self, numbers: Values, networks: Units) -> Values:
+        """Return numbers without levels; `networks` are their rows of the outside signals."""
+        if not self.standardise:
+            return numbers
+        return -levelled(-numbers, level_signals(self.level, self._outside, networks))
 
 
 @dataclass(kw_only=True)
@@ -337,6 +358,33 @@ class Classifier(Scorer):
             seeds,
             self._trained[0].last(victim),
         )
+
+
+def check_level(level: Level, *, standardise: bool) -> None:
+    """Raise InputError for a level that is not taken out."""
+    if not standardise:
+        refuse_idle("without standardise", level=(level, "evaluated"))
+
+
+def outside_signals(victim: Answers | None, shadows: Sequence[Answers]) -> Values | None:
+    """Return signals of `Scorer.know`, higher for members, (networks, z, ...), the victim's last."""
+    return None if victim is None else np.stack([-known.numbers for known in (*shadows, victim)])
+
+
+def level_signals(level: Level, outside: Values | None, networks: Units) -> Values | None:
+    """Return the signals of some networks that give their levels; None for the evaluated ones.
+
+    Raises:
+        InputError: a level `outside` without such samples.
+    """
+    if level == "evaluated":
+        return None
+    if outside is None:
+        raise InputError(
+            "level outside needs samples outside all networks' training, got none; keep some back by "
+            "data.reference, or leave --attack.scorer.level out"
+        )
+    return outside[networks]
 
 
 def _answered(seen: Members) -> Members:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Folds, Inside, Values, informative, standardised
+from seg_mia.membership.fleet.arrays import Folds, Inside, Values, informative, levelled
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
@@ -18,7 +18,7 @@ from seg_mia.membership.fleet.ratios import Population, base, less_population, r
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
 from seg_mia.membership.roc import best_threshold
-from seg_mia.membership.scorers import Learner, Scorer
+from seg_mia.membership.scorers import Learner, Level, Scorer, check_level, level_signals, outside_signals
 from seg_mia.membership.scores import Guesses
 
 VICTIM = -1
@@ -36,13 +36,18 @@ class ByReferences(Scorer):
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
+        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
+            them are members of each network, or samples `outside` all trainings (`levelled`).
     """
 
     standardise: bool = True
+    level: Level = "evaluated"
 
     def __post_init__(self) -> None:
         self._threshold = 0.0
         self._lowest: dict[float, float] = {}
+        self._outside: Values | None = None
+        check_level(self.level, standardise=self.standardise)
 
     @abstractmethod
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
@@ -67,7 +72,7 @@ class ByReferences(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        signals = self._level(-numbers)
+        signals = self._level(-numbers, np.arange(len(shadows)))
         self.learn(signals, seen)
         scores = in_turn(signals, seen, self.numbered, self._usable, judged)
         known = np.isfinite(scores)
@@ -79,9 +84,9 @@ class ByReferences(Scorer):
         """Return the attack's scores."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
-        numbers_of = np.array([VICTIM, *range(len(shadows))])
-        scores = self.numbered(numbers_of, levels[0], levels[1:], seen)
+        networks = np.array([VICTIM, *range(len(shadows))])
+        levels = self._level(-np.concatenate([victim.numbers[None], numbers]), networks)
+        scores = self.numbered(networks, levels[0], levels[1:], seen)
         others = in_turn(levels[1:], seen, self.numbered, self._usable)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
@@ -99,9 +104,20 @@ class ByReferences(Scorer):
         enough = ((~seen).sum(axis=0) >= self.needs.count) & (seen.sum(axis=0) >= self.least_inside)
         return np.asarray(enough, dtype=np.bool_)
 
-    def _level(self, signals: Values) -> Values:
-        values = informative(signals) if signals.ndim == 3 else signals
-        return standardised(values) if self.standardise else values
+    @property
+    def by_population(self) -> bool:
+        """With a level `outside`."""
+        return self.level == "outside"
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
+        """Keep the signals outside all trainings, the victim's last."""
+        self._outside = outside_signals(victim, shadows)
+
+    def _level(self, signals: Values, networks: Folds) -> Values:
+        """Return signals without levels; `networks` are their numbers, `VICTIM` for the victim."""
+        if self.standardise:
+            return levelled(signals, level_signals(self.level, self._outside, networks))
+        return informative(signals) if signals.ndim == 3 else signals
 
 
 @dataclass(kw_only=True)
@@ -223,7 +239,6 @@ class Rmia(ByReferences):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._tuned = 0.0
-        self._outside: Values | None = None
 
     @property
     def least_inside(self) -> int:
@@ -238,12 +253,7 @@ class Rmia(ByReferences):
     @property
     def by_population(self) -> bool:
         """Offline."""
-        return self.offline_a is not None
-
-    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
-        """Keep the signals of the population, the victim's last."""
-        networks = [] if victim is None else [*shadows, victim]
-        self._outside = np.stack([-known.numbers for known in networks]) if networks else None
+        return super().by_population or self.offline_a is not None
 
     def resolution(self, population: int) -> float:
         """Return 10 over the size of the population: that of `know`, or else the number given."""
@@ -260,7 +270,7 @@ class Rmia(ByReferences):
 
     def numbered(self, numbers: Folds, target: Values, references: Values, inside: Inside) -> Values:
         """Return `rmia` with the population of `know`, or as `compare` without."""
-        if self._outside is None:
+        if self._outside is None or self.offline_a is None:
             return self.compare(target, references, inside)
         known = self._outside[numbers]
         outside = np.zeros(known[1:].shape, dtype=np.bool_)
