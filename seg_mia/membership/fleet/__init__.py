@@ -32,6 +32,7 @@ from seg_mia.membership.fleet.recipe import (
     threshold_at_fpr,
     transferred_rates,
 )
+from seg_mia.membership.fleet.regions import mirror_agreement, regions
 from seg_mia.membership.fleet.risk import (
     PatientRisk,
     Subgroup,
@@ -81,6 +82,7 @@ __all__ = [
     "margins",
     "mates",
     "mean_p_value",
+    "mirror_agreement",
     "network_curve",
     "network_halves",
     "null_areas",
@@ -97,6 +99,7 @@ __all__ = [
     "quantile_scores",
     "rank_among_out",
     "recipe_audit",
+    "regions",
     "rmia",
     "simes",
     "stability",
