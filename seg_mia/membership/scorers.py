@@ -2,22 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from seg_mia.errors import InputError, refuse_idle
+from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
 from seg_mia.membership.arrays import Members, Units, Values
 from seg_mia.membership.blind import blind_scores
 from seg_mia.membership.fleet.arrays import levelled
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
+from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
-
-Level = Literal["evaluated", "outside"]
 
 
 class Trained(Protocol):
@@ -65,6 +64,11 @@ class Scorer(ABC):
     def shows_shadows(cls) -> bool:
         """Return whether shadows are queried, if the signal queries networks at all."""
         return cls.needs.maximum != 0 and not cls.by_nonmembers
+
+    @classmethod
+    def needs_with(cls, settings: Mapping[str, object]) -> Fleet:  # noqa: ARG003
+        """Return the shadows required with some settings, plain values by name, before a scorer is built."""
+        return cls.needs
 
     @property
     def training(self) -> "Classifier | None":
@@ -358,33 +362,6 @@ class Classifier(Scorer):
             seeds,
             self._trained[0].last(victim),
         )
-
-
-def check_level(level: Level, *, standardise: bool) -> None:
-    """Raise InputError for a level that is not taken out."""
-    if not standardise:
-        refuse_idle("without standardise", level=(level, "evaluated"))
-
-
-def outside_signals(victim: Answers | None, shadows: Sequence[Answers]) -> Values | None:
-    """Return signals of `Scorer.know`, higher for members, (networks, z, ...), the victim's last."""
-    return None if victim is None else np.stack([-known.numbers for known in (*shadows, victim)])
-
-
-def level_signals(level: Level, outside: Values | None, networks: Units) -> Values | None:
-    """Return the signals of some networks that give their levels; None for the evaluated ones.
-
-    Raises:
-        InputError: a level `outside` without such samples.
-    """
-    if level == "evaluated":
-        return None
-    if outside is None:
-        raise InputError(
-            "level outside needs samples outside all networks' training, got none; keep some back by "
-            "data.reference, or leave --attack.scorer.level out"
-        )
-    return outside[networks]
 
 
 def _answered(seen: Members) -> Members:

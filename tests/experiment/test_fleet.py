@@ -23,12 +23,14 @@ from seg_mia.experiment.answers import population_of, seen_by
 from seg_mia.experiment.membership import infer, membership_summary
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.requirements import check_membership, fleet_command
 from seg_mia.membership import auc, auc_bounds, image_loss
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.confidences import CrossEntropy
-from seg_mia.membership.fleet.scorers import Rmia
+from seg_mia.membership.fleet.scorers import Lira, Rmia
 from seg_mia.membership.scorers import Calibrated
 from seg_mia.membership.signals import ImageLoss
+from seg_mia.runs import FleetNetwork, FleetRecord
 
 PER_SIDE = 12
 
@@ -244,3 +246,23 @@ def test_rmia_asks_every_network_about_the_population(root: Path) -> None:
     assert findings.resolution == pytest.approx(10 / 24)
     np.testing.assert_allclose(findings.scores * 24, np.round(findings.scores * 24), atol=1e-9)
     assert auc(findings.scores, findings.samples.members) > 0.8
+
+
+def test_a_refusal_names_the_command_of_the_fleet(root: Path) -> None:
+    shadows = fleet(root, 2, "victim")
+    runs = root.parent / "runs"
+    networks = list[FleetNetwork]()
+    for number, shadow in enumerate(shadows):
+        file = runs / "x-shadow" / f"version_{number}" / "checkpoints" / "last.ckpt"
+        file.parent.mkdir(parents=True)
+        shadows[number] = replace(shadow, file=file)
+        networks.append(FleetNetwork(run=f"x-shadow/version_{number}", shadow=number, seed=number))
+    assert fleet_command(shadows) is None
+    command = "python -m seg_mia fleet --config x --count 2 --pool victim"
+    record = FleetRecord(command=command, pool="victim", networks=networks)
+    (runs / "x-fleet" / "version_0").mkdir(parents=True)
+    (runs / "x-fleet" / "version_0" / "fleet.json").write_text(record.model_dump_json())
+    assert fleet_command(shadows) == "python -m seg_mia fleet --config x --pool victim"
+    assert fleet_command([*shadows, side(root, 9, role="shadow")]) is None
+    with pytest.raises(InputError, match="--config x --pool victim --count 4, which keeps"):
+        check_membership(Membership(signal=CrossEntropy(), scorer=Lira()), side(root, 0), shadows, seed=0)

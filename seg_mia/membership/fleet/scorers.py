@@ -1,7 +1,7 @@
 """Configurable forms of attacks with reference networks: the shadows are the references."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,12 +17,15 @@ from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
+from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
 from seg_mia.membership.roc import best_threshold
-from seg_mia.membership.scorers import Learner, Level, Scorer, check_level, level_signals, outside_signals
+from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
 
 VICTIM = -1
 """Number of the victim among networks."""
+OFFLINE = Fleet(count=2, maximum=None, sampling="offline")
+"""Shadows of the likelihood ratio attack without those trained on a sample."""
 
 
 @dataclass(kw_only=True)
@@ -122,15 +125,18 @@ class ByReferences(Scorer):
 
 @dataclass(kw_only=True)
 class Lira(ByReferences):
-    """The likelihood ratio attack, online: with shadows trained and not trained on a sample (`lira_online`).
+    """The likelihood ratio attack, by shadows with and without a sample (`lira_online`), or without alone.
 
     Args:
+        mode: `online`, with shadows trained and not trained on a sample; `offline`, by those not trained on
+            it alone (`lira_offline`), of several signals the sum.
         variance: as in `lira_online`.
         centre: as in `lira_online`.
-        density: of several signals, as in `lira_vector`.
+        density: of several signals, as in `lira_vector`; online.
     """
 
     needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="online")
+    mode: Literal["online", "offline"] = "online"
     variance: Variance = "bayesian"
     centre: Centre = "mean"
     density: Density = "separate"
@@ -138,10 +144,25 @@ class Lira(ByReferences):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_centre(self.variance, self.centre)
+        if self.mode == "offline":
+            refuse_idle("with mode offline", density=(self.density, "separate"))
+            vars(self)["needs"] = OFFLINE  # of this scorer, in front of its class's
+
+    @classmethod
+    def needs_with(cls, settings: Mapping[str, object]) -> Fleet:
+        """Return what `mode` requires."""
+        return OFFLINE if settings.get("mode") == "offline" else cls.needs
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `lira_online`, or `lira_vector` of several signals."""
+        """Return `lira_online`, or `lira_vector` of several signals; offline the sum of `lira_offline`."""
         settings = target, references, inside
+        if self.mode == "offline":
+            columns = np.atleast_2d(target.T), np.moveaxis(np.atleast_3d(references), 2, 0)
+            scores = [
+                lira_offline(one, others, inside, variance=self.variance, centre=self.centre)
+                for one, others in zip(*columns, strict=True)
+            ]
+            return np.asarray(np.sum(scores, axis=0), dtype=np.float64)
         if target.ndim == 2:
             return lira_vector(*settings, density=self.density, variance=self.variance, centre=self.centre)
         return lira_online(*settings, variance=self.variance, centre=self.centre)
@@ -157,7 +178,7 @@ class LiraOffline(ByReferences):
         guess: expect the effect that membership has on the shadows' own samples of the same difficulty.
     """
 
-    needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="offline")
+    needs: ClassVar[Fleet] = OFFLINE
     variance: Variance = "bayesian"
     centre: Centre = "mean"
     guess: bool = False

@@ -63,6 +63,7 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
         (Lira(), lira_online(levels[0], levels[1:], inside[1:])),
         (Lira(variance="fixed"), lira_online(levels[0], levels[1:], inside[1:], variance="fixed")),
         (LiraOffline(), lira_offline(levels[0], levels[1:], inside[1:])),
+        (Lira(mode="offline"), lira_offline(levels[0], levels[1:], inside[1:])),
         (
             LiraOffline(guess=True),
             lira_offline(
@@ -108,6 +109,21 @@ def test_several_signals_are_scored_together() -> None:
     scorer.fit(shadows)
     guesses = scorer.score(victim, shadows)
     np.testing.assert_allclose(guesses.scores, lira_vector(levels[0], levels[1:], inside[1:]))
+
+
+def test_offline_several_signals_are_added_and_shadows_with_a_sample_not_needed() -> None:
+    victim, shadows, numbers, inside = fleet(6, signals=3)
+    levels = standardised(numbers)
+    scorer = Lira(mode="offline")
+    assert (scorer.needs.sampling, scorer.attacker, scorer.least_inside) == ("offline", "offline", 0)
+    assert Lira().needs.sampling == Lira.needs.sampling == "online"
+    scorer.fit(shadows)
+    expected = sum(lira_offline(levels[0, :, k], levels[1:, :, k], inside[1:]) for k in range(3))
+    np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
+    without = [replace(shadow, members=np.zeros(200, dtype=np.bool_)) for shadow in shadows]
+    assert auc(scorer.score(victim, without).scores, inside[0]) > 0.5
+    with pytest.raises(InputError, match="density=joint has no effect with mode offline"):
+        Lira(mode="offline", density="joint")
 
 
 @pytest.mark.parametrize("scorer", [Lira(), LiraOffline(), Base(), Base(online=False)])
@@ -160,11 +176,11 @@ def test_rmia_compares_with_samples_outside_all_trainings() -> None:
     np.testing.assert_allclose(guesses.scores, expected)
     assert guesses.resolution == pytest.approx(10 / 50)
     # Each shadow in turn is compared with its own answers on the population.
-    third = scorer.numbered(np.array([2, 0, 4]), signals[3], signals[[1, 5]], inside[[1, 5]])
-    of_third = Population(outside[3], outside[[1, 5]], never[:2])
-    np.testing.assert_allclose(
-        third, rmia(signals[3], signals[[1, 5]], inside[[1, 5]], of_third, offline_a=0.3)
-    )
+    others = [1, 2, 5, 6]
+    rest = signals[3], signals[others], inside[others]
+    third = scorer.numbered(np.array([2, 0, 1, 4, 5]), *rest)
+    of_third = Population(outside[3], outside[others], never[:4])
+    np.testing.assert_allclose(third, rmia(*rest, of_third, offline_a=0.3))
     measured = membership_scores(guesses, inside[0], IDS).results
     assert [rate.resolvable for rate in measured.rates.values()] == [False, False, False]
     scorer.know(None, [])
