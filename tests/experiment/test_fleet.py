@@ -239,7 +239,7 @@ def test_reference_parts_are_outside_where_no_network_had_a_defence(root: Path) 
 
 
 def test_rmia_asks_every_network_about_the_population(root: Path) -> None:
-    attack = Membership(signal=CrossEntropy(), scorer=Rmia())
+    attack = Membership(signal=CrossEntropy(), scorer=Rmia(offline_a=1.0))
     victim, shadows = side(root, 0), fleet(root, 4, "victim")
     findings = infer(attack, victim, shadows, trainer=trainer, seed=0)
     # 24 samples of the other half: scores are multiples of 1 / 24.

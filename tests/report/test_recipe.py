@@ -19,7 +19,8 @@ from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.rules.recipe_verdict import adjusted, fewest_claimed, single_patients
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
-from seg_mia.results.recipe import RecipeControls, RecipeResult, rate_at
+from seg_mia.results.rates import rate_at
+from seg_mia.results.recipe import RecipeControls, RecipeResult
 from seg_mia.results.report import Report, Verdict
 from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit

@@ -12,7 +12,8 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.membership.fleet.recipe import rate
 from seg_mia.membership.intervals import Interval
-from seg_mia.results.recipe import RecipeResult, auc_p_value, rate_at, recipe_result, without_ids
+from seg_mia.results.rates import rate_at
+from seg_mia.results.recipe import RecipeResult, auc_p_value, recipe_result, without_ids
 from seg_mia.results.tables import recipe_table
 from seg_mia.results.text import recipe_headline
 from tests.results.recipes import audited, expected_auc, expected_tpr, hashes, recipe, two_attacks

@@ -244,7 +244,8 @@ def test_levels_over_samples_outside_keep_thresholds_at_any_share_of_members(
             reached.setdefault(scorer.level, []).append(rates.transferred[0].achieved_fpr.value or 0.0)
             areas.setdefault(scorer.level, []).append(auc(guesses.scores, judged[0].members))
     assert np.mean(reached["evaluated"]) == pytest.approx(shifted, abs=0.04)
-    assert np.mean(reached["outside"]) == pytest.approx(0.1, abs=0.03)
+    # 100 to 400 non-members in each of four worlds.
+    assert np.mean(reached["outside"]) == pytest.approx(0.1, abs=0.05)
     assert np.mean(areas["evaluated"]) == pytest.approx(np.mean(areas["outside"]), abs=0.03)
 
 
