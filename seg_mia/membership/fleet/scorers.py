@@ -93,14 +93,17 @@ class ByReferences(Scorer):
         others = in_turn(levels[1:], seen, self.numbered, self._usable)
         chances = null_chances(scores, others, seen, victim.groups)
         thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
-        return Guesses(
-            scores, self._threshold, thresholds=thresholds, resolution=self.resolution(len(victim.ids))
-        )
+        resolution = self.resolution(self._population(len(victim.ids)))
+        return Guesses(scores, self._threshold, thresholds=thresholds, resolution=resolution)
 
     @property
     def least_inside(self) -> int:
         """Minimum number of shadows trained on a sample."""
         return self.needs.count if self.needs.sampling == "online" else 0
+
+    def _population(self, evaluated: int) -> int:
+        """Return the number of samples that a victim's are compared with, of a number of evaluated ones."""
+        return evaluated
 
     def _usable(self, seen: Inside) -> Inside:
         """Return which samples have enough shadows, bool (n,)."""
@@ -277,8 +280,8 @@ class Rmia(ByReferences):
         return super().by_population or self.offline_a is not None
 
     def resolution(self, population: int) -> float:
-        """Return 10 over the size of the population: that of `know`, or else the number given."""
-        return 10 / (population if self._outside is None else self._outside.shape[1])
+        """Return 10 over the size of the population."""
+        return 10 / population
 
     def learn(self, references: Values, inside: Inside) -> None:
         """Choose `offline_a` if it is `tuned`."""
@@ -301,6 +304,10 @@ class Rmia(ByReferences):
         """Return `compare`, with `offline_a` chosen on these references if it is `tuned`."""
         self.learn(references, inside)
         return self.compare(target, references, inside)
+
+    def _population(self, evaluated: int) -> int:
+        outside = None if self.offline_a is None else self._outside
+        return evaluated if outside is None else outside.shape[1]
 
     def _against(self, population: Population, target: Values, references: Values, inside: Inside) -> Values:
         a = self._tuned if self.offline_a == "tuned" else self.offline_a
