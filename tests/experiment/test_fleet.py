@@ -229,8 +229,8 @@ def test_a_population_is_of_patients_that_no_network_knows(
 
 
 def test_reference_parts_are_outside_where_no_network_had_a_defence(root: Path) -> None:
-    kept: dict[str, object] = {"members": 6, "nonmembers": 6, "reference": 12}
-    victim, shadows = side(root, 0, **kept), fleet(root, 2, "victim", **kept)
+    victim = side(root, 0, members=6, nonmembers=6, reference=12)
+    shadows = fleet(root, 2, "victim", members=6, nonmembers=6, reference=12)
     reference = set(victim.data.splits.reference)
     assert reference
     with_it, without = (population_of(victim, shadows, untouched=given) for given in (True, False))
