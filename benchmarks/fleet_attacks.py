@@ -4,7 +4,8 @@ python benchmarks/fleet_attacks.py FLEET [--root FOLDER] [--references 4 8 16]
 
 FLEET is a folder of `seg_mia fleet`. Each network is the target in turn; its complement is left out, and a
 number of references is that of the others in groups of complementary pairs. Each cell is the mean AUC and
-the mean TPR at 1 % FPR over all targets.
+the mean TPR at 1 % FPR over all targets. Signals of parts of an image are attacked on the samples on which
+all networks define them.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from seg_mia.checkpoint import without_machine
 from seg_mia.config.spec import resolve
 from seg_mia.data.base import SegmentationData
+from seg_mia.data.predictions import finite_logits
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
@@ -31,22 +33,33 @@ from seg_mia.membership import auc, tpr_at_fpr
 from seg_mia.membership.fleet import (
     attacked,
     base,
+    dense_lira,
     difficulty_calibrated,
     lira_offline,
     lira_online,
     lira_vector,
+    margins,
+    mirror_agreement,
+    pooled_cells,
+    regions,
     rmia,
     standardised,
 )
+from seg_mia.membership.fleet.arrays import informative
 from seg_mia.membership.fleet.confidences import NAMES, Confidences, CrossEntropy
 from seg_mia.membership.fleet.ratios import Population
 from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.regions import REGIONS
 from seg_mia.membership.fleet.vectors import Density
 from seg_mia.membership.signals import ImageDice, ImageLoss
+from seg_mia.metrics.labels import IGNORE
 from seg_mia.runs import read_run, shadow_files
 
 Values = NDArray[np.float64]
 Inside = NDArray[np.bool_]
+CELLS = 8
+LEAST_SAMPLES = 40
+"""Samples on which a signal is defined under all networks, to be attacked by it."""
 
 
 class Signals(NamedTuple):
@@ -59,6 +72,9 @@ class Signals(NamedTuple):
         plain: the signals `NAMES` of the image itself, (networks, n, 4).
         mirrored: their means over the mirror images of the training, (networks, n, 4).
         dice: (networks, n).
+        cells: mean margins of 8 x 8 cells, (networks, n, 64).
+        regions: the signals `REGIONS` of parts, NaN where undefined, (networks, n, 5).
+        agreement: Dice of the prediction with that of the mirror image, NaN where undefined, (networks, n).
     """
 
     inside: Inside
@@ -67,6 +83,9 @@ class Signals(NamedTuple):
     plain: Values
     mirrored: Values
     dice: Values
+    cells: Values
+    regions: Values
+    agreement: Values
 
 
 def read_fleet(folder: Path, root: str | None) -> list[TrainedModel]:
@@ -100,7 +119,47 @@ def signals_of(networks: list[TrainedModel]) -> Signals:
             column.append(-values)
     loss, entropy, confidence, dice, turned = (np.stack(column) for column in columns)
     inside = np.stack([seen_by(network)[pool] for network in networks])
-    return Signals(inside, loss, entropy, confidence, turned, 1 + dice)
+    parts = [parts_of(network, networks[0].data, pool, device) for network in networks]
+    cells, regional, agreement = (np.stack(column) for column in zip(*parts, strict=True))
+    return Signals(inside, loss, entropy, confidence, turned, 1 + dice, cells, regional, agreement)
+
+
+@torch.no_grad()
+def parts_of(
+    network: TrainedModel, data: SegmentationData, pool: NDArray[np.int64], device: torch.device
+) -> tuple[Values, Values, Values]:
+    """Return a network's margins of cells, its signals of parts, and its agreement with mirror images."""
+    asked, samples = network.network.to(device).eval(), data.dataset(pool)
+    columns: list[list[Values]] = [[], [], []]
+    for start in range(0, len(pool), data.query_batch):
+        drawn = [samples[0, row] for row in range(start, min(start + data.query_batch, len(pool)))]
+        image, mask = (torch.stack([getattr(sample, part) for sample in drawn]) for part in ("image", "mask"))
+        name = data.source.ids[int(pool[start])]
+        logits = finite_logits(asked, image.to(device), name).cpu()
+        mirrored = finite_logits(asked, image.flip(-1).to(device), name).flip(-1).cpu()
+        batch = (
+            pooled_cells(*margins(logits, mask), cells=min(CELLS, *mask.shape[1:])),
+            regions(logits, mask),
+            mirror_agreement(logits, mirrored, mask != IGNORE),
+        )
+        for column, values in zip(columns, batch, strict=True):
+            column.append(values)
+    cells, regional, agreement = (np.concatenate(column) for column in columns)
+    return cells, regional, agreement
+
+
+def leveled(values: Values) -> Values:
+    """Return standardised signals, NaN for samples that are undefined under some network."""
+    known = defined(values)
+    result = np.full(values.shape, np.nan)
+    result[:, known] = standardised(values[:, known])
+    return result
+
+
+def defined(values: Values) -> Inside:
+    """Return the samples whose signals are defined under all networks, bool (n,)."""
+    axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+    return np.asarray(np.isfinite(values).all(axis=axes), dtype=np.bool_)
 
 
 def threshold(target: Values, references: Values, inside: Inside) -> Values:  # noqa: ARG001
@@ -119,6 +178,7 @@ def attacks(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
     yield "loss, calibrated, standardised", level(signals.loss), difficulty_calibrated
     yield "RMIA online, cross-entropy", signals.cross_entropy, online_rmia
     yield "BASE, cross-entropy", signals.cross_entropy, base
+    yield from parts(signals)
     views = {"": signals.plain, " and mirror images": signals.mirrored}
     for view, values in views.items():
         if view and np.array_equal(values, signals.plain):
@@ -141,9 +201,30 @@ def attacks(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
                 yield f"{names}{view}, LiRA, {density}", leveled[..., columns], attack
 
 
+def parts(signals: Signals) -> Iterator[tuple[str, Values, FleetAttack]]:
+    """Yield the attacks on maps of cells, on parts of the image, and on labels alone."""
+    cells = leveled(informative(signals.cells))
+    yield f"dense LiRA, {cells.shape[2]} cells", cells, dense_lira
+    yield f"{cells.shape[2]} cells, LiRA, separate", cells, lira_vector
+    rows = dict(zip(REGIONS, np.moveaxis(signals.regions, 2, 0), strict=True))
+    for name, values in {**rows, "mirror_agreement": signals.agreement}.items():
+        known = int(defined(values).sum())
+        part = "" if known == values.shape[1] else f" ({known} of {values.shape[1]} samples)"
+        if known < LEAST_SAMPLES:
+            continue
+        try:
+            level = leveled(values)
+        except InputError:  # equal on half of the samples, such as Dice of labels that are all right
+            yield f"{name}{part}, threshold", values, threshold
+            continue
+        yield f"{name}{part}, threshold", level, threshold
+        yield f"{name}{part}, LiRA", level, lira_online
+
+
 def cell(values: Values, inside: Inside, attack: FleetAttack, references: int) -> str:
     """Return mean AUC and TPR at 1 % FPR over targets, in consecutive groups of `references` + 2 networks."""
-    size = references + 2
+    size, known = references + 2, defined(values)
+    values, inside = values[:, known], inside[:, known]
     areas, rates = list[float](), list[float]()
     for start in range(0, len(values) - size + 1, size):
         part = slice(start, start + size)

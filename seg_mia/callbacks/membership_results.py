@@ -37,7 +37,15 @@ def summarise(findings: Findings, privacy: DPGuarantee | None = None) -> Members
 
 
 def _guesses(findings: Findings) -> Guesses:
-    return Guesses(findings.scores, findings.threshold, findings.seeds, findings.last, findings.regression)
+    return Guesses(
+        findings.scores,
+        findings.threshold,
+        findings.seeds,
+        findings.last,
+        findings.regression,
+        findings.thresholds,
+        findings.resolution,
+    )
 
 
 def write_membership(trainer: Trainer, name: str, findings: Findings, summary: MembershipSummary) -> None:

@@ -13,6 +13,7 @@ from seg_mia.attacks.certify import Certificate
 from seg_mia.data.predictions import SignalSamples
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.membership.fleet.quantile import QuantileScores
+from seg_mia.membership.fleet.victim import Thresholds
 from seg_mia.results.robustness import FittingSet, SanityCheck
 
 Scores = NDArray[np.float64]
@@ -74,6 +75,8 @@ class Findings:
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.
         shadows: those of the attack, without any that did not train.
+        thresholds: further decisions, by thresholds of the attacker's networks.
+        resolution: lowest false positive rate that the values of the scores resolve.
     """
 
     samples: SignalSamples
@@ -83,3 +86,5 @@ class Findings:
     last: list[Scores] = field(default_factory=list)
     regression: QuantileScores | None = None
     shadows: Sequence[TrainedModel] = ()
+    thresholds: Thresholds | None = None
+    resolution: float = 0.0

@@ -1,7 +1,9 @@
 """Signals of victim and shadows, as inputs of scorers."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from seg_mia.data.augment import Augmentation
 from seg_mia.data.predictions import FOLDER, SignalSamples, check_classes, predictions
+from seg_mia.data.samples import spread
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.experiment.classifier import signal_loader
@@ -16,6 +19,12 @@ from seg_mia.membership.answers import Answers
 from seg_mia.membership.features import sample_statistics
 from seg_mia.membership.signals import Signal
 from seg_mia.runs import run_of
+
+log = logging.getLogger(__name__)
+
+LEAST_POPULATION: Final = 20
+MOST_POPULATION: Final = 1000
+"""Samples of a population: ten times one over the lowest false positive rate that they resolve."""
 
 
 def seen_by(side: TrainedModel) -> NDArray[np.bool_]:
@@ -110,6 +119,68 @@ def own_answers(signal: Signal, shadow: TrainedModel, device: torch.device) -> A
 def pool_of(side: TrainedModel) -> NDArray[np.int64]:
     """Return the labelled members and non-members of a network's split, ascending."""
     return np.union1d(side.data.scored("members"), side.data.scored("nonmembers"))
+
+
+def population_of(
+    victim: TrainedModel, shadows: Sequence[TrainedModel], *, untouched: bool
+) -> NDArray[np.int64]:
+    """Return labelled samples outside all networks' training, of patients that none evaluates, ascending.
+
+    Args:
+        victim: the victim.
+        shadows: the attacker's networks.
+        untouched: whether reference parts are outside, too: no network had a defence.
+
+    Returns:
+        at most `MOST_POPULATION` of them; none if there are fewer than `LEAST_POPULATION`.
+    """
+    data, taken = victim.data, set[str]()
+    for side in (victim, *shadows):
+        splits = side.data.splits
+        used = {*splits.members, *splits.nonmembers, *(() if untouched else splits.reference)}
+        taken |= {side.data.source.groups[i] for i in used}
+    outside = np.flatnonzero(
+        data.facts.labelled & np.array([name not in taken for name in data.source.groups])
+    )
+    if len(outside) < LEAST_POPULATION:
+        log.warning(
+            "%d samples lie outside all networks' training: the attack compares with the evaluated samples "
+            "themselves, some of them members; %d are needed, keep some back by data.reference",
+            len(outside),
+            LEAST_POPULATION,
+        )
+        return outside[:0]
+    return spread(outside, data.source.groups, MOST_POPULATION)
+
+
+def population_answers(
+    signal: Signal,
+    queried: TrainedModel,
+    shadows: Sequence[TrainedModel],
+    outside: NDArray[np.int64],
+    device: torch.device,
+) -> tuple[Answers | None, list[Answers]]:
+    """Return signals on a population of the queried network and of the shadows; None and none without one.
+
+    Args:
+        signal: a numeric signal.
+        queried: the queried network, whose data is read.
+        shadows: networks to query.
+        outside: of `population_of`, (z,).
+        device: device of the queries.
+    """
+    if not len(outside):
+        return None, []
+    data = queried.data
+    names = np.array([data.source.ids[i] for i in outside])
+    groups = np.array([data.source.groups[i] for i in outside])
+    nobody = np.zeros(len(outside), dtype=np.bool_)
+    answers = [
+        Answers(names, groups, nobody, ~nobody, values)
+        for side in (queried, *shadows)
+        for values in signal_values(side, [signal], data, outside, device, augment=data.augment)
+    ]
+    return answers[0], answers[1:]
 
 
 def fleet_answers(

@@ -21,7 +21,7 @@ def scorer_needs(attack: object, options: Sequence[Option]) -> Fleet:
         options: command-line options, which may set another scorer.
     """
     kind = _scorer(attack, options)
-    return kind.needs if kind is not None else Fleet()
+    return kind.needs_with(_scorer_settings(attack, options)) if kind is not None else Fleet()
 
 
 def shows_shadows_images(attack: object, options: Sequence[Option], *, control: bool = False) -> bool:
@@ -52,6 +52,21 @@ def is_certification(attack: object) -> bool:
 def _scorer(attack: object, options: Sequence[Option]) -> type[Scorer] | None:
     kind = _part_class(attack, "scorer", options, vars(scorers))
     return kind if isinstance(kind, type) and issubclass(kind, Scorer) else None
+
+
+def _scorer_settings(attack: object, options: Sequence[Option]) -> dict[str, object]:
+    """Return the settings of a scorer in an attack's file and in options; a replaced one's are gone."""
+    content = _read(attack)
+    arguments = content.get("init_args") if isinstance(content, dict) else None
+    part = arguments.get("scorer") if isinstance(arguments, dict) else None
+    given = part.get("init_args") if isinstance(part, dict) else None
+    settings = dict(given) if isinstance(given, dict) else {}
+    for option in options:
+        if option.flag in {"--attack.scorer", "--attack.scorer.class_path"}:
+            settings.clear()
+        elif option.flag.startswith("--attack.scorer."):
+            settings[option.flag.removeprefix("--attack.scorer.").removeprefix("init_args.")] = option.value
+    return settings
 
 
 def _part_class(attack: object, name: str, options: Sequence[Option], known: dict[str, object]) -> object:

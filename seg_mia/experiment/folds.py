@@ -29,7 +29,8 @@ from seg_mia.models.one_head import OneHead
 from seg_mia.models.wrapper import bare
 from seg_mia.results.base import Measure
 from seg_mia.results.folds import FoldQuality, FoldsResult
-from seg_mia.results.recipe import auc_p_value, rate_of
+from seg_mia.results.rates import rate_of
+from seg_mia.results.recipe import auc_p_value
 
 SIGNAL = LogCrossEntropy()
 """Signal of the tests, one, so that nothing is chosen after the fact."""

@@ -356,7 +356,9 @@ class Experiment(LightningCLI):
         victim = TrainedModel(lambda: network, data, file, built, unseen_of(card, data))
         seed = int(self._get(self.config, "seed_everything"))
         control = bool(self.plan.request.control)
-        findings = infer(attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control)
+        findings = infer(
+            attack, victim, shadows, trainer=self._trainer_of, seed=seed, control=control, plan=self.plan
+        )
         if not self.trainer.is_global_zero:
             return
         self.result = membership_summary(

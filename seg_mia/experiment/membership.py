@@ -1,5 +1,6 @@
 """Membership inference on a victim with shadow models: signals, scores, results."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from seg_mia.experiment.answers import (
     fleet_answers,
     nonmember_answers,
     own_answers,
+    population_answers,
+    population_of,
     seen_by,
     side_samples,
 )
@@ -26,13 +29,15 @@ from seg_mia.experiment.plan import Plan
 from seg_mia.experiment.recipe import without_untrained
 from seg_mia.experiment.requirements import check_membership
 from seg_mia.experiment.trained_networks import adopted, check_members
-from seg_mia.membership.answers import Fleet
+from seg_mia.membership.answers import Answers, Fleet
 from seg_mia.membership.base import Membership
 from seg_mia.membership.label_signals import of_classes
 from seg_mia.models.service import queries_of
 from seg_mia.results.membership import MembershipSummary, ScoredData
 from seg_mia.results.privacy import guarantee
 from seg_mia.runs import defence_names
+
+log = logging.getLogger(__name__)
 
 
 def infer(
@@ -43,6 +48,7 @@ def infer(
     trainer: Callable[[int], Trainer],
     seed: int,
     control: bool = False,
+    plan: Plan | None = None,
 ) -> Findings:
     """Score the victim's members and non-members, with the attack fitted to the shadows.
 
@@ -55,6 +61,8 @@ def infer(
         seed: seed of the first classifier.
         control: negative control: query a shadow, trained on none of the victim's samples, instead of the
             victim; its AUC must be 0.5. Of several shadows the first is used, and excluded from the attack.
+        plan: with the metadata of victim and shadows, which tell whether reference parts are outside of all
+            trainings: no network had a defence; they are not if it is not given.
 
     Raises:
         InputError: incompatible sides, too few or too many shadows, or too few samples, also without the
@@ -77,14 +85,43 @@ def infer(
         learn = [nonmember_answers(signal, queried, shadow, device) for shadow in shadows]
     elif needs.queries_judged:
         learn = fleet_answers(signal, victim, shadows, judged.indices, device)
+        if attack.scorer.by_population:
+            outside = population_of(victim, used, untouched=plan is not None and _undefended(plan))
+            attack.scorer.know(*population_answers(signal, queried, shadows, outside, device))
     else:
         learn = [own_answers(signal, shadow, device) for shadow in shadows]
     learner = ClassifierLearner(signal, lambda number: trainer(number) if number else first, seed)
     attack.scorer.fit(learn, learner)
     guesses = attack.scorer.score(judge, learn)
+    _warn_of_levels(attack, judge)
     return Findings(
-        judged, guesses.scores, guesses.threshold, guesses.seeds, guesses.last, guesses.regression, used
+        judged,
+        guesses.scores,
+        guesses.threshold,
+        guesses.seeds,
+        guesses.last,
+        guesses.regression,
+        used,
+        guesses.thresholds,
+        guesses.resolution,
     )
+
+
+def _warn_of_levels(attack: Membership, judge: Answers) -> None:
+    """Warn if levels are taken over evaluated samples of which other than about half are members."""
+    scorer, share = attack.scorer, float(judge.members.mean())
+    if scorer.standardise and not scorer.by_population and abs(share - 0.5) > 0.1:
+        log.warning(
+            "%.0f %% of the evaluated samples are members, of the shadows' about half: thresholds of the "
+            "shadows are shifted, the AUC hardly; --attack.scorer.level outside takes levels elsewhere",
+            100 * share,
+        )
+
+
+def _undefended(plan: Plan) -> bool:
+    """Return whether neither victim nor shadows were trained with a defence."""
+    cards = [plan.card, *(shadow.card for shadow in plan.shadows)]
+    return not any(defence_names(card) for card in cards if card is not None)
 
 
 def _checked(

@@ -285,6 +285,7 @@ def recipe_results(
                 utility=utility,
                 curve=curve,
                 folder=folder,
+                resolution=attack.scorer.resolution(len(audit.patients)),
             )
         )
     return results

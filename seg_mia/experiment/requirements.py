@@ -1,5 +1,6 @@
 """Numbers of samples, patients, shadows and classes that attacks require, known before any training."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.answers import seen_by
 from seg_mia.membership.answers import Fleet
 from seg_mia.membership.base import Membership
+from seg_mia.runs import FLEET, FleetRecord, run_of
 from seg_mia.tasks.targets import check_targets
 
 
@@ -57,7 +59,8 @@ def check_membership(
         control: whether a shadow is queried instead of the victim.
     """
     scorer = attack.scorer
-    scorer.needs.check_count(len(shadows))
+    command = fleet_command(shadows)
+    scorer.needs.check_count(len(shadows), command)
     check_enough(victim, limited=True)
     for shadow in shadows:
         check_enough(shadow)
@@ -68,12 +71,33 @@ def check_membership(
     elif scorer.needs.queries_judged:
         compared = shadows[1:] if control else shadows
         judged = np.concatenate([victim.judged(part) for part in ("members", "nonmembers")])
-        scorer.needs.check(np.stack([seen_by(shadow)[judged] for shadow in compared]))
+        scorer.needs.check(np.stack([seen_by(shadow)[judged] for shadow in compared]), command)
     if scorer.training is not None:
         samples, members = _samples(shadows[0])
         groups = [shadows[0].data.source.groups[i] for i in samples.tolist()]
         for number in range(scorer.training.seeds):
             hold_out(members, groups, part=scorer.training.validation, seed=seed + number)
+
+
+def fleet_command(shadows: Sequence[TrainedModel]) -> str | None:
+    """Return the recorded command of the fleet that all shadows belong to, without its `--count`.
+
+    Args:
+        shadows: networks whose runs lie two folders below that of all runs, as fleets' records do.
+
+    Returns:
+        None for networks of no fleet, or of several.
+    """
+    runs = {run_of(shadow.file).resolve() for shadow in shadows}
+    root = next(iter(runs)).parent.parent if runs else Path()
+    for file in sorted(root.glob(f"*/*/{FLEET}")) if runs else ():
+        try:
+            record = FleetRecord.model_validate_json(file.read_bytes())
+        except (OSError, ValueError):  # a damaged record is refused where a fleet is named
+            continue
+        if runs <= {(root / network.run).resolve() for network in record.networks}:
+            return re.sub(r" --count \d+", "", record.command)
+    return None
 
 
 def check_fleet(needs: Fleet, count: int) -> None:

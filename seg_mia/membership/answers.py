@@ -80,12 +80,12 @@ class Fleet:
         """Whether shadows are queried on the evaluation samples."""
         return self.sampling != "half"
 
-    def check_count(self, shadows: int) -> None:
-        """Raise InputError for too few or too many shadows."""
+    def check_count(self, shadows: int, command: str | None = None) -> None:
+        """Raise InputError for too few or too many shadows; `command` as in `check`."""
         if shadows < self.count and (shadows or not self.optional):
             raise InputError(
                 f"this attack needs at least {self.count} shadows, got {shadows}; train more: "
-                f"{_command(self.count)}"
+                f"{_command(self.count, command)}"
             )
         if self.maximum is not None and shadows > self.maximum:
             raise InputError(
@@ -93,13 +93,15 @@ class Fleet:
                 f"{shadows}; name fewer with --shadow"
             )
 
-    def check(self, seen: Members) -> None:
+    def check(self, seen: Members, command: str | None = None) -> None:
         """Raise InputError unless each evaluation sample has enough shadows with and without it.
 
         Args:
             seen: training sets of the shadows over the evaluation samples, bool (shadows, n).
+            command: command that trained the shadows' fleet, without `--count`, for the message; None if they
+                are of no fleet.
         """
-        self.check_count(len(seen))
+        self.check_count(len(seen), command)
         sides = {"not trained": ~seen, "trained": seen} if self.sampling == "online" else {}
         sides = {"not trained": ~seen} if self.sampling == "offline" else sides
         for relation, side in sides.items():
@@ -108,7 +110,7 @@ class Fleet:
                 raise InputError(
                     f"each target sample needs at least {self.count} shadows {relation} on it, "
                     f"{int((missing > 0).sum())} of {seen.shape[1]} have fewer among {len(seen)}; train "
-                    f"more: {_command(len(seen) + 2 * int(missing.max()))}"
+                    f"more: {_command(len(seen) + 2 * int(missing.max()), command)}"
                 )
         if self.sampling == "half" and seen.any():
             raise InputError(
@@ -117,9 +119,11 @@ class Fleet:
             )
 
 
-def _command(count: int) -> str:
+def _command(count: int, known: str | None) -> str:
     """Return the command that trains a fleet of `count` networks, or of the next even number."""
     even = count + count % 2
+    if known is not None:
+        return f"{known} --count {even}, which keeps those there are"
     audit = f"fleet: {{count: {max(6, even)}}}"
     return f"python -m seg_mia fleet --config NAME --count {even}, or in an audit {audit}"
 

@@ -19,7 +19,7 @@ Array = NDArray[Any] | Tensor
 
 
 def image_loss(logits: Array, masks: Array, *, loss: LossName = "dice_cross_entropy") -> Values:
-    """Return each image's loss, float64 (N,): the signal of `mia-global-loss` and `mia-calibrated`.
+    """Return each image's loss, float64 (N,): the signal of `mia-global-loss`.
 
     Args:
         logits: floats (N, K, h, w).

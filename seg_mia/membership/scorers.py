@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from seg_mia.errors import InputError
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.arrays import Members, Values
+from seg_mia.membership.arrays import Members, Units, Values
 from seg_mia.membership.blind import blind_scores
-from seg_mia.membership.fleet.arrays import standardised
+from seg_mia.membership.fleet.arrays import levelled
+from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
+from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
 from seg_mia.membership.scores import Guesses, Rule, calibrated, calibrated_threshold, shadow_threshold
 from seg_mia.models.membership_classifier import Adapter
 
@@ -63,6 +65,11 @@ class Scorer(ABC):
         """Return whether shadows are queried, if the signal queries networks at all."""
         return cls.needs.maximum != 0 and not cls.by_nonmembers
 
+    @classmethod
+    def needs_with(cls, settings: Mapping[str, object]) -> Fleet:  # noqa: ARG003
+        """Return the shadows required with some settings, plain values by name, before a scorer is built."""
+        return cls.needs
+
     @property
     def training(self) -> "Classifier | None":
         """Training settings of the classifier, if `fit` trains one."""
@@ -83,6 +90,27 @@ class Scorer(ABC):
                 trained on.
             learner: trains classifiers; required if `training` is not None.
         """
+
+    @property
+    def by_population(self) -> bool:
+        """Whether samples outside all networks' training are compared with the evaluated ones (`know`)."""
+        return False
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:  # noqa: ARG002
+        """Learn signals on samples outside all networks' training, before `fit`, with `by_population`.
+
+        Args:
+            victim: the victim's; None if there are no such samples.
+            shadows: the same samples under each shadow.
+
+        Raises:
+            TypeError: a scorer without a population.
+        """
+        raise TypeError(f"{type(self).__name__} compares with no population, got {len(shadows)} shadows")
+
+    def resolution(self, population: int) -> float:  # noqa: ARG002
+        """Return the lowest false positive rate that scores resolve, compared with a number of samples."""
+        return 0.0
 
     @property
     def audits_recipes(self) -> bool:
@@ -134,6 +162,7 @@ class Threshold(Scorer):
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
+        self._lowest: dict[float, float] = {}
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadow's own samples."""
@@ -143,6 +172,8 @@ class Threshold(Scorer):
         shadow = shadows[0]
         known, members = shadow.numbers[shadow.judged], shadow.members[shadow.judged]
         self._threshold = shadow_threshold(known, members, rule=self.rule)
+        groups = shadow.groups[shadow.judged]
+        self._lowest = transferred_thresholds(-known[None], members[None], groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:  # noqa: ARG002
         """Return the target's signals themselves."""
@@ -150,7 +181,8 @@ class Threshold(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:  # noqa: ARG002
         """Return the negative numbers, as in `loss_threshold`."""
-        return Guesses(-victim.numbers, self._threshold)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest)
+        return Guesses(-victim.numbers, self._threshold, thresholds=thresholds)
 
 
 @dataclass(kw_only=True)
@@ -191,13 +223,28 @@ class Calibrated(Scorer):
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
+        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
+            them are members of each network, or samples `outside` all trainings (`levelled`).
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = True
+    level: Level = "evaluated"
 
     def __post_init__(self) -> None:
         self._threshold = math.nan
+        self._lowest: dict[float, float] = {}
+        self._outside: Values | None = None
+        check_level(self.level, standardise=self.standardise)
+
+    @property
+    def by_population(self) -> bool:
+        """With a level `outside`."""
+        return self.level == "outside"
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
+        """Keep the signals outside all trainings, the victim's last."""
+        self._outside = outside_signals(victim, shadows)
 
     def fit(self, shadows: Sequence[Answers], learner: Learner | None = None) -> None:  # noqa: ARG002
         """Choose the threshold on the shadows' own samples."""
@@ -205,7 +252,10 @@ class Calibrated(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        self._threshold = calibrated_threshold(self._level(numbers), seen, judged)
+        levels = self._level(numbers, np.arange(len(shadows)))
+        self._threshold = calibrated_threshold(levels, seen, judged)
+        scores = in_turn(-levels, seen, self._numbered, _answered, judged)
+        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
 
     def compare(self, target: Values, references: Values, inside: Members) -> Values:
         """Return `calibrated` of losses, which are minus these signals."""
@@ -215,11 +265,23 @@ class Calibrated(Scorer):
         """Return `calibrated`."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        target = self._level(victim.numbers[None])[0]
-        return Guesses(calibrated(target, self._level(numbers), seen), self._threshold)
+        networks = np.array([-1, *range(len(shadows))])
+        target, *others_levels = self._level(np.concatenate([victim.numbers[None], numbers]), networks)
+        levels = np.stack(others_levels)
+        scores = calibrated(target, levels, seen)
+        others = in_turn(-levels, seen, self._numbered, _answered)
+        chances = null_chances(scores, others, seen, victim.groups)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        return Guesses(scores, self._threshold, thresholds=thresholds)
 
-    def _level(self, numbers: Values) -> Values:
-        return standardised(numbers) if self.standardise else numbers
+    def _numbered(self, _: Units, target: Values, references: Values, inside: Members) -> Values:
+        return self.compare(target, references, inside)
+
+    def _level(self, numbers: Values, networks: Units) -> Values:
+        """Return numbers without levels; `networks` are their rows of the outside signals."""
+        if not self.standardise:
+            return numbers
+        return -levelled(-numbers, level_signals(self.level, self._outside, networks))
 
 
 @dataclass(kw_only=True)
@@ -300,6 +362,11 @@ class Classifier(Scorer):
             seeds,
             self._trained[0].last(victim),
         )
+
+
+def _answered(seen: Members) -> Members:
+    """Return which samples a shadow was not trained on, bool (n,)."""
+    return np.asarray(~seen.all(axis=0), dtype=np.bool_)
 
 
 def _at_least(low: int, **settings: float) -> None:

@@ -13,6 +13,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.answers import check_matrix
 from seg_mia.membership.arrays import Members, Values
 from seg_mia.membership.fleet.quantile import QuantileScores
+from seg_mia.membership.fleet.victim import Thresholds
 from seg_mia.membership.roc import best_threshold, check_scores
 
 Rule = Literal["shadow_mean", "shadow_roc"]
@@ -29,6 +30,8 @@ class Guesses:
         seeds: scores and threshold of each seed, if several were trained.
         last: scores after each of the last epochs of the first seed, if requested.
         regression: fit to known non-members, if the attack is one.
+        thresholds: further decisions, by thresholds of the attacker's networks.
+        resolution: lowest false positive rate that the values of the scores resolve.
     """
 
     scores: Values
@@ -36,6 +39,8 @@ class Guesses:
     seeds: list[tuple[Values, float]] = field(default_factory=list)
     last: list[Values] = field(default_factory=list)
     regression: QuantileScores | None = None
+    thresholds: Thresholds | None = None
+    resolution: float = 0.0
 
 
 def loss_threshold(

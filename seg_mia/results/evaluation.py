@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from seg_mia.membership.certify import epsilon_lower_bound
 from seg_mia.membership.fleet.quantile import QuantileScores
+from seg_mia.membership.fleet.victim import victim_rates
 from seg_mia.membership.intervals import intervals
-from seg_mia.membership.roc import auc, check_scores, confusion, pooled, resolvable
+from seg_mia.membership.roc import auc, check_scores, confusion, group_counts, pooled, resolvable
 from seg_mia.membership.scores import Guesses
 from seg_mia.results.base import Measure
 from seg_mia.results.membership import (
@@ -24,6 +25,7 @@ from seg_mia.results.membership import (
     SeedValues,
 )
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.rates import ThresholdRates, reaches, threshold_rates
 
 Scores = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -33,7 +35,9 @@ DECIDED = ("accuracy", "balanced_accuracy", "f1")
 """Measures of decisions at a threshold."""
 
 
-def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: float) -> MembershipMeasures:
+def evaluate(
+    scores: Scores, members: Members, groups: Groups, *, threshold: float, resolution: float = 0.0
+) -> MembershipMeasures:
     """Return every measure with its 95 % interval, and the counts at a threshold.
 
     Args:
@@ -41,6 +45,7 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
         members: membership of each sample, (n,).
         groups: patient or video of each sample, (n,); intervals are clustered by group.
         threshold: lowest score called a member; NaN for none.
+        resolution: lowest false positive rate that the values of the scores resolve.
 
     Returns:
         the measures; rates are `resolvable` if there are enough non-members (units of FPR).
@@ -56,7 +61,9 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
     }
     nonmembers = int((~members).sum())
     for fpr in FPRS:
-        measures[f"tpr_at_fpr_{fpr:g}"]["resolvable"] = resolvable(nonmembers, fpr)
+        measures[f"tpr_at_fpr_{fpr:g}"]["resolvable"] = resolvable(nonmembers, fpr) and reaches(
+            fpr, resolution
+        )
     counts = {
         "confusion": confusion(scores, members, threshold) if decides else None,
         "members": int(members.sum()),
@@ -68,14 +75,14 @@ def evaluate(scores: Scores, members: Members, groups: Groups, *, threshold: flo
 
 
 def evaluate_groups(
-    scores: Scores, members: Members, groups: Groups, *, threshold: float
+    scores: Scores, members: Members, groups: Groups, *, threshold: float, resolution: float = 0.0
 ) -> MembershipMeasures | None:
     """Return the result of `evaluate` for the mean score of each group; None if no group has two samples.
 
     The threshold, chosen for single samples, is kept.
     """
     by_group = _pooled(scores, members, groups)
-    return None if by_group is None else evaluate(*by_group, threshold=threshold)
+    return None if by_group is None else evaluate(*by_group, threshold=threshold, resolution=resolution)
 
 
 def certified(
@@ -114,15 +121,24 @@ def membership_scores(
         groups: patient or video of each sample, (n,).
         guarantee: differential privacy guarantee of the victim's training.
     """
-    scores, threshold = guesses.scores, guesses.threshold
+    scores, settings = guesses.scores, {"threshold": guesses.threshold, "resolution": guesses.resolution}
     return MembershipScores(
-        results=evaluate(scores, members, groups, threshold=threshold),
-        groups=evaluate_groups(scores, members, groups, threshold=threshold),
+        results=evaluate(scores, members, groups, **settings),
+        groups=evaluate_groups(scores, members, groups, **settings),
         certified=certified(scores, members, groups, guarantee),
         seeds=_over_seeds(guesses, members) if len(guesses.seeds) > 1 else None,
         published_mean_of_last_epochs=_last_epochs(guesses, members) if guesses.last else None,
         regression=None if guesses.regression is None else _regression(guesses.regression),
+        thresholds=_thresholds(guesses, members, groups),
     )
+
+
+def _thresholds(guesses: Guesses, members: Members, groups: Groups) -> ThresholdRates | None:
+    """Return rates by the origin of the threshold; None with fewer than two patients on a side."""
+    if min(group_counts(members, groups)) < 2:
+        return None
+    rates = victim_rates(guesses.scores, members, groups, guesses.thresholds, fprs=FPRS)
+    return threshold_rates(rates, guesses.resolution)
 
 
 def _regression(fit: QuantileScores) -> RegressionFit:

@@ -216,7 +216,8 @@ class RateAt(Result):
         fpr: the false positive rate.
         tpr: the true positive rate.
         expected: expected number of false positives.
-        ppv: share of right accusations by the prior share of members; None where the rate is not resolvable.
+        ppv: share of right accusations by the prior share of members, from the false positive rate reached;
+            None where the rate is not resolvable, or without a false positive.
     """
 
     fpr: float

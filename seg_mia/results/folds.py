@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from seg_mia.results.base import EXACT, Measure, Number, Result
-from seg_mia.results.recipe import RecipeRate
+from seg_mia.results.rates import RecipeRate
 
 
 @dataclass(frozen=True, config=EXACT)

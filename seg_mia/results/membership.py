@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from seg_mia.membership.roc import Confusion
 from seg_mia.results.base import AttackRecord, Measure, Number, Result, Settings, Spread
 from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
+from seg_mia.results.rates import ThresholdRates
 
 Role = Literal["attack", "blind", "control"]
 Sampling = Literal["online", "offline"]
@@ -113,6 +114,8 @@ class MembershipScores(Result):
         seeds: of the classifier, where there are several.
         published_mean_of_last_epochs: where it was asked for.
         regression: of an attack that is one.
+        thresholds: rates by the origin of the threshold, over patients where there are patients; None with
+            fewer than two on a side, and in files of an earlier version.
     """
 
     results: MembershipMeasures
@@ -121,6 +124,7 @@ class MembershipScores(Result):
     seeds: ClassifierSeeds | None
     published_mean_of_last_epochs: LastEpochs | None
     regression: RegressionFit | None = None
+    thresholds: ThresholdRates | None = None
 
 
 class ScoredData(Result):

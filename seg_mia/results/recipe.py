@@ -5,7 +5,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from scipy import stats
 
 from seg_mia.errors import InputError
@@ -13,8 +12,9 @@ from seg_mia.membership.fleet.audit import AlteredAudit, RecipeAudit
 from seg_mia.membership.fleet.controls import Controls
 from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
-from seg_mia.results.base import EXACT, Measure, Number, Result
+from seg_mia.results.base import Measure, Number, Result
 from seg_mia.results.membership import Sampling
+from seg_mia.results.rates import RecipeRate, RecipeRates, rate_at, rate_of
 from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
 
 
@@ -32,44 +32,6 @@ class FewerNetworks(Protocol):
     @property
     def rate(self) -> Rate:
         """TPR at 1 % FPR."""
-
-
-@dataclass(frozen=True, config=EXACT)
-class RecipeRate:
-    """Rates at a nominal false positive rate, over all decisions.
-
-    Attributes:
-        fpr: nominal false positive rate.
-        expected: expected number of false positives, decisions on non-members times `fpr`.
-        resolvable: whether `expected` is 1 or more.
-        flagged: whether `expected` is below 5, so that the rates are rough.
-        achieved_fpr: fraction of non-members called members.
-        tpr: fraction of members called members.
-        ppv: fraction of members among those called members, by the fraction of members among the queried;
-            None without a false positive, whose frequency is then unknown.
-    """
-
-    fpr: float
-    expected: float
-    resolvable: bool
-    flagged: bool
-    achieved_fpr: Measure
-    tpr: Measure
-    ppv: dict[str, Number]
-
-
-class RecipeRates(Result):
-    """Rates by the origin of the threshold, each list by falling false positive rate.
-
-    Attributes:
-        pooled: one threshold, chosen on the evaluated decisions, as in the literature.
-        calibrated: a threshold for each patient, from other networks.
-        transferred: one threshold, from other networks.
-    """
-
-    pooled: list[RecipeRate]
-    calibrated: list[RecipeRate]
-    transferred: list[RecipeRate]
 
 
 class RecipeRoc(Result):
@@ -205,6 +167,7 @@ def recipe_result(
     utility: Mapping[str, Mapping[str, float]] | None = None,
     curve: Sequence[FewerNetworks] = (),
     folder: str = "",
+    resolution: float = 0.0,
 ) -> RecipeResult:
     """Return the result of an audit of a recipe.
 
@@ -221,6 +184,7 @@ def recipe_result(
         utility: mean measures of the networks on `members` and `nonmembers`, by name, such as `dice`.
         curve: the same attack with fewer networks, of `network_curve`.
         folder: folder of its files.
+        resolution: lowest false positive rate that the values of the scores resolve.
 
     Raises:
         InputError: a number of ids other than of patients, or an id that is a patient's name.
@@ -249,21 +213,16 @@ def recipe_result(
         network_aucs=audit.target_aucs.tolist(),
         roc=RecipeRoc(fpr=audit.roc.fpr.tolist(), tpr=audit.roc.tpr.tolist()),
         rates=RecipeRates(
-            pooled=[rate_of(rate) for rate in audit.pooled],
-            calibrated=[rate_of(rate) for rate in audit.calibrated],
-            transferred=[rate_of(rate) for rate in audit.transferred],
+            pooled=[rate_of(rate, resolution) for rate in audit.pooled],
+            calibrated=[rate_of(rate, resolution) for rate in audit.calibrated],
+            transferred=[rate_of(rate, resolution) for rate in audit.transferred],
         ),
         risk=recipe_risk(audit, ids),
-        curve=[_point(point) for point in curve],
-        altered=None if audit.altered is None else _altered(audit.altered),
+        curve=[_point(point, resolution) for point in curve],
+        altered=None if audit.altered is None else _altered(audit.altered, resolution),
         controls=None if audit.controls is None else _controls(audit.controls),
         folder=folder,
     )
-
-
-def rate_at(rates: Sequence[RecipeRate], fpr: float) -> RecipeRate | None:
-    """Return the rates at a nominal false positive rate, None without."""
-    return next((rate for rate in rates if rate.fpr == fpr), None)
 
 
 def without_ids(result: RecipeResult) -> RecipeResult:
@@ -288,21 +247,8 @@ def auc_p_value(auc: Interval, patients: int) -> float:
     return float(stats.t.sf(middle / error, patients - 1))
 
 
-def rate_of(rate: Rate) -> RecipeRate:
-    """Return rates at a nominal false positive rate as a result."""
-    return RecipeRate(
-        fpr=rate.fpr,
-        expected=rate.expected_false_positives,
-        resolvable=rate.resolvable,
-        flagged=rate.flagged,
-        achieved_fpr=Measure(rate.achieved_fpr, rate.achieved_low, rate.achieved_high, rate.resolvable),
-        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
-        ppv={f"{prior:g}": share if rate.achieved_fpr else None for prior, share in rate.ppv.items()},
-    )
-
-
-def _altered(audit: AlteredAudit) -> AlteredSamples:
-    rates = [rate_of(rate) for rate in audit.pooled]
+def _altered(audit: AlteredAudit, resolution: float) -> AlteredSamples:
+    rates = [rate_of(rate, resolution) for rate in audit.pooled]
     return AlteredSamples(samples=audit.samples, auc=measure_of(audit.auc), rates=rates)
 
 
@@ -311,10 +257,10 @@ def _controls(controls: Controls) -> RecipeControls:
     return RecipeControls(permuted=measure_of(controls.permuted), members=members)
 
 
-def _point(point: FewerNetworks) -> NetworkPoint:
-    rate = point.rate
+def _point(point: FewerNetworks, resolution: float) -> NetworkPoint:
+    rate = rate_of(point.rate, resolution)
     return NetworkPoint(
         references=point.references,
         auc=measure_of(point.auc),
-        tpr=Measure(rate.tpr, rate.low, rate.high, rate.resolvable),
+        tpr=rate.tpr,
     )

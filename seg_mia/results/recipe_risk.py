@@ -78,7 +78,7 @@ class RecipeSubgroup(Result):
 
 
 class RecipeRisk(Result):
-    """Risk of each patient.
+    """Risk of each patient, by the signals of an attack: its scores are not comparable between networks.
 
     Attributes:
         numbered: number of patients with 16 networks or more on either side, enough for an AUC.

@@ -8,7 +8,8 @@ from seg_mia.results.certificate import CertificateSummary
 from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipResult, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
-from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
+from seg_mia.results.rates import RecipeRate, RecipeRates, rate_at
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.robustness import MemberRow, RobustnessCurve
 
 
@@ -158,17 +159,53 @@ def folds_table(results: Sequence[FoldsResult]) -> list[list[str]]:
 
 
 def recipe_rate(rate: RecipeRate | None) -> str:
-    """Return a true positive rate with its interval, or that it is not resolvable; rough ones are marked."""
+    """Return a true positive rate with its interval and the expected number of false positives.
+
+    Or that it is not resolvable; rough ones are marked.
+    """
     if rate is None:
         return "none"
+    expected = f"{rate.expected:.3g} expected"
     if not rate.resolvable:
-        return "not resolvable"
+        return f"not resolvable ({expected})"
     achieved = rate.achieved_fpr.value
     # A threshold chosen elsewhere may give another false positive rate than the nominal one.
     differs = achieved is not None and achieved > rate.fpr
     words = [f"at FPR {achieved:.3f}"] if differs else []
-    words += ["rough"] if rate.flagged else []
-    return f"{interval(rate.tpr)} ({', '.join(words)})" if words else interval(rate.tpr)
+    words += [expected, *(["rough"] if rate.flagged else [])]
+    return f"{interval(rate.tpr)} ({', '.join(words)})"
+
+
+ORIGINS = {
+    "pooled": "chosen on these decisions",
+    "transferred": "from other networks",
+    "calibrated": "per patient, from other networks",
+}
+"""Origin of a threshold, by the field of `RecipeRates`."""
+
+
+def threshold_table(rates: RecipeRates) -> list[list[str]]:
+    """Return the cells of a table of rates by the origin of the threshold, its header first.
+
+    "expected" is the expected number of false positives; the last column has the shares of right accusations
+    if 1 %, 10 % and 50 % of those in question are members.
+    """
+    table = [
+        ["threshold", *(f"TPR at {100 * rate.fpr:g} % FPR" for rate in rates.pooled), "right at 1 % FPR"]
+    ]
+    for origin, words in ORIGINS.items():
+        column: Sequence[RecipeRate] = getattr(rates, origin)
+        if column:
+            table.append([words, *map(recipe_rate, column), right_accusations(rate_at(column, 0.01))])
+    return table
+
+
+def right_accusations(rate: RecipeRate | None) -> str:
+    """Return the shares of right accusations at three priors, from the false positive rate reached."""
+    if rate is None or not rate.resolvable:
+        return "not resolvable"
+    shares = list(rate.ppv.values())
+    return ", ".join("unknown" if share is None else f"{100 * share:.2g} %" for share in shares)
 
 
 def success_table(rows: Sequence[SuccessRow], attacks: Sequence[str] = ()) -> list[list[str]]:

@@ -10,7 +10,8 @@ from seg_mia.results.folds import FoldsResult
 from seg_mia.results.membership import MembershipMeasures, MembershipSummary
 from seg_mia.results.perturbation import PerturbationSummary
 from seg_mia.results.privacy import CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
-from seg_mia.results.recipe import AlteredSamples, RecipeControls, RecipeResult, rate_at
+from seg_mia.results.rates import rate_at
+from seg_mia.results.recipe import AlteredSamples, RecipeControls, RecipeResult
 from seg_mia.results.robustness import MinimalNorms
 from seg_mia.results.tables import (
     aligned,
@@ -24,6 +25,7 @@ from seg_mia.results.tables import (
     perturbation_outcome,
     recipe_rate,
     success_table,
+    threshold_table,
 )
 from seg_mia.results.warnings import (
     certificate_warnings,
@@ -238,8 +240,8 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"{counted(result.patients, 'patient')}: "
         f"AUC {interval(result.auc)}, single networks {min(aucs):.3f} to {max(aucs):.3f}",
         f"  TPR at 1 % FPR {', '.join(at_1)}",
-        f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance; worst "
-        f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
+        f"  {risk.significant} of {counted(result.patients, 'patient')} more exposed than by chance, by its "
+        f"signals; worst decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
         *([] if result.controls is None else [controls_headline(result.controls)]),
     ]
@@ -286,6 +288,12 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
         lines.append(f"WARNING: {same_start()}")
     if (groups := summary.groups) is not None:
         lines.append(f"  pooled over {groups.groups} groups: AUC {interval(groups.auc)}")
+    if (rates := summary.thresholds) is not None and rates.transferred:
+        over = "" if summary.groups is None else ", over groups"
+        lines.append(
+            f"  {rates.members} members, {rates.nonmembers} non-members{over}; expected: false positives"
+        )
+        lines += aligned(threshold_table(rates), indent="  ")
     if (seeds := summary.seeds) is not None:
         auc = seeds.auc
         lines.append(f"  {len(auc.values)} seeds: AUC {auc.mean:.3f} +- {auc.std:.3f} each")

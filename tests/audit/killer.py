@@ -12,6 +12,7 @@ import seg_mia.audit.run  # so that each child begins with everything imported
 import seg_mia.experiment.lightning_cli
 from seg_mia.audit import stage_cache, stage_key
 from seg_mia.cli import main
+from seg_mia.experiment import recipe
 from seg_mia.results import files as tables
 from seg_mia.tasks.segmentation import Segmentation
 
@@ -43,7 +44,7 @@ def counted(function: Callable[..., Any], nth: int, *, before: bool) -> Callable
 
 
 def arm(mode: str) -> None:
-    """Patch what the mode names: record:N, record-before:N, table:N, step:N, disk:BYTES."""
+    """Patch what the mode names: record:N, record-before:N, table:N, step:N, finish:N, disk:BYTES."""
     name, _, number = mode.partition(":")
     match name:
         case "record":
@@ -58,6 +59,9 @@ def arm(mode: str) -> None:
         case "step":
             owner = Segmentation
             owner.training_step = counted(owner.training_step, int(number), before=True)
+        case "finish":  # between the parts of a fleet's network's end
+            owner = recipe
+            owner.drop_optimiser = counted(owner.drop_optimiser, int(number), before=False)
         case "disk":  # no file may grow beyond so many bytes, as if the disk were full
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
         case _:

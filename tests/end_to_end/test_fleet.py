@@ -54,6 +54,15 @@ def test_a_folder_of_runs_and_several_names_are_the_same(fleet: list[Path]) -> N
         assert main(["test", "--attack", "mia-calibrated", "--victim=victim", *words]) == 0
     first, again = (table_of(Path(f"victim/mia-calibrated/version_{n}/scores.csv")) for n in range(2))
     assert first == again
+    loss = ["--attack.signal=seg_mia.membership.signals.ImageLoss", "--attack.signal.loss=cross_entropy"]
+    assert main(["test", "--attack", "mia-calibrated", "--victim=victim", "--shadow=runs/tiny", *loss]) == 0
+    kinds = [
+        json.loads(Path(f"victim/mia-calibrated/version_{n}/summary.json").read_text())["attack"]["init_args"]
+        for n in (1, 2)
+    ]
+    names = [kind["signal"]["class_path"].rpartition(".")[2] for kind in kinds]
+    assert names == ["LogCrossEntropy", "ImageLoss"]
+    assert table_of(Path("victim/mia-calibrated/version_2/scores.csv")) != first
 
 
 def test_each_sample_needs_a_shadow_without_it(fleet: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

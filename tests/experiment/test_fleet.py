@@ -19,14 +19,18 @@ from seg_mia.data.sets.folder import Folder
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment import membership
-from seg_mia.experiment.answers import seen_by
+from seg_mia.experiment.answers import population_of, seen_by
 from seg_mia.experiment.membership import infer, membership_summary
 from seg_mia.experiment.plan import Plan, Shadow
 from seg_mia.experiment.request import RunRequest
+from seg_mia.experiment.requirements import check_membership, fleet_command
 from seg_mia.membership import auc, auc_bounds, image_loss
 from seg_mia.membership.base import Membership
+from seg_mia.membership.fleet.confidences import CrossEntropy
+from seg_mia.membership.fleet.scorers import Lira, Rmia
 from seg_mia.membership.scorers import Calibrated
 from seg_mia.membership.signals import ImageLoss
+from seg_mia.runs import FleetNetwork, FleetRecord
 
 PER_SIDE = 12
 
@@ -204,3 +208,61 @@ def test_patients_are_seen_as_a_whole_and_what_was_never_trained_on_is_not(root:
     object.__setattr__(data.source, "groups", groups)
     unseen = TrainedModel(shadow.load, data, shadow.file, unseen=(second,))
     assert set(np.flatnonzero(seen_by(unseen))) == {*data.splits.members, other} - {second}
+
+
+def test_a_population_is_of_patients_that_no_network_knows(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim, shadows = side(root, 0), fleet(root, 2, "victim")
+    data = victim.data
+    pool = {*data.splits.members, *data.splits.nonmembers}
+    others = sorted(set(range(len(data.source.ids))) - pool)
+    outside = population_of(victim, shadows, untouched=True)
+    assert outside.tolist() == others
+    groups = list(data.source.groups)
+    groups[others[0]] = groups[data.splits.nonmembers[0]]
+    object.__setattr__(data.source, "groups", groups)
+    assert population_of(victim, shadows, untouched=True).tolist() == others[1:]
+    # On the other half's pool nothing is left, which a warning says.
+    assert not len(population_of(victim, fleet(root, 2, "shadow"), untouched=True))
+    assert "the attack compares with the evaluated samples themselves" in caplog.text
+
+
+def test_reference_parts_are_outside_where_no_network_had_a_defence(root: Path) -> None:
+    victim = side(root, 0, members=6, nonmembers=6, reference=12)
+    shadows = fleet(root, 2, "victim", members=6, nonmembers=6, reference=12)
+    reference = set(victim.data.splits.reference)
+    assert reference
+    with_it, without = (population_of(victim, shadows, untouched=given) for given in (True, False))
+    assert reference <= set(with_it.tolist())
+    assert not reference & set(without.tolist())
+
+
+def test_rmia_asks_every_network_about_the_population(root: Path) -> None:
+    attack = Membership(signal=CrossEntropy(), scorer=Rmia(offline_a=1.0))
+    victim, shadows = side(root, 0), fleet(root, 4, "victim")
+    findings = infer(attack, victim, shadows, trainer=trainer, seed=0)
+    # 24 samples of the other half: scores are multiples of 1 / 24.
+    assert findings.resolution == pytest.approx(10 / 24)
+    np.testing.assert_allclose(findings.scores * 24, np.round(findings.scores * 24), atol=1e-9)
+    assert auc(findings.scores, findings.samples.members) > 0.8
+
+
+def test_a_refusal_names_the_command_of_the_fleet(root: Path) -> None:
+    shadows = fleet(root, 2, "victim")
+    runs = root.parent / "runs"
+    networks = list[FleetNetwork]()
+    for number, shadow in enumerate(shadows):
+        file = runs / "x-shadow" / f"version_{number}" / "checkpoints" / "last.ckpt"
+        file.parent.mkdir(parents=True)
+        shadows[number] = replace(shadow, file=file)
+        networks.append(FleetNetwork(run=f"x-shadow/version_{number}", shadow=number, seed=number))
+    assert fleet_command(shadows) is None
+    command = "python -m seg_mia fleet --config x --count 2 --pool victim"
+    record = FleetRecord(command=command, pool="victim", networks=networks)
+    (runs / "x-fleet" / "version_0").mkdir(parents=True)
+    (runs / "x-fleet" / "version_0" / "fleet.json").write_text(record.model_dump_json())
+    assert fleet_command(shadows) == "python -m seg_mia fleet --config x --pool victim"
+    assert fleet_command([*shadows, side(root, 9, role="shadow")]) is None
+    with pytest.raises(InputError, match="--config x --pool victim --count 4, which keeps"):
+        check_membership(Membership(signal=CrossEntropy(), scorer=Lira()), side(root, 0), shadows, seed=0)

@@ -14,6 +14,7 @@ from seg_mia.membership.scorers import Calibrated, Threshold
 
 CALIBRATED = "seg_mia.membership.scorers.Calibrated"
 QUANTILE = "seg_mia.membership.fleet.scorers.Quantile"
+LIRA = "seg_mia.membership.fleet.scorers.Lira"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,26 @@ def test_by_the_scorers_class(attack: Any, words: list[str], many: bool) -> None
         expected.maximum,
         expected.sampling,
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "sampling"),
+    [
+        ([], "online"),
+        (["--attack.scorer.mode=offline"], "offline"),
+        (["--attack.scorer.init_args.mode", "offline"], "offline"),
+        (["--attack.scorer.mode=offline", "--attack.scorer.mode=online"], "online"),
+    ],
+)
+def test_by_the_scorers_mode(words: list[str], sampling: str) -> None:
+    lira = str(find_config("mia-lira", "attack"))
+    assert scorer_needs(lira, options_in(words)).sampling == sampling
+    inline = {
+        "class_path": "M",
+        "init_args": {"scorer": {"class_path": LIRA, "init_args": {"mode": "offline"}}},
+    }
+    assert scorer_needs(inline, []).sampling == "offline"
+    assert scorer_needs(inline, options_in([f"--attack.scorer={LIRA}"])).sampling == "online"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from tests.report.audits import (
     scored,
     source,
 )
+from tests.results.test_text import thresholds
 
 
 def read(content: dict[str, Any]) -> AuditResult:
@@ -190,6 +191,15 @@ def test_results_are_by_patient_with_an_interval_for_all_numbers() -> None:
     assert result.rates[0].ppv["0.1"] == pytest.approx(4 / 13)
     assert set(result.rates[1].ppv.values()) == {None}, "the rate is not resolvable"
     assert right_accusations(1.0, 0.01, 0.01) == pytest.approx(0.01 / 0.0199)
+
+
+def test_right_accusations_are_those_of_the_rate_reached() -> None:
+    rates = thresholds(2000)
+    resolved = guess()["results"] | {f"tpr_at_fpr_{one.fpr:g}": rate(0.4, 0.3, 0.5) for one in rates.pooled}
+    attack = guess(results=resolved | {"nonmembers": 2000}, thresholds=rates.plain())
+    content = read(audit([attack], leaks=[leaks(of_attack())]))
+    (result,) = unit_results(content.membership, content.leaks)
+    assert [at.ppv for at in result.rates] == [one.ppv for one in rates.pooled]
 
 
 def test_robustness_states_the_allowed_change() -> None:

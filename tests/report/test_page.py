@@ -14,6 +14,7 @@ import pytest
 
 from seg_mia.report.write import write_report
 from tests.report.audits import SCORES, audit, compared, fool, full, guess, mean, write_audit
+from tests.results.test_text import thresholds
 
 HOSTILE = "</script></style></title><img src=x onerror=alert(1)>\"'&{{7*7}}$x^$"
 VOID = {"meta", "img", "br", "link", "path", "circle", "use"}
@@ -324,3 +325,15 @@ def test_the_page_shows_on_how_many_shadows_an_attack_learnt(shadows: int) -> No
     heads = re.findall('<th scope="col"[^>]*>(.*?)</th>', table)
     cells = re.findall("<t[dh][^>]*>(.*?)</t[dh]>", table.partition("<tbody>")[2])
     assert cells[heads.index("shadows")] == str(shadows)
+
+
+def test_thresholds_of_other_networks_have_a_table() -> None:
+    rates = thresholds()
+    attacks = [guess("mia-lira", thresholds=rates.plain()), guess()]
+    shown = " ".join(Page(written(audit(attacks))[0]).text().split())
+    for found in (rates.pooled[0], rates.transferred[0]):
+        assert f"{found.tpr.value:.3f} [{found.tpr.low:.3f}, {found.tpr.high:.3f}]" in shown
+    assert "0.1 expected" in shown
+    assert "one, from other networks" not in shown, "of recipes"
+    assert "thresholds that only the attacker's networks decide" in shown
+    assert "thresholds that only" not in " ".join(Page(written(audit([guess()]))[0]).text().split())

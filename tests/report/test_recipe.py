@@ -1,22 +1,26 @@
 """A recipe in a report: its verdict, gates, caveats, and the numbers on the page."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seg_mia.audit.run import Audit
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet import difficulty_calibrated
+from seg_mia.membership.fleet import difficulty_calibrated, simes
 from seg_mia.report.build import build
 from seg_mia.report.command import verdict_lines
 from seg_mia.report.html.recipe import recipe_sections
 from seg_mia.report.rules.gates import check, read_gate
+from seg_mia.report.rules.recipe_verdict import adjusted, fewest_claimed, single_patients
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
-from seg_mia.results.recipe import RecipeControls, RecipeResult, rate_at
+from seg_mia.results.rates import rate_at
+from seg_mia.results.recipe import RecipeControls, RecipeResult
 from seg_mia.results.report import Report, Verdict
 from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit
@@ -102,7 +106,28 @@ def test_none_found_says_what_would_have_been() -> None:
     # Half of the interval on the logit scale is 0.2009; with t of 199 degrees of freedom
     # 0.2009 / 1.972 * (1.972 + 0.843) = 0.287, an AUC of 0.571.
     assert "An AUC of 0.57 would have been found with a chance of 80 %." in found.why
+    assert "fewer than 2 exposed patients of 200 would not have been found" in found.why
     assert "may find what these did not" in found.why
+
+
+@pytest.mark.parametrize(("networks", "patients", "attacks"), [(12, 400, 2), (16, 200, 2), (16, 400, 5)])
+def test_the_fewest_patients_that_are_found_are_those_of_the_test(
+    networks: int, patients: int, attacks: int
+) -> None:
+    found = recipe(networks=networks, patients=patients)
+    fewest = fewest_claimed(found, attacks)
+    least = 1 / math.comb(networks, networks // 2)
+    for exposed, claims in ((fewest - 1, False), (fewest, True)):
+        chances = np.where(np.arange(patients) < exposed, least, 1.0)
+        tested = with_risk(found.model_copy(update={"p_value": 1.0}), p_value=min(1.0, 2 * simes(chances)))
+        assert (adjusted(tested, attacks) <= 0.05) == claims
+
+
+def test_networks_too_few_for_any_number_of_patients_say_so() -> None:
+    small = recipe(networks=6, patients=100)  # 1 / C(6, 3) = 0.05, above the level of the test
+    assert fewest_claimed(small, 1) == 400
+    assert "By 6 networks no number of exposed patients would have been found" in single_patients(small, 1)
+    assert single_patients(recipe(networks=32), 5) == ""
 
 
 def test_networks_that_segment_nothing_are_void() -> None:
@@ -157,6 +182,11 @@ def test_a_rate_that_is_not_resolvable_fails_its_gate() -> None:
             recipe(audited(networks=8, patients=40)),
         ),
         ("0.1 % is not resolvable by 160 decisions", recipe(audited(networks=8, patients=40)), recipe()),
+        (
+            "of 1 % and 0.1 % is not resolvable by the scores of mia-lira, shares of a population",
+            recipe(resolution=0.05),
+            recipe(),
+        ),
         ("one in twenty subgroups", recipe(), with_risk(recipe(), subgroups=[])),
         ("is by patient, for these networks", recipe(), None),
         (

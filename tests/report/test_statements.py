@@ -147,7 +147,8 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "R2": lambda: recipes(recipe()),
     "R3": lambda: recipes(quiet(Measure(0.5, 0.2, 0.8))),
     "R4": lambda: recipes(quiet(Measure(0.62, 0.5, 0.72))),
-    "R5": lambda: recipes(quiet(Measure(0.52, 0.47, 0.57))),
+    "R5": lambda: recipes(quiet(Measure(0.52, 0.47, 0.57)).model_copy(update={"networks": 32})),
+    "R6": lambda: recipes(quiet(Measure(0.52, 0.47, 0.57))),
     "F1": lambda: folded(dice=0.05),
     "F2": lambda: folded(p_value=0.001),
     "F3": lambda: folded(auc=Measure(0.5, 0.2, 0.8)),
@@ -305,6 +306,22 @@ def test_of_several_rates_that_could_be_nothing_the_highest_is_stated() -> None:
     assert single.measure.value == 0.77
     assert single.why.startswith("mia-lira, the strongest of 3 attacks")
     assert "in [0.000, 0.970]: at least a weak leak" in single.why
+
+
+def test_a_recipe_resists_for_single_patients_only_if_one_would_have_been_found() -> None:
+    calm = quiet(Measure(0.52, 0.47, 0.57))
+    stated = answers(recipes(calm))["recipe"]
+    # 200 patients, 1 / C(16, 8) = 1 / 12870: 200 / 12870 / m is at most 0.05 / 4 from m = 2.
+    assert (stated.rule, stated.answer) == ("R6", "unresolvable")
+    assert stated.word == "Not resolvable for single patients; resistance on average"
+    assert "By 16 networks fewer than 2 exposed patients of 200 would not have been found" in stated.why
+    assert "speaks of the average alone" in stated.why
+    few = answers(recipes(calm.model_copy(update={"patients": 160})))["recipe"]
+    assert (few.rule, few.answer) == ("R5", "resistance")
+    assert "one exposed patient would have been found" in few.why
+    # A second attack halves the level.
+    two = recipes(*[calm.model_copy(update={"patients": 160, "label": label}) for label in ("one", "two")])
+    assert answers(two)["recipe"].rule == "R6"
 
 
 def test_of_several_attacks_on_a_recipe_the_highest_is_stated() -> None:

@@ -68,6 +68,7 @@ def recipe(
     *,
     name: str = "mia-lira",
     curve: Sequence[int] = (2, 4, 8),
+    resolution: float = 0.0,
     **changes: Any,
 ) -> RecipeResult:
     """Return an attack's result on the audited world, or on another."""
@@ -80,6 +81,7 @@ def recipe(
         ids=hashes(own.patients),
         utility={"members": {"dice": 0.93}, "nonmembers": {"dice": 0.92}},
         curve=[fewer(count) for count in curve],
+        resolution=resolution,
     )
     return found.model_copy(update=changes)
 

@@ -12,7 +12,8 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.membership.fleet.recipe import rate
 from seg_mia.membership.intervals import Interval
-from seg_mia.results.recipe import RecipeResult, auc_p_value, rate_at, recipe_result, without_ids
+from seg_mia.results.rates import rate_at
+from seg_mia.results.recipe import RecipeResult, auc_p_value, recipe_result, without_ids
 from seg_mia.results.tables import recipe_table
 from seg_mia.results.text import recipe_headline
 from tests.results.recipes import audited, expected_auc, expected_tpr, hashes, recipe, two_attacks
@@ -62,6 +63,14 @@ def test_rates_carry_what_they_can_resolve() -> None:
     }
     assert found.achieved_fpr.low is not None
     assert rate_at(recipe().rates.pooled, 0.5) is None
+
+
+def test_scores_of_few_values_resolve_no_low_rate() -> None:
+    coarse = recipe(resolution=0.05)
+    assert [rate.resolvable for rate in coarse.rates.pooled] == [True, False, False]
+    assert [rate.tpr.resolvable for rate in coarse.rates.transferred] == [True, False, False]
+    assert not any(point.tpr.resolvable for point in coarse.curve)
+    assert recipe_table([coarse])[1][5] == "not resolvable (16 expected)"
 
 
 def test_without_a_false_positive_nothing_is_known_of_accusations() -> None:
@@ -147,5 +156,5 @@ def test_the_headline_and_the_table_have_the_numbers() -> None:
     assert rows[1][0] == "mia-calibrated on crop"
     small = [recipe(audited(difficulty_calibrated, networks=n, patients=10 * n // 2)) for n in (8, 4)]
     rough = recipe_table(small)
-    assert rough[1][header.index("TPR at 1 % FPR")].endswith("(rough)")
-    assert rough[2][header.index("TPR at 1 % FPR")] == "not resolvable"
+    assert rough[1][header.index("TPR at 1 % FPR")].endswith("(1.6 expected, rough)")
+    assert rough[2][header.index("TPR at 1 % FPR")] == "not resolvable (0.4 expected)"

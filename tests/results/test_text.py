@@ -3,15 +3,18 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seg_mia.errors import InputError
+from seg_mia.membership.fleet.victim import Thresholds, victim_rates
 from seg_mia.results.base import Average
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import BoundAt, CanaryResult, DPGuarantee, EpsilonLowerBound, guarantee
+from seg_mia.results.rates import ThresholdRates, threshold_rates
 from seg_mia.results.seeds import spread_in_words, spread_over_seeds
-from seg_mia.results.tables import low_fpr, outcomes
+from seg_mia.results.tables import low_fpr, outcomes, right_accusations
 from seg_mia.results.text import (
     attack_headline,
     canary_headline,
@@ -239,3 +242,39 @@ def test_a_training_that_diverged_says_so() -> None:
     told = utility_headline({"val/dice": 0.0, "val/loss": float("nan")})
     assert told[1].endswith("; lower --model.lr")
     assert len(utility_headline({"val/dice": 0.5, "val/loss": 1.0})) == 1
+
+
+def thresholds(nonmembers: int = 100) -> ThresholdRates:
+    """Return the rates of one victim with 100 members, at thresholds that other networks decide or not."""
+    generator = np.random.default_rng(0)
+    members = np.arange(100 + nonmembers) < 100
+    names = np.char.zfill(np.arange(len(members)).astype(str), 4)
+    scores = generator.normal(size=len(members)) + 1.5 * members
+    known = Thresholds(names, {0.1: 1.28, 0.01: 2.33, 0.001: 3.09})
+    return threshold_rates(victim_rates(scores, members, names, known))
+
+
+def test_rates_at_thresholds_of_other_networks_are_lines_with_expected_false_positives() -> None:
+    rates = thresholds()
+    lines = attack_headline("mia", result(0.4, 0.6).model_copy(update={"thresholds": rates}))
+    head, here, other = lines[-3:]
+    assert "  100 members, 100 non-members; expected: false positives" in lines
+    assert head.split("  ")[1] == "threshold"
+    assert here.startswith("  chosen on these decisions")
+    assert other.startswith("  from other networks")
+    found = rates.transferred[0]
+    assert f"{found.tpr.value:.3f} [{found.tpr.low:.3f}, {found.tpr.high:.3f}]" in other
+    assert "10 expected" in other
+    assert "1 expected, rough)" in other
+    assert "not resolvable (0.1 expected)" in other
+    assert other.endswith(right_accusations(rates.transferred[1]))
+    assert "expected: false positives" not in "".join(attack_headline("mia", result(0.4, 0.6)))
+
+
+def test_right_accusations_follow_from_the_rate_reached() -> None:
+    rate = thresholds(2000).transferred[1]
+    tpr, reached = rate.tpr.value or 0.0, rate.achieved_fpr.value or 0.0
+    assert reached != rate.fpr
+    share = 0.1 * tpr / (0.1 * tpr + 0.9 * reached)
+    assert right_accusations(rate).split(", ")[1] == f"{100 * share:.2g} %"
+    assert right_accusations(None) == right_accusations(thresholds(50).transferred[2]) == "not resolvable"

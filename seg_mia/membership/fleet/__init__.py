@@ -8,6 +8,7 @@ from seg_mia.membership.fleet.arrays import mates, pair_folds, standardised, unt
 from seg_mia.membership.fleet.audit import RecipeAudit, recipe_audit
 from seg_mia.membership.fleet.confidences import confidences, image_logit, margins
 from seg_mia.membership.fleet.curve import CurvePoint, network_curve
+from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.folds import FoldRanks, fold_differences, fold_ranks, left_out_ranks
 from seg_mia.membership.fleet.gaussian import (
     difficulty_calibrated,
@@ -31,6 +32,7 @@ from seg_mia.membership.fleet.recipe import (
     threshold_at_fpr,
     transferred_rates,
 )
+from seg_mia.membership.fleet.regions import mirror_agreement, regions
 from seg_mia.membership.fleet.risk import (
     PatientRisk,
     Subgroup,
@@ -80,6 +82,7 @@ __all__ = [
     "margins",
     "mates",
     "mean_p_value",
+    "mirror_agreement",
     "network_curve",
     "network_halves",
     "null_areas",
@@ -96,6 +99,7 @@ __all__ = [
     "quantile_scores",
     "rank_among_out",
     "recipe_audit",
+    "regions",
     "rmia",
     "simes",
     "stability",
@@ -106,5 +110,6 @@ __all__ = [
     "transferred_rates",
     "tuned_offline_a",
     "untrained_networks",
+    "weighed",
     "worst_decile",
 ]

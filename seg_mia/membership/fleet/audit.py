@@ -17,6 +17,7 @@ from seg_mia.membership.fleet.arrays import (
 )
 from seg_mia.membership.fleet.columns import patient_labels
 from seg_mia.membership.fleet.controls import Controls, recipe_controls
+from seg_mia.membership.fleet.discriminant import weighed
 from seg_mia.membership.fleet.recipe import (
     FPRS,
     FleetAttack,
@@ -52,7 +53,7 @@ class RecipeAudit:
         pooled: rates at one threshold, chosen on the evaluated decisions.
         calibrated: rates at a threshold for each patient; empty where no patient has two references without.
         transferred: rates at thresholds from other networks.
-        risk: risk of each patient.
+        risk: risk of each patient, by the attack's signals.
         stability: stability of the patients' AUCs over two halves of the fleet; None with too few networks.
         subgroups: risk of the subgroups, by column.
         altered: the attack on altered samples alone, if there are any.
@@ -110,7 +111,9 @@ def recipe_audit(
     """Return the results of an attack by patient, with each network in turn as target.
 
     Signals are standardised per network and then averaged over a patient's samples. The risk of a patient is
-    that of the signal itself, standardised in any case, or of the mean of several.
+    that of the attack's signal, not of its scores: standardised in any case, several as one (`weighed`). In
+    simulated fleets this finds more exposed patients than out-of-sample scores of the attack, and no more
+    others (benchmarks/patient_risk.py).
 
     Args:
         signals: higher for members, (networks, n) or (networks, n, signals).
@@ -138,7 +141,7 @@ def recipe_audit(
     folds = pair_folds(members)
     scores = attacked(units, members, attack, folds)
     compared = units if standardise else by_patient(standardised(values), inside, groups)[0]
-    compared = compared.mean(axis=2) if compared.ndim == 3 else compared
+    compared = weighed(compared, members) if compared.ndim == 3 else compared
     calibrates = all(((~members[folds != fold]).sum(axis=0) > 1).any() for fold in np.unique(folds))
     risk = patient_risk(compared, members, permutations=permutations, seed=seed)
     return RecipeAudit(

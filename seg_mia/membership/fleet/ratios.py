@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from seg_mia.errors import InputError
-from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target
+from seg_mia.membership.fleet.arrays import Inside, Numbers, Values, check_counts, check_target, mates
 from seg_mia.membership.roc import auc
 
 GRID = tuple(step / 10 for step in range(11))
@@ -91,7 +91,7 @@ def log_ratio(
 def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] = GRID) -> float:
     """Return the `offline_a` of highest mean AUC over the references, each attacked by the others.
 
-    The target is not used. Ties go to the lowest value.
+    The target is not used, and neither is a reference's complement. Ties go to the lowest value.
 
     Args:
         references: log p, at most 0, (networks, n).
@@ -102,9 +102,10 @@ def tuned_offline_a(references: Numbers, inside: Inside, grid: Sequence[float] =
         InputError: errors of `log_ratio`; no reference that others without its samples can attack.
     """
     areas = np.zeros(len(grid))
-    attacked = 0
+    attacked, complement = 0, mates(inside)
     for number in range(len(references)):
-        remaining = np.arange(len(references)) != number
+        # The complement's presence would tell the target's members by the number of references.
+        remaining = ~np.isin(np.arange(len(references)), (number, complement[number]))
         usable = (~inside[remaining]).any(axis=0)
         members = inside[number, usable]
         if min(int(members.sum()), int((~members).sum())) < 2:

@@ -3,8 +3,10 @@
 Scores fitted on the other networks are not comparable between targets of one sample: the target of
 one comparison is a reference of the other. Null AUCs then fall below 0.5 and scatter beyond their
 standard error (for LiRA online with 8 + 8 networks 0.42 on average, where 0.5 is correct). Networks are
-therefore compared only within a fold, whose targets all have the same references. A single standardised
-signal needs no fit: all networks then form one fold, which is the most sensitive analysis.
+therefore compared only within a fold, whose targets all have the same references. A standardised signal
+needs no fit to other networks, and several are weighed by the other patients
+(`seg_mia.membership.fleet.discriminant`): all networks then form one fold, the most sensitive analysis in
+simulated fleets (benchmarks/patient_risk.py).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Configurable forms of attacks with reference networks: the shadows are the references."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,15 +10,22 @@ from scipy import stats
 
 from seg_mia.errors import InputError, refuse_idle
 from seg_mia.membership.answers import Answers, Fleet, answered, rows_of
-from seg_mia.membership.fleet.arrays import Inside, Values, informative, mates, standardised
+from seg_mia.membership.fleet.arrays import Folds, Inside, Values, informative, levelled
 from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, lira_online
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
-from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
+from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.vectors import Density, lira_vector
+from seg_mia.membership.fleet.victim import Thresholds, in_turn, null_chances, transferred_thresholds
+from seg_mia.membership.level import Level, check_level, level_signals, outside_signals
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
 from seg_mia.membership.scores import Guesses
+
+VICTIM = -1
+"""Number of the victim among networks."""
+OFFLINE = Fleet(count=2, maximum=None, sampling="offline")
+"""Shadows of the likelihood ratio attack without those trained on a sample."""
 
 
 @dataclass(kw_only=True)
@@ -26,21 +33,38 @@ class ByReferences(Scorer):
     """An attack that compares the victim with each shadow on the same samples.
 
     The threshold is that of highest balanced accuracy over the shadows, each in turn the victim of the
-    others; 0 if there are too few shadows.
+    others; 0 if there are too few shadows. Their scores also give thresholds of low false positive rates
+    (`seg_mia.membership.fleet.victim`).
 
     Args:
         standardise: remove each network's level and scale over the samples (`standardised`), which differ
             between networks of one recipe.
+        level: samples that give level and scale: the `evaluated` ones, right for thresholds if about half of
+            them are members of each network, or samples `outside` all trainings (`levelled`).
     """
 
     standardise: bool = True
+    level: Level = "evaluated"
 
     def __post_init__(self) -> None:
         self._threshold = 0.0
+        self._lowest: dict[float, float] = {}
+        self._outside: Values | None = None
+        check_level(self.level, standardise=self.standardise)
 
     @abstractmethod
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
         """Return scores of a target's samples, (n,), from signals that are higher for members."""
+
+    def numbered(
+        self,
+        numbers: Folds,  # noqa: ARG002
+        target: Values,
+        references: Values,
+        inside: Inside,
+    ) -> Values:
+        """Return scores as `compare`; `numbers` are those of target and references, or `VICTIM`."""
+        return self.compare(target, references, inside)
 
     def learn(self, references: Values, inside: Inside) -> None:
         """Learn from the shadows on all their samples, before the threshold is chosen."""
@@ -51,56 +75,71 @@ class ByReferences(Scorer):
         ids = shadows[0].ids
         numbers, seen = answered(ids, shadows)
         judged = np.stack([shadow.judged[rows_of(ids, shadow)] for shadow in shadows])
-        signals, complement = self._level(-numbers), mates(seen[:, judged.all(axis=0)])
+        signals = self._level(-numbers, np.arange(len(shadows)))
         self.learn(signals, seen)
-        scores, members = list[Values](), list[Inside]()
-        for target in range(len(shadows)):
-            # The complement's presence would tell the target's members by the number of references.
-            left_out = [number for number in (target, int(complement[target])) if number >= 0]
-            references, membership = np.delete(signals, left_out, axis=0), np.delete(seen, left_out, axis=0)
-            usable = judged[target] & self._usable(membership)
-            if usable.any():
-                scores.append(
-                    self.compare(signals[target, usable], references[:, usable], membership[:, usable])
-                )
-                members.append(seen[target, usable])
-        known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
-        few = min(int(known.sum()), int((~known).sum())) < 2
-        self._threshold = 0.0 if few else best_threshold(np.concatenate(scores), known)
+        scores = in_turn(signals, seen, self.numbered, self._usable, judged)
+        known = np.isfinite(scores)
+        few = min(int(seen[known].sum()), int((~seen[known]).sum())) < 2
+        self._threshold = 0.0 if few else best_threshold(scores[known], seen[known])
+        self._lowest = transferred_thresholds(scores, seen, shadows[0].groups)
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the attack's scores."""
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
-        levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
-        return Guesses(self.compare(levels[0], levels[1:], seen), self._threshold)
+        networks = np.array([VICTIM, *range(len(shadows))])
+        levels = self._level(-np.concatenate([victim.numbers[None], numbers]), networks)
+        scores = self.numbered(networks, levels[0], levels[1:], seen)
+        others = in_turn(levels[1:], seen, self.numbered, self._usable)
+        chances = null_chances(scores, others, seen, victim.groups)
+        thresholds = Thresholds(np.unique(victim.groups), self._lowest, chances)
+        resolution = self.resolution(self._population(len(victim.ids)))
+        return Guesses(scores, self._threshold, thresholds=thresholds, resolution=resolution)
 
     @property
     def least_inside(self) -> int:
         """Minimum number of shadows trained on a sample."""
         return self.needs.count if self.needs.sampling == "online" else 0
 
+    def _population(self, evaluated: int) -> int:
+        """Return the number of samples that a victim's are compared with, of a number of evaluated ones."""
+        return evaluated
+
     def _usable(self, seen: Inside) -> Inside:
         """Return which samples have enough shadows, bool (n,)."""
         enough = ((~seen).sum(axis=0) >= self.needs.count) & (seen.sum(axis=0) >= self.least_inside)
         return np.asarray(enough, dtype=np.bool_)
 
-    def _level(self, signals: Values) -> Values:
-        values = informative(signals) if signals.ndim == 3 else signals
-        return standardised(values) if self.standardise else values
+    @property
+    def by_population(self) -> bool:
+        """With a level `outside`."""
+        return self.level == "outside"
+
+    def know(self, victim: Answers | None, shadows: Sequence[Answers]) -> None:
+        """Keep the signals outside all trainings, the victim's last."""
+        self._outside = outside_signals(victim, shadows)
+
+    def _level(self, signals: Values, networks: Folds) -> Values:
+        """Return signals without levels; `networks` are their numbers, `VICTIM` for the victim."""
+        if self.standardise:
+            return levelled(signals, level_signals(self.level, self._outside, networks))
+        return informative(signals) if signals.ndim == 3 else signals
 
 
 @dataclass(kw_only=True)
 class Lira(ByReferences):
-    """The likelihood ratio attack, online: with shadows trained and not trained on a sample (`lira_online`).
+    """The likelihood ratio attack, by shadows with and without a sample (`lira_online`), or without alone.
 
     Args:
+        mode: `online`, with shadows trained and not trained on a sample; `offline`, by those not trained on
+            it alone (`lira_offline`), of several signals the sum.
         variance: as in `lira_online`.
         centre: as in `lira_online`.
-        density: of several signals, as in `lira_vector`.
+        density: of several signals, as in `lira_vector`; online.
     """
 
     needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="online")
+    mode: Literal["online", "offline"] = "online"
     variance: Variance = "bayesian"
     centre: Centre = "mean"
     density: Density = "separate"
@@ -108,10 +147,25 @@ class Lira(ByReferences):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_centre(self.variance, self.centre)
+        if self.mode == "offline":
+            refuse_idle("with mode offline", density=(self.density, "separate"))
+            vars(self)["needs"] = OFFLINE  # of this scorer, in front of its class's
+
+    @classmethod
+    def needs_with(cls, settings: Mapping[str, object]) -> Fleet:
+        """Return what `mode` requires."""
+        return OFFLINE if settings.get("mode") == "offline" else cls.needs
 
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `lira_online`, or `lira_vector` of several signals."""
+        """Return `lira_online`, or `lira_vector` of several signals; offline the sum of `lira_offline`."""
         settings = target, references, inside
+        if self.mode == "offline":
+            columns = np.atleast_2d(target.T), np.moveaxis(np.atleast_3d(references), 2, 0)
+            scores = [
+                lira_offline(one, others, inside, variance=self.variance, centre=self.centre)
+                for one, others in zip(*columns, strict=True)
+            ]
+            return np.asarray(np.sum(scores, axis=0), dtype=np.float64)
         if target.ndim == 2:
             return lira_vector(*settings, density=self.density, variance=self.variance, centre=self.centre)
         return lira_online(*settings, variance=self.variance, centre=self.centre)
@@ -127,7 +181,7 @@ class LiraOffline(ByReferences):
         guess: expect the effect that membership has on the shadows' own samples of the same difficulty.
     """
 
-    needs: ClassVar[Fleet] = Fleet(count=2, maximum=None, sampling="offline")
+    needs: ClassVar[Fleet] = OFFLINE
     variance: Variance = "bayesian"
     centre: Centre = "mean"
     guess: bool = False
@@ -188,19 +242,27 @@ class Base(ByReferences):
 class Rmia(ByReferences):
     """The fraction of samples whose likelihood ratio a sample's exceeds (`rmia`).
 
-    The population is the evaluation samples themselves, without their membership. A population does not
-    affect the order: it only turns ratios into fractions, and its size sets the lowest false positive rate.
+    Offline, the population of a victim is of samples outside the training of all networks, of other patients
+    than the evaluated ones (`know`): the other half of the data, and the reference part. Without such
+    samples, online, whose ratios need networks with each sample, and in the audit of a recipe, it is the
+    evaluated samples themselves, about half of them members. A population does not affect the order: it
+    turns ratios into fractions, so that a false positive rate of f needs 10 / f samples (`resolution`).
 
     Args:
         standardise: as in `ByReferences`; off, since signals are likelihoods.
         gamma: as in `rmia`.
-        offline_a: as in `rmia`; None is online, and needs shadows trained on each sample.
+        offline_a: as in `rmia`; None is online, and needs shadows trained on each sample; `tuned` is chosen
+            on the shadows, each attacked by the others (`tuned_offline_a`), never on the victim.
     """
 
     needs: ClassVar[Fleet] = Fleet(maximum=None, sampling="offline")
     standardise: bool = False
     gamma: float = 1.0
-    offline_a: float | None = 0.3
+    offline_a: float | Literal["tuned"] | None = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._tuned = 0.0
 
     @property
     def least_inside(self) -> int:
@@ -212,10 +274,44 @@ class Rmia(ByReferences):
         """Online without `offline_a`."""
         return "online" if self.offline_a is None else "offline"
 
+    @property
+    def by_population(self) -> bool:
+        """Offline."""
+        return super().by_population or self.offline_a is not None
+
+    def resolution(self, population: int) -> float:
+        """Return 10 over the size of the population."""
+        return 10 / population
+
+    def learn(self, references: Values, inside: Inside) -> None:
+        """Choose `offline_a` if it is `tuned`."""
+        if self.offline_a == "tuned":
+            self._tuned = tuned_offline_a(references, inside)
+
     def compare(self, target: Values, references: Values, inside: Inside) -> Values:
-        """Return `rmia`."""
-        population = Population(target, references, inside)
-        return rmia(target, references, inside, population, gamma=self.gamma, offline_a=self.offline_a)
+        """Return `rmia` with the samples themselves as population."""
+        return self._against(Population(target, references, inside), target, references, inside)
+
+    def numbered(self, numbers: Folds, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `rmia` with the population of `know`, or as `compare` without."""
+        if self._outside is None or self.offline_a is None:
+            return self.compare(target, references, inside)
+        known = self._outside[numbers]
+        outside = np.zeros(known[1:].shape, dtype=np.bool_)
+        return self._against(Population(known[0], known[1:], outside), target, references, inside)
+
+    def pooled(self, target: Values, references: Values, inside: Inside) -> Values:
+        """Return `compare`, with `offline_a` chosen on these references if it is `tuned`."""
+        self.learn(references, inside)
+        return self.compare(target, references, inside)
+
+    def _population(self, evaluated: int) -> int:
+        outside = None if self.offline_a is None else self._outside
+        return evaluated if outside is None else outside.shape[1]
+
+    def _against(self, population: Population, target: Values, references: Values, inside: Inside) -> Values:
+        a = self._tuned if self.offline_a == "tuned" else self.offline_a
+        return rmia(target, references, inside, population, gamma=self.gamma, offline_a=a)
 
 
 @dataclass(kw_only=True)

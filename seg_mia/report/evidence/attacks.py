@@ -13,6 +13,7 @@ from seg_mia.results.evidence import Coverage, PatientsAtRisk, RateAt, ThreatMod
 from seg_mia.results.leaks import LeakResult
 from seg_mia.results.membership import FPRS, RATES, MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
+from seg_mia.results.rates import rate_at
 from seg_mia.results.recipe import RecipeResult
 
 PRIORS = (0.01, 0.1, 0.5)
@@ -182,6 +183,10 @@ def _rate(result: MembershipResult, fpr: float) -> RateAt:
     nonmembers = (result.groups or result.results).nonmembers
     measure = unit_rate(result, name)
     tpr = measure.value if measure.resolvable else None
+    if tpr is not None and result.thresholds is not None:
+        reached = rate_at(result.thresholds.pooled, fpr)
+        if reached is not None:  # else a file of an earlier version, and the nominal rate
+            return RateAt(fpr=fpr, tpr=measure, expected=nonmembers * fpr, ppv=reached.ppv)
     return RateAt(
         fpr=fpr,
         tpr=measure,

@@ -18,7 +18,14 @@ from seg_mia.report.html.figures import (
 from seg_mia.report.html.folds import folds_sections
 from seg_mia.report.html.formatting import FILTERS
 from seg_mia.report.html.recipe import SHOWN_PATIENTS, recipe_sections
-from seg_mia.report.html.tables import canary_rows, compared_labels, defence_rows, flattened, victim_facts
+from seg_mia.report.html.tables import (
+    canary_rows,
+    compared_labels,
+    defence_rows,
+    flattened,
+    threshold_rows,
+    victim_facts,
+)
 from seg_mia.report.rules.statement_rules import RULES as STATEMENT_RULES
 from seg_mia.report.rules.verdicts import RULES
 from seg_mia.results.bounded_mean import dice_after
@@ -86,6 +93,7 @@ def page(report: Report, files: AttackFiles, digest: str) -> str:
             trade_offs=victim_figures(report, trade_offs, "trade"),
             over_radius=robustness_figures(report),
             over_epsilon=victim_figures(report, epsilon_charts, "epsilon"),
+            thresholds=threshold_rows(report),
             recipes=recipe_sections(report),
             folds=folds_sections(report),
             shown_patients=SHOWN_PATIENTS,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from seg_mia.report.html.figures import PageFigure, page_figure
 from seg_mia.results.charts.drawing import Chart
 from seg_mia.results.charts.recipe import network_drawing, recipe_roc_drawing, survival_drawing
-from seg_mia.results.recipe import RecipeRate, RecipeResult, rate_at
+from seg_mia.results.rates import RecipeRate, rate_at
+from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.report import Level, Report
 from seg_mia.results.tables import counted, interval
 

@@ -9,7 +9,9 @@ from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.privacy import CanaryResult, DPGuarantee
+from seg_mia.results.rates import RecipeRate, rate_at
 from seg_mia.results.report import Level, Report
+from seg_mia.results.tables import ORIGINS, right_accusations
 from seg_mia.results.text import guarantee_in_words
 
 SHOWN = 60
@@ -30,6 +32,26 @@ class CanaryRow(NamedTuple):
     canaries: CanaryResult
     level: Level
     word: str
+
+
+class ThresholdRow(NamedTuple):
+    """Rates of one attack on one victim at thresholds of one origin."""
+
+    result: MembershipResult
+    origin: str
+    rates: list[RecipeRate]
+    right: str
+
+
+def threshold_rows(report: Report) -> list[ThresholdRow]:
+    """Return the rates of attacks whose networks decide a threshold."""
+    return [
+        ThresholdRow(result, words, column, right_accusations(rate_at(column, 0.01)))
+        for result in report.membership
+        if result.thresholds is not None and result.thresholds.transferred
+        for origin, words in ORIGINS.items()
+        if (column := getattr(result.thresholds, origin))
+    ]
 
 
 def canary_rows(report: Report) -> list[CanaryRow]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from seg_mia.report.rules.levels import strongest_of
 from seg_mia.report.rules.privacy_verdict import Refutation, not_computed, refutations, spent
 from seg_mia.report.rules.privacy_verdict import strongest as strongest_proof
-from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc
+from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc, single_patients
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
 from seg_mia.report.rules.robustness_verdict import (
     BROKEN_IOU,
@@ -32,6 +32,7 @@ BROKEN = {
 }
 """Effect that resistance must exclude, by the measure."""
 VULNERABLE = "Evidence of vulnerability"
+ON_AVERAGE = "Not resolvable for single patients; resistance on average"
 
 
 LEAST_P = 0.001
@@ -68,6 +69,10 @@ def recipe(row: Row, results: Sequence[RecipeResult]) -> Statement:
     if top.high is None or top.high >= RELEVANT_AUC:
         why += f" The interval {interval(top)} does not exclude {RELEVANT_AUC}."
         return statement(row, "recipe", "R4", "unresolvable", why, measured=measured)
+    if missed := single_patients(strongest, count):
+        why += f" All intervals end below {RELEVANT_AUC}, which speaks of the average alone.{missed}"
+        return statement(row, "recipe", "R6", "unresolvable", why, measured=measured, word=ON_AVERAGE)
+    why += f" All intervals end below {RELEVANT_AUC}, and one exposed patient would have been found."
     return statement(row, "recipe", "R5", "resistance", why, measured=measured)
 
 

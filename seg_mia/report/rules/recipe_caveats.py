@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from seg_mia.membership.intervals import Interval
+from seg_mia.report.rules.recipe_verdict import fewest_found
 from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult, auc_p_value
 from seg_mia.results.tables import interval
@@ -97,9 +98,9 @@ def _order_caveats(result: RecipeResult) -> Iterator[str]:
 
 
 def _power_caveats(result: RecipeResult) -> Iterator[str]:
-    least = 1 / math.comb(result.networks, result.networks // 2)
-    needed = math.ceil(result.patients * least / DISCOVERIES - 1e-9)
+    needed = fewest_found(result, DISCOVERIES)
     if needed > 1:
+        least = 1 / math.comb(result.networks, result.networks // 2)
         yield (
             f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that "
             f"fewer than {needed} of {result.patients} exposed patients are never found: none found is no "
@@ -125,13 +126,20 @@ def above_chance(control: Measure, patients: int) -> bool:
 
 
 def _rate_caveats(result: RecipeResult) -> Iterator[str]:
-    unresolved = [rate for rate in result.rates.pooled if not rate.resolvable]
+    unresolved = [rate for rate in result.rates.pooled if rate.expected < 1 - 1e-9]
+    coarse = [rate for rate in result.rates.pooled if not rate.resolvable and rate.expected >= 1 - 1e-9]
     rough = [rate for rate in result.rates.pooled if rate.resolvable and rate.flagged]
     if unresolved:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in unresolved)
         yield (
             f"a false positive rate of {rates} is not resolvable by {result.nonmembers} decisions "
             "on non-members: fewer than one false positive is expected."
+        )
+    if coarse:
+        rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in coarse)
+        yield (
+            f"a false positive rate of {rates} is not resolvable by the scores of {result.label}, shares of "
+            "a population of fewer samples than ten times one over the rate."
         )
     if rough:
         rates = " and ".join(f"{100 * rate.fpr:g} %" for rate in rough)

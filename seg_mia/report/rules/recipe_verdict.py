@@ -10,7 +10,7 @@ from seg_mia.report.rules.levels import LEVELS, Strength, strongest_of
 from seg_mia.results.base import Measure
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.report import Verdict
-from seg_mia.results.tables import interval
+from seg_mia.results.tables import counted, interval
 
 LEVEL = 0.05
 """Error probability of a claimed leak, over all attacks on a recipe."""
@@ -55,6 +55,40 @@ def adjusted(result: RecipeResult, attacks: int) -> float:
     return min(1.0, 2 * attacks * min(result.p_value, result.risk.p_value))
 
 
+def fewest_found(result: RecipeResult, level: float) -> int:
+    """Return the fewest patients that Simes' test can find at `level`, if every network discloses them.
+
+    The smallest p-value of a patient by K networks is that of perfect separation, one over the number of ways
+    to choose half of them; m patients of n that have it are found if n / m times it is at most `level`. More
+    than there are patients if even all of them are not found.
+
+    Args:
+        result: an attack on the recipe.
+        level: of the test, in (0, 1).
+    """
+    least = 1 / math.comb(result.networks, result.networks // 2)
+    return max(1, math.ceil(result.patients * least / level - 1e-9))
+
+
+def fewest_claimed(result: RecipeResult, attacks: int) -> int:
+    """Return `fewest_found` for a claimed leak, given the number of attacks on the recipe (`adjusted`)."""
+    return fewest_found(result, LEVEL / (4 * attacks))
+
+
+def single_patients(result: RecipeResult, attacks: int) -> str:
+    """Return what the test could not have found of single patients, as a sentence; empty if it could."""
+    fewest = fewest_claimed(result, attacks)
+    if fewest == 1:
+        return ""
+    known = counted(result.networks, "network")
+    if fewest > result.patients:
+        return f" By {known} no number of exposed patients would have been found by their own AUCs."
+    return (
+        f" By {known} fewer than {fewest} exposed patients of {result.patients} would not have been found, "
+        "however clearly each network discloses them."
+    )
+
+
 def _rests_on(result: RecipeResult, attacks: int) -> str:
     p_value = adjusted(result, attacks)
     source = "AUC" if result.p_value <= result.risk.p_value else "patients' own AUCs"
@@ -67,14 +101,11 @@ def _rests_on(result: RecipeResult, attacks: int) -> str:
 
 
 def _power(result: RecipeResult, attacks: int) -> str:
-    """Return the detectable AUC in words."""
+    """Return in words what would have been found: the detectable AUC, and single patients."""
     proof = " A better attack, or more networks, may find what these did not."
     area = detectable_auc(result.auc, result.patients, attacks)
-    return (
-        proof
-        if area is None
-        else (f" An AUC of {area:.2f} would have been found with a chance of 80 %.{proof}")
-    )
+    found = "" if area is None else f" An AUC of {area:.2f} would have been found with a chance of 80 %."
+    return f"{found}{single_patients(result, attacks)}{proof}"
 
 
 def detectable_auc(auc: Measure, patients: int, attacks: int) -> float | None:

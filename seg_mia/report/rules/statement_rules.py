@@ -38,8 +38,10 @@ RULES = {
     "with a chance below 80 %.",
     "R4": "Recipe, not resolvable: nothing is claimed, but the interval of some attack's AUC reaches "
     f"{RELEVANT_AUC}.",
-    "R5": "Recipe, resistance: nothing is claimed, the power suffices, and all intervals end below "
-    f"{RELEVANT_AUC}.",
+    "R5": "Recipe, resistance: nothing is claimed, the power suffices, all intervals end below "
+    f"{RELEVANT_AUC}, and a single patient that every network discloses would have been found.",
+    "R6": "Recipe, not resolvable for single patients, resistance on average: as R5, but the networks are "
+    "too few to find a single patient, however clearly every network discloses it.",
     "F1": "Cross-validation, void: the mean Dice of the networks on members is below 0.1.",
     "F2": "Cross-validation, evidence of leakage: the exact test or the AUC has a p-value of at most 5 %, "
     "after Bonferroni.",

@@ -76,7 +76,7 @@ def survival_drawing(result: RecipeResult) -> Drawing:
         axes.plot(curve.at, curve.share, color=COLOURS[0], lw=WIDTH, clip_on=False)
         axes.set(xlabel="AUC of a patient, or more", ylabel="share of patients", xlim=(0, 1), ylim=(0, 1))
     keys = [
-        Key(f"{result.label}, {result.patients} patients", COLOURS[0], "", "", filled=True),
+        Key(f"signals of {result.label}, {result.patients} patients", COLOURS[0], "", "", filled=True),
         Key("without leakage, 95 % of fleets", COLOURS[-1], "", "s", filled=True),
     ]
     words = ", ".join(
@@ -84,10 +84,14 @@ def survival_drawing(result: RecipeResult) -> Drawing:
         f"{_share(curve.at, curve.high, at):.0%})"
         for at in (0.7, 0.8, 0.9)
     )
-    title = f"Share of patients by their AUC under {result.label}: {words}; {risk.significant} significant"
+    title = (
+        f"Share of patients by their AUC, by the signals of {result.label}: {words}; {risk.significant} "
+        "significant"
+    )
     caption = (
         "Share of patients with at least this AUC: how well networks trained on the patient are "
-        "separated from others. Grey: the same if nothing leaked. Dotted: guessing. A curve above the grey "
+        "separated from others by the attack's signals, without its comparison with other networks. Grey: "
+        "the same if nothing leaked. Dotted: guessing. A curve above the grey "
         "band at the right shows exposed patients."
     )
     return Drawing(figure, title, keys, caption)

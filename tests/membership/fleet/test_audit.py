@@ -13,6 +13,7 @@ from seg_mia.membership.fleet import (
     patient_auc,
     recipe_audit,
     standardised,
+    weighed,
 )
 from tests.membership.fleet.worlds import members_of, signals_of
 
@@ -43,7 +44,7 @@ def test_the_audit_finds_what_is_there(effect: float) -> None:
         assert audit.risk.significant.sum() <= 1
 
 
-def test_patients_are_compared_by_the_mean_of_several_signals_without_a_constant_one() -> None:
+def test_patients_are_compared_by_several_signals_weighed_without_a_constant_one() -> None:
     generator = np.random.default_rng(1)
     inside = members_of(generator, 16, 200)
     signals = np.stack([signals_of(generator, inside, effect=0) for _ in range(2)], axis=2)
@@ -52,7 +53,7 @@ def test_patients_are_compared_by_the_mean_of_several_signals_without_a_constant
     audit = recipe_audit(signals, inside, names, lira_vector, resamples=20, permutations=20)
     assert audit.auc.low <= 0.5 <= audit.auc.high
     assert audit.risk.auc.mean() == pytest.approx(0.5, abs=0.03)
-    levels = standardised(signals[:, :, :2]).mean(axis=2)
+    levels = weighed(standardised(signals[:, :, :2]), inside)
     np.testing.assert_allclose(audit.risk.auc, patient_auc(levels, inside)[0])
 
 

@@ -20,8 +20,10 @@ from seg_mia.membership.fleet import (
     standardised,
 )
 from seg_mia.membership.fleet.joint import fitted_joint
+from seg_mia.membership.fleet.ratios import Population, rmia, tuned_offline_a
 from seg_mia.membership.fleet.scorers import Base, ByReferences, Lira, LiraOffline, Quantile, Rmia
 from seg_mia.membership.scorers import Calibrated, Threshold
+from seg_mia.results.evaluation import membership_scores
 from tests.membership.fleet.worlds import Values, members_of, signals_of
 
 IDS = np.array([f"s{number:03}" for number in range(200)])
@@ -61,6 +63,7 @@ def test_scores_are_the_functions_on_negative_numbers() -> None:
         (Lira(), lira_online(levels[0], levels[1:], inside[1:])),
         (Lira(variance="fixed"), lira_online(levels[0], levels[1:], inside[1:], variance="fixed")),
         (LiraOffline(), lira_offline(levels[0], levels[1:], inside[1:])),
+        (Lira(mode="offline"), lira_offline(levels[0], levels[1:], inside[1:])),
         (
             LiraOffline(guess=True),
             lira_offline(
@@ -108,6 +111,21 @@ def test_several_signals_are_scored_together() -> None:
     np.testing.assert_allclose(guesses.scores, lira_vector(levels[0], levels[1:], inside[1:]))
 
 
+def test_offline_several_signals_are_added_and_shadows_with_a_sample_not_needed() -> None:
+    victim, shadows, numbers, inside = fleet(6, signals=3)
+    levels = standardised(numbers)
+    scorer = Lira(mode="offline")
+    assert (scorer.needs.sampling, scorer.attacker, scorer.least_inside) == ("offline", "offline", 0)
+    assert Lira().needs.sampling == Lira.needs.sampling == "online"
+    scorer.fit(shadows)
+    expected = sum(lira_offline(levels[0, :, k], levels[1:, :, k], inside[1:]) for k in range(3))
+    np.testing.assert_allclose(scorer.score(victim, shadows).scores, expected)
+    without = [replace(shadow, members=np.zeros(200, dtype=np.bool_)) for shadow in shadows]
+    assert auc(scorer.score(victim, without).scores, inside[0]) > 0.5
+    with pytest.raises(InputError, match="density=joint has no effect with mode offline"):
+        Lira(mode="offline", density="joint")
+
+
 @pytest.mark.parametrize("scorer", [Lira(), LiraOffline(), Base(), Base(online=False)])
 def test_shadows_that_take_turns_teach_a_threshold(scorer: ByReferences) -> None:
     victim, shadows, _, inside = fleet(8)
@@ -130,6 +148,116 @@ def test_rmia_orders_as_base_up_to_its_steps(a: float | None) -> None:
     if a != 0.3:
         expected = base(numbers[0], numbers[1:], inside[1:], online=a is None)
         assert np.corrcoef(guesses.scores.argsort().argsort(), expected.argsort().argsort())[0, 1] > 0.99
+
+
+def below_nought(networks: int) -> tuple[Answers, list[Answers], Values, NDArray[np.bool_]]:
+    """Return a fleet whose signals are log probabilities, at most -1."""
+    victim, shadows, numbers, inside = fleet(networks)
+    signals = numbers - numbers.max() - 1
+    lowered = [
+        replace(answers, signal=-row) for answers, row in zip((victim, *shadows), signals, strict=True)
+    ]
+    return lowered[0], lowered[1:], signals, inside
+
+
+def test_rmia_compares_with_samples_outside_all_trainings() -> None:
+    victim, shadows, signals, inside = below_nought(6)
+    generator = np.random.default_rng(1)
+    outside = -1 - generator.exponential(size=(7, 50))
+    names, nobody = np.array([f"z{number}" for number in range(50)]), np.zeros(50, dtype=np.bool_)
+    known = [Answers(names, names, nobody, ~nobody, -row) for row in outside]
+    scorer = Rmia(offline_a=0.3)
+    scorer.know(known[0], known[1:])
+    scorer.fit(shadows)
+    guesses = scorer.score(victim, shadows)
+    never = np.zeros((6, 50), dtype=np.bool_)
+    population = Population(outside[0], outside[1:], never)
+    expected = rmia(signals[0], signals[1:], inside[1:], population, offline_a=0.3)
+    np.testing.assert_allclose(guesses.scores, expected)
+    assert guesses.resolution == pytest.approx(10 / 50)
+    # Each shadow in turn is compared with its own answers on the population.
+    others = [1, 2, 5, 6]
+    rest = signals[3], signals[others], inside[others]
+    third = scorer.numbered(np.array([2, 0, 1, 4, 5]), *rest)
+    of_third = Population(outside[3], outside[others], never[:4])
+    np.testing.assert_allclose(third, rmia(*rest, of_third, offline_a=0.3))
+    measured = membership_scores(guesses, inside[0], IDS).results
+    assert [rate.resolvable for rate in measured.rates.values()] == [False, False, False]
+    scorer.know(None, [])
+    assert scorer.score(victim, shadows).resolution == pytest.approx(10 / 200)
+    assert not Rmia(offline_a=None).by_population
+    with pytest.raises(TypeError, match="compares with no population"):
+        Quantile().know(None, [])
+
+
+def test_rmia_tunes_its_estimate_on_shadows_alone() -> None:
+    victim, shadows, signals, inside = below_nought(6)
+    chosen = tuned_offline_a(signals[1:], inside[1:])
+    assert chosen != 0.3
+    tuned, fixed = Rmia(offline_a="tuned"), Rmia(offline_a=chosen)
+    for scorer in (tuned, fixed):
+        scorer.fit(shadows)
+    np.testing.assert_array_equal(tuned.score(victim, shadows).scores, fixed.score(victim, shadows).scores)
+    pool = signals[0], signals[1:], inside[1:]
+    np.testing.assert_array_equal(Rmia(offline_a="tuned").pooled(*pool), fixed.pooled(*pool))
+    with pytest.raises(InputError, match="which 1 references do not allow"):
+        Rmia(offline_a="tuned").fit(shadows[:1])
+
+
+def skewed(share: float, seed: int) -> tuple[list[Answers], list[Answers]]:
+    """Return victim and 16 shadows on 500 samples, of which a share is the victim's, and 300 outside."""
+    generator = np.random.default_rng(seed)
+    inside = np.zeros((17, 800), dtype=np.bool_)
+    inside[0, :500] = generator.permutation(500) < share * 500
+    inside[1:, :500] = members_of(generator, 16, 500)
+    effects = 1.5 * generator.gamma(2, 0.5, 800)
+    signals = generator.normal(size=800) + effects * inside + 0.7 * generator.normal(size=inside.shape)
+    signals = np.exp(0.3 * generator.normal(size=(17, 1))) * signals + generator.normal(size=(17, 1))
+    names = np.char.zfill(np.arange(800).astype(str), 3)
+    known = np.ones(800, dtype=np.bool_)
+    return tuple(  # type: ignore[return-value]
+        [
+            Answers(names[part], names[part], row[part], known[part], -values[part])
+            for row, values in zip(inside, signals, strict=True)
+        ]
+        for part in (slice(500), slice(500, None))
+    )
+
+
+@pytest.mark.parametrize("kind", [Lira, Calibrated])
+@pytest.mark.parametrize(("share", "shifted"), [(0.2, 0.24), (0.5, 0.1), (0.8, 0.02)])
+def test_levels_over_samples_outside_keep_thresholds_at_any_share_of_members(
+    kind: type[Lira | Calibrated], share: float, shifted: float
+) -> None:
+    reached = dict[str, list[float]]()
+    areas = dict[str, list[float]]()
+    for seed in range(4):
+        judged, outside = skewed(share, seed)
+        for scorer in (kind(), kind(level="outside")):
+            assert scorer.by_population == (scorer.level == "outside")
+            if scorer.by_population:
+                scorer.know(outside[0], outside[1:])
+            scorer.fit(judged[1:])
+            guesses = scorer.score(judged[0], judged[1:])
+            rates = membership_scores(guesses, judged[0].members, judged[0].groups).thresholds
+            assert rates is not None
+            reached.setdefault(scorer.level, []).append(rates.transferred[0].achieved_fpr.value or 0.0)
+            areas.setdefault(scorer.level, []).append(auc(guesses.scores, judged[0].members))
+    assert np.mean(reached["evaluated"]) == pytest.approx(shifted, abs=0.04)
+    # 100 to 400 non-members in each of four worlds.
+    assert np.mean(reached["outside"]) == pytest.approx(0.1, abs=0.05)
+    assert np.mean(areas["evaluated"]) == pytest.approx(np.mean(areas["outside"]), abs=0.03)
+
+
+def test_a_level_outside_needs_samples_and_an_attack_that_takes_levels_out() -> None:
+    _, shadows, _, _ = fleet(4)
+    for kind in (Lira, Calibrated):
+        scorer = kind(level="outside")
+        scorer.know(None, [])
+        with pytest.raises(InputError, match="level outside needs samples outside"):
+            scorer.fit(shadows)
+        with pytest.raises(InputError, match="level=outside has no effect without standardise"):
+            kind(level="outside", standardise=False)
 
 
 def test_too_few_shadows_are_one_line() -> None:
