@@ -14,6 +14,7 @@ from tqdm import tqdm
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
 from seg_mia.models.heads import class_count
+from seg_mia.results.robustness import WorstCase
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,11 @@ class Perturbation(ABC):
     def radii(self) -> tuple[float, ...]:
         """Radii of an attack in several balls, in grey levels of 8 bits; empty otherwise."""
         return ()
+
+    @property
+    def worst_case(self) -> WorstCase | None:
+        """Effort of an attack that keeps each image's strongest iterate in a ball; None for others."""
+        return None
 
     def fit(self, model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Fit the attack for one network to images that it is not evaluated on.

@@ -66,6 +66,7 @@ def image_results(
         parallel_losses=attack.parallel_losses if attack else None,
         members=attack.members if attack else (),
         radii=attack.radii if attack else (),
+        worst_case=attack.worst_case if attack else None,
         fooled=attack.settings["fooled"] if attack and attack.radii else 0.5,
         attack=settings,
         victim=victim,

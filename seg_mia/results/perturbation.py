@@ -12,6 +12,7 @@ from seg_mia.results.robustness import (
     MinimalNorms,
     RobustnessCurve,
     SanityCheck,
+    WorstCase,
 )
 
 FUSED = "fused"
@@ -91,6 +92,7 @@ class PerturbationSummary(Result):
         curve: Dice over the radius, of an attack in several balls.
         fitted: what a universal change was fitted to, in this run.
         sanity: whether the victim's gradients can be followed, where it was checked.
+        worst_case: effort of an attack that keeps each image's strongest iterate on the victim's gradients.
         victim_queries: images that a victim behind a service was asked; None for a network with weights.
     """
 
@@ -114,6 +116,7 @@ class PerturbationSummary(Result):
     curve: RobustnessCurve | None = None
     fitted: FittingSet | None = None
     sanity: SanityCheck | None = None
+    worst_case: WorstCase | None = None
     victim_queries: int | None = None
 
     @property

@@ -178,6 +178,20 @@ class FittingSet(Result):
     units: int
 
 
+class WorstCase(Result):
+    """Effort of an attack that follows the victim's gradients and keeps each image's strongest iterate.
+
+    Attributes:
+        norm: of the ball: linf or l2.
+        radius: of the ball, the largest of several, in grey levels of [0, 1].
+        gradients: per image, by loss; those in smaller balls on the way to the largest included.
+    """
+
+    norm: str
+    radius: float
+    gradients: dict[str, int]
+
+
 class SanityCheck(Result):
     """A short series of attacks on a few images, each of which must not be weaker than another.
 
