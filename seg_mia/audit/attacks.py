@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
 from seg_mia.attacks.certify import Certification
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.settings import AttackEntry, Settings, is_given, shadow_count
 from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
@@ -52,7 +53,8 @@ class PreparedAttack:
 def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     """Return the attacks to run, the blind baseline first; raise InputError for invalid ones."""
     entries = [AttackEntry(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
-    attacks = labelled([checked(entry, settings.scorer, settings.data) for entry in entries], entries)
+    built = [checked(entry, settings.scorer, settings.data) for entry in entries]
+    attacks = labelled(once_checked(built, entries, settings), entries)
     inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
     if settings.shadow is None and any(map(on_shadow, attacks)):
         raise InputError(
@@ -108,6 +110,31 @@ def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:
     if settings.fleet is None or not isinstance(attack.instance, Membership):
         return on_fleet(attack)
     return attack.instance.scorer.needs.queries_judged
+
+
+def once_checked(
+    attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry], settings: Settings
+) -> list[PreparedAttack]:
+    """Return attacks of which one checks whether each victim's gradients can be followed.
+
+    It is the first with gradients that does not set `sanity_images` itself, unless another one sets it.
+
+    Args:
+        attacks: of the audit.
+        entries: their entries in the audit file.
+        settings: of the audit.
+    """
+    stated = [entry.settings.get("sanity_images") for entry in entries]
+    wanted, checking = settings.sanity_images if not any(stated) else 0, list[PreparedAttack]()
+    for attack, entry, own in zip(attacks, entries, stated, strict=True):
+        if not isinstance(attack.instance, WhiteBox) or own is not None:
+            checking.append(attack)
+            continue
+        changed = replace(entry, settings={**entry.settings, "sanity_images": wanted})
+        same = attack.instance.sanity_images == wanted
+        checking.append(attack if same else checked(changed, settings.scorer, settings.data))
+        wanted = 0
+    return checking
 
 
 def labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
