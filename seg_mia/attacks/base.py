@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.following import followed
 from seg_mia.models.heads import class_count
 from seg_mia.results.robustness import WorstCase
 
@@ -190,18 +191,23 @@ class Perturbation(ABC):
 
 
 @contextmanager
-def attack_mode(model: nn.Module) -> Iterator[None]:
+def attack_mode(model: nn.Module, *, queries: bool = False) -> Iterator[None]:
     """Enable input gradients, and restore the state of `model` afterwards.
 
     `Trainer.test` may run under inference mode, where `enable_grad` alone has no effect. Normalisation
     statistics and dropout must be frozen. Parameter gradients are disabled: they would cost as much as those
     of the images.
+
+    Args:
+        model: the network.
+        queries: whether its outputs are read as those of a query; otherwise a smoothed network answers with
+            what its gradients belong to (`seg_mia.models.following`).
     """
     modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), followed(not queries):
             yield
     finally:
         for module, training in modes:

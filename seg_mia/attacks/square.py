@@ -68,7 +68,7 @@ def square(
     check_inputs(x, target)
     check_square(epsilon, queries, share)
     draw = torch.Generator().manual_seed(seed)
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
         check_output(logits, target)

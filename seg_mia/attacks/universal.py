@@ -199,7 +199,7 @@ def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor)
             f"a universal change must have the images' {x.shape[1]} channels and {x.ndim - 2} axes, got "
             f"{tuple(change.shape)}; fit one to such images"
         )
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         x, target = usable(x), usable(target)
         images = (x + tiled(change.to(x), x.shape[2:])).clamp(0, 1)
         logits = final(model(images))
