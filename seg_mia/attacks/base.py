@@ -82,6 +82,8 @@ class Perturbation(ABC):
     """Validators of some of the options; they raise InputError for values out of range."""
     surrogate: str | list[str] | None = None
     """Checkpoints or run folders of the attacker's surrogate networks, if any."""
+    others: str | list[str] | None = None
+    """Checkpoints or run folders of other victims that the changed images are shown to, if any."""
     on_surrogate: ClassVar[bool] = False
     """Whether images are crafted on the surrogates alone."""
     fits: ClassVar[bool] = False

@@ -261,6 +261,8 @@ class Universal(WhiteBox):
             it, to evaluate transfer to the victim.
         replace: layers by class path, with the stand-in that provides the gradient of each.
         sanity_images: on how many images to check that the victim's gradients can be followed; 0: none.
+        others: checkpoints, run folders or a fleet's folder of other victims, to which the changed images are
+            shown, too; in an audit `shadow` or `fleet` for its own networks.
         knobs: options of the function.
     """
 
@@ -275,12 +277,13 @@ class Universal(WhiteBox):
         surrogate: str | None = None,
         replace: dict[str, StandIn] | None = None,
         sanity_images: int = 0,
+        others: str | list[str] | None = None,
         **knobs: Any,
     ) -> None:
         self._follow(surrogate, replace, sanity_images)
         self.knobs = knobs
         self.check_knobs()
-        self.fitted = fitted
+        self.fitted, self.others = fitted, others
         self.changes: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
     @property

@@ -65,6 +65,11 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
         raise InputError(
             "an attack with the surrogate fleet needs one; add it to the audit, `fleet: {count: 6}`"
         )
+    if any(on_shadow(attack) and on_fleet(attack) for attack in attacks):
+        raise InputError(
+            "surrogate and others of one attack must be the same networks of the audit, got shadow and "
+            "fleet; use one of them in both, or two attacks"
+        )
     if not inferring:
         return attacks
     learning = [attack for attack in inferring if not by_fleet(attack, settings)]
@@ -191,18 +196,28 @@ def checked(entry: AttackEntry, scorer: Config, data: Config) -> PreparedAttack:
 
 
 def on_shadow(attack: PreparedAttack) -> bool:
-    """Return whether an attack uses the audit's own shadow as surrogate, or all of its shadows."""
-    return isinstance(attack.instance, Perturbation) and attack.instance.surrogate in (SHADOW, [SHADOW])
+    """Return whether an attack uses the audit's own shadow, or all of its shadows, as surrogate or others."""
+    return bool(own_networks(attack, SHADOW))
 
 
 def on_fleet(attack: PreparedAttack) -> bool:
-    """Return whether an attack uses the networks of the audit's fleet as surrogates."""
+    """Return whether an attack uses the networks of the audit's fleet as surrogates or others."""
+    return bool(own_networks(attack, FLEET))
+
+
+def own_networks(attack: PreparedAttack, mark: str) -> list[str]:
+    """Return the options of an attack, `surrogate` and `others`, that stand for an audit's own networks.
+
+    Args:
+        attack: of the audit.
+        mark: SHADOW or FLEET; one surrogate is never of the fleet.
+    """
     instance = attack.instance
-    return (
-        isinstance(instance, Perturbation)
-        and instance.on_surrogate
-        and instance.surrogate in (FLEET, [FLEET])
-    )
+    if not isinstance(instance, Perturbation):
+        return []
+    several = mark == SHADOW or instance.on_surrogate
+    named = ["surrogate"] if several and instance.surrogate in (mark, [mark]) else []
+    return named + (["others"] if instance.others in (mark, [mark]) else [])
 
 
 def prepares(attack: PreparedAttack) -> Preparation | None:

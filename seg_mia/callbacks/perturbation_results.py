@@ -19,6 +19,7 @@ from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.models.service import queries_of
 from seg_mia.results.averages import average
+from seg_mia.results.bounded_mean import other_victims
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.results.orthogonal import OrthogonalSlices
@@ -180,6 +181,11 @@ class PerturbationResults(ImageResults):
             if self.radii
             else None,
             fitted=self.fitted[0] if self.fitted else None,
+            others=other_victims(
+                {name: average(value) for name, value in values.items() if name.startswith("other")},
+                getattr(pl_module, "other_names", ()),
+                len(set(groups)),
+            ),
             sanity=self.sanity[0] if self.sanity else None,
             worst_case=None if getattr(pl_module, "transfers_only", False) else self.worst_case,
             victim_queries=queries_of(pl_module.victim) if isinstance(pl_module.victim, nn.Module) else None,

@@ -166,6 +166,29 @@ class RobustnessCurve(Result):
         return next((point for point in self.points if abs(point.radius - radius) < 1e-3), None)
 
 
+class OtherVictim(Result):
+    """What images changed for one victim do to another.
+
+    Attributes:
+        victim: its run.
+        before: mean Dice of the images before.
+        after: mean Dice after.
+        low: lower end of its 95 % interval over patients.
+        high: upper end.
+    """
+
+    victim: str
+    before: Number
+    after: Number
+    low: Number
+    high: Number
+
+    @property
+    def measure(self) -> Measure:
+        """The Dice after, with its interval."""
+        return Measure(self.after, self.low, self.high)
+
+
 class FittingSet(Result):
     """What a universal change was fitted to: other patients than those it is evaluated on.
 

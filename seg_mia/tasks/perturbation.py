@@ -1,6 +1,6 @@
 """Evaluation of one adversarial attack on one victim model."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,8 +49,10 @@ class PerturbationTest(LightningModule):
         attack: the attack.
         surrogate: the attacker's own network; each image is also attacked on it, and the result transferred
             to the victim.
+        others: other victims by name, which are shown the same changed images.
 
     Attributes:
+        other_names: names of the other victims, whose measures are `otherN.dice`, N from 1.
         source: network on which the images are crafted: the surrogate of an attack on surrogates, or if the
             attack needs gradients and the victim gives none, else the victim.
 
@@ -59,16 +61,22 @@ class PerturbationTest(LightningModule):
     """
 
     def __init__(
-        self, victim: nn.Module, attack: Perturbation, *, surrogate: nn.Module | None = None
+        self,
+        victim: nn.Module,
+        attack: Perturbation,
+        *,
+        surrogate: nn.Module | None = None,
+        others: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        self.other_names, self.others = list(others or {}), nn.ModuleList((others or {}).values())
         self.victim = victim
         self.attack = attack
         self.surrogate = surrogate
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
         self.classes: int | None = None
-        self.source, self.halving = victim, Halving(victim, surrogate)
+        self.source, self.halving = victim, Halving(victim, surrogate, *self.others)
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
         elif isinstance(attack, WhiteBox) and not gives_gradients(victim):
@@ -100,7 +108,7 @@ class PerturbationTest(LightningModule):
     def on_test_start(self) -> None:
         """Choose the target masks; write their similarities if these determine the choice."""
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
-        for network in (self.victim, self.surrogate):
+        for network in (self.victim, self.surrogate, *self.others):
             if network is not None:
                 check_one_sample(network, data)
         self.attack.check(self.source)
@@ -150,6 +158,7 @@ class PerturbationTest(LightningModule):
             **against_target(target, clean=before, prediction=then, coarse=coarse, classes=classes),
             **distortion(batch.image, adversarial.images, where=self._perturbed(batch)),
             **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
+            **self._on_others(batch, adversarial.images),
             **self._stopped(batch, adversarial),
         }
         return {
@@ -219,6 +228,15 @@ class PerturbationTest(LightningModule):
             {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, epsilon=EPSILON
         )
 
+    def _on_others(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        """Return the Dice of other victims on the images before and after."""
+        values = {}
+        for number, network in enumerate(self.others, 1):
+            for name, shown in (("dice_clean", batch.image), ("dice", images)):
+                maps, classes = self._predicted(network, batch, shown)
+                values[f"other{number}.{name}"] = foreground_dice(maps, batch.mask, classes)
+        return values
+
     def _transferred(
         self, batch: Batch, target: Tensor, classes: int, crafted: Adversarial | None
     ) -> dict[str, Tensor]:
@@ -272,6 +290,16 @@ def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module
         )
     networks = [load_victim(file, trust=trust) for file in files]
     return networks[0] if len(networks) == 1 else Surrogates(networks)
+
+
+def load_others(attack: Perturbation, *, trust: Collection[str]) -> dict[str, nn.Module]:
+    """Return the other victims of an attack by their runs' names; raise InputError for one named twice."""
+    files = [] if attack.others is None else surrogate_files(attack.others)
+    if len(set(files)) < len(files):
+        raise InputError(f"others must be different runs, got {attack.others}; name each once")
+    names = ["/".join(file.parts[-4:-2]) or file.name for file in files]
+    unique = names if len(set(names)) == len(names) else [f"{n}. {name}" for n, name in enumerate(names, 1)]
+    return {name: load_victim(file, trust=trust) for name, file in zip(unique, files, strict=True)}
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
