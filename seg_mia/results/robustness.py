@@ -22,29 +22,47 @@ class LabelChange(Result):
         images: how many have both Dice: those that show the label, or where it is predicted before and after.
         before: mean Dice before, over these images; None if there are none.
         after: mean Dice after, over the same images.
+        iou_before: mean IoU with the truth before, over the same images; None where it was not measured.
+        iou_after: mean IoU after.
     """
 
     label: str
     images: int
     before: Number
     after: Number
+    iou_before: Number = None
+    iou_after: Number = None
 
 
 def label_changes(values: Mapping[str, Tensor]) -> list[LabelChange]:
-    """Return the Dice of each label before and after, where there are several.
+    """Return the Dice and the IoU of each label before and after, where there are several.
 
     Args:
-        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined.
+        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined, and the
+            same of `truth_iou`, if it was measured.
     """
     beginning, rows = "dice_clean_", list[LabelChange]()
-    for name, clean in values.items():
+    for name in values:
         if not name.startswith(beginning):
             continue
         label = name.removeprefix(beginning)
-        attacked = values[f"dice_adversarial_{label}"]
-        both = ~(clean.isnan() | attacked.isnan())
-        before, after = (float(dice[both].mean()) if both.any() else None for dice in (clean, attacked))
-        rows.append(LabelChange(label=label, images=int(both.sum()), before=before, after=after))
+        before, after = values[name], values[f"dice_adversarial_{label}"]
+        both = ~(before.isnan() | after.isnan())
+        ious = [values.get(f"truth_iou_{when}_{label}") for when in ("clean", "adversarial")]
+        means = [
+            None if part is None or not both.any() else float(part[both].mean())
+            for part in (before, after, *ious)
+        ]
+        rows.append(
+            LabelChange(
+                label=label,
+                images=int(both.sum()),
+                before=means[0],
+                after=means[1],
+                iou_before=means[2],
+                iou_after=means[3],
+            )
+        )
     return rows
 
 

@@ -26,6 +26,7 @@ from seg_mia.metrics.overlap import (
     foreground_dice,
     foreground_dice_per_class,
     foreground_iou,
+    foreground_iou_per_class,
     foreground_names,
     mean_iou,
     pixel_accuracy,
@@ -303,16 +304,19 @@ def load_others(attack: Perturbation, *, trust: Collection[str]) -> dict[str, nn
 
 
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after the attack, and that of each of several labels."""
+    """Return the foreground Dice before and after the attack; of several labels each one's Dice and IoU."""
     values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
     }
     for name, maps in (("clean", clean), ("adversarial", prediction)):
         if label_names(classes) or classes > 2:
-            per_label = foreground_dice_per_class(maps, mask, classes).unbind(1)
-            labels = zip(foreground_names(classes), per_label, strict=True)
-            values |= {f"dice_{name}_{label}": dice for label, dice in labels}
+            for measure, overlap in (
+                ("dice", foreground_dice_per_class),
+                ("truth_iou", foreground_iou_per_class),
+            ):
+                labels = zip(foreground_names(classes), overlap(maps, mask, classes).unbind(1), strict=True)
+                values |= {f"{measure}_{name}_{label}": value for label, value in labels}
     return values
 
 
