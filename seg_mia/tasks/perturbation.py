@@ -217,8 +217,11 @@ class PerturbationTest(LightningModule):
         return {"no_gradient": torch.cat(parts)}
 
     def _checked(self, batch: Batch) -> SanityCheck | None:
-        """Return whether the victim's gradients can be followed, on the first images, if asked for."""
-        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images:
+        """Return whether the victim's gradients can be followed, on the first images, if asked for.
+
+        None for images that are crafted on a surrogate: its gradients say nothing of the victim.
+        """
+        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images or self.transfers_only:
             return None
         first = Batch(*(values[: self.attack.sanity_images] for values in batch))
         model = self.attack.differentiable(self.source)
