@@ -146,7 +146,7 @@ def test_an_attack_sees_the_same_function_at_every_iterate() -> None:
 
 def test_gradients_are_the_same_in_parts_of_any_size() -> None:
     torch.manual_seed(0)
-    x, gradients = torch.rand(2, 1, 4, 5), []
+    x, gradients = torch.rand(2, 1, 4, 5), list[Tensor]()
     for batch in (16, 5, 1):
         sizes = list[int]()
         network = Recording(sizes)

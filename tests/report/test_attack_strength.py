@@ -69,7 +69,7 @@ def test_strength_goes_by_losses_gradients_and_radius(made: dict[str, Any], enou
 
 
 def test_attacks_in_one_ball_on_the_same_images_count_together() -> None:
-    halves = [strong(worst_case=effort(**{name: 50})) for name in ("dice", "balanced_cross_entropy")]
+    halves = [strong(worst_case=effort(dice=50)), strong(worst_case=effort(balanced_cross_entropy=50))]
     halves[1] |= {"name": "apgd", "label": "apgd"}
     halves[1]["results"] |= {"dice_adversarial": mean(0.785)}
     assert judged(*halves)[0].word == "Withstood"
