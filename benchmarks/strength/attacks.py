@@ -27,7 +27,7 @@ from seg_mia.attacks.sea import MEMBERS, sea
 from seg_mia.attacks.square import square
 from seg_mia.attacks.targets import random_other
 from seg_mia.attacks.transfer import transfer
-from seg_mia.attacks.universal import apply_universal, fit_universal
+from seg_mia.attacks.universal import TILES, apply_universal, fit_universal
 from seg_mia.metrics.certificates import abstained, certified_dice, radius
 from seg_mia.metrics.distance import linf_norm
 from seg_mia.models.heads import class_count, final
@@ -107,7 +107,7 @@ def within(attacked: Attacked, surrogate: Attacked | None, epsilon: float, budge
         yield Part(name, f"{name} {255 * epsilon:g} of {count}", partial(_attacked, attacked, attack))
     if len(attacked.others.images):
         name = "`universal`, fitted to others"
-        yield Part(name, f"{name} {255 * epsilon:g}", partial(_universal, attacked, epsilon))
+        yield Part(name, f"{name} {255 * epsilon:g} {TILES}", partial(_universal, attacked, epsilon))
     if surrogate is not None:
         crafted = partial(transfer, surrogate.followed, *shown, **paced)
         name = f"`transfer` from {surrogate.name}"
@@ -121,7 +121,7 @@ def _attacked(attacked: Attacked, attack: Callable[..., Adversarial]) -> Values:
 
 def _universal(attacked: Attacked, epsilon: float) -> Values:
     followed = attacked.followed
-    change = fit_universal(followed, *attacked.others, epsilon=epsilon, step_size=epsilon / 4, tiles=(8,))
+    change = fit_universal(followed, *attacked.others, epsilon=epsilon, step_size=epsilon / 4)
     return judged(attacked, apply_universal(followed, *attacked.shown, change).images)
 
 

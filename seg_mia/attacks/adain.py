@@ -92,7 +92,7 @@ def adain(
     _check(organs, ssim_floor, feather)
     strengths = strengths_of(noise_mu, noise_sigma)
     knobs = Texture(**levels)
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
         check_output(logits, target)

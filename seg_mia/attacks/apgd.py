@@ -23,6 +23,7 @@ from seg_mia.errors import InputError
 from seg_mia.losses import Loss
 from seg_mia.metrics.shapes import per_image
 from seg_mia.models.heads import final
+from seg_mia.results.robustness import WorstCase
 
 STAGES = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))
 """Radius of each stage in units of epsilon, and its share of the steps (SEA, section 3.3)."""
@@ -252,6 +253,12 @@ class Apgd(WhiteBox):
     attacker_knowledge = "weights"
     function = staticmethod(apgd)
     checks = (check_radius, check_steps)
+
+    @property
+    def worst_case(self) -> WorstCase:
+        """All steps, with the loss."""
+        made = self.settings
+        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients={made["loss"]: made["steps"]})
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `apgd` with a progress bar."""

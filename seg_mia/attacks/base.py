@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.labels import IGNORE
+from seg_mia.models.following import followed
 from seg_mia.models.heads import class_count
+from seg_mia.results.robustness import WorstCase
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Perturbation(ABC):
     """Validators of some of the options; they raise InputError for values out of range."""
     surrogate: str | list[str] | None = None
     """Checkpoints or run folders of the attacker's surrogate networks, if any."""
+    others: str | list[str] | None = None
+    """Checkpoints or run folders of other victims that the changed images are shown to, if any."""
     on_surrogate: ClassVar[bool] = False
     """Whether images are crafted on the surrogates alone."""
     fits: ClassVar[bool] = False
@@ -155,6 +159,11 @@ class Perturbation(ABC):
         """Radii of an attack in several balls, in grey levels of 8 bits; empty otherwise."""
         return ()
 
+    @property
+    def worst_case(self) -> WorstCase | None:
+        """Effort of an attack that keeps each image's strongest iterate in a ball; None for others."""
+        return None
+
     def fit(self, model: nn.Module, x: Tensor, target: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Fit the attack for one network to images that it is not evaluated on.
 
@@ -184,18 +193,23 @@ class Perturbation(ABC):
 
 
 @contextmanager
-def attack_mode(model: nn.Module) -> Iterator[None]:
+def attack_mode(model: nn.Module, *, queries: bool = False) -> Iterator[None]:
     """Enable input gradients, and restore the state of `model` afterwards.
 
     `Trainer.test` may run under inference mode, where `enable_grad` alone has no effect. Normalisation
     statistics and dropout must be frozen. Parameter gradients are disabled: they would cost as much as those
     of the images.
+
+    Args:
+        model: the network.
+        queries: whether its outputs are read as those of a query; otherwise a smoothed network answers with
+            what its gradients belong to (`seg_mia.models.following`).
     """
     modes = [(module, module.training) for module in model.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), followed(not queries):
             yield
     finally:
         for module, training in modes:

@@ -87,7 +87,7 @@ def certify(
     check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
     check_groups(groups, thresholds)
     sets, levels, counts = list[Tensor](), list[Tensor](), list[Tensor]()
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         for n, image in enumerate(usable(x)):
             ask = partial(class_votes, model, image, sigma=sigma, seed=seed, batch=batch)
             with prompts_from(usable(mask)[n : n + 1]):

@@ -19,7 +19,7 @@ from seg_mia.attacks.fusion import AttackState, Keep, SuccessCriterion, fused
 from seg_mia.attacks.targets import Directed
 from seg_mia.errors import InputError
 from seg_mia.losses import SURROGATES, SurrogateName
-from seg_mia.models.heads import heads
+from seg_mia.models.heads import heads_alike
 
 ALL: tuple[SurrogateName, ...] = tuple(SURROGATES)
 
@@ -54,7 +54,7 @@ def medis(
 
     Args:
         model: maps images in [0, 1] to logits (N, K, *s), or to a tuple of them with the final head first.
-            Losses use all heads, success the final one.
+            Losses use all heads, smaller ones at the final one's size; success the final one.
         x: images (N, C, *S) in [0, 1].
         target: class indices (N, *s), 255 where the prediction is unconstrained: the target mask, or,
             untargeted, the ground truth.
@@ -123,7 +123,7 @@ def _begin(
 ) -> None:
     """Take the first step of all losses' runs, with one shared pass through the network."""
     x = state.x[images].requires_grad_()
-    output = heads(model(x))
+    output = heads_alike(model(x))
     target = state.target[images]
     check_output(output[0], target)
     indices = state.all_of(images)
@@ -148,7 +148,7 @@ def _advance(
 ) -> None:
     """Evaluate iterate n of the runs `part` (m,) and step the active ones, all losses in one pass."""
     images = state.image[part].requires_grad_(not last)
-    output = heads(model(images))
+    output = heads_alike(model(images))
     state.measure(part, output[0].detach(), n)
     going = state.active[part]
     if last or not going.any():

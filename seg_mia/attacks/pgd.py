@@ -11,6 +11,7 @@ from seg_mia.attacks.best import Best
 from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName, comparable
 from seg_mia.attacks.targets import Directed
 from seg_mia.models.heads import final
+from seg_mia.results.robustness import WorstCase
 
 Keep = Literal["best", "last"]
 
@@ -175,6 +176,19 @@ def cospgd(
     )  # fmt: skip
 
 
+class _Steps(Directed):
+    """Several steps in a ball, which are a worst case where the best iterate of each image is kept."""
+
+    @property
+    def worst_case(self) -> WorstCase | None:
+        """All steps, with the loss; None with a target, or for the last iterate."""
+        made = self.settings
+        if self.is_targeted or made["keep"] != "best":
+            return None
+        loss = made.get("loss", self.function.__name__)  # segpgd and cospgd are named as their losses
+        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients={loss: made["steps"]})
+
+
 class Fgsm(Directed):
     """Configurable form of `fgsm`."""
 
@@ -187,7 +201,7 @@ class Fgsm(Directed):
         return fgsm(self.differentiable(model), x, target, **self.knobs)
 
 
-class Pgd(Directed):
+class Pgd(_Steps):
     """Configurable form of `pgd`."""
 
     attacker_knowledge = "weights"
@@ -199,7 +213,7 @@ class Pgd(Directed):
         return pgd(self.differentiable(model), x, target, **self.knobs)
 
 
-class SegPgd(Directed):
+class SegPgd(_Steps):
     """Configurable form of `segpgd`."""
 
     attacker_knowledge = "weights"
@@ -211,7 +225,7 @@ class SegPgd(Directed):
         return segpgd(self.differentiable(model), x, target, **self.knobs)
 
 
-class CosPgd(Directed):
+class CosPgd(_Steps):
     """Configurable form of `cospgd`."""
 
     attacker_knowledge = "weights"

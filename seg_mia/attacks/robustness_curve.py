@@ -23,6 +23,7 @@ from seg_mia.losses import LOSSES
 from seg_mia.metrics.distance import linf_norm
 from seg_mia.metrics.shapes import per_image
 from seg_mia.models.heads import final
+from seg_mia.results.robustness import WorstCase
 
 GREY = 255
 BISECTIONS = 6
@@ -173,6 +174,13 @@ class Curve(WhiteBox):
     def radii(self) -> tuple[float, ...]:
         """The radii, in grey levels of 8 bits."""
         return tuple(self.settings["radii"])
+
+    @property
+    def worst_case(self) -> WorstCase:
+        """The steps in all balls, with each loss; each ball begins at the worst case of the one before."""
+        made = self.settings
+        gradients = dict.fromkeys(made["losses"], made["steps"] * len(self.radii))
+        return WorstCase(norm="linf", radius=max(self.radii) / GREY, gradients=gradients)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `robustness_curve` with a progress bar."""

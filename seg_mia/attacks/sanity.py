@@ -42,7 +42,7 @@ def sanity_values(
     """Return the values (N,) of each image that `sanity_check` averages; arguments and errors as there."""
 
     def left(images: Tensor) -> Tensor:
-        with attack_mode(model), torch.no_grad():
+        with attack_mode(model, queries=True), torch.no_grad():
             return mask_dice(final(model(usable(images))), target)
 
     few = pgd(model, x, target, epsilon=epsilon, step_size=epsilon / 4, steps=STEPS)

@@ -12,6 +12,7 @@ from seg_mia.attacks.objectives import OBJECTIVES, ObjectiveName
 from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.errors import InputError
 from seg_mia.metrics.shapes import per_image
+from seg_mia.results.robustness import WorstCase
 
 MEMBERS: tuple[ObjectiveName, ...] = (
     "balanced_cross_entropy",
@@ -109,6 +110,13 @@ class Sea(WhiteBox):
     def members(self) -> tuple[str, ...]:
         """The losses."""
         return tuple(self.settings["losses"])
+
+    @property
+    def worst_case(self) -> WorstCase:
+        """All steps, with each loss."""
+        made = self.settings
+        gradients = dict.fromkeys(self.members, made["steps"])
+        return WorstCase(norm=made["norm"], radius=made["epsilon"], gradients=gradients)
 
     def run(self, model: nn.Module, x: Tensor, target: Tensor) -> Adversarial:
         """Run `sea` with a progress bar."""

@@ -35,7 +35,7 @@ def square(
     *,
     access: Access = "scores",
     epsilon: float = 8 / 255,
-    queries: int = 1000,
+    queries: int = 5000,
     share: float = 0.8,
     seed: int = 0,
     on_step: Callable[[int], None] | None = None,
@@ -68,7 +68,7 @@ def square(
     check_inputs(x, target)
     check_square(epsilon, queries, share)
     draw = torch.Generator().manual_seed(seed)
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         x, target = usable(x), usable(target)
         logits = final(model(x))
         check_output(logits, target)
@@ -172,7 +172,7 @@ def check_square(epsilon: float, queries: int, share: float) -> None:
     check_radius(epsilon, "linf")
     if queries < 2 or not 0 < share <= 1:
         raise InputError(
-            f"queries must be at least 2, share in (0, 1], got {queries} and {share}; try 1000 and 0.8"
+            f"queries must be at least 2, share in (0, 1], got {queries} and {share}; try 5000 and 0.8"
         )
 
 

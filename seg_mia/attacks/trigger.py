@@ -88,7 +88,7 @@ def trigger(
         InputError: invalid inputs, or a trigger outside the image.
     """
     check_inputs(x, target)
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         clean = usable(x)
         logits = final(model(clean))
         check_output(logits, target)

@@ -199,7 +199,7 @@ def apply_universal(model: nn.Module, x: Tensor, target: Tensor, change: Tensor)
             f"a universal change must have the images' {x.shape[1]} channels and {x.ndim - 2} axes, got "
             f"{tuple(change.shape)}; fit one to such images"
         )
-    with attack_mode(model), torch.no_grad():
+    with attack_mode(model, queries=True), torch.no_grad():
         x, target = usable(x), usable(target)
         images = (x + tiled(change.to(x), x.shape[2:])).clamp(0, 1)
         logits = final(model(images))
@@ -261,6 +261,8 @@ class Universal(WhiteBox):
             it, to evaluate transfer to the victim.
         replace: layers by class path, with the stand-in that provides the gradient of each.
         sanity_images: on how many images to check that the victim's gradients can be followed; 0: none.
+        others: checkpoints, run folders or a fleet's folder of other victims, to which the changed images are
+            shown, too; in an audit `shadow` or `fleet` for its own networks.
         knobs: options of the function.
     """
 
@@ -275,12 +277,13 @@ class Universal(WhiteBox):
         surrogate: str | None = None,
         replace: dict[str, StandIn] | None = None,
         sanity_images: int = 0,
+        others: str | list[str] | None = None,
         **knobs: Any,
     ) -> None:
         self._follow(surrogate, replace, sanity_images)
         self.knobs = knobs
         self.check_knobs()
-        self.fitted = fitted
+        self.fitted, self.others = fitted, others
         self.changes: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
     @property

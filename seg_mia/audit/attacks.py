@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from seg_mia.attacks.base import Perturbation, Preparation
 from seg_mia.attacks.certify import Certification
+from seg_mia.attacks.white_box import WhiteBox
 from seg_mia.audit.settings import AttackEntry, Settings, is_given, shadow_count
 from seg_mia.config.files import Config, find_config
 from seg_mia.config.messages import one_line, refusal
@@ -52,7 +53,8 @@ class PreparedAttack:
 def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     """Return the attacks to run, the blind baseline first; raise InputError for invalid ones."""
     entries = [AttackEntry(entry) if isinstance(entry, str) else entry for entry in settings.attacks]
-    attacks = labelled([checked(entry, settings.scorer, settings.data) for entry in entries], entries)
+    built = [checked(entry, settings.scorer, settings.data) for entry in entries]
+    attacks = labelled(once_checked(built, entries, settings), entries)
     inferring = [attack for attack in attacks if isinstance(attack.instance, Membership)]
     if settings.shadow is None and any(map(on_shadow, attacks)):
         raise InputError(
@@ -62,6 +64,11 @@ def prepared_attacks(settings: Settings) -> list[PreparedAttack]:
     if settings.fleet is None and any(map(on_fleet, attacks)):
         raise InputError(
             "an attack with the surrogate fleet needs one; add it to the audit, `fleet: {count: 6}`"
+        )
+    if any(on_shadow(attack) and on_fleet(attack) for attack in attacks):
+        raise InputError(
+            "surrogate and others of one attack must be the same networks of the audit, got shadow and "
+            "fleet; use one of them in both, or two attacks"
         )
     if not inferring:
         return attacks
@@ -108,6 +115,31 @@ def by_fleet(attack: PreparedAttack, settings: Settings) -> bool:
     if settings.fleet is None or not isinstance(attack.instance, Membership):
         return on_fleet(attack)
     return attack.instance.scorer.needs.queries_judged
+
+
+def once_checked(
+    attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry], settings: Settings
+) -> list[PreparedAttack]:
+    """Return attacks of which one checks whether each victim's gradients can be followed.
+
+    It is the first with gradients that does not set `sanity_images` itself, unless another one sets it.
+
+    Args:
+        attacks: of the audit.
+        entries: their entries in the audit file.
+        settings: of the audit.
+    """
+    stated = [entry.settings.get("sanity_images") for entry in entries]
+    wanted, checking = settings.sanity_images if not any(stated) else 0, list[PreparedAttack]()
+    for attack, entry, own in zip(attacks, entries, stated, strict=True):
+        if not isinstance(attack.instance, WhiteBox) or own is not None:
+            checking.append(attack)
+            continue
+        changed = replace(entry, settings={**entry.settings, "sanity_images": wanted})
+        same = attack.instance.sanity_images == wanted
+        checking.append(attack if same else checked(changed, settings.scorer, settings.data))
+        wanted = 0
+    return checking
 
 
 def labelled(attacks: Sequence[PreparedAttack], entries: Sequence[AttackEntry]) -> list[PreparedAttack]:
@@ -164,18 +196,28 @@ def checked(entry: AttackEntry, scorer: Config, data: Config) -> PreparedAttack:
 
 
 def on_shadow(attack: PreparedAttack) -> bool:
-    """Return whether an attack uses the audit's own shadow as surrogate, or all of its shadows."""
-    return isinstance(attack.instance, Perturbation) and attack.instance.surrogate in (SHADOW, [SHADOW])
+    """Return whether an attack uses the audit's own shadow, or all of its shadows, as surrogate or others."""
+    return bool(own_networks(attack, SHADOW))
 
 
 def on_fleet(attack: PreparedAttack) -> bool:
-    """Return whether an attack uses the networks of the audit's fleet as surrogates."""
+    """Return whether an attack uses the networks of the audit's fleet as surrogates or others."""
+    return bool(own_networks(attack, FLEET))
+
+
+def own_networks(attack: PreparedAttack, mark: str) -> list[str]:
+    """Return the options of an attack, `surrogate` and `others`, that stand for an audit's own networks.
+
+    Args:
+        attack: of the audit.
+        mark: SHADOW or FLEET; one surrogate is never of the fleet.
+    """
     instance = attack.instance
-    return (
-        isinstance(instance, Perturbation)
-        and instance.on_surrogate
-        and instance.surrogate in (FLEET, [FLEET])
-    )
+    if not isinstance(instance, Perturbation):
+        return []
+    several = mark == SHADOW or instance.on_surrogate
+    named = ["surrogate"] if several and instance.surrogate in (mark, [mark]) else []
+    return named + (["others"] if instance.others in (mark, [mark]) else [])
 
 
 def prepares(attack: PreparedAttack) -> Preparation | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from seg_mia.attacks.base import Perturbation
-from seg_mia.audit.attacks import PreparedAttack, on_fleet, on_shadow, prepares
+from seg_mia.audit.attacks import FLEET, SHADOW, PreparedAttack, own_networks, prepares
 from seg_mia.audit.deployed import adoption, has_nonmembers
 from seg_mia.audit.fleet import fleet_requests, opened
 from seg_mia.audit.settings import NnUNetVictim, Settings, Training, VictimRow, shadow_count
@@ -141,9 +141,11 @@ class AuditRequests:
         attack = step.attack
         assert attack is not None
         options = list(attack.options)
-        if on_shadow(attack) or on_fleet(attack):
-            options = [option for option in options if option.name != "attack.surrogate"]
-            options += _surrogates(attack, shadows)
+        if names := [*own_networks(attack, SHADOW), *own_networks(attack, FLEET)]:
+            options = [
+                option for option in options if option.name not in {f"attack.{name}" for name in names}
+            ]
+            options += _own(attack, names, shadows)
         if (preparation := prepares(attack)) is not None:
             options.append(Option(f"--attack.{preparation.option}", str(prepared)))
         options.append(Option("--seed_everything", str(self.settings.seeds[step.round])))
@@ -166,8 +168,8 @@ class AuditRequests:
         )
 
 
-def _surrogates(attack: PreparedAttack, networks: Sequence[Path]) -> Sequence[Option]:
-    """Return the option that names the audit's own networks: all of them, or the first."""
+def _own(attack: PreparedAttack, names: Sequence[str], networks: Sequence[Path]) -> Sequence[Option]:
+    """Return the options that name the audit's own networks: all of them, or the first as one surrogate."""
     several = isinstance(attack.instance, Perturbation) and attack.instance.on_surrogate
-    names = list(map(str, networks))
-    return options_of("attack.", {"surrogate": names if several else names[0]})
+    paths = list(map(str, networks))
+    return options_of("attack.", {name: paths if several or name == "others" else paths[0] for name in names})

@@ -194,6 +194,8 @@ class Settings:
         data: options of the data module for every stage, such as `root`.
         model: options of the victim's and the shadow's task, such as `encoder_weights`.
         scorer: options of every membership classifier, such as `weights`.
+        sanity_images: on how many images the first attack with gradients checks that each victim's gradients
+            can be followed; 0: none, and no resistance to changed images is claimed.
         control: also run each membership attack on a network trained on none of the samples; its AUC must be
             0.5.
         seeds: seeds of the victim's training; one victim, one shadow and all attacks for each.
@@ -225,6 +227,7 @@ class Settings:
     data: Config = field(default_factory=dict)
     model: Config = field(default_factory=dict)
     scorer: Config = field(default_factory=dict)
+    sanity_images: int = 4
     control: bool = False
     seeds: list[int] = field(default_factory=lambda: [0])
     runs: str = "runs"
@@ -332,6 +335,8 @@ def _check(settings: Settings) -> None:
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
         raise InputError(f"seeds must be one or more distinct numbers from 0 to {2**31 - 1}, got {seeds}")
     check_name(settings.name)
+    if settings.sanity_images < 0:
+        raise InputError(f"sanity_images must be at least 0, got {settings.sanity_images}; 4 are enough")
     if not settings.attacks:
         raise InputError(
             "an audit needs at least one attack, got none; name some: --attacks '[asma, mia-type2]'"

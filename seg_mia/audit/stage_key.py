@@ -33,6 +33,8 @@ IMMATERIAL = {"root", "cache", "runs", "workers", "enable_progress_bar"}
 """Settings of locations and reading speed; the content at those locations is included by other means."""
 FOLDERS = {"target_folder", "weights"}
 """Settings that may contain a folder whose files are included."""
+NETWORKS = {"surrogate", "others"}
+"""Settings that name checkpoints, runs or folders of runs."""
 FOREIGN_CLASS = re.compile(r"--(model|data|attack|.*\.network|.*\.class_path)")
 """Options whose value may be a class path."""
 
@@ -136,7 +138,7 @@ def _with_files(value: object, *, trusted: bool, name: str = "") -> object:
         return {key: _with_files(item, trusted=trusted, name=str(key)) for key, item in material.items()}
     if isinstance(value, list):
         return [_with_files(item, trusted=trusted, name=name) for item in value]
-    if name == "surrogate" and trusted and isinstance(value, str) and Path(value).is_dir():
+    if name in NETWORKS and trusted and isinstance(value, str) and Path(value).is_dir():
         return [file_digest(file) for file in surrogate_files(value)]
     if isinstance(value, str) and trusted and 0 < len(value) < 4096:
         return _on_disk(Path(value), folders=name in FOLDERS)
@@ -204,7 +206,7 @@ def _networks(plan: Plan) -> Iterator[tuple[list[str], Callable[[], nn.Module]]]
     trust = plan.request.trust
     files = [plan.checkpoint if plan.card else None, *(shadow.file for shadow in plan.shadows)]
     for option in plan.options:
-        if option.name.endswith(".surrogate") and (named := _value(option)):
+        if option.name.rpartition(".")[2] in NETWORKS and (named := _value(option)):
             files += surrogate_files(named if isinstance(named, list) else str(named))
     for file in filter(None, files):
         paths = foreign(network_spec(read_card(file, trust=trust)))

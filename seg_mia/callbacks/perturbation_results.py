@@ -19,12 +19,13 @@ from seg_mia.data.samples import Batch
 from seg_mia.metrics.per_image import PerImage
 from seg_mia.models.service import queries_of
 from seg_mia.results.averages import average
+from seg_mia.results.bounded_mean import other_victims
 from seg_mia.results.curves import trajectories
 from seg_mia.results.files import cell, file_name, write_bytes, write_csv, write_json, write_rows
 from seg_mia.results.orthogonal import OrthogonalSlices
 from seg_mia.results.perturbation import PerturbationSummary, SuccessRow
 from seg_mia.results.pictures import Tile, draw, magnified, overlay, picture, png
-from seg_mia.results.robustness import FittingSet, SanityCheck, label_changes
+from seg_mia.results.robustness import FittingSet, SanityCheck, WorstCase, label_changes
 from seg_mia.results.strengths import COLUMNS as STRENGTHS
 from seg_mia.results.strengths import heatmaps, strength_means, strength_rows
 from seg_mia.results.success import COLUMNS, cells_of, success_curves, success_rows
@@ -47,6 +48,7 @@ class PerturbationResults(ImageResults):
         members: attacks of an ensemble, if it is one.
         radii: radii of an attack in several balls, in grey levels of 8 bits.
         fooled: share of its clean Dice below which such an attack counts an image as fooled.
+        worst_case: effort of an attack that keeps each image's strongest iterate, if it is one.
         attack: settings of the attack as plain values, for the summary.
         victim: attacked checkpoint, for the summary.
         images: number of images in the panel: the first, or the first valid ones if the attack marks them.
@@ -63,6 +65,7 @@ class PerturbationResults(ImageResults):
         members: Sequence[str] = (),
         radii: Sequence[float] = (),
         fooled: float = 0.5,
+        worst_case: WorstCase | None = None,
         attack: Mapping[str, object],
         victim: str,
         images: int = 8,
@@ -77,6 +80,7 @@ class PerturbationResults(ImageResults):
         self.members, self.sanity = tuple(members), list[SanityCheck]()
         self.radii, self.fooled, self.fitted = tuple(radii), fooled, list[FittingSet]()
         self.attack, self.victim, self.save_images = attack, victim, save_images
+        self.worst_case = worst_case
         self.history = PerImage()
         self.summary: PerturbationSummary | None = None
 
@@ -177,7 +181,13 @@ class PerturbationResults(ImageResults):
             if self.radii
             else None,
             fitted=self.fitted[0] if self.fitted else None,
+            others=other_victims(
+                {name: average(value) for name, value in values.items() if name.startswith("other")},
+                getattr(pl_module, "other_names", ()),
+                len(set(groups)),
+            ),
             sanity=self.sanity[0] if self.sanity else None,
+            worst_case=None if getattr(pl_module, "transfers_only", False) else self.worst_case,
             victim_queries=queries_of(pl_module.victim) if isinstance(pl_module.victim, nn.Module) else None,
         )
         write_json(folder / "summary.json", self.summary.plain())

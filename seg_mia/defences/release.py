@@ -101,7 +101,7 @@ class SmoothedRelease(Release):
         first: draws that choose the class of a pixel.
         draws: draws that test it.
         output: `certified` withholds what is not certified, `votes` gives out all shares.
-        gradient_draws: draws behind an attacker's gradient.
+        gradient_draws: draws behind an attacker's gradient, common to all images and iterates.
         seed: secret seed of the deployer.
         batch: noisy images at once.
     """
@@ -117,7 +117,7 @@ class SmoothedRelease(Release):
         first: int = 10,
         draws: int = 100,
         output: Output = "certified",
-        gradient_draws: int = 8,
+        gradient_draws: int = 16,
         seed: int = 0,
         batch: int = 32,
     ) -> None:

@@ -16,7 +16,7 @@ from seg_mia.data.samples import run_seed
 from seg_mia.defences.release import Release, seen
 from seg_mia.membership.scorers import Scorer
 from seg_mia.tasks.certification import CertificationTest
-from seg_mia.tasks.perturbation import PerturbationTest, load_surrogate
+from seg_mia.tasks.perturbation import PerturbationTest, load_others, load_surrogate
 
 
 def membership_callbacks(scorer: Scorer) -> list[Callback]:
@@ -37,7 +37,12 @@ def image_task(
     """
     if isinstance(attack, Certification):
         return CertificationTest(victim, attack)
-    return PerturbationTest(victim, attack, surrogate=load_surrogate(attack, trust=trust))
+    return PerturbationTest(
+        victim,
+        attack,
+        surrogate=load_surrogate(attack, trust=trust),
+        others=load_others(attack, trust=trust),
+    )
 
 
 def image_results(
@@ -66,6 +71,7 @@ def image_results(
         parallel_losses=attack.parallel_losses if attack else None,
         members=attack.members if attack else (),
         radii=attack.radii if attack else (),
+        worst_case=attack.worst_case if attack else None,
         fooled=attack.settings["fooled"] if attack and attack.radii else 0.5,
         attack=settings,
         victim=victim,

@@ -50,6 +50,11 @@ def foreground_dice_per_class(pred: Tensor, true: Tensor, classes: int) -> Tenso
     return _foreground(dice_per_class(pred, true, classes), classes)
 
 
+def foreground_iou_per_class(pred: Tensor, true: Tensor, classes: int) -> Tensor:
+    """Return the IoU of the foreground classes, (N, classes - 1), or of the labels of sets, (N, labels)."""
+    return _foreground(iou_per_class(pred, true, classes), classes)
+
+
 def foreground_names(classes: int) -> tuple[str, ...]:
     """Return the name of each foreground class, `class1` and so on, or of each label of sets."""
     return label_names(classes) or tuple(f"class{number}" for number in range(1, classes))

@@ -51,6 +51,12 @@ def at_size(logits: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(logits, size=like.shape[2:], mode=mode, align_corners=False)
 
 
+def heads_alike(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return all logits of a network's output at the size of the final head's; same errors as `heads`."""
+    maps = heads(output)
+    return tuple(at_size(head, maps[0]) for head in maps)
+
+
 def class_count(logits: Tensor) -> int:
     """Return the number of classes of logits (N, K, *S): 2 for K = 1, else K; see `measuring`."""
     count, sets = max(2, _checked(logits).shape[1]), _SETS.get()

@@ -6,15 +6,18 @@ away. Memory is bounded by `batch` noisy images.
 """
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import holm
+from seg_mia.models.following import is_followed
 from seg_mia.models.heads import class_count, final, predicted, probabilities
 from seg_mia.models.prompts import prompt_of
 from seg_mia.models.released import Released, content_generator
@@ -29,9 +32,11 @@ class SmoothedNetwork(Released):
 
     Of `first` draws a pixel's class is the one predicted most often. It is released, with its share of
     `draws` further ones, where these certify it (`seg_mia.metrics.certificates.holm`); elsewhere all classes
-    are equally likely, so that the background is predicted. An attacker's gradient is that of the logarithm
-    of the probabilities' mean over `gradient_draws` draws, new ones at every image (expectation over
-    transformation; Athalye et al., ICML 2018), while the output is exact.
+    are equally likely, so that the background is predicted. An attacker who follows gradients is given the
+    logarithm of the probabilities' mean over `gradient_draws` draws (expectation over transformation; Athalye
+    et al., ICML 2018), the same for every image: one smooth function of the image, by which an attack can
+    compare its iterates, whatever else is in the batch. A query, also with gradients, has the exact output.
+    Activations are those of at most `batch` noisy images, computed again for the backward pass.
 
     Args:
         network: network from images to logits.
@@ -41,7 +46,7 @@ class SmoothedNetwork(Released):
         first: draws that choose the class.
         draws: draws that test it.
         output: `certified`, or `votes`: the shares of all classes, nothing withheld.
-        gradient_draws: draws behind a gradient.
+        gradient_draws: draws behind a gradient, common to all images and iterates.
         seed: secret seed of the deployer.
         batch: noisy images at once.
 
@@ -59,22 +64,28 @@ class SmoothedNetwork(Released):
         first: int = 10,
         draws: int = 100,
         output: Output = "certified",
-        gradient_draws: int = 8,
+        gradient_draws: int = 16,
         seed: int = 0,
         batch: int = 32,
     ) -> None:
         super().__init__(network)
         check_smoothing(sigma=sigma, tau=tau, alpha=alpha, first=first, draws=draws, batch=batch)
         if gradient_draws < 1:
-            raise InputError(f"gradient_draws must be at least 1, got {gradient_draws}; try 8")
+            raise InputError(f"gradient_draws must be at least 1, got {gradient_draws}; try 16")
         self.sigma, self.tau, self.alpha, self.first, self.draws = sigma, tau, alpha, first, draws
         self.output, self.gradient_draws, self.seed, self.batch = output, gradient_draws, seed, batch
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits of the same shape: of the mean over common noise for an attack that follows it."""
+        if is_followed() and not self.training:
+            return self._mean(x)
+        return super().forward(x)
 
     def carrier(self, x: Tensor) -> Tensor:
         """Return the logits whose gradient an attacker is given, (N, K, *S)."""
         if not (torch.is_grad_enabled() and x.requires_grad):
             return final(self.network(x))
-        return torch.stack([self._expected(row, image) for row, image in enumerate(x)])
+        return self._mean(x)
 
     def released_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         """Return the logits of the certified classes, or of all votes."""
@@ -100,16 +111,35 @@ class SmoothedNetwork(Released):
                 counts.append(ask(image, draws=draws, stream=stream)[0])
         return torch.stack(counts)
 
-    def _expected(self, row: int, image: Tensor) -> Tensor:
-        """Return the log-odds or log-probabilities of the mean probabilities, (K, *S), with their graph."""
-        content = content_generator(image.detach(), f"{self.seed} {GRADIENT}")
-        copies = noisy(image, self.sigma, self.gradient_draws, content, self.batch)
-        with prompt_of(row):
-            logits = torch.cat([final(self.network(part)).float() for part in copies])
+    def _mean(self, x: Tensor) -> Tensor:
+        """Return the log-odds or log-probabilities of mean probabilities, (N, K, *S), with their graph."""
+        rows = []
+        for row, image in enumerate(x):
+            with prompt_of(row):
+                parts = [self._of_part(image, noise) for noise in self._common(image)]
+            log_p = torch.stack([part for part, _ in parts]).logsumexp(0)
+            rows.append(log_p[1:] - log_p[:1] if parts[0][1] == 1 else log_p)
+        return torch.stack(rows)
+
+    def _common(self, image: Tensor) -> Iterator[Tensor]:
+        """Yield the noise behind gradients, (n, C, *S): the same for all images of one shape."""
+        of_seed = content_generator(torch.empty(0), f"{self.seed} {GRADIENT}")
+        yield from noisy(torch.zeros_like(image), self.sigma, self.gradient_draws, of_seed, self.batch)
+
+    def _of_part(self, image: Tensor, noise: Tensor) -> tuple[Tensor, int]:
+        """Return the log of the class probabilities' sum over noisy copies, (classes, *S), and K."""
+        if not (torch.is_grad_enabled() and image.requires_grad):
+            return self._summed(image, noise)
+        context = copy_context()  # prompts, which the thread of a backward pass on a GPU does not know
+        ask = partial(context.run, self._summed)
+        summed: tuple[Tensor, int] = checkpoint(ask, image, noise, use_reentrant=False)
+        return summed
+
+    def _summed(self, image: Tensor, noise: Tensor) -> tuple[Tensor, int]:
+        logits = final(self.network(image + noise)).float()
         if logits.shape[1] == 1:
-            log_p = functional.logsigmoid(torch.stack((logits, -logits))).logsumexp(1)
-            return log_p[0] - log_p[1]
-        return logits.log_softmax(1).logsumexp(0)
+            return functional.logsigmoid(torch.cat((-logits, logits), 1)).logsumexp(0), 1
+        return logits.log_softmax(1).logsumexp(0), logits.shape[1]
 
 
 def noisy(

@@ -1,9 +1,12 @@
 """Confidence intervals of means of bounded values over few images."""
 
+from collections.abc import Mapping, Sequence
+
 from scipy import stats
 
 from seg_mia.results.base import Average, Measure
 from seg_mia.results.perturbation import PerturbationSummary
+from seg_mia.results.robustness import OtherVictim
 
 TAIL = 0.025
 """Error probability at each end of a 95 % interval."""
@@ -43,6 +46,24 @@ def _end(mean: float, std: float, images: int, worst: float, tail: float) -> flo
     # Never wider than that of values which are all 0 or 1, the most that this mean allows.
     weight = max((images + 2) * middle * (1 - middle) / variance - 1, images + 1)
     return float(stats.beta.ppf(tail, weight * middle, weight * (1 - middle)))
+
+
+def other_victims(results: Mapping[str, Average], names: Sequence[str], units: int) -> list[OtherVictim]:
+    """Return the Dice of other victims, numbered from 1 in the names of measures.
+
+    Args:
+        results: averages by name, `otherN.dice_clean` and `otherN.dice` among them.
+        names: of the victims, in order.
+        units: number of patients.
+    """
+    rows = []
+    for number, name in enumerate(names, 1):
+        after = over_images(results[f"other{number}.dice"], units)
+        before = results[f"other{number}.dice_clean"].mean
+        rows.append(
+            OtherVictim(victim=name, before=before, after=after.value, low=after.low, high=after.high)
+        )
+    return rows
 
 
 def dice_after(summary: PerturbationSummary) -> Measure | None:

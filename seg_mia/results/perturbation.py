@@ -10,8 +10,10 @@ from seg_mia.results.robustness import (
     LabelChange,
     MemberRow,
     MinimalNorms,
+    OtherVictim,
     RobustnessCurve,
     SanityCheck,
+    WorstCase,
 )
 
 FUSED = "fused"
@@ -90,7 +92,9 @@ class PerturbationSummary(Result):
         minimal: the distribution of norms, of an attack that minimises them.
         curve: Dice over the radius, of an attack in several balls.
         fitted: what a universal change was fitted to, in this run.
+        others: Dice of other victims on the same images.
         sanity: whether the victim's gradients can be followed, where it was checked.
+        worst_case: effort of an attack that keeps each image's strongest iterate on the victim's gradients.
         victim_queries: images that a victim behind a service was asked; None for a network with weights.
     """
 
@@ -113,7 +117,9 @@ class PerturbationSummary(Result):
     minimal: MinimalNorms | None = None
     curve: RobustnessCurve | None = None
     fitted: FittingSet | None = None
+    others: list[OtherVictim] = Field(default_factory=list)
     sanity: SanityCheck | None = None
+    worst_case: WorstCase | None = None
     victim_queries: int | None = None
 
     @property

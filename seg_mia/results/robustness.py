@@ -22,29 +22,47 @@ class LabelChange(Result):
         images: how many have both Dice: those that show the label, or where it is predicted before and after.
         before: mean Dice before, over these images; None if there are none.
         after: mean Dice after, over the same images.
+        iou_before: mean IoU with the truth before, over the same images; None where it was not measured.
+        iou_after: mean IoU after.
     """
 
     label: str
     images: int
     before: Number
     after: Number
+    iou_before: Number = None
+    iou_after: Number = None
 
 
 def label_changes(values: Mapping[str, Tensor]) -> list[LabelChange]:
-    """Return the Dice of each label before and after, where there are several.
+    """Return the Dice and the IoU of each label before and after, where there are several.
 
     Args:
-        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined.
+        values: by name, (n,): `dice_clean_LABEL` and `dice_adversarial_LABEL`, NaN where undefined, and the
+            same of `truth_iou`, if it was measured.
     """
     beginning, rows = "dice_clean_", list[LabelChange]()
-    for name, clean in values.items():
+    for name in values:
         if not name.startswith(beginning):
             continue
         label = name.removeprefix(beginning)
-        attacked = values[f"dice_adversarial_{label}"]
-        both = ~(clean.isnan() | attacked.isnan())
-        before, after = (float(dice[both].mean()) if both.any() else None for dice in (clean, attacked))
-        rows.append(LabelChange(label=label, images=int(both.sum()), before=before, after=after))
+        before, after = values[name], values[f"dice_adversarial_{label}"]
+        both = ~(before.isnan() | after.isnan())
+        ious = [values.get(f"truth_iou_{when}_{label}") for when in ("clean", "adversarial")]
+        means = [
+            None if part is None or not both.any() else float(part[both].mean())
+            for part in (before, after, *ious)
+        ]
+        rows.append(
+            LabelChange(
+                label=label,
+                images=int(both.sum()),
+                before=means[0],
+                after=means[1],
+                iou_before=means[2],
+                iou_after=means[3],
+            )
+        )
     return rows
 
 
@@ -166,6 +184,29 @@ class RobustnessCurve(Result):
         return next((point for point in self.points if abs(point.radius - radius) < 1e-3), None)
 
 
+class OtherVictim(Result):
+    """What images changed for one victim do to another.
+
+    Attributes:
+        victim: its run.
+        before: mean Dice of the images before.
+        after: mean Dice after.
+        low: lower end of its 95 % interval over patients.
+        high: upper end.
+    """
+
+    victim: str
+    before: Number
+    after: Number
+    low: Number
+    high: Number
+
+    @property
+    def measure(self) -> Measure:
+        """The Dice after, with its interval."""
+        return Measure(self.after, self.low, self.high)
+
+
 class FittingSet(Result):
     """What a universal change was fitted to: other patients than those it is evaluated on.
 
@@ -176,6 +217,20 @@ class FittingSet(Result):
 
     images: int
     units: int
+
+
+class WorstCase(Result):
+    """Effort of an attack that follows the victim's gradients and keeps each image's strongest iterate.
+
+    Attributes:
+        norm: of the ball: linf or l2.
+        radius: of the ball, the largest of several, in grey levels of [0, 1].
+        gradients: per image, by loss; those in smaller balls on the way to the largest included.
+    """
+
+    norm: str
+    radius: float
+    gradients: dict[str, int]
 
 
 class SanityCheck(Result):

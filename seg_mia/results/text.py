@@ -176,6 +176,10 @@ def attack_headline(
             f"  fitted to {counted(summary.fitted.images, 'image')} of "
             f"{counted(summary.fitted.units, 'other patient')}"
         )
+    lines += [
+        f"  on {other.victim}: Dice {other.before or 0.0:.3f} before, {interval(other.measure)} after"
+        for other in summary.others
+    ]
     if summary.minimal is not None:
         lines.append(f"  {minimal_in_words(summary.minimal)}")
     tables = [success_table(summary.success)] if summary.success else []

@@ -1,6 +1,6 @@
 """Evaluation of one adversarial attack on one victim model."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from seg_mia.metrics.overlap import (
     foreground_dice,
     foreground_dice_per_class,
     foreground_iou,
+    foreground_iou_per_class,
     foreground_names,
     mean_iou,
     pixel_accuracy,
@@ -49,8 +50,10 @@ class PerturbationTest(LightningModule):
         attack: the attack.
         surrogate: the attacker's own network; each image is also attacked on it, and the result transferred
             to the victim.
+        others: other victims by name, which are shown the same changed images.
 
     Attributes:
+        other_names: names of the other victims, whose measures are `otherN.dice`, N from 1.
         source: network on which the images are crafted: the surrogate of an attack on surrogates, or if the
             attack needs gradients and the victim gives none, else the victim.
 
@@ -59,16 +62,22 @@ class PerturbationTest(LightningModule):
     """
 
     def __init__(
-        self, victim: nn.Module, attack: Perturbation, *, surrogate: nn.Module | None = None
+        self,
+        victim: nn.Module,
+        attack: Perturbation,
+        *,
+        surrogate: nn.Module | None = None,
+        others: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        self.other_names, self.others = list(others or {}), nn.ModuleList((others or {}).values())
         self.victim = victim
         self.attack = attack
         self.surrogate = surrogate
         self.fitting: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
         self.fitted: FittingSet | None = None
         self.classes: int | None = None
-        self.source, self.halving = victim, Halving(victim, surrogate)
+        self.source, self.halving = victim, Halving(victim, surrogate, *self.others)
         if attack.on_surrogate and surrogate is not None:
             self.source = surrogate
         elif isinstance(attack, WhiteBox) and not gives_gradients(victim):
@@ -100,7 +109,7 @@ class PerturbationTest(LightningModule):
     def on_test_start(self) -> None:
         """Choose the target masks; write their similarities if these determine the choice."""
         data: SegmentationData = self.trainer.datamodule  # type: ignore[attr-defined]
-        for network in (self.victim, self.surrogate):
+        for network in (self.victim, self.surrogate, *self.others):
             if network is not None:
                 check_one_sample(network, data)
         self.attack.check(self.source)
@@ -150,6 +159,7 @@ class PerturbationTest(LightningModule):
             **against_target(target, clean=before, prediction=then, coarse=coarse, classes=classes),
             **distortion(batch.image, adversarial.images, where=self._perturbed(batch)),
             **self._transferred(batch, target, classes, adversarial if self.transfers_only else None),
+            **self._on_others(batch, adversarial.images),
             **self._stopped(batch, adversarial),
         }
         return {
@@ -207,8 +217,11 @@ class PerturbationTest(LightningModule):
         return {"no_gradient": torch.cat(parts)}
 
     def _checked(self, batch: Batch) -> SanityCheck | None:
-        """Return whether the victim's gradients can be followed, on the first images, if asked for."""
-        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images:
+        """Return whether the victim's gradients can be followed, on the first images, if asked for.
+
+        None for images that are crafted on a surrogate: its gradients say nothing of the victim.
+        """
+        if not isinstance(self.attack, WhiteBox) or not self.attack.sanity_images or self.transfers_only:
             return None
         first = Batch(*(values[: self.attack.sanity_images] for values in batch))
         model = self.attack.differentiable(self.source)
@@ -218,6 +231,15 @@ class PerturbationTest(LightningModule):
         return summarised(
             {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, epsilon=EPSILON
         )
+
+    def _on_others(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        """Return the Dice of other victims on the images before and after."""
+        values = {}
+        for number, network in enumerate(self.others, 1):
+            for name, shown in (("dice_clean", batch.image), ("dice", images)):
+                maps, classes = self._predicted(network, batch, shown)
+                values[f"other{number}.{name}"] = foreground_dice(maps, batch.mask, classes)
+        return values
 
     def _transferred(
         self, batch: Batch, target: Tensor, classes: int, crafted: Adversarial | None
@@ -274,17 +296,30 @@ def load_surrogate(attack: Perturbation, *, trust: Collection[str]) -> nn.Module
     return networks[0] if len(networks) == 1 else Surrogates(networks)
 
 
+def load_others(attack: Perturbation, *, trust: Collection[str]) -> dict[str, nn.Module]:
+    """Return the other victims of an attack by their runs' names; raise InputError for one named twice."""
+    files = [] if attack.others is None else surrogate_files(attack.others)
+    if len(set(files)) < len(files):
+        raise InputError(f"others must be different runs, got {attack.others}; name each once")
+    names = ["/".join(file.parts[-4:-2]) or file.name for file in files]
+    unique = names if len(set(names)) == len(names) else [f"{n}. {name}" for n, name in enumerate(names, 1)]
+    return {name: load_victim(file, trust=trust) for name, file in zip(unique, files, strict=True)}
+
+
 def against_truth(mask: Tensor, *, clean: Tensor, prediction: Tensor, classes: int) -> dict[str, Tensor]:
-    """Return the victim's foreground Dice before and after the attack, and that of each of several labels."""
+    """Return the foreground Dice before and after the attack; of several labels each one's Dice and IoU."""
     values = {
         "dice_clean": foreground_dice(clean, mask, classes),
         "dice_adversarial": foreground_dice(prediction, mask, classes),
     }
     for name, maps in (("clean", clean), ("adversarial", prediction)):
         if label_names(classes) or classes > 2:
-            per_label = foreground_dice_per_class(maps, mask, classes).unbind(1)
-            labels = zip(foreground_names(classes), per_label, strict=True)
-            values |= {f"dice_{name}_{label}": dice for label, dice in labels}
+            for measure, overlap in (
+                ("dice", foreground_dice_per_class),
+                ("truth_iou", foreground_iou_per_class),
+            ):
+                labels = zip(foreground_names(classes), overlap(maps, mask, classes).unbind(1), strict=True)
+                values |= {f"{measure}_{name}_{label}": value for label, value in labels}
     return values
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from seg_mia.attacks.best import mask_dice
-from seg_mia.attacks.frequency import Blocks, Frequency, cosines, frequency
+from seg_mia.attacks.frequency import Blocks, Frequency, Tables, cosines, frequency
 from seg_mia.errors import InputError
 from tests.attacks.networks import discs, trained
 
@@ -65,6 +65,21 @@ def test_a_block_near_the_boundary_is_rounded_across_it() -> None:
     assert result.notes["dice"].item() == 0
     assert np.ptp(result.images.numpy()) < 1e-9
     assert 0.5 / 255 < (result.images - x).max() <= 10 / 8 / 255
+
+
+@pytest.mark.parametrize("tables", ["image", "block"])
+def test_of_several_blocks_those_within_reach_are_rounded_across(tables: Tables) -> None:
+    """Frequencies move by at most 10: of 1016 and 1018 to above 1020, not of 800; 1280 stays above."""
+    levels = torch.tensor([[127, 127.25], [100, 160]], dtype=torch.float64)
+    x = levels.repeat_interleave(8, 0).repeat_interleave(8, 1)[None, None] / 255
+    mask = (x[:, 0] > 0.5).long()
+    result = frequency(Brightness(), x, mask, strongest=20, steps=20, tables=tables)
+    # One block is true foreground, two more become it: the worst case, 2 / (2 + 2).
+    assert result.notes["dice"].item() == pytest.approx(0.5)
+    assert mask_dice(Brightness()(result.images), mask).item() == pytest.approx(0.5)
+    change = 8 * 255 * (result.images - x)
+    assert change.abs().max() <= 10
+    assert (change[0, 0, :8] > 2 - 1e-9).all()
 
 
 def test_each_block_may_have_its_own_table_and_similarity_restrains() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from seg_mia.attacks.apgd import apgd, checkpoints, random_start, stages
+from seg_mia.attacks.asma import asma
 from seg_mia.attacks.ball import Norm
 from seg_mia.attacks.base import Adversarial
 from seg_mia.attacks.best import Best, mask_dice
@@ -127,6 +128,61 @@ def test_apgd_reaches_the_largest_loss_of_a_linear_network(norm: Norm, staged: b
     result = apgd(Linear(), x, mask, steps=60, **options)
     worst = math.log1p(math.exp(-(0.7 * 3 - 0.3 * 4 + 0.25 - fall)))
     assert cross_entropy_loss(Linear()(result.images), mask).item() == pytest.approx(worst, rel=0.01)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+@every_attack
+def test_reaches_the_worst_case_of_a_linear_network_in_l2(attack: Attack, classes: int) -> None:
+    # Every loss falls with every pixel's logit alike, 1.15 at first; in the ball it falls by 0.4 |w|_2 / 4.
+    x, mask = torch.full((2, 2, 4, 4), 0.3).double(), torch.ones(2, 4, 4, dtype=torch.int64)
+    x[:, 0] = 0.7
+    result = attack(Linear(classes), x, mask, norm="l2", epsilon=0.4, steps=40)
+    fallen = 1.15 - Linear()(result.images)
+    assert_close(fallen, torch.full_like(fallen, 0.5), rtol=0.01, atol=0)
+
+
+def least_dice_in_l2(x: Tensor, mask: Tensor, epsilon: float) -> Tensor:
+    """Return the least Dice that any change of that length leaves on `Linear`, (N,).
+
+    Turning a pixel of logit z takes a length of |z| / 5, so the i cheapest pixels of the foreground and the j
+    cheapest of the background turn together if the sum of their squares fits.
+    """
+    lowest = []
+    for logits, truth in zip(Linear()(x)[:, 0], mask, strict=True):
+        costs = [(logits[truth == value] / 5).square().sort().values.cumsum(0) for value in (1, 0)]
+        missed, false = (torch.cat([part.new_zeros(1), part]) for part in costs)
+        possible = missed[:, None] + false <= epsilon**2
+        i, j = torch.arange(len(missed))[:, None], torch.arange(len(false))
+        kept = 2.0 * (len(missed) - 1 - i)
+        lowest.append((kept / (kept + i + j)).masked_fill(~possible, 1).min())
+    return torch.stack(lowest)
+
+
+@every_attack
+def test_no_attack_in_l2_goes_below_the_worst_case_of_pixels_that_differ(attack: Attack) -> None:
+    # The cheapest pixels alone would have to be moved. Attacks that follow a mean over pixels share the
+    # length among more of them, and stay above it: L2 balls are no evidence of resistance in reports.
+    x, mask = linear_data()
+    expected = least_dice_in_l2(x, mask, 0.1)
+    result = attack(Linear(), x, mask, norm="l2", epsilon=0.1, steps=40)
+    dice = mask_dice(Linear()(result.images), mask)
+    assert (dice >= expected - 1e-6).all()
+    assert (dice < mask_dice(Linear()(x), mask) - 0.15).all()
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_asma_reaches_its_target_by_the_least_change(classes: int) -> None:
+    # A pixel of logit z that is to turn moves by |z| / 5, the others not at all.
+    x, mask = linear_data()
+    pattern = (torch.arange(8).view(8, 1) + torch.arange(8)) % 3 == 0
+    target = pattern.long().expand_as(mask).masked_fill(mask == 255, 255)
+    result = asma(Linear(classes), x, target, steps=800, tau=2e-4, beta=0.0)
+    logits, valid = Linear()(x)[:, 0], target != 255
+    reached = (Linear()(result.images)[:, 0] > 0).long() == target
+    assert (reached | ~valid).all()
+    wrong = ((logits > 0).long() != target) & valid
+    least = (logits.square() * wrong).flatten(1).sum(1).sqrt() / 5
+    assert_close((result.images - x).flatten(1).norm(dim=1), least, rtol=0.01, atol=0)
 
 
 @every_attack

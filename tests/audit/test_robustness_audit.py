@@ -21,12 +21,13 @@ attacks:
   - attack: robustness-curve
     settings: {{radii: [4, 16, 64], steps: 4, sanity_images: 2}}
   - attack: universal
-    settings: {{epochs: 2, epsilon: 0.1}}
+    settings: {{epochs: 2, epsilon: 0.1, others: shadow}}
   - attack: transfer
     settings: {{steps: 3, surrogate: shadow}}
   - attack: square
     settings: {{queries: 4, epsilon: 0.0627451}}
 """
+BOTH = "{surrogate: shadow, others: fleet}"
 
 
 @pytest.fixture
@@ -73,6 +74,14 @@ def test_an_audit_builds_the_curve_and_the_attacks_that_are_fitted_or_see_other_
     everyone = {row["id"] for row in rows}
     assert universal["fitted"]["images"] + universal["images"] == len(everyone) == 6
     assert evaluated < everyone
+    with (where[1] / "per_image.csv").open() as file:
+        shown = list(csv.DictReader(file))
+    assert len(universal["others"]) == 2
+    for number, other in enumerate(universal["others"], 1):
+        assert other["victim"].endswith(f"version_{number - 1}") or "shadow" in other["victim"]
+        for name, key in (("before", "dice_clean"), ("after", "dice")):
+            dice_there = [float(row[f"other{number}.{key}"]) for row in shown]
+            assert other[name] == pytest.approx(np.mean(dice_there), abs=1e-6)
     assert np.abs(np.load(where[1] / "universal.npy")).max() <= 0.1
 
     assert len(transfer["attack"]["init_args"]["surrogate"]) == 2
@@ -90,6 +99,11 @@ def test_an_audit_builds_the_curve_and_the_attacks_that_are_fitted_or_see_other_
         (["--attacks", "[transfer]"], "transfer needs the attacker's own network"),
         (["--attacks", "[{attack: transfer, settings: {surrogate: fleet}}]"], "surrogate fleet needs one"),
         (["--attacks", "[{attack: transfer, settings: {surrogate: shadow}}]", "--shadow", "null"], "shadow"),
+        (["--attacks", "[{attack: universal, settings: {others: fleet}}]"], "fleet needs one"),
+        (
+            ["--attacks", f"[{{attack: universal, settings: {BOTH}}}]", "--fleet.count", "6"],
+            "must be the same networks",
+        ),
         (["--attacks", "[{attack: robustness-curve, settings: {radii: [2, 1]}}]"], "ascending"),
         (["--attacks", "[{attack: universal, settings: {fitted: none.npy}}]"], "cannot be read"),
     ],

@@ -116,6 +116,24 @@ def test_attacks_of_one_name_are_told_apart() -> None:
     assert labels == ["asma (steps 3)", "asma (steps 4)", "asma", "asma #2", "medis"]
 
 
+def checking(*attacks: str | AttackEntry, **settings: Any) -> list[int | None]:
+    """Return on how many images each attack checks the gradients, None for one without gradients."""
+    audit = Settings(victim="phantom_victim", attacks=list(attacks), **settings)
+    return [getattr(stage.instance, "sanity_images", None) for stage in prepared_attacks(audit)]
+
+
+def test_one_attack_checks_the_gradients_of_each_victim() -> None:
+    assert checking("asma", "medis") == [4, 0]
+    assert checking("square", "fgsm", "pgd", "robustness-curve") == [None, 4, 0, 0]
+    assert checking("pgd", "apgd", sanity_images=2) == [2, 0]
+    assert checking("pgd", "apgd", sanity_images=0) == [0, 0]
+    stated = {name: AttackEntry("pgd", {"sanity_images": images}) for name, images in (("no", 0), ("yes", 8))}
+    assert checking(stated["no"], "apgd") == [0, 4]
+    assert checking("apgd", stated["yes"]) == [0, 8]
+    with pytest.raises(InputError, match=r"sanity_images must be at least 0, got -1"):
+        read_settings(["--victim", "phantom_victim", "--attacks", "[asma]", "--sanity_images", "-1"])
+
+
 def test_how_long_it_takes_is_said_from_what_it_took_before() -> None:
     now, said = [0.0], list[str]()
     all_steps = [

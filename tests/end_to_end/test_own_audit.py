@@ -151,7 +151,7 @@ def test_own_network_and_own_data_by_configs_alone(capsys: pytest.CaptureFixture
     assert {"mia-global-loss", "mia-type2"} <= {attack["name"] for attack in attacks_of(said)}
     assert any(result["blind"] for result in said["membership"])
     assert any(result["control"] for result in said["membership"])
-    assert {one["name"] for one in said["perturbations"]} == {"pgd", "asma"}
+    assert {one["name"] for one in said["perturbations"]} == {"robustness-curve", "asma"}
     assert all(counts(result) == (8, 8) for result in said["membership"])
     assert all(result["groups"] for result in said["membership"])
     card = read_card(checkpoint_file("runs/my_victim/version_0"), trust=[NETWORK])
@@ -186,6 +186,6 @@ def test_a_network_that_was_trained_elsewhere(capsys: pytest.CaptureFixture[str]
     state = torch.load(checkpoint_file("runs/my_victim/version_0"), weights_only=True)["state_dict"]
     for name, value in network.state_dict().items():
         assert torch.equal(state[f"network.{name}"], value), name
-    run("test", "--attack", "pgd", more=["--data.subset=all"])
-    folder = Path("runs/my_victim/version_0/pgd/version_0")
+    run("test", "--attack", "robustness-curve", more=["--data.subset=all"])
+    folder = Path("runs/my_victim/version_0/robustness-curve/version_0")
     assert len((folder / "per_image.csv").read_text().splitlines()) > 2 * 8

@@ -26,7 +26,7 @@ QUICK = {
 SCORER = {"architecture": "test_resnet", "lr": 3e-3, "batch_size": 8, "epochs": 15}
 BY_FLEET = ("mia-calibrated", "mia-base", "mia-lira")
 """Tested by fleets of smaller networks."""
-LIMITS = {"asma": 4, "medis": 2, "adain": 2}
+LIMITS = {"robustness-curve": 2, "asma": 4, "medis": 2, "adain": 2}
 TEXTURES = """
 base: texture_quick
 trainer: {max_epochs: 1, limit_train_batches: 2, limit_val_batches: 1}

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from seg_mia.attacks.apgd import apgd
+from seg_mia.attacks.base import attack_mode
+from seg_mia.attacks.best import mask_dice
+from seg_mia.attacks.objectives import ObjectiveName
 from seg_mia.errors import InputError
 from seg_mia.metrics.certificates import needed
+from seg_mia.metrics.overlap import foreground_dice
 from seg_mia.models.heads import predicted
 from seg_mia.models.smoothing import SmoothedNetwork, class_votes, noisy
+from tests.attacks.networks import discs, trained
 
 
 class Threshold(nn.Module):
@@ -26,6 +32,18 @@ class Both(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat((5 * (0.5 - x), 5 * (x - 0.5)), 1)
+
+
+class Recording(Threshold):
+    """The first network, which records how many images it is shown."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        return super().forward(x)
 
 
 def upper(z: float) -> float:
@@ -99,6 +117,67 @@ def test_an_attackers_gradient_is_the_mean_probabilitys() -> None:
         at = torch.tensor(grey, dtype=torch.float64, requires_grad=True)
         (expected,) = torch.autograd.grad(odds(at), at)
         assert gradient[0, 0, 0, n].item() == pytest.approx(expected.item(), rel=0.1)
+
+
+def test_an_attack_sees_the_same_function_at_every_iterate() -> None:
+    """Common random numbers: the output at an image depends on nothing but the image."""
+    torch.manual_seed(0)
+    x = torch.rand(3, 1, 4, 5)
+    for network in (Threshold(), Both()):
+        smoothed = SmoothedNetwork(network, draws=20).eval()
+        with attack_mode(smoothed):
+            moved = x.clone().requires_grad_()
+            together = smoothed(moved)
+            (gradient,) = torch.autograd.grad(together.sum(), moved)
+            alone = x[2:].clone().requires_grad_()
+            again = smoothed(alone)
+            (gradient_alone,) = torch.autograd.grad(again.sum(), alone)
+            assert torch.equal(together[2:], again)
+            assert torch.equal(gradient[2:], gradient_alone)
+            assert torch.equal(smoothed(x).detach(), together.detach()), "without a gradient, too"
+            # With the same noise, foreground never becomes less likely as the grey value grows.
+            levels = torch.linspace(0, 1, 200).view(200, 1, 1, 1).expand(200, 1, 4, 5)
+            odds = smoothed(levels)[:, -1:] - (smoothed(levels)[:, :1] if together.shape[1] == 2 else 0)
+            assert (odds.diff(dim=0) >= 0).all()
+        with attack_mode(smoothed, queries=True):
+            assert torch.equal(smoothed(x), smoothed(x.clone().requires_grad_()).detach())
+            assert not torch.equal(smoothed(x), together)
+
+
+def test_gradients_are_the_same_in_parts_of_any_size() -> None:
+    torch.manual_seed(0)
+    x, gradients = torch.rand(2, 1, 4, 5), list[Tensor]()
+    for batch in (16, 5, 1):
+        sizes = list[int]()
+        network = Recording(sizes)
+        smoothed = SmoothedNetwork(network, batch=batch).eval()
+        with attack_mode(smoothed):
+            moved = x.clone().requires_grad_()
+            gradients += torch.autograd.grad(smoothed(moved).sum(), moved)
+        assert max(sizes) == batch
+        assert sum(sizes) == 2 * 2 * 16, (
+            "16 draws for each image, once forward and once again for the gradient"
+        )
+    for gradient in gradients[1:]:
+        assert_close(gradient, gradients[0])
+
+
+@pytest.mark.parametrize("loss", ["dice", "balanced_cross_entropy"])
+def test_what_an_attack_keeps_is_best_on_the_function_it_followed(loss: ObjectiveName) -> None:
+    x, mask = discs(2, seed=3, size=16)
+    smoothed = SmoothedNetwork(trained(), sigma=0.05, draws=8, first=3).eval()
+    seen = list[Tensor]()
+
+    class Watched(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            logits: Tensor = smoothed(image)
+            seen.append(foreground_dice(predicted(logits.detach()), mask, 2))
+            return logits
+
+    result = apgd(Watched(), x, mask, epsilon=0.06, steps=8, loss=loss)
+    assert torch.equal(result.notes["dice"], torch.stack(seen).amin(0))
+    with attack_mode(smoothed):
+        assert torch.equal(mask_dice(smoothed(result.images), mask), result.notes["dice"])
 
 
 def test_training_is_that_of_the_network() -> None:

@@ -19,6 +19,7 @@ from tests.report.audits import (
     audit,
     canaries,
     certified,
+    checked,
     compared,
     fool,
     guess,
@@ -27,6 +28,7 @@ from tests.report.audits import (
     of_attack,
     promise,
     rate,
+    strong,
 )
 from tests.report.test_recipe import weak, with_risk
 from tests.results.recipes import recipe
@@ -107,9 +109,7 @@ def harmless(after: float, *, images: int = 400, std: float = 0.1, **changes: An
 
 def masked() -> dict[str, Any]:
     """Return the check of a victim on which more steps leave a higher Dice."""
-    dice = {"dice": 0.7, "dice_more_steps": 0.8, "dice_larger_radius": 0.6, "dice_best": 0.6}
-    others = {"dice_clean": 0.8, "dice_black_box": 0.7, "dice_unbounded": 0.0}
-    return {"images": 4, "epsilon": 0.03, "zero_gradient": 0} | dice | others
+    return checked(dice_more_steps=0.8)
 
 
 def private(epsilon: float, *, attack: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -158,8 +158,9 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "V1": lambda: audit([fool()], defences=[compared(utility=BLANK)]),
     "V2": lambda: audit([harmless(0.5)]),
     "V3": lambda: audit([harmless(0.79, sanity=masked())]),
-    "V4": lambda: audit([harmless(0.78, images=3, std=0.01)]),
-    "V5": lambda: audit([harmless(0.79)]),
+    "V4": lambda: audit([strong(after=0.78, images=3, std=0.01)]),
+    "V5": lambda: audit([strong()]),
+    "V6": lambda: audit([harmless(0.79)]),
     "P0": lambda: audit([guess()]),
     "P1": lambda: private(3.0, attack=guess(certified=certified(4.0, 5.0))),
     "P2": lambda: audit(

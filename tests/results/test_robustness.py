@@ -31,13 +31,17 @@ def test_labels_before_and_after_are_of_the_same_images() -> None:
         "dice_clean": torch.tensor([0.5, 0.5, 0.5]),
         "dice_clean_core": torch.tensor([0.8, nan, 0.6]),
         "dice_adversarial_core": torch.tensor([0.2, 0.0, 0.4]),  # the attack made a core in the second
+        "truth_iou_clean_core": torch.tensor([0.6, nan, 0.4]),
+        "truth_iou_adversarial_core": torch.tensor([0.1, 0.0, 0.3]),
         "dice_clean_rim": torch.tensor([nan, 0.5, nan]),
         "dice_adversarial_rim": torch.tensor([0.5, nan, nan]),
     }
     core, rim = label_changes(values)
     assert (core.label, core.images) == ("core", 2)
     assert [core.before, core.after] == pytest.approx([0.7, 0.3])
+    assert [core.iou_before, core.iou_after] == pytest.approx([0.5, 0.2])
     assert (rim.images, rim.before, rim.after) == (0, None, None)
+    assert (rim.iou_before, rim.iou_after) == (None, None)
 
 
 def test_members_by_hand() -> None:

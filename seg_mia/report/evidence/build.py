@@ -12,7 +12,7 @@ from seg_mia.report.evidence.attacks import (
 from seg_mia.report.evidence.limits import limits
 from seg_mia.report.evidence.networks import identity, scopes
 from seg_mia.report.evidence.promises import promises
-from seg_mia.report.evidence.robustness import certificates, curves, robustness_rows, signs
+from seg_mia.report.evidence.robustness import certificates, curves, robustness_rows
 from seg_mia.report.evidence.utility import utilities
 from seg_mia.report.load import StoredAudit
 from seg_mia.report.rules.folds_statement import folds
@@ -23,7 +23,6 @@ from seg_mia.results.audit import AuditResult
 from seg_mia.results.evidence import Evidence, Statement
 from seg_mia.results.evidence_measures import Promise
 from seg_mia.results.report import SCHEMA
-from seg_mia.results.sanity import contradictions
 from seg_mia.results.warnings import fails
 
 SPLIT = " The split itself separates members from non-members."
@@ -83,10 +82,9 @@ def _of_row(audit: AuditResult, row: int, promised: Sequence[Promise]) -> list[S
         hardly = any(networks_segment_nothing(result) for result in recipes)
         answers.append(recipe(base._replace(void=void if hardly else ""), recipes))
     answers += [folds(base, result) for result in audit.folds if result.row == row]
-    failed = [f"{result.label}: {sign}." for result in perturbed for sign in signs(result)]
     guarantees = [answer for answer in promised if answer.row == row]
     return [
         *answers,
-        evasion(base._replace(void=nothing.strip()), perturbed, [*failed, *contradictions(perturbed)]),
+        evasion(base._replace(void=nothing.strip()), perturbed),
         promise(base._replace(void=split.strip()), victims, attacks, guarantees),
     ]

@@ -7,34 +7,30 @@ from seg_mia.report.rules.privacy_verdict import Refutation, not_computed, refut
 from seg_mia.report.rules.privacy_verdict import strongest as strongest_proof
 from seg_mia.report.rules.recipe_verdict import adjusted, detectable_auc, single_patients
 from seg_mia.report.rules.recipe_verdict import strength as recipe_strength
-from seg_mia.report.rules.robustness_verdict import (
-    BROKEN_IOU,
-    BROKEN_SHARE,
-    BROKEN_SUCCESS,
-    Evidence,
-    robustness_evidence,
-)
+from seg_mia.report.rules.robustness_verdict import EvasionRule, conclusion
 from seg_mia.report.rules.statement_rules import RELEVANT_AUC
 from seg_mia.report.rules.statements import Row, statement
 from seg_mia.results.audit import Victim
 from seg_mia.results.base import Measure
-from seg_mia.results.evidence import Statement
+from seg_mia.results.evidence import Answer, Statement
 from seg_mia.results.evidence_measures import Promise
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
 from seg_mia.results.recipe import RecipeResult
 from seg_mia.results.tables import interval
 
-BROKEN = {
-    "share of Dice lost": BROKEN_SHARE,
-    "success rate": BROKEN_SUCCESS,
-    "IoU with the attacker's mask": BROKEN_IOU,
+EVASION: dict[EvasionRule, Answer] = {
+    "V0": "absent",
+    "V1": "void",
+    "V2": "evidence",
+    "V3": "unresolvable",
+    "V4": "unresolvable",
+    "V5": "resistance",
+    "V6": "unresolvable",
 }
-"""Effect that resistance must exclude, by the measure."""
+"""The answer that each rule gives."""
 VULNERABLE = "Evidence of vulnerability"
 ON_AVERAGE = "Not resolvable for single patients; resistance on average"
-
-
 LEAST_P = 0.001
 """Smaller p-values are not told apart."""
 
@@ -76,48 +72,18 @@ def recipe(row: Row, results: Sequence[RecipeResult]) -> Statement:
     return statement(row, "recipe", "R5", "resistance", why, measured=measured)
 
 
-def evasion(row: Row, attacks: Sequence[PerturbationResult], signs: Sequence[str]) -> Statement:
+def evasion(row: Row, attacks: Sequence[PerturbationResult]) -> Statement:
     """Answer whether changed images fool a victim.
 
     Args:
         row: the row; its reason for void is that its victims hardly segment.
         attacks: perturbations of the row's victims.
-        signs: signs that an attack failed, in words.
     """
-    if not attacks:
-        why = "No perturbation was run on this victim."
-        return statement(row, "evasion", "V0", "absent", why, measured=("Dice lost", None))
-    pieces = [piece for result in attacks for piece in robustness_evidence(result)]
-    strongest = max(pieces, key=lambda piece: piece.rank, default=None)
-    measured = ("Dice lost", None) if strongest is None else (strongest.measures, strongest.measure)
-    if row.void:
-        return statement(row, "evasion", "V1", "void", row.void, measured=measured)
-    if strongest is not None and strongest.strength:
-        degree = "broken" if strongest.strength == 2 else "weakened"
-        why = f"{strongest.attack}, {strongest_of(len(attacks))}: the segmentation is {degree}."
-        return statement(row, "evasion", "V2", "evidence", why, measured=measured, word=VULNERABLE)
-    if strongest is None or signs:
-        why = " ".join(signs) or "No image counts: no gradient, no change, or one image."
-        return statement(row, "evasion", "V3", "unresolvable", why, measured=measured)
-    reaching = next((piece for piece in pieces if _reaches(piece)), None)
-    if reaching is not None:
-        limit = BROKEN[reaching.measures]
-        why = (
-            f"No effect was shown, but the interval of {reaching.attack}, {reaching.measures} "
-            f"{interval(reaching.measure)}, does not exclude {limit}."
-        )
-        return statement(
-            row, "evasion", "V4", "unresolvable", why, measured=(reaching.measures, reaching.measure)
-        )
-    why = (
-        f"{strongest.attack}, {strongest_of(len(attacks))}, shows no effect, and all intervals exclude the "
-        "threshold of broken."
+    found = conclusion(attacks, void=row.void)
+    word = VULNERABLE if found.rule == "V2" else ""
+    return statement(
+        row, "evasion", found.rule, EVASION[found.rule], found.why, measured=found.measured, word=word
     )
-    return statement(row, "evasion", "V5", "resistance", why, measured=measured)
-
-
-def _reaches(piece: Evidence) -> bool:
-    return piece.measure.high is None or piece.measure.high >= BROKEN[piece.measures]
 
 
 def promise(

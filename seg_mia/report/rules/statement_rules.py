@@ -1,5 +1,6 @@
 """Rules of the statements, in words, and their thresholds."""
 
+from seg_mia.report.rules.attack_strength import LEAST_GRADIENTS, LEAST_LOSSES, LEAST_PER_LOSS
 from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR
 
 RELEVANT_AUC, RELEVANT_TPR = STRONG_AUC, STRONG_TPR
@@ -57,12 +58,15 @@ RULES = {
     "threshold of "
     '"weakened".',
     "V3": "Evasion, not resolvable: no image counts (no gradient, no change, or one image), or there are "
-    "signs of masked gradients.",
-    "V4": "Evasion, not resolvable: no attack has an effect, but the interval of some attack reaches the "
-    "threshold "
-    'of "broken".',
-    "V5": "Evasion, resistance: no attack has an effect, and all intervals end below the threshold of "
-    '"broken".',
+    "signs of masked gradients, from a check or from attacks that contradict each other.",
+    "V4": "Evasion, not resolvable: a strong attack ran and none has an effect, but the interval of some "
+    'attack reaches the threshold of "broken".',
+    "V5": "Evasion, resistance: a strong attack ran, gradients were checked and show no sign of masking, no "
+    'attack has an effect, and all intervals end below the threshold of "broken".',
+    "V6": "Evasion, not resolvable: no attack has an effect, but only weak attacks ran, or gradients were "
+    "not checked. Strong is: each image's worst iterate on the victim's own gradients, in an L-infinity ball "
+    f"of at least 4/255, with {LEAST_LOSSES} losses of at least {LEAST_PER_LOSS} gradients per image each, "
+    f"{LEAST_GRADIENTS} together.",
     "P0": "Promise, absent: not trained with differential privacy, without noise, or only predictions are "
     "given.",
     "P1": "Promise, contradicted: an attack or canaries prove a larger epsilon for the same unit, by "

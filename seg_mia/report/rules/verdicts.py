@@ -6,6 +6,7 @@ samples may be too few, or a better attack may exist.
 
 from collections.abc import Collection, Sequence
 
+from seg_mia.report.rules.attack_strength import LEAST_GRADIENTS, LEAST_LOSSES
 from seg_mia.report.rules.folds_rules import folds_verdict
 from seg_mia.report.rules.leak_verdict import STRONG_AUC, STRONG_TPR, leak
 from seg_mia.report.rules.privacy_verdict import MODERATE_EPSILON, STRONG_EPSILON, privacy
@@ -68,7 +69,11 @@ RULES = {
         f"that of the success rate at {BROKEN_SUCCESS} or above, or that of the IoU with the attacker's mask "
         f"at {BROKEN_IOU} or above and more than {GAINED_IOU} above its value before the attack. Weakened: "
         f"an interval begins above {WEAKENED_SHARE}, {WEAKENED_SUCCESS}, or {GAINED_IOU} above the value "
-        f"before. Withstood: none does. Void: the victim hardly segments, Dice below {LEAST_DICE} on members."
+        "before. Withstood: none does, a strong attack ran, no check shows a sign of masked gradients, and "
+        f"all intervals end below the threshold of broken. Strong is each image's worst iterate in an "
+        f"L-infinity ball of at least 4/255, on the victim's own gradients, with {LEAST_LOSSES} losses and "
+        f"{LEAST_GRADIENTS} gradients per image. Inconclusive: anything else. Void: the victim hardly "
+        f"segments, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
         "Broken: an attack or canaries prove a larger epsilon than guaranteed for the same unit. Otherwise "
