@@ -1,13 +1,18 @@
 """Paired measurements: ratios are right, a result that differs is told, and baselines give the same."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.run import line
-from benchmarks.suite import published
+from benchmarks.suite import asma_pairs, published
+from benchmarks.suite.asma_pairs import Victim, pair_of_doubles, pair_of_floats, pair_of_halves
 from benchmarks.suite.pairs import Pair, measure
+from benchmarks.suite.published import Iterates
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.medis import medis
 from seg_mia.models.style_autoencoder import TextureAutoEncoders
@@ -46,6 +51,71 @@ def test_results_that_differ_meet_no_target() -> None:
     assert not measured.equal
     assert not measured.met
     assert "**results differ**" in line(measured)
+
+
+PAIRS = pytest.mark.parametrize("maker", [pair_of_floats, pair_of_doubles, pair_of_halves])
+Maker = Callable[[Victim, int], Pair]
+STEPS = 8
+
+
+@pytest.fixture
+def attacked() -> Victim:
+    """A trained network, images whose greatest change stays within [0, 1], and masks elsewhere."""
+    x, mask = discs(3, 3)
+    return Victim(trained(), 0.25 + x / 2, mask.roll(8, 2))
+
+
+@PAIRS
+def test_a_loop_of_asma_changes_images_alike(maker: Maker, attacked: Victim) -> None:
+    assert measure(maker(attacked, STEPS), 1).equal
+
+
+def test_the_pair_in_bfloat16_is_rounded(attacked: Victim) -> None:
+    pair = pair_of_halves(attacked, STEPS)
+    assert 1e-4 < pair.difference(pair.ours(), pair.baseline()) < asma_pairs.HALF
+
+
+def test_steps_of_the_pairs_move_the_mask(attacked: Victim) -> None:
+    _, labels = asma_pairs.published_loop(attacked, STEPS)
+    agreeing = (labels == attacked.targets).flatten(2).double().mean(2)
+    assert (agreeing[-1] > agreeing[0] + 0.01).all()
+
+
+def unchanged(images: Tensor) -> Tensor:
+    return images
+
+
+def turned(images: Tensor) -> Tensor:
+    """Change an image into a direction that has nothing to do with the attack."""
+    return images + 0.05 * torch.sin(torch.arange(images.numel()).view_as(images) * 12.9898).to(images)
+
+
+@PAIRS
+@pytest.mark.parametrize("other", [unchanged, turned])
+def test_a_way_that_does_not_attack_fails(
+    maker: Maker, other: Callable[[Tensor], Tensor], attacked: Victim
+) -> None:
+    pair = maker(attacked, STEPS)
+    labels = pair.baseline().labels
+    assert not measure(replace(pair, ours=lambda: Iterates(other(attacked.images), labels)), 1).equal
+
+
+def test_a_change_of_half_the_length_fails(attacked: Victim) -> None:
+    pair = pair_of_halves(attacked, STEPS)
+    images, labels = pair.baseline()
+    shorter = Iterates((images + attacked.images) / 2, labels)
+    assert not measure(replace(pair, ours=lambda: shorter), 1).equal
+
+
+def test_a_pixel_within_rounding_leaves_its_image_out(attacked: Victim) -> None:
+    ours = asma_pairs.attacked(attacked, STEPS)
+    theirs = Iterates(ours.images.clone(), ours.labels.clone())
+    theirs.images[0] += 0.1
+    assert asma_pairs.off_change(attacked, ours, theirs) > 0.1
+    theirs.labels[2, 0, 5, 5] ^= 1
+    assert asma_pairs.off_change(attacked, ours, theirs) == 0
+    theirs.labels[2, 1, 5, 5] ^= 1
+    assert asma_pairs.off_change(attacked, ours, theirs) == float("inf")
 
 
 def test_the_loop_of_medis_needs_the_same_steps() -> None:

@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.suite import published
+from benchmarks.suite import asma_pairs, published
+from benchmarks.suite.asma_pairs import Victim
 from benchmarks.suite.pairs import Pair
 from benchmarks.suite.sizes import Sizes
-from seg_mia.attacks.asma import asma
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.medis import ALL, medis
 from seg_mia.attacks.targets import random_other
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.losses import dice_cross_entropy_loss
-from seg_mia.metrics.overlap import foreground_iou
-from seg_mia.models.heads import predicted
 from seg_mia.models.smp import Smp
 from seg_mia.models.style_autoencoder import TextureAutoEncoders
 
@@ -26,19 +23,9 @@ COMPRESSED = (16, 32, 64, 128, 128)
 """Channels of the compressed texture auto-encoders (Wang et al. 2020)."""
 SHORT = 5
 """Steps of MedIS where every run is followed to its end."""
-
-
 GRID = (0.3, 0.6, 1.0)
 """Factors of mean and deviation in the comment of `lightning_configs/attack/adain.yaml`."""
 Strengths = Sequence[tuple[float, float]]
-
-
-class Victim(NamedTuple):
-    """A briefly trained network, images of others, and another one's mask for each."""
-
-    model: nn.Module
-    images: Tensor
-    targets: Tensor
 
 
 def victim(sizes: Sizes) -> Victim:
@@ -63,7 +50,7 @@ def victim(sizes: Sizes) -> Victim:
 def pairs(sizes: Sizes) -> Iterator[Pair]:
     """Yield the pairs of ASMA, MedIS and texture."""
     trained = victim(sizes)
-    yield from _asma_pairs(trained, sizes.steps)
+    yield from asma_pairs.pairs(trained, sizes.steps)
     yield from _medis_pairs(trained)
     yield from _texture_pairs(sizes)
 
@@ -93,34 +80,6 @@ def _medis_notes(
     model: nn.Module, images: Tensor, target: Tensor, *, history: bool, steps: int
 ) -> dict[str, Tensor]:
     return medis(model, images, target, history=history, steps=steps).notes
-
-
-def _asma_pairs(trained: Victim, steps: int) -> Iterator[Pair]:
-    model, images, targets = trained
-    images = 0.25 + images / 2  # so that clipping, which the published loop measures before, is inactive
-
-    def ours() -> Tensor:
-        return asma(model, images, targets, steps=steps, tau=1e-6, beta=1e-5, keep="last").images
-
-    def ours_in_half() -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return ours()
-
-    def loop() -> Tensor:
-        return published.asma(model, images, targets, steps=steps, tau=1e-6, beta=1e-5)
-
-    def off_iou(ours: Tensor, theirs: Tensor) -> float:
-        with torch.no_grad():
-            reached = [foreground_iou(predicted(model(x)), targets, 2) for x in (ours, theirs)]
-        return float((reached[0] - reached[1]).abs().max())
-
-    def off_change(ours: Tensor, theirs: Tensor) -> float:
-        """Return the norm of the difference as a share of that of the change; rounding may flip a pixel."""
-        return float((ours - theirs).norm() / (theirs - images).norm())
-
-    what = "one image at a time, weights differentiated, a second pass for the IoU, by scikit-learn"
-    yield Pair("ASMA, float32", ours, loop, what, 2.0, off_change, 0.01)
-    yield Pair("ASMA, bfloat16", ours_in_half, loop, f"{what}, in float32", 3.5, off_iou, 0.02)
 
 
 def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]], *, steps: int) -> float:
