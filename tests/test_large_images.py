@@ -27,7 +27,7 @@ from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.tiled import Tiled
 from seg_mia.models.unet3d import UNet3d
 from seg_mia.results.orthogonal import OrthogonalSlices
-from tests.held_memory import held_bytes
+from benchmarks.suite.held_memory import held_bytes
 
 SIDE = 1536
 FLOAT = SIDE * SIDE * 3 * 4
