@@ -32,7 +32,7 @@ def main() -> None:
     print(f"| attack | MiB for each further image | MiB for {given.many} images |\n| --- | --- | --- |")
     for name, attack in ATTACKS.items():
         few, many = (held(attack, given.side, count) for count in (given.few, given.many))
-        print(f"| {name} | {(many - few) / (given.many - given.few):.1f} | {many:.0f} |", flush=True)
+        print(f"| {name} | {(many - few) / (given.many - given.few):.2f} | {many:.1f} |", flush=True)
     ratios = slower(Sizes(side=given.side, images=given.many), repeats=5)
     middle = ratios[len(ratios) // 2]
     print(f"\npgd with checkpointing takes {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) times as long")

@@ -53,16 +53,21 @@ def skipped() -> list[str]:
 
 def pairs(trained: Victim, steps: int) -> Iterator[Pair]:
     """Yield the pairs in float32, in float64 and, where the processor has it, in bfloat16."""
-    quarter = 0.25 + trained.images / 2  # clipping, which the published loop measures before, is inactive
-    trained = trained._replace(images=quarter)
+    trained = unclipped(trained)
     for pair in (pair_of_floats, pair_of_doubles, *([pair_of_halves] if has_bfloat16() else [])):
         yield pair(trained, steps)
+
+
+def unclipped(trained: Victim) -> Victim:
+    """Return the images at half their contrast: clipping, which the loop measures before, is inactive."""
+    return trained._replace(images=0.25 + trained.images / 2)
 
 
 def pair_of_floats(trained: Victim, steps: int) -> Pair:
     """Return the pair in float32, on images that are not clipped."""
     ours, loop = partial(attacked, trained, steps), partial(published_loop, trained, steps)
-    return Pair("ASMA, float32", ours, loop, WHAT, 2.0, partial(off_change, trained), ROUNDED)
+    off, count = partial(off_change, trained), len(trained.images)
+    return Pair("ASMA, float32", ours, loop, WHAT, 2.0, off, ROUNDED, images=count)
 
 
 def pair_of_doubles(trained: Victim, steps: int) -> Pair:
@@ -83,6 +88,7 @@ def pair_of_halves(trained: Victim, steps: int) -> Pair:
         3.5,
         partial(off_direction, trained),
         HALF,
+        images=len(trained.images),
     )
 
 

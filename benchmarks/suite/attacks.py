@@ -28,41 +28,42 @@ GRID = (0.3, 0.6, 1.0)
 Strengths = Sequence[tuple[float, float]]
 
 
-def victim(sizes: Sizes) -> Victim:
-    """Return a network that segments the phantom's liver after a minute of training, on the processor."""
+def victim(sizes: Sizes, device: str = "cpu") -> Victim:
+    """Return a network that segments the phantom's liver after a minute of training on the processor."""
     torch.manual_seed(0)
     count = sizes.images
     data = Phantom(size=sizes.side, patients=4 * (32 + count), slices=1, members=32, nonmembers=count)
     data.setup()
-    model = Smp(encoder="resnet18", channels=1, classes=1)
+    model = Smp(encoder="resnet18", channels=1, classes=1).to(device)
     optimizer = torch.optim.NAdam(model.parameters(), lr=1e-3)
     images, masks = _samples(data, "members")
     order = np.random.default_rng(0)
     for _ in range(sizes.training_steps):
         rows = torch.from_numpy(order.choice(len(images), 8, replace=False))
+        shown, truth = images[rows].to(device), masks[rows].to(device)
         optimizer.zero_grad()
-        dice_cross_entropy_loss(model(images[rows]), masks[rows]).mean().backward()  # type: ignore[no-untyped-call]
+        dice_cross_entropy_loss(model(shown), truth).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     images, masks = _samples(data, "nonmembers")
-    return Victim(model.eval(), images, masks[random_other(len(masks), 0)])
+    return Victim(model.eval(), images.to(device), masks[random_other(len(masks), 0)].to(device))
 
 
 def pairs(sizes: Sizes) -> Iterator[Pair]:
     """Yield the pairs of ASMA, MedIS and texture."""
     trained = victim(sizes)
     yield from asma_pairs.pairs(trained, sizes.steps)
-    yield from _medis_pairs(trained)
-    yield from _texture_pairs(sizes)
+    yield from medis_pairs(trained)
+    yield from texture_pairs(2 * sizes.side, -(-sizes.images // 2))
 
 
-def _medis_pairs(trained: Victim) -> Iterator[Pair]:
+def medis_pairs(trained: Victim) -> Iterator[Pair]:
     """Yield the pairs of runs that end at success, which the published ones outlast, and of equally long.
 
     The target is foreground everywhere, which no image meets before the attack. The image returned is that of
     the first success, which does not depend on later steps.
     """
     model, images, _ = trained
-    target = torch.ones(len(images), *images.shape[2:], dtype=torch.int64)
+    target = torch.ones(len(images), *images.shape[2:], dtype=torch.int64, device=images.device)
     what = "one image and loss after the other, weights differentiated, IoU by scikit-learn"
     for name, history, steps, aim in (("to success", False, 10, 4.0), ("equal steps", True, SHORT, 2.0)):
         yield Pair(
@@ -73,6 +74,7 @@ def _medis_pairs(trained: Victim) -> Iterator[Pair]:
             target=aim,
             difference=partial(_other_counts, steps=steps),
             allowed=0.0,
+            images=len(images),
         )
 
 
@@ -87,22 +89,21 @@ def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]], *, step
     differing = 0
     for name, counts in theirs.items():
         taken = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
-        differing += int((taken.long() != torch.tensor(counts)).sum())
+        differing += int((taken.long().cpu() != torch.tensor(counts)).sum())
     return float(differing)
 
 
 @torch.no_grad()
-def _texture_pairs(sizes: Sizes) -> Iterator[Pair]:
+def texture_pairs(side: int, count: int, device: str = "cpu") -> Iterator[Pair]:
     """Yield the pairs of the published strength and of the grid that the attack's config names.
 
     Slices are twice as wide as elsewhere: patches are searched on features of a sixteenth of the size.
     """
     torch.manual_seed(0)
-    count = -(-sizes.images // 2)
-    autoencoders = TextureAutoEncoders(widths=COMPRESSED).eval()
-    data = Phantom(size=2 * sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
+    autoencoders = TextureAutoEncoders(widths=COMPRESSED).to(device).eval()
+    data = Phantom(size=side, patients=4 * count, slices=1, members=count, nonmembers=count)
     data.setup()
-    images, masks = _samples(data, "nonmembers")
+    images, masks = (part.to(device) for part in _samples(data, "nonmembers"))
     organs = masks * 6
     published_strength = (Texture().noise_mu, Texture().noise_sigma)
     grid = [(mu, sigma) for mu in GRID for sigma in GRID]
@@ -115,6 +116,7 @@ def _texture_pairs(sizes: Sizes) -> Iterator[Pair]:
             3.0,
             _off_level,
             1e-3,
+            images=len(images),
         )
 
 

@@ -136,9 +136,10 @@ def _mean_overlap(target: Labels, prediction: Labels) -> float:
 
 def _semantic(organs: Tensor, image: Tensor) -> Tensor:
     """Return organ ids as grey values, (1, 1, H, W)."""
-    values = np.where(organs.numpy() == 0, 14, organs.numpy())
-    values[image[0].numpy() == 0] = 0
-    return torch.from_numpy(np.uint8(values / 14 * 255)).float().div(255)[None, None]
+    labels = organs.cpu().numpy()
+    values = np.where(labels == 0, 14, labels)
+    values[image[0].cpu().numpy() == 0] = 0
+    return torch.from_numpy(np.uint8(values / 14 * 255)).to(image).div(255)[None, None]
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,7 @@ def _warped(features: Sequence[Tensor], patch: int) -> Tensor:
     scores = functional.conv2d(fused[0], filters / lengths)
     chosen = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), 1)
     pasted = functional.conv_transpose2d(chosen, _patches(style, patch))
-    times = functional.conv_transpose2d(torch.ones_like(scores[:, :1]), torch.ones(1, 1, patch, patch))
+    times = functional.conv_transpose2d(torch.ones_like(scores[:, :1]), scores.new_ones(1, 1, patch, patch))
     return pasted / times
 
 
