@@ -155,6 +155,13 @@ def measured_pairs(
                     yield measure(pair, repeats)
 
 
+def measured_figures(groups: list[str], sizes: Sizes, repeats: int) -> Iterator[Figure]:
+    """Measure the values with limits of some groups."""
+    for group in groups:
+        if group in FIGURES:
+            yield from FIGURES[group](sizes, repeats)
+
+
 def main() -> int:
     """Measure and print."""
     given = arguments()
@@ -175,10 +182,9 @@ def main() -> int:
         print(line(row), flush=True)
     content["pairs"] = [row.plain() for row in rows]
     content["figures"] = []
-    for group in [] if given.only else groups:
-        for figure in FIGURES[group](sizes, repeats) if group in FIGURES else ():
-            content["figures"].append(figure.plain())
-            print(figure_line(figure), flush=True)
+    for figure in measured_figures([] if given.only else groups, sizes, repeats):
+        content["figures"].append(figure.plain())
+        print(figure_line(figure), flush=True)
     print("\nbaselines: " + "; ".join(f"{row.name}: {row.what}" for row in rows))
     if given.json is not None:
         given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -139,12 +139,11 @@ def off_direction(trained: Victim, ours: Iterates, theirs: Iterates) -> float:
     and the difference of the IoU with the target that both reach in the network's own precision.
     """
     model, images, targets = trained
-    changes = [(way.images - images).flatten(1) for way in (ours, theirs)]
-    lengths = [change.norm(dim=1) for change in changes]
+    change, wanted = ((way.images - images).flatten(1) for way in (ours, theirs))
     reached = [foreground_iou(predicted(model(way.images)), targets, 2) for way in (ours, theirs)]
     measures = (
-        1 - cosine_similarity(*changes),
-        (lengths[0] / lengths[1] - 1).abs(),
+        1 - cosine_similarity(change, wanted),
+        (change.norm(dim=1) / wanted.norm(dim=1) - 1).abs(),
         (reached[0] - reached[1]).abs(),
     )
     return float(torch.cat([values.double() for values in measures]).max())

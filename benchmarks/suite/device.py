@@ -42,13 +42,13 @@ def pairs(sizes: Sizes) -> Iterator[Pair]:
     with full_precision():
         trained = victim(sizes)
         halved = asma_pairs.unclipped(trained)
-        found = (
+        found = [
             asma_pairs.pair_of_floats(halved, sizes.steps),
             *attacks.medis_pairs(trained),
             _sea_pair(trained, sizes.steps),
             *attacks.texture_pairs(sizes.device_side, sizes.device_images, sizes.device),
             *_other_forms(halved, sizes.steps),
-        )
+        ]
         for pair in found:
             yield replace(pair, name=f"{pair.name}, {sizes.device_images} images on {sizes.device}")
 
@@ -107,8 +107,10 @@ def _sea_pair(trained: Victim, steps: int) -> Pair:
     model, images, targets = trained
 
     def dice(count: int) -> Tensor:
-        parts = zip(images.split(count), targets.split(count), strict=True)
-        return torch.cat([sea(model, part, mask, steps=steps).notes["dice"] for part, mask in parts])
+        parts = [slice(start, start + count) for start in range(0, len(images), count)]
+        return torch.cat(
+            [sea(model, images[part], targets[part], steps=steps).notes["dice"] for part in parts]
+        )
 
     def off_dice(ours: Tensor, theirs: Tensor) -> float:
         return float((ours - theirs).abs().mean())
