@@ -93,12 +93,14 @@ def waits(work: Callable[[int], object], device: str, steps: int = 4) -> float:
         device: `cuda`, or `cpu` for what would wait.
         steps: iterations of the shorter run.
     """
-    counts = []
+    counts = list[int]()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
     for number in (steps, 2 * steps):
         with profile(activities=activities) as profiled:
             work(number)
-        counts.append(sum(event.count for event in profiled.key_averages() if event.key in WAITING[device]))
+        counts.append(
+            sum(int(event.count) for event in profiled.key_averages() if event.key in WAITING[device])
+        )
     return (counts[1] - counts[0]) / steps
 
 
