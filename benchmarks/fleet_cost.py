@@ -4,17 +4,21 @@ python benchmarks/fleet_cost.py speed --count 16
 python benchmarks/fleet_cost.py memory --count 64
 
 `speed` trains the same networks of the phantom twice: two at a time with a thread each, then one after
-another with two threads. `memory` trains a small fleet and a large one on 1000 samples, and prints the
-highest resident memory of the main process and of its largest worker; it needs Linux.
+another with two threads. The share of the workers' time without a training is read from the records of the
+trainings: it is spent on starting processes, on waiting for the last training, on the audit of the recipe.
+`memory` trains a small fleet and a large one on 1000 samples, and prints the highest resident memory of the
+main process and of its largest worker; it needs Linux.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 SPEED = (
     "--data.patients=512 --data.slices=1 --data.size=64 --data.members=128 --data.nonmembers=128 "
@@ -76,12 +80,28 @@ def highest(pid: int) -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
+class Fleet(NamedTuple):
+    """Seconds that a fleet took, and the share of its workers' time in which they did not train."""
+
+    seconds: float
+    idle: float
+
+
+def trained(folder: Path, options: str, count: int, *, workers: int, threads: int) -> Fleet:
+    """Train a fleet in a new folder; raises SystemExit as `finished`."""
+    seconds, _, _ = finished(command(folder, options, count, workers, threads))
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob(".stages/*.json")]
+    training = sum(record["seconds"] for record in records)
+    return Fleet(seconds, 1 - training / (workers * seconds))
+
+
 def speed(folder: Path, count: int) -> None:
     """Print the time of either way, and their ratio."""
-    side_by_side, _, _ = finished(command(folder / "two", SPEED, count, 2, 1))
-    print(f"{count} networks, two at a time: {side_by_side:.0f} s", flush=True)
-    in_turn, _, _ = finished(command(folder / "one", SPEED, count, 1, 2))
-    print(f"one after another, two threads: {in_turn:.0f} s, ratio {side_by_side / in_turn:.2f}")
+    two = trained(folder / "two", SPEED, count, workers=2, threads=1)
+    print(f"{count} networks, two at a time: {two.seconds:.0f} s, {two.idle:.0%} of it without training")
+    one = trained(folder / "one", SPEED, count, workers=1, threads=2)
+    print(f"one after another, two threads: {one.seconds:.0f} s, {one.idle:.0%} of it without training")
+    print(f"ratio {two.seconds / one.seconds:.2f}")
 
 
 def memory(folder: Path, count: int) -> None:

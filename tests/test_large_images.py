@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from benchmarks.suite.held_memory import held_bytes
 from seg_mia.attacks.pgd import pgd
 from seg_mia.data.base import SegmentationData
 from seg_mia.data.images.reading import image_size, read_image
@@ -27,7 +28,6 @@ from seg_mia.metrics.similarity import mean_absolute, ssim
 from seg_mia.models.tiled import Tiled
 from seg_mia.models.unet3d import UNet3d
 from seg_mia.results.orthogonal import OrthogonalSlices
-from tests.held_memory import held_bytes
 
 SIDE = 1536
 FLOAT = SIDE * SIDE * 3 * 4

@@ -1,17 +1,29 @@
 """Paired measurements: ratios are right, a result that differs is told, and baselines give the same."""
 
+import json
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from benchmarks import run
 from benchmarks.run import line
-from benchmarks.suite import published
-from benchmarks.suite.pairs import Pair, measure
+from benchmarks.suite import asma_pairs, published
+from benchmarks.suite.asma_pairs import Victim, pair_of_doubles, pair_of_floats, pair_of_halves
+from benchmarks.suite.pairs import Figure, Pair, measure
+from benchmarks.suite.published import Iterates
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.medis import medis
 from seg_mia.models.style_autoencoder import TextureAutoEncoders
 from tests.attacks.networks import discs, trained
+
+ROOT = Path(__file__).parents[1]
 
 
 def slept(duration: float, result: float) -> float:
@@ -46,6 +58,121 @@ def test_results_that_differ_meet_no_target() -> None:
     assert not measured.equal
     assert not measured.met
     assert "**results differ**" in line(measured)
+
+
+@pytest.mark.parametrize(("theirs", "code"), [(1.0, 0), (1.2, 1)])
+def test_a_result_that_differs_fails_the_run(
+    theirs: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = [Figure("memory", "MiB", [3.0, 5.0, 4.0], limit=3.5), Figure("share", "", [0.25])]
+    monkeypatch.setattr(run, "GROUPS", {"sleep": lambda _: iter([pair(theirs)])})
+    monkeypatch.setattr(run, "FIGURES", {"limits": lambda *_: iter(limits)})
+    monkeypatch.setattr(sys, "argv", ["run.py", "--quick", "--json", "speed.json"])
+    assert run.main() == code
+    said = capsys.readouterr().out
+    assert ("**results differ**" in said) == bool(code)
+    assert "| memory | 4 MiB (3 to 5, 3) | | | at most 3.5 MiB, **missed** | |" in said  # a miss is no error
+    assert "| share | 0.25 | | |  | |" in said
+    written = json.loads(Path("speed.json").read_text())
+    assert [row["equal"] for row in written["pairs"]] == [not code]
+    assert [row["met"] for row in written["figures"]] == [False, True]
+
+
+def test_a_rate_is_that_of_the_images() -> None:
+    assert "0.5 (8 images/s) | 1 (4 images/s)" in line(
+        replace(measure(pair(1.0), 1), seconds=0.5, baseline_seconds=1.0, images=4)
+    )
+    assert "images/s" not in line(measure(pair(1.0), 1))
+
+
+@pytest.mark.slow
+def test_everything_is_measured_in_small() -> None:
+    words = [sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--device=cpu", "--json=s.json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads(Path("s.json").read_text())
+    names = {row["name"] for row in written["pairs"]}
+    assert {"ASMA, float32", "texture, nine strengths", "membership, four signals", "fit"} <= names
+    assert {"SEA, 2 images on cpu", "ASMA, channels last, 2 images on cpu"} <= names
+    assert ("ASMA, bfloat16" in names) == asma_pairs.has_bfloat16()
+    assert ("left out: ASMA, bfloat16" in done.stdout) != asma_pairs.has_bfloat16()
+    assert all(row["equal"] for row in written["pairs"])
+    figures = {row["name"]: row["median"] for row in written["figures"]}
+    waits = {name: value for name, value in figures.items() if name.startswith("waits")}
+    assert len(waits) == 3
+    assert all(0 <= value < 1000 for value in waits.values())
+    share = "2 networks on cpu, two at a time, share of time without training"
+    assert 0 < figures[share] < 1
+    kept, again = (
+        figures[f"memory of a further image, {name}"] for name in ("pgd", "pgd, --model.checkpointing true")
+    )
+    assert 0 < again < kept
+    assert 0 < figures["--help"] < 60
+
+
+PAIRS = pytest.mark.parametrize("maker", [pair_of_floats, pair_of_doubles, pair_of_halves])
+Maker = Callable[[Victim, int], Pair]
+STEPS = 8
+
+
+@pytest.fixture
+def attacked() -> Victim:
+    """A trained network, images whose greatest change stays within [0, 1], and masks elsewhere."""
+    x, mask = discs(3, 3)
+    return Victim(trained(), 0.25 + x / 2, mask.roll(8, 2))
+
+
+@PAIRS
+def test_a_loop_of_asma_changes_images_alike(maker: Maker, attacked: Victim) -> None:
+    assert measure(maker(attacked, STEPS), 1).equal
+
+
+def test_the_pair_in_bfloat16_is_rounded(attacked: Victim) -> None:
+    pair = pair_of_halves(attacked, STEPS)
+    assert 1e-4 < pair.difference(pair.ours(), pair.baseline()) < asma_pairs.HALF
+
+
+def test_steps_of_the_pairs_move_the_mask(attacked: Victim) -> None:
+    _, labels = asma_pairs.published_loop(attacked, STEPS)
+    agreeing = (labels == attacked.targets).flatten(2).double().mean(2)
+    assert (agreeing[-1] > agreeing[0] + 0.01).all()
+
+
+def unchanged(images: Tensor) -> Tensor:
+    return images
+
+
+def turned(images: Tensor) -> Tensor:
+    """Change an image into a direction that has nothing to do with the attack."""
+    return images + 0.05 * torch.sin(torch.arange(images.numel()).view_as(images) * 12.9898).to(images)
+
+
+@PAIRS
+@pytest.mark.parametrize("other", [unchanged, turned])
+def test_a_way_that_does_not_attack_fails(
+    maker: Maker, other: Callable[[Tensor], Tensor], attacked: Victim
+) -> None:
+    pair = maker(attacked, STEPS)
+    labels = pair.baseline().labels
+    assert not measure(replace(pair, ours=lambda: Iterates(other(attacked.images), labels)), 1).equal
+
+
+def test_a_change_of_half_the_length_fails(attacked: Victim) -> None:
+    pair = pair_of_halves(attacked, STEPS)
+    images, labels = pair.baseline()
+    shorter = Iterates((images + attacked.images) / 2, labels)
+    assert not measure(replace(pair, ours=lambda: shorter), 1).equal
+
+
+def test_a_pixel_within_rounding_leaves_its_image_out(attacked: Victim) -> None:
+    ours = asma_pairs.attacked(attacked, STEPS)
+    theirs = Iterates(ours.images.clone(), ours.labels.clone())
+    theirs.images[0] += 0.1
+    assert asma_pairs.off_change(attacked, ours, theirs) > 0.1
+    theirs.labels[2, 0, 5, 5] ^= 1
+    assert asma_pairs.off_change(attacked, ours, theirs) == 0
+    theirs.labels[2, 1, 5, 5] ^= 1
+    assert asma_pairs.off_change(attacked, ours, theirs) == float("inf")
 
 
 def test_the_loop_of_medis_needs_the_same_steps() -> None:

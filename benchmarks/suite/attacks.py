@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.suite import published
+from benchmarks.suite import asma_pairs, published
+from benchmarks.suite.asma_pairs import Victim
 from benchmarks.suite.pairs import Pair
 from benchmarks.suite.sizes import Sizes
-from seg_mia.attacks.asma import asma
 from seg_mia.attacks.feature_statistics import Texture, retextured
 from seg_mia.attacks.medis import ALL, medis
 from seg_mia.attacks.targets import random_other
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.losses import dice_cross_entropy_loss
-from seg_mia.metrics.overlap import foreground_iou
-from seg_mia.models.heads import predicted
 from seg_mia.models.smp import Smp
 from seg_mia.models.style_autoencoder import TextureAutoEncoders
 
@@ -26,56 +23,47 @@ COMPRESSED = (16, 32, 64, 128, 128)
 """Channels of the compressed texture auto-encoders (Wang et al. 2020)."""
 SHORT = 5
 """Steps of MedIS where every run is followed to its end."""
-
-
 GRID = (0.3, 0.6, 1.0)
 """Factors of mean and deviation in the comment of `lightning_configs/attack/adain.yaml`."""
 Strengths = Sequence[tuple[float, float]]
 
 
-class Victim(NamedTuple):
-    """A briefly trained network, images of others, and another one's mask for each."""
-
-    model: nn.Module
-    images: Tensor
-    targets: Tensor
-
-
-def victim(sizes: Sizes) -> Victim:
-    """Return a network that segments the phantom's liver after a minute of training, on the processor."""
+def victim(sizes: Sizes, device: str = "cpu") -> Victim:
+    """Return a network that segments the phantom's liver after a minute of training on the processor."""
     torch.manual_seed(0)
     count = sizes.images
     data = Phantom(size=sizes.side, patients=4 * (32 + count), slices=1, members=32, nonmembers=count)
     data.setup()
-    model = Smp(encoder="resnet18", channels=1, classes=1)
+    model = Smp(encoder="resnet18", channels=1, classes=1).to(device)
     optimizer = torch.optim.NAdam(model.parameters(), lr=1e-3)
     images, masks = _samples(data, "members")
     order = np.random.default_rng(0)
     for _ in range(sizes.training_steps):
         rows = torch.from_numpy(order.choice(len(images), 8, replace=False))
+        shown, truth = images[rows].to(device), masks[rows].to(device)
         optimizer.zero_grad()
-        dice_cross_entropy_loss(model(images[rows]), masks[rows]).mean().backward()  # type: ignore[no-untyped-call]
+        dice_cross_entropy_loss(model(shown), truth).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     images, masks = _samples(data, "nonmembers")
-    return Victim(model.eval(), images, masks[random_other(len(masks), 0)])
+    return Victim(model.eval(), images.to(device), masks[random_other(len(masks), 0)].to(device))
 
 
 def pairs(sizes: Sizes) -> Iterator[Pair]:
     """Yield the pairs of ASMA, MedIS and texture."""
     trained = victim(sizes)
-    yield from _asma_pairs(trained, sizes.steps)
-    yield from _medis_pairs(trained)
-    yield from _texture_pairs(sizes)
+    yield from asma_pairs.pairs(trained, sizes.steps)
+    yield from medis_pairs(trained)
+    yield from texture_pairs(2 * sizes.side, -(-sizes.images // 2))
 
 
-def _medis_pairs(trained: Victim) -> Iterator[Pair]:
+def medis_pairs(trained: Victim) -> Iterator[Pair]:
     """Yield the pairs of runs that end at success, which the published ones outlast, and of equally long.
 
     The target is foreground everywhere, which no image meets before the attack. The image returned is that of
     the first success, which does not depend on later steps.
     """
     model, images, _ = trained
-    target = torch.ones(len(images), *images.shape[2:], dtype=torch.int64)
+    target = torch.ones(len(images), *images.shape[2:], dtype=torch.int64, device=images.device)
     what = "one image and loss after the other, weights differentiated, IoU by scikit-learn"
     for name, history, steps, aim in (("to success", False, 10, 4.0), ("equal steps", True, SHORT, 2.0)):
         yield Pair(
@@ -86,6 +74,7 @@ def _medis_pairs(trained: Victim) -> Iterator[Pair]:
             target=aim,
             difference=partial(_other_counts, steps=steps),
             allowed=0.0,
+            images=len(images),
         )
 
 
@@ -95,55 +84,26 @@ def _medis_notes(
     return medis(model, images, target, history=history, steps=steps).notes
 
 
-def _asma_pairs(trained: Victim, steps: int) -> Iterator[Pair]:
-    model, images, targets = trained
-    images = 0.25 + images / 2  # so that clipping, which the published loop measures before, is inactive
-
-    def ours() -> Tensor:
-        return asma(model, images, targets, steps=steps, tau=1e-6, beta=1e-5, keep="last").images
-
-    def ours_in_half() -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return ours()
-
-    def loop() -> Tensor:
-        return published.asma(model, images, targets, steps=steps, tau=1e-6, beta=1e-5)
-
-    def off_iou(ours: Tensor, theirs: Tensor) -> float:
-        with torch.no_grad():
-            reached = [foreground_iou(predicted(model(x)), targets, 2) for x in (ours, theirs)]
-        return float((reached[0] - reached[1]).abs().max())
-
-    def off_change(ours: Tensor, theirs: Tensor) -> float:
-        """Return the norm of the difference as a share of that of the change; rounding may flip a pixel."""
-        return float((ours - theirs).norm() / (theirs - images).norm())
-
-    what = "one image at a time, weights differentiated, a second pass for the IoU, by scikit-learn"
-    yield Pair("ASMA, float32", ours, loop, what, 2.0, off_change, 0.01)
-    yield Pair("ASMA, bfloat16", ours_in_half, loop, f"{what}, in float32", 3.5, off_iou, 0.02)
-
-
 def _other_counts(ours: dict[str, Tensor], theirs: dict[str, list[int]], *, steps: int) -> float:
     """Return of how many runs the number of steps to success differs."""
     differing = 0
     for name, counts in theirs.items():
         taken = torch.where(ours[f"{name}.success"] > 0, ours[f"{name}.steps"], steps + 1)
-        differing += int((taken.long() != torch.tensor(counts)).sum())
+        differing += int((taken.long().cpu() != torch.tensor(counts)).sum())
     return float(differing)
 
 
 @torch.no_grad()
-def _texture_pairs(sizes: Sizes) -> Iterator[Pair]:
+def texture_pairs(side: int, count: int, device: str = "cpu") -> Iterator[Pair]:
     """Yield the pairs of the published strength and of the grid that the attack's config names.
 
     Slices are twice as wide as elsewhere: patches are searched on features of a sixteenth of the size.
     """
     torch.manual_seed(0)
-    count = -(-sizes.images // 2)
-    autoencoders = TextureAutoEncoders(widths=COMPRESSED).eval()
-    data = Phantom(size=2 * sizes.side, patients=4 * count, slices=1, members=count, nonmembers=count)
+    autoencoders = TextureAutoEncoders(widths=COMPRESSED).to(device).eval()
+    data = Phantom(size=side, patients=4 * count, slices=1, members=count, nonmembers=count)
     data.setup()
-    images, masks = _samples(data, "nonmembers")
+    images, masks = (part.to(device) for part in _samples(data, "nonmembers"))
     organs = masks * 6
     published_strength = (Texture().noise_mu, Texture().noise_sigma)
     grid = [(mu, sigma) for mu in GRID for sigma in GRID]
@@ -156,6 +116,7 @@ def _texture_pairs(sizes: Sizes) -> Iterator[Pair]:
             3.0,
             _off_level,
             1e-3,
+            images=len(images),
         )
 
 

@@ -1,17 +1,15 @@
 """Time of commands of a few seconds, which have no baseline but a limit."""
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.suite.data import volumes, write_volumes
+from benchmarks.suite.pairs import Figure
 from benchmarks.suite.sizes import Sizes
 
 LIMITS: dict[tuple[str, ...], float] = {
@@ -32,27 +30,7 @@ class Stop(Callback):
 """A callback that ends the process after the first training step."""
 
 
-@dataclass(frozen=True)
-class Command:
-    """Measured time of a command, in seconds."""
-
-    command: str
-    median: float
-    lowest: float
-    highest: float
-    limit: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the median is within the limit."""
-        return self.median <= self.limit
-
-    def plain(self) -> dict[str, Any]:
-        """Return the fields, and whether the limit is kept."""
-        return asdict(self) | {"met": self.met}
-
-
-def commands(sizes: Sizes, repeats: int) -> Iterator[Command]:
+def figures(sizes: Sizes, repeats: int) -> Iterator[Figure]:
     """Yield the time of each command, in processes of their own."""
     for words, limit in LIMITS.items():
         yield _measured(" ".join(words), limit, lambda words=words: _run(words), repeats)  # type: ignore[misc]
@@ -72,14 +50,14 @@ def commands(sizes: Sizes, repeats: int) -> Iterator[Command]:
         yield _measured(name, FIRST_BATCH, lambda: _run(words, path=folder), repeats)
 
 
-def _measured(name: str, limit: float, work: Callable[[], None], repeats: int) -> Command:
+def _measured(name: str, limit: float, work: Callable[[], None], repeats: int) -> Figure:
     work()  # reads files from the disk
     times = []
     for _ in range(repeats):
         begun = time.perf_counter()
         work()
         times.append(time.perf_counter() - begun)
-    return Command(name, statistics.median(times), min(times), max(times), limit)
+    return Figure(name, "s", times, limit)
 
 
 def _run(words: tuple[str, ...], path: str | None = None) -> None:

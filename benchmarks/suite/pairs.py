@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Pair:
         target: how many times as fast as the baseline ours is to be.
         difference: distance of the two results, 0 if equal.
         allowed: greatest distance.
+        images: that either way treats, for the images a second; 0 where there are none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Pair:
     target: float
     difference: Callable[[Any, Any], float]
     allowed: float
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Measured:
         target: ratio to be reached.
         difference: distance of the two results.
         allowed: greatest distance.
+        images: that either way treats.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Measured:
     target: float
     difference: float
     allowed: float
+    images: int = 0
 
     @property
     def equal(self) -> bool:
@@ -81,6 +85,37 @@ class Measured:
     def plain(self) -> dict[str, Any]:
         """Return the fields, and whether the target is met."""
         return asdict(self) | {"equal": self.equal, "met": self.met}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value that has a limit, or none, instead of a baseline.
+
+    Attributes:
+        name: short.
+        unit: of the values, empty for a ratio.
+        values: of the repetitions, at least one.
+        limit: greatest median that is asked for, if any.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    limit: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Median of the values."""
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool:
+        """Whether the median is within the limit."""
+        return self.limit is None or self.median <= self.limit
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields, the median, and whether the limit is kept."""
+        return asdict(self) | {"median": self.median, "met": self.met}
 
 
 def measure(pair: Pair, repeats: int) -> Measured:
@@ -113,6 +148,7 @@ def measure(pair: Pair, repeats: int) -> Measured:
         target=pair.target,
         difference=difference,
         allowed=pair.allowed,
+        images=pair.images,
     )
 
 

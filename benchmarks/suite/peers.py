@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.suite.attacks import Victim, victim
+from benchmarks.suite.asma_pairs import Victim
+from benchmarks.suite.attacks import victim
 from benchmarks.suite.pairs import Pair
 from benchmarks.suite.sizes import Sizes
 from seg_mia.attacks.asma import asma

@@ -5,6 +5,7 @@ and scikit-learn, another pass through the network wherever the published code h
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,36 +20,45 @@ from seg_mia.models.style_autoencoder import TextureAutoEncoders
 Labels = NDArray[np.int64]
 
 
-def asma(model: nn.Module, images: Tensor, targets: Tensor, *, steps: int, tau: float, beta: float) -> Tensor:
-    """Ozbulak et al. 2019 for networks of two classes: the last iterates, (N, C, H, W).
+class Iterates(NamedTuple):
+    """Last iterates, (N, C, H, W), and labels predicted of each earlier one, (steps, N, H, W)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def asma(
+    model: nn.Module, images: Tensor, targets: Tensor, *, steps: int, tau: float, beta: float
+) -> Iterates:
+    """Ozbulak et al. 2019 for networks of two classes.
 
     Each iteration takes a backward pass through weights and image, and a second forward pass for the IoU of
     the iterate before it is clipped.
     """
-    results = []
+    results, labels = list[Tensor](), list[Tensor]()
     for original, target in zip(images, targets, strict=True):
         image, step = original.clone(), tau
-        wanted = target.numpy()
+        wanted = target.cpu().numpy()
         for _ in range(steps):
             image = image.detach().requires_grad_()
             model.zero_grad()
             logits = _two_classes(model(image[None]))
-            prediction = logits.argmax(1)[0].numpy()
-            missing = [
-                torch.from_numpy(((wanted == kind) & (prediction != kind)).astype(np.float32))
-                for kind in (0, 1)
-            ]
+            labels.append(logits.argmax(1)[0])
+            prediction = labels[-1].cpu().numpy()
+            missing = [torch.from_numpy((wanted == kind) & (prediction != kind)).to(image) for kind in (0, 1)]
             reached = sum((logits[0, kind] * missing[kind]).sum() for kind in (0, 1))
             (reached - (image - original).square().sum()).backward()
             assert image.grad is not None
             moved = image.detach() + step * image.grad
             with torch.no_grad():
-                prediction = _two_classes(model(moved[None])).argmax(1)[0].numpy()
-            np.linalg.norm((moved - original).numpy()), np.abs((moved - original).numpy()).max()
+                prediction = _two_classes(model(moved[None])).argmax(1)[0].cpu().numpy()
+            change = (moved - original).cpu().numpy()
+            np.linalg.norm(change), np.abs(change).max()
             step = beta * _overlap(prediction, wanted) + tau
             image = moved.clamp(0, 1)
         results.append(image.detach())
-    return torch.stack(results)
+    shape = (len(images), steps, *targets.shape[1:])
+    return Iterates(torch.stack(results), torch.stack(labels).view(shape).transpose(0, 1))
 
 
 def medis(
@@ -66,8 +76,8 @@ def medis(
                 image = image.detach().requires_grad_()
                 model.zero_grad()
                 logits = model(image[None])
-                prediction = _two_classes(logits.detach()).argmax(1)[0].numpy()
-                overlap = _mean_overlap(target.numpy(), prediction)
+                prediction = _two_classes(logits.detach()).argmax(1)[0].cpu().numpy()
+                overlap = _mean_overlap(target.cpu().numpy(), prediction)
                 if overlap >= 0.45:
                     reached = min(reached, step)
                 if overlap >= 0.95 or step == steps:
@@ -126,9 +136,10 @@ def _mean_overlap(target: Labels, prediction: Labels) -> float:
 
 def _semantic(organs: Tensor, image: Tensor) -> Tensor:
     """Return organ ids as grey values, (1, 1, H, W)."""
-    values = np.where(organs.numpy() == 0, 14, organs.numpy())
-    values[image[0].numpy() == 0] = 0
-    return torch.from_numpy(np.uint8(values / 14 * 255)).float().div(255)[None, None]
+    labels = organs.cpu().numpy()
+    values = np.where(labels == 0, 14, labels)
+    values[image[0].cpu().numpy() == 0] = 0
+    return torch.from_numpy(np.uint8(values / 14 * 255)).to(image).div(255)[None, None]
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +159,7 @@ def _warped(features: Sequence[Tensor], patch: int) -> Tensor:
     scores = functional.conv2d(fused[0], filters / lengths)
     chosen = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), 1)
     pasted = functional.conv_transpose2d(chosen, _patches(style, patch))
-    times = functional.conv_transpose2d(torch.ones_like(scores[:, :1]), torch.ones(1, 1, patch, patch))
+    times = functional.conv_transpose2d(torch.ones_like(scores[:, :1]), scores.new_ones(1, 1, patch, patch))
     return pasted / times
 
 

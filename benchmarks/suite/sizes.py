@@ -19,6 +19,12 @@ class Sizes:
         files: pairs of PNG files.
         fit_samples: training samples of `fit`, and as many of validation.
         fit_epochs: epochs of `fit`.
+        networks: networks of a fleet.
+        network_members: training samples of each.
+        network_side: of their images, in pixels.
+        device: of the group `device`.
+        device_images: images of an attack there.
+        device_side: of an image there, in pixels.
     """
 
     side: int = 128
@@ -32,6 +38,12 @@ class Sizes:
     files: int = 600
     fit_samples: int = 96
     fit_epochs: int = 3
+    networks: int = 4
+    network_members: int = 128
+    network_side: int = 64
+    device: str = "cuda"
+    device_images: int = 16
+    device_side: int = 256
 
 
 QUICK = Sizes(
@@ -46,5 +58,10 @@ QUICK = Sizes(
     files=12,
     fit_samples=4,
     fit_epochs=1,
+    networks=2,
+    network_members=4,
+    network_side=32,
+    device_images=2,
+    device_side=32,
 )
 """Sizes that show in seconds that every pair runs and agrees; their ratios say nothing."""
