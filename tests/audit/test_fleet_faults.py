@@ -62,7 +62,7 @@ def told(place: Path) -> tuple[Any, Any, list[str]]:
 
 
 def test_a_fleet_killed_anywhere_ends_as_it_would_have(recipe: Path, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole, broken = tmp_path / "whole", tmp_path / "interrupted"  # "broken" makes `Fragile` raise
     assert killed(whole, recipe, "") == [0]
     # Within a training, after the optimiser is dropped and before the signals are kept, around a record, and
     # with a disk that takes no checkpoint.
