@@ -131,7 +131,10 @@ class SmoothedNetwork(Released):
         if not (torch.is_grad_enabled() and image.requires_grad):
             return self._summed(image, noise)
         context = copy_context()  # prompts, which the thread of a backward pass on a GPU does not know
-        ask = partial(context.run, self._summed)
+
+        def ask(shown: Tensor, added: Tensor) -> tuple[Tensor, int]:
+            return context.run(self._summed, shown, added)
+
         summed: tuple[Tensor, int] = checkpoint(ask, image, noise, use_reentrant=False)
         return summed
 
