@@ -47,6 +47,7 @@ class Promise(Result):
         unit: whose presence is protected.
         adjacency: which data sets are told apart; empty if not recorded.
         epsilon: privacy spent; None if infinite.
+        replace_one: the same if one unit is replaced by another; None if infinite or not recorded.
         delta: of (epsilon, delta).
         accountant: method of accounting; empty if not recorded.
         sampling: sampling rate, steps and noise that were used, in words.
@@ -65,6 +66,7 @@ class Promise(Result):
     unit: Literal["image", "patient"]
     adjacency: str
     epsilon: Number
+    replace_one: Number = None
     delta: Number
     accountant: str
     sampling: str

@@ -19,6 +19,8 @@ class DPGuarantee(Result):
 
     Attributes:
         epsilon: that was spent; None where it is infinite.
+        replace_one: the same if one unit is replaced by another, at the same delta; None where it is
+            infinite, or in a checkpoint of an earlier version.
         delta: of (epsilon, delta).
         budget: the epsilon that was asked for; None where noise was given.
         unit: whose presence is protected.
@@ -40,6 +42,7 @@ class DPGuarantee(Result):
     model_config = NAMED_ALONE
 
     epsilon: Number
+    replace_one: Number = None
     delta: Number = None
     budget: Number = None
     unit: Literal["image", "patient"] = "image"

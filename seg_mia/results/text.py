@@ -68,12 +68,13 @@ def privacy_headline(privacy: DPGuarantee) -> str:
     void = "; void against an attacker who knows the seed" if privacy.reproducible else ""
     units = "declared units" if privacy.declared else "units, their number assumed public"
     permitted = f"; permits {permits(privacy.permitted)}" if privacy.permitted is not None else ""
+    replaced = f"; epsilon {_short(privacy.replace_one)} if one is replaced" if privacy.replace_one else ""
     release = f" after a release of mu {privacy.release:.3g}" if privacy.release else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {_short(privacy.delta)} per {privacy.unit} "
         f"({privacy.units} {units}, noise {_short(privacy.noise)}, clip {_short(privacy.clip)}, sampling "
         f"rate {_short(privacy.rate)}, {privacy.steps} steps{release}, accountant {privacy.accountant})"
-        f"{permitted}{void}"
+        f"{replaced}{permitted}{void}"
     )
 
 
@@ -85,8 +86,9 @@ def guarantee_in_words(privacy: DPGuarantee) -> str:
     """Return a guarantee with its unit, for a table."""
     epsilon = "infinite" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     delta = "" if privacy.delta is None else f", delta {privacy.delta:.2g}"
+    replaced = "" if privacy.replace_one is None else f", {privacy.replace_one:.3g} if one is replaced"
     permitted = "" if privacy.permitted is None else f", permits {permits(privacy.permitted)}"
-    return f"epsilon {epsilon} per {privacy.unit}{delta}{permitted}"
+    return f"epsilon {epsilon} per {privacy.unit}{delta}{replaced}{permitted}"
 
 
 def permits(permitted: Permitted) -> str:

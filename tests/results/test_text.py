@@ -16,6 +16,7 @@ from seg_mia.results.text import (
     attack_headline,
     canary_headline,
     certified_headline,
+    guarantee_in_words,
     privacy_headline,
     utility_headline,
 )
@@ -212,6 +213,11 @@ def test_a_promise_in_words() -> None:
         "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 declared units, noise 0.75, clip 1, "
         "sampling rate 0.125, 80 steps, accountant prv); permits AUC up to 0.901, TPR up to 0.250 at 1 % FPR "
         "and 0.700 at 10 % (by the accountant's curve, prv)"
+    )
+    replaced = privacy_headline(promised(replace_one=4.567))
+    assert "accountant prv); epsilon 4.57 if one is replaced; permits AUC" in replaced
+    assert guarantee_in_words(promised(replace_one=4.567)).startswith(
+        "epsilon 2 per image, delta 0.01, 4.57 if one is replaced, permits"
     )
     plain = promised(declared=False, permitted=None)
     assert "(100 units, their number assumed public, noise 0.75" in privacy_headline(plain)

@@ -60,6 +60,7 @@ def _promise(
         unit=promised.unit,
         adjacency=promised.neighbours or "",
         epsilon=promised.epsilon,
+        replace_one=promised.replace_one,
         delta=promised.delta,
         accountant=promised.accountant or "",
         sampling=_sampling(promised),
@@ -102,7 +103,11 @@ def _mechanism(promised: DPGuarantee) -> Mechanism | None:
     usable = LEAST_NOISE <= noise <= MOST_NOISE and 0 < rate <= 1 and 0 < delta < 1
     if not usable or not 0 < steps <= MOST_STEPS or promised.accountant not in {"prv", "rdp"}:
         return None
-    return Mechanism(noise, rate, delta, "rdp" if promised.accountant == "rdp" else "prv")
+    # Of an earlier version no release is recorded, and there was none.
+    release = promised.release or 0.0
+    if not 0 <= release <= 1 / LEAST_NOISE:
+        return None
+    return Mechanism(noise, rate, delta, "rdp" if promised.accountant == "rdp" else "prv", release)
 
 
 def _sampling(promised: DPGuarantee) -> str:

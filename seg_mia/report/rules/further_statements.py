@@ -151,7 +151,8 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
     measured = ("epsilon", Measure(worst.epsilon))
     audits = [(promised, audit) for promised in bounded for audit in promised.audits if audit.comparable]
     able = [audit for promised, audit in audits if (audit.ceiling or 0.0) > (promised.epsilon or 0.0)]
-    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
+    replaced = "" if worst.replace_one is None else f" ({worst.replace_one:.3g} if one is replaced)"
+    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}{replaced}"
     missing = sum(audit.proved is None and audit.ceiling is None for _, audit in audits)
     if missing:
         why = f"{promised}; {not_computed(missing, max(worst.compared, missing))}."

@@ -194,4 +194,7 @@ def spent(guarantee: DPGuarantee) -> float:
 def _promised(guarantee: DPGuarantee) -> str:
     delta = "" if guarantee.delta is None else f" at delta {guarantee.delta:.2g}"
     permitted = "" if guarantee.permitted is None else f", which permits {permits(guarantee.permitted)}"
-    return f"Guaranteed per {guarantee.unit}{delta}{permitted}."
+    replaced = (
+        "" if guarantee.replace_one is None else f"; epsilon {guarantee.replace_one:.3g} if one is replaced"
+    )
+    return f"Guaranteed per {guarantee.unit}{delta}{permitted}{replaced}."
