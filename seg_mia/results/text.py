@@ -122,42 +122,53 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
             f"{line} per {bound.unit}; the guarantee is {privacy.epsilon:.3g} per {privacy.unit}, not "
             "comparable"
         )
-    broken = "" if epsilon <= privacy.epsilon else ", WHICH IS BROKEN"
+    broken = "" if epsilon <= privacy.epsilon else f", WHICH IS {_degree(bound)}"
     return f"{line}; the guarantee is {privacy.epsilon:.3g}{broken}"
 
 
+def _degree(bound: EpsilonLowerBound) -> str:
+    """Return what a bound above a guarantee means for it."""
+    return "BROKEN" if bound.is_proof else "CONTRADICTED IF SAMPLES ARE INDEPENDENT"
+
+
 def _proof(bound: EpsilonLowerBound) -> str:
-    """Return a bound with its confidence, and what could have been proved."""
+    """Return a bound with its confidence and assumption, and what could have been shown."""
     epsilon = bound.epsilon or 0.0
-    proof = (
-        f"proves epsilon >= {epsilon:.2f}"
+    verb, assumption = ("proves", "") if bound.is_proof else ("shows", " if samples are independent")
+    shown = (
+        f"{verb} epsilon >= {epsilon:.2f}{assumption}"
         if epsilon
-        else "proves no epsilon, which is no evidence of privacy"
+        else f"{verb} no epsilon, which is no evidence of privacy"
     )
     return (
-        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would prove "
+        f"{shown} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would give "
         f"{bound.attainable or 0.0:.2f})"
     )
 
 
 def canary_headline(canaries: CanaryResult) -> str:
-    """Return the detection rate of canaries, and the bound it proves."""
+    """Return the detection rate of canaries, the bound by a threshold and the largest proved one."""
     bounds = list(canaries.bounds.values())
     strongest = max(bounds[1:], key=lambda bound: bound.epsilon or 0.0)
     limit = None if canaries.privacy is None else canaries.privacy.epsilon
     joint = [bound.jointly(len(bounds)) for bound in bounds]
-    highest = max((bound.epsilon or 0.0 for bound in joint if bound is not None), default=0.0)
+    most = math.inf if limit is None else limit
+    above = [bound for bound in joint if bound is not None and (bound.epsilon or 0.0) > most]
     guarantee = "no guarantee" if limit is None else f"the guarantee is {limit:.3g}"
-    if limit is not None and highest > limit:
-        guarantee += f", WHICH IS BROKEN: >= {highest:.2f}, 95% confidence for {len(bounds)} bounds together"
+    if above:
+        highest = max(above, key=lambda bound: (bound.is_proof, bound.epsilon))
+        guarantee += (
+            f", WHICH IS {_degree(highest)}: >= {highest.epsilon:.2f}, 95% confidence for {len(bounds)} "
+            "bounds together"
+        )
     elif limit is not None and None in joint:
         guarantee += (
             f", not compared: bounds at the confidence that {len(bounds)} need are missing, audit again"
         )
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
-        f"{_proof(canaries.certified)}; without assuming independent samples within one run >= "
-        f"{strongest.epsilon or 0.0:.2f} (of {strongest.attainable:.2f}); {guarantee}"
+        f"{_proof(canaries.certified)}; proved by the coins >= {strongest.epsilon or 0.0:.2f} (of "
+        f"{strongest.attainable:.2f}); {guarantee}"
     )
 
 
@@ -282,8 +293,8 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
         f"TPR {low_fpr(measures)}"
     ]
     lines += [f"WARNING: {line}" for line in membership_warnings(summary, name)]
-    if summary.certified is not None and summary.role == "attack":
-        lines.append(f"  {certified_headline(summary.certified, summary.privacy)}")
+    for how, bound in summary.bounds.items() if summary.role == "attack" else ():
+        lines.append(f"  {certified_headline(bound, summary.privacy)}{how and f' ({how[2:]})'}")
     if summary.same_seed:
         lines.append(f"WARNING: {same_start()}")
     if (groups := summary.groups) is not None:

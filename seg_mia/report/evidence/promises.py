@@ -125,9 +125,9 @@ def _audits(
     victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult], count: int
 ) -> Iterator[PromiseAudit]:
     for attack in attacks:
-        if attack.certified is not None:
-            is_comparable = bool(comparable(promised, [attack]))
-            yield _audit(attack.label, attack.certified, count, is_comparable=is_comparable)
+        for name, bound in attack.bounds.items():
+            is_comparable = name in comparable(promised, attack)
+            yield _audit(f"{attack.label}{name}", bound, count, is_comparable=is_comparable)
     if victim.canaries is not None:
         for how, bound in victim.canaries.bounds.items():
             yield _audit(f"canaries, {how}", bound, count, is_comparable=True)
@@ -140,6 +140,7 @@ def _audit(by: str, bound: EpsilonLowerBound, count: int, *, is_comparable: bool
         proved=None if joint is None else joint.epsilon,
         ceiling=None if joint is None else joint.attainable,
         comparable=is_comparable,
+        assumes_independence=not bound.is_proof,
     )
 
 
