@@ -42,10 +42,14 @@ Rule = Literal[
     "one_run",
     "gaussian_one_run",
     "f_dp_one_run",
+    "many_runs",
+    "gaussian_many_runs",
 ]
 Counts = NDArray[np.integer[Any]]
 
-PROVED_BY_COINS: frozenset[str] = frozenset({"one_run", "gaussian_one_run", "f_dp_one_run"})
+PROVED_BY_COINS: frozenset[str] = frozenset(
+    {"one_run", "gaussian_one_run", "f_dp_one_run", "many_runs", "gaussian_many_runs"}
+)
 """Rules whose bounds follow from our random coins; all others assume independent samples."""
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")

@@ -255,7 +255,28 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
         *([] if result.controls is None else [controls_headline(result.controls)]),
+        *([] if result.many_runs is None else [f"  {many_runs_headline(result.many_runs, result.privacy)}"]),
     ]
+
+
+def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) -> str:
+    """Return the epsilon that many trainings prove for one patient, its ceiling, and the promise.
+
+    All networks have members in equal number, so that the promise under replacing one unit is compared.
+    """
+    epsilon, trainings = bound.epsilon or 0.0, (bound.members or 0) + (bound.nonmembers or 0)
+    shown = f"prove epsilon >= {epsilon:.2f}" if epsilon else "prove no epsilon"
+    line = (
+        f"{trainings} trainings with and without one {bound.unit or 'patient'} {shown} of at most "
+        f"{bound.attainable or 0.0:.2f} ({bound.confidence or 0.0:.0%} confidence)"
+    )
+    promised = None if privacy is None else privacy.replace_one
+    if privacy is None or promised is None:
+        return f"{line}; no guarantee under replacing one"
+    if bound.unit is not None and bound.unit != privacy.unit:
+        return f"{line}; the guarantee is per {privacy.unit}, not comparable"
+    broken = ", WHICH IS BROKEN" if epsilon > promised else ""
+    return f"{line}; the guarantee is {promised:.3g} if one is replaced{broken}"
 
 
 def controls_headline(controls: RecipeControls) -> str:

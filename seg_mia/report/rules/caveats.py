@@ -303,8 +303,8 @@ def _canary_caveats(victims: Sequence[Victim]) -> Iterator[str]:
     measured = list(dict.fromkeys(victim.defence for victim in victims if victim.canaries is not None))
     if measured:
         yield (
-            f"Canaries are for measurement: the mislabelled images in the training of {_quoted(measured)} "
-            "lower Dice. Deploy a network trained without them."
+            "Canaries are for measurement: the mislabelled or replaced images in the training of "
+            f"{_quoted(measured)} lower Dice. Deploy a network trained without them."
         )
 
 
