@@ -123,8 +123,8 @@ def _guarantee_caveats(result: RecipeResult, count: int) -> Iterator[str]:
         )
     elif (bound.attainable or 0.0) <= privacy.replace_one:
         yield (
-            f"{result.networks} trainings prove an epsilon of at most {bound.attainable or 0.0:.2f}, and could "
-            f"not have contradicted the guarantee of {promised}."
+            f"{result.networks} trainings prove an epsilon of at most {bound.attainable or 0.0:.2f}, and "
+            f"could not have contradicted the guarantee of {promised}."
         )
 
 
