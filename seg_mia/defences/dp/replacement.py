@@ -140,7 +140,7 @@ def _outcome(losses: Values, noise: float, rate: float) -> Values:
         log_z = np.abs(half) + np.log(-np.expm1(-2 * np.abs(half)) / 2) - log_a
     large = np.maximum(log_z, 0.0)
     arsinh = large + np.log(np.exp(log_z - large) + np.hypot(np.exp(log_z - large), np.exp(-large)))
-    return noise**2 * (half + np.sign(half) * arsinh)
+    return np.asarray(noise**2 * (half + np.sign(half) * arsinh), dtype=np.float64)
 
 
 def _between(edges: Values, noise: float, rate: float) -> Values:

@@ -44,13 +44,13 @@ def test_choosing_among_many_patients_without_a_leak_proves_nothing() -> None:
 
 def test_more_networks_prove_more_and_few_have_a_low_ceiling() -> None:
     generator = np.random.default_rng(0)
-    ceilings, means = [], []
+    ceilings, means = list[float](), list[float]()
     for networks in (16, 64, 256):
         bounds = [
             many_runs_bound(*fleet(generator, networks, 3.0), delta=DELTA, gaussian=True) for _ in range(20)
         ]
         ceilings.append(bounds[0].attainable)
-        means.append(np.mean([bound.epsilon for bound in bounds]))
+        means.append(float(np.mean([bound.epsilon for bound in bounds])))
     assert ceilings == pytest.approx([0.47, 7.76, 15.94], abs=0.01)
     assert means == sorted(means)
     assert 7 < means[2] < gaussian_epsilon(3.0, DELTA)
