@@ -156,7 +156,7 @@ def canary_headline(canaries: CanaryResult) -> str:
     above = [bound for bound in joint if bound is not None and (bound.epsilon or 0.0) > most]
     guarantee = "no guarantee" if limit is None else f"the guarantee is {limit:.3g}"
     if above:
-        highest = max(above, key=lambda bound: (bound.is_proof, bound.epsilon))
+        highest = max(above, key=lambda bound: (bound.is_proof, bound.epsilon or 0.0))
         guarantee += (
             f", WHICH IS {_degree(highest)}: >= {highest.epsilon:.2f}, 95% confidence for {len(bounds)} "
             "bounds together"

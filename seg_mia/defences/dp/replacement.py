@@ -78,7 +78,7 @@ def replacement_epsilon(
     cells = np.arange(POINTS) - (POINTS - 1 - math.ceil(high / width))
     masses = _composed(fine)[cells % POINTS]
     lost = slack + sum(part.times * max(0.0, 1 - float(part.masses.sum())) for part in fine)
-    return _epsilon(cells * width, np.maximum(masses, 0.0), delta - lost)
+    return _epsilon(np.asarray(cells * width, dtype=np.float64), np.maximum(masses, 0.0), delta - lost)
 
 
 def group_epsilon(delta_of: Callable[[Values], Values], delta: float) -> float:
@@ -164,7 +164,7 @@ def _losses(noise: float, rate: float, times: int, width: float, slack: float) -
     reach = _reach(times, slack)
     first = math.floor(_loss(-reach * noise, noise, rate) / width)
     last = math.ceil(_loss(1 + reach * noise, noise, rate) / width)
-    losses = np.arange(first, last + 1) * width
+    losses = np.asarray(np.arange(first, last + 1) * width, dtype=np.float64)
     edges = _outcome(losses, noise, rate)
     p, q = _between(edges, noise, rate), _between(-edges[::-1], noise, rate)[::-1]
     with np.errstate(over="ignore", invalid="ignore"):

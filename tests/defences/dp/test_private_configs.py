@@ -14,7 +14,7 @@ BY_PATIENT = {"acdc_dp": 74, "liver_dp": 87}
 
 def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return a private config's arguments of the task, of DP-SGD and of the data."""
-    content = read_yaml(config_folder() / "defended" / f"{name}.yaml")
+    content = read_yaml(str(config_folder() / "defended" / f"{name}.yaml"))
     task, data = content["model"]["init_args"], content["data"]["init_args"]
     (defence,) = task["defences"]
     return task, defence["init_args"], data
