@@ -36,7 +36,8 @@ def test_each_sample_is_a_unit_or_each_patient() -> None:
     )
     grouped = many_runs(np.repeat(VALUES, 2, axis=1), signals(PRIVATE, 2))
     assert grouped is not None
-    assert (grouped.epsilon, grouped.unit) == (pytest.approx(single.epsilon), "patient")
+    assert grouped.epsilon == pytest.approx(single.epsilon)
+    assert grouped.unit == "patient"
 
 
 def test_sampled_steps_are_no_gaussian_mechanism_and_no_promise_has_no_bound() -> None:
