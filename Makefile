@@ -27,7 +27,7 @@ test: $(READY)  ## the fast tests; those that compare with a framework skip wher
 slow: $(READY)  ## the tests that train, two at a time
 	$(BIN)/python -m pytest -m "slow and not peers" -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
-peers: $(PEERS)/ready  ## the tests that compare with nnU-Net, MONAI, transformers, ONNX and Ray
+peers: $(PEERS)/ready  ## the tests that compare with nnU-Net, MONAI, transformers, ONNX, Ray and dp-accounting
 	SEG_MIA_PEERS=required $(PEERS)/bin/python -m pytest -m peers -n 2 --maxschedchunk 1 --durations=0 --durations-min=20
 
 format: $(READY)

@@ -20,7 +20,7 @@ from seg_mia.results.text import permits_at_1
 
 AttackResult = MembershipResult | PerturbationResult
 NOTHING = "none (no evidence of privacy)"
-"""Table text if no epsilon is proved, which does not indicate privacy."""
+"""Table text if no epsilon is shown, which does not indicate privacy."""
 
 
 class Compared(NamedTuple):
@@ -101,7 +101,7 @@ def _header(first: Compared, *, promised: bool) -> list[str]:
         if isinstance(result, MembershipResult):
             header += [f"{result.name}: AUC", "TPR at 10 %, 1 % FPR"]
             header.append(f"difference to {first.victim.defence}")
-            header += ["epsilon proved (largest possible)"] if promised else []
+            header += ["epsilon at least, if samples are independent (largest possible)"] if promised else []
         else:
             header.append(f"{result.name}: IoU with its target")
     return header
@@ -134,12 +134,11 @@ def _promise(victim: Victim) -> str:
 
 
 def _proof(result: MembershipResult) -> str:
-    bound = result.certified
-    return (
-        NOTHING
-        if bound is None or not bound.epsilon
-        else f"{bound.epsilon:.2f} ({bound.attainable or 0.0:.2f})"
-    )
+    bounds = [bound for bound in result.bounds.values() if bound.epsilon]
+    if not bounds:
+        return NOTHING
+    largest = max(bounds, key=lambda bound: bound.epsilon or 0.0)
+    return f"{largest.epsilon:.2f} ({largest.attainable or 0.0:.2f})"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -20,6 +20,7 @@ class DPGuaranteeContent(TypedDict):
     """Plain values of a `seg_mia.results.privacy.DPGuarantee`, stored in checkpoints."""
 
     epsilon: float
+    replace_one: float
     delta: float
     budget: float | None
     unit: Literal["image", "patient"]

@@ -38,24 +38,25 @@ Kind = Literal["mislabelled", "distinct"]
 
 
 class Canaries(Defence):
-    """Train on mislabelled reference images besides the members, and measure their exposure.
+    """Train on canaries in place of reference images besides the members, and measure their exposure.
 
-    Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. In all their
-    masks every pixel has the next class (with two classes, the mask is inverted), or image and mask are
-    replaced; only a network that memorised the canary predicts it. After training, the loss on these masks is
-    used to guess which images were inserted. This certifies lower bounds on epsilon: by the two error rates
-    of a threshold (Jagielski, Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct guesses,
-    which is valid for dependent samples of one training (Steinke, Nasr, Jagielski 2023, arXiv:2305.08846),
-    and far greater if each step uses all units with Gaussian noise (Xiang et al. 2025, arXiv:2509.08704;
-    Mahloujifar et al. 2024, arXiv:2410.22235). Of such a training on whole, unaugmented images the noisy sums
-    are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement, not a defence. It
-    lowers Dice: use it on a copy of the deployed model.
+    Each of `2 * count` reference images, one per group, is inserted or left out by a fair coin. Image and
+    mask are replaced by an outline and textures, or in the mask every pixel has the next class (with two
+    classes, it is inverted); only a network that memorised the canary predicts it. After training, the loss
+    on these masks is used to guess which images were inserted. This gives lower bounds on epsilon: by the two
+    error rates of a threshold (Jagielski, Ullman, Oprea 2020, arXiv:2006.07709), and by the number of correct
+    guesses, which is valid for dependent samples of one training (Steinke, Nasr, Jagielski 2023,
+    arXiv:2305.08846), and far greater if each step uses all units with Gaussian noise (Xiang et al. 2025,
+    arXiv:2509.08704; Mahloujifar et al. 2024, arXiv:2410.22235). Of such a training on whole, unaugmented
+    images the noisy sums are evaluated, too (`seg_mia.defences.dp.canary_gradients`). This is a measurement,
+    not a defence. It lowers Dice: use it on a copy of the deployed model.
 
     Args:
         count: expected number of inserted images; as many are left out.
         seed: seed of the selection and the coins.
-        kind: `mislabelled` keeps the images; `distinct` replaces them, too, each by two textures on either
-            side of an outline of its own (`seg_mia.defences.canary_patterns`): their gradients differ more.
+        kind: `distinct` replaces image and mask, each by two textures on either side of an outline of its own
+            (`seg_mia.defences.canary_patterns`); `mislabelled` keeps the images. The gradients of distinct
+            ones differ more, so that noise hides fewer of them.
 
     Raises:
         InputError: fewer than 8; in `enter`, a reference of too few groups.
@@ -66,7 +67,7 @@ class Canaries(Defence):
         Trait.TRAINS_ON_OTHERS: "canaries are trained on but are not members",
     }
 
-    def __init__(self, *, count: int = 100, seed: int = 0, kind: Kind = "mislabelled") -> None:
+    def __init__(self, *, count: int = 100, seed: int = 0, kind: Kind = "distinct") -> None:
         if count < 8:
             raise InputError(f"canaries must be at least 8, got {count}; 100 can certify an epsilon of 2.7")
         self.count, self.seed, self.kind = count, seed, kind

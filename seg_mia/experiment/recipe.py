@@ -22,12 +22,15 @@ from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
 from seg_mia.experiment.trained_networks import unseen_of
 from seg_mia.membership.base import Membership
-from seg_mia.membership.fleet.arrays import untrained_networks
+from seg_mia.membership.fleet.arrays import informative, standardised, untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
+from seg_mia.membership.fleet.many_runs import many_runs_bound
+from seg_mia.membership.fleet.recipe import by_patient
 from seg_mia.membership.label_signals import of_classes
 from seg_mia.membership.signals import ImageDice, ImageLoss
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound, guarantee
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
 from seg_mia.tasks.segmentation import Segmentation
@@ -56,6 +59,7 @@ class FleetSignals:
         columns: values of each sample by column, as text, (n,) each.
         untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
             other fields.
+        privacy: the guarantee that holds for all networks, the weakest; None if some has none.
     """
 
     ids: NDArray[np.str_]
@@ -65,6 +69,7 @@ class FleetSignals:
     dice: NDArray[np.float64]
     columns: Mapping[str, Sequence[str]]
     untrained: tuple[int, ...] = ()
+    privacy: DPGuarantee | None = None
 
     @property
     def altered(self) -> NDArray[np.bool_] | None:
@@ -123,6 +128,39 @@ def fleet_signals(
         dice=dice[~failed],
         columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
+        privacy=_weakest([network for network, left_out in zip(fleet, failed, strict=True) if not left_out]),
+    )
+
+
+def _weakest(fleet: Sequence[TrainedModel]) -> DPGuarantee | None:
+    """Return the guarantee of largest epsilon; None if a network has none."""
+    given = [guarantee(network.privacy, str(network.file)) for network in fleet]
+    known = [privacy for privacy in given if privacy is not None]
+    if len(known) < len(given):
+        return None
+    return max(known, key=lambda privacy: np.inf if privacy.epsilon is None else privacy.epsilon)
+
+
+def many_runs(values: NDArray[np.float64], signals: FleetSignals) -> EpsilonLowerBound | None:
+    """Return the epsilon that the networks of a private fleet prove for one patient; None without privacy.
+
+    Args:
+        values: signals of one attack, (networks, n) or (networks, n, signals).
+        signals: of the fleet.
+    """
+    privacy = signals.privacy
+    if privacy is None or privacy.delta is None or not privacy.noise:
+        return None
+    usable = informative(values) if values.ndim == 3 else values
+    compared, inside, names = by_patient(standardised(usable), signals.inside, signals.groups)
+    compared = compared.mean(axis=2) if compared.ndim == 3 else compared
+    delta, gaussian = privacy.delta, (privacy.rate or 0.0) >= 1
+    return EpsilonLowerBound.measured(
+        lambda confidence: many_runs_bound(
+            compared, inside, delta=delta, gaussian=gaussian, confidence=confidence
+        ),
+        delta=delta,
+        unit="image" if len(names) == len(signals.groups) else "patient",
     )
 
 
@@ -286,6 +324,8 @@ def recipe_results(
                 curve=curve,
                 folder=folder,
                 resolution=attack.scorer.resolution(len(audit.patients)),
+                privacy=signals.privacy,
+                many_runs=many_runs(signals.values[name], signals),
             )
         )
     return results

@@ -92,7 +92,9 @@ def load_shadow(
     if adopted(card):
         check_members(own_data, f"shadow {found.file}")
     load = partial(loaded, found, trust=trust)
-    return TrainedModel(load, own_data, found.file, network_spec(card), unseen_of(card, own_data))
+    return TrainedModel(
+        load, own_data, found.file, network_spec(card), unseen_of(card, own_data), card.privacy
+    )
 
 
 def loaded(found: Shadow, *, trust: Collection[str]) -> nn.Module:

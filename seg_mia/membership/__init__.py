@@ -11,6 +11,7 @@ from seg_mia.membership.compare import Scored
 from seg_mia.membership.f_dp_one_run import f_dp_one_run_bound
 from seg_mia.membership.functional import image_entropy, image_loss
 from seg_mia.membership.gaussian_one_run import gaussian_one_run_bound
+from seg_mia.membership.gaussian_threshold import gaussian_threshold_bound
 from seg_mia.membership.intervals import Interval, auc_bounds, intervals, paired_difference
 from seg_mia.membership.leakage import LeakTest, leak_test
 from seg_mia.membership.rates import tpr_bounds
@@ -49,6 +50,7 @@ __all__ = [
     "epsilon_lower_bound",
     "f_dp_one_run_bound",
     "gaussian_one_run_bound",
+    "gaussian_threshold_bound",
     "image_entropy",
     "image_loss",
     "intervals",

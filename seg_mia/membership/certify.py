@@ -15,11 +15,11 @@ alpha at most, whatever their dependence. This is the rule of twice the median p
 and van Wieringen 2009, Biostatistics 10:550; DiCiccio, DiCiccio and Romano 2020, Statistics & Probability
 Letters 166).
 
-Samples are assumed independent. Those of one training are not independent runs, since one network was trained
-on all of them. `epsilon_lower_bound` treats them as independent, which is common in one-run audits but
-unproven. Neighbouring slices of one patient are clearly dependent: use one score per patient (see `pooled`).
-`one_run_lower_bound` avoids the assumption; it requires that an independent fair coin decided the insertion
-of each sample.
+Two kinds of bounds must be told apart. `epsilon_lower_bound` is a statement under an assumption: that the
+samples are independent. Those of one training are not, since one network was trained on all of them; the
+assumption is common in one-run audits and unproven. Neighbouring slices of one patient are clearly dependent:
+use one score per patient (see `pooled`). The bounds named in `PROVED_BY_COINS` are proofs: they require only
+that an independent fair coin of ours decided the insertion of each sample, as for canaries.
 """
 
 import math
@@ -35,8 +35,22 @@ from seg_mia.errors import InputError
 from seg_mia.membership.arrays import Members, Scores, Values
 from seg_mia.membership.roc import check_scores
 
-Rule = Literal["members_above", "nonmembers_below", "one_run", "gaussian_one_run", "f_dp_one_run"]
+Rule = Literal[
+    "members_above",
+    "nonmembers_below",
+    "gaussian_threshold",
+    "one_run",
+    "gaussian_one_run",
+    "f_dp_one_run",
+    "many_runs",
+    "gaussian_many_runs",
+]
 Counts = NDArray[np.integer[Any]]
+
+PROVED_BY_COINS: frozenset[str] = frozenset(
+    {"one_run", "gaussian_one_run", "f_dp_one_run", "many_runs", "gaussian_many_runs"}
+)
+"""Rules whose bounds follow from our random coins; all others assume independent samples."""
 
 RULES: tuple[Rule, Rule] = ("members_above", "nonmembers_below")
 """Rules tried by `epsilon_lower_bound`; the first wins ties."""
@@ -63,9 +77,9 @@ class Certified:
         confidence: least probability, before the data are seen, that the bound does not exceed the truth.
         members: number of members behind the bound itself, excluding those that chose the rule.
         nonmembers: number of non-members, likewise.
-        rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, or the guesses of one run,
-            for any mechanism or, by two methods, for a Gaussian one. For a median over divisions of the
-            samples, rule and threshold are those of the median division.
+        rule: the inequality behind the bound: of TPR and FPR, of TNR and FNR, of both errors for a Gaussian
+            mechanism, or the guesses of one run, for any mechanism or, by two methods, for a Gaussian one.
+            For a median over divisions of the samples, rule and threshold are those of the median division.
         threshold: members are called from this score upwards ("members_above"), non-members from it downwards
             ("nonmembers_below"); for one run the lowest score guessed as inserted.
     """

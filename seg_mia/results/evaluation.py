@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_mia.membership.certify import epsilon_lower_bound
+from seg_mia.membership.certify import Certified, epsilon_lower_bound
 from seg_mia.membership.fleet.quantile import QuantileScores
 from seg_mia.membership.fleet.victim import victim_rates
+from seg_mia.membership.gaussian_threshold import gaussian_threshold_bound
 from seg_mia.membership.intervals import intervals
 from seg_mia.membership.roc import auc, check_scores, confusion, group_counts, pooled, resolvable
 from seg_mia.membership.scores import Guesses
@@ -88,7 +89,7 @@ def evaluate_groups(
 def certified(
     scores: Scores, members: Members, groups: Groups, guarantee: DPGuarantee | None
 ) -> EpsilonLowerBound:
-    """Return the epsilon proved by scores; for groups of several samples, at the group level.
+    """Return the epsilon shown by scores; for groups of several samples, at the group level.
 
     Args:
         scores: higher for members, (n,).
@@ -97,14 +98,37 @@ def certified(
         guarantee: guarantee of the victim, whose delta is used; otherwise delta is a tenth of one over the
             number of members.
     """
+    return _lower_bound(epsilon_lower_bound, scores, members, groups, guarantee)
+
+
+def certified_gaussian(
+    scores: Scores, members: Members, groups: Groups, guarantee: DPGuarantee | None
+) -> EpsilonLowerBound | None:
+    """Return the epsilon shown by scores for a Gaussian mechanism; None if the training is not one.
+
+    It is if each step uses all units, with noise. Arguments as in `certified`.
+    """
+    if guarantee is None or (guarantee.rate or 0.0) < 1 or not guarantee.noise:
+        return None
+    return _lower_bound(gaussian_threshold_bound, scores, members, groups, guarantee)
+
+
+class _Rule(Protocol):
+    def __call__(
+        self, scores: Scores, members: Members, /, *, delta: float, confidence: float
+    ) -> Certified: ...
+
+
+def _lower_bound(
+    rule: _Rule, scores: Scores, members: Members, groups: Groups, guarantee: DPGuarantee | None
+) -> EpsilonLowerBound:
     by_group = _pooled(scores, members, groups)
     unit_scores, unit_members = (scores, members) if by_group is None else by_group[:2]
     delta = None if guarantee is None else guarantee.delta
     if delta is None:
         delta = 1 / (10 * int(unit_members.sum()))
-    bound = partial(epsilon_lower_bound, unit_scores, unit_members, delta=delta)
     return EpsilonLowerBound.measured(
-        lambda confidence: bound(confidence=confidence),
+        lambda confidence: rule(unit_scores, unit_members, delta=delta, confidence=confidence),
         delta=delta,
         unit="image" if by_group is None else "patient",
     )
@@ -126,6 +150,7 @@ def membership_scores(
         results=evaluate(scores, members, groups, **settings),
         groups=evaluate_groups(scores, members, groups, **settings),
         certified=certified(scores, members, groups, guarantee),
+        gaussian=certified_gaussian(scores, members, groups, guarantee),
         seeds=_over_seeds(guesses, members) if len(guesses.seeds) > 1 else None,
         published_mean_of_last_epochs=_last_epochs(guesses, members) if guesses.last else None,
         regression=None if guesses.regression is None else _regression(guesses.regression),

@@ -25,16 +25,19 @@ class PromiseAudit(Result):
 
     Attributes:
         by: an attack's name, or canaries.
-        proved: largest epsilon that it proves, beside all others compared with the promises of the row; None
+        proved: largest epsilon that it shows, beside all others compared with the promises of the row; None
             if not computed at this confidence.
-        ceiling: what perfect guesses on as many samples would prove, likewise.
+        ceiling: what perfect guesses on as many samples would show, likewise.
         comparable: whether it is for the unit of the promise.
+        assumes_independence: whether it assumes that the samples of one training are independent; else it is
+            proved by random coins.
     """
 
     by: str
     proved: Number
     ceiling: Number
     comparable: bool
+    assumes_independence: bool = True
 
 
 class Promise(Result):
@@ -47,6 +50,7 @@ class Promise(Result):
         unit: whose presence is protected.
         adjacency: which data sets are told apart; empty if not recorded.
         epsilon: privacy spent; None if infinite.
+        replace_one: the same if one unit is replaced by another; None if infinite or not recorded.
         delta: of (epsilon, delta).
         accountant: method of accounting; empty if not recorded.
         sampling: sampling rate, steps and noise that were used, in words.
@@ -65,6 +69,7 @@ class Promise(Result):
     unit: Literal["image", "patient"]
     adjacency: str
     epsilon: Number
+    replace_one: Number = None
     delta: Number
     accountant: str
     sampling: str

@@ -104,13 +104,19 @@ class RegressionFit(Result):
     covers: bool
 
 
+GAUSSIAN = ", for Gaussian noise on all units"
+"""Addition to an attack's name for its bound by mu."""
+
+
 class MembershipScores(Result):
     """All that follows from the scores of one attack.
 
     Attributes:
         results: over images.
         groups: over patients or videos; None where none has two images.
-        certified: the epsilon that the scores prove.
+        certified: the epsilon that the scores show, if samples are independent.
+        gaussian: the same for a training whose steps use all units with Gaussian noise, by its mu, which
+            shows far more; None for any other training, and in results of an earlier version.
         seeds: of the classifier, where there are several.
         published_mean_of_last_epochs: where it was asked for.
         regression: of an attack that is one.
@@ -125,6 +131,13 @@ class MembershipScores(Result):
     published_mean_of_last_epochs: LastEpochs | None
     regression: RegressionFit | None = None
     thresholds: ThresholdRates | None = None
+    gaussian: EpsilonLowerBound | None = None
+
+    @property
+    def bounds(self) -> dict[str, EpsilonLowerBound]:
+        """Lower bounds on epsilon, by what is added to the attack's name."""
+        named = {"": self.certified, GAUSSIAN: self.gaussian}
+        return {name: bound for name, bound in named.items() if bound is not None}
 
 
 class ScoredData(Result):

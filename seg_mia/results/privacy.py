@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from seg_mia.membership.certify import Certified
+from seg_mia.membership.certify import PROVED_BY_COINS, Certified
 from seg_mia.membership.tradeoff import Permitted
 from seg_mia.results.base import Number, Result
 
@@ -19,6 +19,8 @@ class DPGuarantee(Result):
 
     Attributes:
         epsilon: that was spent; None where it is infinite.
+        replace_one: the same if one unit is replaced by another, at the same delta; None where it is
+            infinite, or in a checkpoint of an earlier version.
         delta: of (epsilon, delta).
         budget: the epsilon that was asked for; None where noise was given.
         unit: whose presence is protected.
@@ -40,6 +42,7 @@ class DPGuarantee(Result):
     model_config = NAMED_ALONE
 
     epsilon: Number
+    replace_one: Number = None
     delta: Number = None
     budget: Number = None
     unit: Literal["image", "patient"] = "image"
@@ -91,7 +94,10 @@ class BoundAt(Result):
 
 
 class EpsilonLowerBound(Result):
-    """The least epsilon that right guesses prove: fields of `seg_mia.membership.certify.Certified`.
+    """The least epsilon that right guesses show: fields of `seg_mia.membership.certify.Certified`.
+
+    It is proved if our random coins decided who was inserted, as for canaries (`is_proof`); otherwise it
+    holds under the assumption that the samples of one training are independent.
 
     Attributes:
         unit: whose presence was guessed; None of canaries, each of which is an image and a patient.
@@ -134,6 +140,11 @@ class EpsilonLowerBound(Result):
         ]
         return cls(unit=unit, delta=delta, **asdict(bound(CONFIDENCE)), stricter=rows)
 
+    @property
+    def is_proof(self) -> bool:
+        """Whether it follows from random coins; else it assumes independent samples."""
+        return self.rule in PROVED_BY_COINS
+
     def jointly(self, count: int) -> "EpsilonLowerBound | None":
         """Return the bound that holds beside `count` - 1 others at `CONFIDENCE` together (Bonferroni).
 
@@ -165,7 +176,7 @@ class WhiteBoxCanaries(Result):
 
 
 class CanaryResult(Result):
-    """What mislabelled images, put into a training to be found again, prove of it.
+    """What images, put into a training by random coins to be found again, show of it.
 
     Attributes:
         inserted: how many.
@@ -199,7 +210,10 @@ class CanaryResult(Result):
     @property
     def bounds(self) -> dict[str, EpsilonLowerBound]:
         """All bounds, by their derivation."""
-        bounds = {"by a threshold": self.certified, "by the number of correct guesses": self.one_run}
+        bounds = {
+            "by a threshold, if samples are independent": self.certified,
+            "by the number of correct guesses": self.one_run,
+        }
         if self.gaussian is not None:
             bounds["by the number of correct guesses, for Gaussian noise on all units"] = self.gaussian
         if self.f_dp is not None:

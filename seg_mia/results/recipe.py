@@ -14,6 +14,7 @@ from seg_mia.membership.fleet.recipe import Rate
 from seg_mia.membership.intervals import Interval
 from seg_mia.results.base import Measure, Number, Result
 from seg_mia.results.membership import Sampling
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 from seg_mia.results.rates import RecipeRate, RecipeRates, rate_at, rate_of
 from seg_mia.results.recipe_risk import RecipeRisk, measure_of, recipe_risk
 
@@ -116,6 +117,9 @@ class RecipeResult(Result):
         altered: the attack on altered samples alone, if there are any.
         controls: the attack where nothing is to be found; None in files of an earlier version.
         folder: folder of its files, empty without.
+        privacy: what each training promises, the weakest of them; None without a promise.
+        many_runs: the epsilon that the networks prove for the patient who is told apart best, under replacing
+            one unit; None without a promise, and in files of an earlier version.
     """
 
     kind: Literal["recipe"] = "recipe"
@@ -142,6 +146,8 @@ class RecipeResult(Result):
     altered: AlteredSamples | None = None
     controls: RecipeControls | None = None
     folder: str = ""
+    privacy: DPGuarantee | None = None
+    many_runs: EpsilonLowerBound | None = None
 
     @property
     def tpr_at_1(self) -> Measure:
@@ -168,6 +174,8 @@ def recipe_result(
     curve: Sequence[FewerNetworks] = (),
     folder: str = "",
     resolution: float = 0.0,
+    privacy: DPGuarantee | None = None,
+    many_runs: EpsilonLowerBound | None = None,
 ) -> RecipeResult:
     """Return the result of an audit of a recipe.
 
@@ -185,6 +193,8 @@ def recipe_result(
         curve: the same attack with fewer networks, of `network_curve`.
         folder: folder of its files.
         resolution: lowest false positive rate that the values of the scores resolve.
+        privacy: what each training promises.
+        many_runs: the epsilon that the networks prove.
 
     Raises:
         InputError: a number of ids other than of patients, or an id that is a patient's name.
@@ -222,6 +232,8 @@ def recipe_result(
         altered=None if audit.altered is None else _altered(audit.altered, resolution),
         controls=None if audit.controls is None else _controls(audit.controls),
         folder=folder,
+        privacy=privacy,
+        many_runs=many_runs,
     )
 
 

@@ -70,12 +70,13 @@ def privacy_headline(privacy: DPGuarantee) -> str:
     void = "; void against an attacker who knows the seed" if privacy.reproducible else ""
     units = "declared units" if privacy.declared else "units, their number assumed public"
     permitted = f"; permits {permits(privacy.permitted)}" if privacy.permitted is not None else ""
+    replaced = f"; epsilon {_short(privacy.replace_one)} if one is replaced" if privacy.replace_one else ""
     release = f" after a release of mu {privacy.release:.3g}" if privacy.release else ""
     return (
         f"privacy spent: epsilon {spent}{budget} at delta {_short(privacy.delta)} per {privacy.unit} "
         f"({privacy.units} {units}, noise {_short(privacy.noise)}, clip {_short(privacy.clip)}, sampling "
         f"rate {_short(privacy.rate)}, {privacy.steps} steps{release}, accountant {privacy.accountant})"
-        f"{permitted}{void}"
+        f"{replaced}{permitted}{void}"
     )
 
 
@@ -87,8 +88,9 @@ def guarantee_in_words(privacy: DPGuarantee) -> str:
     """Return a guarantee with its unit, for a table."""
     epsilon = "infinite" if privacy.epsilon is None else f"{privacy.epsilon:.3g}"
     delta = "" if privacy.delta is None else f", delta {privacy.delta:.2g}"
+    replaced = "" if privacy.replace_one is None else f", {privacy.replace_one:.3g} if one is replaced"
     permitted = "" if privacy.permitted is None else f", permits {permits(privacy.permitted)}"
-    return f"epsilon {epsilon} per {privacy.unit}{delta}{permitted}"
+    return f"epsilon {epsilon} per {privacy.unit}{delta}{replaced}{permitted}"
 
 
 def permits(permitted: Permitted) -> str:
@@ -122,42 +124,53 @@ def certified_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) ->
             f"{line} per {bound.unit}; the guarantee is {privacy.epsilon:.3g} per {privacy.unit}, not "
             "comparable"
         )
-    broken = "" if epsilon <= privacy.epsilon else ", WHICH IS BROKEN"
+    broken = "" if epsilon <= privacy.epsilon else f", WHICH IS {_degree(bound)}"
     return f"{line}; the guarantee is {privacy.epsilon:.3g}{broken}"
 
 
+def _degree(bound: EpsilonLowerBound) -> str:
+    """Return what a bound above a guarantee means for it."""
+    return "BROKEN" if bound.is_proof else "CONTRADICTED IF SAMPLES ARE INDEPENDENT"
+
+
 def _proof(bound: EpsilonLowerBound) -> str:
-    """Return a bound with its confidence, and what could have been proved."""
+    """Return a bound with its confidence and assumption, and what could have been shown."""
     epsilon = bound.epsilon or 0.0
-    proof = (
-        f"proves epsilon >= {epsilon:.2f}"
+    verb, assumption = ("proves", "") if bound.is_proof else ("shows", " if samples are independent")
+    shown = (
+        f"{verb} epsilon >= {epsilon:.2f}{assumption}"
         if epsilon
-        else "proves no epsilon, which is no evidence of privacy"
+        else f"{verb} no epsilon, which is no evidence of privacy"
     )
     return (
-        f"{proof} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would prove "
+        f"{shown} ({bound.confidence or 0.0:.0%} confidence; perfect guesses on these samples would give "
         f"{bound.attainable or 0.0:.2f})"
     )
 
 
 def canary_headline(canaries: CanaryResult) -> str:
-    """Return the detection rate of canaries, and the bound it proves."""
+    """Return the detection rate of canaries, the bound by a threshold and the largest proved one."""
     bounds = list(canaries.bounds.values())
     strongest = max(bounds[1:], key=lambda bound: bound.epsilon or 0.0)
     limit = None if canaries.privacy is None else canaries.privacy.epsilon
     joint = [bound.jointly(len(bounds)) for bound in bounds]
-    highest = max((bound.epsilon or 0.0 for bound in joint if bound is not None), default=0.0)
+    most = math.inf if limit is None else limit
+    above = [bound for bound in joint if bound is not None and (bound.epsilon or 0.0) > most]
     guarantee = "no guarantee" if limit is None else f"the guarantee is {limit:.3g}"
-    if limit is not None and highest > limit:
-        guarantee += f", WHICH IS BROKEN: >= {highest:.2f}, 95% confidence for {len(bounds)} bounds together"
+    if above:
+        highest = max(above, key=lambda bound: (bound.is_proof, bound.epsilon or 0.0))
+        guarantee += (
+            f", WHICH IS {_degree(highest)}: >= {highest.epsilon:.2f}, 95% confidence for {len(bounds)} "
+            "bounds together"
+        )
     elif limit is not None and None in joint:
         guarantee += (
             f", not compared: bounds at the confidence that {len(bounds)} need are missing, audit again"
         )
     return (
         f"canaries: {canaries.inserted} inserted, {canaries.left_out} left out, AUC {canaries.auc:.3f}, "
-        f"{_proof(canaries.certified)}; without assuming independent samples within one run >= "
-        f"{strongest.epsilon or 0.0:.2f} (of {strongest.attainable:.2f}); {guarantee}"
+        f"{_proof(canaries.certified)}; proved by the coins >= {strongest.epsilon or 0.0:.2f} (of "
+        f"{strongest.attainable:.2f}); {guarantee}"
     )
 
 
@@ -248,7 +261,28 @@ def recipe_headline(result: RecipeResult) -> list[str]:
         f"signals; worst decile AUC {risk.worst_decile:.3f}, without leakage {interval(null)}",
         *([] if altered is None else [altered_headline(altered)]),
         *([] if result.controls is None else [controls_headline(result.controls)]),
+        *([] if result.many_runs is None else [f"  {many_runs_headline(result.many_runs, result.privacy)}"]),
     ]
+
+
+def many_runs_headline(bound: EpsilonLowerBound, privacy: DPGuarantee | None) -> str:
+    """Return the epsilon that many trainings prove for one patient, its ceiling, and the promise.
+
+    All networks have members in equal number, so that the promise under replacing one unit is compared.
+    """
+    epsilon, trainings = bound.epsilon or 0.0, (bound.members or 0) + (bound.nonmembers or 0)
+    shown = f"prove epsilon >= {epsilon:.2f}" if epsilon else "prove no epsilon"
+    line = (
+        f"{trainings} trainings with and without one {bound.unit or 'patient'} {shown} of at most "
+        f"{bound.attainable or 0.0:.2f} ({bound.confidence or 0.0:.0%} confidence)"
+    )
+    promised = None if privacy is None else privacy.replace_one
+    if privacy is None or promised is None:
+        return f"{line}; no guarantee under replacing one"
+    if bound.unit is not None and bound.unit != privacy.unit:
+        return f"{line}; the guarantee is per {privacy.unit}, not comparable"
+    broken = ", WHICH IS BROKEN" if epsilon > promised else ""
+    return f"{line}; the guarantee is {promised:.3g} if one is replaced{broken}"
 
 
 def controls_headline(controls: RecipeControls) -> str:
@@ -286,8 +320,8 @@ def _membership(name: str, summary: MembershipSummary) -> list[str]:
         f"TPR {low_fpr(measures)}"
     ]
     lines += [f"WARNING: {line}" for line in membership_warnings(summary, name)]
-    if summary.certified is not None and summary.role == "attack":
-        lines.append(f"  {certified_headline(summary.certified, summary.privacy)}")
+    for how, bound in summary.bounds.items() if summary.role == "attack" else ():
+        lines.append(f"  {certified_headline(bound, summary.privacy)}{how and f' ({how[2:]})'}")
     if summary.same_seed:
         lines.append(f"WARNING: {same_start()}")
     if (groups := summary.groups) is not None:

@@ -84,7 +84,7 @@ def parts(data: SegmentationData) -> dict[str, set[int]]:
 
 
 def drawn(seed: int = 0, count: int = COUNT) -> tuple[Canaries, Archive]:
-    data, canaries = ready(), Canaries(count=count, seed=seed)
+    data, canaries = ready(), Canaries(count=count, seed=seed, kind="mislabelled")
     canaries.enter(data)
     return canaries, data
 
@@ -202,7 +202,7 @@ def losses_of(victim: nn.Module, data: SegmentationData, index: int) -> float:
 
 
 def test_canaries_are_trained_on_scored_by_their_loss_and_written(tiny: Path) -> None:
-    done = run(["fit", "--config", str(tiny), *CANARIES])
+    done = run(["fit", "--config", str(tiny), *CANARIES, "--model.defences.kind=mislabelled"])
     data, folder = done.datamodule, done.folder
     (canaries,) = done.model.defences
     rows, found = table(folder), json.loads((folder / "canaries.json").read_text())
@@ -244,7 +244,7 @@ def together(tiny: Path, first: str, **private: Any) -> list[str]:
     """Return the words for a private training with canaries, in either order."""
     settings = {
         "dp": ("dp.dpsgd.DPSGD", PRIVATE | private),
-        "canaries": ("canaries.Canaries", {"count": COUNT}),
+        "canaries": ("canaries.Canaries", {"count": COUNT, "kind": "mislabelled"}),
     }
     words = ["fit", "--config", str(tiny), "--trainer.max_epochs=1"]
     for name in sorted(settings, key=lambda name: name != first):

@@ -5,8 +5,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 
+from seg_mia.config.files import config_folder
 from seg_mia.data.sets.phantom import Phantom
 from seg_mia.data.source import Image, Mask
 from seg_mia.defences.canaries import Canaries, Kind
@@ -115,3 +117,9 @@ def test_distinct_canaries_are_farther_apart_in_gradients_than_mislabelled_ones(
         ranks[kind] = values.sum() ** 2 / (values**2).sum()  # participation ratio
     assert cosines["distinct"] < 0.75 * cosines["mislabelled"]
     assert ranks["distinct"] > 1.5 * ranks["mislabelled"]
+
+
+def test_distinct_canaries_are_the_default_of_class_and_config() -> None:
+    assert Canaries().kind == "distinct"
+    spec = yaml.safe_load((config_folder() / "defence" / "canaries.yaml").read_text())
+    assert spec["init_args"] == {"count": 100, "kind": "distinct"}

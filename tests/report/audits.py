@@ -230,9 +230,12 @@ def certified(epsilon: float = 0.0, attainable: float = 2.0, **changes: Any) -> 
 def canaries(epsilon: float = 0.0, one_run: float = 0.0, **changes: Any) -> dict[str, Any]:
     """Return what an audit says of canaries in a training that promised epsilon 8 per image."""
     bounds = {
-        name: {"attainable": 2.75, "confidence": 0.95, "epsilon": value}
+        name: {"attainable": 2.75, "confidence": 0.95, "epsilon": value, "rule": rule}
         | {"stricter": [{"confidence": 0.9999, "epsilon": value, "attainable": 2.75}]}
-        for name, value in (("certified", epsilon), ("one_run", one_run))
+        for name, value, rule in (
+            ("certified", epsilon, "members_above"),
+            ("one_run", one_run, "one_run"),
+        )
     }
     counts = {"inserted": 92, "left_out": 108, "auc": 0.875, "delta": 1e-3}
     return counts | bounds | {"privacy": promise()} | changes

@@ -48,25 +48,32 @@ def page(content: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "one_run", "proved", "sure"),
+    ("epsilon", "one_run", "shown", "degree", "sure"),
     [
-        (8.01, 0.0, "8.01", "nearly independent"),
-        (0.0, 8.5, "8.50", "no assumption"),
-        (9.5, 8.5, "9.50", "no assumption"),
+        (8.01, 0.0, "8.01", "contradicted if samples are independent", "This is no proof"),
+        (0.0, 8.5, "8.50", "broken", "no assumption"),
+        (9.5, 8.5, "8.50", "broken", "no assumption"),
     ],
 )
 def test_a_bound_above_the_promise_breaks_it_and_is_said_first(
-    epsilon: float, one_run: float, proved: str, sure: str
+    epsilon: float, one_run: float, shown: str, degree: str, sure: str
 ) -> None:
+    """One by our coins is a proof and comes first; a larger one by a threshold assumes independence."""
     report = asked(epsilon=epsilon, one_run=one_run)
     first = report.warnings[0]
-    assert first.startswith('The privacy guarantee of "private" is broken (seed 7).')
+    assert first.startswith(f'The privacy guarantee of "private" is {degree} (seed 7).')
     assert "epsilon 8 per image, delta 0.001" in first
-    assert f"canaries in its training prove at least {proved}, at 95% confidence" in first
+    verb, subject = (
+        ("prove", "Canaries prove")
+        if degree == "broken"
+        else ("show", "If samples are independent, canaries show")
+    )
+    assert f"canaries in its training {verb} at least {shown}, at 95% confidence" in first
     assert sure in first
     verdict = report.verdicts[1].privacy
-    assert (verdict.level, verdict.word) == ("bad", "Broken")
-    assert f"Canaries prove at least {proved}, at 95% confidence for the 2 bounds together." in verdict.why
+    word = "Broken" if degree == "broken" else "Contradicted if independent"
+    assert (verdict.level, verdict.word) == ("bad", word)
+    assert f"{subject} at least {shown}, at 95% confidence for the 2 bounds together." in verdict.why
     assert verdict.measure is not None
     assert verdict.measure.value == 8.0
 
@@ -76,7 +83,7 @@ def test_a_bound_at_or_below_the_promise_is_told_without_noise() -> None:
     assert not report.warnings
     verdict = report.verdicts[1].privacy
     assert verdict.word == "Moderate guarantee"
-    assert "Canaries prove at least 8.00." in verdict.why
+    assert "Canaries prove at least 7.90, 8.00 if samples are independent." in verdict.why
     (line,) = [text for text in report.caveats if text.startswith("Canaries are for measurement")]
     assert '"private"' in line
     assert not [text for text in told(compared()).caveats if "Canaries" in text]
@@ -87,17 +94,18 @@ def test_no_promise_and_an_infinite_one_cannot_be_broken() -> None:
         endless = promise(epsilon)
         report = told(compared(privacy=endless, canaries=canaries(2.5, privacy=endless)))
         assert (report.warnings, report.verdicts[0].privacy.word) == ([], "Infinite")
-        assert "Canaries prove at least 2.50." in report.verdicts[0].privacy.why
+        told_of = "Canaries prove no lower bound, 2.50 if samples are independent."
+        assert told_of in report.verdicts[0].privacy.why
     report = told(compared(canaries=canaries(2.5, privacy=None)))
     assert (report.warnings, report.verdicts[0].privacy.word) == ([], "No guarantee")
-    assert "Canaries prove at least 2.50." in report.verdicts[0].privacy.why
+    assert told_of in report.verdicts[0].privacy.why
 
 
 def test_canaries_are_held_against_what_their_own_training_promised() -> None:
     """A checkpoint of an early epoch has spent less than the training that was asked when it ended."""
     early = compared(privacy=promise(0.5), canaries=canaries(2.0, privacy=promise(3.0)))
     assert told(early).verdicts[0].privacy.word == "Strong guarantee"
-    late = compared(privacy=promise(0.5), canaries=canaries(3.5, privacy=promise(3.0)))
+    late = compared(privacy=promise(0.5), canaries=canaries(0.0, 3.5, privacy=promise(3.0)))
     assert told(late).verdicts[0].privacy.word == "Broken"
 
 
@@ -110,10 +118,13 @@ def test_the_proof_that_goes_furthest_is_named_and_an_attack_counts_as_well() ->
     proof = guess(row=1, defence="private", certified=certified(8.5))
     plain = compared(1, "private", privacy=promise())
     (first,) = told(compared(), plain, attacks=(proof,)).warnings
-    assert "mia-type2 proves at least 8.50" in first
-    both = plain | {"canaries": canaries(9.0)}
-    (first,) = told(compared(), both, attacks=(proof,)).warnings
-    assert "canaries in its training prove at least 9.00" in first
+    assert "mia-type2 shows at least 8.50" in first
+    assert "contradicted if samples are independent" in first
+    both = plain | {"canaries": canaries(0.0, 9.0)}
+    (first,) = told(
+        compared(), both, attacks=(guess(row=1, defence="private", certified=certified(12)),)
+    ).warnings
+    assert "canaries in its training prove at least 9.00" in first, "a proof comes before a larger bound"
 
 
 def test_a_split_that_leaks_takes_the_force_from_an_attacks_proof_but_not_from_canaries() -> None:
@@ -148,7 +159,9 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
     assert (found["inserted"], found["left_out"], found["auc"]) == (92, 108, 0.875)
     bound = {name: value for name, value in found["certified"].items() if value is not None}
     stricter = {"attainable": 2.75, "confidence": 0.9999, "epsilon": 0.5}
-    assert bound == {"attainable": 2.75, "confidence": 0.95, "epsilon": 0.5, "stricter": [stricter]}
+    assert bound == {"attainable": 2.75, "confidence": 0.95, "epsilon": 0.5, "stricter": [stricter]} | {
+        "rule": "members_above"
+    }
     assert found["delta"] == 1e-3
     assert found["one_run"]["epsilon"] == 0.25
     assert found["gaussian"] is None
@@ -156,14 +169,19 @@ def test_the_numbers_are_in_the_file_and_fit_its_schema() -> None:
 
 
 def test_the_bound_of_a_gaussian_mechanism_refutes_where_the_others_cannot() -> None:
-    report = asked(epsilon=0.5, one_run=0.25, gaussian=certified(9.0, 25.0, unit=None))
+    report = asked(
+        epsilon=0.5, one_run=0.25, gaussian=certified(9.0, 25.0, unit=None, rule="gaussian_one_run")
+    )
     (warning,) = [text for text in report.warnings if "is broken" in text]
     assert "canaries in its training prove at least 9.00" in warning
     assert "no assumption on the dependence" in warning
 
 
 def test_the_bound_of_a_trade_off_function_is_compared_and_shown_with_its_ceiling() -> None:
-    found = {"gaussian": certified(7.0, 25.0, unit=None), "f_dp": certified(8.5, 9.5, unit=None)}
+    found = {
+        "gaussian": certified(7.0, 25.0, unit=None, rule="gaussian_one_run"),
+        "f_dp": certified(8.5, 9.5, unit=None, rule="f_dp_one_run"),
+    }
     report = asked(epsilon=0.5, one_run=0.25, **found)
     (warning,) = [text for text in report.warnings if "is broken" in text]
     assert "canaries in its training prove at least 8.50" in warning
@@ -177,15 +195,16 @@ def test_the_page_shows_each_victims_canaries() -> None:
     rows = [
         compared(canaries=canaries(1.5, privacy=None)),
         compared(1, "kept", privacy=promise(), canaries=canaries(0.5, 0.25)),
-        compared(2, "broken", privacy=promise(), canaries=canaries(8.5)),
+        compared(2, "broken", privacy=promise(), canaries=canaries(0.5, 8.5)),
         compared(3, "clipped", privacy=promise(None), canaries=canaries(2.75, privacy=promise(None))),
         compared(4, "plain"),
     ]
+    rows.append(compared(5, "if so", privacy=promise(), canaries=canaries(9.5)))
     text = page(audit([guess()], defences=rows))
     section = text[text.index('<section id="canaries"') :].partition("</section>")[0]
     body = section.partition("<tbody>")[2].partition("</tbody>")[0]
     shown = body.split("</tr>")[:-1]
-    assert len(shown) == 4
+    assert len(shown) == 5
     for row, said in zip(
         shown,
         [
@@ -193,6 +212,7 @@ def test_the_page_shows_each_victims_canaries() -> None:
             ("kept", "0.50 (2.75)", "0.25 (2.75)", "epsilon 8 per image, delta 0.001", "Not refuted"),
             ("broken", "8.50 (2.75)", "epsilon 8 per image", 'badge bad"', "Broken"),
             ("clipped", "2.75 (2.75)", "epsilon infinite per image", "Infinite"),
+            ("if so", "9.50 (2.75)", 'badge bad"', "Contradicted if independent"),
         ],
         strict=True,
     ):
@@ -247,7 +267,8 @@ def test_what_is_no_audit_of_canaries_is_refused(found: Any) -> None:
 def test_gates_know_canaries() -> None:
     report = asked(epsilon=2.0, one_run=0.5)
     assert check([read_gate("canaries.epsilon>1")], report) == [
-        "gate canaries.epsilon>1: canaries.epsilon is 2 (proved by a threshold on private, seed 7)"
+        "gate canaries.epsilon>1: canaries.epsilon is 2 (by a threshold, if samples are independent on "
+        "private, seed 7)"
     ]
     assert len(check([read_gate("canaries.epsilon[private]>=0.5")], report)) == 2
     assert check([read_gate("canaries.auc>0.8")], report)
@@ -279,7 +300,7 @@ def test_a_gate_on_refutations_counts_bounds_that_hold_together() -> None:
 
 
 def test_the_command_says_it_before_the_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    row = compared(privacy=promise(), canaries=canaries(8.5))
+    row = compared(privacy=promise(), canaries=canaries(0.0, 8.5))
     write_audit(audit([guess()], defences=[row]))
     assert main(["report", "runs/my_audit"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -70,6 +70,15 @@ def test_the_curve_never_exceeds_epsilon_and_delta() -> None:
     assert points[0].tpr == 0.0, "the mechanism gives no certainty"
 
 
+def test_the_curve_counts_the_release_before_the_first_step() -> None:
+    steps = promise(50.0, rate=1.0, steps=16, noise=5.0, release=0.6)
+    points, _ = promise_curve(DPGuarantee.read(steps, "test"))
+    at_1 = next(point.tpr for point in points if math.isclose(point.fpr, 0.01))
+    assert at_1 == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.01) + 1.0))  # 0.36 + 0.64
+    _, by = promise_curve(DPGuarantee.read(steps | {"release": 1e9}, "test"))
+    assert by == "epsilon and delta alone, which permit the most"
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"noise": None}, {"noise": 1e-9}, {"steps": 10**12}, {"rate": 7.0}, {"accountant": "own"}, {"steps": 0}],
@@ -86,10 +95,11 @@ def test_an_infinite_epsilon_has_no_curve() -> None:
 
 
 def test_a_promise_lists_its_audits_with_their_ceilings() -> None:
-    row = compared(privacy=promise(8.0, neighbours="add or remove one"))
+    row = compared(privacy=promise(8.0, neighbours="add or remove one", replace_one=20.5))
     content = read(audit([guess(certified=certified(0.4, 2.7))], defences=[row]))
     (given,) = promises(content.defences, content.membership, content.leaks)
     assert given.adjacency == "add or remove one"
+    assert given.replace_one == 20.5
     assert given.sampling == "Poisson sampling at rate 0.5, steps 10, noise multiplier 1, clip 1"
     (tried,) = given.audits
     assert (tried.by, tried.proved, tried.ceiling, tried.comparable) == ("mia-type2", 0.4, 2.7, True)

@@ -19,6 +19,7 @@ from seg_mia.report.rules.gates import check, read_gate
 from seg_mia.report.rules.recipe_verdict import adjusted, fewest_claimed, single_patients
 from seg_mia.report.write import write_report
 from seg_mia.results.base import Measure
+from seg_mia.results.privacy import BoundAt, DPGuarantee
 from seg_mia.results.rates import rate_at
 from seg_mia.results.recipe import RecipeControls, RecipeResult
 from seg_mia.results.report import Report, Verdict
@@ -26,6 +27,7 @@ from seg_mia.results.text import recipe_headline
 from tests.report.audits import audit, full, guess, source, write_audit
 from tests.report.test_page import HOSTILE, Page
 from tests.results.recipes import audited, recipe, two_attacks
+from tests.results.test_recipe import by_many_runs
 
 ABOVE = RecipeControls(permuted=Measure(0.5, 0.47, 0.53), members=Measure(0.6, 0.57, 0.63))
 
@@ -323,3 +325,22 @@ def test_a_summary_has_lines_of_the_recipe_and_its_verdict() -> None:
     assert not [
         text for text in Audit(Path(), Path(), [], [], False, report(), []).headline() if "recipe" in text
     ]
+
+
+def test_what_many_trainings_prove_of_a_promise_is_on_the_page_and_a_caveat_where_it_is_broken() -> None:
+    private = DPGuarantee(epsilon=1.0, replace_one=2.5, unit="patient")
+    bound = by_many_runs(3.0, stricter=[BoundAt(confidence=0.975, epsilon=2.25, attainable=7.0)])
+    one = recipe(privacy=private, many_runs=bound)
+    (line,) = [text for text in report(one).caveats if "is broken" in text]
+    assert "mia-lira its trainings prove at least 3.00, at 95 % confidence for 1 attacks together" in line
+    two = [one, recipe(name="mia-calibrated", privacy=private, many_runs=by_many_runs(0.0))]
+    assert not [text for text in report(*two).caveats if "is broken" in text], "2.25 holds beside another"
+    weak = recipe(privacy=private, many_runs=by_many_runs(0.0, attainable=2.0))
+    assert [
+        text for text in report(weak).caveats if "could not have contradicted the guarantee of 2.5" in text
+    ]
+    text, numbers = page(full(), one)
+    shown = " ".join(Page(text).text().split())
+    assert "Epsilon that independent trainings with and without one patient prove" in shown
+    assert numbers["recipes"][0]["many_runs"]["epsilon"] == 3.0
+    assert numbers["recipes"][0]["privacy"]["replace_one"] == 2.5

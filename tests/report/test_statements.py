@@ -203,11 +203,11 @@ def test_bounds_compared_with_one_promise_hold_together() -> None:
     row = compared(privacy=promise(8.0), canaries=sure)
     answer = answers(audit([guess(certified=certified(0.0, 5.0))], defences=[row]))["promise"]
     assert answer.rule == "P4"
-    assert "could have proved up to 20.00" in answer.why
+    assert "could have shown up to 20.00, if samples are independent" in answer.why
     # Without the attack's bound, 97.5 % suffices.
     answer = answers(audit([guess()], defences=[row]))["promise"]
-    assert answer.rule == "P1"
-    assert "at least epsilon 8.50" in answer.why
+    assert (answer.rule, answer.word) == ("P1", "Promise contradicted if samples are independent")
+    assert "If samples are independent, canaries show at least epsilon 8.50" in answer.why
     assert "at 95% confidence for the 2 bounds together" in answer.why
 
 
@@ -242,7 +242,7 @@ def test_a_verdict_states_bounds_that_hold_together() -> None:
     results = AuditResult.read(content, "audit.json")
     verdict = privacy(results.defences, results.membership)
     assert verdict.level == "good"
-    assert "Canaries prove at least 0.25." in verdict.why
+    assert "Canaries prove no lower bound, 0.25 if samples are independent." in verdict.why
 
 
 def test_a_promise_is_contradicted_by_an_area_above_its_curve() -> None:

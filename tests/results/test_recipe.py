@@ -12,6 +12,7 @@ from seg_mia.errors import InputError
 from seg_mia.membership.fleet import difficulty_calibrated
 from seg_mia.membership.fleet.recipe import rate
 from seg_mia.membership.intervals import Interval
+from seg_mia.results.privacy import DPGuarantee, EpsilonLowerBound
 from seg_mia.results.rates import rate_at
 from seg_mia.results.recipe import RecipeResult, auc_p_value, recipe_result, without_ids
 from seg_mia.results.tables import recipe_table
@@ -137,6 +138,35 @@ def test_the_p_value_is_that_of_the_interval() -> None:
 def test_without_leakage_one_recipe_in_twenty_has_a_small_p_value() -> None:
     assert recipe(audited(effect=0.0)).p_value > 0.01
     assert recipe(audited(effect=0.0)).risk.significant == 0
+
+
+def by_many_runs(epsilon: float, **changes: Any) -> EpsilonLowerBound:
+    return EpsilonLowerBound(
+        epsilon=epsilon,
+        attainable=8.0,
+        confidence=0.95,
+        members=22,
+        nonmembers=22,
+        unit="patient",
+        rule="gaussian_many_runs",
+    ).model_copy(update=changes)
+
+
+def test_the_headline_has_what_many_trainings_prove_of_a_promise() -> None:
+    private = DPGuarantee(epsilon=1.0, replace_one=2.5, unit="patient")
+    line = recipe_headline(recipe(privacy=private, many_runs=by_many_runs(2.0)))[-1]
+    assert line == (
+        "  44 trainings with and without one patient prove epsilon >= 2.00 of at most 8.00 (95% confidence); "
+        "the guarantee is 2.5 if one is replaced"
+    )
+    broken = recipe_headline(recipe(privacy=private, many_runs=by_many_runs(3.0)))[-1]
+    assert broken.endswith("WHICH IS BROKEN")
+    other = recipe_headline(recipe(privacy=private, many_runs=by_many_runs(3.0, unit="image")))[-1]
+    assert other.endswith("the guarantee is per patient, not comparable")
+    nothing = recipe_headline(recipe(privacy=None, many_runs=by_many_runs(0.0)))[-1]
+    assert "prove no epsilon of at most 8.00" in nothing
+    assert nothing.endswith("no guarantee under replacing one")
+    assert by_many_runs(3.0).is_proof
 
 
 def test_the_headline_and_the_table_have_the_numbers() -> None:

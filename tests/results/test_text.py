@@ -19,6 +19,7 @@ from seg_mia.results.text import (
     attack_headline,
     canary_headline,
     certified_headline,
+    guarantee_in_words,
     privacy_headline,
     utility_headline,
 )
@@ -85,7 +86,7 @@ def test_a_floor_that_no_strength_met_is_told(above: float, told: str | None) ->
 def test_who_never_queries_the_victim_proves_nothing_of_it(signal: str, control: bool, proves: bool) -> None:
     bound = CERTIFIED.plain() | {"unit": "image"}
     said = attack_headline("mia", result(0.4, 0.6, signal=signal, control=control, certified=bound))
-    assert any("proves epsilon" in line for line in said) == proves
+    assert any("shows epsilon" in line for line in said) == proves
 
 
 def test_rates_that_cannot_be_resolved_are_marked() -> None:
@@ -138,6 +139,7 @@ CERTIFIED = EpsilonLowerBound(
     epsilon=2.25,
     attainable=3.31,
     confidence=0.95,
+    rule="members_above",
     stricter=[BoundAt(confidence=0.975, epsilon=2.25, attainable=3.31)],
 )
 
@@ -156,27 +158,30 @@ def promised(**changes: Any) -> DPGuarantee:
 def test_a_promise_that_is_kept_and_one_that_is_broken() -> None:
     line = certified_headline(CERTIFIED, PROMISE)
     assert line == (
-        "proves epsilon >= 2.25 (95% confidence; perfect guesses on these samples would prove 3.31); the "
-        "guarantee is 2, WHICH IS BROKEN"
+        "shows epsilon >= 2.25 if samples are independent (95% confidence; perfect guesses on these samples "
+        "would give 3.31); the guarantee is 2, WHICH IS CONTRADICTED IF SAMPLES ARE INDEPENDENT"
     )
+    by_coins = certified_headline(bound(rule="one_run"), PROMISE)
+    assert by_coins.startswith("proves epsilon >= 2.25 (95% confidence")
+    assert by_coins.endswith("the guarantee is 2, WHICH IS BROKEN")
     for epsilon in (0.0, 1.9, 2.0):
-        assert "BROKEN" not in certified_headline(bound(epsilon=epsilon), PROMISE)
+        assert "WHICH IS" not in certified_headline(bound(epsilon=epsilon), PROMISE)
     assert certified_headline(bound(epsilon=1.9), PROMISE).endswith("; the guarantee is 2")
-    assert "BROKEN" in certified_headline(bound(unit="image"), PROMISE)
+    assert "CONTRADICTED" in certified_headline(bound(unit="image"), PROMISE)
 
 
 def test_nothing_is_broken_where_nothing_was_promised() -> None:
     for promise in (None, promised(epsilon=None)):
         line = certified_headline(CERTIFIED, promise)
         assert line.endswith("; no guarantee")
-        assert "BROKEN" not in line
+        assert "WHICH IS" not in line
 
 
 def test_what_is_proved_of_patients_breaks_no_promise_for_images() -> None:
     line = certified_headline(bound(unit="patient"), PROMISE)
     assert line.endswith(" per patient; the guarantee is 2 per image, not comparable")
-    assert "BROKEN" not in line
-    assert "BROKEN" in certified_headline(bound(unit="patient"), promised(unit="patient"))
+    assert "WHICH IS" not in line
+    assert "CONTRADICTED" in certified_headline(bound(unit="patient"), promised(unit="patient"))
 
 
 def canaries(**changes: Any) -> CanaryResult:
@@ -186,7 +191,7 @@ def canaries(**changes: Any) -> CanaryResult:
         auc=0.9314,
         delta=0.01,
         certified=CERTIFIED,
-        one_run=bound(epsilon=1.5, attainable=4.0),
+        one_run=bound(epsilon=1.5, attainable=4.0, rule="one_run"),
         privacy=PROMISE,
     )
     return found.model_copy(update=changes)
@@ -194,18 +199,21 @@ def canaries(**changes: Any) -> CanaryResult:
 
 def test_canaries_that_are_found_again_say_that_a_promise_is_broken() -> None:
     line = canary_headline(canaries())
-    assert line.startswith("canaries: 97 inserted, 103 left out, AUC 0.931, proves epsilon >= 2.25")
-    assert "WHICH IS BROKEN" in line
-    assert ">= 1.50 (of 4.00)" in line
-    assert "BROKEN" not in canary_headline(canaries(certified=bound(epsilon=1.0)))
+    start = "canaries: 97 inserted, 103 left out, AUC 0.931, shows epsilon >= 2.25 if samples are independent"
+    assert line.startswith(start)
+    assert "WHICH IS CONTRADICTED IF SAMPLES ARE INDEPENDENT: >= 2.25" in line
+    assert "proved by the coins >= 1.50 (of 4.00)" in line
+    assert "WHICH IS" not in canary_headline(canaries(certified=bound(epsilon=1.0)))
 
 
 def test_the_other_bound_breaks_a_promise_too() -> None:
     """What holds without supposing independence is the stronger proof of the two."""
-    found = canaries(certified=bound(epsilon=0.0), one_run=bound(epsilon=3.0))
+    found = canaries(certified=bound(epsilon=0.0), one_run=bound(epsilon=3.0, rule="one_run"))
     assert "BROKEN: >= 3.00, 95% confidence for 2 bounds together" in canary_headline(found)
+    both = canary_headline(canaries(certified=bound(epsilon=9.0), one_run=bound(epsilon=3.0, rule="one_run")))
+    assert "BROKEN: >= 3.00" in both, "a proof comes before a larger bound under an assumption"
     early = canary_headline(canaries(certified=bound(stricter=[])))
-    assert "BROKEN" not in early
+    assert "WHICH IS" not in early
     assert early.endswith("not compared: bounds at the confidence that 2 need are missing, audit again")
     assert "not compared" not in canary_headline(found)
 
@@ -215,6 +223,11 @@ def test_a_promise_in_words() -> None:
         "privacy spent: epsilon 2 of 2.5 at delta 0.01 per image (100 declared units, noise 0.75, clip 1, "
         "sampling rate 0.125, 80 steps, accountant prv); permits AUC up to 0.901, TPR up to 0.250 at 1 % FPR "
         "and 0.700 at 10 % (by the accountant's curve, prv)"
+    )
+    replaced = privacy_headline(promised(replace_one=4.567))
+    assert "accountant prv); epsilon 4.57 if one is replaced; permits AUC" in replaced
+    assert guarantee_in_words(promised(replace_one=4.567)).startswith(
+        "epsilon 2 per image, delta 0.01, 4.57 if one is replaced, permits"
     )
     plain = promised(declared=False, permitted=None)
     assert "(100 units, their number assumed public, noise 0.75" in privacy_headline(plain)

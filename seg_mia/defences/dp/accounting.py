@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_mia.defences.dp.replacement import group_epsilon, replacement_epsilon
 from seg_mia.errors import InputError
 from seg_mia.membership.tradeoff import (
     Permitted,
@@ -95,6 +96,27 @@ class Mechanism:
             return min(loose, gaussian_epsilon(self._mu(steps), self.delta))
         tight = self._tight(steps)
         return loose if tight is None else min(loose, tight.epsilon)
+
+    def replaced(self, steps: int) -> float:
+        """Return epsilon after a number of steps if a unit is replaced by another, not added or removed.
+
+        At a rate of 1 mu doubles. Otherwise it is that of two changes by the curve of `rdp`, and with
+        accountant `prv` the exact one of `replacement_epsilon`, up to its grid, where that is smaller.
+        """
+        if steps == 0:
+            return gaussian_epsilon(2 * self.release, self.delta)
+        if self.noise < NO_NOISE:
+            return float("inf")
+        noise, delta = self._counted, self.delta
+        if self.rate >= 1:
+            loose = _rdp_epsilon(noise / 2, 1.0, steps, delta, 2 * self.release)
+            tight = gaussian_epsilon(2 * self._mu(steps), delta)
+            return loose if self.accountant == "rdp" else min(loose, tight)
+        loose = group_epsilon(lambda each: _rdp_deltas(noise, self.rate, steps, self.release, each), delta)
+        if self.accountant == "rdp" or loose > 2 * LOOSE_IS_ENOUGH:
+            return loose
+        exact = replacement_epsilon(noise, self.rate, steps, delta, self.release)
+        return loose if exact is None else min(loose, exact)
 
     def permitted(self, steps: int) -> Permitted:
         """Return the maximum success of an attack on one unit after a number of steps.
@@ -185,13 +207,21 @@ def _rdp_epsilon(noise: float, rate: float, steps: int, delta: float, release: f
 
 
 def _rdp_curve(noise: float, rate: float, steps: int, release: float) -> tuple[tuple[float, float], ...]:
-    """Return pairs (epsilon, delta): the conversion of `_rdp_epsilon`, solved for delta at each order."""
+    """Return pairs (epsilon, delta) that are valid for all steps and the release."""
+    epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9, release), 1e6), CURVE)
+    deltas = _rdp_deltas(noise, rate, steps, release, epsilons)
+    return tuple(zip(epsilons.tolist(), deltas.tolist(), strict=True))
+
+
+def _rdp_deltas(
+    noise: float, rate: float, steps: int, release: float, epsilons: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return delta (n,) at each epsilon: the conversion of `_rdp_epsilon`, solved for delta at each order."""
     orders, divergences = _composed(noise, rate, steps, release)
-    epsilons = np.linspace(0, min(_rdp_epsilon(noise, rate, steps, 1e-9, release), 1e6), CURVE)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
-        logs = (orders - 1) * (divergences - epsilons + np.log1p(-1 / orders)) - np.log(orders)
-        deltas = np.exp(np.minimum(np.nanmin(logs, axis=1), 0.0))
-    return tuple(zip(epsilons[:, 0].tolist(), deltas.tolist(), strict=True))
+        logs = (orders - 1) * (divergences - epsilons[:, None] + np.log1p(-1 / orders)) - np.log(orders)
+        deltas: NDArray[np.float64] = np.exp(np.minimum(np.nanmin(logs, axis=1), 0.0))
+    return deltas
 
 
 @lru_cache(maxsize=256)

@@ -145,6 +145,7 @@ class DPTraining:
         declared = self.settings.population is not None
         return {
             "epsilon": self.mechanism.spent(self.steps),
+            "replace_one": self.mechanism.replaced(self.steps),
             "delta": self.mechanism.delta,
             "budget": self.settings.epsilon,
             "unit": self.settings.unit,

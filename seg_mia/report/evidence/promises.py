@@ -60,6 +60,7 @@ def _promise(
         unit=promised.unit,
         adjacency=promised.neighbours or "",
         epsilon=promised.epsilon,
+        replace_one=promised.replace_one,
         delta=promised.delta,
         accountant=promised.accountant or "",
         sampling=_sampling(promised),
@@ -102,7 +103,11 @@ def _mechanism(promised: DPGuarantee) -> Mechanism | None:
     usable = LEAST_NOISE <= noise <= MOST_NOISE and 0 < rate <= 1 and 0 < delta < 1
     if not usable or not 0 < steps <= MOST_STEPS or promised.accountant not in {"prv", "rdp"}:
         return None
-    return Mechanism(noise, rate, delta, "rdp" if promised.accountant == "rdp" else "prv")
+    # Of an earlier version no release is recorded, and there was none.
+    release = promised.release or 0.0
+    if not 0 <= release <= 1 / LEAST_NOISE:
+        return None
+    return Mechanism(noise, rate, delta, "rdp" if promised.accountant == "rdp" else "prv", release)
 
 
 def _sampling(promised: DPGuarantee) -> str:
@@ -120,9 +125,9 @@ def _audits(
     victim: Victim, promised: DPGuarantee, attacks: Sequence[MembershipResult], count: int
 ) -> Iterator[PromiseAudit]:
     for attack in attacks:
-        if attack.certified is not None:
-            is_comparable = bool(comparable(promised, [attack]))
-            yield _audit(attack.label, attack.certified, count, is_comparable=is_comparable)
+        for name, bound in attack.bounds.items():
+            is_comparable = name in comparable(promised, attack)
+            yield _audit(f"{attack.label}{name}", bound, count, is_comparable=is_comparable)
     if victim.canaries is not None:
         for how, bound in victim.canaries.bounds.items():
             yield _audit(f"canaries, {how}", bound, count, is_comparable=True)
@@ -135,6 +140,7 @@ def _audit(by: str, bound: EpsilonLowerBound, count: int, *, is_comparable: bool
         proved=None if joint is None else joint.epsilon,
         ceiling=None if joint is None else joint.attainable,
         comparable=is_comparable,
+        assumes_independence=not bound.is_proof,
     )
 
 

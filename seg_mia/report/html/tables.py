@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from seg_mia.config.spec import SERVICE
-from seg_mia.report.rules.privacy_verdict import refutations
+from seg_mia.report.rules.privacy_verdict import BROKEN, CONTRADICTED, refutations
 from seg_mia.results.audit import Victim
 from seg_mia.results.membership import MembershipResult
 from seg_mia.results.perturbation import PerturbationResult
@@ -58,7 +58,7 @@ def canary_rows(report: Report) -> list[CanaryRow]:
     """Return the victims trained with canaries."""
     attacks = [result for result in report.membership if result.role == "attack"]
     refuted = {
-        key
+        key: any(proof.bound.is_proof for proof in proofs if proof.attack is None)
         for key, proofs in refutations(report.victims, attacks).items()
         if any(proof.attack is None for proof in proofs)
     }
@@ -66,20 +66,27 @@ def canary_rows(report: Report) -> list[CanaryRow]:
         CanaryRow(
             victim,
             victim.canaries,
-            *_guarantee_status(victim.canaries.privacy, is_refuted=victim.key in refuted),
+            *_guarantee_status(victim.canaries.privacy, proved=refuted.get(victim.key)),
         )
         for victim in sorted(report.victims, key=lambda victim: victim.order)
         if victim.canaries is not None
     ]
 
 
-def _guarantee_status(guarantee: DPGuarantee | None, *, is_refuted: bool) -> tuple[Level, str]:
-    """Return the status of a guarantee; a guarantee not refuted by canaries is not thereby proved."""
+def _guarantee_status(guarantee: DPGuarantee | None, *, proved: bool | None) -> tuple[Level, str]:
+    """Return the status of a guarantee; a guarantee not refuted by canaries is not thereby proved.
+
+    Args:
+        guarantee: of the training.
+        proved: whether a bound above it is proved by coins; None if no bound is above it.
+    """
     if guarantee is None:
         return "none", "No guarantee"
     if guarantee.epsilon is None:
         return "none", "Infinite"
-    return ("bad", "Broken") if is_refuted else ("none", "Not refuted")
+    if proved is None:
+        return "none", "Not refuted"
+    return "bad", BROKEN if proved else CONTRADICTED
 
 
 def compared_labels(report: Report) -> list[str]:

@@ -76,26 +76,27 @@ def broken(victims: Sequence[Victim], membership: Sequence[MembershipResult]) ->
 
 def _broken(victim: Victim, refutation: Refutation, *, void: bool) -> str:
     bound = refutation.bound
-    subject = "canaries in its training prove" if refutation.attack is None else f"{refutation.attack} proves"
-    canaries = victim.canaries
+    degree, verb = (
+        ("broken", "prove") if bound.is_proof else ("contradicted if samples are independent", "show")
+    )
+    subject = (
+        f"canaries in its training {verb}" if refutation.attack is None else f"{refutation.attack} {verb}s"
+    )
     if refutation.attack is not None:
         qualification = (
             " But the split itself separates members from non-members, which looks the same." if void else ""
         )
-    elif canaries is not None and any(
-        (proved := bound.jointly(refutation.compared)) is not None
-        and (proved.epsilon or 0.0) > spent(refutation.guarantee)
-        for bound in list(canaries.bounds.values())[1:]
-    ):
-        # A one-run bound needs no independence, so it is the stronger of the two proofs.
+    elif bound.is_proof:
         qualification = " This proof needs no assumption on the dependence of samples within one training."
     else:
-        qualification = " This proof assumes that samples within one training are nearly independent."
+        qualification = ""
+    if not bound.is_proof:
+        qualification += " This is no proof: samples of one training are not independent of each other."
     return (
-        f'The privacy guarantee of "{victim.defence}" is broken (seed {victim.seed}). It claims '
+        f'The privacy guarantee of "{victim.defence}" is {degree} (seed {victim.seed}). It claims '
         f"{guarantee_in_words(refutation.guarantee)}; {subject} at least {bound.epsilon or 0.0:.2f}"
         f", {refutation.together}.{qualification} Do not rely on it: the training does not provide what it "
-        "claims, unless this is one of the few proofs that err."
+        "claims, unless this is one of the few bounds that err."
     )
 
 
@@ -279,9 +280,9 @@ def _guarantee_caveats(
     """Yield caveats of a finite guarantee, given the attacks on that victim."""
     if guarantee.reproducible:
         yield f"{name}: the seed reproduces the noise; epsilon holds only while the seed is secret."
-    if attacks and not comparable(guarantee, attacks):
+    if attacks and not any(comparable(guarantee, attack) for attack in attacks):
         yield (
-            f"{name} guarantees epsilon per {guarantee.unit}; the bounds proved by attacks are for another "
+            f"{name} guarantees epsilon per {guarantee.unit}; the bounds of attacks are for another "
             "unit and do not apply to it."
         )
     if not guarantee.declared:
@@ -302,8 +303,8 @@ def _canary_caveats(victims: Sequence[Victim]) -> Iterator[str]:
     measured = list(dict.fromkeys(victim.defence for victim in victims if victim.canaries is not None))
     if measured:
         yield (
-            f"Canaries are for measurement: the mislabelled images in the training of {_quoted(measured)} "
-            "lower Dice. Deploy a network trained without them."
+            "Canaries are for measurement: the mislabelled or replaced images in the training of "
+            f"{_quoted(measured)} lower Dice. Deploy a network trained without them."
         )
 
 

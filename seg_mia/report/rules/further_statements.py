@@ -114,7 +114,9 @@ def promise(
     by_canaries = any(proof.attack is None for row_proofs in proofs.values() for proof in row_proofs)
     if row.void and not by_canaries:
         return statement(row, "promise", "P2", "void", f"{why} {row.void}", measured=measured)
-    return statement(row, "promise", "P1", "evidence", why, measured=measured, word="Promise contradicted")
+    is_proof = any(proof.bound.is_proof for row_proofs in proofs.values() for proof in row_proofs)
+    word = "Promise contradicted" if is_proof else "Promise contradicted if samples are independent"
+    return statement(row, "promise", "P1", "evidence", why, measured=measured, word=word)
 
 
 def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> Statement:
@@ -122,7 +124,8 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
     measured = ("epsilon", Measure(worst.epsilon))
     audits = [(promised, audit) for promised in bounded for audit in promised.audits if audit.comparable]
     able = [audit for promised, audit in audits if (audit.ceiling or 0.0) > (promised.epsilon or 0.0)]
-    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}"
+    replaced = "" if worst.replace_one is None else f" ({worst.replace_one:.3g} if one is replaced)"
+    promised = f"Promised per {worst.unit}, epsilon {worst.epsilon:.3g}{replaced}"
     missing = sum(audit.proved is None and audit.ceiling is None for _, audit in audits)
     if missing:
         why = f"{promised}; {not_computed(missing, max(worst.compared, missing))}."
@@ -130,14 +133,15 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
     if not able:
         ceilings = [audit.ceiling or 0.0 for _, audit in audits]
         provable = (
-            f"at most {max(ceilings):.2f} could be proved" if audits else "nothing was audited for this unit"
+            f"at most {max(ceilings):.2f} could be shown" if audits else "nothing was audited for this unit"
         )
         why = f"{promised}; {provable}, so that the promise could not have been contradicted."
         return statement(row, "promise", "P3", "unresolvable", why, measured=measured)
     best = max(able, key=lambda audit: audit.ceiling or 0.0)
     why = (
-        f"{promised}. {best.by} proves {best.proved or 0.0:.2f} and could have proved up to "
-        f"{best.ceiling:.2f}. "
+        f"{promised}. {best.by} {'shows' if best.assumes_independence else 'proves'} "
+        f"{best.proved or 0.0:.2f} and could have shown up to {best.ceiling:.2f}"
+        f"{', if samples are independent' if best.assumes_independence else ''}. "
         "This is no proof of the promise."
     )
     return statement(
@@ -146,9 +150,8 @@ def _not_contradicted(row: Row, bounded: Sequence[Promise], worst: Promise) -> S
 
 
 def _proof_in_words(proof: Refutation) -> str:
-    subject = "Canaries prove" if proof.attack is None else f"{proof.attack} proves"
     return (
-        f"{subject} at least epsilon {proof.bound.epsilon or 0.0:.2f}, promised are "
+        f"{proof.subject} at least epsilon {proof.bound.epsilon or 0.0:.2f}, promised are "
         f"{spent(proof.guarantee):.3g} per {proof.guarantee.unit}, {proof.together}."
     )
 

@@ -184,8 +184,8 @@ def _membership_readings(result: MembershipResult) -> Iterator[Reading]:
             )
             for metric, value in _ends(f"{prefix}.{name}", measure):
                 yield Reading(metric, _number(value), result.key, result.label, void)
-    if result.certified is not None and result.role == "attack":
-        yield Reading("epsilon.proved", _number(result.certified.epsilon), result.key, result.label)
+    for name, bound in result.bounds.items() if result.role == "attack" else ():
+        yield Reading("epsilon.proved", _number(bound.epsilon), result.key, f"{result.label}{name}")
 
 
 def _folds_readings(results: Sequence[FoldsResult]) -> Iterator[Reading]:
@@ -252,7 +252,7 @@ def _victim_readings(victim: Victim) -> Iterator[Reading]:
     if (canaries := victim.canaries) is not None:
         yield Reading("canaries.auc", _number(canaries.auc), victim.key, "canaries")
         for how, bound in canaries.bounds.items():
-            yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, f"proved {how}")
+            yield Reading("canaries.epsilon", _number(bound.epsilon), victim.key, how)
 
 
 def _refutation_readings(report: Report) -> Iterator[Reading]:

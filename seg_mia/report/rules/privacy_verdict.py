@@ -16,17 +16,20 @@ STRONG_EPSILON, MODERATE_EPSILON = 1.0, 10.0
 """Tiers 1 and 2 of Ponomareva et al. 2023, "How to DP-fy ML": above 10 a guarantee alone is weak."""
 
 
+BROKEN, CONTRADICTED = "Broken", "Contradicted if independent"
+"""Words for a guarantee below a bound: one proved by random coins, one that assumes independent samples."""
+
 Compared = tuple[Victim, DPGuarantee, EpsilonLowerBound, str | None]
 """A bound that is compared with a victim's guarantee, and the attack that it is from, None for canaries."""
 
 
 class Refutation(NamedTuple):
-    """A proof that more was spent than guaranteed.
+    """A bound above a guarantee: a proof that more was spent, or one if samples are independent.
 
     Attributes:
         guarantee: the guarantee.
         bound: the bound, at a confidence that holds beside all others of the same row.
-        attack: the attack that proves it; None for canaries.
+        attack: the attack that shows it; None for canaries.
         compared: number of bounds that are compared with the guarantees of the row.
     """
 
@@ -36,6 +39,14 @@ class Refutation(NamedTuple):
     compared: int
 
     @property
+    def subject(self) -> str:
+        """Who shows it and whether it is proved, as the start of a sentence."""
+        who = "Canaries" if self.attack is None else self.attack
+        if self.bound.is_proof:
+            return f"{who} prove" if self.attack is None else f"{who} proves"
+        return f"If samples are independent, {'canaries show' if self.attack is None else f'{who} shows'}"
+
+    @property
     def together(self) -> str:
         """The confidence in words."""
         several = "" if self.compared == 1 else f" for the {self.compared} bounds together"
@@ -43,19 +54,17 @@ class Refutation(NamedTuple):
 
 
 def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> Verdict:
-    """Return the privacy guarantee of one row's victims, and the bounds proved by attacks."""
+    """Return the privacy guarantee of one row's victims, and the bounds of attacks and canaries."""
     guarantees = [victim.privacy for victim in victims if victim.privacy is not None]
-    bounds = _attack_sentence([result.certified for result in attacks if result.certified])
+    bounds = _attack_sentence([bound for result in attacks for bound in result.bounds.values()])
     measured = [victim.canaries for victim in victims if victim.canaries is not None]
     bounds += _canary_sentence([bound for result in measured for bound in result.bounds.values()])
     if proofs := refutations(victims, attacks):
         refutation = strongest(proofs)
-        subject = "Canaries prove" if refutation.attack is None else "An attack proves"
-        why = (
-            f"{_promised(refutation.guarantee)} {subject} at least {refutation.bound.epsilon:.2f}, "
-            f"{refutation.together}."
-        )
-        return Verdict("bad", "Broken", "epsilon", Measure(refutation.guarantee.epsilon), why)
+        word = BROKEN if refutation.bound.is_proof else CONTRADICTED
+        shown = f"{refutation.subject} at least {refutation.bound.epsilon:.2f}, {refutation.together}."
+        why = f"{_promised(refutation.guarantee)} {shown}"
+        return Verdict("bad", word, "epsilon", Measure(refutation.guarantee.epsilon), why)
     if not guarantees:
         known = not any(victim.from_predictions for victim in victims)
         word = "No guarantee" if known else "Unknown"
@@ -72,7 +81,7 @@ def privacy(victims: Sequence[Victim], attacks: Sequence[MembershipResult]) -> V
 def refutations(
     victims: Sequence[Victim], attacks: Sequence[MembershipResult]
 ) -> dict[RunKey, list[Refutation]]:
-    """Return the proofs that exceed each victim's guarantee; victims without such a proof are left out.
+    """Return the bounds that exceed each victim's guarantee; victims without such a bound are left out.
 
     All bounds that are compared with the guarantees of one row hold together at `CONFIDENCE`: the more of
     them, the stricter each (Bonferroni). Canaries are evaluated at the end of training: they are compared
@@ -98,9 +107,12 @@ def bounds_compared(victims: Sequence[Victim], attacks: Sequence[MembershipResul
 
 
 def strongest(proofs: Mapping[RunKey, Sequence[Refutation]]) -> Refutation:
-    """Return the proof that exceeds its guarantee the most."""
+    """Return the refutation that exceeds its guarantee the most; one by coins before all others."""
     every = [proof for row in proofs.values() for proof in row]
-    return max(every, key=lambda proof: (proof.bound.epsilon or 0.0) - spent(proof.guarantee))
+    return max(
+        every,
+        key=lambda proof: (proof.bound.is_proof, (proof.bound.epsilon or 0.0) - spent(proof.guarantee)),
+    )
 
 
 def _compared(
@@ -109,33 +121,38 @@ def _compared(
     """Yield each bound that a guarantee of a victim is compared with, and the attack, None for canaries."""
     if victim.privacy is not None and victim.privacy.epsilon is not None:
         for attack in attacks:
-            for bound in comparable(victim.privacy, [attack]) if attack.key == victim.key else ():
-                yield victim.privacy, bound, attack.label
+            for name, bound in comparable(victim.privacy, attack).items() if attack.key == victim.key else ():
+                yield victim.privacy, bound, f"{attack.label}{name}"
     canaries = victim.canaries
     if canaries is not None and canaries.privacy is not None and canaries.privacy.epsilon is not None:
         for bound in canaries.bounds.values():
             yield canaries.privacy, bound, None
 
 
-def _canary_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
-    """Return the largest bound proved by canaries, as a sentence."""
-    if not proved:
+def _canary_sentence(bounds: Sequence[EpsilonLowerBound]) -> str:
+    """Return the largest bound proved by canaries, and a larger one under an assumption, as a sentence."""
+    if not bounds:
         return ""
-    epsilon = max(bound.epsilon or 0.0 for bound in proved)
-    return f" Canaries prove at least {epsilon:.2f}." if epsilon else " Canaries prove no lower bound."
+    proved = max((bound.epsilon or 0.0 for bound in bounds if bound.is_proof), default=0.0)
+    assumed = max((bound.epsilon or 0.0 for bound in bounds if not bound.is_proof), default=0.0)
+    more = f", {assumed:.2f} if samples are independent" if assumed > proved else ""
+    return f" Canaries prove {f'at least {proved:.2f}' if proved else 'no lower bound'}{more}."
 
 
-def _attack_sentence(proved: Sequence[EpsilonLowerBound]) -> str:
-    """Return the largest bound proved by attacks, as a sentence; no bound is no evidence of privacy."""
-    if not proved:
+def _attack_sentence(bounds: Sequence[EpsilonLowerBound]) -> str:
+    """Return the largest bound of attacks, as a sentence; no bound is no evidence of privacy."""
+    if not bounds:
         return ""
-    epsilon = max(bound.epsilon or 0.0 for bound in proved)
-    attainable = max(bound.attainable or 0.0 for bound in proved)
+    epsilon = max(bound.epsilon or 0.0 for bound in bounds)
+    attainable = max(bound.attainable or 0.0 for bound in bounds)
     if epsilon:
-        return f" Attacks prove an epsilon of at least {epsilon:.2f}; at most {attainable:.2f} was provable."
+        return (
+            f" If samples are independent, attacks show an epsilon of at least {epsilon:.2f}, of at most "
+            f"{attainable:.2f}."
+        )
     return (
-        " Attacks prove no lower bound on epsilon, which is no evidence of privacy: perfect guesses on these "
-        f"samples would prove {attainable:.2f}."
+        " Attacks show no lower bound on epsilon, which is no evidence of privacy: perfect guesses on these "
+        f"samples would give {attainable:.2f}."
     )
 
 
@@ -177,13 +194,9 @@ def not_computed(missing: int, count: int) -> str:
     return f"{subject} not computed at the confidence that {count} bounds need; {remedy}"
 
 
-def comparable(guarantee: DPGuarantee, attacks: Sequence[MembershipResult]) -> list[EpsilonLowerBound]:
-    """Return bounds for the unit of the guarantee; those for another unit do not apply to it."""
-    return [
-        result.certified
-        for result in attacks
-        if result.certified and result.certified.unit in {None, guarantee.unit}
-    ]
+def comparable(guarantee: DPGuarantee, attack: MembershipResult) -> dict[str, EpsilonLowerBound]:
+    """Return an attack's bounds for the unit of the guarantee; those for another unit do not apply to it."""
+    return {name: bound for name, bound in attack.bounds.items() if bound.unit in {None, guarantee.unit}}
 
 
 def spent(guarantee: DPGuarantee) -> float:
@@ -194,4 +207,7 @@ def spent(guarantee: DPGuarantee) -> float:
 def _promised(guarantee: DPGuarantee) -> str:
     delta = "" if guarantee.delta is None else f" at delta {guarantee.delta:.2g}"
     permitted = "" if guarantee.permitted is None else f", which permits {permits(guarantee.permitted)}"
-    return f"Guaranteed per {guarantee.unit}{delta}{permitted}."
+    replaced = (
+        "" if guarantee.replace_one is None else f"; epsilon {guarantee.replace_one:.3g} if one is replaced"
+    )
+    return f"Guaranteed per {guarantee.unit}{delta}{permitted}{replaced}."

@@ -26,8 +26,11 @@ STABLE = 0.5
 def recipe_caveats(results: Sequence[RecipeResult]) -> list[str]:
     """Return the caveats of attacks on recipes, each once."""
     recipes: dict[str, dict[str, None]] = {}
+    bounds: dict[int, int] = {}
     for result in results:
-        for caveat in _caveats(result):
+        bounds[result.row] = bounds.get(result.row, 0) + (result.many_runs is not None)
+    for result in results:
+        for caveat in (*_guarantee_caveats(result, bounds[result.row]), *_caveats(result)):
             recipes.setdefault(caveat, {})[result.defence] = None
     several = len({result.row for result in results}) > 1
     lines = [
@@ -105,6 +108,24 @@ def _power_caveats(result: RecipeResult) -> Iterator[str]:
             f"no patient can have a p-value below {least:.2g} by {result.networks} networks, so that "
             f"fewer than {needed} of {result.patients} exposed patients are never found: none found is no "
             "evidence that there are none."
+        )
+
+
+def _guarantee_caveats(result: RecipeResult, count: int) -> Iterator[str]:
+    """Yield what many trainings prove of a guarantee under replacing one unit, beside `count` - 1 bounds."""
+    bound, privacy = result.many_runs, result.privacy
+    if bound is None or privacy is None or privacy.replace_one is None or bound.unit != privacy.unit:
+        return
+    joint, promised = bound.jointly(count), f"{privacy.replace_one:.3g} if one {privacy.unit} is replaced"
+    if joint is not None and (joint.epsilon or 0.0) > privacy.replace_one:
+        yield (
+            f"its guarantee of epsilon {promised} is broken: by {result.label} its trainings prove at least "
+            f"{joint.epsilon:.2f}, at 95 % confidence for {count} attacks together."
+        )
+    elif (bound.attainable or 0.0) <= privacy.replace_one:
+        yield (
+            f"{result.networks} trainings prove an epsilon of at most {bound.attainable or 0.0:.2f}, and "
+            f"could not have contradicted the guarantee of {promised}."
         )
 
 

@@ -69,9 +69,10 @@ RULES = {
     f"{LEAST_GRADIENTS} together.",
     "P0": "Promise, absent: not trained with differential privacy, without noise, or only predictions are "
     "given.",
-    "P1": "Promise, contradicted: an attack or canaries prove a larger epsilon for the same unit, by "
-    "bounds that hold at 95 % for all of the row together, or an attack's AUC exceeds the largest that the "
-    "promise permits, by a bound that holds for all numbers at once.",
+    "P1": "Promise, contradicted: canaries prove a larger epsilon for the same unit, by bounds that hold at "
+    "95 % for all of the row together; or contradicted if samples are independent: a bound of an attack is "
+    "larger, or its AUC exceeds the largest that the promise permits, by a bound that holds for all numbers "
+    "at once.",
     "P2": "Promise, void: an attack contradicts it, canaries do not, and the split itself separates "
     "members from non-members.",
     "P3": "Promise, not resolvable: it is not contradicted, but perfect guesses could not have "

@@ -76,7 +76,9 @@ RULES = {
         f"segments, Dice below {LEAST_DICE} on members."
     ),
     "privacy": (
-        "Broken: an attack or canaries prove a larger epsilon than guaranteed for the same unit. Otherwise "
+        "Broken: canaries prove a larger epsilon than guaranteed for the same unit, by random coins. "
+        "Contradicted if independent: a bound of an attack, or of canaries by a threshold, is larger, which "
+        "assumes that the samples of one training are independent. Otherwise "
         f"by epsilon: strong up to {STRONG_EPSILON:g}, moderate up to {MODERATE_EPSILON:g}, weak above."
     ),
 }

@@ -17,7 +17,14 @@ COMMAND = [
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *(f"--data.{name}={value}" for name, value in SMALL.items()),
     *(f"--model.network.init_args.{name}={value}" for name, value in NETWORK.items()),
-    *("--defence", "canaries", "--defence", "dp", "--model.defences.reproducible=true"),
+    *(
+        "--defence",
+        "canaries",
+        "--model.defences.kind=mislabelled",
+        "--defence",
+        "dp",
+        "--model.defences.reproducible=true",
+    ),
 ]
 
 

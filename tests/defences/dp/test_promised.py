@@ -19,6 +19,7 @@ def test_the_card_tells_what_was_spent_and_nothing_of_the_members(tiny: Path) ->
     card = read_card(folder / "checkpoints" / "last.ckpt")
     assert card.privacy == {
         "epsilon": pytest.approx(opacus(privacy(folder)), rel=1e-12),
+        "replace_one": Mechanism(1.0, 1 / 3, 1 / 60, "rdp").replaced(3),
         "delta": 1 / 60,
         "budget": None,
         "unit": "image",
