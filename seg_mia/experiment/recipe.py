@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from seg_mia.checkpoint import drop_optimiser, network_spec
 from seg_mia.data.altered import COLUMN, UNALTERED
 from seg_mia.data.base import SegmentationData
-from seg_mia.data.fingerprint import hashed
 from seg_mia.data.predictions import is_reproducible
 from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
@@ -239,7 +238,7 @@ def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
 def recipe_results(
     attacks: Mapping[str, Membership],
     signals: FleetSignals,
-    salt: bytes,
+    hashes: Mapping[str, str],
     *,
     row: int = 0,
     defence: str = "none",
@@ -250,7 +249,7 @@ def recipe_results(
     Args:
         attacks: as given to `fleet_signals`.
         signals: from `fleet_signals`.
-        salt: of the hashes of patients' names, 16 to 64 bytes.
+        hashes: salted hash of each patient's name, such as of `seg_mia.data.identities.identities`.
         row: row of an audit's comparison.
         defence: name of the recipe in tables.
         folder: folder of the results' files.
@@ -279,7 +278,7 @@ def recipe_results(
                 name=name,
                 sampling=attack.scorer.attacker if needs.queries_judged else None,
                 attacker_knowledge=attack.attacker_knowledge,
-                ids=hashed(audit.patients, salt),
+                ids=[hashes[name] for name in audit.patients],
                 row=row,
                 defence=defence,
                 utility=utility,
