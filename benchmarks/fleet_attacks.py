@@ -40,7 +40,7 @@ from seg_mia.membership.fleet import (
 )
 from seg_mia.membership.fleet.confidences import NAMES, Confidences, CrossEntropy
 from seg_mia.membership.fleet.ratios import Population
-from seg_mia.membership.fleet.recipe import FleetAttack
+from seg_mia.membership.fleet.scoring import FleetAttack
 from seg_mia.membership.fleet.vectors import Density
 from seg_mia.membership.signals import ImageDice, ImageLoss
 from seg_mia.runs import read_run, shadow_files

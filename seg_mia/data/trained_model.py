@@ -26,6 +26,7 @@ class TrainedModel:
         file: the checkpoint.
         built: class and arguments of the network as plain values.
         unseen: members not used in its training, as data-set indices.
+        initial: the same network before its first training step; None if it is unknown.
     """
 
     load: Callable[[], nn.Module]
@@ -33,6 +34,7 @@ class TrainedModel:
     file: Path
     built: Any = None
     unseen: tuple[int, ...] = ()
+    initial: "TrainedModel | None" = None
 
     @property
     def network(self) -> nn.Module:

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +20,14 @@ from seg_mia.data.signal_values import signal_values
 from seg_mia.data.trained_model import TrainedModel
 from seg_mia.errors import InputError
 from seg_mia.experiment.answers import pool_of, seen_by
-from seg_mia.experiment.trained_networks import unseen_of
+from seg_mia.experiment.trained_networks import initial_of, unseen_of
 from seg_mia.membership.base import Membership
 from seg_mia.membership.fleet.arrays import untrained_networks
 from seg_mia.membership.fleet.audit import recipe_audit
 from seg_mia.membership.fleet.confidences import Confidences, CrossEntropy, LogCrossEntropy
 from seg_mia.membership.fleet.curve import network_curve
 from seg_mia.membership.label_signals import of_classes
-from seg_mia.membership.signals import ImageDice, ImageLoss
+from seg_mia.membership.signals import ImageDice, ImageLoss, Signal
 from seg_mia.results.recipe import RecipeResult, recipe_result
 from seg_mia.runs import BEST, read_run
 from seg_mia.tasks.segmentation import Segmentation
@@ -55,6 +56,8 @@ class FleetSignals:
         columns: values of each sample by column, as text, (n,) each.
         untrained: numbers of the networks left out as not trained (`untrained_networks`), none of them in the
             other fields.
+        initial: signals of each attack, as `values`, of the same networks before their first training step;
+            empty where one is unknown or cannot be built.
     """
 
     ids: NDArray[np.str_]
@@ -64,6 +67,7 @@ class FleetSignals:
     dice: NDArray[np.float64]
     columns: Mapping[str, Sequence[str]]
     untrained: tuple[int, ...] = ()
+    initial: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def altered(self) -> NDArray[np.bool_] | None:
@@ -114,6 +118,7 @@ def fleet_signals(
             f"a recipe is audited by {LEAST_NETWORKS} networks or more, {len(usable)} of {len(fleet)} are "
             "trained; raise --count"
         )
+    kept = [network for network, left_out in zip(fleet, failed, strict=True) if not left_out]
     return FleetSignals(
         ids=np.array([source.ids[i] for i in pool]),
         groups=np.array([source.groups[i] for i in pool]),
@@ -122,7 +127,31 @@ def fleet_signals(
         dice=dice[~failed],
         columns=columns,
         untrained=tuple(np.flatnonzero(failed).tolist()),
+        initial=_initial(list(attacks), kept, signals[1:], pool, device),
     )
+
+
+def _initial(
+    names: Sequence[str],
+    fleet: Sequence[TrainedModel],
+    signals: Sequence[Signal],
+    pool: NDArray[np.int64],
+    device: torch.device,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the signals of networks before their first step, queried as the networks themselves."""
+    rows = list[list[NDArray[np.float64]]]()
+    for network in fleet:
+        if network.initial is None:
+            return {}
+        try:
+            row = signal_values(
+                network.initial, signals, fleet[0].data, pool, device, augment=network.data.augment
+            )
+        except InputError as error:
+            log.warning("the control by untrained networks is left out: %s", error)
+            return {}
+        rows.append(row)
+    return {name: -np.stack([row[i] for row in rows]) for i, name in enumerate(names)}
 
 
 def without_untrained(shadows: Sequence[TrainedModel], device: torch.device) -> list[TrainedModel]:
@@ -207,6 +236,8 @@ def keep_signals(
 ) -> None:
     """Cache the signals of a fleet's trained network on its pool: all attacks by the fleet need them.
 
+    Those of the network before its first step are cached, too, for the control of the recipe's audit.
+
     Args:
         file: its checkpoint.
         task: the training's task, with the same weights.
@@ -221,6 +252,10 @@ def keep_signals(
         return
     kept = [of_classes(signal, data.source.classes) for signal in KEPT]
     signal_values(side, kept, data, pool_of(side), task.device, augment=data.augment)
+    initial = initial_of(card, data, file, trust=trust)
+    if initial is not None:
+        with suppress(InputError):  # the audit says why its control is left out
+            signal_values(initial, kept, data, pool_of(side), task.device, augment=data.augment)
 
 
 def _common_pool(fleet: Sequence[TrainedModel]) -> NDArray[np.int64]:
@@ -264,7 +299,11 @@ def recipe_results(
         arrays = signals.values[name], signals.inside, signals.groups, attack.scorer.pooled
         standardise, needs = attack.scorer.standardise, attack.scorer.needs
         audit = recipe_audit(
-            *arrays, standardise=standardise, columns=signals.columns, altered=signals.altered
+            *arrays,
+            standardise=standardise,
+            columns=signals.columns,
+            altered=signals.altered,
+            initial=signals.initial.get(name),
         )
         least_in = needs.count if needs.sampling == "online" else 0
         curve = (

@@ -64,6 +64,15 @@ def check_target(target: Numbers, references: Numbers, inside: Inside) -> tuple[
     return finite(target, "the target's signals"), references
 
 
+def one_signal(target: Numbers) -> Numbers:
+    """Return a target's signals, (n,); raise InputError for several signals."""
+    if target.ndim != 1:
+        raise InputError(
+            f"this attack takes one signal, target (n,), got {target.shape}; for several use lira_vector"
+        )
+    return target
+
+
 def finite(values: Numbers, name: str) -> Values:
     """Return values as float64; raise InputError if some are not finite."""
     broken = int(np.count_nonzero(~np.isfinite(values)))
@@ -131,8 +140,8 @@ def standardised(signals: Numbers, level: Inside | None = None) -> Values:
     return np.asarray((values - middle) / spread, dtype=np.float64)
 
 
-def informative(signals: Numbers) -> Values:
-    """Return the signals that differ between samples in every network, (networks, n, kept signals).
+def informative(signals: Numbers) -> Inside:
+    """Return which signals differ between samples in every network, bool (signals,).
 
     A signal may be constant for one kind of released output: labels have no entropy.
 
@@ -150,7 +159,7 @@ def informative(signals: Numbers) -> Values:
             f"one of the {values.shape[2]} signals must differ between samples in every network, got equal "
             "ones on half of the samples or more; use signals without rounding"
         )
-    return values[:, :, varying]
+    return np.asarray(varying, dtype=np.bool_)
 
 
 def untrained_networks(quality: Numbers, *, distance: float = 6.0) -> Inside:

@@ -15,6 +15,7 @@ from seg_mia.membership.fleet.gaussian import Centre, Variance, lira_offline, li
 from seg_mia.membership.fleet.joint import JointPrior, fitted_joint
 from seg_mia.membership.fleet.quantile import LEAST_NONMEMBERS, quantile_scores
 from seg_mia.membership.fleet.ratios import Population, base, less_population, rmia
+from seg_mia.membership.fleet.scoring import scored
 from seg_mia.membership.fleet.vectors import Density, lira_vector
 from seg_mia.membership.roc import best_threshold
 from seg_mia.membership.scorers import Learner, Scorer
@@ -61,7 +62,9 @@ class ByReferences(Scorer):
             usable = judged[target] & self._usable(membership)
             if usable.any():
                 scores.append(
-                    self.compare(signals[target, usable], references[:, usable], membership[:, usable])
+                    scored(
+                        self.compare, signals[target, usable], references[:, usable], membership[:, usable]
+                    )
                 )
                 members.append(seen[target, usable])
         known = np.concatenate(members) if members else np.zeros(0, dtype=np.bool_)
@@ -73,7 +76,7 @@ class ByReferences(Scorer):
         numbers, seen = answered(victim.ids, shadows)
         self.needs.check(seen)
         levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
-        return Guesses(self.compare(levels[0], levels[1:], seen), self._threshold)
+        return Guesses(scored(self.compare, levels[0], levels[1:], seen), self._threshold)
 
     @property
     def least_inside(self) -> int:
@@ -86,7 +89,7 @@ class ByReferences(Scorer):
         return np.asarray(enough, dtype=np.bool_)
 
     def _level(self, signals: Values) -> Values:
-        values = informative(signals) if signals.ndim == 3 else signals
+        values = signals[:, :, informative(signals)] if signals.ndim == 3 else signals
         return standardised(values) if self.standardise else values
 
 
