@@ -59,7 +59,7 @@ def signal_values(
     mirrored = mirrored_axes(augment, axes=data.cached.masks.ndim - 1)
     axes = [mirrored if signal.mirrors else ((),) for signal in signals]
     files = [_file(side, signal, turns, data, indices) for signal, turns in zip(signals, axes, strict=True)]
-    values = [_read(file, len(indices)) for file in files]
+    values = [read_signal(file, len(indices)) for file in files]
     missing = [number for number, known in enumerate(values) if known is None]
     if missing:
         computed = _computed(side, [(signals[i], axes[i]) for i in missing], data, indices, device)
@@ -101,13 +101,13 @@ def _paths(signal: Signal) -> list[str]:
     return [_described(signal)[0], *nested]
 
 
-def _read(file: Path | None, count: int) -> Values | None:
-    """Return cached values; None if there are none, or damaged ones."""
+def read_signal(file: Path | None, count: int) -> Values | None:
+    """Return the cached values of `count` samples; None if there are none, or damaged ones."""
     if file is None:
         return None
-    with suppress(FileNotFoundError, ValueError, EOFError):
+    with suppress(FileNotFoundError, ValueError, EOFError, MemoryError, OverflowError):
         values: Values = np.load(file, allow_pickle=False)
-        if len(values) == count and values.dtype == np.float64:
+        if values.ndim and len(values) == count and values.dtype == np.float64:
             return values
     return None
 

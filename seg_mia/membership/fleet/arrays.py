@@ -152,6 +152,10 @@ def informative(signals: Numbers) -> Inside:
         InputError: no signal differs.
     """
     values = finite(signals, "signals")
+    if not values.size:
+        raise InputError(
+            f"signals must have at least one network, sample and signal, got {signals.shape}; name networks"
+        )
     spread = np.median(np.abs(values - np.median(values, axis=1, keepdims=True)), axis=1)
     varying = (spread > 0).all(axis=0)
     if not varying.any():
