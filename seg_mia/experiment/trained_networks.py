@@ -134,7 +134,7 @@ def initial_of(
     spec, given = network_spec(card), card.model["init_args"]
     first = {name: given.get(name) for name in ("encoder_weights", "weights", "weights_key")}
     seed = (card.training or {}).get("seed")
-    begun = {"seed": seed if isinstance(seed, int) else 0} | first
+    begun: dict[str, Any] = {"seed": seed if isinstance(seed, int) else 0, **first}
 
     def load() -> nn.Module:
         with isolate_rng():

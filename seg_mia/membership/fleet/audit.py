@@ -136,7 +136,7 @@ def recipe_audit(
             few networks.
     """
     values = check_fleet(signals, inside)
-    kept = informative(values) if values.ndim == 3 else slice(None)
+    kept: Inside | slice = informative(values) if values.ndim == 3 else slice(None)
     values = values[:, :, kept] if values.ndim == 3 else values
     values = standardised(values) if standardise else values
     units, members, names = by_patient(values, inside, groups)
