@@ -7,7 +7,9 @@ which low false positive rates depend. Only the numbers are stored, never logits
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final
+from warnings import catch_warnings
 
 import numpy as np
 import torch
@@ -26,6 +28,10 @@ from seg_mia.models.prompts import prompts_from
 from seg_mia.runs import run_of
 
 FOLDER: Final = "signals"
+DAMAGES: Final = (
+    FileNotFoundError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TokenError, UserWarning,
+)  # fmt: skip
+"""What NumPy raises of a missing or damaged file, or says of one of another version."""
 Values = NDArray[np.float64]
 
 
@@ -105,7 +111,7 @@ def read_signal(file: Path | None, count: int) -> Values | None:
     """Return the cached values of `count` samples; None if there are none, or damaged ones."""
     if file is None:
         return None
-    with suppress(FileNotFoundError, ValueError, EOFError, MemoryError, OverflowError):
+    with suppress(*DAMAGES), catch_warnings(action="error"):
         values: Values = np.load(file, allow_pickle=False)
         if values.ndim and len(values) == count and values.dtype == np.float64:
             return values

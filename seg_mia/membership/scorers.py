@@ -213,10 +213,10 @@ class Calibrated(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return `calibrated`."""
-        numbers, seen = answered(victim.ids, shadows)
-        self.needs.check(seen)
-        target = self._level(victim.numbers[None])[0]
-        return Guesses(calibrated(target, self._level(numbers), seen), self._threshold)
+        numbers, members = answered(victim.ids, [victim, *shadows])
+        self.needs.check(members[1:])
+        levels = self._level(numbers)
+        return Guesses(calibrated(levels[0], levels[1:], members[1:]), self._threshold)
 
     def _level(self, numbers: Values) -> Values:
         return standardised(numbers) if self.standardise else numbers

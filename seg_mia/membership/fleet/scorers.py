@@ -73,9 +73,10 @@ class ByReferences(Scorer):
 
     def score(self, victim: Answers, shadows: Sequence[Answers]) -> Guesses:
         """Return the attack's scores."""
-        numbers, seen = answered(victim.ids, shadows)
+        numbers, members = answered(victim.ids, [victim, *shadows])
+        seen = members[1:]
         self.needs.check(seen)
-        levels = self._level(-np.concatenate([victim.numbers[None], numbers]))
+        levels = self._level(-numbers)
         return Guesses(scored(self.compare, levels[0], levels[1:], seen), self._threshold)
 
     @property

@@ -175,7 +175,7 @@ def answers(it: RandomFleet, generator: np.random.Generator) -> list[Answers]:
     signal = np.asarray(row.signal)
     changes: list[dict[str, Any]] = [
         {"ids": ids[::-1]},
-        {"ids": np.where(kept, ids, ids[0])},
+        {"ids": np.where(kept, ids, ids[:1])},
         {"ids": ids[kept], "groups": it.groups[: len(ids) - 1], "signal": signal[: len(ids) - 1]},
         {"judged": np.zeros(len(ids), dtype=np.bool_)},
         {"members": np.ones(len(ids), dtype=np.bool_)},
